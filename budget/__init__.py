@@ -1,0 +1,1 @@
+"""Token and money budgets: pure learning code, with no I/O."""

@@ -1,0 +1,1 @@
+"""Background learning across organisations with Flower."""

@@ -1,0 +1,1 @@
+"""Serves requests: the only package that speaks HTTP to callers."""

@@ -1,0 +1,1 @@
+"""Subcommands of `waypost`, one module each, imported only when called."""

@@ -1,0 +1,17 @@
+"""What can go wrong in routing, in the words of whoever caused it."""
+
+
+class RouterModelsError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class NoModelAvailable(RouterModelsError):
+    """No candidate model can answer this query."""
+
+
+class ArtifactRejected(RouterModelsError):
+    """Bytes that are not an artefact this code may serve: corrupt, foreign, or of another encoder."""
+
+
+class InvalidEvaluations(RouterModelsError):
+    """A table of evaluations that nothing can be learned from, and why."""

@@ -1,0 +1,82 @@
+"""The nouns that encoders, estimators and decisions share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Encoder(Protocol):
+    """Turns query text into the vector every estimator reads."""
+
+    id: str
+    """Name and revision, such as ``static-cheap-1``; part of every artefact."""
+    sha256: str
+    """Digest of the weights; an artefact trained on other weights is refused."""
+    dimension: int
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Embed `texts`; shape ``(len(texts), dimension)``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What an estimator expects of each model on each query.
+
+    Attributes:
+        quality: In [0, 1]; shape ``(n_queries, n_models)``.
+        cost_usd: USD for the whole call, never negative; same shape.
+    """
+
+    quality: Float32
+    cost_usd: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluations:
+    """Which models answered which queries, how well and at what cost.
+
+    Attributes:
+        embeddings: Shape ``(n_queries, dimension)``.
+        quality: Shape ``(n_queries, n_models)``; NaN where the model did not answer the query.
+        cost_usd: Same shape, NaN in the same places.
+        models: Names of the columns.
+        tasks: Task label of each query, for reports only; empty where unknown.
+    """
+
+    embeddings: Float32
+    quality: Float32
+    cost_usd: Float32
+    models: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
+
+
+class Estimator(Protocol):
+    """Predicts quality and cost per model; trained elsewhere, read-only once built."""
+
+    kind: ClassVar[str]
+    models: tuple[str, ...]
+    dimension: int
+
+    def predict(self, embeddings: Float32) -> Prediction:
+        """Predict for each row of `embeddings`, shape ``(n_queries, dimension)``."""
+        ...
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything `from_arrays` needs, as named arrays."""
+        ...
+
+    @classmethod
+    def from_arrays(cls, models: tuple[str, ...], arrays: Arrays) -> Self:
+        """Rebuild from `to_arrays`.
+
+        Raises:
+            ArtifactRejected: An array is missing or has the wrong shape.
+        """
+        ...
