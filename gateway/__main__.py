@@ -1,0 +1,5 @@
+"""`python -m gateway` is `waypost`."""
+
+from gateway.cli import main
+
+main()

@@ -1,0 +1,192 @@
+"""Every error a caller can see, and the one table that renders it in OpenAI's shape.
+
+Shape: https://platform.openai.com/docs/guides/error-codes
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from router_models.errors import NoModelAvailable
+
+
+class GatewayError(Exception):
+    """Anything the gateway raises on purpose while serving.
+
+    Args:
+        message: What went wrong and what the caller can do, in the caller's words.
+        param: The request field at fault, where there is one.
+        retry_after_s: When trying again is worthwhile.
+    """
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class CallerError(GatewayError):
+    """The request cannot be served as it was sent."""
+
+
+class InvalidRequest(CallerError):
+    """The body or a header is malformed."""
+
+
+class BodyTooLarge(CallerError):
+    """The body is longer than the gateway accepts."""
+
+
+class Unauthenticated(CallerError):
+    """No key, an unknown key, or one that was revoked or has expired."""
+
+
+class Forbidden(CallerError):
+    """The key is valid but may not do this."""
+
+
+class ModelNotFound(CallerError):
+    """No model of that name is served to this key."""
+
+
+class NotFound(CallerError):
+    """No such path or resource."""
+
+
+class RateLimited(CallerError):
+    """The caller sends faster than allowed."""
+
+
+class ProviderError(GatewayError):
+    """The provider did not answer; `upstream_status` is what it said, where it said anything."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str = "",
+        upstream_status: int | None = None,
+        retry_after_s: float | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+        self.provider = provider
+        self.upstream_status = upstream_status
+
+
+class ProviderTimeout(ProviderError):
+    """The provider did not answer in time; another model may."""
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider is down, overloaded, or its circuit breaker is open; another may answer."""
+
+
+class ProviderMisconfigured(ProviderError):
+    """The provider refused the gateway's own credentials or address; another model may answer."""
+
+
+class ProviderCutOff(ProviderError):
+    """The provider's answer ended before it was complete."""
+
+
+class ProviderRejected(ProviderError):
+    """The provider refused this request; another model would not do better.
+
+    Args:
+        status: The provider's HTTP status, 4xx; passed on to the caller.
+        body: The provider's error object, passed on to the caller.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str = "",
+        status: int = 400,
+        body: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, provider=provider, upstream_status=status)
+        self.status = status
+        self.body = body
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """How one class of error looks on the wire."""
+
+    status: int
+    type: str
+    code: str
+
+
+RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
+    {
+        InvalidRequest: Rendering(400, "invalid_request_error", "invalid_request"),
+        BodyTooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
+        Unauthenticated: Rendering(401, "invalid_request_error", "invalid_api_key"),
+        Forbidden: Rendering(403, "invalid_request_error", "permission_denied"),
+        ModelNotFound: Rendering(404, "invalid_request_error", "model_not_found"),
+        NotFound: Rendering(404, "invalid_request_error", "not_found"),
+        RateLimited: Rendering(429, "rate_limit_error", "rate_limit_exceeded"),
+        ProviderTimeout: Rendering(504, "provider_error", "provider_timeout"),
+        ProviderUnavailable: Rendering(503, "provider_error", "provider_unavailable"),
+        ProviderMisconfigured: Rendering(502, "provider_error", "provider_misconfigured"),
+        ProviderCutOff: Rendering(502, "provider_error", "provider_cut_off"),
+        ProviderRejected: Rendering(400, "invalid_request_error", "provider_rejected"),
+        NoModelAvailable: Rendering(503, "routing_error", "no_model_available"),
+    }
+)
+INTERNAL = Rendering(500, "server_error", "internal_error")
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedError:
+    """An error ready for the wire."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+def render(error: Exception) -> RenderedError:
+    """Render `error` in OpenAI's shape; anything not in the table is an internal error."""
+    rendering = RENDERINGS.get(type(error), INTERNAL)
+    headers = [(b"content-type", b"application/json")]
+    if isinstance(error, GatewayError) and error.retry_after_s is not None:
+        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    if isinstance(error, ProviderRejected):
+        return RenderedError(error.status, tuple(headers), orjson.dumps(_rejection(error)))
+    return RenderedError(rendering.status, tuple(headers), error_body(error))
+
+
+def error_body(error: Exception) -> bytes:
+    """Render the JSON object of `error`; also the payload of an SSE error event."""
+    rendering = RENDERINGS.get(type(error), INTERNAL)
+    message = str(error) if rendering is not INTERNAL else "The gateway failed; see its log."
+    return orjson.dumps(
+        {
+            "error": {
+                "message": message,
+                "type": rendering.type,
+                "param": getattr(error, "param", None),
+                "code": rendering.code,
+            }
+        }
+    )
+
+
+def _rejection(error: ProviderRejected) -> dict[str, Any]:
+    """Pass the provider's own words on: they name the field at fault."""
+    inner = dict(error.body or {})
+    inner.setdefault("message", error.message)
+    inner.setdefault("type", RENDERINGS[ProviderRejected].type)
+    inner.setdefault("param", None)
+    inner.setdefault("code", RENDERINGS[ProviderRejected].code)
+    return {"error": inner}

@@ -1,0 +1,98 @@
+"""What a provider is: the one interface the service calls and every adapter implements."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.types import HostedModel, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCall:
+    """One request to a provider, in OpenAI's chat-completions form.
+
+    Attributes:
+        body: The caller's body with the gateway's own fields removed; adapters copy, never edit.
+        deadline_s: Event-loop time (`loop.time()`) after which no attempt is started.
+        request_id: Sent upstream as ``x-request-id``, so that both logs can be joined.
+    """
+
+    model: HostedModel
+    body: Mapping[str, Any]
+    deadline_s: float
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole JSON answer in OpenAI's form, unknown fields included.
+
+    Attributes:
+        body: The decoded `chat.completion` object.
+        usage: What the provider reported; None if it reported nothing.
+        attempts: Upstream calls made, retries included.
+    """
+
+    body: dict[str, Any]
+    usage: Usage | None
+    finish_reason: str | None
+    attempts: int = 1
+
+
+class AnswerStream(Protocol):
+    """A streamed answer: iterate for bytes to forward, then read what passed by.
+
+    Yields whole SSE events in OpenAI's form, as raw bytes, as soon as they are whole. Two events
+    are withheld for the service to write: the usage chunk (the one with empty `choices`) and
+    ``data: [DONE]``. Entering the stream's context waits for the first event, so an error before
+    it may fall back to another model.
+
+    Raises:
+        ProviderCutOff: The upstream ended before a finish_reason or ``[DONE]``.
+        ProviderError: The upstream sent an error event, or failed.
+    """
+
+    usage: Usage | None
+    finish_reason: str | None
+    usage_event: dict[str, Any] | None
+    """The withheld usage chunk as decoded; None if the provider sent none."""
+    head: dict[str, Any] | None
+    """`id`, `created`, `model` of the first chunk: what a usage chunk of our own is built from."""
+    completion_chars: int
+    """Bytes of forwarded events: bounds an estimate where usage is missing."""
+    attempts: int
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over the events to forward."""
+        ...
+
+
+class Provider(Protocol):
+    """Hosts models behind one upstream dialect."""
+
+    name: str
+
+    async def complete(self, call: UpstreamCall) -> Completion:
+        """Answer `call` with one JSON body.
+
+        Raises:
+            ProviderError: A narrower class says whether another model may do better.
+        """
+        ...
+
+    def stream(self, call: UpstreamCall) -> AbstractAsyncContextManager[AnswerStream]:
+        """Answer `call` as a stream; leaving the context cancels the upstream call.
+
+        Raises:
+            ProviderError: On entering, before the first byte.
+        """
+        ...
+
+    def is_available(self, model: str) -> bool:
+        """Whether the circuit breaker of `model` lets calls through."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections; called once at shutdown."""
+        ...

@@ -1,0 +1,171 @@
+"""The nouns of serving: hosted models, prices, usage, callers and turns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from router_models.types import Float32
+
+NUSD_PER_USD = 1_000_000_000
+TOKENS_PER_MTOK = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call, as the provider reported them.
+
+    Attributes:
+        prompt_tokens: All input tokens, cached ones included (OpenAI's convention).
+        completion_tokens: All output tokens, reasoning included.
+        cached_tokens: Input tokens read from the provider's prompt cache.
+        cache_write_tokens: Input tokens written to it.
+        reasoning_tokens: Output tokens the caller never sees.
+        is_estimated: Counted by the gateway because the provider reported nothing.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    is_estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPrice:
+    """Prices in nano-USD per million tokens, so that sums stay integers."""
+
+    input_nusd_per_mtok: int
+    output_nusd_per_mtok: int
+    cached_input_nusd_per_mtok: int | None = None
+    cache_write_nusd_per_mtok: int | None = None
+
+    def cost_nusd(self, usage: Usage) -> int:
+        """Charge `usage` in nano-USD, rounded up: a call is never free by rounding."""
+        plain = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
+        cached = self.cached_input_nusd_per_mtok
+        write = self.cache_write_nusd_per_mtok
+        total = (
+            max(plain, 0) * self.input_nusd_per_mtok
+            + usage.cached_tokens * (self.input_nusd_per_mtok if cached is None else cached)
+            + usage.cache_write_tokens * (self.input_nusd_per_mtok if write is None else write)
+            + usage.completion_tokens * self.output_nusd_per_mtok
+        )
+        return -(-total // TOKENS_PER_MTOK)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a hosted model can take; None means unknown and is not filtered on."""
+
+    tools: bool = True
+    vision: bool = False
+    json_schema: bool = True
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostedModel:
+    """One model a caller can name and the router can choose.
+
+    Attributes:
+        name: What callers and routers call it.
+        provider: Name of the provider that hosts it.
+        upstream_name: What the provider calls it.
+        system_prompt: Put before the caller's messages; makes an honest variant of a model.
+        request_defaults: Request fields set where the caller left them out.
+    """
+
+    name: str
+    provider: str
+    upstream_name: str
+    price: ModelPrice
+    capabilities: Capabilities = Capabilities()
+    system_prompt: str | None = None
+    request_defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request, as its virtual key says.
+
+    Attributes:
+        key_id: Public identifier of the key; safe to log.
+        team_id: The tenant; part of every cache key and every log row.
+        allowed_models: Model names the key may use; None means all.
+        profile: Routing profile used where the request names none.
+        logs_text: The team opted in to keeping query text in its own log.
+    """
+
+    key_id: str
+    team_id: str
+    allowed_models: frozenset[str] | None = None
+    profile: str | None = None
+    logs_text: bool = False
+
+    def may_use(self, model: str) -> bool:
+        """Whether the key admits `model`."""
+        return self.allowed_models is None or model in self.allowed_models
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRecord:
+    """One model the decision considered, as logged and as `/v1/route` shows it."""
+
+    model: str
+    quality: float | None
+    cost_usd: float | None
+    utility: float | None
+    propensity: float
+    is_eligible: bool
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """One answered (or failed) turn: the row that routing, budgets and training all read.
+
+    Attributes:
+        requested_model: What the caller asked for, ``auto`` included.
+        chosen_model: What the decision chose.
+        served_model: What answered; differs from `chosen_model` after a fallback.
+        query_embedding: float32 of the encoder's dimension; None if the query was not encoded.
+        query_text: Only where the team opted in.
+        propensity: Probability with which the logging policy chose `chosen_model`; 1.0 where
+            the caller named the model.
+        route_reason: Why the model was chosen: ``router``, ``explored``, ``named``,
+            ``router_missing``, ``router_failed``.
+        cost_nusd: Charged cost, nano-USD.
+    """
+
+    request_id: str
+    decision_id: str
+    started_at_unix_s: float
+    key_id: str
+    team_id: str
+    conversation_id: str | None
+    turn_index: int
+    requested_model: str
+    chosen_model: str | None
+    served_model: str | None
+    provider: str | None
+    encoder_id: str | None
+    query_embedding: Float32 | None
+    query_text: str | None
+    candidates: tuple[CandidateRecord, ...]
+    propensity: float
+    route_reason: str
+    router_version: str | None
+    policy_version: str | None
+    willingness_to_pay_usd: float | None
+    usage: Usage | None
+    cost_nusd: int | None
+    latency_s: float
+    first_byte_s: float | None
+    gateway_s: float | None
+    is_stream: bool
+    finish_reason: str | None
+    error: str | None
+    attempts: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
