@@ -49,7 +49,7 @@ class LazyGroup(click.Group):
         if cmd_name not in SUBCOMMANDS:
             return None
         try:
-            command = import_module(f"gateway.commands.{cmd_name}").command
+            command: click.Command = import_module(f"gateway.commands.{cmd_name}").command
         except ModuleNotFoundError as error:
             extra = EXTRAS.get((error.name or "").partition(".")[0])
             if extra is None:
@@ -57,7 +57,6 @@ class LazyGroup(click.Group):
             raise click.ClickException(
                 f"`waypost {cmd_name}` needs {error.name}: pip install 'waypost[{extra}]'"
             ) from error
-        assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

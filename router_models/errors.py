@@ -10,7 +10,7 @@ class NoModelAvailable(RouterModelsError):
 
 
 class ArtifactRejected(RouterModelsError):
-    """Bytes that are not an artefact this code may serve: corrupt, foreign, or of another encoder."""
+    """Bytes that this code may not serve: corrupt, foreign, or of another encoder."""
 
 
 class InvalidEvaluations(RouterModelsError):
