@@ -26,6 +26,9 @@ class ServerSettings(Settings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     admin_host: str = "127.0.0.1"
     admin_port: Annotated[int, Field(ge=0, le=65535, description="0 picks a free port.")] = 8081
+    admin_token: Annotated[
+        SecretStr | None, Field(description="Made at the first start and kept by default.")
+    ] = None
     max_body_bytes: Annotated[int, Field(gt=0)] = 20 * 1024 * 1024
     shutdown_grace_s: Annotated[float, Field(ge=0)] = 30.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"

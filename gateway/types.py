@@ -130,6 +130,7 @@ class TurnRecord:
         requested_model: What the caller asked for, ``auto`` included.
         chosen_model: What the decision chose.
         served_model: What answered; differs from `chosen_model` after a fallback.
+        answer_id: The `id` the answer's body carries; what a caller knows it by.
         query_embedding: float32 of the encoder's dimension; None if the query was not encoded.
         query_text: Only where the team opted in.
         propensity: Probability with which the logging policy chose `chosen_model`; 1.0 where
@@ -141,6 +142,7 @@ class TurnRecord:
 
     request_id: str
     decision_id: str
+    answer_id: str | None
     started_at_unix_s: float
     key_id: str
     team_id: str
