@@ -1,0 +1,222 @@
+"""Predicted quality and cost, and what the caller would pay for quality, become a route decision.
+
+Utility is ``quality - cost / willingness_to_pay``; the paper's lambda is one over the willingness
+to pay (arXiv 2601.22318). Whatever explores here returns the probability with which it really
+chose, because off-policy estimates divide by it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.errors import NoModelAvailable
+
+Figures = Sequence[float | None] | NDArray[np.floating[Any]]
+"""One figure per model; None or a value that is not finite stands for "unknown"."""
+
+THOMPSON_DRAWS: Final = 256
+"""Posterior draws that define the choice probabilities of one Thompson decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """How often to try a model that is not believed best.
+
+    Attributes:
+        kind: ``epsilon`` is uniform over the eligible models with probability `epsilon`;
+            ``thompson`` chooses each model as often as it wins when quality is drawn from its
+            predicted distribution.
+        epsilon: In (0, 1]; read by ``epsilon`` alone.
+    """
+
+    kind: Literal["off", "epsilon", "thompson"] = "off"
+    epsilon: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.kind not in {"off", "epsilon", "thompson"}:
+            raise ValueError(f"exploration {self.kind!r}: use off, epsilon or thompson")
+        if not 0.0 < self.epsilon <= 1.0:
+            raise ValueError(f"epsilon is {self.epsilon}, expected more than 0 and at most 1")
+
+
+class Candidate(NamedTuple):
+    """One model of the pool as the decision saw it; None where nothing is predicted.
+
+    A named tuple: 30 of them cost 4 µs, 30 frozen dataclasses 20 µs.
+    """
+
+    model: str
+    quality: float | None
+    cost_usd: float | None
+    utility: float | None
+    propensity: float
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecision:
+    """Which model answers, who steps in for it, and how likely the choice was.
+
+    Attributes:
+        fallbacks: The other eligible models by falling utility, unpredicted ones last.
+        candidates: Every model in the order given; propensity 0 where it was not eligible.
+        propensity: Probability with which this policy chose `model`.
+        is_explored: Exploration chose another model than the best one known.
+        reason: ``router``, ``explored``, or ``router_missing`` where no eligible model has a
+            prediction and the first by cost and name was taken.
+    """
+
+    model: str
+    fallbacks: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    propensity: float
+    is_explored: bool
+    reason: Literal["router", "explored", "router_missing"]
+
+
+def decide(
+    models: Sequence[str],
+    quality: Figures,
+    cost_usd: Figures,
+    eligible: Sequence[bool],
+    willingness_to_pay_usd: float,
+    *,
+    exploration: Exploration,
+    rng: np.random.Generator,
+    quality_stderr: Figures | None = None,
+) -> RouteDecision:
+    """Choose among the eligible models; ties go to the lower cost, then to the first name.
+
+    A model without a prediction is chosen only where no eligible model has one, or by exploration:
+    that is how a new model gets its first evaluations.
+
+    Args:
+        models: The pool, without duplicates; all other sequences have its length and order.
+        quality: Predicted, in [0, 1].
+        cost_usd: Predicted, for the whole call.
+        eligible: Whether the model can and may take the query.
+        willingness_to_pay_usd: USD per unit of quality, more than 0; infinity ignores cost.
+        exploration: How often to try another model than the best.
+        rng: Not read where `exploration` is off.
+        quality_stderr: Standard errors of `quality`, unknown ones count as 0. Where there are
+            none at all, Thompson exploration falls back on epsilon.
+
+    Raises:
+        NoModelAvailable: No model is eligible.
+        ValueError: Lengths differ or `willingness_to_pay_usd` is not above 0.
+    """
+    if not willingness_to_pay_usd > 0.0:
+        raise ValueError(f"willingness to pay is {willingness_to_pay_usd} USD, expected above 0")
+    qualities, costs = _known(quality), _known(cost_usd)
+    if not len(qualities) == len(costs) == len(eligible) == len(models):
+        raise ValueError("models, quality, cost and eligibility differ in length")
+    utilities = [
+        None if q is None or c is None else q - c / willingness_to_pay_usd
+        for q, c in zip(qualities, costs, strict=True)
+    ]
+    ranked = _rank(models, costs, utilities, eligible)
+    if not ranked:
+        raise NoModelAvailable("no model of the pool can take this query")
+    propensities = [0.0] * len(models)
+    if exploration.kind == "off" or len(ranked) == 1:
+        chosen = ranked[0]
+        propensities[chosen] = 1.0
+    else:
+        if exploration.kind == "epsilon" or quality_stderr is None:
+            shares = _epsilon_shares(len(ranked), exploration.epsilon)
+        else:
+            shares = _thompson_shares(ranked, utilities, _known(quality_stderr), rng)
+        chosen = ranked[_draw(shares, rng)]
+        for index, share in zip(ranked, shares, strict=True):
+            propensities[index] = share
+    return RouteDecision(
+        model=models[chosen],
+        fallbacks=tuple([models[i] for i in ranked if i != chosen]),
+        candidates=tuple(map(Candidate, models, qualities, costs, utilities, propensities)),
+        propensity=propensities[chosen],
+        is_explored=chosen != ranked[0],
+        reason=_reason(ranked, chosen, utilities),
+    )
+
+
+def _known(figures: Figures) -> list[float | None]:
+    """Turn whatever is not a finite number into None."""
+    values = figures.tolist() if isinstance(figures, np.ndarray) else figures
+    return [v if v is not None and isfinite(v) else None for v in values]
+
+
+def _rank(
+    models: Sequence[str],
+    costs: Sequence[float | None],
+    utilities: Sequence[float | None],
+    eligible: Sequence[bool],
+) -> list[int]:
+    """Order the eligible models by falling utility, then cost, then name; unpredicted ones last."""
+    keys = [
+        (
+            utility is None,
+            0.0 if utility is None else -utility,
+            inf if cost is None else cost,
+            model,
+            index,
+        )
+        for index, (model, cost, utility, is_eligible) in enumerate(
+            zip(models, costs, utilities, eligible, strict=True)
+        )
+        if is_eligible
+    ]
+    keys.sort()
+    return [key[-1] for key in keys]
+
+
+def _epsilon_shares(n_eligible: int, epsilon: float) -> list[float]:
+    """Give the best model what the uniform draws leave; the first one is the best."""
+    uniform = epsilon / n_eligible
+    return [1.0 - epsilon + uniform] + [uniform] * (n_eligible - 1)
+
+
+def _thompson_shares(
+    ranked: Sequence[int],
+    utilities: Sequence[float | None],
+    stderr: Sequence[float | None],
+    rng: np.random.Generator,
+) -> list[float]:
+    """Count how often each model wins over `THOMPSON_DRAWS` draws of all qualities.
+
+    The model is then drawn from these very frequencies, so they are its true propensities given
+    the draws. One more draw is shared out evenly: without it a model that happened to win no draw
+    would have propensity 0, and off-policy estimates that divide by propensities would be biased.
+    """
+    known = [i for i in ranked if utilities[i] is not None]
+    n_eligible = len(ranked)
+    wins = [0] * n_eligible
+    if known:
+        mean = np.array([utilities[i] for i in known])
+        spread = np.array([stderr[i] or 0.0 for i in known])
+        noise = rng.standard_normal((THOMPSON_DRAWS, len(known)), dtype=np.float32)
+        winners = (mean + spread * noise).argmax(axis=1)
+        wins[: len(known)] = np.bincount(winners, minlength=len(known)).tolist()
+    else:
+        wins[0] = THOMPSON_DRAWS
+    return [(won + 1.0 / n_eligible) / (THOMPSON_DRAWS + 1) for won in wins]
+
+
+def _draw(shares: Sequence[float], rng: np.random.Generator) -> int:
+    """Draw an index with probability `shares`; rounding goes to the first, the likeliest to be."""
+    point = rng.random()
+    for index, share in enumerate(shares):
+        point -= share
+        if point < 0.0:
+            return index
+    return 0
+
+
+def _reason(
+    ranked: Sequence[int], chosen: int, utilities: Sequence[float | None]
+) -> Literal["router", "explored", "router_missing"]:
+    if chosen != ranked[0]:
+        return "explored"
+    return "router_missing" if utilities[chosen] is None else "router"

@@ -1,0 +1,279 @@
+from math import inf, nan
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router_models.decide import THOMPSON_DRAWS, Exploration, RouteDecision, decide
+from router_models.errors import NoModelAvailable
+
+OFF = Exploration()
+POOL = ("small", "medium", "large")
+QUALITY = (0.5, 0.7, 0.9)
+COST = (0.001, 0.004, 0.02)
+
+figures = st.floats(0.0, 1.0).map(lambda v: round(v, 3))
+costs = st.floats(0.0, 0.1).map(lambda v: round(v, 5))
+rows = st.lists(
+    st.tuples(figures | st.none(), costs | st.none(), st.booleans(), st.floats(0.0, 0.3)),
+    min_size=1,
+    max_size=8,
+)
+willingness = st.floats(1e-6, 1e6)
+explorations = st.builds(
+    Exploration, st.sampled_from(["off", "epsilon", "thompson"]), st.floats(0.001, 1.0)
+)
+
+
+def choose(
+    quality=QUALITY, cost=COST, eligible=None, *, w=0.02, exploration=OFF, seed=0, stderr=None
+):
+    names = POOL if len(quality) == 3 else tuple(f"model-{i}" for i in range(len(quality)))
+    allowed = [True] * len(quality) if eligible is None else eligible
+    return decide(
+        names,
+        quality,
+        cost,
+        allowed,
+        w,
+        exploration=exploration,
+        rng=np.random.default_rng(seed),
+        quality_stderr=stderr,
+    )
+
+
+def choose_row(table, w, exploration, seed=0) -> RouteDecision:
+    quality, cost, eligible, stderr = zip(*table, strict=True)
+    return choose(quality, cost, eligible, w=w, exploration=exploration, seed=seed, stderr=stderr)
+
+
+@pytest.mark.parametrize(
+    ("w", "model"), [(0.001, "small"), (0.02, "medium"), (1.0, "large"), (inf, "large")]
+)
+def test_buys_more_quality_the_more_the_caller_would_pay(w, model):
+    assert choose(w=w).model == model
+
+
+def test_utility_is_quality_less_cost_over_willingness_to_pay():
+    decision = choose(w=0.02)
+    assert [c.utility for c in decision.candidates] == pytest.approx([0.45, 0.5, -0.1])
+    assert [c.quality for c in decision.candidates] == list(QUALITY)
+    assert [c.cost_usd for c in decision.candidates] == list(COST)
+
+
+def test_without_exploration_the_best_model_has_propensity_one():
+    decision = choose()
+    assert [c.propensity for c in decision.candidates] == [0.0, 1.0, 0.0]
+    assert (decision.propensity, decision.is_explored, decision.reason) == (1.0, False, "router")
+
+
+def test_names_the_other_eligible_models_by_falling_utility():
+    assert choose(w=0.02).fallbacks == ("small", "large")
+    assert choose(w=0.02, eligible=[False, True, True]).fallbacks == ("large",)
+
+
+def test_a_tie_goes_to_the_lower_cost():
+    decision = choose((0.75, 0.5, 0.75), (0.5, 0.25, 0.5), w=1.0)
+    assert decision.model == "medium"
+
+
+def test_a_tie_at_equal_cost_goes_to_the_first_name():
+    decision = choose((0.5, 0.5, 0.5), (0.1, 0.1, 0.1))
+    assert (decision.model, decision.fallbacks) == ("large", ("medium", "small"))
+
+
+def test_reads_numpy_figures():
+    arrays = (np.array(QUALITY, np.float32), np.array(COST, np.float32))
+    assert choose(*arrays).model == "medium"
+
+
+def test_passes_over_an_ineligible_model():
+    decision = choose(eligible=[True, False, True])
+    assert decision.model == "small"
+    assert "medium" not in decision.fallbacks
+    assert decision.candidates[1].propensity == 0.0
+    assert decision.candidates[1].utility == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("unknown", [None, nan, inf])
+def test_a_model_without_a_prediction_is_the_last_resort(unknown):
+    decision = choose((0.1, unknown, 0.1), COST)
+    assert (decision.model, decision.fallbacks) == ("small", ("large", "medium"))
+    assert decision.candidates[1][1:4] == (None, 0.004, None)
+    assert choose(QUALITY, (unknown, 0.004, 0.02), [True, False, False]).model == "small"
+
+
+def test_says_that_the_router_is_missing_where_nothing_is_predicted():
+    decision = choose((None, None, None), (0.3, None, 0.2))
+    assert (decision.model, decision.reason) == ("large", "router_missing")
+    assert decision.fallbacks == ("small", "medium")
+
+
+def test_no_eligible_model_is_an_error():
+    with pytest.raises(NoModelAvailable, match="no model"):
+        choose(eligible=[False, False, False])
+    with pytest.raises(NoModelAvailable):
+        decide((), (), (), (), 1.0, exploration=OFF, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("w", [0.0, -1.0, nan])
+def test_willingness_to_pay_must_be_positive(w):
+    with pytest.raises(ValueError, match="willingness to pay"):
+        choose(w=w)
+
+
+def test_lengths_must_agree():
+    with pytest.raises(ValueError, match="differ in length"):
+        choose(eligible=[True])
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -0.1, 1.1, nan])
+def test_epsilon_must_be_a_probability(epsilon):
+    with pytest.raises(ValueError, match="epsilon"):
+        Exploration("epsilon", epsilon)
+
+
+def test_an_unknown_kind_of_exploration_is_refused():
+    with pytest.raises(ValueError, match="off, epsilon or thompson"):
+        Exploration("greedy")
+
+
+def test_epsilon_shares_its_part_evenly_over_the_eligible_models():
+    decision = choose(eligible=[True, True, False], exploration=Exploration("epsilon", 0.1))
+    assert [c.propensity for c in decision.candidates] == pytest.approx([0.05, 0.95, 0.0])
+
+
+def test_epsilon_tries_models_without_a_prediction():
+    decision = choose((0.5, None, 0.5), exploration=Exploration("epsilon", 0.3))
+    assert decision.candidates[1].propensity == pytest.approx(0.1)
+
+
+def test_a_lone_eligible_model_is_not_explored():
+    decision = choose(eligible=[False, False, True], exploration=Exploration("epsilon", 1.0))
+    assert (decision.model, decision.propensity, decision.reason) == ("large", 1.0, "router")
+
+
+def test_an_explored_choice_says_so():
+    exploration = Exploration("epsilon", 1.0)
+    decisions = [choose(exploration=exploration, seed=seed) for seed in range(30)]
+    assert {d.model for d in decisions if d.is_explored} == {"small", "large"}
+    assert {d.reason for d in decisions if d.is_explored} == {"explored"}
+    assert {d.model for d in decisions if not d.is_explored} == {"medium"}
+
+
+def test_thompson_without_standard_errors_explores_as_epsilon_does():
+    decision = choose(exploration=Exploration("thompson", 0.3))
+    assert [c.propensity for c in decision.candidates] == pytest.approx([0.1, 0.8, 0.1])
+
+
+def test_thompson_prefers_a_doubtful_model_to_a_surely_worse_one():
+    exploration = Exploration("thompson")
+    decision = choose((0.5, 0.6, 0.5), (0, 0, 0), exploration=exploration, stderr=(0.5, 0, 0))
+    small, medium, large = (c.propensity for c in decision.candidates)
+    # P(N(0.5, 0.5) > 0.6) = 0.42
+    assert small == pytest.approx(0.42, abs=0.1)
+    assert medium == pytest.approx(1 - small - large)
+    assert large == pytest.approx(1 / 3 / (THOMPSON_DRAWS + 1))
+
+
+def test_thompson_with_no_prediction_at_all_still_shares_one_draw():
+    decision = choose((None,) * 3, COST, exploration=Exploration("thompson"), stderr=(None,) * 3)
+    assert decision.candidates[0].propensity == pytest.approx(1 - 2 / 3 / (THOMPSON_DRAWS + 1))
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "thompson"])
+def test_models_are_chosen_as_often_as_their_propensity_says(kind):
+    rng = np.random.default_rng(7)
+    n = 3000
+    expected, chosen = np.zeros(3), np.zeros(3)
+    for _ in range(n):
+        decision = decide(
+            POOL,
+            (0.5, 0.6, 0.55),
+            (0.0, 0.0, 0.0),
+            (True, True, True),
+            1.0,
+            exploration=Exploration(kind, 0.4),
+            rng=rng,
+            quality_stderr=(0.2, 0.1, 0.3),
+        )
+        expected += [c.propensity for c in decision.candidates]
+        chosen[POOL.index(decision.model)] += 1
+    # Four standard deviations of a binomial share.
+    np.testing.assert_allclose(chosen / n, expected / n, atol=4 * 0.5 / n**0.5)
+
+
+def test_inverse_propensity_estimates_are_unbiased_under_thompson():
+    rng = np.random.default_rng(11)
+    weights = []
+    for _ in range(4000):
+        decision = decide(
+            POOL,
+            (0.5, 0.9, 0.5),
+            (0.0, 0.0, 0.0),
+            (True, True, True),
+            1.0,
+            exploration=Exploration("thompson"),
+            rng=rng,
+            quality_stderr=(0.3, 0.1, 0.0),
+        )
+        weights.append((decision.model == "small") / decision.propensity)
+    assert np.mean(weights) == pytest.approx(1.0, abs=4 * np.std(weights) / 4000**0.5)
+
+
+def test_rounding_at_the_end_of_the_shares_goes_to_the_best_model():
+    class PastTheEnd(np.random.Generator):
+        def random(self):
+            return 1.0 + 1e-9
+
+    decision = decide(
+        POOL,
+        QUALITY,
+        COST,
+        (True,) * 3,
+        0.02,
+        exploration=Exploration("epsilon", 0.1),
+        rng=PastTheEnd(np.random.PCG64(0)),
+    )
+    assert decision.model == "medium"
+
+
+@given(rows, willingness, explorations, st.integers(0, 99))
+def test_propensities_sum_to_one_and_cover_the_choice(table, w, exploration, seed):
+    table = [*table, (0.5, 0.01, True, 0.1)]
+    decision = choose_row(table, w, exploration, seed)
+    assert sum(c.propensity for c in decision.candidates) == pytest.approx(1.0)
+    assert decision.propensity > 0
+    by_name = {c.model: c for c in decision.candidates}
+    assert by_name[decision.model].propensity == decision.propensity
+    eligible = {c.model for c, row in zip(decision.candidates, table, strict=True) if row[2]}
+    assert {decision.model, *decision.fallbacks} == eligible
+    assert len(decision.fallbacks) == len(eligible) - 1
+    assert all(c.propensity == 0 for c in decision.candidates if c.model not in eligible)
+
+
+@given(rows, willingness, st.floats(1.1, 1e6))
+def test_a_higher_willingness_to_pay_never_buys_less_quality(table, w, factor):
+    known = [row for row in table if None not in row[:2]]
+    table = [*known, (0.5, 0.01, True, 0.0)]
+    poor, rich = choose_row(table, w, OFF), choose_row(table, w * factor, OFF)
+    quality = {c.model: c.quality for c in poor.candidates}
+    assert quality[rich.model] >= quality[poor.model] - 1e-9
+
+
+@given(rows, willingness)
+def test_no_eligible_model_has_a_higher_utility_than_the_choice(table, w):
+    table = [*table, (0.5, 0.01, True, 0.0)]
+    decision = choose_row(table, w, OFF)
+    utility = {c.model: c.utility for c in decision.candidates}
+    ranked = [utility[m] for m in (decision.model, *decision.fallbacks)]
+    known = [u for u in ranked if u is not None]
+    assert known == sorted(known, reverse=True)
+    assert ranked[: len(known)] == known
+
+
+@given(rows, willingness, explorations, st.integers(0, 9))
+def test_the_same_seed_gives_the_same_decision(table, w, exploration, seed):
+    table = [*table, (0.5, 0.01, True, 0.1)]
+    assert choose_row(table, w, exploration, seed) == choose_row(table, w, exploration, seed)
