@@ -20,7 +20,12 @@ class GatewayError(Exception):
         message: What went wrong and what the caller can do, in the caller's words.
         param: The request field at fault, where there is one.
         retry_after_s: When trying again is worthwhile.
+
+    Attributes:
+        headers: Response headers that say which turn failed; set by the service.
     """
+
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def __init__(
         self, message: str, *, param: str | None = None, retry_after_s: float | None = None
@@ -159,6 +164,8 @@ def render(error: Exception) -> RenderedError:
     """Render `error` in OpenAI's shape; anything not in the table is an internal error."""
     rendering = RENDERINGS.get(type(error), INTERNAL)
     headers = [(b"content-type", b"application/json")]
+    if isinstance(error, GatewayError):
+        headers.extend(error.headers)
     if isinstance(error, GatewayError) and error.retry_after_s is not None:
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
     if isinstance(error, ProviderRejected):

@@ -1,0 +1,102 @@
+"""The few ASGI moves that the hot path needs; a framework's request object costs more than routing.
+
+https://asgi.readthedocs.io/en/latest/specs/www.html
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from types import TracebackType
+from typing import Any, Self
+
+from gateway.errors import BodyTooLarge, render
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+
+
+class ClientLeft(Exception):  # noqa: N818
+    """The caller closed its connection before the answer was complete."""
+
+
+async def read_body(headers: dict[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
+    """Read the request's body.
+
+    Raises:
+        BodyTooLarge: It is, or says it is, longer than `max_bytes`.
+        ClientLeft: The caller left before sending all of it.
+    """
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise BodyTooLarge(f"The body is longer than {max_bytes} bytes.")
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > max_bytes:
+            raise BodyTooLarge(f"The body is longer than {max_bytes} bytes.")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Send a whole response."""
+    length = (b"content-length", str(len(body)).encode())
+    await send(
+        {"type": "http.response.start", "status": status, "headers": [*headers, JSON, length]}
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: Exception, headers: Headers = ()) -> None:
+    """Send `error` in OpenAI's shape."""
+    rendered = render(error)
+    extra = [*headers, *(h for h in rendered.headers if h[0] != JSON[0])]
+    await send_whole(send, rendered.status, extra, rendered.body)
+
+
+class LeavingClient:
+    """Cancels the task that serves a request when its caller leaves.
+
+    A context manager: inside it nobody else may call `receive`. On the way out a cancellation that
+    it caused becomes `ClientLeft`.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._has_left = False
+        self._serving: asyncio.Task[Any] | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._serving = asyncio.current_task()
+        self._watch = asyncio.create_task(self._wait())
+        return self
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._has_left = True
+        if self._serving is not None:
+            self._serving.cancel()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._has_left and kind is asyncio.CancelledError and self._serving is not None:
+            self._serving.uncancel()
+            raise ClientLeft from error

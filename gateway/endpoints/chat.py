@@ -1,0 +1,87 @@
+"""POST /v1/chat/completions: a plain ASGI endpoint, because every request passes through it."""
+
+import logging
+from dataclasses import dataclass
+
+from gateway.auth import Authenticator, credential
+from gateway.endpoints.asgi import (
+    ClientLeft,
+    LeavingClient,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_error,
+    send_whole,
+)
+from gateway.errors import GatewayError
+from gateway.service import ChatService
+from gateway.types import Caller
+from gateway.wire import ChatRequest, parse_chat_request
+from router_models.errors import NoModelAvailable
+
+_log = logging.getLogger(__name__)
+
+SSE_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # nginx would otherwise collect events before passing them on.
+    (b"x-accel-buffering", b"no"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatEndpoint:
+    """Parses, authenticates, calls the service and renders."""
+
+    service: ChatService
+    authenticator: Authenticator
+    max_body_bytes: int
+    authentication: str = "key"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; every error leaves in OpenAI's shape."""
+        has_begun = False
+
+        async def noting_send(message: object) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)  # type: ignore[arg-type]
+
+        try:
+            await self._serve(scope, receive, noting_send)
+        except ClientLeft:
+            return
+        except (GatewayError, NoModelAvailable) as error:
+            if not has_begun:
+                await send_error(send, error)
+        except Exception as error:
+            _log.exception("chat completion failed")
+            if has_begun:
+                raise
+            await send_error(send, error)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        caller = await self.authenticator.authenticate(credential(headers))
+        raw = await read_body(headers, receive, self.max_body_bytes)
+        request = parse_chat_request(raw, headers)
+        async with LeavingClient(receive):
+            if request.is_stream:
+                await self._stream(request, caller, send)
+            else:
+                answer = await self.service.complete(request, caller)
+                await send_whole(send, 200, answer.headers, answer.body)
+
+    async def _stream(self, request: ChatRequest, caller: Caller, send: Send) -> None:
+        async with self.service.stream(request, caller) as answer:
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [*SSE_HEADERS, *answer.headers],
+                }
+            )
+            async for events in answer.events:
+                await send({"type": "http.response.body", "body": events, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})

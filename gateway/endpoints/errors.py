@@ -1,0 +1,43 @@
+"""Makes FastAPI's own errors leave in OpenAI's shape."""
+
+import logging
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from gateway.errors import GatewayError, InvalidRequest, NotFound, render
+from router_models.errors import RouterModelsError
+
+_log = logging.getLogger(__name__)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Render every error of `app` by the one table."""
+    app.add_exception_handler(GatewayError, _render)
+    app.add_exception_handler(RouterModelsError, _render)
+    app.add_exception_handler(RequestValidationError, _render_validation)
+    app.add_exception_handler(HTTPException, _render_http)
+    app.add_exception_handler(Exception, _render)
+
+
+async def _render(request: Request, error: Exception) -> Response:
+    del request
+    rendered = render(error)
+    headers = {name.decode(): value.decode() for name, value in rendered.headers}
+    return Response(rendered.body, rendered.status, headers)
+
+
+async def _render_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    first = error.errors()[0]
+    param = ".".join(str(part) for part in first["loc"][1:]) or None
+    return await _render(request, InvalidRequest(f"{param or 'body'}: {first['msg']}", param=param))
+
+
+async def _render_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    path = f"{request.method} {request.url.path}"
+    response = await _render(request, NotFound(f"{path}: {error.detail}."))
+    response.status_code = error.status_code
+    return response

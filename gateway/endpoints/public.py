@@ -1,0 +1,171 @@
+"""The callers' side beside chat: models, dry runs, feedback, health."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.auth import Authenticator, credential, declares
+from gateway.config import ProfileSettings
+from gateway.endpoints.asgi import read_body
+from gateway.errors import ModelNotFound, NotFound
+from gateway.grades import Grade, Grades
+from gateway.routing import AUTO, RoutePlan
+from gateway.service import ChatService
+from gateway.types import NUSD_PER_USD, Caller, HostedModel
+from gateway.wire import parse_chat_request
+
+
+class Feedback(BaseModel):
+    """A caller's grade of a past answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Annotated[
+        str, Field(min_length=1, max_length=256, description="Answer, decision or request id.")
+    ]
+    score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    grader: Annotated[str, Field(min_length=1, max_length=128)] = "caller"
+    comment: Annotated[str | None, Field(max_length=4096)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublicEndpoints:
+    """Collaborators of the callers' endpoints.
+
+    Attributes:
+        is_ready: Says whether a first request could be answered now, and if not, why.
+    """
+
+    service: ChatService
+    authenticator: Authenticator
+    grades: Grades
+    models: Mapping[str, HostedModel]
+    profiles: Mapping[str, ProfileSettings]
+    is_ready: Callable[[], tuple[bool, str]]
+    max_body_bytes: int
+
+    def install(self, app: FastAPI) -> None:
+        """Add the endpoints to `app`."""
+        requires_key = declares("key", self._caller)
+        public = declares("public", _nobody)
+        endpoints = APIRouter()
+
+        @endpoints.get("/v1/models", tags=["models"])
+        async def list_models(caller: Annotated[Caller, Depends(requires_key)]) -> dict[str, Any]:
+            """List what this key may name: the models, and the routing profiles as models."""
+            return {"object": "list", "data": self._models(caller)}
+
+        @endpoints.get("/v1/models/{name:path}", tags=["models"])
+        async def show_model(
+            name: str, caller: Annotated[Caller, Depends(requires_key)]
+        ) -> dict[str, Any]:
+            """Show one model."""
+            for model in self._models(caller):
+                if model["id"] == name:
+                    return model
+            raise ModelNotFound(f"No model {name!r} is served to this key.", param="model")
+
+        @endpoints.post("/v1/route", tags=["routing"])
+        async def explain_route(
+            request: Request, caller: Annotated[Caller, Depends(requires_key)]
+        ) -> dict[str, Any]:
+            """Say how a chat request would be routed, without calling any model."""
+            headers = dict(request.scope["headers"])
+            raw = await read_body(headers, request.receive, self.max_body_bytes)
+            plan = await self.service.plan(parse_chat_request(raw, headers), caller)
+            return _explain(plan)
+
+        @endpoints.post("/v1/feedback", tags=["routing"], status_code=202)
+        async def grade(
+            feedback: Feedback, caller: Annotated[Caller, Depends(requires_key)]
+        ) -> dict[str, str]:
+            """Grade a past answer; grades are what the router learns from."""
+            return await self._grade(feedback, caller)
+
+        @endpoints.get("/health", tags=["health"], dependencies=[Depends(public)])
+        async def health() -> dict[str, str]:
+            """Say that the process lives; asks nobody else."""
+            return {"status": "ok"}
+
+        @endpoints.get("/ready", tags=["health"], dependencies=[Depends(public)])
+        async def ready(response: Response) -> dict[str, str]:
+            """Say whether a request would be answered; 503 while not."""
+            is_ready, reason = self.is_ready()
+            response.status_code = 200 if is_ready else 503
+            return {"status": "ok" if is_ready else "not ready", "reason": reason}
+
+        app.include_router(endpoints)
+
+    async def _caller(self, request: Request) -> Caller:
+        return await self.authenticator.authenticate(credential(dict(request.scope["headers"])))
+
+    def _models(self, caller: Caller) -> list[dict[str, Any]]:
+        routed = [_routed(AUTO, None)]
+        routed += [_routed(name, profile) for name, profile in self.profiles.items()]
+        hosted = [_hosted(m) for m in self.models.values() if caller.may_use(m.name)]
+        return routed + hosted
+
+    async def _grade(self, feedback: Feedback, caller: Caller) -> dict[str, str]:
+        grade = Grade(
+            answer=feedback.id,
+            team_id=caller.team_id,
+            grader=f"{feedback.grader} ({caller.key_id})",
+            score=feedback.score,
+            source="feedback",
+            comment=feedback.comment,
+        )
+        request_id = await self.grades.record(grade)
+        if request_id is None:
+            raise NotFound(f"No answer {feedback.id!r} of this team is in the log.", param="id")
+        return {"status": "accepted", "request_id": request_id}
+
+
+async def _nobody() -> None:
+    """Authenticate nobody: the endpoint is public on purpose."""
+
+
+def _routed(name: str, profile: ProfileSettings | None) -> dict[str, Any]:
+    paid = None if profile is None else profile.willingness_to_pay_usd
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "waypost",
+        "waypost": {"routed": True, "willingness_to_pay_usd": paid},
+    }
+
+
+def _hosted(model: HostedModel) -> dict[str, Any]:
+    per_usd = NUSD_PER_USD
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": model.provider,
+        "waypost": {
+            "routed": False,
+            "input_usd_per_mtok": model.price.input_nusd_per_mtok / per_usd,
+            "output_usd_per_mtok": model.price.output_nusd_per_mtok / per_usd,
+            "capabilities": asdict(model.capabilities),
+        },
+    }
+
+
+def _explain(plan: RoutePlan) -> dict[str, Any]:
+    return {
+        "object": "waypost.route",
+        "model": plan.models[0].name,
+        "provider": plan.models[0].provider,
+        "fallbacks": [model.name for model in plan.models[1:]],
+        "reason": plan.reason,
+        "propensity": plan.propensity,
+        "profile": plan.profile,
+        "willingness_to_pay_usd": plan.willingness_to_pay_usd,
+        "router_version": plan.router_version,
+        "encoder": plan.encoder_id,
+        "familiarity": plan.familiarity,
+        "candidates": [asdict(candidate) for candidate in plan.candidates],
+    }

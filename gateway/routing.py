@@ -1,0 +1,270 @@
+"""From a request to a plan: capability filter, encoder, router, decision, and what to do without.
+
+The one place where the gateway's models, the active router and `router_models.decide` meet.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.artifacts import ActiveRouter
+from gateway.capabilities import Verdict, judge
+from gateway.config import ExplorationSettings, ProfileSettings
+from gateway.errors import InvalidRequest, ModelNotFound
+from gateway.types import Caller, CandidateRecord, HostedModel
+from gateway.wire import ChatRequest
+from router_models.decide import Exploration, RouteDecision, decide
+from router_models.errors import ArtifactRejected, NoModelAvailable
+from router_models.router import Router
+from router_models.types import Float32
+
+_log = logging.getLogger(__name__)
+
+AUTO = "auto"
+NAMED = "named"
+ROUTER_MISSING = "router_missing"
+ROUTER_FAILED = "router_failed"
+
+
+class Embedder(Protocol):
+    """Turns query text into the vector that routers read, without blocking the event loop."""
+
+    encoder_id: str
+
+    async def embed(self, text: str) -> Float32:
+        """Embed `text`; shape ``(dimension,)``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePlan:
+    """Which models will be tried for one turn, in order, and why.
+
+    Attributes:
+        models: The chosen model, then the fallbacks; never empty.
+        propensity: Probability with which `models[0]` was chosen.
+        reason: ``router``, ``explored``, ``named``, ``router_missing`` or ``router_failed``.
+        familiarity: How close the query is to what the router was trained on, 0 to 1.
+    """
+
+    models: tuple[HostedModel, ...]
+    candidates: tuple[CandidateRecord, ...]
+    propensity: float
+    reason: str
+    profile: str | None
+    willingness_to_pay_usd: float | None
+    router_version: str | None
+    familiarity: float | None
+    encoder_id: str | None
+    embedding: Float32 | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Predictions:
+    """The router's view of the candidates; None where it does not know a model."""
+
+    quality: list[float | None]
+    cost_usd: list[float | None]
+    familiarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Plans turns.
+
+    Attributes:
+        models: Every hosted model by name.
+        default_model: Serves where the router cannot choose.
+        is_available: Whether the circuit breaker of a model lets calls through.
+        count_failure: Called with the reason whenever the router could not choose.
+    """
+
+    models: Mapping[str, HostedModel]
+    profiles: Mapping[str, ProfileSettings]
+    default_profile: str
+    default_model: str
+    exploration: ExplorationSettings
+    embedder: Embedder
+    router: ActiveRouter
+    is_available: Callable[[HostedModel], bool]
+    count_failure: Callable[[str], None]
+    rng: random.Random
+
+    def is_routed(self, model: str) -> bool:
+        """Whether `model` names a choice of the router rather than a model."""
+        return model == AUTO or model in self.profiles
+
+    async def plan(self, request: ChatRequest, caller: Caller) -> RoutePlan:
+        """Choose the models to try for `request`.
+
+        Raises:
+            ModelNotFound: The caller names a model that is not served to it.
+            NoModelAvailable: No model can take the request.
+            InvalidRequest: A pinned router version is unknown.
+        """
+        if self.is_routed(request.model):
+            return await self._route(request, caller)
+        model = self.models.get(request.model)
+        if model is None or not caller.may_use(model.name):
+            raise ModelNotFound(
+                f"No model {request.model!r} is served to this key; GET /v1/models lists them.",
+                param="model",
+            )
+        embedding = await self.embedder.embed(request.query)
+        return RoutePlan(
+            models=(model,),
+            candidates=(),
+            propensity=1.0,
+            reason=NAMED,
+            profile=None,
+            willingness_to_pay_usd=None,
+            router_version=None,
+            familiarity=None,
+            encoder_id=self.embedder.encoder_id,
+            embedding=embedding,
+        )
+
+    async def _route(self, request: ChatRequest, caller: Caller) -> RoutePlan:
+        name = self._profile_name(request, caller)
+        profile = self.profiles[name]
+        pool = self._pool(profile, caller)
+        verdicts = judge(request.body, pool, self.is_available)
+        if not any(verdict.is_eligible for verdict in verdicts):
+            raise NoModelAvailable(_nobody(pool, verdicts))
+        embedding = await self.embedder.embed(request.query)
+        router = await self._router(request.options.router_version)
+        predictions, reason = self._predict(router, pool, embedding)
+        paid = request.options.willingness_to_pay_usd or profile.willingness_to_pay_usd
+        decision = None if predictions is None else self._decide(pool, verdicts, predictions, paid)
+        if decision is None:
+            reason = reason or ROUTER_MISSING
+            self.count_failure(reason)
+            order, propensity = self._without_router(pool, verdicts), 1.0
+        else:
+            reason = decision.reason
+            order, propensity = (decision.model, *decision.fallbacks), decision.propensity
+        return RoutePlan(
+            models=tuple(self.models[model] for model in order),
+            candidates=_records(pool, verdicts, predictions, decision, order[0]),
+            propensity=propensity,
+            reason=reason,
+            profile=name,
+            willingness_to_pay_usd=paid,
+            router_version=None if router is None else router.version,
+            familiarity=None if predictions is None else predictions.familiarity,
+            encoder_id=self.embedder.encoder_id,
+            embedding=embedding,
+        )
+
+    def _profile_name(self, request: ChatRequest, caller: Caller) -> str:
+        if request.model != AUTO:
+            return request.model
+        if caller.profile in self.profiles:
+            return caller.profile
+        return self.default_profile
+
+    def _pool(self, profile: ProfileSettings, caller: Caller) -> tuple[HostedModel, ...]:
+        return tuple(
+            model
+            for model in self.models.values()
+            if caller.may_use(model.name)
+            and (profile.models is None or model.name in profile.models)
+        )
+
+    async def _router(self, pinned: str | None) -> Router | None:
+        if pinned is None:
+            return self.router.current
+        try:
+            return await self.router.pinned(pinned)
+        except ArtifactRejected as error:
+            raise InvalidRequest(
+                f"Router version {pinned!r} cannot be used: {error}", param="waypost.router_version"
+            ) from error
+
+    def _predict(
+        self, router: Router | None, pool: tuple[HostedModel, ...], embedding: Float32
+    ) -> tuple[_Predictions | None, str | None]:
+        if router is None:
+            return None, ROUTER_MISSING
+        try:
+            predicted = router.predict(embedding)
+        except Exception:
+            # A router that fails must never fail the request: it is served by the default model.
+            _log.exception("router %s failed; the default model serves", router.version)
+            return None, ROUTER_FAILED
+        columns = [router.column(model.name) for model in pool]
+        return (
+            _Predictions(
+                quality=[None if c is None else float(predicted.quality[c]) for c in columns],
+                cost_usd=[None if c is None else float(predicted.cost_usd[c]) for c in columns],
+                familiarity=predicted.familiarity,
+            ),
+            None,
+        )
+
+    def _decide(
+        self,
+        pool: tuple[HostedModel, ...],
+        verdicts: tuple[Verdict, ...],
+        predictions: _Predictions,
+        willingness_to_pay_usd: float,
+    ) -> RouteDecision | None:
+        eligible = [
+            verdict.is_eligible and quality is not None
+            for verdict, quality in zip(verdicts, predictions.quality, strict=True)
+        ]
+        if not any(eligible):
+            return None
+        return decide(
+            models=[model.name for model in pool],
+            quality=predictions.quality,
+            cost_usd=predictions.cost_usd,
+            eligible=eligible,
+            willingness_to_pay_usd=willingness_to_pay_usd,
+            exploration=Exploration(self.exploration.kind, self.exploration.epsilon),
+            rng=self.rng,
+        )
+
+    def _without_router(
+        self, pool: tuple[HostedModel, ...], verdicts: tuple[Verdict, ...]
+    ) -> tuple[str, ...]:
+        """Order the eligible models: the declared default first, then as configured."""
+        names = [m.name for m, v in zip(pool, verdicts, strict=True) if v.is_eligible]
+        return tuple(sorted(names, key=lambda name: name != self.default_model))
+
+
+def _nobody(pool: tuple[HostedModel, ...], verdicts: tuple[Verdict, ...]) -> str:
+    if not pool:
+        return "This key and profile admit none of the served models."
+    reasons = ", ".join(f"{m.name}: {v.reason}" for m, v in zip(pool, verdicts, strict=True))
+    return f"No model can take this request ({reasons})."
+
+
+def _records(
+    pool: tuple[HostedModel, ...],
+    verdicts: tuple[Verdict, ...],
+    predictions: _Predictions | None,
+    decision: RouteDecision | None,
+    chosen: str,
+) -> tuple[CandidateRecord, ...]:
+    decided = {} if decision is None else {c.model: c for c in decision.candidates}
+    records = []
+    for position, (model, verdict) in enumerate(zip(pool, verdicts, strict=True)):
+        candidate = decided.get(model.name)
+        fixed = 1.0 if decision is None and model.name == chosen else 0.0
+        quality = None if predictions is None else predictions.quality[position]
+        unknown = predictions is not None and quality is None
+        records.append(
+            CandidateRecord(
+                model=model.name,
+                quality=quality,
+                cost_usd=None if predictions is None else predictions.cost_usd[position],
+                utility=None if candidate is None else candidate.utility,
+                propensity=fixed if candidate is None else candidate.propensity,
+                is_eligible=verdict.is_eligible,
+                verdict="not_in_router" if verdict.is_eligible and unknown else verdict.reason,
+            )
+        )
+    return tuple(records)

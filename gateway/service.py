@@ -1,0 +1,259 @@
+"""One turn, start to finish: plan, reserve, call upstream, fall back, settle, record.
+
+READ THIS FIRST. Everything a request does happens here in order; everything else is a collaborator.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from gateway.errors import (
+    GatewayError,
+    ProviderCutOff,
+    ProviderError,
+    ProviderMisconfigured,
+    ProviderTimeout,
+    ProviderUnavailable,
+    error_body,
+)
+from gateway.ledger import Ledger, Reservation
+from gateway.metrics import Metrics
+from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
+from gateway.routing import RoutePlan, Routing
+from gateway.turn import Turn
+from gateway.types import Caller, HostedModel, TurnRecord
+from gateway.wire import ChatRequest
+
+_log = logging.getLogger(__name__)
+
+DONE = b"data: [DONE]\n\n"
+ANOTHER_MODEL_MAY_ANSWER = (
+    ProviderTimeout,
+    ProviderUnavailable,
+    ProviderMisconfigured,
+    ProviderCutOff,
+)
+
+
+class TurnLog(Protocol):
+    """Takes finished turns without blocking."""
+
+    def record(self, row: TurnRecord) -> None:
+        """Keep `row`; never raises, never waits."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, ready for the wire."""
+
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedAnswer:
+    """An answer that has begun; iterate for the SSE events to send."""
+
+    headers: list[tuple[bytes, bytes]]
+    events: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatService:
+    """Serves chat turns.
+
+    Attributes:
+        deadline_s: Seconds for all attempts and fallbacks of one turn together.
+        clock: Monotonic seconds; the event loop's time.
+    """
+
+    routing: Routing
+    providers: Mapping[str, Provider]
+    ledger: Ledger
+    log: TurnLog
+    metrics: Metrics
+    deadline_s: float
+    clock: Callable[[], float]
+
+    async def plan(self, request: ChatRequest, caller: Caller) -> RoutePlan:
+        """Say how `request` would be routed, without serving it."""
+        return await self.routing.plan(request, caller)
+
+    async def complete(self, request: ChatRequest, caller: Caller) -> Answer:
+        """Answer `request` with one JSON body.
+
+        Raises:
+            GatewayError: What the caller is told.
+            NoModelAvailable: No model can take the request.
+        """
+        async with self._turn(request, caller) as turn:
+            completion = await self._complete(turn)
+            turn.usage = completion.usage
+            turn.finish_reason = completion.finish_reason
+            turn.attempts += completion.attempts
+            answer_id = completion.body.get("id")
+            turn.answer_id = answer_id if isinstance(answer_id, str) else None
+            if turn.usage is None:
+                turn.usage = turn.estimate_usage(_answer_chars(completion.body))
+            body = orjson.dumps({**completion.body, "waypost": turn.summary()})
+            cost = f"{turn.cost_nusd / 1e9:.9f}".encode()
+            return Answer([*turn.headers(), (b"x-waypost-cost-usd", cost)], body)
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest, caller: Caller) -> AsyncIterator[StreamedAnswer]:
+        """Answer `request` as a stream; leaving the context cancels the upstream call.
+
+        Raises:
+            GatewayError: Before the first event; after it, errors are events of the stream.
+            NoModelAvailable: No model can take the request.
+        """
+        async with self._turn(request, caller) as turn, AsyncExitStack() as stack:
+            upstream = await self._open(turn, stack)
+            turn.first_byte_s = self.clock() - turn.started_s
+            try:
+                yield StreamedAnswer(turn.headers(), self._forward(turn, upstream))
+            finally:
+                _note_stream(turn, upstream)
+
+    @asynccontextmanager
+    async def _turn(self, request: ChatRequest, caller: Caller) -> AsyncIterator[Turn]:
+        """Plan and reserve on the way in; settle and record on every way out."""
+        turn = Turn.begin(request, caller, self.clock)
+        reservation: Reservation | None = None
+        try:
+            turn.plan = plan = await self.routing.plan(request, caller)
+            self.metrics.decided(plan.models[0].name, plan.reason)
+            reservation = await self.ledger.reserve(turn.request_id, caller, plan.models[0])
+            yield turn
+        except BaseException as error:
+            turn.fail(error)
+            if isinstance(error, GatewayError):
+                error.headers = tuple(turn.headers())
+            raise
+        finally:
+            if reservation is not None:
+                await self._settle(turn, reservation)
+            self._record(turn)
+
+    async def _complete(self, turn: Turn) -> Completion:
+        for model, is_last in self._candidates(turn):
+            try:
+                return await self.providers[model.provider].complete(self._call(turn, model))
+            except ANOTHER_MODEL_MAY_ANSWER as error:
+                self._fall_back_or_raise(turn, model, error, is_last=is_last)
+        raise AssertionError("a plan has at least one model")
+
+    async def _open(self, turn: Turn, stack: AsyncExitStack) -> AnswerStream:
+        """Open the first stream that begins; after its first event there is no other model."""
+        for model, is_last in self._candidates(turn):
+            provider = self.providers[model.provider]
+            try:
+                upstream = await stack.enter_async_context(provider.stream(self._call(turn, model)))
+            except ANOTHER_MODEL_MAY_ANSWER as error:
+                self._fall_back_or_raise(turn, model, error, is_last=is_last)
+            else:
+                turn.attempts += upstream.attempts
+                return upstream
+        raise AssertionError("a plan has at least one model")
+
+    def _candidates(self, turn: Turn) -> list[tuple[HostedModel, bool]]:
+        models = turn.plan.models if turn.plan is not None else ()
+        return [(model, model is models[-1]) for model in models]
+
+    def _call(self, turn: Turn, model: HostedModel) -> UpstreamCall:
+        turn.served = model
+        if turn.upstream_started_s is None:
+            turn.upstream_started_s = self.clock()
+        return UpstreamCall(
+            model=model,
+            body=turn.request.body,
+            deadline_s=turn.started_s + self.deadline_s,
+            request_id=turn.request_id,
+        )
+
+    def _fall_back_or_raise(
+        self, turn: Turn, model: HostedModel, error: ProviderError, *, is_last: bool
+    ) -> None:
+        turn.attempts += 1
+        if is_last or self.clock() >= turn.started_s + self.deadline_s:
+            raise error
+        self.metrics.fell_back(model.name, type(error).__name__)
+        _log.warning("%s: %s failed, trying the next model: %s", turn.request_id, model.name, error)
+
+    async def _forward(self, turn: Turn, upstream: AnswerStream) -> AsyncIterator[bytes]:
+        """Forward events; end with usage and [DONE], or with an error event and no [DONE]."""
+        try:
+            async for events in upstream:
+                yield events
+        except GatewayError as error:
+            turn.fail(error)
+            yield b"data: " + error_body(error) + b"\n\n"
+            return
+        except Exception as error:
+            turn.fail(error)
+            _log.exception("%s: the stream failed", turn.request_id)
+            yield b"data: " + error_body(error) + b"\n\n"
+            return
+        _note_stream(turn, upstream)
+        if turn.request.wants_usage:
+            yield b"data: " + orjson.dumps(_usage_event(turn, upstream)) + b"\n\n"
+        yield DONE
+
+    async def _settle(self, turn: Turn, reservation: Reservation) -> None:
+        """Settle even while the turn is being cancelled: held money must not leak."""
+        settling = self.ledger.settle(reservation, turn.usage, turn.cost_nusd)
+        await asyncio.shield(asyncio.ensure_future(settling))
+
+    def _record(self, turn: Turn) -> None:
+        row = turn.record()
+        self.log.record(row)
+        if turn.served is None:
+            self.metrics.refused(turn.error or "")
+            return
+        self.metrics.answered(
+            provider=turn.served.provider,
+            model=turn.served.name,
+            error=turn.error,
+            usage=turn.usage,
+            cost_nusd=turn.cost_nusd,
+            latency_s=row.latency_s,
+            first_byte_s=row.first_byte_s,
+            gateway_s=row.gateway_s,
+        )
+
+
+def _note_stream(turn: Turn, upstream: AnswerStream) -> None:
+    """Take what passed by in the stream, whichever way it ended."""
+    turn.usage = upstream.usage or turn.estimate_usage(upstream.completion_chars)
+    turn.finish_reason = upstream.finish_reason
+    answer_id = (upstream.head or {}).get("id")
+    turn.answer_id = answer_id if isinstance(answer_id, str) else None
+
+
+def _usage_event(turn: Turn, upstream: AnswerStream) -> dict[str, Any]:
+    """Complete the provider's usage chunk, or write one where it sent none."""
+    event = upstream.usage_event
+    if event is None:
+        usage = turn.usage or turn.estimate_usage(0)
+        event = {
+            **(upstream.head or {}),
+            "object": "chat.completion.chunk",
+            "choices": [],
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+            },
+        }
+    return {**event, "waypost": turn.summary()}
+
+
+def _answer_chars(body: Mapping[str, Any]) -> int:
+    """Characters of the answer's choices: bounds an estimate where usage is missing."""
+    return len(orjson.dumps(body.get("choices", []), default=str))

@@ -1,0 +1,163 @@
+"""One turn while it is being served: what happens is noted here, then becomes a log row."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.errors import GatewayError
+from gateway.routing import RoutePlan
+from gateway.types import NUSD_PER_USD, Caller, HostedModel, TurnRecord, Usage
+from gateway.wire import ChatRequest
+
+CLIENT_LEFT = "ClientLeft"
+CHARS_PER_TOKEN = 4
+"""A rough English average; used only where a provider reports no usage, and marked so."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """The state of one turn; one request owns it, nothing else sees it.
+
+    Attributes:
+        clock: Seconds of a monotonic clock.
+        error: Class name of what ended the turn, None if it was answered whole.
+    """
+
+    request: ChatRequest
+    caller: Caller
+    clock: Callable[[], float]
+    started_s: float
+    started_at_unix_s: float
+    request_id: str
+    decision_id: str
+    plan: RoutePlan | None = None
+    served: HostedModel | None = None
+    upstream_started_s: float | None = None
+    first_byte_s: float | None = None
+    usage: Usage | None = None
+    answer_id: str | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    attempts: int = 0
+
+    @classmethod
+    def begin(cls, request: ChatRequest, caller: Caller, clock: Callable[[], float]) -> "Turn":
+        """Start a turn, with ids that sort by time."""
+        request_id = new_id()
+        return cls(
+            request=request,
+            caller=caller,
+            clock=clock,
+            started_s=clock(),
+            started_at_unix_s=time.time(),
+            request_id=f"req_{request_id}",
+            decision_id=f"dec_{request_id}",
+        )
+
+    @property
+    def cost_nusd(self) -> int:
+        """Charged cost so far; 0 until usage is known."""
+        if self.served is None or self.usage is None:
+            return 0
+        return self.served.price.cost_nusd(self.usage)
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Say how the turn was routed, in response headers."""
+        headers = [(b"x-request-id", self.request_id.encode())]
+        plan, served = self.plan, self.served
+        if plan is None:
+            return headers
+        headers.append((b"x-waypost-decision-id", self.decision_id.encode()))
+        headers.append((b"x-waypost-route-reason", plan.reason.encode()))
+        headers.append((b"x-waypost-propensity", f"{plan.propensity:.6g}".encode()))
+        if plan.router_version is not None:
+            headers.append((b"x-waypost-router-version", plan.router_version.encode()))
+        if served is not None:
+            headers.append((b"x-waypost-model", served.name.encode("utf-8")))
+            headers.append((b"x-waypost-provider", served.provider.encode("utf-8")))
+        return headers
+
+    def summary(self) -> dict[str, Any]:
+        """Say the same, and the cost, as the `waypost` object of an answer."""
+        plan, served = self.plan, self.served
+        return {
+            "request_id": self.request_id,
+            "decision_id": self.decision_id,
+            "model": None if served is None else served.name,
+            "provider": None if served is None else served.provider,
+            "router_version": None if plan is None else plan.router_version,
+            "reason": None if plan is None else plan.reason,
+            "propensity": None if plan is None else plan.propensity,
+            "cost_usd": self.cost_nusd / NUSD_PER_USD,
+            "usage_is_estimated": self.usage is not None and self.usage.is_estimated,
+        }
+
+    def fail(self, error: BaseException) -> None:
+        """Note what ended the turn; a cancelled turn is one whose caller left."""
+        is_own = isinstance(error, GatewayError | Exception)
+        self.error = type(error).__name__ if is_own else CLIENT_LEFT
+
+    def estimate_usage(self, completion_chars: int) -> Usage:
+        """Estimate tokens from characters, where the provider reported none."""
+        prompt_chars = len(self.request.query)
+        return Usage(
+            prompt_tokens=-(-prompt_chars // CHARS_PER_TOKEN),
+            completion_tokens=-(-completion_chars // CHARS_PER_TOKEN),
+            is_estimated=True,
+        )
+
+    def record(self) -> TurnRecord:
+        """Freeze the turn into its log row."""
+        plan, served, request = self.plan, self.served, self.request
+        upstream = self.upstream_started_s
+        return TurnRecord(
+            request_id=self.request_id,
+            decision_id=self.decision_id,
+            answer_id=self.answer_id,
+            started_at_unix_s=self.started_at_unix_s,
+            key_id=self.caller.key_id,
+            team_id=self.caller.team_id,
+            conversation_id=request.options.conversation_id,
+            turn_index=request.turn_index,
+            requested_model=request.model,
+            chosen_model=None if plan is None else plan.models[0].name,
+            served_model=None if served is None else served.name,
+            provider=None if served is None else served.provider,
+            encoder_id=None if plan is None else plan.encoder_id,
+            query_embedding=None if plan is None else plan.embedding,
+            query_text=request.query if self.caller.logs_text else None,
+            candidates=() if plan is None else plan.candidates,
+            propensity=1.0 if plan is None else plan.propensity,
+            route_reason="refused" if plan is None else plan.reason,
+            router_version=None if plan is None else plan.router_version,
+            policy_version=None,
+            willingness_to_pay_usd=None if plan is None else plan.willingness_to_pay_usd,
+            usage=self.usage,
+            cost_nusd=self.cost_nusd,
+            latency_s=self.clock() - self.started_s,
+            first_byte_s=self.first_byte_s,
+            gateway_s=None if upstream is None else upstream - self.started_s,
+            is_stream=request.is_stream,
+            finish_reason=self.finish_reason,
+            error=self.error,
+            attempts=self.attempts,
+            metadata=_metadata(request),
+        )
+
+
+def new_id() -> str:
+    """Make an id of 32 hexadecimal digits that sorts by time (as RFC 9562's version 7 does)."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+def _metadata(request: ChatRequest) -> dict[str, str]:
+    """Keep the caller's `metadata` strings and task label: they name rows in its own log."""
+    given = request.body.get("metadata")
+    kept = {} if request.options.task is None else {"task": request.options.task}
+    if isinstance(given, dict):
+        for key, value in list(given.items())[:16]:
+            if isinstance(value, str):
+                kept.setdefault(key[:64], value[:512])
+    return kept

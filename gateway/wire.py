@@ -1,0 +1,192 @@
+"""What callers send: parsed just far enough to route it; every other field passes through.
+
+https://platform.openai.com/docs/api-reference/chat/create, plus one object of our own, `waypost`.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateway.errors import InvalidRequest
+
+OWN_FIELD = "waypost"
+MAX_NAME_CHARS = 256
+MAX_WILLINGNESS_TO_PAY_USD = 1e9
+_CONVERSATION_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_OWN_FIELDS = frozenset({"willingness_to_pay", "router_version", "conversation_id", "task"})
+
+
+@dataclass(frozen=True, slots=True)
+class RouteOptions:
+    """What a caller may say about routing, in the body's `waypost` object or in headers.
+
+    Attributes:
+        willingness_to_pay_usd: USD per unit of quality; the profile's where None.
+        router_version: Pins a router artefact.
+        conversation_id: The caller's name for the conversation.
+        task: A label for the caller's own reports; logged, never used to route.
+    """
+
+    willingness_to_pay_usd: float | None = None
+    router_version: str | None = None
+    conversation_id: str | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One chat-completions request.
+
+    Attributes:
+        body: As sent, without the gateway's own object; never modified.
+        query: Text of the last user message: what the router reads.
+        turn_index: User messages before this one.
+        wants_usage: The caller asked for the final usage chunk of a stream.
+    """
+
+    model: str
+    body: dict[str, Any]
+    query: str
+    turn_index: int
+    is_stream: bool
+    wants_usage: bool
+    options: RouteOptions
+
+
+def parse_chat_request(raw: bytes, headers: Mapping[bytes, bytes]) -> ChatRequest:
+    """Parse a request body.
+
+    Args:
+        raw: The body's bytes.
+        headers: Lower-case names; the last of repeated headers.
+
+    Raises:
+        InvalidRequest: Malformed JSON or a field of the wrong type, which is named.
+    """
+    body = _object(raw)
+    own = body.pop(OWN_FIELD, None)
+    model = body.get("model")
+    if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME_CHARS:
+        raise InvalidRequest("`model` must be the name of a model, or `auto`.", param="model")
+    query, user_messages = _read_messages(body.get("messages"))
+    is_stream = body.get("stream") or False
+    if not isinstance(is_stream, bool):
+        raise InvalidRequest("`stream` must be true or false.", param="stream")
+    stream_options = body.get("stream_options") or {}
+    if not isinstance(stream_options, dict):
+        raise InvalidRequest("`stream_options` must be an object.", param="stream_options")
+    return ChatRequest(
+        model=model,
+        body=body,
+        query=query,
+        turn_index=max(user_messages - 1, 0),
+        is_stream=is_stream,
+        wants_usage=is_stream and stream_options.get("include_usage") is True,
+        options=parse_options(own, headers),
+    )
+
+
+def parse_options(own: object, headers: Mapping[bytes, bytes]) -> RouteOptions:
+    """Read routing options; a header wins over the body, so that a proxy can set policy.
+
+    Raises:
+        InvalidRequest: An option is unknown or out of range.
+    """
+    given = {} if own is None else own
+    if not isinstance(given, dict):
+        raise InvalidRequest("`waypost` must be an object.", param=OWN_FIELD)
+    unknown = sorted(set(given) - _OWN_FIELDS)
+    if unknown:
+        known = ", ".join(sorted(_OWN_FIELDS))
+        raise InvalidRequest(
+            f"`waypost.{unknown[0]}` is not an option; known: {known}.",
+            param=f"{OWN_FIELD}.{unknown[0]}",
+        )
+    fields = dict(given)
+    for name in _OWN_FIELDS:
+        value = headers.get(b"x-waypost-" + name.replace("_", "-").encode())
+        if value is not None:
+            fields[name] = value.decode("latin-1")
+    conversation_id = _name(fields, "conversation_id")
+    if conversation_id is not None and not _CONVERSATION_ID.fullmatch(conversation_id):
+        raise InvalidRequest(
+            "A conversation id is 1 to 128 printable ASCII characters without spaces.",
+            param="waypost.conversation_id",
+        )
+    return RouteOptions(
+        willingness_to_pay_usd=_willingness_to_pay(fields.get("willingness_to_pay")),
+        router_version=_name(fields, "router_version"),
+        conversation_id=conversation_id,
+        task=_name(fields, "task"),
+    )
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return body
+
+
+def _read_messages(messages: object) -> tuple[str, int]:
+    """Return the last user message's text (else the last message's) and the number of them."""
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequest("`messages` must be a non-empty list.", param="messages")
+    query: str | None = None
+    user_messages = 0
+    for position in range(len(messages) - 1, -1, -1):
+        message = messages[position]
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise InvalidRequest(
+                f"`messages[{position}]` must be an object with a `role`.",
+                param=f"messages[{position}]",
+            )
+        if message["role"] == "user":
+            user_messages += 1
+            if query is None:
+                query = text_of(message.get("content"))
+    return (text_of(messages[-1].get("content")) if query is None else query), user_messages
+
+
+def text_of(content: object) -> str:
+    """Join the text parts of a message's `content`, which is a string, a list of parts or null."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    parts = (part.get("text") for part in content if isinstance(part, dict))
+    return "\n".join(part for part in parts if isinstance(part, str))
+
+
+def _willingness_to_pay(value: object) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except ValueError:
+        number = math.nan
+    if isinstance(value, bool) or not 0 < number <= MAX_WILLINGNESS_TO_PAY_USD:
+        raise InvalidRequest(
+            "Willingness to pay is USD per unit of quality: a number above 0, at most 1e9.",
+            param="waypost.willingness_to_pay",
+        )
+    return number
+
+
+def _name(fields: Mapping[str, object], key: str) -> str | None:
+    value = fields.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_CHARS:
+        raise InvalidRequest(
+            f"`{key}` must be a string of 1 to {MAX_NAME_CHARS} characters.",
+            param=f"{OWN_FIELD}.{key}",
+        )
+    return value
