@@ -38,7 +38,7 @@ class WordPieces:
     English has 4 to 5.
     """
 
-    __slots__ = ("_tokenizer",)
+    __slots__ = ("_begin", "_end", "_tokenizer")
 
     def __init__(self, tokenizer_json: bytes) -> None:
         try:
@@ -48,14 +48,20 @@ class WordPieces:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
+        vocabulary = tokenizer.get_vocab()
+        try:
+            self._begin, self._end = vocabulary["[CLS]"], vocabulary["[SEP]"]
+        except KeyError as error:
+            raise ArtifactRejected(f"{TOKENIZER_FILE} lacks the word piece {error}") from error
 
-    def split(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each capped text, without special tokens; empty for an empty text."""
+    def split(self, texts: Sequence[str], *, mark_ends: bool = False) -> list[list[int]]:
+        """Return the ids of each capped text; `mark_ends` puts ``[CLS]`` and ``[SEP]`` around."""
         # `encode` would hold the GIL while it works; `encode_batch` releases it.
         encodings = self._tokenizer.encode_batch_fast(
             [_ends(text) for text in texts], add_special_tokens=False
         )
-        return [_head_and_tail(encoding.ids) for encoding in encodings]
+        kept = [_head_and_tail(encoding.ids) for encoding in encodings]
+        return [[self._begin, *ids, self._end] for ids in kept] if mark_ends else kept
 
 
 def _ends(text: str) -> str:
