@@ -1,0 +1,1 @@
+"""A pool of small real models that this machine serves without any API key."""
