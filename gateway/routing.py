@@ -4,14 +4,15 @@ The one place where the gateway's models, the active router and `router_models.d
 """
 
 import logging
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from gateway.artifacts import ActiveRouter
 from gateway.capabilities import Verdict, judge
-from gateway.config import ExplorationSettings, ProfileSettings
+from gateway.config import ProfileSettings
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.types import Caller, CandidateRecord, HostedModel
 from gateway.wire import ChatRequest
@@ -85,12 +86,12 @@ class Routing:
     profiles: Mapping[str, ProfileSettings]
     default_profile: str
     default_model: str
-    exploration: ExplorationSettings
+    exploration: Exploration
     embedder: Embedder
     router: ActiveRouter
     is_available: Callable[[HostedModel], bool]
     count_failure: Callable[[str], None]
-    rng: random.Random
+    rng: np.random.Generator
 
     def is_routed(self, model: str) -> bool:
         """Whether `model` names a choice of the router rather than a model."""
@@ -190,7 +191,7 @@ class Routing:
             return None, ROUTER_MISSING
         try:
             predicted = router.predict(embedding)
-        except Exception:
+        except Exception:  # noqa: BLE001
             # A router that fails must never fail the request: it is served by the default model.
             _log.exception("router %s failed; the default model serves", router.version)
             return None, ROUTER_FAILED
@@ -211,11 +212,10 @@ class Routing:
         predictions: _Predictions,
         willingness_to_pay_usd: float,
     ) -> RouteDecision | None:
-        eligible = [
-            verdict.is_eligible and quality is not None
-            for verdict, quality in zip(verdicts, predictions.quality, strict=True)
-        ]
-        if not any(eligible):
+        """Decide, or return None where the router knows no model that could answer."""
+        eligible = [verdict.is_eligible for verdict in verdicts]
+        known = (quality is not None for quality in predictions.quality)
+        if not any(is_known and can for is_known, can in zip(known, eligible, strict=True)):
             return None
         return decide(
             models=[model.name for model in pool],
@@ -223,7 +223,7 @@ class Routing:
             cost_usd=predictions.cost_usd,
             eligible=eligible,
             willingness_to_pay_usd=willingness_to_pay_usd,
-            exploration=Exploration(self.exploration.kind, self.exploration.epsilon),
+            exploration=self.exploration,
             rng=self.rng,
         )
 

@@ -195,7 +195,7 @@ class ChatService:
             turn.fail(error)
             yield b"data: " + error_body(error) + b"\n\n"
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (a begun stream must end with an error event)
             turn.fail(error)
             _log.exception("%s: the stream failed", turn.request_id)
             yield b"data: " + error_body(error) + b"\n\n"

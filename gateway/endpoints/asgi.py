@@ -19,7 +19,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
 
 
-class ClientLeft(Exception):  # noqa: N818
+class ClientLeft(Exception):
     """The caller closed its connection before the answer was complete."""
 
 

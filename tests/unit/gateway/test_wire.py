@@ -1,0 +1,121 @@
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import InvalidRequest
+from gateway.wire import ChatRequest, parse_chat_request, text_of
+
+USER = {"role": "user", "content": "hello"}
+
+
+def parse(body: object, **headers: str) -> ChatRequest:
+    encoded = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+    return parse_chat_request(orjson.dumps(body), encoded)
+
+
+def refusal_of(body: object, **headers: str) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(body, **headers)
+    return caught.value
+
+
+def test_keeps_unknown_fields_and_drops_only_its_own() -> None:
+    body = {"model": "auto", "messages": [USER], "seed": 7, "tools": [], "x_new": {"a": [1]}}
+    request = parse({**body, "waypost": {"willingness_to_pay": 0.5}})
+    assert request.body == body
+    assert request.options.willingness_to_pay_usd == 0.5
+
+
+def test_reads_the_last_user_message_as_the_query() -> None:
+    messages = [
+        {"role": "system", "content": "be kind"},
+        {"role": "user", "content": "first"},
+        {"role": "assistant", "content": None, "tool_calls": []},
+        {"role": "user", "content": [{"type": "text", "text": "second"}, {"type": "image_url"}]},
+        {"role": "tool", "content": "result"},
+    ]
+    request = parse({"model": "auto", "messages": messages})
+    assert (request.query, request.turn_index) == ("second", 1)
+
+
+def test_reads_the_last_message_where_no_user_spoke() -> None:
+    request = parse({"model": "auto", "messages": [{"role": "system", "content": "only"}]})
+    assert (request.query, request.turn_index) == ("only", 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"model": None}, "model"),
+        ({"model": ""}, "model"),
+        ({"model": "x" * 257}, "model"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": ["hi"]}, "messages[0]"),
+        ({"messages": [{"content": "no role"}]}, "messages[0]"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": []}, None),
+        ({"stream_options": [1]}, "stream_options"),
+        ({"waypost": 3}, "waypost"),
+        ({"waypost": {"wilingness": 1}}, "waypost.wilingness"),
+        ({"waypost": {"willingness_to_pay": 0}}, "waypost.willingness_to_pay"),
+        ({"waypost": {"willingness_to_pay": "NaN"}}, "waypost.willingness_to_pay"),
+        ({"waypost": {"willingness_to_pay": True}}, "waypost.willingness_to_pay"),
+        ({"waypost": {"willingness_to_pay": "much"}}, "waypost.willingness_to_pay"),
+        ({"waypost": {"willingness_to_pay": []}}, "waypost.willingness_to_pay"),
+        ({"waypost": {"router_version": 3}}, "waypost.router_version"),
+        ({"waypost": {"conversation_id": "a b"}}, "waypost.conversation_id"),
+    ],
+)
+def test_names_the_field_at_fault(change: dict[str, object], param: str | None) -> None:
+    body = {"model": "auto", "messages": [USER], **change}
+    if param is None:
+        assert parse(body).wants_usage is False
+    else:
+        assert refusal_of(body).param == param
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b"[" * 100_000])
+def test_refuses_what_is_not_a_json_object(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="JSON"):
+        parse_chat_request(raw, {})
+
+
+def test_a_header_wins_over_the_body() -> None:
+    request = parse(
+        {"model": "auto", "messages": [USER], "waypost": {"willingness_to_pay": 1}},
+        x_waypost_willingness_to_pay="0.25",
+        x_waypost_conversation_id="c-1",
+        x_waypost_router_version="v",
+        x_waypost_task="maths",
+    )
+    options = request.options
+    assert options.willingness_to_pay_usd == 0.25
+    assert (options.conversation_id, options.router_version, options.task) == ("c-1", "v", "maths")
+
+
+def test_wants_usage_only_in_a_stream_that_asks_for_it() -> None:
+    asked = {"model": "auto", "messages": [USER], "stream_options": {"include_usage": True}}
+    assert parse({**asked, "stream": True}).wants_usage
+    assert not parse(asked).wants_usage
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_text_of_any_content_is_text(content: object) -> None:
+    assert isinstance(text_of(content), str)
+
+
+@given(st.dictionaries(st.sampled_from(["model", "messages", "stream", "waypost"]), json_values))
+def test_any_body_is_parsed_or_refused(body: dict[str, object]) -> None:
+    try:
+        assert isinstance(parse(body).query, str)
+    except InvalidRequest as refused:
+        assert refused.message
