@@ -6,7 +6,7 @@ The one place where the gateway's models, the active router and `router_models.d
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,7 +32,10 @@ ROUTER_FAILED = "router_failed"
 class Embedder(Protocol):
     """Turns query text into the vector that routers read, without blocking the event loop."""
 
-    encoder_id: str
+    @property
+    def encoder_id(self) -> str:
+        """Name and revision of the encoder."""
+        ...
 
     async def embed(self, text: str) -> Float32:
         """Embed `text`; shape ``(dimension,)``."""
@@ -62,13 +65,13 @@ class RoutePlan:
     embedding: Float32 | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Predictions:
+class _Predictions(NamedTuple):
     """The router's view of the candidates; None where it does not know a model."""
 
     quality: list[float | None]
     cost_usd: list[float | None]
     familiarity: float
+    quality_stderr: list[float | None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,6 @@ class Routing:
         paid = request.options.willingness_to_pay_usd or profile.willingness_to_pay_usd
         decision = None if predictions is None else self._decide(pool, verdicts, predictions, paid)
         if decision is None:
-            reason = reason or ROUTER_MISSING
             self.count_failure(reason)
             order, propensity = self._without_router(pool, verdicts), 1.0
         else:
@@ -186,24 +188,19 @@ class Routing:
 
     def _predict(
         self, router: Router | None, pool: tuple[HostedModel, ...], embedding: Float32
-    ) -> tuple[_Predictions | None, str | None]:
+    ) -> tuple[_Predictions | None, str]:
         if router is None:
             return None, ROUTER_MISSING
+        names = [model.name for model in pool]
         try:
-            predicted = router.predict(embedding)
+            stderr = None
+            if self.exploration.kind == "thompson":
+                stderr = router.quality_stderr(embedding, names)
+            return _Predictions(*router.predict_pool(embedding, names), stderr), ROUTER_MISSING
         except Exception:  # noqa: BLE001
             # A router that fails must never fail the request: it is served by the default model.
             _log.exception("router %s failed; the default model serves", router.version)
             return None, ROUTER_FAILED
-        columns = [router.column(model.name) for model in pool]
-        return (
-            _Predictions(
-                quality=[None if c is None else float(predicted.quality[c]) for c in columns],
-                cost_usd=[None if c is None else float(predicted.cost_usd[c]) for c in columns],
-                familiarity=predicted.familiarity,
-            ),
-            None,
-        )
 
     def _decide(
         self,
@@ -225,6 +222,7 @@ class Routing:
             willingness_to_pay_usd=willingness_to_pay_usd,
             exploration=self.exploration,
             rng=self.rng,
+            quality_stderr=predictions.quality_stderr,
         )
 
     def _without_router(
