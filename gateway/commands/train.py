@@ -1,0 +1,184 @@
+"""`waypost train`: learn a router from a table of evaluations and write its artefact."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import numpy as np
+
+from gateway.datasets import Dataset, read_dataset
+from router_models.artifact import dump
+from router_models.encode import STATIC_FILES, StaticEncoder
+from router_models.errors import RouterModelsError
+from router_models.frontier import Figures, Judge, complete, route
+from router_models.guard import GuardedEstimator
+from router_models.training.settings import KINDS
+from router_models.training.statistics import select
+from router_models.training.train import Trial, train, tune
+from router_models.types import Encoder, Evaluations
+
+CARVED: Final = 8
+"""One train row in so many becomes validation where the table has no such split."""
+
+
+def load_encoder(name: str) -> Encoder:
+    """Load an encoder from the package: ``static``, ``minilm``, or ``auto`` for the better one.
+
+    Raises:
+        ModuleNotFoundError: ``minilm`` is asked for and onnxruntime is not installed.
+    """
+    folder = files("router_models") / "encoders"
+    if name != "static":
+        try:
+            minilm = import_module("router_models.minilm")
+        except ModuleNotFoundError:
+            if name == "minilm":
+                raise
+        else:
+            read = {item: folder.joinpath(item).read_bytes() for item in minilm.MINILM_FILES}
+            encoder: Encoder = minilm.MiniLMEncoder.from_files(read)
+            return encoder
+    read = {item: folder.joinpath(item).read_bytes() for item in STATIC_FILES}
+    static: Any = StaticEncoder.from_files(read)
+    return static  # type: ignore[no-any-return]
+
+
+def split_rows(dataset: Dataset, train_on: str, tune_on: str) -> tuple[Evaluations, Evaluations]:
+    """Return train and validation rows; carve validation out of train where there is none.
+
+    Raises:
+        InvalidEvaluations: The table has no row to train on.
+    """
+    whole = dataset.evaluations(train_on)
+    if tune_on in dataset.splits and tune_on != train_on:
+        return whole, dataset.evaluations(tune_on)
+    return carve(whole)
+
+
+def carve(evaluations: Evaluations) -> tuple[Evaluations, Evaluations]:
+    """Set one row in eight apart by a hash of its embedding, so that the choice never moves."""
+    digests = [hashlib.sha256(row.tobytes()).digest()[0] for row in evaluations.embeddings]
+    held_out = np.array([digest % CARVED == 0 for digest in digests], bool)
+    rows, held = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    return select(evaluations, rows), select(evaluations, held)
+
+
+def measure(estimator: GuardedEstimator, evaluations: Evaluations) -> tuple[Figures, Judge]:
+    """Sum up the estimator's frontier on rows that every model answered."""
+    truth = complete(evaluations)
+    columns = [estimator.models.index(model) for model in truth.models]
+    prediction = estimator.predict(truth.embeddings)
+    kept = type(prediction)(prediction.quality[:, columns], prediction.cost_usd[:, columns])
+    judge = Judge.of(truth)
+    return judge.figures(route(kept, truth)), judge
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--estimator", "kind", type=click.Choice(list(KINDS)), default="kmeans")
+@click.option("--encoder", type=click.Choice(["auto", "static", "minilm"]), default="auto")
+@click.option("--seed", type=int, default=0, help="The same seed gives the same router.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Artefact to write.")
+@click.option("--train-split", default="train", help="Rows to learn from.")
+@click.option("--tune-split", default="val", help="Rows that choose the settings.")
+@click.option("--model", "models", multiple=True, help="Only this model; may be repeated.")
+@click.option(
+    "--drop-hidden-reasoning",
+    is_flag=True,
+    help="Leave out models whose costs lack their thinking tokens.",
+)
+def command(
+    *,
+    data: Path,
+    kind: str,
+    encoder: str,
+    seed: int,
+    out: Path | None,
+    train_split: str,
+    tune_split: str,
+    models: tuple[str, ...],
+    drop_hidden_reasoning: bool,
+) -> None:
+    """Train a router from DATA, a parquet or CSV table of evaluations."""
+    try:
+        dataset = read_dataset(data)
+        dataset = dataset.without_hidden_reasoning() if drop_hidden_reasoning else dataset
+        dataset = dataset.with_models(models) if models else dataset
+        reader = load_encoder(encoder)
+        dataset = dataset.embedded(reader)
+        rows, held_out = split_rows(dataset, train_split, tune_split)
+        best = tune(rows, held_out, kind, seed)[0]
+        estimator = train(rows, held_out, kind, seed, best.settings)
+        training = _training_figures(estimator, held_out, best, kind, seed)
+        version = dump(
+            estimator,
+            reader,
+            created_at=datetime.now(UTC),
+            training=training,
+            provenance=_provenance(rows, held_out),
+        )
+    except RouterModelsError as error:
+        raise click.ClickException(str(error)) from error
+    path = out or Path(f"{kind}-{hashlib.sha256(version).hexdigest()[:12]}.safetensors")
+    path.write_bytes(version)
+    _report(training, _provenance(rows, held_out), path, reader)
+
+
+def _training_figures(
+    estimator: GuardedEstimator, held_out: Evaluations, best: Trial, kind: str, seed: int
+) -> dict[str, Any]:
+    training: dict[str, Any] = {
+        "kind": kind,
+        "seed": seed,
+        "settings": asdict(best.settings),
+        "validation_gain": best.gain,
+    }
+    try:
+        figures, judge = measure(estimator, held_out)
+    except ValueError:
+        # A sparse log has no query that every model answered, hence no frontier.
+        return training
+    cost, quality = judge.singles.points()
+    single = judge.best_single()
+    training["validation"] = asdict(figures)
+    training["best_single_quality"] = float(quality[single])
+    training["best_single_cost_usd"] = float(cost[single])
+    return training
+
+
+def _provenance(rows: Evaluations, held_out: Evaluations) -> dict[str, int]:
+    return {
+        "train_queries": len(rows.quality),
+        "train_evaluations": int(np.isfinite(rows.quality).sum()),
+        "validation_queries": len(held_out.quality),
+        "validation_evaluations": int(np.isfinite(held_out.quality).sum()),
+        "models": len(rows.models),
+    }
+
+
+def _report(
+    training: Mapping[str, Any], provenance: Mapping[str, int], path: Path, encoder: Encoder
+) -> None:
+    click.echo(
+        f"learned from {provenance['train_queries']} queries and {provenance['models']} models "
+        f"({provenance['train_evaluations']} evaluations), read by {encoder.id}"
+    )
+    settings = ", ".join(f"{name} {value}" for name, value in training["settings"].items())
+    click.echo(f"{training['kind']}: {settings}")
+    click.echo(f"share of the oracle's gain kept on validation: {training['validation_gain']:.1%}")
+    if "validation" in training:
+        figures = training["validation"]
+        click.echo(
+            f"validation quality {figures['quality_first']:.3f} at "
+            f"{figures['cost_first_usd'] * 1000:.3f} USD per 1,000 queries; best single model "
+            f"{training['best_single_quality']:.3f} at "
+            f"{training['best_single_cost_usd'] * 1000:.3f}; "
+            f"its quality less 1 % costs {figures['saved_at_99']:.0%} less"
+        )
+    click.echo(f"wrote {path}")

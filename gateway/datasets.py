@@ -1,0 +1,348 @@
+"""Reads tables of evaluations from parquet or CSV files, in either of two forms.
+
+Long form: a row per query and model, with the queries' text and split in ``<name>.queries.parquet``
+beside it. Single form, which ``waypost log export`` writes: the same rows with `query_embedding`
+or `text` in them. Needs pyarrow, so nothing that serves imports this.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from router_models.errors import InvalidEvaluations
+from router_models.types import Encoder, Evaluations, Float32
+
+SPLITS = ("train", "val", "test")
+SUFFIXES = (".parquet", ".csv", ".csv.gz")
+NEEDED = ("query_id", "model", "score")
+ENCODE_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Every query of a table with what each model made of it.
+
+    Attributes:
+        query_ids: One per query.
+        texts: Of each query; empty where the table holds embeddings instead.
+        embeddings: Shape ``(n_queries, dimension)``; None until `embedded`.
+        encoder_id: Which encoder made the embeddings; empty without them.
+        splits: train, val or test per query.
+        tasks: Label per query, empty strings where unknown.
+        models: Names of the columns.
+        quality: Shape ``(n_queries, n_models)``; NaN where the model did not answer.
+        cost_usd: Same shape; NaN in the same places.
+        hidden_reasoning: Models whose stored costs lack their thinking tokens.
+    """
+
+    query_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    embeddings: Float32 | None
+    encoder_id: str
+    splits: tuple[str, ...]
+    tasks: tuple[str, ...]
+    models: tuple[str, ...]
+    quality: Float32
+    cost_usd: Float32
+    hidden_reasoning: frozenset[str] = frozenset()
+
+    def embedded(self, encoder: Encoder) -> "Dataset":
+        """Return the same queries as this encoder's vectors.
+
+        Raises:
+            InvalidEvaluations: The table's embeddings are another encoder's, and it has no text.
+        """
+        if self.embeddings is not None and self.encoder_id == encoder.id:
+            if self.embeddings.shape[1] != encoder.dimension:
+                raise InvalidEvaluations(
+                    f"embeddings of {encoder.id} have {encoder.dimension} dimensions, "
+                    f"the table's have {self.embeddings.shape[1]}"
+                )
+            return self
+        if not self.texts:
+            raise InvalidEvaluations(
+                f"the table holds embeddings of encoder {self.encoder_id or 'unknown'!r} and no "
+                f"text, so {encoder.id!r} cannot read it; choose that encoder, or export with text"
+            )
+        blocks = [
+            encoder.encode(self.texts[start : start + ENCODE_AT_ONCE])
+            for start in range(0, len(self.texts), ENCODE_AT_ONCE)
+        ]
+        return replace(self, embeddings=np.concatenate(blocks), encoder_id=encoder.id)
+
+    def with_models(self, models: Sequence[str]) -> "Dataset":
+        """Keep these models, in this order.
+
+        Raises:
+            InvalidEvaluations: One is not in the table, or none is asked for.
+        """
+        missing = [model for model in models if model not in self.models]
+        if missing or not models:
+            raise InvalidEvaluations(f"the table has no model {', '.join(missing) or 'at all'}")
+        columns = [self.models.index(model) for model in models]
+        return replace(
+            self,
+            models=tuple(models),
+            quality=self.quality[:, columns],
+            cost_usd=self.cost_usd[:, columns],
+        )
+
+    def without_hidden_reasoning(self) -> "Dataset":
+        """Leave out the models whose costs are understated.
+
+        Raises:
+            InvalidEvaluations: No other model is there.
+        """
+        return self.with_models([m for m in self.models if m not in self.hidden_reasoning])
+
+    def evaluations(self, split: str | None = None) -> Evaluations:
+        """Return the queries of one split, or all, that at least one model answered.
+
+        Raises:
+            InvalidEvaluations: There is no such query, or `embedded` was not called.
+        """
+        if self.embeddings is None:
+            raise InvalidEvaluations("the queries have no embeddings yet; encode them first")
+        inside = np.array([split is None or found == split for found in self.splits], bool)
+        rows = np.flatnonzero(inside & np.isfinite(self.quality).any(axis=1))
+        if not len(rows):
+            raise InvalidEvaluations(
+                f"no evaluation in split {split!r}; the table has "
+                f"{', '.join(sorted(set(self.splits)))}"
+            )
+        return Evaluations(
+            self.embeddings[rows],
+            self.quality[rows],
+            self.cost_usd[rows],
+            self.models,
+            tuple(self.tasks[row] for row in rows),
+        )
+
+
+def split_of(key: str) -> str:
+    """Put a query into train (70 %), val (10 %) or test (20 %) by a hash of its words.
+
+    The same question lands in the same split whatever table it is found in.
+    """
+    words = " ".join(key.lower().split())
+    share = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big") / 2**32
+    if share < 0.7:
+        return "train"
+    return "val" if share < 0.8 else "test"
+
+
+def read_dataset(path: Path) -> Dataset:
+    """Read a table of evaluations and, in the long form, the queries beside it.
+
+    Raises:
+        InvalidEvaluations: A file is missing or unreadable, a column is missing, or values are out
+            of range; the message names the column.
+    """
+    rows = _read(path)
+    _need(rows, NEEDED, path)
+    rows = rows.filter(pc.is_valid(rows["score"]))
+    if rows.num_rows == 0:
+        raise InvalidEvaluations(f"{path} holds no graded row")
+    score = _numbers(rows, "score", path)
+    if score.min() < 0 or score.max() > 1:
+        raise InvalidEvaluations(f"{path}: column 'score' must lie between 0 and 1")
+    cost = _cost_usd(rows, path)
+    queries = _queries(path, rows)
+    ids = cast("list[str]", queries["query_id"].to_pylist())
+    names = _strings(rows, "model", path)
+    models = tuple(sorted(set(names)))
+    quality, cost_usd = _pivot(
+        row_queries=_strings(rows, "query_id", path),
+        row_models=names,
+        queries=ids,
+        models=models,
+        score=score,
+        cost=cost,
+    )
+    texts = _texts(queries, path)
+    embeddings, encoder_id = _embeddings(queries, path) if not texts else (None, "")
+    return Dataset(
+        query_ids=tuple(ids),
+        texts=texts,
+        embeddings=embeddings,
+        encoder_id=encoder_id,
+        splits=_splits(queries, texts or tuple(ids), path),
+        tasks=tuple(label or "" for label in _optional(queries, "task")),
+        models=models,
+        quality=quality,
+        cost_usd=cost_usd,
+        hidden_reasoning=_hidden(rows, names),
+    )
+
+
+def _suffix(path: Path) -> str:
+    for suffix in SUFFIXES:
+        if path.name.endswith(suffix):
+            return suffix
+    raise InvalidEvaluations(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
+
+
+def _read(path: Path) -> pa.Table:
+    suffix = _suffix(path)
+    if not path.is_file():
+        raise InvalidEvaluations(f"{path} does not exist")
+    try:
+        if suffix == ".parquet":
+            return pyarrow.parquet.read_table(path)
+        return pyarrow.csv.read_csv(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InvalidEvaluations(f"{path} cannot be read as {suffix}: {error}") from error
+
+
+def _need(table: pa.Table, columns: Sequence[str], path: Path) -> None:
+    missing = [column for column in columns if column not in table.column_names]
+    if missing:
+        raise InvalidEvaluations(
+            f"{path} lacks the column {', '.join(map(repr, missing))}; "
+            f"it has {', '.join(table.column_names)}"
+        )
+
+
+def _numbers(table: pa.Table, column: str, path: Path) -> NDArray[np.float64]:
+    try:
+        numbers: NDArray[np.float64] = np.asarray(table[column].to_pylist(), np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidEvaluations(f"{path}: column {column!r} must hold numbers") from error
+    if not np.isfinite(numbers).all():
+        raise InvalidEvaluations(f"{path}: column {column!r} has empty or infinite values")
+    return numbers
+
+
+def _strings(table: pa.Table, column: str, path: Path) -> list[str]:
+    values = table[column].to_pylist()
+    if any(value is None or value == "" for value in values):
+        raise InvalidEvaluations(f"{path}: column {column!r} has empty values")
+    return [str(value) for value in values]
+
+
+def _optional(table: pa.Table, column: str) -> list[Any]:
+    if column not in table.column_names:
+        return [None] * table.num_rows
+    return cast("list[Any]", table[column].to_pylist())
+
+
+def _cost_usd(rows: pa.Table, path: Path) -> NDArray[np.float64]:
+    """USD per call, from its column or from a price per million tokens."""
+    if "cost_usd" in rows.column_names:
+        cost = _numbers(rows, "cost_usd", path)
+    elif {"price_per_mtok", "prompt_tokens"} <= set(rows.column_names):
+        tokens = _numbers(rows, "prompt_tokens", path)
+        if "completion_tokens" in rows.column_names:
+            tokens = tokens + _numbers(rows, "completion_tokens", path)
+        cost = tokens * _numbers(rows, "price_per_mtok", path) / 1e6
+    else:
+        raise InvalidEvaluations(
+            f"{path} lacks the column 'cost_usd' (or 'price_per_mtok' with 'prompt_tokens')"
+        )
+    if cost.min() < 0:
+        raise InvalidEvaluations(f"{path}: a cost is negative")
+    return cost
+
+
+def _queries(path: Path, rows: pa.Table) -> pa.Table:
+    """One row per query: of the file beside the table, else the first row of each query."""
+    suffix = _suffix(path)
+    stem = path.name.removesuffix(suffix)
+    beside = [path.with_name(f"{stem}.queries{other}") for other in (suffix, *SUFFIXES)]
+    found = next((file for file in beside if file.is_file()), None)
+    if found is not None:
+        queries = _read(found)
+        _need(queries, ("query_id", "text"), found)
+        missing = set(_strings(rows, "query_id", path)) - set(_strings(queries, "query_id", found))
+        if missing:
+            raise InvalidEvaluations(
+                f"{found} lacks query {min(missing)!r} and {len(missing) - 1} "
+                f"more that {path.name} has evaluations of"
+            )
+    elif {"text", "query_embedding"} & set(rows.column_names):
+        queries = rows
+    else:
+        raise InvalidEvaluations(
+            f"{path} has neither 'text' nor 'query_embedding', and {beside[0].name} is not there"
+        )
+    ids = pa.array([str(value) for value in queries["query_id"].to_pylist()])
+    _, first = np.unique(np.asarray(ids.to_pylist()), return_index=True)
+    queries = queries.set_column(queries.column_names.index("query_id"), "query_id", ids)
+    return queries.take(np.sort(first))
+
+
+def _texts(queries: pa.Table, path: Path) -> tuple[str, ...]:
+    """Text of every query, or nothing when the table holds embeddings for those without."""
+    texts = _optional(queries, "text")
+    if any(text is None for text in texts):
+        if "query_embedding" in queries.column_names:
+            return ()
+        raise InvalidEvaluations(f"{path}: column 'text' has empty values")
+    return tuple(str(text) for text in texts)
+
+
+def _embeddings(queries: pa.Table, path: Path) -> tuple[Float32, str]:
+    _need(queries, ("query_embedding", "encoder_id"), path)
+    encoders = set(_optional(queries, "encoder_id"))
+    if len(encoders) != 1 or None in encoders:
+        found = ", ".join(sorted(map(str, encoders)))
+        raise InvalidEvaluations(f"{path} mixes embeddings of several encoders: {found}")
+    vectors = queries["query_embedding"].to_pylist()
+    if len({len(vector) if vector is not None else 0 for vector in vectors}) != 1:
+        raise InvalidEvaluations(f"{path}: embeddings must all have the same length")
+    embeddings = np.asarray(vectors, np.float32)
+    if embeddings.size == 0 or not np.isfinite(embeddings).all():
+        raise InvalidEvaluations(f"{path}: column 'query_embedding' has empty or infinite values")
+    return embeddings, str(encoders.pop())
+
+
+def _splits(queries: pa.Table, keys: Sequence[str], path: Path) -> tuple[str, ...]:
+    found = _optional(queries, "split")
+    unknown = {str(split) for split in found if split is not None} - set(SPLITS)
+    if unknown:
+        raise InvalidEvaluations(
+            f"{path}: unknown split {', '.join(sorted(unknown))}; use {', '.join(SPLITS)}"
+        )
+    return tuple(split or split_of(key) for split, key in zip(found, keys, strict=True))
+
+
+def _hidden(rows: pa.Table, names: Sequence[str]) -> frozenset[str]:
+    flags = _optional(rows, "hidden_reasoning")
+    return frozenset(name for name, flag in zip(names, flags, strict=True) if flag)
+
+
+def _pivot(
+    *,
+    row_queries: Sequence[str],
+    row_models: Sequence[str],
+    queries: Sequence[str],
+    models: Sequence[str],
+    score: NDArray[np.float64],
+    cost: NDArray[np.float64],
+) -> tuple[Float32, Float32]:
+    """Turn rows into two matrices; several answers of one model to one query are averaged."""
+    row_of, column_of = _index(queries), _index(models)
+    at = np.array([row_of[query] for query in row_queries]) * len(models)
+    at += np.array([column_of[model] for model in row_models])
+    size, shape = len(queries) * len(models), (len(queries), len(models))
+    count = np.bincount(at, minlength=size)
+    with np.errstate(invalid="ignore"):
+        quality = np.bincount(at, score, size) / count
+        cost_usd = np.bincount(at, cost, size) / count
+    return (
+        quality.reshape(shape).astype(np.float32),
+        cost_usd.reshape(shape).astype(np.float32),
+    )
+
+
+def _index(names: Sequence[str]) -> Mapping[str, int]:
+    return {name: place for place, name in enumerate(names)}

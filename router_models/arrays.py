@@ -1,0 +1,87 @@
+"""Reading named arrays back out of an artefact, and scaling the vectors that estimators read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.errors import ArtifactRejected
+from router_models.types import Arrays, Float32
+
+SMALLEST_NORM = 1e-12
+
+
+def take(arrays: Arrays, name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    """Return the array called `name` after checking its shape; None stands for any length.
+
+    Raises:
+        ArtifactRejected: It is missing, has another shape or holds values that are not finite.
+    """
+    array = arrays.get(name)
+    if array is None:
+        raise ArtifactRejected(f"array {name!r} is missing")
+    fits = len(array.shape) == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        wanted = tuple("any" if length is None else length for length in shape)
+        raise ArtifactRejected(f"array {name!r} has shape {array.shape}, expected {wanted}")
+    if not np.isfinite(array).all():
+        raise ArtifactRejected(f"array {name!r} holds values that are not finite")
+    return array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaler:
+    """Centres and scales each feature, as measured on train rows only.
+
+    Attributes:
+        shift: What to take away; shape ``(dimension,)``.
+        factor: What to multiply by afterwards, one over the deviation; same shape.
+    """
+
+    shift: Float32
+    factor: Float32
+
+    @classmethod
+    def fit(cls, embeddings: Float32) -> "Scaler":
+        """Measure mean and deviation; a feature that never varies is switched off."""
+        deviation = embeddings.std(axis=0, dtype=np.float64)
+        varies = deviation > 1e-6
+        factor = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0)
+        return cls(
+            embeddings.mean(axis=0, dtype=np.float64).astype(np.float32),
+            factor.astype(np.float32),
+        )
+
+    @classmethod
+    def identity(cls, dimension: int) -> "Scaler":
+        """Leave every feature as it is."""
+        return cls(np.zeros(dimension, np.float32), np.ones(dimension, np.float32))
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> "Scaler":
+        """Rebuild from `to_arrays`.
+
+        Raises:
+            ArtifactRejected: An array is missing or has the wrong shape.
+        """
+        shift = take(arrays, "shift", (None,))
+        return cls(shift, take(arrays, "factor", shift.shape))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything `from_arrays` needs."""
+        return {"shift": self.shift, "factor": self.factor}
+
+    def apply(self, embeddings: Float32) -> Float32:
+        """Scale each row; values beyond 8 deviations are cut, so that no feature runs away."""
+        scaled: Float32 = (embeddings - self.shift) * self.factor
+        return np.minimum(np.maximum(scaled, -8.0), 8.0)
+
+    def apply_unit(self, embeddings: Float32) -> Float32:
+        """Scale each row and give it length 1, so that a dot product is a cosine."""
+        scaled = self.apply(embeddings)
+        norms = np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
+        unit: Float32 = scaled / np.maximum(norms, SMALLEST_NORM)[:, None]
+        return unit

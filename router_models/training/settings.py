@@ -1,0 +1,86 @@
+"""What each estimator can be trained with, and the settings that tuning tries."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+TRIALS = 16
+"""Settings tried per kind: the same for every one, so that no baseline is starved."""
+
+
+@dataclass(frozen=True, slots=True)
+class KMeansSettings:
+    """How to cluster, and how to mix the clusters."""
+
+    n_clusters: int = 32
+    standardized: bool = True
+    prior_rows: float = 10.0
+    temperature: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class MlpSettings:
+    """How to build and train the network; the paper has hidden 512, rate 1e-3, decay 3e-4."""
+
+    hidden: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 3e-4
+    dropout: float = 0.1
+    max_epochs: int = 60
+    patience: int = 8
+    batch_size: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class KnnSettings:
+    """How many neighbours count."""
+
+    neighbours: int = 32
+    standardized: bool = True
+    prior_rows: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RidgeSettings:
+    """How strongly weights are pulled to 0, in rows."""
+
+    alpha: float = 100.0
+
+
+Settings = KMeansSettings | MlpSettings | KnnSettings | RidgeSettings
+
+KINDS: dict[str, type[Settings]] = {
+    "kmeans": KMeansSettings,
+    "mlp": MlpSettings,
+    "knn": KnnSettings,
+    "ridge": RidgeSettings,
+}
+
+
+def candidates(kind: str, seed: int) -> list[Settings]:
+    """Settings for tuning to try: the defaults, then a seeded draw from the kind's grid.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r}; known kinds: {', '.join(KINDS)}")
+    default, grid = KINDS[kind](), _grid(kind)
+    others = [settings for settings in grid if settings != default]
+    picked = np.random.default_rng(seed).permutation(len(others))[: TRIALS - 1]
+    return [default, *(others[index] for index in sorted(picked))]
+
+
+def _grid(kind: str) -> list[Settings]:
+    flags = (False, True)
+    if kind == "kmeans":
+        shapes = itertools.product((16, 32, 64, 128), flags, (5.0, 10.0, 20.0), (0.02, 0.05, 0.1))
+        return [KMeansSettings(*values) for values in shapes]
+    if kind == "mlp":
+        nets = itertools.product((64, 128, 256), (3e-4, 1e-3, 3e-3), (3e-4, 3e-2), (0.1, 0.3))
+        return [MlpSettings(*values) for values in nets]
+    if kind == "knn":
+        near = itertools.product((4, 8, 16, 32, 64, 96, 128), flags, (1.0, 10.0))
+        return [KnnSettings(*values) for values in near]
+    return [RidgeSettings(float(alpha)) for alpha in np.geomspace(1.0, 1e5, TRIALS)]

@@ -1,0 +1,72 @@
+"""Per-model figures of a table of evaluations, and rows to train on."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.errors import InvalidEvaluations
+from router_models.types import Evaluations, Float32
+
+
+def cost_floor(evaluations: Evaluations) -> Float32:
+    """Lowest cost seen per model, USD: no prediction should go below; shape ``(n_models,)``."""
+    known = np.where(np.isfinite(evaluations.cost_usd), evaluations.cost_usd, np.inf)
+    lowest = known.min(axis=0)
+    floor: Float32 = np.where(np.isfinite(lowest), lowest, 0.0).astype(np.float32)
+    return floor
+
+
+def model_means(evaluations: Evaluations) -> tuple[Float32, Float32]:
+    """Mean quality and cost per model; shape ``(n_models,)`` each.
+
+    A model without rows counts as an average one at the highest mean cost: unknown is not free.
+    """
+    answered = np.isfinite(evaluations.quality)
+    rows = answered.sum(axis=0)
+    quality = np.where(answered, evaluations.quality, 0.0).sum(axis=0, dtype=np.float64)
+    cost = np.where(answered, evaluations.cost_usd, 0.0).sum(axis=0, dtype=np.float64)
+    quality, cost = quality / np.maximum(rows, 1), cost / np.maximum(rows, 1)
+    seen = rows > 0
+    quality = np.where(seen, quality, quality[seen].mean())
+    cost = np.where(seen, cost, cost[seen].max())
+    return quality.astype(np.float32), cost.astype(np.float32)
+
+
+def select(evaluations: Evaluations, rows: NDArray[np.intp]) -> Evaluations:
+    """Keep the queries at `rows`, in that order."""
+    tasks = tuple(evaluations.tasks[row] for row in rows) if evaluations.tasks else ()
+    return Evaluations(
+        evaluations.embeddings[rows],
+        evaluations.quality[rows],
+        evaluations.cost_usd[rows],
+        evaluations.models,
+        tasks,
+    )
+
+
+def check(evaluations: Evaluations, least_rows: int = 1) -> None:
+    """Refuse a table that nothing can be learned from.
+
+    Raises:
+        InvalidEvaluations: Shapes disagree, values are out of range or hardly a row is there.
+    """
+    shape = (len(evaluations.embeddings), len(evaluations.models))
+    if evaluations.quality.shape != shape or evaluations.cost_usd.shape != shape:
+        raise InvalidEvaluations(
+            f"quality {evaluations.quality.shape} and cost {evaluations.cost_usd.shape} must both "
+            f"have shape (queries, models) = {shape}"
+        )
+    answered = np.isfinite(evaluations.quality)
+    if not np.array_equal(answered, np.isfinite(evaluations.cost_usd)):
+        raise InvalidEvaluations("quality and cost must be known for the same (query, model) pairs")
+    if answered.any(axis=1).sum() < least_rows:
+        raise InvalidEvaluations(
+            f"{int(answered.any(axis=1).sum())} queries with an evaluation; at least {least_rows} "
+            "are needed"
+        )
+    if not np.isfinite(evaluations.embeddings).all():
+        raise InvalidEvaluations("an embedding holds values that are not finite")
+    quality, cost = evaluations.quality[answered], evaluations.cost_usd[answered]
+    if quality.min() < 0 or quality.max() > 1:
+        raise InvalidEvaluations("quality must lie between 0 and 1")
+    if cost.min() < 0:
+        raise InvalidEvaluations("a cost is negative")
