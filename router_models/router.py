@@ -1,0 +1,173 @@
+"""A router as it serves: manifest, estimator and guard, asked about one query at a time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from router_models.guard import Guard
+from router_models.kmeans import CellStatistics, KMeansEstimator
+from router_models.types import Estimator, Float32
+
+UNSEEN_VARIANCE = 1.0 / 12.0
+"""Of a quality that may be anything from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a router was made of: for whom, from what, and how well it did.
+
+    Attributes:
+        format_version: Of the artefact form; see `router_models.artifact.FORMAT_VERSION`.
+        kind: Of the estimator: ``kmeans``, ``mlp``, ``knn`` or ``ridge``.
+        encoder_id: The encoder whose vectors it reads.
+        encoder_sha256: Digest of that encoder's weights.
+        dimension: Of those vectors.
+        models: Names of the models it predicts, in the order of its columns.
+        has_guard: A guard against unfamiliar queries is part of the artefact.
+        created_at: UTC, whole seconds.
+        training: Figures of the training run, as JSON: frontier, settings, seeds.
+        provenance: What it was trained on, as counts: queries, evaluations, rows per source.
+        parent: Version that it was trained from, where it was not trained from nothing.
+        checksum: SHA-256 of everything above and of all arrays.
+    """
+
+    format_version: int
+    kind: str
+    encoder_id: str
+    encoder_sha256: str
+    dimension: int
+    models: tuple[str, ...]
+    has_guard: bool
+    created_at: datetime
+    training: Mapping[str, Any]
+    provenance: Mapping[str, int]
+    parent: str | None
+    checksum: str
+
+    @property
+    def version(self) -> str:
+        """Kind, day and content, such as ``kmeans-20261103-9f86d081884c``.
+
+        Equal names hold equal bytes.
+        """
+        return f"{self.kind}-{self.created_at:%Y%m%d}-{self.checksum[:12]}"
+
+
+class RouterPrediction(NamedTuple):
+    """What a router expects of each of its models on one query.
+
+    Attributes:
+        quality: Shape ``(n_models,)``, in the order of the router's models.
+        cost_usd: Same shape.
+        familiarity: 1 among the train rows, 0 far from all of them; 1 without a guard.
+    """
+
+    quality: Float32
+    cost_usd: Float32
+    familiarity: float
+
+
+class PoolPrediction(NamedTuple):
+    """The same for the models of a pool, in the pool's order; None where the router has none."""
+
+    quality: list[float | None]
+    cost_usd: list[float | None]
+    familiarity: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Router:
+    """Predicts quality and cost per model; immutable, so a swap is one assignment."""
+
+    manifest: Manifest
+    estimator: Estimator
+    guard: Guard | None
+    _columns: Mapping[str, int] = field(init=False, repr=False)
+    _quality_variance: Float32 | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        columns = {model: index for index, model in enumerate(self.estimator.models)}
+        object.__setattr__(self, "_columns", columns)
+        variance = None
+        if isinstance(self.estimator, KMeansEstimator):
+            variance = mean_variance(self.estimator.statistics, self.estimator.prior_rows)
+        object.__setattr__(self, "_quality_variance", variance)
+
+    @property
+    def version(self) -> str:
+        """Name of the artefact."""
+        return self.manifest.version
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models it predicts."""
+        return self.estimator.models
+
+    def predict(self, embedding: Float32) -> RouterPrediction:
+        """Predict for one query; `embedding` has shape ``(dimension,)``."""
+        row = embedding[np.newaxis]
+        prediction = self.estimator.predict(row)
+        if self.guard is None:
+            return RouterPrediction(prediction.quality[0], prediction.cost_usd[0], 1.0)
+        familiarity = self.guard.familiarity(row)
+        prediction = self.guard.shrink(prediction, familiarity)
+        return RouterPrediction(
+            prediction.quality[0], prediction.cost_usd[0], float(familiarity[0])
+        )
+
+    def predict_pool(self, embedding: Float32, models: Sequence[str]) -> PoolPrediction:
+        """Predict for one query and the models of a pool, as `decide` reads them."""
+        prediction = self.predict(embedding)
+        return PoolPrediction(
+            self._in_order(prediction.quality, models),
+            self._in_order(prediction.cost_usd, models),
+            prediction.familiarity,
+        )
+
+    def quality_stderr(
+        self, embedding: Float32, models: Sequence[str]
+    ) -> list[float | None] | None:
+        """Standard errors of predicted quality for a pool; None where the estimator has none.
+
+        What Thompson exploration reads. K-means alone keeps the sums of squares it takes.
+        """
+        if self._quality_variance is None or not isinstance(self.estimator, KMeansEstimator):
+            return None
+        weights = self.estimator.weights(embedding[np.newaxis])
+        return self._in_order(np.sqrt((weights * weights) @ self._quality_variance)[0], models)
+
+    def _in_order(self, figures: Float32, models: Sequence[str]) -> list[float | None]:
+        values = figures.tolist()
+        columns = [self._columns.get(model) for model in models]
+        return [None if column is None else values[column] for column in columns]
+
+
+def mean_variance(statistics: CellStatistics, prior_rows: float) -> Float32:
+    """Estimate how far each cell's shrunk mean quality may be off, as a variance.
+
+    A cell's own variance is shrunk to the model's as its mean is; the prior counts as rows only
+    as far as the model has rows at all, so a model nobody evaluated keeps the variance of a
+    quality that may be anything.
+
+    Returns:
+        Shape ``(n_clusters, n_models)``.
+    """
+    rows = statistics.count.sum(axis=0)
+    spread = _squared_deviations(
+        statistics.quality_squares.sum(axis=0), statistics.quality_sum.sum(axis=0), rows
+    )
+    of_model = (spread + UNSEEN_VARIANCE) / (rows + 1.0)
+    within = _squared_deviations(
+        statistics.quality_squares, statistics.quality_sum, statistics.count
+    )
+    of_cell = (within + prior_rows * of_model) / (statistics.count + prior_rows)
+    backing = statistics.count + np.minimum(prior_rows, rows) + 1.0
+    variance: Float32 = (of_cell / backing).astype(np.float32)
+    return variance
+
+
+def _squared_deviations(squares: Any, sums: Any, rows: Any) -> Any:
+    return np.maximum(squares - sums * sums / np.maximum(rows, 1e-9), 0.0)

@@ -1,0 +1,109 @@
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from router_models.arrays import Scaler
+from router_models.guard import Guard
+from router_models.kmeans import CellStatistics, KMeansEstimator
+from router_models.router import Manifest, Router, mean_variance
+from router_models.types import Prediction
+
+MODELS = ("small", "large", "unseen")
+NEAR = np.array([1.0, 0.0], np.float32)
+FAR = np.array([-1.0, 0.0], np.float32)
+MANIFEST = Manifest(
+    format_version=1,
+    kind="kmeans",
+    encoder_id="static-cheap-1",
+    encoder_sha256="ab" * 32,
+    dimension=2,
+    models=MODELS,
+    has_guard=True,
+    created_at=datetime(2026, 11, 3, tzinfo=UTC),
+    training={},
+    provenance={},
+    parent=None,
+    checksum="0123456789abcdef" * 4,
+)
+
+
+def statistics(n_rows=100) -> CellStatistics:
+    """Rows of one cluster, of which `large` answers all and `small` half; nobody asked `unseen`."""
+    half = (np.arange(n_rows) % 2).astype(np.float32)
+    quality = np.stack([half, np.ones(n_rows), np.full(n_rows, np.nan)], axis=1)
+    quality = quality.astype(np.float32)
+    return CellStatistics.gather(
+        np.zeros(n_rows, np.intp), quality, quality * np.float32(0.01), n_clusters=2
+    )
+
+
+@pytest.fixture
+def estimator() -> KMeansEstimator:
+    centroids = np.stack([NEAR, np.array([0.0, 1.0], np.float32)])
+    ones = np.full(2, 0.1, np.float32)
+    return KMeansEstimator(MODELS, Scaler.identity(2), centroids, ones, ones, statistics())
+
+
+@pytest.fixture
+def guard(estimator) -> Guard:
+    means = np.array([0.5, 0.75, 0.25], np.float32)
+    return Guard(estimator.scaler, estimator.centroids, estimator.radii, 1.0, 2.0, means, means)
+
+
+def test_predicts_one_query_as_the_estimator_does(estimator):
+    router = Router(MANIFEST, estimator, None)
+    expected = estimator.predict(NEAR[None])
+    found = router.predict(NEAR)
+    np.testing.assert_array_equal(found.quality, expected.quality[0])
+    np.testing.assert_array_equal(found.cost_usd, expected.cost_usd[0])
+    assert found.familiarity == 1.0
+
+
+def test_falls_back_on_the_global_means_far_from_the_train_rows(estimator, guard):
+    router = Router(MANIFEST, estimator, guard)
+    found = router.predict(FAR)
+    assert found.familiarity == 0.0
+    np.testing.assert_array_equal(found.quality, guard.quality_means)
+    np.testing.assert_array_equal(found.cost_usd, guard.cost_means_usd)
+    assert router.predict(NEAR).familiarity == 1.0
+
+
+def test_predicts_a_pool_in_its_own_order(estimator):
+    router = Router(MANIFEST, estimator, None)
+    single = router.predict(NEAR)
+    pool = router.predict_pool(NEAR, ("new", "large", "small"))
+    assert pool.quality == [None, single.quality[1], single.quality[0]]
+    assert pool.cost_usd == [None, single.cost_usd[1], single.cost_usd[0]]
+    assert pool.familiarity == 1.0
+
+
+def test_knows_its_version_and_models(estimator):
+    router = Router(MANIFEST, estimator, None)
+    assert router.version == "kmeans-20261103-0123456789ab"
+    assert router.models == MODELS
+
+
+def test_standard_errors_are_small_where_there_are_rows_and_large_where_there_are_none(estimator):
+    stderr = Router(MANIFEST, estimator, None).quality_stderr(NEAR, (*MODELS, "new"))
+    small, large, unseen, new = stderr
+    # 100 rows of deviation 0.5 give 0.05; a score nobody has seen has the deviation of a uniform.
+    assert small == pytest.approx(0.05, rel=0.1)
+    assert large < small < unseen
+    assert unseen == pytest.approx(12**-0.5)
+    assert new is None
+
+
+def test_an_estimator_without_sums_of_squares_has_no_standard_errors():
+    class Constant:
+        kind, models, dimension = "constant", MODELS, 2
+
+        def predict(self, embeddings):
+            return Prediction(embeddings, embeddings)
+
+    assert Router(MANIFEST, Constant(), None).quality_stderr(NEAR, MODELS) is None
+
+
+def test_more_rows_make_a_mean_surer():
+    few, many = (mean_variance(statistics(n), 10.0)[0, 0] for n in (20, 2000))
+    assert many < few / 50
