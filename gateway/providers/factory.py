@@ -1,0 +1,99 @@
+"""Builds the providers that the settings name."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+
+from gateway.config import ConfigurationError, ProviderSettings
+from gateway.providers.base import Provider
+from gateway.providers.http import HttpClient
+from gateway.providers.openai_compatible import AzureDialect, OpenAIDialect
+from gateway.providers.resilience import Backoff, Clock, Limiter, Resilience, Sleep
+from gateway.providers.upstream import Dialect, HttpProvider, Timeouts
+
+USER_AGENT = "waypost"
+
+
+def build_providers(
+    settings: Mapping[str, ProviderSettings],
+    http: HttpClient,
+    *,
+    rng: random.Random | None = None,
+    clock: Clock | None = None,
+    sleep: Sleep = asyncio.sleep,
+) -> dict[str, Provider]:
+    """Build one provider per table of `settings`; must be called inside a running event loop.
+
+    `clock` is the running loop's by default, since that is what `UpstreamCall.deadline_s` is on.
+
+    Raises:
+        ConfigurationError: A table lacks what its kind needs.
+    """
+    clock = clock or asyncio.get_running_loop().time
+    backoff = Backoff(rng or random.Random())  # noqa: S311 - spreads retries, guards nothing
+    return {
+        name: _build(name, table, http, _resilience(name, table, backoff, clock, sleep))
+        for name, table in settings.items()
+    }
+
+
+def _build(
+    name: str, table: ProviderSettings, http: HttpClient, resilience: Resilience
+) -> Provider:
+    key = table.api_key.get_secret_value() if table.api_key else None
+    extra = {title.lower(): value.get_secret_value() for title, value in table.headers.items()}
+    return HttpProvider(
+        name=name,
+        http=http,
+        dialect=_dialect(name, table),
+        headers=_COMMON_HEADERS | _credentials(table, key) | extra,
+        timeouts=Timeouts(
+            connect_s=table.connect_timeout_s,
+            first_byte_s=table.first_byte_timeout_s,
+            idle_s=table.idle_timeout_s,
+            deadline_s=table.deadline_s,
+        ),
+        resilience=resilience,
+        secrets=tuple(text for text in (key, *extra.values(), table.base_url) if text),
+    )
+
+
+def _resilience(
+    name: str, table: ProviderSettings, backoff: Backoff, clock: Clock, sleep: Sleep
+) -> Resilience:
+    return Resilience(
+        provider=name,
+        max_retries=table.max_retries,
+        breaker_failures=table.breaker_failures,
+        breaker_cooldown_s=table.breaker_cooldown_s,
+        limiter=Limiter(name, table.max_concurrency, wait_s=table.connect_timeout_s),
+        backoff=backoff,
+        clock=clock,
+        sleep=sleep,
+    )
+
+
+_COMMON_HEADERS = {
+    "content-type": "application/json",
+    "accept": "application/json, text/event-stream",
+    "accept-encoding": "identity",
+    "user-agent": USER_AGENT,
+}
+
+
+def _dialect(name: str, table: ProviderSettings) -> Dialect:
+    if table.kind == "azure":
+        if not table.api_version:
+            raise ConfigurationError(
+                f'providers.{name}.api_version: Azure needs one, such as "2024-10-21"'
+            )
+        return AzureDialect(name, table.base_url, table.api_version)
+    return OpenAIDialect(name, table.base_url)
+
+
+def _credentials(table: ProviderSettings, key: str | None) -> dict[str, str]:
+    if key is None:
+        return {}
+    if table.kind == "azure":
+        return {"api-key": key}
+    return {"authorization": f"Bearer {key}"}

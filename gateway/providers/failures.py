@@ -1,0 +1,180 @@
+"""What an upstream's failure means: who is at fault, and whether trying again can help.
+
+Messages that reach callers are the gateway's own words; only a refusal of the caller's request
+passes on what the provider said, and never its headers, address or the gateway's key.
+"""
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from gateway.errors import (
+    ProviderError,
+    ProviderMisconfigured,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from gateway.providers.http import ConnectFailed, HttpFailure, TimedOut
+
+_UNPAID = frozenset({"insufficient_quota", "billing_not_active", "billing_error"})
+_NO_SUCH_MODEL = frozenset({"model_not_found", "DeploymentNotFound", "not_found_error"})
+_UNKNOWN_MODEL_TEXT = re.compile(
+    r"not a valid model|(model|deployment).*(not found|does not exist|not exist)", re.I | re.S
+)
+_RETRYABLE_STATUS = frozenset({408, 409, 429})
+
+
+class AttemptFailed(Exception):
+    """One attempt did not succeed.
+
+    Args:
+        error: What the caller is told if no further attempt is made.
+        is_retryable: The same call may succeed if it is sent again.
+        counts: The failure says that the model is unhealthy, so its circuit breaker counts it.
+    """
+
+    def __init__(self, error: ProviderError, *, is_retryable: bool, counts: bool = True) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.is_retryable = is_retryable
+        self.counts = counts
+
+
+def failed_exchange(failure: HttpFailure, provider: str) -> AttemptFailed:
+    """Judge a failure below HTTP, before any of the answer arrived."""
+    if isinstance(failure, TimedOut):
+        late = ProviderTimeout(f"provider {provider!r} did not answer in time", provider=provider)
+        return AttemptFailed(late, is_retryable=False)
+    words = "could not be reached" if isinstance(failure, ConnectFailed) else "broke the connection"
+    gone = ProviderUnavailable(f"provider {provider!r} {words}", provider=provider)
+    return AttemptFailed(gone, is_retryable=True)
+
+
+def failed_status(
+    status: int, headers: Mapping[str, str], body: bytes, provider: str, secrets: tuple[str, ...]
+) -> AttemptFailed:
+    """Judge an answer whose status is not 2xx; `secrets` are cut out of what is passed on."""
+    said = error_object(body, secrets)
+    retry_after_s = retry_after(headers)
+    if _is_misconfigured(status, said):
+        wrong = ProviderMisconfigured(
+            f"provider {provider!r} refused the gateway's credentials, billing or model name"
+            f" (status {status}); its operator must correct the configuration",
+            provider=provider,
+            upstream_status=status,
+        )
+        return AttemptFailed(wrong, is_retryable=False)
+    if 400 <= status < 500 and status not in _RETRYABLE_STATUS:
+        rejected = ProviderRejected(
+            f"provider {provider!r} rejected the request",
+            provider=provider,
+            status=status,
+            body=said or None,
+        )
+        return AttemptFailed(rejected, is_retryable=False, counts=False)
+    away = ProviderUnavailable(
+        f"provider {provider!r} is {'overloaded' if status == 429 else 'failing'}"
+        f" (status {status})",
+        provider=provider,
+        upstream_status=status,
+        retry_after_s=retry_after_s,
+    )
+    return AttemptFailed(away, is_retryable=status >= 500 or status in _RETRYABLE_STATUS)
+
+
+def stream_error(said: object, provider: str) -> ProviderError:
+    """Judge an error that arrived inside an answer of status 200.
+
+    Hosts put an HTTP status into `code`, or a name into `type`; anything else counts as a failure
+    of the provider.
+    """
+    error = said if isinstance(said, Mapping) else {"message": str(said)}
+    status = _status_in(error)
+    if status is None or status >= 500 or status in _RETRYABLE_STATUS:
+        return ProviderUnavailable(
+            f"provider {provider!r} failed while answering",
+            provider=provider,
+            upstream_status=status,
+        )
+    encoded = orjson.dumps({"error": dict(error)})
+    return failed_status(status, {}, encoded, provider, ()).error
+
+
+def redacted(error: ProviderError, secrets: tuple[str, ...]) -> ProviderError:
+    """Cut `secrets` out of the provider's words in `error`, if it passes any on."""
+    if not isinstance(error, ProviderRejected) or not error.body:
+        return error
+    clean = error_object(orjson.dumps({"error": dict(error.body)}), secrets)
+    return ProviderRejected(error.message, provider=error.provider, status=error.status, body=clean)
+
+
+def error_object(body: bytes, secrets: tuple[str, ...]) -> dict[str, Any]:
+    """Find the error object in any of the shapes that hosts use; empty if there is none.
+
+    OpenAI and most others nest it under ``error``; vLLM put it at the top; FastAPI hosts say
+    ``detail``; Ollama's ``error`` is a string.
+    """
+    text = body.decode("utf-8", "replace")
+    for secret in secrets:
+        text = text.replace(secret, "[redacted]")
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    if not isinstance(value, dict):
+        return {}
+    inner = value.get("error", value)
+    if isinstance(inner, str):
+        return {"message": inner}
+    if not isinstance(inner, dict):
+        return {}
+    if "message" in inner:
+        return inner
+    return {"message": str(inner["detail"])} if "detail" in inner else {}
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read how long the provider asks to wait, in seconds, from any of the usual headers."""
+    millis = _number(headers.get("retry-after-ms"))
+    if millis is not None:
+        return millis / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        # The provider's own Date is the reference, so that neither clock need be right.
+        until = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+    except (TypeError, ValueError):
+        return None
+    return max(until.total_seconds(), 0.0)
+
+
+def _is_misconfigured(status: int, said: Mapping[str, Any]) -> bool:
+    names = {str(said.get("code")), str(said.get("type"))}
+    if status in (401, 402, 403) or 300 <= status < 400 or names & _UNPAID:
+        return True
+    if status not in (400, 404):
+        return False
+    unknown_model = _UNKNOWN_MODEL_TEXT.search(str(said.get("message", "")))
+    return bool(unknown_model or (status == 404 and (not said or names & _NO_SUCH_MODEL)))
+
+
+def _status_in(error: Mapping[str, Any]) -> int | None:
+    for name in ("code", "status"):
+        value = error.get(name)
+        if isinstance(value, int | str) and str(value).isdecimal() and 400 <= int(value) < 600:
+            return int(value)
+    return 400 if error.get("type") == "invalid_request_error" else None
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None

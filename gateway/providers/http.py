@@ -1,0 +1,178 @@
+"""The one HTTP client of the request path: raw bytes over pooled connections, and nothing clever.
+
+No cookies, no redirects (an upstream must not choose where the gateway connects), no proxies from
+the environment, no decompression, TLS verified. Why this library: docs/decisions/http-client.md.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import aiohttp
+
+MAX_HEADER_BYTES = 32 * 1024
+DRAIN_S = 0.25
+"""How long a finished stream may take to end its transfer before its connection is given up."""
+
+
+class HttpFailure(Exception):
+    """The exchange with the upstream failed below HTTP."""
+
+
+class ConnectFailed(HttpFailure):
+    """No connection was made, so the upstream has seen nothing."""
+
+
+class ConnectionBroken(HttpFailure):
+    """The connection ended, or what it carried was not HTTP."""
+
+
+class TimedOut(HttpFailure):
+    """The upstream was silent for too long."""
+
+
+class BodyTooLong(HttpFailure):
+    """The upstream's body is longer than the gateway accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """An answer whose status and headers are in, and whose body is still on its way."""
+
+    _response: aiohttp.ClientResponse
+
+    @property
+    def status(self) -> int:
+        """HTTP status code."""
+        return self._response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers, by case-insensitive name."""
+        return self._response.headers
+
+    async def read(self, max_bytes: int, timeout_s: float) -> bytes:
+        """Read the rest of the body.
+
+        Raises:
+            BodyTooLong: It is longer than `max_bytes`; the connection is closed.
+            ConnectionBroken: It ended early.
+            TimedOut: It took longer than `timeout_s`.
+        """
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(timeout_s):
+                while chunk := await self._response.content.readany():
+                    size += len(chunk)
+                    if size > max_bytes:
+                        self._response.close()
+                        raise BodyTooLong(f"the body is longer than {max_bytes} bytes")
+                    parts.append(chunk)
+        except TimeoutError as error:
+            self._response.close()
+            raise TimedOut("the body did not arrive in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ConnectionBroken("the body ended early") from error
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def next_chunk(self, timeout_s: float) -> bytes:
+        """Return the bytes that have come in, waiting for some; empty at the end of the body.
+
+        Raises:
+            ConnectionBroken: The body ended before its declared end.
+            TimedOut: Nothing came for `timeout_s`.
+        """
+        content = self._response.content
+        try:
+            if waiting := content.read_nowait():
+                return waiting
+            async with asyncio.timeout(timeout_s):
+                return await content.readany()
+        except TimeoutError as error:
+            raise TimedOut("nothing arrived in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ConnectionBroken("the body ended early") from error
+
+    async def drain(self) -> None:
+        """Let a body whose content is complete end, so that its connection can be used again."""
+        try:
+            while await self.next_chunk(DRAIN_S):
+                pass
+        except HttpFailure:
+            self._response.close()
+
+    def close(self) -> None:
+        """Drop the connection unless the body was read to its end."""
+        self._response.close()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpClient:
+    """A connection pool shared by all providers."""
+
+    _session: aiohttp.ClientSession
+
+    @classmethod
+    def open(cls, *, trust_env: bool = False, keepalive_s: float = 30.0) -> Self:
+        """Make the pool; must be called inside a running event loop.
+
+        Args:
+            trust_env: Go through the proxies that the environment names.
+            keepalive_s: How long an idle connection is kept.
+        """
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=keepalive_s, ttl_dns_cache=60)
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=trust_env,
+            skip_auto_headers=("User-Agent", "Accept"),
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+        return cls(session)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        connect_timeout_s: float,
+        timeout_s: float,
+    ) -> HttpResponse:
+        """Send a request and wait for the status and headers of the answer.
+
+        `timeout_s` is for all of it, connecting included.
+
+        Raises:
+            ConnectFailed: No connection could be made in `connect_timeout_s`.
+            ConnectionBroken: The connection ended before an answer.
+            TimedOut: No answer in `timeout_s`.
+        """
+        connecting = aiohttp.ClientTimeout(total=None, connect=connect_timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await self._session.request(
+                    method,
+                    url,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=connecting,
+                )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise ConnectFailed("no connection could be made") from error
+        except TimeoutError as error:
+            raise TimedOut("no answer in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ConnectionBroken("the connection ended before an answer") from error
+        return HttpResponse(response)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._session.close()

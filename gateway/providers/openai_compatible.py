@@ -1,0 +1,111 @@
+"""Every host that speaks OpenAI's chat completions: requests and answers pass as they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from gateway.providers.base import Completion, UpstreamCall
+from gateway.providers.sse import StreamTap
+from gateway.providers.usage import usage_of
+from gateway.types import HostedModel
+
+_OUTPUT_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIDialect:
+    """OpenAI's own form of address: one path, the model in the body.
+
+    Args:
+        base_url: Up to and including the version, such as ``https://api.openai.com/v1``.
+    """
+
+    provider: str
+    base_url: str
+
+    def url(self, call: UpstreamCall) -> str:
+        """Where `call` is sent."""
+        del call
+        return f"{self.base_url.rstrip('/')}/chat/completions"
+
+    def encode(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
+        """Write the request body; usage is always asked for in streams."""
+        body = prepared_body(call)
+        body["model"] = call.model.upstream_name
+        if is_stream:
+            options = body.get("stream_options")
+            asked = options if isinstance(options, Mapping) else {}
+            body["stream"] = True
+            body["stream_options"] = {**asked, "include_usage": True}
+        else:
+            body.pop("stream", None)
+            body.pop("stream_options", None)
+        return orjson.dumps(body)
+
+    def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
+        """Read a whole answer, which passes unchanged."""
+        del call
+        choices = body["choices"]
+        reason = choices[0].get("finish_reason") if choices else None
+        return Completion(body, usage_of(body.get("usage")), reason)
+
+    def tap(self, call: UpstreamCall) -> StreamTap:
+        """Make what reads a streamed answer."""
+        n_choices = call.body.get("n")
+        return StreamTap(self.provider, n_choices if isinstance(n_choices, int) else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class AzureDialect(OpenAIDialect):
+    """Azure OpenAI: the deployment in the path, the API's version in the query."""
+
+    api_version: str = ""
+
+    def url(self, call: UpstreamCall) -> str:
+        """Where `call` is sent."""
+        deployment = quote(call.model.upstream_name, safe="")
+        base = self.base_url.rstrip("/").removesuffix("/openai")
+        version = quote(self.api_version, safe="")
+        return f"{base}/openai/deployments/{deployment}/chat/completions?api-version={version}"
+
+
+def prepared_body(call: UpstreamCall) -> dict[str, Any]:
+    """Copy the caller's body with the hosted model's system prompt and defaults worked in."""
+    body = dict(call.body)
+    fill_defaults(body, call.model.request_defaults)
+    if call.model.system_prompt:
+        body["messages"] = with_system_prompt(body.get("messages") or [], call.model)
+    return body
+
+
+def fill_defaults(body: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Set the fields of `defaults` that the caller left out, or sent as null, in `body`.
+
+    The two names of the output limit count as one field.
+    """
+    has_limit = any(body.get(name) is not None for name in _OUTPUT_LIMITS)
+    for name, value in defaults.items():
+        if name in _OUTPUT_LIMITS and has_limit:
+            continue
+        if body.get(name) is None:
+            body[name] = value
+
+
+def with_system_prompt(messages: list[Any], model: HostedModel) -> list[Any]:
+    """Put the model's system prompt first, joined to the caller's if that comes first.
+
+    Joined, because several hosts' chat templates take one system message only.
+    """
+    prompt = model.system_prompt
+    first = messages[0] if messages else None
+    if not isinstance(first, Mapping) or first.get("role") not in ("system", "developer"):
+        return [{"role": "system", "content": prompt}, *messages]
+    content = first.get("content")
+    if isinstance(content, list):
+        joined: Any = [{"type": "text", "text": prompt}, *content]
+    else:
+        joined = f"{prompt}\n\n{content}" if content else prompt
+    return [{**first, "content": joined}, *messages[1:]]

@@ -1,0 +1,213 @@
+"""Keeps one provider's failures from becoming everybody's: limits, breakers and retries."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from gateway.errors import ProviderTimeout, ProviderUnavailable
+from gateway.providers.failures import AttemptFailed
+
+FIRST_BACKOFF_S = 0.2
+LONGEST_BACKOFF_S = 8.0
+LONGEST_RETRY_AFTER_S = 20.0
+"""A provider that asks for more is given up at once: another model answers sooner."""
+
+Clock = Callable[[], float]
+Sleep = Callable[[float], Awaitable[None]]
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Stops calls to a model that keeps failing, then lets one call probe it.
+
+    Args:
+        failures: Failed attempts in a row that open it.
+        cooldown_s: How long it stays open before a probe.
+    """
+
+    failures: int
+    cooldown_s: float
+    clock: Clock
+    _failed_in_a_row: int = 0
+    _opened_at: float | None = None
+    _is_probing: bool = False
+
+    def is_available(self) -> bool:
+        """Whether a call would be let through now."""
+        return self._opened_at is None or (not self._is_probing and self.wait_s() <= 0)
+
+    def wait_s(self) -> float:
+        """Seconds until the next probe; 0 if calls are let through."""
+        if self._opened_at is None:
+            return 0.0
+        return max(self._opened_at + self.cooldown_s - self.clock(), 0.0)
+
+    def admit(self) -> bool:
+        """Let a call through or not; where it is the probe, no second one is let through."""
+        if not self.is_available():
+            return False
+        self._is_probing = self._opened_at is not None
+        return True
+
+    def succeeded(self) -> None:
+        """Note that the model answered."""
+        self._failed_in_a_row = 0
+        self._opened_at = None
+        self._is_probing = False
+
+    def answered(self) -> None:
+        """Note that the model began to answer: enough to end a probe, not to forget failures."""
+        self._opened_at = None
+        self._is_probing = False
+
+    def failed(self) -> None:
+        """Note that the model failed."""
+        self._failed_in_a_row += 1
+        if self._is_probing or self._failed_in_a_row >= self.failures:
+            self._opened_at = self.clock()
+        self._is_probing = False
+
+    def abandoned(self) -> None:
+        """Note that the outcome will never be known, or says nothing about the model."""
+        self._is_probing = False
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before a retry: full jitter under a doubling ceiling.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+
+    rng: random.Random
+    first_s: float = FIRST_BACKOFF_S
+    longest_s: float = LONGEST_BACKOFF_S
+
+    def delay_s(self, retry: int, retry_after_s: float | None) -> float:
+        """Draw the wait before retry number `retry` (from 0), never less than was asked for."""
+        ceiling = min(self.first_s * 2**retry, self.longest_s)
+        return max(self.rng.uniform(0.0, ceiling), retry_after_s or 0.0)
+
+
+class Limiter:
+    """At most `slots` calls at a time, at most as many waiting, each for at most `wait_s`."""
+
+    def __init__(self, provider: str, slots: int, wait_s: float) -> None:
+        self._provider = provider
+        self._slots = asyncio.Semaphore(slots)
+        self._max_waiting = slots
+        self._wait_s = wait_s
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a place.
+
+        Raises:
+            ProviderUnavailable: There was none in time, or too many wait already.
+        """
+        if self._slots.locked():
+            await self._queue()
+        else:
+            await self._slots.acquire()
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    async def _queue(self) -> None:
+        if self._waiting >= self._max_waiting:
+            raise self._full()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise self._full() from error
+        finally:
+            self._waiting -= 1
+
+    def _full(self) -> ProviderUnavailable:
+        return ProviderUnavailable(
+            f"provider {self._provider!r} has as many calls in flight as the gateway allows",
+            provider=self._provider,
+            retry_after_s=1.0,
+        )
+
+
+@dataclass(slots=True)
+class Resilience:
+    """The limits of one provider and the breakers of its models."""
+
+    provider: str
+    max_retries: int
+    breaker_failures: int
+    breaker_cooldown_s: float
+    limiter: Limiter
+    backoff: Backoff
+    clock: Clock
+    sleep: Sleep
+    _breakers: dict[str, Breaker] = field(default_factory=dict)
+
+    def breaker(self, model: str) -> Breaker:
+        """Return the breaker of `model`, closed at first."""
+        known = self._breakers.get(model)
+        if known is None:
+            known = Breaker(self.breaker_failures, self.breaker_cooldown_s, self.clock)
+            self._breakers[model] = known
+        return known
+
+    async def attempt(
+        self, breaker: Breaker, deadline_s: float, once: Callable[[], Awaitable[T]]
+    ) -> tuple[T, int]:
+        """Call `once` until it succeeds, gives a final answer, or there is no time for another.
+
+        The breaker is told of failures only: `once` may return before its call is over.
+        `deadline_s` is on `clock`; no attempt starts later.
+
+        Returns:
+            What `once` returned, and the number of attempts.
+
+        Raises:
+            ProviderError: The last attempt's, or ProviderUnavailable if the breaker is open.
+        """
+        for number in range(self.max_retries + 1):
+            self._admit(breaker, deadline_s)
+            try:
+                return await once(), number + 1
+            except AttemptFailed as failure:
+                if failure.counts:
+                    breaker.failed()
+                else:
+                    breaker.abandoned()
+                await self._wait(failure, number, breaker, deadline_s)
+            except BaseException:
+                breaker.abandoned()
+                raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _admit(self, breaker: Breaker, deadline_s: float) -> None:
+        if self.clock() >= deadline_s:
+            raise ProviderTimeout("no time was left for another attempt", provider=self.provider)
+        if not breaker.admit():
+            raise ProviderUnavailable(
+                f"provider {self.provider!r} keeps failing; the model is paused",
+                provider=self.provider,
+                retry_after_s=max(breaker.wait_s(), 1.0),
+            )
+
+    async def _wait(
+        self, failure: AttemptFailed, number: int, breaker: Breaker, deadline_s: float
+    ) -> None:
+        """Sleep before the next attempt, or raise the error where there shall be none."""
+        asked_s = failure.error.retry_after_s
+        delay_s = self.backoff.delay_s(number, asked_s)
+        is_last = number == self.max_retries or not failure.is_retryable
+        is_late = self.clock() + delay_s >= deadline_s or (asked_s or 0.0) > LONGEST_RETRY_AFTER_S
+        if is_last or is_late or not breaker.is_available():
+            raise failure.error from failure
+        await self.sleep(delay_s)

@@ -1,0 +1,202 @@
+"""Looks into a passing event stream without holding it up or writing it anew.
+
+Events: https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import orjson
+
+from gateway.errors import ProviderCutOff, ProviderError
+from gateway.providers.failures import stream_error
+from gateway.providers.usage import usage_of
+from gateway.types import Usage
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+DONE = b"data: [DONE]\n\n"
+_HEAD_TRIES = 3
+
+# A CR at the very end may be the first half of CRLF, so it ends nothing yet.
+_LINE_END = rb"(?:\r\n|\n|\r(?![\n]|\Z))"
+_BOUNDARY = re.compile(_LINE_END + _LINE_END)
+_LINES = re.compile(rb"\r\n|\n|\r")
+# A key inside a JSON string has its quotes escaped (\"usage\"), so text cannot look like these.
+_NOTEWORTHY = re.compile(
+    rb'"(?:usage"\s*:\s*\{|finish_reason"\s*:\s*"|error"\s*:\s*["{])|\[DONE\]|^event:\s*error',
+    re.MULTILINE,
+)
+
+
+class Tap(Protocol):
+    """Turns the bytes of an upstream stream into OpenAI's events, noting what passes by."""
+
+    usage: Usage | None
+    finish_reason: str | None
+    usage_event: dict[str, Any] | None
+    head: dict[str, Any] | None
+    completion_chars: int
+    is_done: bool
+    """The upstream said that its answer is complete."""
+    error: ProviderError | None
+    """What the upstream reported instead of the rest, or why it cannot be forwarded."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what arrived; return the whole events that can be forwarded, maybe none."""
+        ...
+
+    def finish(self) -> bytes:
+        """Take the end of the upstream; sets `error` if the answer was not complete."""
+        ...
+
+
+class StreamTap:
+    """A tap for upstreams that already speak OpenAI's events, which pass unchanged."""
+
+    def __init__(self, provider: str, n_choices: int = 1) -> None:
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.usage_event: dict[str, Any] | None = None
+        self.head: dict[str, Any] | None = None
+        self.completion_chars = 0
+        self.is_done = False
+        self.error: ProviderError | None = None
+        self._provider = provider
+        self._n_choices = n_choices
+        self._finished_choices: set[int] = set()
+        self._carry = b""
+        self._head_tries = _HEAD_TRIES
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what arrived; return the whole events that can be forwarded, maybe none."""
+        if self.is_done or self.error:
+            return b""
+        buffer = self._carry + data if self._carry else data
+        ends = boundaries(buffer)
+        end = ends[-1] if ends else 0
+        self._carry = buffer[end:]
+        if len(self._carry) > MAX_EVENT_BYTES:
+            self.error = ProviderCutOff(
+                f"provider {self._provider!r} sent an event longer than {MAX_EVENT_BYTES} bytes",
+                provider=self._provider,
+            )
+        if self._head_tries == 0 and _NOTEWORTHY.search(buffer, 0, end) is None:
+            forward = buffer[:end]
+        else:
+            forward = self._inspect(buffer, ends)
+        self.completion_chars += len(forward)
+        return forward
+
+    def finish(self) -> bytes:
+        """Take the end of the upstream; sets `error` if the answer was not complete."""
+        forward = b""
+        rest, self._carry = self._carry, b""
+        if not self.is_done and self.error is None and rest:
+            forward = self._last_words(rest)
+            self.completion_chars += len(forward)
+        whole = self.is_done or len(self._finished_choices) >= self._n_choices
+        if not whole and self.error is None:
+            self.error = ProviderCutOff(
+                f"provider {self._provider!r} ended its stream before the answer was complete",
+                provider=self._provider,
+            )
+        return forward
+
+    def _last_words(self, rest: bytes) -> bytes:
+        """Accept a last event that lacks its blank line only if it is whole otherwise."""
+        if not rest.strip() or rest.startswith(b":"):
+            return rest
+        payload = payload_of(rest)
+        if not payload:
+            # A body that is no event stream at all: some hosts answer with a plain error.
+            error = (_decode(rest) or {}).get("error")
+            self.error = stream_error(error, self._provider) if error else None
+            return b""
+        if payload != b"[DONE]" and _decode(payload) is None:
+            return b""
+        ending = b"\n" if rest.endswith((b"\n", b"\r")) else b"\n\n"
+        return rest + ending if self._admits(rest) else b""
+
+    def _inspect(self, buffer: bytes, ends: list[int]) -> bytes:
+        """Look at each event; drop those that are the service's to write."""
+        kept: list[bytes] = []
+        start = 0
+        for end in ends:
+            event = buffer[start:end]
+            start = end
+            looks = self._head_tries > 0 or _NOTEWORTHY.search(event) is not None
+            if not looks or self._admits(event):
+                kept.append(event)
+            if self.is_done or self.error:
+                break
+        return b"".join(kept)
+
+    def _admits(self, event: bytes) -> bool:
+        """Note what `event` says; False if it must not be forwarded."""
+        payload = payload_of(event)
+        if payload == b"[DONE]":
+            self.is_done = True
+            return False
+        chunk = _decode(payload) if payload else None
+        if chunk is None:
+            return True
+        if chunk.get("error"):
+            self.error = stream_error(chunk["error"], self._provider)
+            return False
+        self._note_head(chunk)
+        self._note_finish(chunk)
+        usage = usage_of(chunk.get("usage"))
+        if usage is None:
+            return True
+        self.usage = usage
+        if chunk.get("choices"):
+            return True
+        self.usage_event = chunk
+        return False
+
+    def _note_head(self, chunk: Mapping[str, Any]) -> None:
+        """Take the identity from the first chunk that has one (Azure's first has none)."""
+        if self._head_tries == 0:
+            return
+        self._head_tries -= 1
+        self.head = {name: chunk.get(name) for name in ("id", "created", "model")}
+        if self.head["id"]:
+            self._head_tries = 0
+
+    def _note_finish(self, chunk: Mapping[str, Any]) -> None:
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str):
+                self.finish_reason = choice["finish_reason"]
+                self._finished_choices.add(choice.get("index", 0))
+
+
+def boundaries(buffer: bytes) -> list[int]:
+    """Find the offset just after each whole event of `buffer`."""
+    if b"\r" in buffer:
+        return [match.end() for match in _BOUNDARY.finditer(buffer)]
+    ends = []
+    at = buffer.find(b"\n\n")
+    while at >= 0:
+        ends.append(at + 2)
+        at = buffer.find(b"\n\n", at + 2)
+    return ends
+
+
+def payload_of(event: bytes) -> bytes:
+    """Join the ``data`` lines of `event`; empty for a comment."""
+    lines = [line[5:].removeprefix(b" ") for line in _data_lines(event)]
+    return b"\n".join(lines).strip()
+
+
+def _data_lines(event: bytes) -> list[bytes]:
+    return [line for line in _LINES.split(event) if line.startswith(b"data:")]
+
+
+def _decode(payload: bytes) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,320 @@
+"""What all adapters share: one call to an upstream, whole or streamed, whatever its dialect."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from gateway.errors import (
+    ProviderCutOff,
+    ProviderError,
+    ProviderMisconfigured,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from gateway.providers.base import Completion, UpstreamCall
+from gateway.providers.failures import (
+    AttemptFailed,
+    error_object,
+    failed_exchange,
+    failed_status,
+    redacted,
+    stream_error,
+)
+from gateway.providers.http import (
+    BodyTooLong,
+    ConnectionBroken,
+    HttpClient,
+    HttpFailure,
+    HttpResponse,
+    TimedOut,
+)
+from gateway.providers.resilience import Resilience
+from gateway.providers.sse import Tap
+from gateway.types import Usage
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 64 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+class Dialect(Protocol):
+    """How one kind of upstream is spoken to."""
+
+    def url(self, call: UpstreamCall) -> str:
+        """Where `call` is sent."""
+        ...
+
+    def encode(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
+        """Write the request body.
+
+        Raises:
+            ProviderRejected: The upstream has no way to do what is asked.
+        """
+        ...
+
+    def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
+        """Read a whole answer.
+
+        Raises:
+            ValueError: It is not a completion.
+        """
+        ...
+
+    def tap(self, call: UpstreamCall) -> Tap:
+        """Make what reads a streamed answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a provider may take, in seconds; see `gateway.config.ProviderSettings`."""
+
+    connect_s: float
+    first_byte_s: float
+    idle_s: float
+    deadline_s: float
+
+
+class UpstreamStream:
+    """A streamed answer that has begun; see `gateway.providers.base.AnswerStream`."""
+
+    def __init__(
+        self, response: HttpResponse, tap: Tap, begun: bytes, provider: "HttpProvider"
+    ) -> None:
+        self.attempts = 1
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.usage_event: dict[str, Any] | None = None
+        self.head: dict[str, Any] | None = None
+        self.completion_chars = 0
+        self._response = response
+        self._tap = tap
+        self._begun = begun
+        self._idle_s = provider.timeouts.idle_s
+        self._provider = provider.name
+        self._secrets = provider.secrets
+        self._note()
+
+    @property
+    def is_over(self) -> bool:
+        """The answer is complete or has failed; nothing more will come."""
+        return self._tap.is_done or self._tap.error is not None
+
+    @property
+    def error(self) -> ProviderError | None:
+        """Why the answer is not complete; None while it goes on and when it is."""
+        return self._tap.error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over the events to forward, each run of bytes as soon as it is whole."""
+        tap = self._tap
+        if self._begun:
+            yield self._begun
+            self._begun = b""
+        while not self.is_over:
+            try:
+                data = await self._response.next_chunk(self._idle_s)
+            except HttpFailure as failure:
+                tap.error = self._cut_off(failure)
+                break
+            forward = tap.feed(data) if data else tap.finish()
+            self._note()
+            if forward:
+                yield forward
+            if not data:
+                break
+        if tap.error:
+            raise redacted(tap.error, self._secrets)
+
+    async def aclose(self) -> None:
+        """Give the connection back if the answer is complete; else drop it, which cancels."""
+        if self._tap.is_done:
+            await self._response.drain()
+        self._response.close()
+
+    def _note(self) -> None:
+        tap = self._tap
+        self.usage = tap.usage
+        self.finish_reason = tap.finish_reason
+        self.usage_event = tap.usage_event
+        self.head = tap.head
+        self.completion_chars = tap.completion_chars
+
+    def _cut_off(self, failure: HttpFailure) -> ProviderError:
+        if isinstance(failure, TimedOut):
+            return ProviderTimeout(
+                f"provider {self._provider!r} stopped sending for {self._idle_s:g} s",
+                provider=self._provider,
+            )
+        return ProviderCutOff(
+            f"provider {self._provider!r} broke off its answer", provider=self._provider
+        )
+
+
+@dataclass(slots=True)
+class HttpProvider:
+    """A provider reached over HTTP; `dialect` knows its words, this knows its manners.
+
+    Args:
+        headers: Sent with every call; they carry the gateway's credentials.
+        secrets: Strings that must not reach a caller even inside a provider's error.
+    """
+
+    name: str
+    http: HttpClient
+    dialect: Dialect
+    headers: Mapping[str, str]
+    timeouts: Timeouts
+    resilience: Resilience
+    secrets: tuple[str, ...] = ()
+
+    async def complete(self, call: UpstreamCall) -> Completion:
+        """Answer `call` with one JSON body."""
+        body = self.dialect.encode(call, is_stream=False)
+        breaker = self.resilience.breaker(call.model.upstream_name)
+        deadline_s = self._deadline_s(call)
+        async with self.resilience.limiter.slot():
+            completion, attempts = await self.resilience.attempt(
+                breaker, deadline_s, lambda: self._complete_once(call, body, deadline_s)
+            )
+        breaker.succeeded()
+        if attempts == 1:
+            return completion
+        return Completion(completion.body, completion.usage, completion.finish_reason, attempts)
+
+    @asynccontextmanager
+    async def stream(self, call: UpstreamCall) -> AsyncIterator[UpstreamStream]:
+        """Answer `call` as a stream; leaving the context cancels the upstream call."""
+        body = self.dialect.encode(call, is_stream=True)
+        breaker = self.resilience.breaker(call.model.upstream_name)
+        deadline_s = self._deadline_s(call)
+        async with self.resilience.limiter.slot():
+            stream, attempts = await self.resilience.attempt(
+                breaker, deadline_s, lambda: self._open_once(call, body, deadline_s)
+            )
+            stream.attempts = attempts
+            breaker.answered()
+            try:
+                yield stream
+            finally:
+                if stream.error and judged(stream.error).counts:
+                    breaker.failed()
+                elif stream.is_over:
+                    breaker.succeeded()
+                await stream.aclose()
+
+    def is_available(self, model: str) -> bool:
+        """Whether the circuit breaker of `model`, an upstream name, lets calls through."""
+        return self.resilience.breaker(model).is_available()
+
+    async def aclose(self) -> None:
+        """Do nothing: the connections belong to the client that all providers share."""
+
+    def _deadline_s(self, call: UpstreamCall) -> float:
+        return min(call.deadline_s, self.resilience.clock() + self.timeouts.deadline_s)
+
+    async def _complete_once(
+        self, call: UpstreamCall, body: bytes, deadline_s: float
+    ) -> Completion:
+        response = await self._send(call, body, deadline_s, self._left_s(deadline_s))
+        try:
+            raw = await response.read(MAX_BODY_BYTES, self._left_s(deadline_s))
+        except TimedOut as failure:
+            raise failed_exchange(failure, self.name) from failure
+        except (ConnectionBroken, BodyTooLong) as failure:
+            words = "too long an answer" if isinstance(failure, BodyTooLong) else "half an answer"
+            cut = ProviderCutOff(f"provider {self.name!r} sent {words}", provider=self.name)
+            raise AttemptFailed(cut, is_retryable=False) from failure
+        finally:
+            response.close()
+        return self._decode(call, raw)
+
+    def _decode(self, call: UpstreamCall, raw: bytes) -> Completion:
+        try:
+            decoded = orjson.loads(raw)
+            if isinstance(decoded, dict) and decoded.get("error") and not decoded.get("choices"):
+                said = error_object(raw, self.secrets) or decoded["error"]
+                raise judged(stream_error(said, self.name))
+            return self.dialect.decode(call, decoded)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+            strange = ProviderUnavailable(
+                f"provider {self.name!r} sent an answer that is not a chat completion",
+                provider=self.name,
+            )
+            raise AttemptFailed(strange, is_retryable=False) from error
+
+    async def _open_once(
+        self, call: UpstreamCall, body: bytes, deadline_s: float
+    ) -> UpstreamStream:
+        """Send the call and wait for the first event, so that failing before it can be mended."""
+        patience_s = min(self.timeouts.first_byte_s, self._left_s(deadline_s))
+        response = await self._send(call, body, deadline_s, patience_s)
+        try:
+            tap = self.dialect.tap(call)
+            begun = await self._first_event(response, tap, deadline_s)
+        except BaseException:
+            response.close()
+            raise
+        return UpstreamStream(response, tap, begun, self)
+
+    async def _first_event(self, response: HttpResponse, tap: Tap, deadline_s: float) -> bytes:
+        """Collect what comes up to the first event; comments show that the upstream lives."""
+        begun = b""
+        patience_s = self.timeouts.first_byte_s
+        while tap.head is None and not tap.is_done:
+            try:
+                data = await response.next_chunk(min(patience_s, self._left_s(deadline_s)))
+            except HttpFailure as failure:
+                raise failed_exchange(failure, self.name) from failure
+            begun += tap.feed(data) if data else tap.finish()
+            if tap.error:
+                tap.error = redacted(tap.error, self.secrets)
+                if tap.head is None:
+                    raise judged(tap.error)
+            if not data:
+                break
+            patience_s = self.timeouts.idle_s
+        return begun
+
+    async def _send(
+        self, call: UpstreamCall, body: bytes, deadline_s: float, timeout_s: float
+    ) -> HttpResponse:
+        try:
+            response = await self.http.request(
+                "POST",
+                self.dialect.url(call),
+                headers={**self.headers, "x-request-id": call.request_id},
+                body=body,
+                connect_timeout_s=self.timeouts.connect_s,
+                timeout_s=timeout_s,
+            )
+        except HttpFailure as failure:
+            raise failed_exchange(failure, self.name) from failure
+        if response.status == 200:
+            return response
+        try:
+            said = await response.read(MAX_ERROR_BYTES, self._left_s(deadline_s))
+        except HttpFailure:
+            said = b""
+        finally:
+            response.close()
+        failed = failed_status(response.status, response.headers, said, self.name, self.secrets)
+        if isinstance(failed.error, ProviderMisconfigured):
+            words = error_object(said, self.secrets).get("message", "no reason given")
+            _log.warning("%s; model %s: %.300s", failed.error, call.model.name, words)
+        raise failed
+
+    def _left_s(self, deadline_s: float) -> float:
+        return max(deadline_s - self.resilience.clock(), 0.0)
+
+
+def judged(error: ProviderError) -> AttemptFailed:
+    """Say whether `error`, which came inside an answer of status 200, may be mended by a retry."""
+    is_upstreams = isinstance(error, ProviderUnavailable | ProviderCutOff)
+    is_counted = is_upstreams or isinstance(error, ProviderMisconfigured | ProviderTimeout)
+    return AttemptFailed(error, is_retryable=is_upstreams, counts=is_counted)

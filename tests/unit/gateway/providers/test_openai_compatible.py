@@ -1,0 +1,160 @@
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gateway.config import ProviderSettings
+from gateway.errors import ProviderCutOff
+from gateway.providers.base import Provider, UpstreamCall
+from gateway.providers.factory import build_providers
+from gateway.providers.http import HttpClient
+from gateway.types import HostedModel, ModelPrice, Usage
+from tests.fakes.server import serve
+from tests.fakes.upstream import (
+    Answer,
+    ScriptedUpstream,
+    chunk,
+    completion,
+    json_answer,
+    stream_answer,
+    stream_chunks,
+)
+
+
+def provider_at(url: str, http: HttpClient, **settings: Any) -> Provider:
+    table = {"base_url": f"{url}/v1", "api_key": "sk-secret", **settings}
+    return build_providers({"acme": ProviderSettings.model_validate(table)}, http)["acme"]
+
+
+def call_of(body: Mapping[str, Any] | None = None, **model: Any) -> UpstreamCall:
+    hosted = HostedModel("fast", "acme", "acme-1", ModelPrice(1, 1), **model)
+    asked = body or {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}
+    deadline_s = asyncio.get_running_loop().time() + 30
+    return UpstreamCall(hosted, asked, deadline_s, "req-1")
+
+
+async def test_sends_the_body_under_the_upstream_name_with_the_key(http: HttpClient) -> None:
+    upstream = ScriptedUpstream(json_answer(completion()))
+    async with serve(upstream) as url:
+        call = call_of({"model": "auto", "messages": [], "x_unknown": {"a": 1}, "stream": False})
+        await provider_at(url, http).complete(call)
+    assert upstream.last.body == {"model": "acme-1", "messages": [], "x_unknown": {"a": 1}}
+    assert upstream.last.path == "/v1/chat/completions"
+    assert upstream.last.headers["authorization"] == "Bearer sk-secret"
+    assert upstream.last.headers["x-request-id"] == "req-1"
+    assert upstream.last.headers["accept-encoding"] == "identity"
+
+
+async def test_passes_unknown_fields_of_the_answer_on(http: HttpClient) -> None:
+    body = completion(service_tier="flex", x_new={"deep": [1]})
+    async with serve(ScriptedUpstream(json_answer(body))) as url:
+        answer = await provider_at(url, http).complete(call_of())
+    assert answer.body == body
+    assert answer.usage == Usage(9, 3)
+    assert answer.finish_reason == "stop"
+    assert answer.attempts == 1
+
+
+async def test_does_not_touch_the_callers_body(http: HttpClient) -> None:
+    body = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}
+    async with serve(ScriptedUpstream(json_answer(completion()))) as url:
+        call = call_of(body, system_prompt="Be brief.", request_defaults={"temperature": 0})
+        await provider_at(url, http).complete(call)
+    assert body == {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+async def test_forwards_events_byte_for_byte_without_usage_and_done(http: HttpClient) -> None:
+    chunks = stream_chunks("Hello!")
+    upstream = ScriptedUpstream(stream_answer("Hello!"))
+    async with serve(upstream) as url, provider_at(url, http).stream(call_of()) as stream:
+        forwarded = b"".join([data async for data in stream])
+    assert forwarded == b"".join(chunks[:-2])
+    assert stream.usage == Usage(9, 3)
+    assert stream.usage_event is not None
+    assert stream.usage_event["choices"] == []
+    assert stream.finish_reason == "stop"
+    assert stream.head == {
+        "id": "chatcmpl-1",
+        "created": 1_700_000_000,
+        "model": "upstream-model",
+    }
+    assert stream.completion_chars == len(forwarded)
+
+
+async def test_always_asks_for_usage_in_streams(http: HttpClient) -> None:
+    upstream = ScriptedUpstream(stream_answer())
+    async with serve(upstream) as url:
+        body = {"model": "auto", "messages": [], "stream_options": {"include_obfuscation": False}}
+        async with provider_at(url, http).stream(call_of(body)) as stream:
+            _ = [data async for data in stream]
+    assert upstream.last.body["stream"] is True
+    assert upstream.last.body["stream_options"] == {
+        "include_obfuscation": False,
+        "include_usage": True,
+    }
+
+
+async def test_forwards_each_event_as_soon_as_it_is_whole(http: HttpClient) -> None:
+    upstream = ScriptedUpstream(Answer((chunk({"content": "a"}), b'data: {"id"'), stalls=True))
+    async with serve(upstream) as url, provider_at(url, http).stream(call_of()) as stream:
+        first = await anext(aiter(stream))
+    assert first == chunk({"content": "a"})
+
+
+async def test_leaving_a_stream_cancels_the_upstream_call(http: HttpClient) -> None:
+    upstream = ScriptedUpstream(Answer((chunk({"content": "a"}),), stalls=True))
+    async with serve(upstream) as url:
+        async with provider_at(url, http).stream(call_of()) as stream:
+            await anext(aiter(stream))
+        async with asyncio.timeout(2):
+            await upstream.last.has_disconnected.wait()
+
+
+async def test_cancelling_a_call_closes_the_upstream_connection(http: HttpClient) -> None:
+    upstream = ScriptedUpstream(Answer(stalls_at_once=True))
+    async with serve(upstream) as url:
+        asking = asyncio.create_task(provider_at(url, http).complete(call_of()))
+        async with asyncio.timeout(2):
+            received = await upstream.next_request()
+            asking.cancel()
+            await received.has_disconnected.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+
+async def test_an_upstream_that_is_cut_off_is_never_taken_for_complete(http: HttpClient) -> None:
+    answer = Answer((chunk({"content": "a"}), chunk({"content": "b"})), cuts_off=True)
+    async with serve(ScriptedUpstream(answer)) as url:
+        forwarded = []
+        async with provider_at(url, http).stream(call_of()) as stream:
+            with pytest.raises(ProviderCutOff):
+                forwarded = [data async for data in stream]
+    assert forwarded == []
+
+
+async def test_reuses_the_connection_after_a_whole_stream(http: HttpClient) -> None:
+    upstream = ScriptedUpstream(stream_answer())
+    async with serve(upstream) as url:
+        provider = provider_at(url, http)
+        for _ in range(2):
+            async with provider.stream(call_of()) as stream:
+                _ = [data async for data in stream]
+        connector = http._session.connector
+        assert connector is not None
+        assert len(connector._conns) == 1
+        assert sum(len(idle) for idle in connector._conns.values()) == 1
+
+
+async def test_azure_names_the_deployment_and_the_version_in_the_url(http: HttpClient) -> None:
+    upstream = ScriptedUpstream(json_answer(completion()))
+    async with serve(upstream) as url:
+        azure = ProviderSettings.model_validate(
+            {"kind": "azure", "base_url": url, "api_key": "k", "api_version": "2024-10-21"}
+        )
+        provider = build_providers({"az": azure}, http)["az"]
+        await provider.complete(call_of())
+    assert upstream.last.path == "/openai/deployments/acme-1/chat/completions"
+    assert upstream.last.query == "api-version=2024-10-21"
+    assert upstream.last.headers["api-key"] == "k"
+    assert "authorization" not in upstream.last.headers
