@@ -1,0 +1,182 @@
+"""Evaluation rows on their way to the database: from records, to and from the spool, inserted."""
+
+import base64
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import orjson
+from sqlalchemy import Connection, Table, delete, or_, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway.database import JSON_OPTIONS
+from gateway.grades import GradeRecord
+from gateway.types import TurnRecord
+from migrations.tables import Base
+
+TABLES: dict[str, Table] = {name: Base.metadata.tables[name] for name in ("turns", "grades")}
+KEYS = Base.metadata.tables["keys"]
+SLICE_ROWS = 50
+"""Rows inserted between two chances for the event loop to take the interpreter lock."""
+STATEMENT_TIMEOUT_S = 10
+PRUNE_ROWS = 1000
+PRUNED = (("turns", "request_id", "started_at"), ("grades", "id", "created_at"))
+MAX_ID_CHARS = 512
+"""Longer ids from outside are cut: Postgres indexes 2,704 bytes at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: the table it belongs to and its columns."""
+
+    table: str
+    columns: dict[str, Any]
+
+
+def to_row(record: TurnRecord | GradeRecord) -> Row:
+    """Lay `record` out as columns."""
+    if isinstance(record, GradeRecord):
+        return _grade_row(record)
+    usage = record.usage
+    embedding = record.query_embedding
+    columns = {
+        "request_id": record.request_id,
+        "decision_id": record.decision_id,
+        "answer_id": _short(record.answer_id),
+        "started_at": datetime.fromtimestamp(record.started_at_unix_s, UTC),
+        "key_id": record.key_id,
+        "team_id": record.team_id,
+        "conversation_id": _short(record.conversation_id),
+        "turn_index": record.turn_index,
+        "requested_model": storable(record.requested_model),
+        "chosen_model": record.chosen_model,
+        "served_model": record.served_model,
+        "provider": record.provider,
+        "encoder_id": record.encoder_id,
+        "query_embedding": None if embedding is None else np.asarray(embedding, "<f4").tobytes(),
+        "query_text": storable(record.query_text),
+        "candidates": record.candidates,
+        "propensity": float(record.propensity),
+        "route_reason": record.route_reason,
+        "router_version": record.router_version,
+        "policy_version": record.policy_version,
+        "willingness_to_pay_usd": record.willingness_to_pay_usd,
+        "prompt_tokens": None if usage is None else usage.prompt_tokens,
+        "completion_tokens": None if usage is None else usage.completion_tokens,
+        "cached_tokens": None if usage is None else usage.cached_tokens,
+        "cache_write_tokens": None if usage is None else usage.cache_write_tokens,
+        "reasoning_tokens": None if usage is None else usage.reasoning_tokens,
+        "is_estimated": None if usage is None else usage.is_estimated,
+        "cost_nusd": record.cost_nusd,
+        "latency_s": record.latency_s,
+        "first_byte_s": record.first_byte_s,
+        "gateway_s": record.gateway_s,
+        "is_stream": record.is_stream,
+        "finish_reason": storable(record.finish_reason),
+        "error": storable(record.error),
+        "attempts": record.attempts,
+        "metadata": record.metadata,
+    }
+    return Row("turns", columns)
+
+
+def storable(value: str | None) -> str | None:
+    """Replace what Postgres or UTF-8 cannot hold: U+0000 and lone surrogates."""
+    if value is None:
+        return None
+    if "\x00" in value:
+        value = value.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    if not value.isascii():
+        value = value.encode("utf-8", "replace").decode("utf-8")
+    return value
+
+
+def to_payload(row: Row) -> bytes:
+    """Write `row` as one line of JSON for the spool."""
+    columns = row.columns
+    embedding = columns.get("query_embedding")
+    if embedding is not None:
+        columns = columns | {"query_embedding": base64.b64encode(embedding).decode("ascii")}
+    return orjson.dumps([row.table, columns], option=JSON_OPTIONS)
+
+
+def from_payload(payload: bytes) -> Row:
+    """Read a line that `to_payload` wrote."""
+    table, columns = orjson.loads(payload)
+    for name in ("started_at", "created_at"):
+        if name in columns:
+            columns[name] = datetime.fromisoformat(columns[name])
+    if columns.get("query_embedding") is not None:
+        columns["query_embedding"] = base64.b64decode(columns["query_embedding"])
+    return Row(table, columns)
+
+
+def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
+    """Insert `rows`, skipping those that are there already, a slice at a time.
+
+    Between slices the interpreter lock is given up, so that a large batch never delays the event
+    loop by more than a slice takes (1 to 2 ms).
+    """
+    build = sqlite.insert
+    if connection.dialect.name == "postgresql":
+        build = postgresql.insert  # type: ignore[assignment]
+        connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT_S}s'"))
+    for name, table in TABLES.items():
+        columns = [row.columns for row in rows if row.table == name]
+        statement = build(table).on_conflict_do_nothing()
+        for part in _slices(columns):
+            connection.execute(statement, part)
+            time.sleep(0)
+
+
+def touch_keys(connection: Connection, last_used: dict[str, datetime]) -> None:
+    """Note when each key was last used; in one order, so that two writers never deadlock."""
+    for key_id, moment in sorted(last_used.items()):
+        connection.execute(
+            update(KEYS)
+            .where(KEYS.c.id == key_id)
+            .where(or_(KEYS.c.last_used_at.is_(None), KEYS.c.last_used_at < moment))
+            .values(last_used_at=moment)
+        )
+
+
+def prune_rows(connection: Connection, before: datetime, max_rows: int = PRUNE_ROWS) -> int:
+    """Delete up to `max_rows` turns and as many grades older than `before`; returns how many."""
+    deleted = 0
+    for name, key, moment in PRUNED:
+        table = TABLES[name]
+        old = (
+            select(table.c[key])
+            .where(table.c[moment] < before)
+            .order_by(table.c[moment])
+            .limit(max_rows)
+            .with_for_update(skip_locked=True)
+        )
+        deleted += connection.execute(delete(table).where(table.c[key].in_(old))).rowcount
+    return deleted
+
+
+def _grade_row(grade: GradeRecord) -> Row:
+    columns = {
+        "id": grade.grade_id,
+        "answer_id": _short(grade.answer_id),
+        "team_id": grade.team_id,
+        "grader": storable(grade.grader),
+        "source": grade.source,
+        "score": float(grade.score),
+        "comment": storable(grade.comment),
+        "created_at": datetime.fromtimestamp(grade.created_at_unix_s, UTC),
+    }
+    return Row("grades", columns)
+
+
+def _short(value: str | None) -> str | None:
+    return None if value is None else storable(value[:MAX_ID_CHARS])
+
+
+def _slices(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    for start in range(0, len(rows), SLICE_ROWS):
+        yield rows[start : start + SLICE_ROWS]

@@ -1,0 +1,167 @@
+"""The tables: teams, virtual keys, turns and their grades.
+
+A change here needs a new file in `versions/`; a test compares the two on SQLite and Postgres.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+HEAD_REVISION = "0001"
+"""The newest revision in `versions/`, known without importing Alembic."""
+
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC, also on SQLite, which stores no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive datetimes: nobody can say what they mean."""
+        del dialect
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime cannot be stored; give it a time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return `value` in UTC."""
+        del dialect
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Collects the tables; `Base.metadata` is what the migrations must lead to."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own protocol
+        bool: Boolean,
+        bytes: LargeBinary,
+        datetime: UtcDateTime,
+        float: Double,
+        int: Integer,
+        str: String,
+    }
+
+
+class Team(Base):
+    """A tenant: owns keys, and nobody else reads its turns."""
+
+    __tablename__ = "teams"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    logs_text: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class Key(Base):
+    """A virtual key; of its secret only the SHA-256 is kept."""
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), index=True)
+    name: Mapped[str]
+    secret_sha256: Mapped[bytes]
+    previous_secret_sha256: Mapped[bytes | None]
+    previous_valid_until: Mapped[datetime | None]
+    allowed_models: Mapped[list[str] | None] = mapped_column(Json)
+    profile: Mapped[str | None]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class Turn(Base):
+    """One answered or failed turn; the columns are those of `gateway.types.TurnRecord`.
+
+    Team and key are plain text, not foreign keys: a row never waits for another to be written, and
+    the log outlives what it mentions.
+    """
+
+    __tablename__ = "turns"
+
+    request_id: Mapped[str] = mapped_column(primary_key=True)
+    decision_id: Mapped[str] = mapped_column(index=True)
+    answer_id: Mapped[str | None] = mapped_column(index=True)
+    started_at: Mapped[datetime]
+    key_id: Mapped[str]
+    team_id: Mapped[str]
+    conversation_id: Mapped[str | None]
+    turn_index: Mapped[int]
+    requested_model: Mapped[str]
+    chosen_model: Mapped[str | None]
+    served_model: Mapped[str | None]
+    provider: Mapped[str | None]
+    encoder_id: Mapped[str | None]
+    query_embedding: Mapped[bytes | None]
+    query_text: Mapped[str | None] = mapped_column(Text)
+    candidates: Mapped[list[dict[str, Any]]] = mapped_column(Json)
+    propensity: Mapped[float]
+    route_reason: Mapped[str]
+    router_version: Mapped[str | None]
+    policy_version: Mapped[str | None]
+    willingness_to_pay_usd: Mapped[float | None]
+    prompt_tokens: Mapped[int | None]
+    completion_tokens: Mapped[int | None]
+    cached_tokens: Mapped[int | None]
+    cache_write_tokens: Mapped[int | None]
+    reasoning_tokens: Mapped[int | None]
+    is_estimated: Mapped[bool | None]
+    cost_nusd: Mapped[int | None] = mapped_column(BigInteger)
+    latency_s: Mapped[float]
+    first_byte_s: Mapped[float | None]
+    gateway_s: Mapped[float | None]
+    is_stream: Mapped[bool]
+    finish_reason: Mapped[str | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    attempts: Mapped[int]
+    labels: Mapped[dict[str, str]] = mapped_column("metadata", Json)
+
+    __table_args__ = (
+        Index("ix_turns_started_at", "started_at", "request_id"),
+        Index("ix_turns_team_id", "team_id", "started_at"),
+        Index("ix_turns_conversation_id", "conversation_id", "turn_index"),
+    )
+
+
+class Grade(Base):
+    """What somebody thinks of an answer, 0 to 1.
+
+    `answer_id` is the request, decision or answer id of the graded turn, without a foreign key: a
+    grade may be written before its turn is. It counts only where `team_id` is the turn's.
+    """
+
+    __tablename__ = "grades"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    answer_id: Mapped[str] = mapped_column(index=True)
+    team_id: Mapped[str]
+    grader: Mapped[str]
+    source: Mapped[str]
+    score: Mapped[float]
+    comment: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(index=True)

@@ -1,0 +1,78 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, inspect
+
+from gateway.database import create_database_engine, ensure_schema, schema_revision
+from migrations import history
+from migrations.tables import HEAD_REVISION, Base
+from tests.fakes.postgres import Postgres, running_postgres
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'waypost.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+@pytest.fixture
+def engine(url: str):
+    engine = create_database_engine(url)
+    yield engine
+    engine.dispose()
+
+
+def test_migrations_lead_to_the_tables(engine: Engine):
+    history.upgrade(engine)
+
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_the_head_named_in_tables_is_the_newest_revision(engine: Engine):
+    history.upgrade(engine)
+
+    assert history.head() == HEAD_REVISION
+    assert schema_revision(engine) == HEAD_REVISION
+    with engine.connect() as connection:
+        assert history.current(connection) == HEAD_REVISION
+
+
+def test_a_database_without_schema_has_no_revision(engine: Engine):
+    assert schema_revision(engine) is None
+
+
+def test_ensuring_the_schema_twice_does_it_once(engine: Engine):
+    assert ensure_schema(engine)
+    assert not ensure_schema(engine)
+
+
+def test_downgrade_removes_every_table(engine: Engine):
+    history.upgrade(engine)
+
+    history.downgrade(engine, "base")
+
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+
+
+def test_processes_may_migrate_at_the_same_time(url: str):
+    engines = [create_database_engine(url) for _ in range(4)]
+    try:
+        with ThreadPoolExecutor(len(engines)) as pool:
+            list(pool.map(ensure_schema, engines))
+
+        assert schema_revision(engines[0]) == HEAD_REVISION
+    finally:
+        for engine in engines:
+            engine.dispose()
