@@ -1,0 +1,394 @@
+"""Checks an answer against a known result: the reward of calibration, graders and training.
+
+One verifier is a small table, ``{"kind": "numeric", "reference": "42"}``; its kinds and fields are
+those of the classes below. The same answer always scores the same.
+"""
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import jsonschema_rs
+
+MAX_ANSWER_CHARS = 100_000
+MAX_PATTERN_CHARS = 1_000
+MAX_PATTERN_BYTES = 1_000_000
+
+# "Answer: 42", "The final answer is **42**", "#### 42" (GSM8K's own mark).
+_MARK = re.compile(r"(?:\banswer\b[*_]{0,2}\s{0,3}(?::|=|\bis\b:?)|####)[*_\s]{0,5}", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"(?:(?<![\w.)])[-+]\s?)?"
+    r"(?:\\d?frac\{(?P<top>[-+]?\d{1,30})\}\{(?P<bottom>\d{1,30})\}"
+    r"|(?<![\w.])[$€£]?(?P<whole>\d{1,3}(?:,\d{3}){1,20}(?!\d)|\d{1,300})?(?P<decimals>\.\d{1,300})?"
+    r"(?P<exponent>[eE][-+]?\d{1,3}(?!\w))?(?:\s?/\s?(?P<divisor>\d{1,300}(?:\.\d{1,30})?))?)"
+    r"(?P<percent>\s?\\?%)?"
+)
+_FENCE = re.compile(r"```[a-zA-Z]{0,10}[ \t]*\n(.*?)```", re.DOTALL)
+_WRAPPING = " \t\r\n\"'`*_.!\u201c\u201d\u2018\u2019"
+_MINUS_SIGN = "\u2212"
+
+
+class InvalidVerifier(ValueError):
+    """A verifier's table cannot be used; the message names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExactSpec:
+    """The answer, or the part after "Answer:", is the reference after normalisation.
+
+    Attributes:
+        reference: Accepted answer, or several.
+        case_sensitive: Compare letter case as well.
+    """
+
+    kind: ClassVar[str] = "exact"
+    reference: str | Sequence[str]
+    case_sensitive: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.references, "reference", "needs at least one answer")
+        for reference in self.references:
+            _require(isinstance(reference, str), "reference", "must be text or a list of texts")
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All accepted answers."""
+        return (self.reference,) if isinstance(self.reference, str) else tuple(self.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class NumericSpec:
+    r"""The answer's number equals the reference.
+
+    The number is the one in the last ``\boxed{}``, else the one after the last "Answer:", else
+    the last of the text. ``1,234``, ``$3.50``, ``3/4``, ``\frac{3}{4}``, ``1e6`` and percentages
+    are read; ``50%`` equals both 50 and 0.5, as questions leave open which is meant.
+
+    Attributes:
+        reference: A number, or text in one of those forms.
+        tolerance: Largest difference, relative to the reference where that exceeds 1.
+    """
+
+    kind: ClassVar[str] = "numeric"
+    reference: str | float
+    tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        _require(_is_number(self.tolerance), "tolerance", "must be a number")
+        _require(0 <= self.tolerance < math.inf, "tolerance", "must be zero or more")
+        _require(self.number is not None, "reference", f"{self.reference!r} is not a number")
+
+    @property
+    def number(self) -> "Number | None":
+        """The reference as a number."""
+        if isinstance(self.reference, str):
+            return _only_number(self.reference)
+        is_finite = _is_number(self.reference) and math.isfinite(self.reference)
+        return Number(float(self.reference)) if is_finite else None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceSpec:
+    """The answer picks the reference among labelled choices.
+
+    Attributes:
+        reference: The right label, such as ``B`` or ``yes``.
+        choices: Labels, or labels with their texts; A to J by default.
+    """
+
+    kind: ClassVar[str] = "choice"
+    reference: str
+    choices: Sequence[str] | Mapping[str, str] = tuple("ABCDEFGHIJ")
+
+    def __post_init__(self) -> None:
+        labels = self.labels
+        _require(
+            not isinstance(self.choices, str) and all(isinstance(x, str) and x for x in labels),
+            "choices",
+            "must be a list of labels or an object of label and text",
+        )
+        _require(self.reference in labels, "reference", f"{self.reference!r} is not in `choices`")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels without their texts."""
+        return tuple(self.choices)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchemaSpec:
+    """The answer, or the one fenced block in it, is JSON that the schema admits.
+
+    Attributes:
+        schema: A JSON Schema; references to other documents are never fetched.
+    """
+
+    kind: ClassVar[str] = "json_schema"
+    schema: Mapping[str, Any] | bool
+    _validator: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        schema = self.schema if isinstance(self.schema, bool) else dict(self.schema)
+        object.__setattr__(self, "_validator", _compile(schema, "schema"))
+
+    def admits(self, value: Any) -> bool:
+        """Whether the decoded JSON `value` fits the schema."""
+        return bool(self._validator.is_valid(value))
+
+
+@dataclass(frozen=True, slots=True)
+class RegexSpec:
+    """The pattern is found in the answer.
+
+    Matching takes time linear in the answer whatever the pattern (Rust's regex engine), so
+    lookaround and back references are refused.
+
+    Attributes:
+        pattern: At most 1,000 characters.
+        is_full: The whole answer, stripped of white space, must match.
+    """
+
+    kind: ClassVar[str] = "regex"
+    pattern: str
+    is_full: bool = False
+    _validator: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.pattern, str), "pattern", "must be text")
+        _require(
+            len(self.pattern) <= MAX_PATTERN_CHARS, "pattern", f"exceeds {MAX_PATTERN_CHARS} chars"
+        )
+        # On its own first: "a)(b" must not become valid by the group put around it.
+        validator = _compile({"pattern": self.pattern}, "pattern")
+        if self.is_full:
+            validator = _compile({"pattern": f"^(?:{self.pattern})$"}, "pattern")
+        object.__setattr__(self, "_validator", validator)
+
+    def is_found_in(self, text: str) -> bool:
+        """Whether `text` has a match."""
+        return bool(self._validator.is_valid(text))
+
+
+VerifierSpec = ExactSpec | NumericSpec | ChoiceSpec | JsonSchemaSpec | RegexSpec
+
+_KINDS: Mapping[str, type[VerifierSpec]] = MappingProxyType(
+    {spec.kind: spec for spec in (ExactSpec, NumericSpec, ChoiceSpec, JsonSchemaSpec, RegexSpec)}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number as written: 50 % has the value 50."""
+
+    value: float
+    is_percent: bool = False
+
+    def equals(self, other: "Number", tolerance: float) -> bool:
+        """Whether both mean the same, `other` being the reference."""
+        readings = [(self.value, other.value)]
+        if self.is_percent and not other.is_percent:
+            readings.append((self.value / 100, other.value))
+        if other.is_percent and not self.is_percent:
+            readings.append((self.value, other.value / 100))
+        return any(abs(a - b) <= tolerance * max(1.0, abs(b)) for a, b in readings)
+
+
+def parse_verifier(table: Mapping[str, Any]) -> VerifierSpec:
+    """Build the verifier that `table` describes.
+
+    Raises:
+        InvalidVerifier: The kind or a field is unknown, missing or of the wrong type.
+    """
+    _require(isinstance(table, Mapping), "verifier", "must be an object")
+    spec = _KINDS.get(str(table.get("kind")))
+    if spec is None:
+        raise InvalidVerifier(f"kind: {table.get('kind')!r} is none of {', '.join(sorted(_KINDS))}")
+    known = {f.name: f for f in fields(spec) if f.init}
+    given = {name: value for name, value in table.items() if name != "kind"}
+    for name in given:
+        _require(name in known, name, f"unknown field of a {spec.kind} verifier")
+    for name, description in known.items():
+        _require(name in given or description.default is not MISSING, name, "is missing")
+        if isinstance(description.default, bool) and name in given:
+            _require(isinstance(given[name], bool), name, "must be true or false")
+    try:
+        return spec(**given)
+    except TypeError as error:
+        raise InvalidVerifier(f"a field of the {spec.kind} verifier has the wrong type") from error
+
+
+def verify(spec: VerifierSpec, answer: str) -> float:
+    """Score `answer` in [0, 1]; of a very long answer only the end is read."""
+    text = unicodedata.normalize("NFKC", answer[-MAX_ANSWER_CHARS:]).replace(_MINUS_SIGN, "-")
+    return float(_CHECKS[spec.kind](spec, text))
+
+
+def final_answer(text: str) -> str | None:
+    r"""Return what stands in the last ``\boxed{}`` or after the last "Answer:", if anything does.
+
+    After a mark the answer ends with its line.
+    """
+    boxed = _last_boxed(text)
+    if boxed is not None:
+        return boxed
+    marks = list(_MARK.finditer(text))
+    if not marks:
+        return None
+    rest = text[marks[-1].end() :].strip()
+    return rest.partition("\n")[0] or None
+
+
+def _check_exact(spec: ExactSpec, text: str) -> bool:
+    candidates = {_normalise(text, is_case_kept=spec.case_sensitive)}
+    marked = final_answer(text)
+    if marked is not None:
+        candidates.add(_normalise(marked, is_case_kept=spec.case_sensitive))
+    return any(
+        _normalise(ref, is_case_kept=spec.case_sensitive) in candidates for ref in spec.references
+    )
+
+
+def _check_numeric(spec: NumericSpec, text: str) -> bool:
+    marked = final_answer(text)
+    found: Number | None = None
+    if marked is not None:
+        numbers = _numbers(marked.rpartition("=")[2])
+        found = numbers[0] if numbers else None
+    if found is None:
+        numbers = _numbers(text)
+        found = numbers[-1] if numbers else None
+    reference = spec.number
+    return found is not None and reference is not None and found.equals(reference, spec.tolerance)
+
+
+def _check_choice(spec: ChoiceSpec, text: str) -> bool:
+    return _chosen_label(spec, text) == spec.reference
+
+
+def _check_json(spec: JsonSchemaSpec, text: str) -> bool:
+    fenced = _FENCE.findall(text)
+    for candidate in (text, fenced[0] if len(fenced) == 1 else ""):
+        try:
+            value = json.loads(candidate, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            continue
+        return spec.admits(value)
+    return False
+
+
+def _check_regex(spec: RegexSpec, text: str) -> bool:
+    return spec.is_found_in(text.strip() if spec.is_full else text)
+
+
+_CHECKS: Mapping[str, Callable[[Any, str], bool]] = MappingProxyType(
+    {
+        ExactSpec.kind: _check_exact,
+        NumericSpec.kind: _check_numeric,
+        ChoiceSpec.kind: _check_choice,
+        JsonSchemaSpec.kind: _check_json,
+        RegexSpec.kind: _check_regex,
+    }
+)
+
+
+def _chosen_label(spec: ChoiceSpec, text: str) -> str | None:
+    """Find the label an answer picks, from the clearest sign to the vaguest."""
+    # A lone letter may be a word of the sentence ("A dog"), so letters keep their case.
+    case = 0 if all(len(label) == 1 for label in spec.labels) else re.IGNORECASE
+    by_form = {label.casefold() if case else label: label for label in spec.labels}
+    label = "|".join(sorted(map(re.escape, by_form), key=len, reverse=True))
+    opening = re.compile(rf"[\s(*\"'\[]*({label})(?:[\s)*\"'\].:,!]*$|[)*\"'\].:,!\n])", case)
+    for candidate in filter(None, (final_answer(text), text.strip())):
+        match = opening.match(candidate)
+        if match:
+            return by_form[match[1].casefold() if case else match[1]]
+    if isinstance(spec.choices, Mapping):
+        named = [key for key, words in spec.choices.items() if _mentions(text, words)]
+        if len(named) == 1:
+            return named[0]
+    within = rf"\b({label})\b" if case else rf"\(({label})\)|\b(?:option|choice) ({label})\b"
+    found = re.findall(within, text, case)
+    if not found:
+        return None
+    last = found[-1] if isinstance(found[-1], str) else "".join(found[-1])
+    return by_form[last.casefold() if case else last]
+
+
+def _mentions(text: str, words: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def _normalise(text: str, *, is_case_kept: bool) -> str:
+    plain = " ".join(unicodedata.normalize("NFKC", text).strip(_WRAPPING).split())
+    return plain if is_case_kept else plain.casefold()
+
+
+def _numbers(text: str) -> list[Number]:
+    found = (_read_number(match) for match in _NUMBER.finditer(text))
+    return [number for number in found if number is not None]
+
+
+def _only_number(text: str) -> Number | None:
+    match = _NUMBER.fullmatch(unicodedata.normalize("NFKC", text).replace(_MINUS_SIGN, "-").strip())
+    return None if match is None else _read_number(match)
+
+
+def _read_number(match: "re.Match[str]") -> Number | None:
+    if match["top"] is not None:
+        top, bottom = match["top"], match["bottom"]
+    else:
+        if match["whole"] is None and match["decimals"] is None:
+            return None
+        digits = (match["whole"] or "0").replace(",", "") + (match["decimals"] or "")
+        top, bottom = digits + (match["exponent"] or ""), match["divisor"] or "1"
+    if float(bottom) == 0:
+        return None
+    value = float(top) / float(bottom)
+    sign = -1.0 if match[0].startswith("-") else 1.0
+    return Number(sign * value, match["percent"] is not None) if math.isfinite(value) else None
+
+
+def _last_boxed(text: str) -> str | None:
+    r"""Return the content of the last balanced ``\boxed{...}``."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth, begin = 0, start + len("\\boxed{")
+    for position in range(begin - 1, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        if depth == 0:
+            return text[begin:position]
+    return None
+
+
+def _compile(schema: Any, name: str) -> Any:
+    try:
+        return jsonschema_rs.validator_for(
+            schema,
+            retriever=_refuse_to_fetch,
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=MAX_PATTERN_BYTES),
+        )
+    except (ValueError, TypeError) as error:
+        raise InvalidVerifier(f"{name}: {str(error).splitlines()[0]}") from error
+
+
+def _refuse_to_fetch(uri: str) -> Any:
+    raise ValueError(f"a verifier does not fetch {uri}")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _require(condition: object, name: str, problem: str) -> None:
+    if not condition:
+        raise InvalidVerifier(f"{name}: {problem}")
