@@ -1,43 +1,41 @@
 """Runs an ASGI application on a real socket, for what only a socket shows."""
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 
 
 @asynccontextmanager
-async def serve(app: Any, *, lifespan: str = "auto") -> AsyncIterator[str]:
-    """Serve `app` in this event loop on a free port; yields its base URL."""
+async def serve(app: Any, *, lifespan: Literal["auto", "on", "off"] = "auto") -> AsyncIterator[str]:
+    """Serve `app` in this event loop on a free port; yields its base URL.
+
+    Raises:
+        RuntimeError: The application refused to start.
+    """
     config = uvicorn.Config(
         app,
         log_level="critical",
         access_log=False,
         lifespan=lifespan,
         ws="none",
-        loop="asyncio",
         timeout_graceful_shutdown=1,
     )
+    config.load()
     server = uvicorn.Server(config)
-    # The server must not take the test runner's signals.
-    server.install_signal_handlers = lambda: None
+    # What `Server.serve` does, without its signal handlers and its polling.
+    server.lifespan = config.lifespan_class(config)
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.bind(("127.0.0.1", 0))
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
-        if running.done():
-            running.result()
-            raise RuntimeError("the server ended before it had started")
-        await asyncio.sleep(0.001)
+    await server.startup(sockets=[listener])
+    if server.should_exit:
+        raise RuntimeError("the application did not start")
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        server.should_exit = True
-        await running
-        listener.close()
+        await server.shutdown(sockets=[listener])
 
 
 def free_port() -> int:
