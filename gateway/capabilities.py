@@ -1,0 +1,229 @@
+"""Which hosted models can take a request at all, decided before any router is asked.
+
+The prompt's tokens are unknown until a provider counts them, so they are bounded from characters: a
+model is ruled out where even the lower bound is too long, and passed over where only the upper
+bound is and another model surely has room.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from gateway.types import Capabilities, HostedModel
+
+MOST_CHARS_PER_TOKEN: Final = 6.0
+"""English prose has 4 to 5 with current tokenizers; long texts do not reach 6."""
+FEWEST_CHARS_PER_TOKEN: Final = 2.5
+"""Code and numbers in ASCII; texts in other alphabets count as `MOST_TOKENS_PER_CHAR`."""
+MOST_TOKENS_PER_CHAR: Final = 1.5
+TOKENS_PER_MESSAGE: Final = 8
+TOKENS_PER_IMAGE: Final = 1_600
+"""A large picture at full detail; the lower bound counts none."""
+
+IMAGE_PARTS: Final = frozenset({"image_url", "input_image", "image", "file", "input_file"})
+"""Files count as pictures: providers hand the pages of a PDF to models that see."""
+AUDIO_PARTS: Final = frozenset({"input_audio", "audio", "audio_url"})
+VIDEO_PARTS: Final = frozenset({"video_url", "input_video", "video"})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one model can take one request.
+
+    Attributes:
+        reason: ``ok``, or why not: ``no_tools``, ``no_vision``, ``no_audio``, ``no_video``,
+            ``no_json_schema``, ``context_too_long``, ``context_may_be_too_long``,
+            ``output_too_long`` or ``unavailable``.
+    """
+
+    is_eligible: bool
+    reason: str
+
+
+OK: Final = Verdict(is_eligible=True, reason="ok")
+NO_TOOLS: Final = Verdict(is_eligible=False, reason="no_tools")
+NO_VISION: Final = Verdict(is_eligible=False, reason="no_vision")
+NO_AUDIO: Final = Verdict(is_eligible=False, reason="no_audio")
+NO_VIDEO: Final = Verdict(is_eligible=False, reason="no_video")
+NO_JSON_SCHEMA: Final = Verdict(is_eligible=False, reason="no_json_schema")
+CONTEXT_TOO_LONG: Final = Verdict(is_eligible=False, reason="context_too_long")
+CONTEXT_MAY_BE_TOO_LONG: Final = Verdict(is_eligible=False, reason="context_may_be_too_long")
+OUTPUT_TOO_LONG: Final = Verdict(is_eligible=False, reason="output_too_long")
+UNAVAILABLE: Final = Verdict(is_eligible=False, reason="unavailable")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a request asks of a model.
+
+    Attributes:
+        min_prompt_tokens: The prompt has surely no fewer.
+        max_prompt_tokens: The prompt has hardly more.
+        output_tokens: What the caller reserves for the answer; 0 where it says nothing.
+    """
+
+    tools: bool
+    vision: bool
+    audio: bool
+    video: bool
+    json_schema: bool
+    min_prompt_tokens: int
+    max_prompt_tokens: int
+    output_tokens: int
+
+
+def judge(
+    body: Mapping[str, Any],
+    models: Sequence[HostedModel],
+    is_available: Callable[[HostedModel], bool],
+) -> tuple[Verdict, ...]:
+    """Give each model a verdict on a decoded chat-completions body.
+
+    Args:
+        body: As the caller sent it; parts of unknown form are left for the provider to judge.
+        models: Those the caller may use.
+        is_available: Whether the circuit breaker of a model lets calls through.
+    """
+    needs = read_needs(body)
+    verdicts = [_verdict(needs, model.capabilities) for model in models]
+    verdicts = [
+        UNAVAILABLE if verdict is OK and not is_available(model) else verdict
+        for verdict, model in zip(verdicts, models, strict=True)
+    ]
+    upper = needs.max_prompt_tokens + needs.output_tokens
+    limits = [model.capabilities.context_tokens for model in models]
+    surely = [limit is not None and upper <= limit for limit in limits]
+    if not any(fits and v is OK for fits, v in zip(surely, verdicts, strict=True)):
+        return tuple(verdicts)
+    return tuple(
+        [
+            CONTEXT_MAY_BE_TOO_LONG if verdict is OK and not (fits or limit is None) else verdict
+            for verdict, fits, limit in zip(verdicts, surely, limits, strict=True)
+        ]
+    )
+
+
+def read_needs(body: Mapping[str, Any]) -> Needs:
+    """Work out what a decoded chat-completions body needs; never raises on its form."""
+    tally = _Tally()
+    tools = _fill(tally, body, "tools") | _fill(tally, body, "functions")
+    messages = body.get("messages")
+    if isinstance(messages, list):
+        for message in messages:
+            if isinstance(message, dict):
+                tally.read_message(message)
+    response_format = body.get("response_format")
+    kind = response_format.get("type") if isinstance(response_format, dict) else None
+    if kind == "json_schema":
+        tally.read_json(response_format)
+    modalities = body.get("modalities")
+    return Needs(
+        tools=tools or tally.calls_tools,
+        vision=tally.images > 0,
+        audio=tally.has_audio or (isinstance(modalities, list) and "audio" in modalities),
+        video=tally.has_video,
+        json_schema=kind == "json_schema",
+        min_prompt_tokens=int(tally.min_tokens),
+        max_prompt_tokens=int(tally.max_tokens) + tally.images * TOKENS_PER_IMAGE,
+        output_tokens=_output_tokens(body),
+    )
+
+
+def _verdict(needs: Needs, can: Capabilities) -> Verdict:
+    for needed, has, verdict in (
+        (needs.tools, can.tools, NO_TOOLS),
+        (needs.vision, can.vision, NO_VISION),
+        (needs.json_schema, can.json_schema, NO_JSON_SCHEMA),
+        # No model is known to take these two; a caller who knows better can name one.
+        (needs.audio, False, NO_AUDIO),
+        (needs.video, False, NO_VIDEO),
+    ):
+        if needed and not has:
+            return verdict
+    if can.max_output_tokens is not None and needs.output_tokens > can.max_output_tokens:
+        return OUTPUT_TOO_LONG
+    lower = needs.min_prompt_tokens + needs.output_tokens
+    if can.context_tokens is not None and lower > can.context_tokens:
+        return CONTEXT_TOO_LONG
+    return OK
+
+
+class _Tally:
+    """Adds up what the parts of a prompt need."""
+
+    __slots__ = ("calls_tools", "has_audio", "has_video", "images", "max_tokens", "min_tokens")
+
+    def __init__(self) -> None:
+        self.calls_tools = False
+        self.has_audio = False
+        self.has_video = False
+        self.images = 0
+        self.min_tokens = 0.0
+        self.max_tokens = 0.0
+
+    def read_text(self, text: str) -> None:
+        """Bound the tokens of `text`."""
+        n_chars = len(text)
+        self.min_tokens += n_chars / MOST_CHARS_PER_TOKEN
+        if text.isascii():
+            self.max_tokens += n_chars / FEWEST_CHARS_PER_TOKEN
+        else:
+            self.max_tokens += n_chars * MOST_TOKENS_PER_CHAR
+
+    def read_json(self, value: object) -> None:
+        """Bound the tokens of a schema, as it would be put into the prompt."""
+        try:
+            n_bytes = len(orjson.dumps(value))
+        except orjson.JSONEncodeError:
+            return  # nested deeper than orjson writes, though it reads it: nobody can send it on
+        self.min_tokens += n_bytes / MOST_CHARS_PER_TOKEN
+        self.max_tokens += n_bytes / FEWEST_CHARS_PER_TOKEN
+
+    def read_message(self, message: Mapping[str, Any]) -> None:
+        """Add one message."""
+        self.max_tokens += TOKENS_PER_MESSAGE
+        content = message.get("content")
+        if isinstance(content, str):
+            self.read_text(content)
+        elif isinstance(content, list):
+            self._read_parts(content)
+        if message.get("role") in ("tool", "function"):
+            self.calls_tools = True
+        calls = message.get("tool_calls")
+        if isinstance(calls, list) and calls:
+            self.calls_tools = True
+            self.read_json(calls)
+
+    def _read_parts(self, parts: Sequence[object]) -> None:
+        for part in parts:
+            if not isinstance(part, dict):
+                continue
+            text = part.get("text")
+            if isinstance(text, str):
+                self.read_text(text)
+            kind = part.get("type")
+            if not isinstance(kind, str):
+                continue
+            self.images += kind in IMAGE_PARTS
+            self.has_audio |= kind in AUDIO_PARTS
+            self.has_video |= kind in VIDEO_PARTS
+
+
+def _fill(tally: _Tally, body: Mapping[str, Any], field: str) -> bool:
+    """Add the tools a caller offers; they are part of the prompt."""
+    tools = body.get(field)
+    if not isinstance(tools, list) or not tools:
+        return False
+    tally.read_json(tools)
+    return True
+
+
+def _output_tokens(body: Mapping[str, Any]) -> int:
+    """What the caller reserves; anything but a whole number is left for the provider to refuse."""
+    for field in ("max_completion_tokens", "max_tokens"):
+        value = body.get(field)
+        if type(value) is int and value > 0:
+            return value
+    return 0
