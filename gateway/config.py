@@ -30,6 +30,9 @@ class ServerSettings(Settings):
         SecretStr | None, Field(description="Made at the first start and kept by default.")
     ] = None
     max_body_bytes: Annotated[int, Field(gt=0)] = 20 * 1024 * 1024
+    request_deadline_s: Annotated[
+        float, Field(gt=0, description="All attempts and fallbacks of one turn together.")
+    ] = 600.0
     shutdown_grace_s: Annotated[float, Field(ge=0)] = 30.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -8,7 +8,7 @@ from gateway.catalogue import build_models
 from gateway.config import ConfigurationError, GatewaySettings, ProviderSettings
 from gateway.discovery import discover
 from gateway.embedded.process import EmbeddedPool
-from gateway.embedded.variants import PROVIDER, embedded_models, embedded_provider_settings
+from gateway.embedded.variants import EMBEDDED_PROVIDER, embedded_models, embedded_provider_settings
 from gateway.embedded.weights import EmbeddedUnavailable, find_weights
 from gateway.providers.http import HttpClient
 from gateway.types import HostedModel
@@ -49,7 +49,7 @@ async def open_pool(
     embedded = _embedded(settings, environ, log_dir, notes)
     if embedded is not None:
         models |= embedded_models()
-        providers[PROVIDER] = embedded_provider_settings(embedded.base_url, embedded.api_key)
+        providers[EMBEDDED_PROVIDER] = embedded_provider_settings(embedded.base_url, embedded.api_key)
     if not models:
         raise ConfigurationError(
             "There is no model to serve. Configure one, set a provider's API key, or install the "

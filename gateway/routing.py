@@ -164,9 +164,9 @@ class Routing:
     def _profile_name(self, request: ChatRequest, caller: Caller) -> str:
         if request.model != AUTO:
             return request.model
-        if caller.profile in self.profiles:
-            return caller.profile
-        return self.default_profile
+        # A key's profile may have left the settings since the key was made.
+        known = caller.profile is not None and caller.profile in self.profiles
+        return caller.profile if known and caller.profile else self.default_profile
 
     def _pool(self, profile: ProfileSettings, caller: Caller) -> tuple[HostedModel, ...]:
         return tuple(

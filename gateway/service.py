@@ -25,7 +25,7 @@ from gateway.ledger import Ledger, Reservation
 from gateway.metrics import Metrics
 from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
 from gateway.routing import RoutePlan, Routing
-from gateway.turn import Turn
+from gateway.turn import CHARS_PER_TOKEN, Turn
 from gateway.types import Caller, HostedModel, TurnRecord
 from gateway.wire import ChatRequest
 
@@ -100,7 +100,7 @@ class ChatService:
             answer_id = completion.body.get("id")
             turn.answer_id = answer_id if isinstance(answer_id, str) else None
             if turn.usage is None:
-                turn.usage = turn.estimate_usage(_answer_chars(completion.body))
+                turn.usage = turn.estimate_usage(_answer_tokens(completion.body))
             body = orjson.dumps({**completion.body, "waypost": turn.summary()})
             cost = f"{turn.cost_nusd / 1e9:.9f}".encode()
             return Answer([*turn.headers(), (b"x-waypost-cost-usd", cost)], body)
@@ -230,7 +230,7 @@ class ChatService:
 
 def _note_stream(turn: Turn, upstream: AnswerStream) -> None:
     """Take what passed by in the stream, whichever way it ended."""
-    turn.usage = upstream.usage or turn.estimate_usage(upstream.completion_chars)
+    turn.usage = upstream.usage or turn.estimate_usage(upstream.forwarded_events)
     turn.finish_reason = upstream.finish_reason
     answer_id = (upstream.head or {}).get("id")
     turn.answer_id = answer_id if isinstance(answer_id, str) else None
@@ -254,6 +254,6 @@ def _usage_event(turn: Turn, upstream: AnswerStream) -> dict[str, Any]:
     return {**event, "waypost": turn.summary()}
 
 
-def _answer_chars(body: Mapping[str, Any]) -> int:
-    """Characters of the answer's choices: bounds an estimate where usage is missing."""
-    return len(orjson.dumps(body.get("choices", []), default=str))
+def _answer_tokens(body: Mapping[str, Any]) -> int:
+    """Estimate the tokens of an answer's choices from their length."""
+    return -(-len(orjson.dumps(body.get("choices", []), default=str)) // CHARS_PER_TOKEN)

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.errors import GatewayError
 from gateway.routing import RoutePlan
 from gateway.types import NUSD_PER_USD, Caller, HostedModel, TurnRecord, Usage
-from gateway.wire import ChatRequest
+from gateway.wire import ChatRequest, text_of
 
 CLIENT_LEFT = "ClientLeft"
 CHARS_PER_TOKEN = 4
@@ -99,12 +99,13 @@ class Turn:
         is_own = isinstance(error, GatewayError | Exception)
         self.error = type(error).__name__ if is_own else CLIENT_LEFT
 
-    def estimate_usage(self, completion_chars: int) -> Usage:
-        """Estimate tokens from characters, where the provider reported none."""
-        prompt_chars = len(self.request.query)
+    def estimate_usage(self, completion_tokens: int) -> Usage:
+        """Estimate usage where the provider reported none; marked, and charged all the same."""
+        messages = self.request.body["messages"]
+        prompt_chars = sum(len(text_of(message.get("content"))) for message in messages)
         return Usage(
             prompt_tokens=-(-prompt_chars // CHARS_PER_TOKEN),
-            completion_tokens=-(-completion_chars // CHARS_PER_TOKEN),
+            completion_tokens=completion_tokens,
             is_estimated=True,
         )
 

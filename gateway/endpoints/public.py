@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.auth import Authenticator, credential, declares
 from gateway.config import ProfileSettings
 from gateway.endpoints.asgi import read_body
-from gateway.errors import ModelNotFound, NotFound
-from gateway.grades import Grade, Grades
+from gateway.errors import ModelNotFound
+from gateway.grades import GradeBook
 from gateway.routing import AUTO, RoutePlan
 from gateway.service import ChatService
 from gateway.types import NUSD_PER_USD, Caller, HostedModel
@@ -28,7 +28,7 @@ class Feedback(BaseModel):
     ]
     score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     grader: Annotated[str, Field(min_length=1, max_length=128)] = "caller"
-    comment: Annotated[str | None, Field(max_length=4096)] = None
+    comment: Annotated[str | None, Field(max_length=4000)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class PublicEndpoints:
 
     service: ChatService
     authenticator: Authenticator
-    grades: Grades
+    grades: GradeBook
     models: Mapping[str, HostedModel]
     profiles: Mapping[str, ProfileSettings]
     is_ready: Callable[[], tuple[bool, str]]
@@ -109,18 +109,14 @@ class PublicEndpoints:
         return routed + hosted
 
     async def _grade(self, feedback: Feedback, caller: Caller) -> dict[str, str]:
-        grade = Grade(
-            answer=feedback.id,
+        grade = await self.grades.record_grade(
+            feedback.id,
             team_id=caller.team_id,
             grader=f"{feedback.grader} ({caller.key_id})",
             score=feedback.score,
-            source="feedback",
             comment=feedback.comment,
         )
-        request_id = await self.grades.record(grade)
-        if request_id is None:
-            raise NotFound(f"No answer {feedback.id!r} of this team is in the log.", param="id")
-        return {"status": "accepted", "request_id": request_id}
+        return {"status": "accepted", "grade_id": grade.grade_id}
 
 
 async def _nobody() -> None:

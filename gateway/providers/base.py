@@ -59,8 +59,8 @@ class AnswerStream(Protocol):
     """The withheld usage chunk as decoded; None if the provider sent none."""
     head: dict[str, Any] | None
     """`id`, `created`, `model` of the first chunk: what a usage chunk of our own is built from."""
-    completion_chars: int
-    """Bytes of forwarded events: bounds an estimate where usage is missing."""
+    forwarded_events: int
+    """Events forwarded so far, about one per token: the estimate where usage is missing."""
     attempts: int
 
     def __aiter__(self) -> AsyncIterator[bytes]:

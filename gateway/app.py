@@ -1,0 +1,237 @@
+"""The composition root: makes every collaborator once, hands each what it needs, closes them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from fastapi import FastAPI
+from sqlalchemy import Engine
+from starlette.routing import Route
+
+from gateway.artifacts import ActiveRouter, ArtifactStore
+from gateway.auth import Authenticator
+from gateway.config import GatewaySettings
+from gateway.embedded.variants import default_router_file
+from gateway.encoders import QueryEmbedder, load_encoder, open_embedder
+from gateway.endpoints.admin import build_admin_app
+from gateway.endpoints.asgi import Receive, Scope, Send
+from gateway.endpoints.chat import ChatEndpoint
+from gateway.endpoints.errors import install_error_handlers
+from gateway.endpoints.public import PublicEndpoints
+from gateway.evaluation_log import EvaluationLog
+from gateway.grades import GradeBook
+from gateway.ledger import UnmeteredLedger
+from gateway.metrics import Metrics
+from gateway.pool import Pool, open_pool
+from gateway.providers.base import Provider
+from gateway.providers.factory import build_providers
+from gateway.providers.http import HttpClient
+from gateway.routing import Routing
+from gateway.service import ChatService
+from gateway.startup import Startup
+from gateway.types import HostedModel
+from router_models.decide import Exploration
+
+CHAT_PATH = "/v1/chat/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicApp:
+    """The callers' application: chat goes straight to its endpoint, all else through FastAPI.
+
+    FastAPI's middleware and routing cost more CPU than forwarding the request does.
+    """
+
+    chat: ChatEndpoint
+    others: FastAPI
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] == "http" and scope["path"] == CHAT_PATH and scope["method"] == "POST":
+            await self.chat(scope, receive, send)
+        else:
+            await self.others(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A running gateway's two applications and what an operator should be told."""
+
+    public: PublicApp
+    admin: FastAPI
+    pool: Pool
+    router_version: str | None
+
+
+@asynccontextmanager
+async def open_gateway(
+    settings: GatewaySettings, environ: Mapping[str, str], startup: Startup
+) -> AsyncIterator[Gateway]:
+    """Run everything a gateway needs; leaving drains the log and stops the embedded models.
+
+    Args:
+        startup: The database, already of the current schema, and the admin token.
+
+    Raises:
+        ConfigurationError: The settings cannot be served.
+        ArtifactRejected: The active router artefact is corrupt or of another encoder.
+    """
+    async with AsyncExitStack() as stack:
+        http = HttpClient.open()
+        stack.push_async_callback(http.aclose)
+        pool = await open_pool(settings, environ, http, settings.data_dir)
+        if pool.embedded is not None:
+            await pool.embedded.start()
+            stack.push_async_callback(pool.embedded.aclose)
+        metrics = Metrics()
+        log = EvaluationLog(startup.engine, settings.evaluation_log, settings.spool_dir)
+        log.start()
+        stack.push_async_callback(log.aclose)
+        embedder = _open_embedder(settings, stack)
+        router = await _open_router(settings, embedder, stack)
+        authenticator = Authenticator(startup.engine, settings.keys)
+        stack.callback(authenticator.close)
+        service = _build_service(settings, pool, http, embedder, router, log, metrics)
+        _watch_counters(metrics, log, embedder, router)
+        yield Gateway(
+            public=_build_public_app(settings, service, authenticator, log, startup.engine, pool),
+            admin=build_admin_app(
+                engine=startup.engine, log=log, token=startup.admin_token, metrics=metrics.render
+            ),
+            pool=pool,
+            router_version=None if router.current is None else router.current.version,
+        )
+
+
+def _open_embedder(settings: GatewaySettings, stack: AsyncExitStack) -> QueryEmbedder:
+    encoder = load_encoder(settings.routing.encoder)
+    embedder = open_embedder(encoder, max_entries=settings.routing.embedding_cache_entries)
+    stack.callback(embedder.close)
+    return embedder
+
+
+async def _open_router(
+    settings: GatewaySettings, embedder: QueryEmbedder, stack: AsyncExitStack
+) -> ActiveRouter:
+    router = ActiveRouter(
+        ArtifactStore(settings.artifact_dir),
+        encoder=embedder.encoder,
+        default_file=default_router_file(embedder.encoder.id),
+    )
+    await router.refresh()
+    watching = asyncio.create_task(router.watch(settings.routing.artifact_poll_s))
+
+    async def stop() -> None:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+    stack.push_async_callback(stop)
+    return router
+
+
+def _build_service(
+    settings: GatewaySettings,
+    pool: Pool,
+    http: HttpClient,
+    embedder: QueryEmbedder,
+    router: ActiveRouter,
+    log: EvaluationLog,
+    metrics: Metrics,
+) -> ChatService:
+    providers = build_providers(pool.providers, http)
+    explored = settings.routing.exploration
+    routing = Routing(
+        models=pool.models,
+        profiles=settings.all_profiles,
+        default_profile=settings.routing.default_profile,
+        default_model=settings.routing.default_model or next(iter(pool.models)),
+        exploration=Exploration(explored.kind, explored.epsilon),
+        embedder=embedder,
+        router=router,
+        is_available=_availability(providers),
+        count_failure=metrics.router_failed,
+        rng=np.random.default_rng(),
+    )
+    return ChatService(
+        routing=routing,
+        providers=providers,
+        ledger=UnmeteredLedger(),
+        log=log,
+        metrics=metrics,
+        deadline_s=settings.server.request_deadline_s,
+        clock=asyncio.get_running_loop().time,
+    )
+
+
+def _availability(providers: Mapping[str, Provider]) -> Callable[[HostedModel], bool]:
+    def is_available(model: HostedModel) -> bool:
+        return providers[model.provider].is_available(model.upstream_name)
+
+    return is_available
+
+
+def _build_public_app(
+    settings: GatewaySettings,
+    service: ChatService,
+    authenticator: Authenticator,
+    log: EvaluationLog,
+    engine: Engine,
+    pool: Pool,
+) -> PublicApp:
+    app = FastAPI(title="Waypost", version="1", openapi_tags=[])
+    install_error_handlers(app)
+    PublicEndpoints(
+        service=service,
+        authenticator=authenticator,
+        grades=GradeBook(log, engine),
+        models=pool.models,
+        profiles=settings.all_profiles,
+        is_ready=lambda: _readiness(pool),
+        max_body_bytes=settings.server.max_body_bytes,
+    ).install(app)
+    chat = ChatEndpoint(service, authenticator, settings.server.max_body_bytes)
+    # In the table of routes too: what walks it must see every endpoint there is.
+    app.router.routes.append(Route(CHAT_PATH, chat, methods=["POST"]))
+    return PublicApp(chat, app)
+
+
+def _readiness(pool: Pool) -> tuple[bool, str]:
+    embedded = pool.embedded
+    others = [model for model in pool.models.values() if model.provider != "embedded"]
+    if embedded is None or others or embedded.is_ready:
+        return True, f"{len(pool.models)} models"
+    return False, embedded.problem or "the embedded model is loading"
+
+
+def _watch_counters(
+    metrics: Metrics, log: EvaluationLog, embedder: QueryEmbedder, router: ActiveRouter
+) -> None:
+    """Let a scrape read what the log, the embedding cache and the router keep count of."""
+
+    def counters() -> dict[str, float]:
+        kept = log.counters
+        return {
+            "log_rows_recorded": kept.recorded,
+            "log_rows_written": kept.written,
+            "log_rows_spooled": kept.spooled,
+            "log_rows_replayed": kept.replayed,
+            "log_rows_dropped": kept.dropped,
+            "embedding_cache_hits": embedder.cache_hits,
+            "embedding_cache_misses": embedder.cache_misses,
+            "router_artifacts_rejected": router.rejected,
+        }
+
+    def gauges() -> dict[str, float]:
+        return {
+            "log_queue_depth": log.queue_depth,
+            "log_spool_bytes": log.spool_bytes,
+            "log_database_down": log.is_database_down,
+            "router_loaded": router.current is not None,
+        }
+
+    metrics.observe_counters(counters)
+    metrics.observe_gauges(gauges)

@@ -1,0 +1,53 @@
+"""What must be in place before the event loop starts: directories, schema, first key, token."""
+
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.config import ConfigurationError, GatewaySettings
+from gateway.database import create_database_engine, ensure_schema
+from gateway.keys import ensure_embedded_key, load_admin_token
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """The prepared ground.
+
+    Attributes:
+        admin_token_source: Where an operator finds the token: the setting or a file.
+        new_key: The first virtual key's secret, when this start made it.
+    """
+
+    engine: Engine
+    admin_token: SecretStr
+    admin_token_source: str
+    new_key: str | None
+
+
+def prepare(settings: GatewaySettings) -> Startup:
+    """Create the data directory, bring the schema up to date, make the first key and the token.
+
+    Raises:
+        ConfigurationError: The directory or the database cannot be used.
+    """
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigurationError(
+            f"data_dir {settings.data_dir}: cannot be created: {error.strerror}"
+        ) from error
+    engine = create_database_engine(settings.database_url)
+    try:
+        ensure_schema(engine)
+        new_key = ensure_embedded_key(engine)
+    except SQLAlchemyError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ConfigurationError(f"database {where}: cannot be used: {reason}") from error
+    given = settings.server.admin_token
+    if given is not None:
+        return Startup(engine, given, "server.admin_token", new_key)
+    file = settings.data_dir / "admin-token"
+    return Startup(engine, load_admin_token(file), str(file), new_key)

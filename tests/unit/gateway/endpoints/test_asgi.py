@@ -1,0 +1,70 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.endpoints.asgi import ClientLeft, LeavingClient, read_body
+from gateway.errors import BodyTooLarge
+
+
+def receiver(*messages: dict[str, Any]):
+    pending = list(messages)
+
+    async def receive() -> dict[str, Any]:
+        if pending:
+            return pending.pop(0)
+        return await asyncio.Future()
+
+    return receive
+
+
+def part(body: bytes, *, more: bool) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+LEAVES = {"type": "http.disconnect"}
+
+
+async def test_joins_the_parts_of_a_body() -> None:
+    assert await read_body({}, receiver(part(b"a", more=True), part(b"b", more=False)), 10) == b"ab"
+
+
+async def test_refuses_a_body_that_says_it_is_too_long_before_reading_it() -> None:
+    with pytest.raises(BodyTooLarge):
+        await read_body({b"content-length": b"11"}, receiver(), 10)
+
+
+async def test_refuses_a_body_that_turns_out_too_long() -> None:
+    receive = receiver(part(b"x" * 6, more=True), part(b"x" * 6, more=True))
+    with pytest.raises(BodyTooLarge):
+        await read_body({}, receive, 10)
+
+
+async def test_notices_a_caller_that_leaves_while_sending() -> None:
+    with pytest.raises(ClientLeft):
+        await read_body({}, receiver(part(b"a", more=True), LEAVES), 10)
+
+
+async def test_a_caller_that_leaves_ends_the_work_for_it() -> None:
+    with pytest.raises(ClientLeft):
+        async with LeavingClient(receiver(LEAVES)):
+            await asyncio.Event().wait()
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_a_caller_that_stays_disturbs_nothing() -> None:
+    async with LeavingClient(receiver()):
+        await asyncio.sleep(0)
+
+
+async def test_a_cancellation_from_elsewhere_stays_a_cancellation() -> None:
+    async def work() -> None:
+        async with LeavingClient(receiver()):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

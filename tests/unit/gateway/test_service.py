@@ -1,0 +1,298 @@
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.errors import (
+    ModelNotFound,
+    ProviderCutOff,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from gateway.ledger import Reservation
+from gateway.metrics import Metrics
+from gateway.routing import RoutePlan
+from gateway.service import ChatService
+from gateway.types import Caller, HostedModel, ModelPrice, TurnRecord, Usage
+from gateway.wire import ChatRequest, parse_chat_request
+from tests.fakes.providers import BODY, FakeProvider, FakeStream, event
+
+CALLER = Caller(key_id="k", team_id="t")
+PRICE = ModelPrice(input_nusd_per_mtok=1_000_000_000, output_nusd_per_mtok=2_000_000_000)
+FIRST = HostedModel("first", "one", "one-upstream", PRICE)
+SECOND = HostedModel("second", "two", "two-upstream", PRICE)
+HI = (event("h"), event("i"))
+
+
+@dataclass
+class Planned:
+    models: tuple[HostedModel, ...] = (FIRST, SECOND)
+    error: Exception | None = None
+
+    async def plan(self, request: ChatRequest, caller: Caller) -> RoutePlan:
+        if self.error is not None:
+            raise self.error
+        return RoutePlan(
+            models=self.models,
+            candidates=(),
+            propensity=0.5,
+            reason="router",
+            profile="balanced",
+            willingness_to_pay_usd=1.0,
+            router_version="v1",
+            familiarity=1.0,
+            encoder_id="e",
+            embedding=None,
+        )
+
+
+@dataclass
+class Log:
+    rows: list[TurnRecord] = field(default_factory=list)
+
+    def record(self, row: TurnRecord) -> None:
+        self.rows.append(row)
+
+
+@dataclass
+class Settled:
+    held: list[str] = field(default_factory=list)
+    settled: list[tuple[str, Usage | None, int]] = field(default_factory=list)
+
+    async def reserve(self, request_id: str, caller: Caller, model: HostedModel) -> Reservation:
+        self.held.append(request_id)
+        return Reservation(request_id)
+
+    async def settle(self, reservation: Reservation, usage: Usage | None, cost_nusd: int) -> None:
+        await asyncio.sleep(0)
+        self.settled.append((reservation.request_id, usage, cost_nusd))
+
+
+@dataclass
+class Bench:
+    service: ChatService
+    log: Log
+    ledger: Settled
+    time_s: list[float]
+
+    @property
+    def row(self) -> TurnRecord:
+        (row,) = self.log.rows
+        return row
+
+
+@pytest.fixture
+def bench() -> Callable[..., Bench]:
+    def build(one: FakeProvider, two: FakeProvider | None = None, **planned: Any) -> Bench:
+        log, ledger, time_s = Log(), Settled(), [0.0]
+        service = ChatService(
+            routing=Planned(**planned),
+            providers={"one": one, "two": two or FakeProvider(BODY)},
+            ledger=ledger,
+            log=log,
+            metrics=Metrics(),
+            deadline_s=60.0,
+            clock=lambda: time_s[0],
+        )
+        return Bench(service, log, ledger, time_s)
+
+    return build
+
+
+def request(**fields: Any) -> ChatRequest:
+    body = {"model": "auto", "messages": [{"role": "user", "content": "hello"}], **fields}
+    return parse_chat_request(orjson.dumps(body), {})
+
+
+async def streamed(bench: Bench, **fields: Any) -> bytes:
+    async with bench.service.stream(request(stream=True, **fields), CALLER) as answer:
+        return b"".join([events async for events in answer.events])
+
+
+async def test_answers_with_the_provider_s_body_and_says_how_it_was_routed(bench) -> None:
+    it = bench(FakeProvider({**BODY, "x_unknown": 1}))
+    answer = await it.service.complete(request(), CALLER)
+    body = orjson.loads(answer.body)
+    own = body.pop("waypost")
+    assert body == {**BODY, "x_unknown": 1}
+    assert (own["model"], own["provider"], own["propensity"]) == ("first", "one", 0.5)
+    assert own["cost_usd"] == pytest.approx(20e-6)
+    headers = dict(answer.headers)
+    assert headers[b"x-waypost-model"] == b"first"
+    assert headers[b"x-waypost-router-version"] == b"v1"
+    assert headers[b"x-waypost-cost-usd"] == b"0.000020000"
+    assert headers[b"x-waypost-decision-id"].decode() == own["decision_id"]
+
+
+async def test_logs_one_row_and_settles_what_was_used(bench) -> None:
+    it = bench(FakeProvider(BODY))
+    await it.service.complete(request(), CALLER)
+    assert it.row.served_model == "first"
+    assert it.row.answer_id == "chatcmpl-1"
+    assert it.row.finish_reason == "stop"
+    assert it.row.error is None
+    assert it.ledger.settled == [(it.row.request_id, it.row.usage, 20_000)]
+
+
+@pytest.mark.parametrize("failure", [ProviderTimeout, ProviderUnavailable, ProviderCutOff])
+async def test_falls_back_to_the_next_model(bench, failure) -> None:
+    it = bench(FakeProvider(failure("down")))
+    answer = await it.service.complete(request(), CALLER)
+    assert dict(answer.headers)[b"x-waypost-model"] == b"second"
+    assert (it.row.chosen_model, it.row.served_model) == ("first", "second")
+    assert it.row.attempts == 2
+
+
+async def test_does_not_fall_back_where_the_request_itself_was_refused(bench) -> None:
+    two = FakeProvider(BODY)
+    it = bench(FakeProvider(ProviderRejected("bad", status=400)), two)
+    with pytest.raises(ProviderRejected):
+        await it.service.complete(request(), CALLER)
+    assert two.calls == []
+    assert it.row.error == "ProviderRejected"
+
+
+async def test_raises_the_last_failure_where_every_model_failed(bench) -> None:
+    it = bench(FakeProvider(ProviderTimeout("a")), FakeProvider(ProviderUnavailable("b")))
+    with pytest.raises(ProviderUnavailable) as caught:
+        await it.service.complete(request(), CALLER)
+    assert (b"x-request-id", it.row.request_id.encode()) in caught.value.headers
+    assert it.ledger.settled == [(it.row.request_id, None, 0)]
+
+
+async def test_does_not_fall_back_after_the_deadline(bench) -> None:
+    two = FakeProvider(BODY)
+    one = FakeProvider(ProviderTimeout("slow"))
+    it = bench(one, two)
+    it.service.metrics.fell_back = lambda *a: None
+    original = one._next
+
+    def late(call):
+        it.time_s[0] = 61.0
+        return original(call)
+
+    one._next = late
+    with pytest.raises(ProviderTimeout):
+        await it.service.complete(request(), CALLER)
+    assert two.calls == []
+
+
+async def test_a_request_that_cannot_be_planned_is_logged_and_holds_nothing(bench) -> None:
+    it = bench(FakeProvider(BODY), error=ModelNotFound("no"))
+    with pytest.raises(ModelNotFound):
+        await it.service.complete(request(), CALLER)
+    assert (it.row.error, it.row.served_model) == ("ModelNotFound", None)
+    assert it.ledger.held == []
+
+
+async def test_estimates_usage_where_the_provider_reports_none(bench) -> None:
+    it = bench(FakeProvider(BODY, usage=None))
+    answer = await it.service.complete(request(), CALLER)
+    assert it.row.usage.is_estimated
+    assert it.row.cost_nusd > 0
+    assert orjson.loads(answer.body)["waypost"]["usage_is_estimated"]
+
+
+async def test_forwards_the_events_of_a_stream_as_they_are(bench) -> None:
+    it = bench(FakeProvider(HI))
+    assert await streamed(it) == b"".join(HI) + b"data: [DONE]\n\n"
+    assert it.row.finish_reason == "stop"
+    assert it.row.usage.completion_tokens == 5
+    assert it.row.is_stream
+
+
+async def test_ends_a_stream_with_usage_and_routing_where_the_caller_asked(bench) -> None:
+    it = bench(FakeProvider(HI))
+    sent = await streamed(it, stream_options={"include_usage": True})
+    last, done = sent.removeprefix(b"".join(HI)).split(b"\n\n")[:2]
+    final = orjson.loads(last.removeprefix(b"data: "))
+    assert done == b"data: [DONE]"
+    assert final["usage"] == BODY["usage"]
+    assert final["waypost"]["model"] == "first"
+    assert final["waypost"]["cost_usd"] == pytest.approx(20e-6)
+
+
+async def test_writes_an_estimated_usage_chunk_where_the_provider_sent_none(bench) -> None:
+    it = bench(FakeProvider(HI, usage=None))
+    sent = await streamed(it, stream_options={"include_usage": True})
+    final = orjson.loads(sent.split(b"\n\n")[-3].removeprefix(b"data: "))
+    assert final["id"] == "chatcmpl-1"
+    assert final["choices"] == []
+    assert final["usage"]["completion_tokens"] == 2
+    assert final["waypost"]["usage_is_estimated"]
+
+
+async def test_falls_back_before_the_first_event_of_a_stream(bench) -> None:
+    it = bench(FakeProvider(ProviderUnavailable("down")), FakeProvider(HI))
+    assert (await streamed(it)).startswith(HI[0])
+    assert it.row.served_model == "second"
+
+
+async def test_does_not_fall_back_once_the_answer_has_begun(bench) -> None:
+    two = FakeProvider(HI)
+    it = bench(FakeProvider((HI[0], ProviderCutOff("cut"))), two)
+    sent = await streamed(it)
+    assert two.calls == []
+    assert sent.startswith(HI[0])
+    assert b"provider_cut_off" in sent
+    assert b"[DONE]" not in sent
+    assert it.row.error == "ProviderCutOff"
+
+
+async def test_a_bug_in_a_stream_ends_it_with_an_error_event(bench) -> None:
+    it = bench(FakeProvider((HI[0], KeyError("secret"))))
+    sent = await streamed(it)
+    assert b"internal_error" in sent
+    assert b"secret" not in sent
+    assert it.row.error == "KeyError"
+
+
+async def test_settles_and_closes_the_upstream_when_the_caller_leaves_a_stream(bench) -> None:
+    one = FakeProvider((HI[0], FakeStream.HANG))
+    it = bench(one)
+    begun = asyncio.Event()
+
+    async def read() -> None:
+        async with it.service.stream(request(stream=True), CALLER) as answer:
+            async for _ in answer.events:
+                begun.set()
+
+    reading = asyncio.create_task(read())
+    await begun.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert one.closed_streams == 1
+    assert it.row.error == "ClientLeft"
+    assert it.row.usage.is_estimated
+    assert len(it.ledger.settled) == 1
+
+
+async def test_settles_when_the_caller_leaves_while_waiting_for_json(bench) -> None:
+    it = bench(FakeProvider(FakeStream.HANG))
+    waiting = asyncio.create_task(it.service.complete(request(), CALLER))
+    while not it.ledger.held:
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert it.row.error == "ClientLeft"
+    assert len(it.ledger.settled) == 1
+
+
+async def test_keeps_the_query_s_text_only_where_the_team_opted_in(bench) -> None:
+    it = bench(FakeProvider(BODY))
+    await it.service.complete(request(), CALLER)
+    await it.service.complete(request(), Caller("k", "t", logs_text=True))
+    assert [row.query_text for row in it.log.rows] == [None, "hello"]
+
+
+async def test_keeps_metadata_strings_and_the_task_label(bench) -> None:
+    it = bench(FakeProvider(BODY))
+    sent = request(metadata={"app": "a", "n": 1}, waypost={"task": "maths"})
+    await it.service.complete(sent, CALLER)
+    assert it.row.metadata == {"task": "maths", "app": "a"}

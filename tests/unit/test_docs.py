@@ -1,0 +1,67 @@
+"""Each setting, error code and metric is in docs/reference/."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.config import (
+    CapabilitySettings,
+    GatewaySettings,
+    ModelSettings,
+    PriceSettings,
+    ProfileSettings,
+    ProviderSettings,
+    Settings,
+)
+from gateway.errors import INTERNAL, RENDERINGS
+from gateway.metrics import Metrics
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+NAMED_TABLES = {
+    "profiles": ProfileSettings,
+    "providers": ProviderSettings,
+    "models": ModelSettings,
+}
+
+
+def keys(settings: type[Settings], prefix: str = "") -> Iterator[str]:
+    for name, field in settings.model_fields.items():
+        kind = NAMED_TABLES.get(name) if settings is GatewaySettings else None
+        if kind is not None:
+            yield from keys(kind, f"{name}.NAME.")
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield from keys(field.annotation, f"{prefix}{name}.")
+        elif name not in {"price", "capabilities"}:
+            yield f"{prefix}{name}"
+    if settings is ModelSettings:
+        yield from keys(PriceSettings, f"{prefix}price.")
+        yield from keys(CapabilitySettings, f"{prefix}capabilities.")
+
+
+@pytest.mark.parametrize("key", sorted(set(keys(GatewaySettings))))
+def test_every_setting_is_documented(key: str) -> None:
+    assert f"`{key}`" in (DOCS / "reference" / "settings.md").read_text()
+
+
+@pytest.mark.parametrize("rendering", [*RENDERINGS.values(), INTERNAL], ids=lambda r: r.code)
+def test_every_error_code_is_documented(rendering) -> None:
+    assert f"`{rendering.code}`" in (DOCS / "reference" / "http-api.md").read_text()
+
+
+def test_every_metric_is_documented() -> None:
+    page = (DOCS / "reference" / "metrics.md").read_text()
+    names = {family.name for family in Metrics().registry.collect()}
+    assert {name for name in names if name not in page} == set()
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
+    broken = [
+        f"{page.relative_to(DOCS.parent)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+    assert broken == []
