@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping
 
 from gateway.config import ConfigurationError, ProviderSettings
+from gateway.providers.anthropic import API_VERSION, AnthropicDialect
 from gateway.providers.base import Provider
 from gateway.providers.http import HttpClient
 from gateway.providers.openai_compatible import AzureDialect, OpenAIDialect
@@ -88,10 +89,15 @@ def _dialect(name: str, table: ProviderSettings) -> Dialect:
                 f'providers.{name}.api_version: Azure needs one, such as "2024-10-21"'
             )
         return AzureDialect(name, table.base_url, table.api_version)
+    if table.kind == "anthropic":
+        return AnthropicDialect(name, table.base_url)
     return OpenAIDialect(name, table.base_url)
 
 
 def _credentials(table: ProviderSettings, key: str | None) -> dict[str, str]:
+    if table.kind == "anthropic":
+        version = {"anthropic-version": API_VERSION}
+        return version if key is None else version | {"x-api-key": key}
     if key is None:
         return {}
     if table.kind == "azure":

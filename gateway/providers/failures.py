@@ -25,6 +25,19 @@ _NO_SUCH_MODEL = frozenset({"model_not_found", "DeploymentNotFound", "not_found_
 _UNKNOWN_MODEL_TEXT = re.compile(
     r"not a valid model|(model|deployment).*(not found|does not exist|not exist)", re.I | re.S
 )
+_STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
 _RETRYABLE_STATUS = frozenset({408, 409, 429})
 
 
@@ -169,7 +182,7 @@ def _status_in(error: Mapping[str, Any]) -> int | None:
         value = error.get(name)
         if isinstance(value, int | str) and str(value).isdecimal() and 400 <= int(value) < 600:
             return int(value)
-    return 400 if error.get("type") == "invalid_request_error" else None
+    return _STATUS_OF_TYPE.get(str(error.get("type")))
 
 
 def _number(value: str | None) -> float | None:

@@ -15,7 +15,6 @@ from gateway.providers.usage import usage_of
 from gateway.types import Usage
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
-DONE = b"data: [DONE]\n\n"
 _HEAD_TRIES = 3
 
 # A CR at the very end may be the first half of CRLF, so it ends nothing yet.
@@ -36,7 +35,7 @@ class Tap(Protocol):
     finish_reason: str | None
     usage_event: dict[str, Any] | None
     head: dict[str, Any] | None
-    completion_chars: int
+    forwarded_events: int
     is_done: bool
     """The upstream said that its answer is complete."""
     error: ProviderError | None
@@ -59,7 +58,7 @@ class StreamTap:
         self.finish_reason: str | None = None
         self.usage_event: dict[str, Any] | None = None
         self.head: dict[str, Any] | None = None
-        self.completion_chars = 0
+        self.forwarded_events = 0
         self.is_done = False
         self.error: ProviderError | None = None
         self._provider = provider
@@ -77,16 +76,11 @@ class StreamTap:
         end = ends[-1] if ends else 0
         self._carry = buffer[end:]
         if len(self._carry) > MAX_EVENT_BYTES:
-            self.error = ProviderCutOff(
-                f"provider {self._provider!r} sent an event longer than {MAX_EVENT_BYTES} bytes",
-                provider=self._provider,
-            )
+            self.error = event_too_long(self._provider)
         if self._head_tries == 0 and _NOTEWORTHY.search(buffer, 0, end) is None:
-            forward = buffer[:end]
-        else:
-            forward = self._inspect(buffer, ends)
-        self.completion_chars += len(forward)
-        return forward
+            self.forwarded_events += len(ends)
+            return buffer[:end]
+        return self._inspect(buffer, ends)
 
     def finish(self) -> bytes:
         """Take the end of the upstream; sets `error` if the answer was not complete."""
@@ -94,13 +88,10 @@ class StreamTap:
         rest, self._carry = self._carry, b""
         if not self.is_done and self.error is None and rest:
             forward = self._last_words(rest)
-            self.completion_chars += len(forward)
+            self.forwarded_events += bool(forward)
         whole = self.is_done or len(self._finished_choices) >= self._n_choices
         if not whole and self.error is None:
-            self.error = ProviderCutOff(
-                f"provider {self._provider!r} ended its stream before the answer was complete",
-                provider=self._provider,
-            )
+            self.error = ended_early(self._provider)
         return forward
 
     def _last_words(self, rest: bytes) -> bytes:
@@ -110,10 +101,10 @@ class StreamTap:
         payload = payload_of(rest)
         if not payload:
             # A body that is no event stream at all: some hosts answer with a plain error.
-            error = (_decode(rest) or {}).get("error")
+            error = (decode_object(rest) or {}).get("error")
             self.error = stream_error(error, self._provider) if error else None
             return b""
-        if payload != b"[DONE]" and _decode(payload) is None:
+        if payload != b"[DONE]" and decode_object(payload) is None:
             return b""
         ending = b"\n" if rest.endswith((b"\n", b"\r")) else b"\n\n"
         return rest + ending if self._admits(rest) else b""
@@ -130,6 +121,7 @@ class StreamTap:
                 kept.append(event)
             if self.is_done or self.error:
                 break
+        self.forwarded_events += len(kept)
         return b"".join(kept)
 
     def _admits(self, event: bytes) -> bool:
@@ -138,7 +130,7 @@ class StreamTap:
         if payload == b"[DONE]":
             self.is_done = True
             return False
-        chunk = _decode(payload) if payload else None
+        chunk = decode_object(payload) if payload else None
         if chunk is None:
             return True
         if chunk.get("error"):
@@ -172,6 +164,22 @@ class StreamTap:
                 self._finished_choices.add(choice.get("index", 0))
 
 
+def event_too_long(provider: str) -> ProviderCutOff:
+    """Give up on a stream whose event does not end."""
+    return ProviderCutOff(
+        f"provider {provider!r} sent an event longer than {MAX_EVENT_BYTES} bytes",
+        provider=provider,
+    )
+
+
+def ended_early(provider: str) -> ProviderCutOff:
+    """Say that a stream is not a whole answer."""
+    return ProviderCutOff(
+        f"provider {provider!r} ended its stream before the answer was complete",
+        provider=provider,
+    )
+
+
 def boundaries(buffer: bytes) -> list[int]:
     """Find the offset just after each whole event of `buffer`."""
     if b"\r" in buffer:
@@ -194,7 +202,8 @@ def _data_lines(event: bytes) -> list[bytes]:
     return [line for line in _LINES.split(event) if line.startswith(b"data:")]
 
 
-def _decode(payload: bytes) -> dict[str, Any] | None:
+def decode_object(payload: bytes) -> dict[str, Any] | None:
+    """Decode a JSON object; None if it is anything else."""
     try:
         value = orjson.loads(payload)
     except orjson.JSONDecodeError:

@@ -91,7 +91,7 @@ class UpstreamStream:
         self.finish_reason: str | None = None
         self.usage_event: dict[str, Any] | None = None
         self.head: dict[str, Any] | None = None
-        self.completion_chars = 0
+        self.forwarded_events = 0
         self._response = response
         self._tap = tap
         self._begun = begun
@@ -143,7 +143,7 @@ class UpstreamStream:
         self.finish_reason = tap.finish_reason
         self.usage_event = tap.usage_event
         self.head = tap.head
-        self.completion_chars = tap.completion_chars
+        self.forwarded_events = tap.forwarded_events
 
     def _cut_off(self, failure: HttpFailure) -> ProviderError:
         if isinstance(failure, TimedOut):

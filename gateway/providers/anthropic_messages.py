@@ -1,0 +1,154 @@
+"""Translates a conversation from OpenAI's messages to Anthropic's turns; pure functions.
+
+https://platform.claude.com/docs/en/build-with-claude/working-with-messages
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.errors import ProviderRejected
+
+Block = dict[str, Any]
+
+_DATA_URL = re.compile(r"data:(?P<type>[\w.+/-]+);base64,", re.IGNORECASE)
+_IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+_PDF = "application/pdf"
+
+
+def conversation(messages: object) -> tuple[list[Block], list[dict[str, Any]]]:
+    """Split `messages` into system blocks and alternating turns.
+
+    Anthropic keeps instructions apart, so system messages lose their place among the turns.
+    Tool results belong to the user's turn there; neighbours of the same role become one turn.
+
+    Raises:
+        ProviderRejected: Something in them has no equivalent, or is malformed.
+    """
+    if not isinstance(messages, Sequence) or isinstance(messages, str):
+        raise rejected("messages must be a list", "messages")
+    system: list[Block] = []
+    turns: list[dict[str, Any]] = []
+    for i, message in enumerate(messages):
+        where = f"messages[{i}]"
+        try:
+            role, blocks = _translated(message, where)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise rejected(f"{where} is malformed: {error!r}", where) from error
+        if role == "system":
+            system += blocks
+        elif turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += blocks
+        elif blocks:
+            turns.append({"role": role, "content": blocks})
+    if not turns:
+        raise rejected("Anthropic's models need a message from the user", "messages")
+    return system, turns
+
+
+def rejected(message: str, param: str) -> ProviderRejected:
+    """Refuse `param` of a request, in OpenAI's shape."""
+    said = {
+        "message": message,
+        "type": "invalid_request_error",
+        "param": param,
+        "code": "unsupported_parameter",
+    }
+    return ProviderRejected(message, status=400, body=said)
+
+
+def with_cache_mark(translated: Block, part: Mapping[str, Any]) -> Block:
+    """Copy the mark that ends a cached prefix, which callers may set on parts and tools."""
+    if part.get("cache_control"):
+        translated["cache_control"] = part["cache_control"]
+    return translated
+
+
+def _translated(message: Mapping[str, Any], where: str) -> tuple[str, list[Block]]:
+    role = message["role"]
+    if role in ("system", "developer"):
+        return "system", _blocks(message.get("content"), where)
+    if role == "user":
+        return "user", _blocks(message.get("content"), where)
+    if role == "assistant":
+        if message.get("function_call"):
+            raise rejected("function_call is deprecated; send tool_calls", where)
+        calls = message.get("tool_calls") or ()
+        uses = [_tool_use(call, f"{where}.tool_calls[{j}]") for j, call in enumerate(calls)]
+        return "assistant", _blocks(message.get("content"), where) + uses
+    if role == "tool":
+        return "user", [_tool_result(message, where)]
+    raise rejected(f"Anthropic's models know no role {role!r}", f"{where}.role")
+
+
+def _blocks(content: object, where: str) -> list[Block]:
+    """Translate content; empty texts, which Anthropic refuses, are left out."""
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    if not isinstance(content, Sequence):
+        raise rejected("content must be a string or a list of parts", f"{where}.content")
+    parts = [_part(part, f"{where}.content[{j}]") for j, part in enumerate(content)]
+    return [part for part in parts if part.get("type") != "text" or part.get("text")]
+
+
+def _part(part: Mapping[str, Any], where: str) -> Block:
+    kind = part["type"]
+    if kind in ("text", "refusal"):
+        return with_cache_mark({"type": "text", "text": part[kind]}, part)
+    if kind == "image_url":
+        source = _image_source(part["image_url"]["url"], where)
+        return with_cache_mark({"type": "image", "source": source}, part)
+    if kind == "file":
+        return with_cache_mark(_document(part["file"], where), part)
+    raise rejected(f"Anthropic's models take no content part of type {kind!r}", where)
+
+
+def _image_source(url: str, where: str) -> Block:
+    if url.startswith("https://"):
+        return {"type": "url", "url": url}
+    found = _DATA_URL.match(url)
+    if found is None:
+        raise rejected("an image must be an https URL or a base64 data URL", where)
+    kind = found["type"].lower()
+    if kind not in _IMAGE_TYPES:
+        raise rejected(f"Anthropic's models take no image of type {kind!r}", where)
+    return {"type": "base64", "media_type": kind, "data": url[found.end() :]}
+
+
+def _document(file: Mapping[str, Any], where: str) -> Block:
+    data = file.get("file_data") or ""
+    found = _DATA_URL.match(data)
+    if found is None or found["type"].lower() != _PDF:
+        raise rejected("a file must be a PDF in file_data, as a base64 data URL", where)
+    source = {"type": "base64", "media_type": _PDF, "data": data[found.end() :]}
+    document: Block = {"type": "document", "source": source}
+    if file.get("filename"):
+        document["title"] = file["filename"]
+    return document
+
+
+def _tool_use(call: Mapping[str, Any], where: str) -> Block:
+    if call.get("type", "function") != "function":
+        raise rejected("Anthropic's models know function calls only", where)
+    function = call["function"]
+    try:
+        arguments = orjson.loads(function.get("arguments") or "{}")
+    except orjson.JSONDecodeError as error:
+        raise rejected("the arguments of a tool call must be JSON", where) from error
+    if not isinstance(arguments, dict):
+        raise rejected("the arguments of a tool call must be a JSON object", where)
+    return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": arguments}
+
+
+def _tool_result(message: Mapping[str, Any], where: str) -> Block:
+    content = message.get("content")
+    result: Block = {"type": "tool_result", "tool_use_id": message["tool_call_id"]}
+    if isinstance(content, str):
+        result["content"] = content
+    elif content:
+        result["content"] = _blocks(content, where)
+    return with_cache_mark(result, message)

@@ -1,0 +1,176 @@
+"""Translates Anthropic's event stream to OpenAI's, event by event.
+
+https://platform.claude.com/docs/en/build-with-claude/streaming
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.errors import ProviderError
+from gateway.providers.anthropic_wire import finish_reason_of, usage_of, usage_to_openai
+from gateway.providers.failures import stream_error
+from gateway.providers.sse import (
+    MAX_EVENT_BYTES,
+    boundaries,
+    decode_object,
+    ended_early,
+    event_too_long,
+    payload_of,
+)
+from gateway.types import Usage
+
+_KEEPALIVE = b": ping\n\n"
+
+
+class AnthropicTap:
+    """A tap (`gateway.providers.sse.Tap`) that writes each of Anthropic's events anew.
+
+    Args:
+        created: Unix seconds put into every chunk; Anthropic sends no time.
+    """
+
+    def __init__(self, provider: str, created: int) -> None:
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.usage_event: dict[str, Any] | None = None
+        self.head: dict[str, Any] | None = None
+        self.forwarded_events = 0
+        self.is_done = False
+        self.error: ProviderError | None = None
+        self._provider = provider
+        self._created = created
+        self._carry = b""
+        self._reported: dict[str, Any] = {}
+        self._call_of_block: dict[int, int] = {}
+        self._calls_with_arguments: set[int] = set()
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what arrived; return OpenAI's form of the whole events in it."""
+        if self.is_done or self.error:
+            return b""
+        buffer = self._carry + data if self._carry else data
+        written: list[bytes] = []
+        start = 0
+        for end in boundaries(buffer):
+            chunk = self._translate(buffer[start:end])
+            start = end
+            if chunk:
+                written.append(chunk)
+            if self.is_done or self.error:
+                break
+        self._carry = buffer[start:]
+        if len(self._carry) > MAX_EVENT_BYTES and not self.error:
+            self.error = event_too_long(self._provider)
+        self.forwarded_events += len(written)
+        return b"".join(written)
+
+    def finish(self) -> bytes:
+        """Take the end of the upstream; without a stop reason the answer was not complete."""
+        if self.is_done or self.error:
+            return b""
+        forward = self.feed(b"\n\n") if self._carry.strip() else b""
+        if not self.is_done and not self.error:
+            if self.finish_reason is None:
+                self.error = ended_early(self._provider)
+            else:
+                self._end()
+        return forward
+
+    def _translate(self, event: bytes) -> bytes:
+        message = decode_object(payload_of(event))
+        if message is None:
+            return b""
+        kind = message.get("type")
+        try:
+            if kind == "content_block_delta":
+                return self._delta(message["index"], message["delta"])
+            if kind == "content_block_start":
+                return self._block(message["index"], message["content_block"])
+            return self._milestone(kind, message)
+        except (KeyError, TypeError, AttributeError):
+            self.error = stream_error({"message": "a malformed event"}, self._provider)
+            return b""
+
+    def _milestone(self, kind: object, message: Mapping[str, Any]) -> bytes:
+        """Translate what happens once or a few times in a stream."""
+        if kind == "message_start":
+            return self._begin(message["message"])
+        if kind == "content_block_stop":
+            return self._end_of_block(message["index"])
+        if kind == "message_delta":
+            return self._end_of_message(message)
+        if kind == "message_stop":
+            self._end()
+        elif kind == "error":
+            self.error = stream_error(message.get("error"), self._provider)
+        return _KEEPALIVE if kind == "ping" else b""
+
+    def _begin(self, message: Mapping[str, Any]) -> bytes:
+        self.head = {
+            "id": message.get("id"),
+            "created": self._created,
+            "model": message.get("model"),
+        }
+        self._note_usage(message.get("usage"))
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def _block(self, index: int, block: Mapping[str, Any]) -> bytes:
+        kind = block["type"]
+        if kind == "text" and block.get("text"):
+            return self._chunk({"content": block["text"]})
+        if kind != "tool_use":
+            return b""
+        call = self._call_of_block[index] = len(self._call_of_block)
+        function = {"name": block["name"], "arguments": ""}
+        opening = {"index": call, "id": block["id"], "type": "function", "function": function}
+        return self._chunk({"tool_calls": [opening]})
+
+    def _delta(self, index: int, delta: Mapping[str, Any]) -> bytes:
+        kind = delta["type"]
+        if kind == "text_delta":
+            return self._chunk({"content": delta["text"]})
+        if kind == "thinking_delta" and delta["thinking"]:
+            return self._chunk({"reasoning_content": delta["thinking"]})
+        if kind == "input_json_delta" and delta["partial_json"] and index in self._call_of_block:
+            return self._arguments(index, delta["partial_json"])
+        return b""
+
+    def _arguments(self, index: int, text: str) -> bytes:
+        self._calls_with_arguments.add(index)
+        more = {"index": self._call_of_block[index], "function": {"arguments": text}}
+        return self._chunk({"tool_calls": [more]})
+
+    def _end_of_block(self, index: int) -> bytes:
+        """Give a call without input the empty object that parsers of arguments expect."""
+        is_bare = index in self._call_of_block and index not in self._calls_with_arguments
+        return self._arguments(index, "{}") if is_bare else b""
+
+    def _end_of_message(self, message: Mapping[str, Any]) -> bytes:
+        self._note_usage(message.get("usage"))
+        reason = finish_reason_of(message["delta"].get("stop_reason"))
+        if reason is None:
+            return b""
+        self.finish_reason = reason
+        return self._chunk({}, reason)
+
+    def _note_usage(self, reported: object) -> None:
+        """Keep the latest of each count: later events repeat some of them, cumulatively."""
+        if isinstance(reported, Mapping):
+            self._reported |= {k: v for k, v in reported.items() if v is not None}
+            self.usage = usage_of(self._reported)
+
+    def _end(self) -> None:
+        self.is_done = True
+        if self.usage is not None:
+            fields = {"choices": [], "usage": usage_to_openai(self.usage)}
+            self.usage_event = self._envelope() | fields
+
+    def _envelope(self) -> dict[str, Any]:
+        head = self.head or {"id": None, "created": self._created, "model": None}
+        return {"id": head["id"], "object": "chat.completion.chunk"} | head
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return b"data: " + orjson.dumps(self._envelope() | {"choices": [choice]}) + b"\n\n"
