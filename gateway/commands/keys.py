@@ -1,0 +1,145 @@
+"""`waypost keys`: create, list, change, revoke and rotate virtual keys."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from gateway.commands.database import opened
+from gateway.commands.options import settings_option
+from gateway.config import GatewaySettings
+from gateway.keys import KeyInfo, KeyStore
+
+PAGE = 100
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Duration(click.ParamType[timedelta]):
+    """A time span such as ``90d``, ``12h``, ``30m`` or ``10s``."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Parse `value`."""
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration; write 90d, 12h, 30m or 10s", param, ctx)
+        return timedelta(seconds=int(match[1]) * UNITS_S[match[2]])
+
+
+model_option = click.option(
+    "--model", "models", multiple=True, help="Model the key may use; repeat it. All by default."
+)
+
+
+@click.group()
+def command() -> None:
+    """Create, list and revoke virtual keys."""
+
+
+@command.command()
+@settings_option
+@click.option("--team", default="default", show_default=True, help="The team's id.")
+@click.option("--name", default="", help="What the key is for.")
+@model_option
+@click.option("--profile", help="Routing profile used where a request names none.")
+@click.option("--expires-in", type=Duration(), help="Such as 90d; never by default.")
+def create(
+    settings: GatewaySettings,
+    team: str,
+    name: str,
+    models: tuple[str, ...],
+    profile: str | None,
+    expires_in: timedelta | None,
+) -> None:
+    """Create a key and print it; it cannot be shown again."""
+    with opened(settings) as engine:
+        new = KeyStore(engine).create_key(
+            team,
+            name,
+            allowed_models=models or None,
+            profile=profile,
+            expires_at=None if expires_in is None else datetime.now(UTC) + expires_in,
+        )
+    click.echo(new.secret.get_secret_value())
+
+
+@command.command("list")
+@settings_option
+@click.option("--team", help="Only this team's keys.")
+def list_keys(settings: GatewaySettings, team: str | None) -> None:
+    """List keys without their secrets."""
+    after = None
+    click.echo("id            team             state    last used         name")
+    with opened(settings) as engine:
+        while keys := KeyStore(engine).keys(team_id=team, after=after, limit=PAGE):
+            for key in keys:
+                click.echo(_line(key))
+            after = keys[-1].id
+
+
+@command.command()
+@settings_option
+@click.argument("key_id")
+@model_option
+@click.option("--all-models", is_flag=True, help="Let the key use all models.")
+@click.option("--profile", help="Routing profile used where a request names none.")
+@click.option("--expires-in", type=Duration(), help="Such as 90d, from now on.")
+def update(
+    settings: GatewaySettings,
+    key_id: str,
+    models: tuple[str, ...],
+    all_models: bool,  # noqa: FBT001 - click hands flags over by name
+    profile: str | None,
+    expires_in: timedelta | None,
+) -> None:
+    """Change what a key may do, or when it expires."""
+    changes: dict[str, Any] = {}
+    if models or all_models:
+        changes["allowed_models"] = None if all_models else sorted(set(models))
+    if profile is not None:
+        changes["profile"] = profile
+    if expires_in is not None:
+        changes["expires_at"] = datetime.now(UTC) + expires_in
+    with opened(settings) as engine:
+        click.echo(_line(KeyStore(engine).update_key(key_id, **changes)))
+
+
+@command.command()
+@settings_option
+@click.argument("key_id")
+def revoke(settings: GatewaySettings, key_id: str) -> None:
+    """Revoke a key for good."""
+    with opened(settings) as engine:
+        click.echo(_line(KeyStore(engine).revoke_key(key_id)))
+
+
+@command.command()
+@settings_option
+@click.argument("key_id")
+@click.option(
+    "--overlap", type=Duration(), default="0s", help="How long the old secret is honoured."
+)
+def rotate(settings: GatewaySettings, key_id: str, overlap: timedelta) -> None:
+    """Give a key a new secret and print it."""
+    with opened(settings) as engine:
+        new = KeyStore(engine).rotate_key(key_id, overlap=overlap)
+    click.echo(new.secret.get_secret_value())
+
+
+def _line(key: KeyInfo) -> str:
+    used = "never" if key.last_used_at is None else f"{key.last_used_at:%Y-%m-%d %H:%M}"
+    return f"{key.id:13} {key.team_id:16} {_state(key):8} {used:17} {key.name}"
+
+
+def _state(key: KeyInfo) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
+        return "expired"
+    return "active"

@@ -1,0 +1,104 @@
+"""`waypost log`: export and prune the evaluation log."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from gateway.commands.database import opened
+from gateway.commands.options import settings_option
+from gateway.config import GatewaySettings
+from gateway.database import writing
+from gateway.evaluation_rows import prune_rows
+from gateway.log_export import DatabaseRows, Selection, write_csv
+
+TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
+
+
+@click.group()
+def command() -> None:
+    """Export and prune the evaluation log."""
+
+
+@command.command()
+@settings_option
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write, .parquet or .csv; replaced if it exists.",
+)
+@click.option("--since", type=TIME, help="UTC; turns from this time on.")
+@click.option("--until", type=TIME, help="UTC; turns before this time.")
+@click.option("--team", help="Only this team's turns.")
+@click.option("--encoder", help="Only turns embedded by this encoder.")
+@click.option("--all", "is_whole", is_flag=True, help="Ungraded and failed turns too.")
+def export(
+    settings: GatewaySettings,
+    out: Path,
+    since: datetime | None,
+    until: datetime | None,
+    team: str | None,
+    encoder: str | None,
+    is_whole: bool,  # noqa: FBT001 - click hands flags over by name
+) -> None:
+    """Write graded turns as the table that `waypost train` reads."""
+    write = _writer(out)
+    selection = Selection(_utc(since), _utc(until), team, encoder, is_whole)
+    partial = out.with_name(f"{out.name}.partial")
+    try:
+        with opened(settings) as engine:
+            written = write(DatabaseRows(engine).iter_evaluations(selection), partial)
+        partial.replace(out)
+    except OSError as error:
+        raise click.ClickException(f"{out}: cannot be written: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    click.echo(f"{written} rows in {out}")
+    if not written and not is_whole:
+        click.echo("Only graded turns are exported: send grades to /v1/feedback, or use --all.")
+
+
+@command.command()
+@settings_option
+@click.option(
+    "--older-than-days",
+    type=click.IntRange(min=1),
+    help="Age; evaluation_log.retention_days by default.",
+)
+def prune(settings: GatewaySettings, older_than_days: int | None) -> None:
+    """Delete old turns and grades; a running gateway does so every hour."""
+    days = older_than_days or settings.evaluation_log.retention_days
+    if days is None:
+        raise click.ClickException("rows are kept for ever; give --older-than-days")
+    before = datetime.now(UTC) - timedelta(days=days)
+    pruned = 0
+    with opened(settings) as engine:
+        while True:
+            with writing(engine) as connection:
+                batch = prune_rows(connection, before)
+            pruned += batch
+            if not batch:
+                break
+    click.echo(f"{pruned} rows older than {days} days deleted")
+
+
+def _writer(out: Path) -> Callable[..., int]:
+    """Choose the writer by the file's name; only parquet needs pyarrow."""
+    if out.suffix == ".csv":
+        return write_csv
+    if out.suffix != ".parquet":
+        raise click.BadParameter("the name must end in .parquet or .csv", param_hint="--out")
+    try:
+        write: Callable[..., int] = import_module("gateway.log_parquet").write_parquet
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            "parquet needs pyarrow: pip install 'waypost[train]', or write a .csv file"
+        ) from error
+    return write
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,242 @@
+"""The operators' side, on a port of its own: teams, keys, the log's state, metrics.
+
+Everything but health and metrics needs the admin token. Endpoints that ask the database are plain
+functions, which FastAPI runs in worker threads.
+"""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from sqlalchemy import Engine
+
+from gateway.auth import credential, declares
+from gateway.endpoints.asgi import Message, Receive, Scope, Send, send_error
+from gateway.endpoints.errors import install_error_handlers
+from gateway.errors import BodyTooLarge, Unauthenticated
+from gateway.evaluation_log import EvaluationLog
+from gateway.keys import MAX_PAGE, KeyStore, NewKey, digest
+
+MAX_BODY_BYTES = 1024 * 1024
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+Models = Annotated[list[Name], Field(max_length=1000)]
+After = Annotated[str | None, Query(max_length=128, description="The last id of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+
+
+class Body(BaseModel):
+    """A request's body; a misspelt field is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TeamBody(Body):
+    """A team to create."""
+
+    id: Name
+    logs_text: bool = False
+
+
+class TeamChanges(Body):
+    """What of a team may change."""
+
+    logs_text: bool
+
+
+class KeyBody(Body):
+    """A key to create."""
+
+    team_id: Name
+    name: Name
+    allowed_models: Models | None = None
+    profile: Name | None = None
+    expires_at: AwareDatetime | None = None
+
+
+class KeyChanges(Body):
+    """What of a key may change; fields that are left out stay as they are."""
+
+    name: Name = ""
+    allowed_models: Models | None = None
+    profile: Name | None = None
+    expires_at: AwareDatetime | None = None
+
+
+class Rotation(Body):
+    """How long the old secret is still honoured."""
+
+    overlap_s: Annotated[float, Field(ge=0, le=30 * 86400, allow_inf_nan=False)] = 0.0
+
+
+class LimitedBody:
+    """Refuses long bodies: FastAPI reads a body before it asks who sends it."""
+
+    def __init__(self, app: Any, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        received_bytes = 0
+
+        async def counting_receive() -> Message:
+            nonlocal received_bytes
+            message = await receive()
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > self._max_bytes:
+                raise BodyTooLarge(f"The body is longer than {self._max_bytes} bytes.")
+            return message
+
+        try:
+            await self._app(scope, counting_receive, send)
+        except BodyTooLarge as error:
+            await send_error(send, error)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminToken:
+    """Lets in whoever sends the admin token as a bearer token."""
+
+    token_sha256: bytes
+
+    async def __call__(self, request: Request) -> None:
+        """Check the request's token in constant time."""
+        given = credential(dict(request.scope["headers"])) or b""
+        if given[:7].lower() == b"bearer ":
+            given = given[7:].strip()
+        if not hmac.compare_digest(digest(given), self.token_sha256):
+            raise Unauthenticated("This needs the admin token as a bearer token.")
+
+
+async def admit_anybody() -> None:
+    """Authenticate nobody: the endpoint is public on purpose."""
+
+
+def build_admin_app(
+    *, engine: Engine, log: EvaluationLog, token: SecretStr, metrics: Callable[[], bytes]
+) -> FastAPI:
+    """Make the admin application.
+
+    Args:
+        metrics: Renders all series in Prometheus' text format.
+    """
+    admin = AdminToken(digest(token.get_secret_value().encode()))
+    requires_admin = Depends(declares("admin", admin.__call__))
+    public = Depends(declares("public", admit_anybody))
+    # FastAPI's own pages declare no authentication, so the description is served by a route here.
+    app = FastAPI(
+        title="Waypost admin", version="1", docs_url=None, redoc_url=None, openapi_url=None
+    )
+    app.add_middleware(LimitedBody, max_bytes=MAX_BODY_BYTES)
+    install_error_handlers(app)
+    store = KeyStore(engine)
+    app.include_router(_team_endpoints(store), prefix="/admin", dependencies=[requires_admin])
+    app.include_router(_key_endpoints(store), prefix="/admin", dependencies=[requires_admin])
+
+    @app.get("/admin/log", tags=["log"], dependencies=[requires_admin])
+    def show_log() -> dict[str, Any]:
+        """Show what became of the evaluation log's rows since this process started."""
+        return {
+            **asdict(log.counters),
+            "dropped": log.counters.dropped,
+            "queue_depth": log.queue_depth,
+            "spool_bytes": log.spool_bytes,
+            "is_database_down": log.is_database_down,
+        }
+
+    @app.get("/openapi.json", include_in_schema=False, dependencies=[requires_admin])
+    def describe() -> dict[str, Any]:
+        """Describe this API."""
+        return app.openapi()
+
+    @app.get("/health", tags=["health"], dependencies=[public])
+    async def health() -> dict[str, str]:
+        """Say that the process lives."""
+        return {"status": "ok"}
+
+    @app.get("/metrics", tags=["health"], dependencies=[public])
+    def show_metrics() -> Response:
+        """Show all metrics; they name neither keys nor teams."""
+        return Response(metrics(), media_type=METRICS_TYPE)
+
+    return app
+
+
+def _team_endpoints(store: KeyStore) -> APIRouter:
+    endpoints = APIRouter(tags=["teams"])
+
+    @endpoints.post("/teams", status_code=201)
+    def create_team(body: TeamBody) -> dict[str, Any]:
+        """Create a team."""
+        return asdict(store.create_team(body.id, logs_text=body.logs_text))
+
+    @endpoints.get("/teams")
+    def list_teams(after: After = None, limit: Limit = 100) -> dict[str, Any]:
+        """List teams, a page at a time."""
+        return _page([asdict(team) for team in store.teams(after=after, limit=limit)], limit)
+
+    @endpoints.get("/teams/{team_id}")
+    def show_team(team_id: str) -> dict[str, Any]:
+        """Show a team."""
+        return asdict(store.team(team_id))
+
+    @endpoints.patch("/teams/{team_id}")
+    def update_team(team_id: str, body: TeamChanges) -> dict[str, Any]:
+        """Change a team."""
+        return asdict(store.update_team(team_id, logs_text=body.logs_text))
+
+    return endpoints
+
+
+def _key_endpoints(store: KeyStore) -> APIRouter:
+    endpoints = APIRouter(tags=["keys"])
+
+    @endpoints.post("/keys", status_code=201)
+    def create_key(body: KeyBody) -> dict[str, Any]:
+        """Create a key; its secret is shown in this answer only."""
+        return _with_secret(store.create_key(**body.model_dump()))
+
+    @endpoints.get("/keys")
+    def list_keys(
+        team_id: str | None = None, after: After = None, limit: Limit = 100
+    ) -> dict[str, Any]:
+        """List keys of one team or all, a page at a time."""
+        keys = store.keys(team_id=team_id, after=after, limit=limit)
+        return _page([asdict(key) for key in keys], limit)
+
+    @endpoints.get("/keys/{key_id}")
+    def show_key(key_id: str) -> dict[str, Any]:
+        """Show a key, without its secret."""
+        return asdict(store.key(key_id))
+
+    @endpoints.patch("/keys/{key_id}")
+    def update_key(key_id: str, body: KeyChanges) -> dict[str, Any]:
+        """Change the fields that are given."""
+        return asdict(store.update_key(key_id, **body.model_dump(exclude_unset=True)))
+
+    @endpoints.post("/keys/{key_id}/revoke")
+    def revoke_key(key_id: str) -> dict[str, Any]:
+        """Revoke a key for good."""
+        return asdict(store.revoke_key(key_id))
+
+    @endpoints.post("/keys/{key_id}/rotate")
+    def rotate_key(key_id: str, body: Rotation) -> dict[str, Any]:
+        """Give a key a new secret; it is shown in this answer only."""
+        return _with_secret(store.rotate_key(key_id, overlap=timedelta(seconds=body.overlap_s)))
+
+    return endpoints
+
+
+def _with_secret(new: NewKey) -> dict[str, Any]:
+    return {**asdict(new.info), "key": new.secret.get_secret_value()}
+
+
+def _page(items: list[dict[str, Any]], limit: int) -> dict[str, Any]:
+    """Answer with a page and where the next begins; null on the last one."""
+    return {"data": items, "next_after": items[-1]["id"] if len(items) == limit else None}
