@@ -1,0 +1,239 @@
+"""Router artefacts on disk: kept, listed, activated and rolled back.
+
+The folder holds ``<version>.safetensors`` files that never change, a file ``active`` with the
+version that serves, and a file ``history`` with the versions activated so far, the latest last.
+Whoever may write there (this command line, a federation server, a volume that is synchronised)
+changes the router of every gateway that polls it. See ``docs/reference/artefacts.md``.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from router_models.artifact import VERSION_PATTERN, read_manifest
+from router_models.errors import ArtifactRejected
+from router_models.router import Manifest
+
+ACTIVE_FILE: Final = "active"
+HISTORY_FILE: Final = "history"
+SUFFIX: Final = ".safetensors"
+HISTORY_VERSIONS: Final = 100
+MAX_ARTIFACT_BYTES: Final = 512 * 1024 * 1024
+_MAX_NAME_BYTES: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArtifact:
+    """One file of the store.
+
+    Attributes:
+        manifest: None where the file cannot be used.
+        problem: Why it cannot; None where it can.
+    """
+
+    version: str
+    is_active: bool
+    manifest: Manifest | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactStore:
+    """Reads and writes one folder; every method blocks."""
+
+    folder: Path
+
+    def put(self, data: bytes) -> Manifest:
+        """Keep an artefact under its version; one that is there already is left as it is.
+
+        Raises:
+            ArtifactRejected: The bytes are not an artefact.
+        """
+        manifest = read_manifest(data)
+        path = self.path(manifest.version)
+        if not self._holds(path, data):
+            self._write(path, data)
+        return manifest
+
+    def read(self, version: str) -> bytes:
+        """Return the bytes of `version`, of which nothing but the length is checked.
+
+        Raises:
+            ArtifactRejected: There is no such version, or its file cannot be read.
+        """
+        return read_artifact(self.path(version))
+
+    def manifest(self, version: str) -> Manifest:
+        """Return the manifest of `version` after verifying its file.
+
+        Raises:
+            ArtifactRejected: There is no such version, its file is damaged or is another's.
+        """
+        manifest = read_manifest(self.read(version))
+        check_name(version, manifest)
+        return manifest
+
+    def list_all(self) -> tuple[StoredArtifact, ...]:
+        """Verify and list everything in the store, the newest first."""
+        active = self._active_or_none()
+        names = [path.name.removesuffix(SUFFIX) for path in self.folder.glob(f"*{SUFFIX}")]
+        stored = [self._describe(name, active) for name in names]
+        stored.sort(key=lambda item: (_created(item), item.version), reverse=True)
+        return tuple(stored)
+
+    def active(self) -> str | None:
+        """Return the version that shall serve; None where none was ever activated.
+
+        Raises:
+            ArtifactRejected: The file ``active`` cannot be read or names no version.
+        """
+        path = self.folder / ACTIVE_FILE
+        try:
+            with path.open("rb") as file:
+                name = file.read(_MAX_NAME_BYTES).decode("ascii", "replace").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ArtifactRejected(f"{path} cannot be read: {error.strerror}") from error
+        check_version(name)
+        return name
+
+    def activate(self, version: str) -> Manifest:
+        """Let `version` serve; gateways that poll the folder follow within a poll.
+
+        Raises:
+            ArtifactRejected: There is no such version, or its file is damaged.
+        """
+        manifest = self.manifest(version)
+        if version != self._active_or_none():
+            # History first: were the process killed in between, `rollback` ignores what is past
+            # the active version.
+            self._write_history([*self.history(), version])
+            self._write(self.folder / ACTIVE_FILE, f"{version}\n".encode())
+        return manifest
+
+    def rollback(self) -> Manifest:
+        """Let the version serve that served before the active one.
+
+        Raises:
+            ArtifactRejected: There is none, or its file is missing or damaged.
+        """
+        history = self.history()
+        active = self._active_or_none()
+        while active is not None and history and history[-1] != active:
+            history.pop()
+        earlier = history[:-1] if active is not None else history
+        if not earlier:
+            raise ArtifactRejected(
+                "no earlier router to go back to; `waypost router list` shows all"
+            )
+        manifest = self.manifest(earlier[-1])
+        self._write(self.folder / ACTIVE_FILE, f"{earlier[-1]}\n".encode())
+        self._write_history(earlier)
+        return manifest
+
+    def history(self) -> list[str]:
+        """Return the versions activated so far, the latest last."""
+        try:
+            text = (self.folder / HISTORY_FILE).read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return []
+        return [line for line in text.split() if VERSION_PATTERN.fullmatch(line)]
+
+    def path(self, version: str) -> Path:
+        """Return where `version` is kept.
+
+        Raises:
+            ArtifactRejected: `version` is not the name of a version.
+        """
+        check_version(version)
+        return self.folder / f"{version}{SUFFIX}"
+
+    def _active_or_none(self) -> str | None:
+        try:
+            return self.active()
+        except ArtifactRejected:
+            return None
+
+    def _describe(self, version: str, active: str | None) -> StoredArtifact:
+        try:
+            return StoredArtifact(version, version == active, self.manifest(version), None)
+        except ArtifactRejected as error:
+            return StoredArtifact(version, version == active, None, str(error))
+
+    def _holds(self, path: Path, data: bytes) -> bool:
+        try:
+            return path.read_bytes() == data
+        except OSError:
+            return False
+
+    def _write_history(self, versions: list[str]) -> None:
+        lines = "".join(f"{version}\n" for version in versions[-HISTORY_VERSIONS:])
+        self._write(self.folder / HISTORY_FILE, lines.encode())
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Replace `path` whole or not at all, and survive a power cut."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".", delete=False) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                # Other accounts, such as the gateway's, may read what the operator wrote.
+                temporary.chmod(0o644)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def check_version(version: str) -> None:
+    """Refuse whatever is not a version, so that no name leads out of the folder.
+
+    Raises:
+        ArtifactRejected: `version` has another form.
+    """
+    if VERSION_PATTERN.fullmatch(version) is None:
+        raise ArtifactRejected(
+            f"{version[:_MAX_NAME_BYTES]!r} is no router version; one looks like "
+            "kmeans-20261103-9f86d081884c"
+        )
+
+
+def read_artifact(path: Path) -> bytes:
+    """Read a file that should be an artefact.
+
+    Raises:
+        ArtifactRejected: It is missing, unreadable or too long to be one.
+    """
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > MAX_ARTIFACT_BYTES:
+                raise ArtifactRejected(f"{path.name} is too long to be a router")
+            return file.read()
+    except FileNotFoundError as error:
+        raise ArtifactRejected(f"{path.name} is not in {path.parent}") from error
+    except OSError as error:
+        raise ArtifactRejected(f"{path} cannot be read: {error.strerror}") from error
+
+
+def check_name(version: str, manifest: Manifest) -> None:
+    """Refuse a file whose name is not the version it holds.
+
+    Raises:
+        ArtifactRejected: It was renamed.
+    """
+    if manifest.version != version:
+        raise ArtifactRejected(f"the file of {version} holds {manifest.version}: it was renamed")
+
+
+def _created(stored: StoredArtifact) -> str:
+    return "" if stored.manifest is None else stored.manifest.created_at.isoformat()
