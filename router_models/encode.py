@@ -38,7 +38,7 @@ class WordPieces:
     English has 4 to 5.
     """
 
-    __slots__ = ("_begin", "_end", "_tokenizer")
+    __slots__ = ("_begin", "_end", "_tokenizer", "vocabulary")
 
     def __init__(self, tokenizer_json: bytes) -> None:
         try:
@@ -49,6 +49,7 @@ class WordPieces:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         vocabulary = tokenizer.get_vocab()
+        self.vocabulary = len(vocabulary)
         try:
             self._begin, self._end = vocabulary["[CLS]"], vocabulary["[SEP]"]
         except KeyError as error:
@@ -77,7 +78,7 @@ def _head_and_tail(ids: list[int]) -> list[int]:
     return ids[:HEAD_TOKENS] + ids[-TAIL_TOKENS:]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class StaticEncoder:
     """Mean of distilled word-piece vectors, then the cheap features.
 
@@ -96,7 +97,7 @@ class StaticEncoder:
     dimension: int = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dimension", self.table.shape[1] + len(FEATURE_NAMES))
+        self.dimension = self.table.shape[1] + len(FEATURE_NAMES)
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
@@ -116,8 +117,13 @@ class StaticEncoder:
                 f"{TABLE_FILE} holds {table.dtype} {table.shape} with scales {scale.shape}; "
                 "expected int8 (vocabulary, width) with one scale per row"
             )
+        pieces = WordPieces(files[TOKENIZER_FILE])
+        if len(table) != pieces.vocabulary:
+            raise ArtifactRejected(
+                f"{TABLE_FILE} has {len(table)} rows for {pieces.vocabulary} word pieces"
+            )
         return cls(
-            pieces=WordPieces(files[TOKENIZER_FILE]),
+            pieces=pieces,
             table=table,
             scale=scale.astype(np.float32),
             features=parse_features(files[FEATURES_FILE]),

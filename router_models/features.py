@@ -22,7 +22,6 @@ TAIL_CHARS: Final = 1_000
 CLIP_DEVIATIONS: Final = 4.0
 """A feature that training never saw may not dominate a distance."""
 
-_WORD: Final = re.compile(r"[a-z]+")
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _OPTION: Final = re.compile(r"\n[ \t>*-]*\(?([A-J1-9])[.):] ?(?=\S)")
 
@@ -129,11 +128,15 @@ FEATURE_NAMES: Final[tuple[str, ...]] = (
 )
 
 
-_CUES_OF_WORD: Final[Mapping[str, tuple[int, ...]]] = {
-    word: tuple(index for index, (_, words) in enumerate(_WORD_CUES) if word in words.split())
+_CUES_OF_WORD: Final[Mapping[bytes, tuple[int, ...]]] = {
+    word.encode(): tuple(
+        index for index, (_, words) in enumerate(_WORD_CUES) if word in words.split()
+    )
     for _, members in _WORD_CUES
     for word in members.split()
 }
+_LETTERS_ONLY: Final = bytes(b if 0x61 <= b <= 0x7A else 0x20 for b in range(256))
+"""Turns every byte but ``a`` to ``z`` into a space: twice as fast as a regular expression."""
 
 
 def _class_matrix() -> Float32:
@@ -147,27 +150,28 @@ _CLASS_MATRIX: Final = _class_matrix()
 
 
 def cap_text(text: str) -> str:
-    """Keep the head and the tail of a long text, at most 3,000 characters.
+    """Keep the head and the tail of a long text, at most 3,000 characters, as valid Unicode.
 
     The head (2,000 characters) shows the task; the tail (1,000) usually holds the question that
-    follows a pasted document. Uncapped, 100 kB of text cost 55 ms. Capping twice changes nothing.
+    follows a pasted document. Uncapped, 100 kB of text cost 55 ms. Half of a surrogate pair, which
+    no tokenizer accepts, becomes a question mark. Capping twice changes nothing.
     """
-    if len(text) <= HEAD_CHARS + TAIL_CHARS:
-        return text
-    return text[:HEAD_CHARS] + text[-TAIL_CHARS:]
+    if len(text) > HEAD_CHARS + TAIL_CHARS:
+        text = text[:HEAD_CHARS] + text[-TAIL_CHARS:]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def raw_features(text: str) -> Float32:
     """Measure a capped text: logarithms of counts, and square roots of shares of its bytes.
 
     Returns:
-        One value per name in `FEATURE_NAMES`, each finite and at most about 12.
+        One value per name in `FEATURE_NAMES`, each at least 0 and at most 14.
     """
-    encoded = text.encode("utf-8", "surrogatepass")
+    encoded = text.encode("utf-8")
     histogram = np.bincount(np.frombuffer(encoded, np.uint8), minlength=256).astype(np.float32)
     shares = np.sqrt((histogram @ _CLASS_MATRIX) / max(len(encoded), 1))
     lowered = text.lower()
-    words = Counter(_WORD.findall(lowered))
+    words = Counter(lowered.encode("utf-8").translate(_LETTERS_ONLY).split())
     marks = [sum(map(lowered.count, substrings)) for _, substrings in _MARK_CUES]
     cues = [0] * len(_WORD_CUES)
     for word in words.keys() & _CUES_OF_WORD.keys():

@@ -12,8 +12,11 @@ from transformers import MPNetModel
 from router_models.types import Float32
 
 WIDTH = 256
-SMOOTHING = 1e-3
-"""`a` of smooth inverse frequency, Arora et al. 2017: a piece weighs a / (a + its frequency)."""
+SMOOTHING = 1e-2
+"""`a` of smooth inverse frequency, Arora et al. 2017: a piece weighs a / (a + its frequency).
+
+Sentence similarity wants 1e-3; a router also reads the task off the frequent words.
+"""
 
 MPNET_NAMES = {"[PAD]": "<pad>", "[CLS]": "<s>", "[SEP]": "</s>", "[MASK]": "<mask>"}
 """The two tokenizers hold the same word pieces; only the special ones have other names."""
