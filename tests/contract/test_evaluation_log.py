@@ -1,0 +1,262 @@
+"""The evaluation log on SQLite and on Postgres: the same promises."""
+
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, func, select, text
+
+from gateway.config import EvaluationLogSettings
+from gateway.database import create_database_engine, ensure_schema
+from gateway.evaluation_log import EvaluationLog
+from gateway.evaluation_rows import from_payload, to_payload, to_row
+from gateway.grades import GradeRecord
+from gateway.keys import KeyStore
+from gateway.types import CandidateRecord
+from migrations.tables import Grade, Key, Turn
+from tests.fakes.postgres import Postgres, running_postgres
+from tests.fakes.turns import START_UNIX_S, make_turn, until
+
+SETTINGS = EvaluationLogSettings(retention_days=None, flush_interval_s=0.02)
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'waypost.db'}"
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        url = server.new_database()
+    engine = create_database_engine(url)
+    ensure_schema(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def log(engine: Engine, tmp_path: Path) -> EvaluationLog:
+    return EvaluationLog(engine, SETTINGS, tmp_path / "spool")
+
+
+def stored(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        return list(connection.scalars(select(Turn.request_id).order_by(Turn.request_id)))
+
+
+async def write(log: EvaluationLog, *records) -> None:
+    for record in records:
+        log.record_grade(record) if isinstance(record, GradeRecord) else log.record(record)
+    log.start()
+    await log.aclose()
+
+
+async def test_a_turn_is_stored_as_it_was_recorded(engine, log):
+    turn = make_turn(7, query_text="What is 6 x 7?")
+
+    await write(log, turn)
+
+    with engine.connect() as connection:
+        row = connection.execute(select(Turn.__table__)).mappings().one()
+    assert row["request_id"] == "req_000007"
+    assert row["answer_id"] == "chatcmpl-000007"
+    assert row["started_at"] == datetime.fromtimestamp(START_UNIX_S + 7, UTC)
+    assert row["query_text"] == "What is 6 x 7?"
+    assert np.frombuffer(row["query_embedding"], "<f4").tolist() == [0.5, -1.0, 7.0]
+    assert [CandidateRecord(**c) for c in row["candidates"]] == list(turn.candidates)
+    assert (row["prompt_tokens"], row["cached_tokens"], row["reasoning_tokens"]) == (100, 20, 7)
+    assert row["cost_nusd"] == 12_345_678_901
+    assert row["metadata"] == {"task": "gsm8k"}
+    assert row["is_estimated"] is False
+
+
+async def test_a_turn_that_failed_before_anything_was_known_is_stored(engine, log):
+    await write(
+        log,
+        make_turn(
+            answer_id=None,
+            chosen_model=None,
+            served_model=None,
+            query_embedding=None,
+            encoder_id=None,
+            candidates=(),
+            usage=None,
+            cost_nusd=None,
+            first_byte_s=None,
+            error="provider_timeout",
+            metadata={},
+        ),
+    )
+
+    with engine.connect() as connection:
+        row = connection.execute(select(Turn.__table__)).mappings().one()
+    assert (row["prompt_tokens"], row["is_estimated"], row["query_embedding"]) == (None, None, None)
+    assert (row["candidates"], row["error"]) == ([], "provider_timeout")
+
+
+async def test_a_turn_recorded_twice_is_stored_once(engine, log):
+    await write(log, make_turn(1), make_turn(2), replace(make_turn(1), attempts=9))
+
+    assert stored(engine) == ["req_000001", "req_000002"]
+    with engine.connect() as connection:
+        assert set(connection.scalars(select(Turn.attempts))) == {1}
+
+
+async def test_many_turns_are_written_in_several_batches(engine, tmp_path):
+    settings = SETTINGS.model_copy(update={"batch_rows": 60})
+    log = EvaluationLog(engine, settings, tmp_path / "spool")
+
+    await write(log, *(make_turn(n) for n in range(250)))
+
+    assert len(stored(engine)) == 250
+    assert (log.counters.recorded, log.counters.written, log.counters.dropped) == (250, 250, 0)
+    assert log.queue_depth == 0
+
+
+async def test_a_full_batch_is_written_without_waiting_for_the_interval(engine, tmp_path):
+    settings = EvaluationLogSettings(batch_rows=5, flush_interval_s=3600, retention_days=None)
+    log = EvaluationLog(engine, settings, tmp_path / "spool")
+    log.start()
+
+    for number in range(5):
+        log.record(make_turn(number))
+
+    await until(lambda: log.counters.written == 5)
+    await log.aclose()
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"turn_index": 2**70},
+        {"attempts": None},
+        {"latency_s": "slow"},
+        {"metadata": {"object": object()}},
+        {"query_embedding": "not numbers"},
+    ],
+    ids=str,
+)
+async def test_one_bad_row_does_not_keep_the_others_out(engine, log, poison):
+    turns = [make_turn(n) for n in range(9)]
+    turns[4] = replace(turns[4], **poison)
+
+    await write(log, *turns)
+
+    rejected = log.counters.dropped_rows
+    assert len(stored(engine)) == 9 - rejected
+    assert log.counters.spooled == 0
+    assert set(stored(engine)) >= {t.request_id for n, t in enumerate(turns) if n != 4}
+
+
+async def test_text_that_a_database_cannot_hold_is_mended(engine, log):
+    await write(
+        log,
+        make_turn(
+            query_text="nul \x00, surrogate \ud800, é",
+            conversation_id="c" * 100_000,
+            metadata={"task": "a\x00b"},
+        ),
+    )
+
+    with engine.connect() as connection:
+        row = connection.execute(select(Turn.__table__)).mappings().one()
+    assert row["query_text"] == "nul �, surrogate ?, é"
+    assert len(row["conversation_id"]) == 512
+    assert row["metadata"] == {"task": "a�b"}
+
+
+async def test_a_grade_may_be_written_before_its_turn(engine, log):
+    grade = GradeRecord("g1", "req_000001", "default", "me", "feedback", 0.75, "fine", 1.76e9)
+
+    await write(log, grade, grade, make_turn(1))
+
+    with engine.connect() as connection:
+        row = connection.execute(select(Grade.__table__)).mappings().one()
+    assert (row["answer_id"], row["score"], row["comment"]) == ("req_000001", 0.75, "fine")
+
+
+async def test_the_last_use_of_a_key_is_noted_once_a_minute(engine, tmp_path):
+    store = KeyStore(engine)
+    store.create_team("default")
+    key = store.create_key("default", "k").info
+    now = 0.0
+    log = EvaluationLog(engine, SETTINGS, tmp_path / "spool", monotonic=lambda: now)
+    log.start()
+    noted = []
+    for number, moment in enumerate([100.0, 130.0, 190.0]):
+        now = moment
+        log.record(make_turn(number, key_id=key.id))
+        await until(lambda written=number + 1: log.counters.written == written)
+        with engine.connect() as connection:
+            noted.append(connection.scalar(select(Key.last_used_at)).timestamp() - START_UNIX_S)
+    await log.aclose()
+
+    assert noted == [0, 0, 2]
+
+
+async def test_old_rows_are_pruned_in_chunks_while_the_log_runs(engine, tmp_path):
+    old = datetime.now(UTC) - timedelta(days=40)
+    turns = [
+        make_turn(n, started_at_unix_s=(old + timedelta(days=39 * (n == 0))).timestamp())
+        for n in range(1200)
+    ]
+    grade = GradeRecord("g", "req_000001", "default", "me", "feedback", 1, None, old.timestamp())
+    await write(EvaluationLog(engine, SETTINGS, tmp_path / "spool"), grade, *turns)
+    settings = SETTINGS.model_copy(update={"retention_days": 30})
+    log = EvaluationLog(engine, settings, tmp_path / "spool")
+
+    log.start()
+    await until(lambda: log.counters.pruned == 1200)
+    await log.aclose()
+
+    assert stored(engine) == ["req_000000"]
+    with engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(Grade)) == 0
+
+
+async def test_rows_wait_in_the_spool_for_a_missing_schema(engine, tmp_path):
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE turns RENAME TO hidden"))
+    log = EvaluationLog(engine, SETTINGS, tmp_path / "spool")
+    log.start()
+    log.record(make_turn(1))
+    await until(lambda: log.counters.spooled == 1)
+    assert log.is_database_down
+    assert log.spool_bytes > 0
+
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE hidden RENAME TO turns"))
+    await until(lambda: log.counters.replayed == 1)
+    await log.aclose()
+
+    assert stored(engine) == ["req_000001"]
+    assert log.spool_bytes == 0
+    assert not log.is_database_down
+
+
+def test_a_row_survives_the_spool_unchanged():
+    row = to_row(make_turn(3))
+    grade = to_row(GradeRecord("g", "a", "t", "me", "verifier", 1.0, None, 1.76e9))
+
+    assert from_payload(to_payload(grade)) == grade
+    back = from_payload(to_payload(row))
+    candidates = back.columns.pop("candidates")
+    assert tuple(CandidateRecord(**c) for c in candidates) == row.columns.pop("candidates")
+    assert back == row
+
+
+def test_sqlite_runs_in_wal_mode_with_foreign_keys(tmp_path):
+    engine = create_database_engine(f"sqlite:///{tmp_path / 'w.db'}")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 5000
+    engine.dispose()
+    assert sqlite3.threadsafety >= 1

@@ -1,0 +1,64 @@
+"""Turn records to log, and a way to wait for what a thread does."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gateway.types import CandidateRecord, TurnRecord, Usage
+
+START_UNIX_S = 1_760_000_000.0
+
+
+def make_turn(number: int = 0, **changes: Any) -> TurnRecord:
+    """Return a turn in which everything is filled in; `changes` overrides fields."""
+    turn = TurnRecord(
+        request_id=f"req_{number:06d}",
+        decision_id=f"dec_{number:06d}",
+        answer_id=f"chatcmpl-{number:06d}",
+        started_at_unix_s=START_UNIX_S + number,
+        key_id="0123456789ab",
+        team_id="default",
+        conversation_id="conv_1",
+        turn_index=number,
+        requested_model="auto",
+        chosen_model="small",
+        served_model="small",
+        provider="openai",
+        encoder_id="static-cheap-1",
+        query_embedding=np.array([0.5, -1.0, float(number)], np.float32),
+        query_text=None,
+        candidates=(
+            CandidateRecord("small", 0.5, 0.001, 0.45, 0.9, is_eligible=True, verdict="ok"),
+            CandidateRecord("large", 0.9, 0.1, -4.1, 0.1, is_eligible=True, verdict="ok"),
+        ),
+        propensity=0.9,
+        route_reason="router",
+        router_version="r-1",
+        policy_version=None,
+        willingness_to_pay_usd=0.02,
+        usage=Usage(100, 50, cached_tokens=20, cache_write_tokens=5, reasoning_tokens=7),
+        cost_nusd=12_345_678_901,
+        latency_s=0.4,
+        first_byte_s=0.1,
+        gateway_s=0.0005,
+        is_stream=True,
+        finish_reason="stop",
+        error=None,
+        attempts=1,
+        metadata={"task": "gsm8k"},
+    )
+    return replace(turn, **changes)
+
+
+async def until(is_so: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    """Wait for what another thread or process does.
+
+    Raises:
+        TimeoutError: It did not do so in time.
+    """
+    async with asyncio.timeout(timeout_s):
+        while not is_so():
+            await asyncio.sleep(0.01)
