@@ -19,6 +19,8 @@ from router_models.artifact import EncoderIdentity, load
 from router_models.errors import ArtifactRejected
 from router_models.router import Router
 
+__all__ = ["ActiveRouter", "ArtifactStore"]
+
 PINNED_ROUTERS: Final = 4
 """How many pinned versions stay in memory; K-means takes about 0.3 MB, kNN tens."""
 
@@ -34,7 +36,7 @@ class ActiveRouter:
     Attributes:
         current: The router to ask; None where there is none, and a default model serves.
         last_error: Why the latest artefact was refused; None once one was accepted.
-        failures: Artefacts refused since the start.
+        rejected: Artefacts refused since the start.
         swaps: Routers put in place since the start.
     """
 
@@ -43,7 +45,7 @@ class ActiveRouter:
         store: ArtifactStore,
         encoder: EncoderIdentity,
         *,
-        packaged: Path | None = None,
+        default_file: Path | None = None,
         pinned_routers: int = PINNED_ROUTERS,
     ) -> None:
         """Take the store to follow.
@@ -51,16 +53,16 @@ class ActiveRouter:
         Args:
             store: Its ``active`` file names the router.
             encoder: The one that runs; artefacts of others are refused.
-            packaged: Artefact that serves until one is activated in the store.
+            default_file: Artefact that serves until one is activated in the store.
             pinned_routers: Pinned versions kept in memory.
         """
         self.current: Router | None = None
         self.last_error: str | None = None
-        self.failures = 0
+        self.rejected = 0
         self.swaps = 0
         self._store = store
         self._encoder = encoder
-        self._packaged = packaged
+        self._default_file = default_file
         self._pinned_routers = pinned_routers
         self._pinned: OrderedDict[str, Router] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Router]] = {}
@@ -95,7 +97,7 @@ class ActiveRouter:
                 await self.refresh()
             except Exception as error:  # noqa: BLE001
                 # Whatever is wrong with the folder, the next poll may find it mended.
-                self.failures += 1
+                self.rejected += 1
                 self.last_error = f"polling {self._store.folder} failed: {error!r}"
                 _log.exception("polling %s failed", self._store.folder)
             await asyncio.sleep(poll_s)
@@ -140,7 +142,7 @@ class ActiveRouter:
             # Not read again until the file changes; a disk that fails is asked again.
             self._seen = wanted
         if message != self.last_error:
-            self.failures += 1
+            self.rejected += 1
             self.last_error = message
             serving = "no router" if self.current is None else self.current.version
             _log.error("router refused, %s goes on serving: %s", serving, message)
@@ -151,7 +153,7 @@ class ActiveRouter:
             version = self._store.active()
         except ArtifactRejected as error:
             return _Wanted(None, None, None, str(error))
-        path = self._packaged if version is None else self._store.path(version)
+        path = self._default_file if version is None else self._store.path(version)
         return _Wanted(version, path, None if path is None else _fingerprint(path), None)
 
     def _load_wanted(self, wanted: "_Wanted") -> Router | None:
