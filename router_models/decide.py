@@ -120,18 +120,11 @@ def decide(
     ranked = _rank(models, costs, utilities, eligible)
     if not ranked:
         raise NoModelAvailable("no model of the pool can take this query")
+    shares = _shares(exploration, ranked, utilities, quality_stderr, rng)
+    chosen = ranked[0 if len(shares) == 1 else _draw(shares, rng)]
     propensities = [0.0] * len(models)
-    if exploration.kind == "off" or len(ranked) == 1:
-        chosen = ranked[0]
-        propensities[chosen] = 1.0
-    else:
-        if exploration.kind == "epsilon" or quality_stderr is None:
-            shares = _epsilon_shares(len(ranked), exploration.epsilon)
-        else:
-            shares = _thompson_shares(ranked, utilities, _known(quality_stderr), rng)
-        chosen = ranked[_draw(shares, rng)]
-        for index, share in zip(ranked, shares, strict=True):
-            propensities[index] = share
+    for index, share in zip(ranked, shares, strict=False):
+        propensities[index] = share
     return RouteDecision(
         model=models[chosen],
         fallbacks=tuple([models[i] for i in ranked if i != chosen]),
@@ -170,6 +163,21 @@ def _rank(
     ]
     keys.sort()
     return [key[-1] for key in keys]
+
+
+def _shares(
+    exploration: Exploration,
+    ranked: Sequence[int],
+    utilities: Sequence[float | None],
+    quality_stderr: Figures | None,
+    rng: np.random.Generator,
+) -> list[float]:
+    """Give the models their probabilities in the order of `ranked`; a single one is certain."""
+    if exploration.kind == "off" or len(ranked) == 1:
+        return [1.0]
+    if exploration.kind == "epsilon" or quality_stderr is None:
+        return _epsilon_shares(len(ranked), exploration.epsilon)
+    return _thompson_shares(ranked, utilities, _known(quality_stderr), rng)
 
 
 def _epsilon_shares(n_eligible: int, epsilon: float) -> list[float]:

@@ -1,0 +1,87 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.commands.router import command
+from router_models.artifact import read_manifest
+from tests.fakes.artifacts import router_artifact
+
+FIRST, SECOND = router_artifact(0), router_artifact(1)
+VERSIONS = tuple(read_manifest(data).version for data in (FIRST, SECOND))
+
+
+@pytest.fixture
+def waypost(tmp_path, monkeypatch):
+    monkeypatch.setenv("WAYPOST_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("WAYPOST_CONFIG", raising=False)
+    for name, data in (("first", FIRST), ("second", SECOND)):
+        (tmp_path / name).write_bytes(data)
+
+    def run(*arguments: str):
+        given = [str(tmp_path / a) if a in {"first", "second"} else a for a in arguments]
+        return CliRunner().invoke(command, given)
+
+    return run
+
+
+def test_an_empty_store_says_what_to_do(waypost):
+    result = waypost("list")
+    assert result.exit_code == 0
+    assert "waypost router import FILE" in result.output
+
+
+def test_imports_activates_and_lists(waypost):
+    assert f"waypost router activate {VERSIONS[0]}" in waypost("import", "first").output
+    assert waypost("import", "second", "--activate").exit_code == 0
+    lines = waypost("list").output.splitlines()
+    assert sorted(line[:2] for line in lines) == ["  ", "* "]
+    active = next(line for line in lines if line.startswith("*"))
+    assert VERSIONS[1] in active
+    assert "2 models  static-cheap-1  guarded" in active
+
+
+def test_rolls_back(waypost):
+    waypost("import", "first", "--activate")
+    waypost("import", "second")
+    waypost("activate", VERSIONS[1])
+    assert f"active: {VERSIONS[0]} (2 models" in waypost("rollback").output
+    result = waypost("rollback")
+    assert result.exit_code == 1
+    assert "no earlier router" in result.output
+
+
+def test_shows_the_manifest(waypost):
+    waypost("import", "first")
+    shown = json.loads(waypost("show", VERSIONS[0]).output)
+    assert shown["version"] == VERSIONS[0]
+    assert shown["models"] == ["small", "large"]
+    assert shown["provenance"] == {"train_queries": 30}
+    assert shown["created_at"] == "2026-11-03T12:00:00+00:00"
+
+
+def test_lists_what_cannot_be_used_with_the_reason(waypost, tmp_path):
+    waypost("import", "first")
+    (tmp_path / "data" / "routers" / f"{VERSIONS[0]}.safetensors").write_bytes(FIRST[:100])
+    assert f"{VERSIONS[0]}  unusable: the file ends inside its header" in waypost("list").output
+
+
+@pytest.mark.parametrize("name", ["show", "activate"])
+@pytest.mark.parametrize("version", [VERSIONS[0], "../../etc/passwd"])
+def test_a_version_that_is_not_there_is_an_error(waypost, name, version):
+    result = waypost(name, version)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+
+
+def test_does_not_import_what_is_no_artefact(waypost, tmp_path):
+    (tmp_path / "first").write_bytes(b"hello")
+    result = waypost("import", "first")
+    assert (result.exit_code, "too short" in result.output) == (1, True)
+
+
+def test_a_disk_that_cannot_be_written_is_an_error(waypost, tmp_path):
+    (tmp_path / "data").write_text("a file where the folder should be")
+    result = waypost("import", "first")
+    assert result.exit_code == 1
+    assert "Not a directory" in result.output or "File exists" in result.output
