@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import NearestNeighbors
 
 from gateway.encoders import load_encoder
@@ -23,7 +23,7 @@ from router_models.features import FEATURE_NAMES
 from router_models.types import Float32
 
 N_SPLITS = 4
-RIDGE_ALPHA = 1.0
+RIDGE_ALPHAS = (0.3, 1.0, 3.0, 10.0)
 N_CLUSTERS = 48
 SHRINKAGE = 10
 N_NEIGHBOURS = 40
@@ -34,7 +34,7 @@ Predictor = Callable[[Float32, Float32, Float32], Float32]
 
 
 def ridge(train: Float32, quality: Float32, queries: Float32) -> Float32:
-    return Ridge(RIDGE_ALPHA).fit(train, quality).predict(queries)
+    return RidgeCV(RIDGE_ALPHAS).fit(train, quality).predict(queries)
 
 
 def kmeans(train: Float32, quality: Float32, queries: Float32) -> Float32:
