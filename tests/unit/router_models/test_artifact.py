@@ -5,7 +5,7 @@ from math import inf
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
@@ -181,6 +181,7 @@ def test_loads_other_kinds_and_types_of_arrays():
     assert router.predict(points[0]).quality.shape == (2,)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_refuses_a_file_with_any_byte_changed(data):
     place = data.draw(st.integers(0, len(WHOLE) - 1))
@@ -188,21 +189,25 @@ def test_refuses_a_file_with_any_byte_changed(data):
     assert rejection(WHOLE[:place] + bytes([value]) + WHOLE[place + 1 :])
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(WHOLE) - 1))
 def test_refuses_a_truncated_file(length):
     assert rejection(WHOLE[:length])
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=64))
 def test_refuses_a_file_with_bytes_added(extra):
     assert rejection(WHOLE + extra)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=256))
 def test_refuses_bytes_of_any_kind(data):
     assert rejection(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=128))
 def test_refuses_a_header_of_any_kind(header):
     assert rejection(len(header).to_bytes(8, "little") + header)

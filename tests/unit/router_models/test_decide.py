@@ -2,7 +2,7 @@ from math import inf, nan
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router_models.decide import THOMPSON_DRAWS, Exploration, RouteDecision, decide
@@ -239,6 +239,7 @@ def test_rounding_at_the_end_of_the_shares_goes_to_the_best_model():
     assert decision.model == "medium"
 
 
+@settings(deadline=None)
 @given(rows, willingness, explorations, st.integers(0, 99))
 def test_propensities_sum_to_one_and_cover_the_choice(table, w, exploration, seed):
     table = [*table, (0.5, 0.01, True, 0.1)]
@@ -253,6 +254,7 @@ def test_propensities_sum_to_one_and_cover_the_choice(table, w, exploration, see
     assert all(c.propensity == 0 for c in decision.candidates if c.model not in eligible)
 
 
+@settings(deadline=None)
 @given(rows, willingness, st.floats(1.1, 1e6))
 def test_a_higher_willingness_to_pay_never_buys_less_quality(table, w, factor):
     known = [row for row in table if None not in row[:2]]
@@ -262,6 +264,7 @@ def test_a_higher_willingness_to_pay_never_buys_less_quality(table, w, factor):
     assert quality[rich.model] >= quality[poor.model] - 1e-9
 
 
+@settings(deadline=None)
 @given(rows, willingness)
 def test_no_eligible_model_has_a_higher_utility_than_the_choice(table, w):
     table = [*table, (0.5, 0.01, True, 0.0)]
@@ -273,6 +276,7 @@ def test_no_eligible_model_has_a_higher_utility_than_the_choice(table, w):
     assert ranked[: len(known)] == known
 
 
+@settings(deadline=None)
 @given(rows, willingness, explorations, st.integers(0, 9))
 def test_the_same_seed_gives_the_same_decision(table, w, exploration, seed):
     table = [*table, (0.5, 0.01, True, 0.1)]
