@@ -11,10 +11,12 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 from starlette.routing import Route
 
-from gateway.artifacts import ActiveRouter, ArtifactStore
+from gateway.artifact_store import ArtifactStore
+from gateway.artifacts import ActiveRouter
 from gateway.auth import Authenticator
 from gateway.config import GatewaySettings
-from gateway.embedded.variants import default_router_file
+from gateway.embedded.routers import packaged_router
+from gateway.embedded.variants import EMBEDDED_PROVIDER
 from gateway.encoders import QueryEmbedder, load_encoder, open_embedder
 from gateway.endpoints.admin import build_admin_app
 from gateway.endpoints.asgi import Receive, Scope, Send
@@ -119,7 +121,7 @@ async def _open_router(
     router = ActiveRouter(
         ArtifactStore(settings.artifact_dir),
         encoder=embedder.encoder,
-        default_file=default_router_file(embedder.encoder.id),
+        default_file=packaged_router(embedder.encoder.id),
     )
     await router.refresh()
     watching = asyncio.create_task(router.watch(settings.routing.artifact_poll_s))
@@ -201,7 +203,7 @@ def _build_public_app(
 
 def _readiness(pool: Pool) -> tuple[bool, str]:
     embedded = pool.embedded
-    others = [model for model in pool.models.values() if model.provider != "embedded"]
+    others = [model for model in pool.models.values() if model.provider != EMBEDDED_PROVIDER]
     if embedded is None or others or embedded.is_ready:
         return True, f"{len(pool.models)} models"
     return False, embedded.problem or "the embedded model is loading"

@@ -60,6 +60,10 @@ class ModelNotFound(CallerError):
     """No model of that name is served to this key."""
 
 
+class NoCapableModel(CallerError):
+    """The request needs what none of the models it may use can do."""
+
+
 class NotFound(CallerError):
     """No such path or resource."""
 
@@ -138,6 +142,7 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
         Unauthenticated: Rendering(401, "invalid_request_error", "invalid_api_key"),
         Forbidden: Rendering(403, "invalid_request_error", "permission_denied"),
         ModelNotFound: Rendering(404, "invalid_request_error", "model_not_found"),
+        NoCapableModel: Rendering(400, "invalid_request_error", "no_capable_model"),
         NotFound: Rendering(404, "invalid_request_error", "not_found"),
         RateLimited: Rendering(429, "rate_limit_error", "rate_limit_exceeded"),
         ProviderTimeout: Rendering(504, "provider_error", "provider_timeout"),

@@ -48,8 +48,10 @@ async def open_pool(
         providers |= discovered.providers
     embedded = _embedded(settings, environ, log_dir, notes)
     if embedded is not None:
-        models |= embedded_models()
-        providers[EMBEDDED_PROVIDER] = embedded_provider_settings(embedded.base_url, embedded.api_key)
+        models |= embedded_models(settings.embedded.context_tokens)
+        providers[EMBEDDED_PROVIDER] = embedded_provider_settings(
+            embedded.base_url, embedded.api_key, embedded.max_concurrency
+        )
     if not models:
         raise ConfigurationError(
             "There is no model to serve. Configure one, set a provider's API key, or install the "

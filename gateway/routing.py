@@ -11,9 +11,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from gateway.artifacts import ActiveRouter
-from gateway.capabilities import Verdict, judge
+from gateway.capabilities import UNAVAILABLE, Verdict, judge
 from gateway.config import ProfileSettings
-from gateway.errors import InvalidRequest, ModelNotFound
+from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
 from gateway.types import Caller, CandidateRecord, HostedModel
 from gateway.wire import ChatRequest
 from router_models.decide import Exploration, RouteDecision, decide
@@ -105,7 +105,8 @@ class Routing:
 
         Raises:
             ModelNotFound: The caller names a model that is not served to it.
-            NoModelAvailable: No model can take the request.
+            NoCapableModel: None of the models can do what the request needs.
+            NoModelAvailable: Those that could are down.
             InvalidRequest: A pinned router version is unknown.
         """
         if self.is_routed(request.model):
@@ -136,7 +137,7 @@ class Routing:
         pool = self._pool(profile, caller)
         verdicts = judge(request.body, pool, self.is_available)
         if not any(verdict.is_eligible for verdict in verdicts):
-            raise NoModelAvailable(_nobody(pool, verdicts))
+            raise _nobody(pool, verdicts)
         embedding = await self.embedder.embed(request.query)
         router = await self._router(request.options.router_version)
         predictions, reason = self._predict(router, pool, embedding)
@@ -233,11 +234,15 @@ class Routing:
         return tuple(sorted(names, key=lambda name: name != self.default_model))
 
 
-def _nobody(pool: tuple[HostedModel, ...], verdicts: tuple[Verdict, ...]) -> str:
+def _nobody(pool: tuple[HostedModel, ...], verdicts: tuple[Verdict, ...]) -> Exception:
+    """Say whose turn it is: to wait for a model that is down, or to send another request."""
     if not pool:
-        return "This key and profile admit none of the served models."
+        return NoCapableModel("This key and profile admit none of the served models.")
     reasons = ", ".join(f"{m.name}: {v.reason}" for m, v in zip(pool, verdicts, strict=True))
-    return f"No model can take this request ({reasons})."
+    message = f"No model can take this request ({reasons})."
+    if any(verdict == UNAVAILABLE for verdict in verdicts):
+        return NoModelAvailable(message)
+    return NoCapableModel(message)
 
 
 def _records(
