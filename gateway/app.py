@@ -14,7 +14,7 @@ from starlette.routing import Route
 from gateway.artifact_store import ArtifactStore
 from gateway.artifacts import ActiveRouter
 from gateway.auth import Authenticator
-from gateway.config import GatewaySettings
+from gateway.config import ConfigurationError, GatewaySettings
 from gateway.embedded.routers import packaged_router
 from gateway.embedded.variants import EMBEDDED_PROVIDER
 from gateway.encoders import QueryEmbedder, load_encoder, open_embedder
@@ -79,7 +79,6 @@ async def open_gateway(
 
     Raises:
         ConfigurationError: The settings cannot be served.
-        ArtifactRejected: The active router artefact is corrupt or of another encoder.
     """
     async with AsyncExitStack() as stack:
         http = HttpClient.open()
@@ -118,6 +117,7 @@ def _open_embedder(settings: GatewaySettings, stack: AsyncExitStack) -> QueryEmb
 async def _open_router(
     settings: GatewaySettings, embedder: QueryEmbedder, stack: AsyncExitStack
 ) -> ActiveRouter:
+    """Load the active router and follow the store; a router that is refused leaves none."""
     router = ActiveRouter(
         ArtifactStore(settings.artifact_dir),
         encoder=embedder.encoder,
@@ -135,6 +135,59 @@ async def _open_router(
     return router
 
 
+@asynccontextmanager
+async def open_routing(
+    settings: GatewaySettings, environ: Mapping[str, str]
+) -> AsyncIterator[Routing]:
+    """Make routing alone, for dry runs without a gateway: no model is started or called."""
+    async with AsyncExitStack() as stack:
+        http = HttpClient.open()
+        stack.push_async_callback(http.aclose)
+        pool = await open_pool(settings, environ, http, settings.data_dir)
+        if pool.embedded is not None:
+            stack.push_async_callback(pool.embedded.aclose)
+        embedder = _open_embedder(settings, stack)
+        router = await _open_router(settings, embedder, stack)
+        yield _build_routing(
+            settings, pool, embedder, router, is_available=lambda _: True, metrics=Metrics()
+        )
+
+
+def _build_routing(
+    settings: GatewaySettings,
+    pool: Pool,
+    embedder: QueryEmbedder,
+    router: ActiveRouter,
+    *,
+    is_available: Callable[[HostedModel], bool],
+    metrics: Metrics,
+) -> Routing:
+    explored = settings.routing.exploration
+    return Routing(
+        models=pool.models,
+        profiles=settings.all_profiles,
+        default_profile=settings.routing.default_profile,
+        default_model=_default_model(settings, pool),
+        exploration=Exploration(explored.kind, explored.epsilon),
+        embedder=embedder,
+        router=router,
+        is_available=is_available,
+        count_failure=metrics.router_failed,
+        rng=np.random.default_rng(),
+    )
+
+
+def _default_model(settings: GatewaySettings, pool: Pool) -> str:
+    """Return the declared default, else the first model of the pool."""
+    declared = settings.routing.default_model
+    if declared is None:
+        return next(iter(pool.models))
+    if declared not in pool.models:
+        known = ", ".join(pool.models)
+        raise ConfigurationError(f"routing.default_model: no model {declared!r}; known: {known}")
+    return declared
+
+
 def _build_service(
     settings: GatewaySettings,
     pool: Pool,
@@ -145,18 +198,13 @@ def _build_service(
     metrics: Metrics,
 ) -> ChatService:
     providers = build_providers(pool.providers, http)
-    explored = settings.routing.exploration
-    routing = Routing(
-        models=pool.models,
-        profiles=settings.all_profiles,
-        default_profile=settings.routing.default_profile,
-        default_model=settings.routing.default_model or next(iter(pool.models)),
-        exploration=Exploration(explored.kind, explored.epsilon),
-        embedder=embedder,
-        router=router,
+    routing = _build_routing(
+        settings,
+        pool,
+        embedder,
+        router,
         is_available=_availability(providers),
-        count_failure=metrics.router_failed,
-        rng=np.random.default_rng(),
+        metrics=metrics,
     )
     return ChatService(
         routing=routing,

@@ -76,7 +76,7 @@ class PublicEndpoints:
             headers = dict(request.scope["headers"])
             raw = await read_body(headers, request.receive, self.max_body_bytes)
             plan = await self.service.plan(parse_chat_request(raw, headers), caller)
-            return _explain(plan)
+            return explain(plan)
 
         @endpoints.post("/v1/feedback", tags=["routing"], status_code=202)
         async def grade(
@@ -150,7 +150,8 @@ def _hosted(model: HostedModel) -> dict[str, Any]:
     }
 
 
-def _explain(plan: RoutePlan) -> dict[str, Any]:
+def explain(plan: RoutePlan) -> dict[str, Any]:
+    """Render a plan as `/v1/route` answers it."""
     return {
         "object": "waypost.route",
         "model": plan.models[0].name,
