@@ -1,0 +1,204 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from gateway.artifact_store import ArtifactStore
+from gateway.artifacts import ActiveRouter
+from gateway.config import DEFAULT_PROFILES, ProfileSettings
+from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
+from gateway.routing import Routing
+from gateway.types import Caller, Capabilities, HostedModel, ModelPrice
+from gateway.wire import ChatRequest, parse_chat_request
+from router_models.decide import Exploration
+from router_models.errors import NoModelAvailable
+from tests.fakes.artifacts import ENCODER, router_artifact
+
+CALLER = Caller(key_id="k", team_id="t")
+PRICE = ModelPrice(1, 1)
+
+
+class Embedder:
+    encoder_id = ENCODER.id
+
+    async def embed(self, text: str) -> np.ndarray:
+        return np.full(ENCODER.dimension, float(len(text)), np.float32)
+
+
+def hosted(name: str, **capabilities: Any) -> HostedModel:
+    return HostedModel(name, "p", name, PRICE, Capabilities(**capabilities))
+
+
+def request(model: str = "auto", **fields: Any) -> ChatRequest:
+    body = {"model": model, "messages": [{"role": "user", "content": "hello"}], **fields}
+    return parse_chat_request(orjson.dumps(body), {})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path)
+
+
+@pytest.fixture
+def routing(store: ArtifactStore) -> Callable[..., Any]:
+    async def build(*models: HostedModel, with_router: bool = True, **changes: Any) -> Routing:
+        pool = models or (hosted("small"), hosted("large"))
+        if with_router:
+            store.activate(store.put(router_artifact()).version)
+        router = ActiveRouter(store, ENCODER)
+        await router.refresh()
+        return Routing(
+            **{
+                "models": {model.name: model for model in pool},
+                "profiles": DEFAULT_PROFILES,
+                "default_profile": "balanced",
+                "default_model": pool[-1].name,
+                "exploration": Exploration(),
+                "embedder": Embedder(),
+                "router": router,
+                "is_available": lambda model: True,
+                "count_failure": lambda reason: None,
+                "rng": np.random.default_rng(0),
+                **changes,
+            }
+        )
+
+    return build
+
+
+async def test_the_router_chooses_by_utility_and_says_so(routing) -> None:
+    plan = await (await routing()).plan(request(waypost={"willingness_to_pay": 1e6}), CALLER)
+    assert plan.reason == "router"
+    assert plan.propensity == 1.0
+    assert plan.router_version is not None
+    best = max(plan.candidates, key=lambda candidate: candidate.quality)
+    assert plan.models[0].name == best.model
+    assert len(plan.models) == 2
+
+
+async def test_a_tiny_willingness_to_pay_takes_the_cheapest(routing) -> None:
+    plan = await (await routing()).plan(request(waypost={"willingness_to_pay": 1e-9}), CALLER)
+    cheapest = min(plan.candidates, key=lambda candidate: candidate.cost_usd)
+    assert plan.models[0].name == cheapest.model
+    assert plan.willingness_to_pay_usd == 1e-9
+
+
+async def test_a_named_model_is_served_as_asked(routing) -> None:
+    plan = await (await routing()).plan(request("small"), CALLER)
+    assert [model.name for model in plan.models] == ["small"]
+    assert (plan.reason, plan.candidates) == ("named", ())
+    assert plan.embedding is not None
+
+
+@pytest.mark.parametrize("model", ["unknown", "large"])
+async def test_a_model_that_is_not_served_to_the_key_is_not_found(routing, model) -> None:
+    caller = Caller("k", "t", allowed_models=frozenset({"small"}))
+    with pytest.raises(ModelNotFound):
+        await (await routing()).plan(request(model), caller)
+
+
+async def test_the_router_chooses_among_the_key_s_models_only(routing) -> None:
+    caller = Caller("k", "t", allowed_models=frozenset({"small"}))
+    plan = await (await routing()).plan(request(), caller)
+    assert [candidate.model for candidate in plan.candidates] == ["small"]
+
+
+async def test_a_profile_s_name_is_a_model(routing) -> None:
+    profiles = {
+        **DEFAULT_PROFILES,
+        "mine": ProfileSettings(willingness_to_pay_usd=3, models=["small"]),
+    }
+    plan = await (await routing(profiles=profiles)).plan(request("mine"), CALLER)
+    assert (plan.profile, plan.willingness_to_pay_usd) == ("mine", 3)
+    assert [model.name for model in plan.models] == ["small"]
+
+
+@pytest.mark.parametrize(("profile", "used"), [("economy", "economy"), ("gone", "balanced")])
+async def test_auto_uses_the_key_s_profile_while_it_exists(routing, profile, used) -> None:
+    caller = Caller("k", "t", profile=profile)
+    assert (await (await routing()).plan(request(), caller)).profile == used
+
+
+async def test_without_a_router_the_default_model_serves_and_it_is_counted(routing) -> None:
+    counted: list[str] = []
+    it = await routing(with_router=False, count_failure=counted.append)
+    plan = await it.plan(request(), CALLER)
+    assert [model.name for model in plan.models] == ["large", "small"]
+    assert (plan.reason, plan.propensity, plan.router_version) == ("router_missing", 1.0, None)
+    assert [candidate.propensity for candidate in plan.candidates] == [0.0, 1.0]
+    assert counted == ["router_missing"]
+
+
+async def test_a_router_that_fails_does_not_fail_the_request(routing) -> None:
+    class Wrong(Embedder):
+        async def embed(self, text: str) -> np.ndarray:
+            return np.zeros(ENCODER.dimension + 1, np.float32)
+
+    counted: list[str] = []
+    plan = await (await routing(embedder=Wrong(), count_failure=counted.append)).plan(
+        request(), CALLER
+    )
+    assert plan.reason == "router_failed"
+    assert plan.models[0].name == "large"
+    assert counted == ["router_failed"]
+
+
+async def test_a_router_that_knows_no_model_of_the_pool_leaves_it_to_the_default(routing) -> None:
+    plan = await (await routing(hosted("x"), hosted("y"))).plan(request(), CALLER)
+    assert (plan.reason, plan.models[0].name) == ("router_missing", "y")
+    assert {candidate.verdict for candidate in plan.candidates} == {"not_in_router"}
+
+
+async def test_a_model_the_router_does_not_know_is_the_last_fallback(routing) -> None:
+    plan = await (await routing(hosted("new"), hosted("small"))).plan(request(), CALLER)
+    assert [model.name for model in plan.models] == ["small", "new"]
+
+
+async def test_a_model_that_cannot_is_never_tried(routing) -> None:
+    it = await routing(hosted("small", tools=False), hosted("large"))
+    plan = await it.plan(request(tools=[{"type": "function", "function": {"name": "f"}}]), CALLER)
+    assert [model.name for model in plan.models] == ["large"]
+    assert plan.candidates[0].verdict == "no_tools"
+
+
+async def test_a_request_that_no_model_can_take_is_the_caller_s_to_change(routing) -> None:
+    it = await routing(hosted("small", tools=False))
+    with pytest.raises(NoCapableModel, match="small: no_tools"):
+        await it.plan(request(tools=[{"type": "function", "function": {"name": "f"}}]), CALLER)
+
+
+async def test_a_key_without_any_served_model_is_told_so(routing) -> None:
+    with pytest.raises(NoCapableModel, match="none of the served models"):
+        await (await routing()).plan(request(), Caller("k", "t", allowed_models=frozenset()))
+
+
+async def test_models_that_are_down_are_worth_waiting_for(routing) -> None:
+    with pytest.raises(NoModelAvailable):
+        await (await routing(is_available=lambda model: False)).plan(request(), CALLER)
+
+
+async def test_a_pinned_version_decides(routing, store) -> None:
+    it = await routing()
+    other = store.put(router_artifact(seed=1)).version
+    plan = await it.plan(request(waypost={"router_version": other}), CALLER)
+    assert plan.router_version == other
+
+
+@pytest.mark.parametrize("version", ["../../etc/passwd", "kmeans-20260101-000000000000"])
+async def test_a_pin_that_cannot_be_used_is_the_caller_s_error(routing, version) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await (await routing()).plan(request(waypost={"router_version": version}), CALLER)
+    assert caught.value.param == "waypost.router_version"
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "thompson"])
+async def test_exploration_logs_the_probability_it_chose_with(routing, kind) -> None:
+    it = await routing(exploration=Exploration(kind, 0.5))
+    plans = [await it.plan(request(), CALLER) for _ in range(200)]
+    explored = [plan for plan in plans if plan.reason == "explored"]
+    assert explored
+    assert all(0 < plan.propensity <= 1 for plan in plans)
+    assert sum(c.propensity for c in plans[0].candidates) == pytest.approx(1.0)
