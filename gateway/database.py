@@ -55,6 +55,7 @@ def create_database_engine(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) 
         return _sqlite_engine(parsed, busy_timeout_s)
     return create_engine(
         parsed,
+        hide_parameters=True,  # they are what callers asked
         json_serializer=dump_json,
         json_deserializer=orjson.loads,
         pool_size=4,
@@ -99,6 +100,12 @@ def is_row_fault(error: Exception) -> bool:
             return isinstance(error, ProgrammingError)
         return bool(sqlstate.startswith(ROW_FAULT_SQLSTATES))
     return not isinstance(error, (SQLAlchemyError, OSError)) or isinstance(error, StatementError)
+
+
+def summary(error: Exception) -> str:
+    """Say in a line what went wrong, without the statement or the row: logs must not hold them."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
 
 
 def schema_revision(engine: Engine) -> str | None:
@@ -150,6 +157,7 @@ def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
     in_memory = not file or file == ":memory:"
     engine = create_engine(
         url,
+        hide_parameters=True,  # they are what callers asked
         json_serializer=dump_json,
         json_deserializer=orjson.loads,
         connect_args={"check_same_thread": False, "timeout": busy_timeout_s},

@@ -11,16 +11,17 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.config import EvaluationLogSettings
-from gateway.database import is_row_fault, writing
+from gateway.database import is_row_fault, summary, writing
 from gateway.evaluation_rows import (
     SLICE_ROWS,
     Row,
@@ -40,6 +41,9 @@ MAX_BACKOFF_S = 5.0
 ADOPT_INTERVAL_S = 5.0
 PRUNE_INTERVAL_S = 3600.0
 KEY_USE_INTERVAL_S = 60.0
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 logger = logging.getLogger(__name__)
 
@@ -205,17 +209,21 @@ class EvaluationLog:
         self._do_chores()
 
     def _take(self) -> list[Row]:
-        """Take a batch off the queue; a record that cannot be laid out is dropped."""
-        rows: list[Row] = []
-        for _ in range(min(len(self._queue), self._settings.batch_rows)):
-            record = self._queue.popleft()
+        """Take a batch off the queue."""
+        size = min(len(self._queue), self._settings.batch_rows)
+        return self._convert(to_row, [self._queue.popleft() for _ in range(size)])
+
+    def _convert(self, convert: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
+        """Convert `items` one by one; what cannot be converted is dropped."""
+        converted: list[Out] = []
+        for number, item in enumerate(items, 1):
             try:
-                rows.append(to_row(record))
+                converted.append(convert(item))
             except (TypeError, ValueError, ArithmeticError, AttributeError, OSError) as error:
                 self._reject(error)
-            if len(rows) % SLICE_ROWS == 0:
+            if number % SLICE_ROWS == 0:
                 time.sleep(0)  # the event loop's turn
-        return rows
+        return converted
 
     def _store(self) -> bool:
         """Put the held rows in the database or the spool; False if neither takes them now."""
@@ -229,11 +237,12 @@ class EvaluationLog:
                 self._held = []
                 return True
         try:
-            self._spool.append([to_payload(row) for row in self._held])
+            payloads = self._convert(to_payload, self._held)
+            self._spool.append(payloads)
         except (OSError, SpoolFull) as error:
             logger.warning("evaluation log: cannot spool: %s", error)
             return False
-        self.counters.spooled += len(self._held)
+        self.counters.spooled += len(payloads)
         self._held = []
         return True
 
@@ -266,10 +275,11 @@ class EvaluationLog:
         if self._spool.is_empty or not self._is_worth_trying():
             return False
         torn = self._spool.torn_lines
-        rows = [from_payload(p) for p in self._spool.read(self._settings.batch_rows)]
+        payloads = self._spool.read(self._settings.batch_rows)
         self.counters.dropped_rows += self._spool.torn_lines - torn
-        if not rows:
+        if not payloads:
             return False
+        rows = self._convert(from_payload, payloads)
         try:
             self._write(rows)
         except (SQLAlchemyError, OSError) as error:
@@ -325,7 +335,11 @@ class EvaluationLog:
             outage.is_down = True
             outage.backoff_s = FIRST_BACKOFF_S
             self.counters.outages += 1
-            logger.warning("evaluation log: database down, rows go to the spool: %s", error)
+            logger.warning(
+                "evaluation log: database down, rows go to the spool: %s", summary(error)
+            )
+        else:
+            logger.debug("evaluation log: database still down: %s", summary(error))
         outage.retry_at_s = self._monotonic() + outage.backoff_s
         outage.backoff_s = min(2 * outage.backoff_s, MAX_BACKOFF_S)
 
@@ -345,8 +359,9 @@ class EvaluationLog:
             rows.extend(self._take())
         spool = Spool(self._spool_dir, self._settings.spool_max_bytes)
         try:
-            spool.append([to_payload(row) for row in rows])
-            self.counters.spooled += len(rows)
+            payloads = self._convert(to_payload, rows)
+            spool.append(payloads)
+            self.counters.spooled += len(payloads)
         except (OSError, SpoolFull) as error:
             self.counters.dropped_at_close += len(rows)
             logger.error("evaluation log: cannot spool at the end: %s", error)  # noqa: TRY400

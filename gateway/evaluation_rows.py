@@ -104,8 +104,16 @@ def to_payload(row: Row) -> bytes:
 
 
 def from_payload(payload: bytes) -> Row:
-    """Read a line that `to_payload` wrote."""
-    table, columns = orjson.loads(payload)
+    """Read a line that `to_payload` wrote, be it another version's: unknown columns are left out.
+
+    Raises:
+        ValueError: It holds no row.
+    """
+    content = orjson.loads(payload)
+    if not isinstance(content, list) or content[:1] not in ([name] for name in TABLES):
+        raise ValueError("no row of a known table")
+    table, columns = content
+    columns = {name: value for name, value in columns.items() if name in TABLES[table].c}
     for name in ("started_at", "created_at"):
         if name in columns:
             columns[name] = datetime.fromisoformat(columns[name])

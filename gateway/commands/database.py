@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.commands.options import settings_option
 from gateway.config import GatewaySettings
-from gateway.database import create_database_engine, ensure_schema, schema_revision
+from gateway.database import create_database_engine, ensure_schema, schema_revision, summary
 from gateway.errors import GatewayError
 from migrations.tables import HEAD_REVISION
 
@@ -49,8 +49,7 @@ def connected(settings: GatewaySettings) -> Iterator[Engine]:
         raise click.ClickException(error.message) from error
     except SQLAlchemyError as error:
         where = engine.url.render_as_string(hide_password=True)
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise click.ClickException(f"database {where}: {reason}") from error
+        raise click.ClickException(f"database {where}: {summary(error)}") from error
     finally:
         engine.dispose()
 

@@ -60,5 +60,5 @@ async def until(is_so: Callable[[], bool], timeout_s: float = 20.0) -> None:
         TimeoutError: It did not do so in time.
     """
     async with asyncio.timeout(timeout_s):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110 - nothing to await in a thread or another process
             await asyncio.sleep(0.01)
