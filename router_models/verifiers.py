@@ -51,6 +51,7 @@ class ExactSpec:
     case_sensitive: bool = False
 
     def __post_init__(self) -> None:
+        _require(all(self.references), "reference", "must not be empty")
         _require(self.references, "reference", "needs at least one answer")
         for reference in self.references:
             _require(isinstance(reference, str), "reference", "must be text or a list of texts")
