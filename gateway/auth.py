@@ -226,8 +226,7 @@ class Authenticator:
                 self._keep(ids, found, began_s)
             finally:
                 for future in futures:
-                    if not future.done():
-                        future.set_result(None)
+                    future.set_result(None)
 
     def _keep(self, ids: Iterable[str], found: Mapping[str, _KnownKey], began_s: float) -> None:
         for key_id in ids:

@@ -276,8 +276,8 @@ def _create_token(file: Path) -> None:
     """Write a new token unless there is one; complete at once, as another process may read it."""
     if file.exists():
         return
-    fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    fresh = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as output:
         output.write(secrets.token_urlsafe(SECRET_BYTES) + "\n")
     try:
