@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from gateway.providers.anthropic_messages import rejected
 from gateway.providers.anthropic_stream import AnthropicTap
 from gateway.providers.anthropic_wire import from_anthropic, to_anthropic, usage_of
 from gateway.providers.base import Completion, UpstreamCall
@@ -33,12 +34,18 @@ class AnthropicDialect:
         return f"{self.base_url.rstrip('/').removesuffix('/v1')}/v1/messages"
 
     def encode(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
-        """Write the request body."""
+        """Write the request body.
+
+        Raises:
+            ProviderRejected: It has no equivalent, or is not a chat-completions body.
+        """
         body = prepared_body(call)
         body["stream"] = is_stream
-        model = call.model
-        limit = model.capabilities.max_output_tokens
-        return orjson.dumps(to_anthropic(body, model.upstream_name, limit))
+        limit = call.model.capabilities.max_output_tokens
+        try:
+            return orjson.dumps(to_anthropic(body, call.model.upstream_name, limit))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise rejected(f"the request is malformed: {error!r}", "body") from error
 
     def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
         """Read a whole answer."""

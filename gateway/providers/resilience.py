@@ -175,20 +175,21 @@ class Resilience:
         Raises:
             ProviderError: The last attempt's, or ProviderUnavailable if the breaker is open.
         """
-        for number in range(self.max_retries + 1):
+        retries = 0
+        while True:
             self._admit(breaker, deadline_s)
             try:
-                return await once(), number + 1
+                return await once(), retries + 1
             except AttemptFailed as failure:
                 if failure.counts:
                     breaker.failed()
                 else:
                     breaker.abandoned()
-                await self._wait(failure, number, breaker, deadline_s)
+                await self._wait(failure, retries, breaker, deadline_s)
             except BaseException:
                 breaker.abandoned()
                 raise
-        raise AssertionError("the last attempt returns or raises")
+            retries += 1
 
     def _admit(self, breaker: Breaker, deadline_s: float) -> None:
         if self.clock() >= deadline_s:
@@ -201,12 +202,12 @@ class Resilience:
             )
 
     async def _wait(
-        self, failure: AttemptFailed, number: int, breaker: Breaker, deadline_s: float
+        self, failure: AttemptFailed, retries: int, breaker: Breaker, deadline_s: float
     ) -> None:
         """Sleep before the next attempt, or raise the error where there shall be none."""
         asked_s = failure.error.retry_after_s
-        delay_s = self.backoff.delay_s(number, asked_s)
-        is_last = number == self.max_retries or not failure.is_retryable
+        delay_s = self.backoff.delay_s(retries, asked_s)
+        is_last = retries == self.max_retries or not failure.is_retryable
         is_late = self.clock() + delay_s >= deadline_s or (asked_s or 0.0) > LONGEST_RETRY_AFTER_S
         if is_last or is_late or not breaker.is_available():
             raise failure.error from failure

@@ -46,7 +46,7 @@ class Tap(Protocol):
         ...
 
     def finish(self) -> bytes:
-        """Take the end of the upstream; sets `error` if the answer was not complete."""
+        """Take the end of the upstream; sets `is_done`, or else `error`."""
         ...
 
 
@@ -89,8 +89,9 @@ class StreamTap:
         if not self.is_done and self.error is None and rest:
             forward = self._last_words(rest)
             self.forwarded_events += bool(forward)
-        whole = self.is_done or len(self._finished_choices) >= self._n_choices
-        if not whole and self.error is None:
+        if len(self._finished_choices) >= self._n_choices:
+            self.is_done = True
+        if not self.is_done and self.error is None:
             self.error = ended_early(self._provider)
         return forward
 

@@ -126,8 +126,6 @@ class UpstreamStream:
             self._note()
             if forward:
                 yield forward
-            if not data:
-                break
         if tap.error:
             raise redacted(tap.error, self._secrets)
 
@@ -276,8 +274,6 @@ class HttpProvider:
                 tap.error = redacted(tap.error, self.secrets)
                 if tap.head is None:
                     raise judged(tap.error)
-            if not data:
-                break
             patience_s = self.timeouts.idle_s
         return begun
 

@@ -201,3 +201,55 @@ def stream_chunks(text: str = "Hello!") -> list[bytes]:
 def stream_answer(text: str = "Hello!", **options: Any) -> Answer:
     """Answer with a whole stream."""
     return Answer(tuple(stream_chunks(text)), **options)
+
+
+def anthropic_event(kind: str, **fields: Any) -> bytes:
+    """Write one event of Anthropic's stream."""
+    payload = orjson.dumps({"type": kind, **fields})
+    return b"event: " + kind.encode() + b"\ndata: " + payload + b"\n\n"
+
+
+def anthropic_message(text: str = "Hello!", **fields: Any) -> dict[str, Any]:
+    """Build a whole answer in Anthropic's form."""
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-up",
+        "content": [{"type": "text", "text": text}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 9, "output_tokens": 3},
+        **fields,
+    }
+
+
+def anthropic_stream_chunks(text: str = "Hello!") -> list[bytes]:
+    """Write a whole stream of Anthropic's, one piece per letter of `text`."""
+    opening = anthropic_message(
+        content=[], stop_reason=None, usage={"input_tokens": 9, "output_tokens": 1}
+    )
+    letters = [
+        anthropic_event(
+            "content_block_delta", index=0, delta={"type": "text_delta", "text": letter}
+        )
+        for letter in text
+    ]
+    return [
+        anthropic_event("message_start", message=opening),
+        anthropic_event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        anthropic_event("ping"),
+        *letters,
+        anthropic_event("content_block_stop", index=0),
+        anthropic_event(
+            "message_delta",
+            delta={"stop_reason": "end_turn", "stop_sequence": None},
+            usage={"output_tokens": 3},
+        ),
+        anthropic_event("message_stop"),
+    ]
+
+
+def anthropic_error(status: int, message: str, kind: str) -> Answer:
+    """Answer with an error in Anthropic's shape."""
+    return json_answer({"type": "error", "error": {"type": kind, "message": message}}, status)

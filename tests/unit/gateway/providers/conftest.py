@@ -1,12 +1,10 @@
-from collections.abc import AsyncIterator
-
 import pytest
 
 from gateway.providers.http import HttpClient
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[HttpClient]:
+async def http():
     client = HttpClient.open()
     yield client
     await client.aclose()

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.config import ProviderSettings
@@ -9,6 +10,7 @@ from gateway.errors import ProviderCutOff
 from gateway.providers.base import Provider, UpstreamCall
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
+from gateway.providers.openai_compatible import OpenAIDialect
 from gateway.types import HostedModel, ModelPrice, Usage
 from tests.fakes.server import serve
 from tests.fakes.upstream import (
@@ -158,3 +160,79 @@ async def test_azure_names_the_deployment_and_the_version_in_the_url(http: HttpC
     assert upstream.last.query == "api-version=2024-10-21"
     assert upstream.last.headers["api-key"] == "k"
     assert "authorization" not in upstream.last.headers
+
+
+def encoded(body: Mapping[str, Any], **model: Any) -> Any:
+    hosted = HostedModel("fast", "acme", "acme-1", ModelPrice(1, 1), **model)
+    call = UpstreamCall(hosted, body, 1.0, "r")
+    return orjson.loads(OpenAIDialect("acme", "http://a").encode(call, is_stream=False))
+
+
+HI = {"role": "user", "content": "Hi"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        ([], [{"role": "system", "content": "P"}]),
+        ([HI], [{"role": "system", "content": "P"}, HI]),
+        (
+            [{"role": "system", "content": "S"}, HI],
+            [{"role": "system", "content": "P\n\nS"}, HI],
+        ),
+        (
+            [{"role": "developer", "content": None}],
+            [{"role": "developer", "content": "P"}],
+        ),
+        (
+            [{"role": "system", "content": [{"type": "text", "text": "S"}]}],
+            [
+                {
+                    "role": "system",
+                    "content": [{"type": "text", "text": "P"}, {"type": "text", "text": "S"}],
+                }
+            ],
+        ),
+    ],
+)
+def test_puts_the_models_prompt_before_the_callers(messages: Any, expected: Any) -> None:
+    assert encoded({"messages": messages}, system_prompt="P")["messages"] == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({}, {"temperature": 0.5, "max_tokens": 10}),
+        ({"temperature": 1}, {"temperature": 1, "max_tokens": 10}),
+        ({"temperature": None}, {"temperature": 0.5, "max_tokens": 10}),
+        ({"max_completion_tokens": 5}, {"temperature": 0.5, "max_completion_tokens": 5}),
+        ({"max_tokens": 5}, {"temperature": 0.5, "max_tokens": 5}),
+    ],
+)
+def test_fills_in_what_the_caller_left_out(body: Any, expected: Any) -> None:
+    sent = encoded(body, request_defaults={"temperature": 0.5, "max_tokens": 10})
+    assert sent == {"model": "acme-1", **expected}
+
+
+def test_does_not_ask_for_stream_options_without_a_stream() -> None:
+    sent = encoded({"stream": True, "stream_options": {"include_usage": True}})
+    assert sent == {"model": "acme-1"}
+
+
+def test_an_answer_without_choices_has_no_finish_reason() -> None:
+    answer = OpenAIDialect("acme", "http://a").decode(call_without_body(), {"choices": []})
+    assert answer.finish_reason is None
+    assert answer.usage is None
+
+
+@pytest.mark.parametrize(("n", "is_complete"), [(None, True), ("two", True), (2, False)])
+def test_waits_for_as_many_choices_as_were_asked_for(n: object, is_complete: bool) -> None:  # noqa: FBT001
+    call = UpstreamCall(call_without_body().model, {"n": n}, 1.0, "r")
+    tap = OpenAIDialect("acme", "http://a").tap(call)
+    tap.feed(chunk({}, "stop"))
+    tap.finish()
+    assert (tap.error is None) is is_complete
+
+
+def call_without_body() -> UpstreamCall:
+    return UpstreamCall(HostedModel("fast", "acme", "acme-1", ModelPrice(1, 1)), {}, 1.0, "r")

@@ -1,0 +1,157 @@
+import asyncio
+import socket
+
+import pytest
+
+from gateway.providers.http import (
+    BodyTooLong,
+    ConnectFailed,
+    ConnectionBroken,
+    HttpClient,
+    HttpResponse,
+    TimedOut,
+)
+from tests.fakes.server import free_port, serve
+from tests.fakes.upstream import Answer, ScriptedUpstream, json_answer
+
+
+async def asked(http: HttpClient, url: str, timeout_s: float = 5.0) -> HttpResponse:
+    return await http.request(
+        "POST", url, headers={"x-a": "b"}, body=b"{}", connect_timeout_s=1.0, timeout_s=timeout_s
+    )
+
+
+async def test_sends_what_it_is_given_and_nothing_of_its_own(http: HttpClient) -> None:
+    upstream = ScriptedUpstream(json_answer({}))
+    async with serve(upstream) as url:
+        response = await asked(http, f"{url}/p%2Fq?v=1")
+        assert await response.read(100, 1.0) == b"{}"
+    sent = upstream.last
+    assert (sent.method, sent.path, sent.query, sent.raw) == ("POST", "/p%2Fq", "v=1", b"{}")
+    assert sent.headers["x-a"] == "b"
+    assert "user-agent" not in sent.headers
+    assert "cookie" not in sent.headers
+
+
+async def test_keeps_no_cookies(http: HttpClient) -> None:
+    upstream = ScriptedUpstream(json_answer({}, headers={"set-cookie": "session=1"}))
+    async with serve(upstream) as url:
+        for _ in range(2):
+            await (await asked(http, url)).read(100, 1.0)
+    assert "cookie" not in upstream.last.headers
+
+
+async def test_follows_no_redirect(http: HttpClient) -> None:
+    upstream = ScriptedUpstream(Answer((), status=302, headers={"Location": "http://other/"}))
+    async with serve(upstream) as url:
+        response = await asked(http, url)
+        assert response.status == 302
+        assert response.headers["location"] == "http://other/"
+        response.close()
+
+
+async def test_ignores_the_environments_proxies(
+    http: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    async with serve(ScriptedUpstream(json_answer({}))) as url:
+        assert await (await asked(http, url)).read(100, 1.0) == b"{}"
+
+
+async def test_does_not_decompress(http: HttpClient) -> None:
+    squeezed = Answer((b"\x1f\x8b not gzip",), headers={"content-encoding": "gzip"})
+    async with serve(ScriptedUpstream(squeezed)) as url:
+        assert await (await asked(http, url)).read(100, 1.0) == b"\x1f\x8b not gzip"
+
+
+async def test_a_closed_port_is_no_connection(http: HttpClient) -> None:
+    with pytest.raises(ConnectFailed):
+        await asked(http, f"http://127.0.0.1:{free_port()}")
+
+
+async def test_a_host_that_never_accepts_is_no_connection(http: HttpClient) -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)  # noqa: FBT003 - the socket module's signature
+            one.connect_ex(address)
+        with pytest.raises(ConnectFailed):
+            await http.request(
+                "GET",
+                f"http://127.0.0.1:{address[1]}",
+                headers={},
+                body=None,
+                connect_timeout_s=0.05,
+                timeout_s=5.0,
+            )
+        for one in waiting:
+            one.close()
+
+
+async def test_silence_times_out(http: HttpClient) -> None:
+    async with serve(ScriptedUpstream(Answer(stalls_at_once=True))) as url:
+        with pytest.raises(TimedOut):
+            await asked(http, url, timeout_s=0.05)
+
+
+async def test_what_is_not_http_is_a_broken_connection(http: HttpClient) -> None:
+    async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionBroken):
+            await asked(http, f"http://127.0.0.1:{port}")
+
+
+async def test_a_body_over_the_limit_is_refused(http: HttpClient) -> None:
+    async with serve(ScriptedUpstream(Answer((b"x" * 50, b"y" * 60)))) as url:
+        response = await asked(http, url)
+        with pytest.raises(BodyTooLong):
+            await response.read(100, 1.0)
+
+
+async def test_joins_a_body_of_several_pieces(http: HttpClient) -> None:
+    async with serve(ScriptedUpstream(Answer((b"a", b"b", b"c"), pause_s=0.01))) as url:
+        assert await (await asked(http, url)).read(100, 1.0) == b"abc"
+
+
+async def test_a_body_that_stalls_times_out(http: HttpClient) -> None:
+    async with serve(ScriptedUpstream(Answer((b"a",), stalls=True))) as url:
+        with pytest.raises(TimedOut):
+            await (await asked(http, url)).read(100, 0.05)
+
+
+async def test_a_body_that_breaks_off_is_a_broken_connection(http: HttpClient) -> None:
+    async with serve(ScriptedUpstream(Answer((b"a",), cuts_off=True))) as url:
+        with pytest.raises(ConnectionBroken):
+            await (await asked(http, url)).read(100, 1.0)
+        response = await asked(http, url)
+        assert await response.next_chunk(1.0) == b"a"
+        with pytest.raises(ConnectionBroken):
+            await response.next_chunk(1.0)
+
+
+async def test_the_end_of_a_body_is_an_empty_chunk(http: HttpClient) -> None:
+    async with serve(ScriptedUpstream(Answer((b"a",)))) as url:
+        response = await asked(http, url)
+        assert await response.next_chunk(1.0) == b"a"
+        assert await response.next_chunk(1.0) == b""
+
+
+async def test_draining_keeps_the_connection_for_the_next_request(http: HttpClient) -> None:
+    upstream = ScriptedUpstream(Answer((b"a", b"b")))
+    async with serve(upstream) as url:
+        response = await asked(http, url)
+        await response.next_chunk(1.0)
+        await response.drain()
+        response.close()
+        assert not upstream.last.has_disconnected.is_set()
+        again = await asked(http, url)
+        assert again.status == 200
+        again.close()
