@@ -85,7 +85,7 @@ def _model(
     entry = catalogue_entry(catalogue, upstream_name, now) if catalogue else None
     if entry and entry.dearer_above_tokens and table.price is None:
         _log.info(
-            "models.%s: the provider charges more above %d input tokens; the price below is counted",
+            "models.%s: dearer above %d input tokens; the price below that is counted",
             name,
             entry.dearer_above_tokens,
         )

@@ -71,7 +71,7 @@ def price_of(
     """Return the price of `model`: the override's, or the catalogue's; never an assumed zero.
 
     Raises:
-        ConfigurationError: Neither knows it; the message says what to write under ``[models.table]``.
+        ConfigurationError: Neither knows it; the message says what to write for `table`.
     """
     if override is not None:
         return declared_price(override)
