@@ -303,7 +303,8 @@ def _chosen_label(spec: ChoiceSpec, text: str) -> str | None:
     case = 0 if all(len(label) == 1 for label in spec.labels) else re.IGNORECASE
     by_form = {label.casefold() if case else label: label for label in spec.labels}
     label = "|".join(sorted(map(re.escape, by_form), key=len, reverse=True))
-    opening = re.compile(rf"[\s(*\"'\[]*({label})(?:[\s)*\"'\].:,!]*$|[)*\"'\].:,!\n])", case)
+    ending = r"\b" if case else r"(?:[\s)*\"'\].:,!]*$|[)*\"'\].:,!\n])"
+    opening = re.compile(rf"[\s(*\"'\[]*({label}){ending}", case)
     for candidate in filter(None, (final_answer(text), text.strip())):
         match = opening.match(candidate)
         if match:

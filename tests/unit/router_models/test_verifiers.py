@@ -159,7 +159,8 @@ def test_a_reference_is_its_own_exact_answer(reference: str) -> None:
         ("yes", "Yes, they do. There is no doubt.", YES_NO),
         ("no", "**No**", YES_NO),
         ("no", "I think no", YES_NO),
-        ("no", "The answer is: no, because yes is wrong", YES_NO),
+        ("no", "The answer is no because yes is wrong", YES_NO),
+        ("yes", "Yes they do", YES_NO),
     ],
 )
 def test_finds_the_choice_an_answer_makes(reference: str, answer: str, choices: Any) -> None:
