@@ -9,7 +9,7 @@ import secrets
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class EmbeddedPool:
         log_file: Where llama.cpp's messages go.
         environ: The gateway's environment; the child gets a few harmless variables of it.
         command: The child's program; replaced in tests.
+        on_restart: Called each time a child is about to be replaced.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class EmbeddedPool:
         *,
         timing: PoolTiming | None = None,
         command: tuple[str, ...] = (sys.executable, "-P", str(CHILD)),
+        on_restart: Callable[[], None] = lambda: None,
     ) -> None:
         self.log_file = log_file
         self.api_key = secrets.token_urlsafe(24)
@@ -87,6 +89,7 @@ class EmbeddedPool:
         self.max_concurrency = settings.parallel * QUEUED_PER_SLOT
         self._timing = timing or PoolTiming()
         self._command = command
+        self._on_restart = on_restart
         self._environ = {name: environ[name] for name in PASSED_VARIABLES if name in environ}
         self._reserved, self._port = _reserve_port()
         self._options = self._child_options(weights, settings)
@@ -146,6 +149,7 @@ class EmbeddedPool:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, timing.last_restart_s)
             self.restarts += 1
+            self._on_restart()
 
     async def _run_once(self) -> None:
         """Start the child and watch it to its end, however that comes about."""
@@ -172,9 +176,8 @@ class EmbeddedPool:
                 stderr=log,
                 env=self._environ,
             )
-        assert process.stdin is not None  # noqa: S101 - asked for above
         # Kept open on purpose: the child leaves when this end closes, even by our sudden death.
-        process.stdin.write(json.dumps(self._options).encode() + b"\n")
+        _pipe(process).write(json.dumps(self._options).encode() + b"\n")
         return process
 
     async def _watch(self, ended: "asyncio.Task[int]") -> str:
@@ -205,8 +208,7 @@ class EmbeddedPool:
             return False
 
     async def _stop(self, process: Process) -> None:
-        if process.stdin is not None:
-            process.stdin.close()
+        _pipe(process).close()
         try:
             await asyncio.wait_for(process.wait(), self._timing.stop_s)
         except TimeoutError:
@@ -232,6 +234,11 @@ class EmbeddedPool:
             "http_threads": self.max_concurrency + 8,
             "parent_pid": os.getpid(),
         }
+
+
+def _pipe(process: Process) -> asyncio.StreamWriter:
+    assert process.stdin is not None  # noqa: S101 - every child is started with one
+    return process.stdin
 
 
 def _reserve_port() -> tuple[socket.socket | None, int]:

@@ -1,0 +1,116 @@
+import asyncio
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from gateway.config import EmbeddedSettings, process_environment
+from gateway.embedded.process import EmbeddedPool
+from gateway.embedded.weights import find_weights
+
+READY_S = 60.0
+HI = {"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4, "temperature": 0}
+ROOT = Path(__file__).resolve().parents[2]
+PARENT = """
+import asyncio, sys
+from pathlib import Path
+from gateway.config import EmbeddedSettings, process_environment
+from gateway.embedded.process import EmbeddedPool
+from gateway.embedded.weights import find_weights
+
+async def main():
+    settings = EmbeddedSettings(threads=1)
+    pool = EmbeddedPool(find_weights(settings), settings, Path(sys.argv[1]), process_environment())
+    await pool.start()
+    await pool.wait_ready(60)
+    print(pool.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def restarts() -> "asyncio.Queue[None]":
+    return asyncio.Queue()
+
+
+@pytest.fixture
+async def pool(tmp_path: Path, restarts: "asyncio.Queue[None]") -> AsyncIterator[EmbeddedPool]:
+    settings = EmbeddedSettings(threads=1)
+    pool = EmbeddedPool(
+        find_weights(settings),
+        settings,
+        tmp_path / "embedded.log",
+        process_environment(),
+        on_restart=lambda: restarts.put_nowait(None),
+    )
+    await pool.start()
+    assert await pool.wait_ready(READY_S), pool.problem
+    yield pool
+    await pool.aclose()
+
+
+@pytest.fixture
+async def http(pool: EmbeddedPool) -> AsyncIterator[httpx2.AsyncClient]:
+    headers = {"authorization": f"Bearer {pool.api_key}"}
+    async with httpx2.AsyncClient(base_url=pool.base_url, headers=headers, timeout=60) as client:
+        yield client
+
+
+async def test_a_real_model_answers_with_usage(http: httpx2.AsyncClient) -> None:
+    response = await http.post("/chat/completions", json=HI)
+    answer = response.json()
+    assert response.status_code == 200
+    assert answer["choices"][0]["message"]["content"]
+    assert answer["usage"]["completion_tokens"] > 0
+
+
+async def test_a_real_model_streams_and_reports_usage(http: httpx2.AsyncClient) -> None:
+    body = HI | {"stream": True, "stream_options": {"include_usage": True}}
+    async with http.stream("POST", "/chat/completions", json=body) as response:
+        events = [line[6:] async for line in response.aiter_lines() if line.startswith("data: ")]
+    assert events[-1] == "[DONE]"
+    chunks = [json.loads(event) for event in events[:-1]]
+    assert any(chunk["choices"] and chunk["choices"][0]["delta"].get("content") for chunk in chunks)
+    assert chunks[-1]["usage"]["completion_tokens"] > 0
+
+
+async def test_answers_only_to_the_gateways_key(pool: EmbeddedPool) -> None:
+    async with httpx2.AsyncClient(base_url=pool.base_url) as stranger:
+        response = await stranger.post("/chat/completions", json=HI)
+    assert response.status_code == 401
+
+
+async def test_a_killed_child_comes_back_and_answers(
+    pool: EmbeddedPool, http: httpx2.AsyncClient, restarts: "asyncio.Queue[None]"
+) -> None:
+    killed = pool.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    await asyncio.wait_for(restarts.get(), READY_S)
+    assert await pool.wait_ready(READY_S), pool.problem
+    assert pool.pid != killed
+    assert (await http.post("/chat/completions", json=HI)).status_code == 200
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches the process as Linux can")
+def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path / "log")], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert parent.stdout is not None
+    child = os.pidfd_open(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    has_ended, _, _ = select.select([child], [], [], 10.0)
+    os.close(child)
+    assert has_ended
