@@ -1,0 +1,48 @@
+"""A gateway that all tests of a process share, since most leave nothing behind in it."""
+
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+import pytest_asyncio
+from openai import AsyncOpenAI
+
+from tests.fakes.gateway import RunningGateway, running_gateway
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_gateway(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(shared_gateway: RunningGateway) -> RunningGateway:
+    """The shared gateway with upstreams that have seen nothing."""
+    shared_gateway.upstreams.reset()
+    return shared_gateway
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def http(shared_gateway: RunningGateway) -> AsyncIterator[httpx2.AsyncClient]:
+    """A plain HTTP client with a key of the shared gateway."""
+    async with httpx2.AsyncClient(
+        base_url=shared_gateway.url, headers=shared_gateway.headers, timeout=10, trust_env=False
+    ) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_client(shared_gateway: RunningGateway) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(
+        base_url=f"{shared_gateway.url}/v1", api_key=shared_gateway.key, max_retries=0, timeout=10
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def client(gateway: RunningGateway, shared_client: AsyncOpenAI) -> AsyncOpenAI:
+    """OpenAI's SDK with a key of the shared gateway."""
+    return shared_client
