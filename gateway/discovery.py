@@ -62,6 +62,7 @@ _HOSTED = {
     "openrouter": ("OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1"),
     "together": ("TOGETHER_API_KEY", "TOGETHER_BASE_URL", "https://api.together.xyz/v1"),
 }
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 _AZURE_API_VERSION = "2024-10-21"
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*(b|m)\b", re.IGNORECASE)
 
@@ -101,7 +102,7 @@ async def discover(
 
 def nominal_price(billions: float) -> PriceSettings:
     """Set a price on a local model of so many parameters, so that routing can weigh it."""
-    usd = round(billions * NOMINAL_USD_PER_MTOK_PER_BILLION, 4)
+    usd = max(round(billions * NOMINAL_USD_PER_MTOK_PER_BILLION, 4), 0.0001)
     return PriceSettings(input_usd_per_mtok=usd, output_usd_per_mtok=usd)
 
 
@@ -163,7 +164,7 @@ async def _ollama(environ: Mapping[str, str], http: HttpClient) -> Discovered:
         str(item["name"]): _local_model("ollama", str(item["name"]), _ollama_size(item), None)
         for item in entries
     }
-    return _local("ollama", f"{base}/v1", None, models)
+    return _local("ollama", ProviderSettings(base_url=f"{base}/v1"), models)
 
 
 async def _vllm(environ: Mapping[str, str], http: HttpClient) -> Discovered:
@@ -183,13 +184,17 @@ async def _vllm(environ: Mapping[str, str], http: HttpClient) -> Discovered:
         for item in _objects(listing, "data")
         if item.get("id")
     }
-    return _local("vllm", base, key, models)
+    provider = ProviderSettings(base_url=base, api_key=SecretStr(key) if key else None)
+    return _local("vllm", provider, models)
 
 
 async def _custom(
     name: str, environ: Mapping[str, str], http: HttpClient, now: datetime
 ) -> Discovered:
-    """Ask a server of the operator's own for its models; serve those with a known price."""
+    """Ask a server of the operator's own for its models.
+
+    Those of a server elsewhere need a known price; those of this machine get a nominal one.
+    """
     key_name, address_name, _ = _HOSTED[name]
     base = _address(address_name, environ[address_name])
     key = environ[key_name]
@@ -206,6 +211,8 @@ async def _custom(
     if listing is None:
         return Discovered({}, {}, (f"{address_name}: no model list at {url}",))
     names = [str(item["id"]) for item in _objects(listing, "data") if item.get("id")]
+    if urlsplit(base).hostname in _THIS_MACHINE:
+        return _local(name, provider, {m: _local_model(name, m, None, None) for m in names})
     priced = [m for m in names if catalogue_entry(provider.catalogue or name, m, now)]
     models = {m: ModelSettings(provider=name) for m in priced[:MAX_LISTED_MODELS]}
     left_out = len(names) - len(models)
@@ -219,11 +226,9 @@ async def _custom(
 
 
 def _local(
-    name: str, base_url: str, key: str | None, models: Mapping[str, ModelSettings]
+    name: str, provider: ProviderSettings, models: Mapping[str, ModelSettings]
 ) -> Discovered:
-    secret = SecretStr(key) if key else None
-    provider = ProviderSettings(base_url=base_url, api_key=secret)
-    notes = [f"{base_url}: provider {name!r} with {_listed(models)}"]
+    notes = [f"{provider.base_url}: provider {name!r} with {_listed(models)}"]
     for model, table in models.items():
         usd = table.price.input_usd_per_mtok if table.price else 0.0
         notes.append(

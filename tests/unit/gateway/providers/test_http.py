@@ -129,12 +129,15 @@ async def test_a_body_that_stalls_times_out(http: HttpClient) -> None:
 
 async def test_a_body_that_breaks_off_is_a_broken_connection(http: HttpClient) -> None:
     async with serve(ScriptedUpstream(Answer((b"a",), cuts_off=True))) as url:
+        whole = await asked(http, url)
         with pytest.raises(ConnectionBroken):
-            await (await asked(http, url)).read(100, 1.0)
-        response = await asked(http, url)
-        assert await response.next_chunk(1.0) == b"a"
+            await whole.read(100, 1.0)
+        whole.close()
+        pieces = await asked(http, url)
+        assert await pieces.next_chunk(1.0) == b"a"
         with pytest.raises(ConnectionBroken):
-            await response.next_chunk(1.0)
+            await pieces.next_chunk(1.0)
+        pieces.close()
 
 
 async def test_the_end_of_a_body_is_an_empty_chunk(http: HttpClient) -> None:
