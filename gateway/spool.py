@@ -164,8 +164,6 @@ class Spool:
         self._segments.remove(segment)
         segment.path.unlink(missing_ok=True)
         segment.file.close()
-        if self._active is segment:
-            self._active = None
 
 
 def _payload(line: bytes) -> bytes | None:

@@ -24,8 +24,6 @@ class Duration(click.ParamType[timedelta]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
         """Parse `value`."""
-        if isinstance(value, timedelta):
-            return value
         match = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
         if match is None:
             self.fail(f"{value!r} is not a duration; write 90d, 12h, 30m or 10s", param, ctx)

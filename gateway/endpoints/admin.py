@@ -83,6 +83,11 @@ class LimitedBody:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
+        declared = dict(scope.get("headers", ())).get(b"content-length", b"")
+        too_long = BodyTooLarge(f"The body is longer than {self._max_bytes} bytes.")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            await send_error(send, too_long)
+            return
         received_bytes = 0
 
         async def counting_receive() -> Message:
@@ -90,13 +95,10 @@ class LimitedBody:
             message = await receive()
             received_bytes += len(message.get("body", b""))
             if received_bytes > self._max_bytes:
-                raise BodyTooLarge(f"The body is longer than {self._max_bytes} bytes.")
+                raise too_long  # FastAPI answers 400
             return message
 
-        try:
-            await self._app(scope, counting_receive, send)
-        except BodyTooLarge as error:
-            await send_error(send, error)
+        await self._app(scope, counting_receive, send)
 
 
 @dataclass(frozen=True, slots=True)

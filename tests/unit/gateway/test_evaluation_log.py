@@ -275,3 +275,26 @@ async def test_a_row_that_cannot_be_spooled_does_not_keep_the_others_out(engine,
     await log.aclose()
 
     assert (log.counters.spooled, log.counters.dropped_rows) == (1, 1)
+
+
+async def test_a_long_queue_is_written_whole_at_the_end(engine, tmp_path):
+    settings = EvaluationLogSettings(batch_rows=2, flush_interval_s=3600, retention_days=None)
+    log = EvaluationLog(engine, settings, tmp_path / "spool")
+    log._is_closing = True
+    for number in range(7):
+        log.record(make_turn(number))
+    log.start()
+    await log.aclose()
+
+    assert len(stored(engine)) == 7
+
+
+async def test_a_spool_of_nothing_but_torn_lines_is_cleared(engine, tmp_path):
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "1.rows").write_bytes(b"00000000 {")
+    log = EvaluationLog(engine, SETTINGS, tmp_path / "spool")
+    log.start()
+    await until(lambda: log.counters.dropped_rows == 1)
+    await log.aclose()
+
+    assert list((tmp_path / "spool").iterdir()) == []

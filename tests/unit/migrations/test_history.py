@@ -1,14 +1,16 @@
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, insert, inspect
+from sqlalchemy.exc import StatementError
 
 from gateway.database import create_database_engine, ensure_schema, schema_revision
 from migrations import history
-from migrations.tables import HEAD_REVISION, Base
+from migrations.tables import HEAD_REVISION, Base, Team
 from tests.fakes.postgres import Postgres, running_postgres
 
 
@@ -64,6 +66,14 @@ def test_downgrade_removes_every_table(engine: Engine):
     history.downgrade(engine, "base")
 
     assert inspect(engine).get_table_names() == ["alembic_version"]
+
+
+def test_a_time_without_zone_is_refused(engine: Engine):
+    history.upgrade(engine)
+    team = insert(Team).values(id="t", logs_text=False, created_at=datetime(2026, 11, 1))  # noqa: DTZ001
+
+    with pytest.raises(StatementError, match="naive"), engine.begin() as connection:
+        connection.execute(team)
 
 
 def test_processes_may_migrate_at_the_same_time(url: str):
