@@ -178,7 +178,8 @@ async def _vllm(environ: Mapping[str, str], http: HttpClient) -> Discovered:
     headers = {"authorization": f"Bearer {key}"} if key else {}
     listing = await _listing(http, f"{base}/models", NAMED_TIMEOUT_S, headers)
     if listing is None:
-        return Discovered({}, {}, (f"VLLM_BASE_URL: no model list at {base}/models",))
+        lost = f"VLLM_BASE_URL: no model list at {base}/models"
+        return Discovered({}, {}, (lost,))
     models = {
         str(item["id"]): _local_model("vllm", str(item["id"]), None, item.get("max_model_len"))
         for item in _objects(listing, "data")
@@ -209,7 +210,8 @@ async def _custom(
     headers = {"authorization": f"Bearer {key}", "x-api-key": key}
     listing = await _listing(http, url, NAMED_TIMEOUT_S, headers)
     if listing is None:
-        return Discovered({}, {}, (f"{address_name}: no model list at {url}",))
+        lost = f"{address_name}: no model list at {url}"
+        return Discovered({}, {}, (lost,))
     names = [str(item["id"]) for item in _objects(listing, "data") if item.get("id")]
     if urlsplit(base).hostname in _THIS_MACHINE:
         return _local(name, provider, {m: _local_model(name, m, None, None) for m in names})

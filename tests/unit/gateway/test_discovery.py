@@ -205,9 +205,14 @@ async def test_takes_vllms_path_as_it_is_given(http: HttpClient) -> None:
     assert result.providers["vllm"].api_key is None
 
 
-async def test_says_when_vllm_does_not_answer(http: HttpClient) -> None:
+async def test_says_when_vllm_has_no_list(http: HttpClient) -> None:
+    async with serve(ScriptedUpstream(json_answer({}, status=503))) as url:
+        result = await found(http, VLLM_BASE_URL=url)
+    assert result == Discovered({}, {}, (f"VLLM_BASE_URL: no model list at {url}/v1/models",))
+
+
+async def test_says_when_vllm_is_not_there(http: HttpClient) -> None:
     result = await found(http, VLLM_BASE_URL=f"http://127.0.0.1:{free_port()}")
-    assert result.providers == {}
     assert "no model list" in result.notes[0]
 
 
@@ -246,9 +251,9 @@ async def test_asks_anthropics_stand_in_on_its_own_path(http: HttpClient) -> Non
     assert "left out" not in result.notes[0]
 
 
-async def test_says_when_an_address_of_the_operators_own_does_not_answer(http: HttpClient) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-    result = await found(http, OPENAI_API_KEY="k", OPENAI_BASE_URL=url)
+async def test_says_when_an_address_of_the_operators_own_has_no_list(http: HttpClient) -> None:
+    async with serve(ScriptedUpstream(json_answer({}, status=404))) as url:
+        result = await found(http, OPENAI_API_KEY="k", OPENAI_BASE_URL=url)
     assert result == Discovered({}, {}, (f"OPENAI_BASE_URL: no model list at {url}/models",))
 
 
