@@ -38,6 +38,7 @@ class Dataset:
         encoder_id: Which encoder made the embeddings; empty without them.
         splits: train, val or test per query.
         tasks: Label per query, empty strings where unknown.
+        domains: Finer label per query, empty strings where unknown.
         models: Names of the columns.
         quality: Shape ``(n_queries, n_models)``; NaN where the model did not answer.
         cost_usd: Same shape; NaN in the same places.
@@ -50,6 +51,7 @@ class Dataset:
     encoder_id: str
     splits: tuple[str, ...]
     tasks: tuple[str, ...]
+    domains: tuple[str, ...]
     models: tuple[str, ...]
     quality: Float32
     cost_usd: Float32
@@ -176,7 +178,8 @@ def read_dataset(path: Path) -> Dataset:
         embeddings=embeddings,
         encoder_id=encoder_id,
         splits=_splits(queries, texts or tuple(ids), path),
-        tasks=tuple(label or "" for label in _optional(queries, "task")),
+        tasks=_labels(queries, "task"),
+        domains=_labels(queries, "domain"),
         models=models,
         quality=quality,
         cost_usd=cost_usd,
@@ -233,6 +236,10 @@ def _optional(table: pa.Table, column: str) -> list[Any]:
     if column not in table.column_names:
         return [None] * table.num_rows
     return cast("list[Any]", table[column].to_pylist())
+
+
+def _labels(queries: pa.Table, column: str) -> tuple[str, ...]:
+    return tuple("" if label is None else str(label) for label in _optional(queries, column))
 
 
 def _cost_usd(rows: pa.Table, path: Path) -> NDArray[np.float64]:

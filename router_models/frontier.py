@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from router_models.errors import InvalidEvaluations
 from router_models.types import Evaluations, Prediction
 
 Float64 = NDArray[np.float64]
@@ -79,13 +80,16 @@ def complete(evaluations: Evaluations, coverage: float = 0.8) -> Evaluations:
     A frontier needs to know what every model would have done on every query.
 
     Raises:
-        ValueError: No query was answered by all the models kept.
+        InvalidEvaluations: No query was answered by all the models kept.
     """
     answered = np.isfinite(evaluations.quality)
     columns = np.flatnonzero(answered.mean(axis=0) >= coverage)
     rows = np.flatnonzero(answered[:, columns].all(axis=1))
     if not len(rows) or not len(columns):
-        raise ValueError(f"no query was answered by every model with {coverage:.0%} coverage")
+        raise InvalidEvaluations(
+            "a frontier needs queries that every model answered, and there is none; "
+            f"models that answered less than {coverage:.0%} of the queries were left out already"
+        )
     return Evaluations(
         evaluations.embeddings[rows],
         evaluations.quality[np.ix_(rows, columns)],

@@ -4,18 +4,17 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import click
 import numpy as np
 
+from gateway.config import ConfigurationError
 from gateway.datasets import Dataset, read_dataset
+from gateway.encoders import load_encoder
 from router_models.artifact import dump
-from router_models.encode import STATIC_FILES, StaticEncoder
-from router_models.errors import RouterModelsError
+from router_models.errors import InvalidEvaluations, RouterModelsError
 from router_models.frontier import Figures, Judge, complete, route
 from router_models.guard import GuardedEstimator
 from router_models.training.settings import KINDS
@@ -25,28 +24,6 @@ from router_models.types import Encoder, Evaluations
 
 CARVED: Final = 8
 """One train row in so many becomes validation where the table has no such split."""
-
-
-def load_encoder(name: str) -> Encoder:
-    """Load an encoder from the package: ``static``, ``minilm``, or ``auto`` for the better one.
-
-    Raises:
-        ModuleNotFoundError: ``minilm`` is asked for and onnxruntime is not installed.
-    """
-    folder = files("router_models") / "encoders"
-    if name != "static":
-        try:
-            minilm = import_module("router_models.minilm")
-        except ModuleNotFoundError:
-            if name == "minilm":
-                raise
-        else:
-            read = {item: folder.joinpath(item).read_bytes() for item in minilm.MINILM_FILES}
-            encoder: Encoder = minilm.MiniLMEncoder.from_files(read)
-            return encoder
-    read = {item: folder.joinpath(item).read_bytes() for item in STATIC_FILES}
-    static: Any = StaticEncoder.from_files(read)
-    return static  # type: ignore[no-any-return]
 
 
 def split_rows(dataset: Dataset, train_on: str, tune_on: str) -> tuple[Evaluations, Evaluations]:
@@ -70,7 +47,11 @@ def carve(evaluations: Evaluations) -> tuple[Evaluations, Evaluations]:
 
 
 def measure(estimator: GuardedEstimator, evaluations: Evaluations) -> tuple[Figures, Judge]:
-    """Sum up the estimator's frontier on rows that every model answered."""
+    """Sum up the estimator's frontier on rows that every model answered.
+
+    Raises:
+        InvalidEvaluations: There is no such row.
+    """
     truth = complete(evaluations)
     columns = [estimator.models.index(model) for model in truth.models]
     prediction = estimator.predict(truth.embeddings)
@@ -97,7 +78,7 @@ def command(
     *,
     data: Path,
     kind: str,
-    encoder: str,
+    encoder: Literal["auto", "static", "minilm"],
     seed: int,
     out: Path | None,
     train_split: str,
@@ -123,7 +104,7 @@ def command(
             training=training,
             provenance=_provenance(rows, held_out),
         )
-    except RouterModelsError as error:
+    except (ConfigurationError, RouterModelsError) as error:
         raise click.ClickException(str(error)) from error
     path = out or Path(f"{kind}-{hashlib.sha256(version).hexdigest()[:12]}.safetensors")
     path.write_bytes(version)
@@ -141,7 +122,7 @@ def _training_figures(
     }
     try:
         figures, judge = measure(estimator, held_out)
-    except ValueError:
+    except InvalidEvaluations:
         # A sparse log has no query that every model answered, hence no frontier.
         return training
     cost, quality = judge.singles.points()

@@ -13,8 +13,8 @@ TRIALS = 16
 class KMeansSettings:
     """How to cluster, and how to mix the clusters."""
 
-    n_clusters: int = 32
-    standardized: bool = True
+    n_clusters: int = 64
+    standardized: bool = False
     prior_rows: float = 10.0
     temperature: float = 0.05
 
@@ -58,29 +58,22 @@ KINDS: dict[str, type[Settings]] = {
 }
 
 
-def candidates(kind: str, seed: int) -> list[Settings]:
-    """Settings for tuning to try: the defaults, then a seeded draw from the kind's grid.
+def candidates(kind: str) -> list[Settings]:
+    """Settings for tuning to try, `TRIALS` of them for every kind.
 
     Raises:
         ValueError: There is no such kind.
     """
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind {kind!r}; known kinds: {', '.join(KINDS)}")
-    default, grid = KINDS[kind](), _grid(kind)
-    others = [settings for settings in grid if settings != default]
-    picked = np.random.default_rng(seed).permutation(len(others))[: TRIALS - 1]
-    return [default, *(others[index] for index in sorted(picked))]
-
-
-def _grid(kind: str) -> list[Settings]:
-    flags = (False, True)
     if kind == "kmeans":
-        shapes = itertools.product((16, 32, 64, 128), flags, (5.0, 10.0, 20.0), (0.02, 0.05, 0.1))
-        return [KMeansSettings(*values) for values in shapes]
+        raw = itertools.product((32, 64, 128), (False,), (3.0, 10.0), (0.02, 0.05))
+        scaled = itertools.product((32, 128), (True,), (3.0,), (0.02, 0.05))
+        return [KMeansSettings(*values) for values in (*raw, *scaled)]
     if kind == "mlp":
-        nets = itertools.product((64, 128, 256), (3e-4, 1e-3, 3e-3), (3e-4, 3e-2), (0.1, 0.3))
+        nets = itertools.product((128, 256), (1e-3, 3e-3), (3e-4, 3e-2), (0.1, 0.3))
         return [MlpSettings(*values) for values in nets]
     if kind == "knn":
-        near = itertools.product((4, 8, 16, 32, 64, 96, 128), flags, (1.0, 10.0))
+        near = itertools.product((8, 24, 64, 128), (False, True), (1.0, 10.0))
         return [KnnSettings(*values) for values in near]
-    return [RidgeSettings(float(alpha)) for alpha in np.geomspace(1.0, 1e5, TRIALS)]
+    if kind == "ridge":
+        return [RidgeSettings(float(alpha)) for alpha in np.geomspace(30.0, 1e5, TRIALS)]
+    raise ValueError(f"unknown kind {kind!r}; known kinds: {', '.join(KINDS)}")

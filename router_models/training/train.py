@@ -64,7 +64,7 @@ def tune(evaluations: Evaluations, validation: Evaluations, kind: str, seed: int
     check(evaluations, LEAST_ROWS)
     check(validation)
     trials = []
-    for settings in candidates(kind, seed):
+    for settings in candidates(kind):
         estimator = fit(evaluations, validation, settings, seed)
         prediction = estimator.predict(validation.embeddings)
         trials.append(Trial(settings, oracle_gain(prediction, validation, TUNING_LAMBDAS)))
