@@ -1,5 +1,6 @@
 """The arms of the embedded pool: honest variants of one small model, each with a measured price."""
 
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -19,18 +20,80 @@ CPU_S_PER_PROMPT_TOKEN = 0.0075
 CPU_S_PER_CACHED_TOKEN = 0.00002
 CPU_S_PER_COMPLETION_TOKEN = 0.021
 
-STEPS_PROMPT = "Think step by step. Then write the last line as 'Answer: ' and the answer."
-BRIEF_PROMPT = "Answer with the answer only: one word, number or line. No explanation."
+Example = tuple[str, str]
+BRIEF: tuple[Example, ...] = (
+    ("What is the capital of Brazil?", "Brasilia"),
+    ("Is the sun hot?", "Yes"),
+    ("What is the opposite of tall?", "Short"),
+    ("Is this review positive or negative? I loved every minute.", "positive"),
+    ("Can fish climb trees?", "No"),
+    ("Which number is larger, 12 or 45?", "45"),
+    ("Is this review positive or negative? It was a complete waste of time.", "negative"),
+)
+MATHS: tuple[Example, ...] = (
+    ("What is 12 + 7?", "12 + 7 = 19"),
+    ("43 minus 8 equals what?", "43 - 8 = 35"),
+    ("Tom has 5 pens and buys 3 more. How many pens does he have now?", "5 + 3 = 8"),
+    ("Calculate 6 x 9.", "6 * 9 = 54"),
+    ("A box holds 4 cups. How many cups are in 7 boxes?", "4 * 7 = 28"),
+    ("24 sweets are shared by 6 children. How many does each get?", "24 / 6 = 4"),
+    ("Sue had 31 cards and lost 12. How many cards are left?", "31 - 12 = 19"),
+)
+COPY: tuple[Example, ...] = (
+    ("Repeat exactly: red green blue", "red green blue"),
+    ("Extract the phone number from this text: Call me on 555 0199 after six.", "555 0199"),
+    ("Copy this line and write nothing else: every good boy does", "every good boy does"),
+    ("Extract the web address from this text: See www.lake.org today.", "www.lake.org"),
+    ("Repeat exactly: pen house tree cloud", "pen house tree cloud"),
+)
+STEPS: tuple[Example, ...] = (
+    (
+        "How many words are in this list: cat, dog, cow, pig?",
+        "1. cat\n2. dog\n3. cow\n4. pig\nAnswer: 4",
+    ),
+    (
+        "Tom has 5 pens and buys 3 more. How many pens does he have now?",
+        "Tom starts with 5 pens. He buys 3 more, so he has 5 + 3 = 8 pens.\nAnswer: 8",
+    ),
+    (
+        "A box holds 4 cups. How many cups are in 7 boxes?",
+        "One box holds 4 cups. 7 boxes hold 7 * 4 = 28 cups.\nAnswer: 28",
+    ),
+    ("How many words are in this list: sun, moon?", "1. sun\n2. moon\nAnswer: 2"),
+    (
+        "Sue had 31 cards and lost 12. How many cards are left?",
+        "Sue had 31 cards. She lost 12, so 31 - 12 = 19 cards are left.\nAnswer: 19",
+    ),
+)
 
 
 def embedded_models(context_tokens: int = TRAINED_CONTEXT_TOKENS) -> dict[str, HostedModel]:
     """Return the arms by name; `context_tokens` is what the server was given."""
+    brief = few_shot_prompt("Answer in one or two words.", BRIEF)
+    maths = few_shot_prompt("You are a calculator.", MATHS)
+    copy = few_shot_prompt("You repeat text exactly as it is given.", COPY)
+    steps = few_shot_prompt("You work step by step.", STEPS)
     arms = (
-        _arm("smollm2-135m", None, 512, context_tokens),
-        _arm("smollm2-135m-brief", BRIEF_PROMPT, 48, context_tokens),
-        _arm("smollm2-135m-steps", STEPS_PROMPT, 768, context_tokens),
+        _arm("smollm2-135m", None, 256, context_tokens, repeat_penalty=1.1),
+        _arm("smollm2-135m-brief", brief, 24, context_tokens),
+        _arm("smollm2-135m-maths", maths, 48, context_tokens),
+        _arm("smollm2-135m-copy", copy, 128, context_tokens),
+        _arm("smollm2-135m-steps", steps, 128, context_tokens),
     )
     return {arm.name: arm for arm in arms}
+
+
+def few_shot_prompt(instruction: str, examples: Sequence[Example]) -> str:
+    """Write a system prompt that goes on with turns of an example conversation.
+
+    The turns are in the model's own chat marks (ChatML): measured on the base model, examples
+    inside the instruction are quoted back, examples as turns are followed.
+    """
+    turns = (
+        f"<|im_end|>\n<|im_start|>user\n{query}<|im_end|>\n<|im_start|>assistant\n{answer}"
+        for query, answer in examples
+    )
+    return instruction + "".join(turns)
 
 
 def embedded_provider_settings(
@@ -63,9 +126,15 @@ def _nusd_per_mtok(cpu_s_per_token: float) -> int:
     return round(cpu_s_per_token * USD_PER_CPU_HOUR / 3600 * NUSD_PER_USD * TOKENS_PER_MTOK)
 
 
-def _arm(name: str, system_prompt: str | None, max_tokens: int, context_tokens: int) -> HostedModel:
+def _arm(
+    name: str,
+    system_prompt: str | None,
+    max_tokens: int,
+    context_tokens: int,
+    **sampling: float,
+) -> HostedModel:
     # Greedy: the same query is answered the same, so a measured quality is what callers get.
-    defaults: dict[str, Any] = {"temperature": 0.0, "max_tokens": max_tokens}
+    defaults: dict[str, Any] = {"temperature": 0.0, "max_tokens": max_tokens, **sampling}
     return HostedModel(
         name=name,
         provider=EMBEDDED_PROVIDER,
