@@ -23,7 +23,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.config import KeySettings
-from gateway.errors import Unauthenticated
+from gateway.errors import DependencyUnavailable, Unauthenticated
 from gateway.keys import KEY_PREFIX, KEYS, TEAMS, digest
 from gateway.types import Caller
 
@@ -126,8 +126,8 @@ class Authenticator:
         """Return who sends `credential`, a key with or without ``Bearer`` before it.
 
         Raises:
-            Unauthenticated: The key is missing, malformed, unknown, revoked or expired, or cannot
-                be checked because the database is down.
+            Unauthenticated: The key is missing, malformed, unknown, revoked or expired.
+            DependencyUnavailable: It cannot be checked because the database is down.
         """
         key_id, secret = _split(credential)
         known = self._known.get(key_id)
@@ -167,7 +167,7 @@ class Authenticator:
         """Ask the database, unless it was just asked in vain; fall back on what is known.
 
         Raises:
-            Unauthenticated: The database is down and the grace of the key is over.
+            DependencyUnavailable: The database is down and the grace of the key is over.
         """
         now = self._monotonic()
         unknown_since = self._unknown.get(key_id)
@@ -183,7 +183,7 @@ class Authenticator:
             return self._known.get(key_id)
         if has_grace:
             return known
-        raise Unauthenticated(
+        raise DependencyUnavailable(
             "The key cannot be checked at the moment; try again.",
             retry_after_s=RETRY_AFTER_OUTAGE_S,
         )

@@ -72,6 +72,10 @@ class RateLimited(CallerError):
     """The caller sends faster than allowed."""
 
 
+class DependencyUnavailable(GatewayError):
+    """Something the gateway itself needs is down, so the request cannot be admitted."""
+
+
 class ProviderError(GatewayError):
     """The provider did not answer; `upstream_status` is what it said, where it said anything."""
 
@@ -145,6 +149,7 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
         NoCapableModel: Rendering(400, "invalid_request_error", "no_capable_model"),
         NotFound: Rendering(404, "invalid_request_error", "not_found"),
         RateLimited: Rendering(429, "rate_limit_error", "rate_limit_exceeded"),
+        DependencyUnavailable: Rendering(503, "server_error", "temporarily_unavailable"),
         ProviderTimeout: Rendering(504, "provider_error", "provider_timeout"),
         ProviderUnavailable: Rendering(503, "provider_error", "provider_unavailable"),
         ProviderMisconfigured: Rendering(502, "provider_error", "provider_misconfigured"),

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.config import ConfigurationError, GatewaySettings
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine, ensure_schema, summary
 from gateway.keys import ensure_embedded_key, load_admin_token
 
 
@@ -44,8 +44,7 @@ def prepare(settings: GatewaySettings) -> Startup:
         new_key = ensure_embedded_key(engine)
     except SQLAlchemyError as error:
         where = engine.url.render_as_string(hide_password=True)
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ConfigurationError(f"database {where}: cannot be used: {reason}") from error
+        raise ConfigurationError(f"database {where}: cannot be used: {summary(error)}") from error
     given = settings.server.admin_token
     if given is not None:
         return Startup(engine, given, "server.admin_token", new_key)

@@ -12,6 +12,8 @@ from gateway.types import NUSD_PER_USD, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest, text_of
 
 CLIENT_LEFT = "ClientLeft"
+MAX_LOGGED_CHARS = 32_768
+"""The log's queue is bounded in rows, so a row must be bounded too."""
 CHARS_PER_TOKEN = 4
 """A rough English average; used only where a provider reports no usage, and marked so."""
 
@@ -128,7 +130,7 @@ class Turn:
             provider=None if served is None else served.provider,
             encoder_id=None if plan is None else plan.encoder_id,
             query_embedding=None if plan is None else plan.embedding,
-            query_text=request.query if self.caller.logs_text else None,
+            query_text=request.query[:MAX_LOGGED_CHARS] if self.caller.logs_text else None,
             candidates=() if plan is None else plan.candidates,
             propensity=1.0 if plan is None else plan.propensity,
             route_reason="refused" if plan is None else plan.reason,

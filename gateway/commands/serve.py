@@ -35,6 +35,8 @@ def command(
     logging.basicConfig(
         level=server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     startup = prepare(settings)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -70,15 +72,11 @@ async def _serve(settings: GatewaySettings, startup: Startup) -> None:
         async with asyncio.TaskGroup() as tasks:
             for running in servers:
                 tasks.create_task(running.serve())
-            tasks.create_task(_announce(settings, startup, gateway, public, admin))
+            tasks.create_task(_announce(startup, gateway, public, admin))
 
 
 async def _announce(
-    settings: GatewaySettings,
-    startup: Startup,
-    gateway: Gateway,
-    public: "_EmbeddableServer",
-    admin: "_EmbeddableServer",
+    startup: Startup, gateway: Gateway, public: "_EmbeddableServer", admin: "_EmbeddableServer"
 ) -> None:
     """Tell the operator, once both ports listen, where and what is served."""
     await asyncio.gather(public.listening.wait(), admin.listening.wait())
@@ -89,8 +87,7 @@ async def _announce(
     click.echo(f"  admin and metrics: {admin.url}  (token: {startup.admin_token_source})")
     if startup.new_key is not None:
         click.echo(f"  your key, shown only now: {startup.new_key}")
-    click.echo(f"Waypost serves {public.url}/v1", nl=True)
-    del settings
+    click.echo(f"Waypost serves {public.url}/v1")
 
 
 def _config(server: ServerSettings, app: Any, host: str, port: int) -> uvicorn.Config:

@@ -12,7 +12,7 @@ from gateway import auth
 from gateway.auth import Authenticator, credential, declared_authentication, declares
 from gateway.config import KeySettings
 from gateway.database import create_database_engine, ensure_schema
-from gateway.errors import Unauthenticated
+from gateway.errors import DependencyUnavailable, Unauthenticated
 from gateway.keys import KeyStore
 from tests.fakes.turns import until
 
@@ -263,7 +263,7 @@ async def test_known_keys_are_honoured_for_a_while_without_a_database(
         clock.now_s += 20
         assert await authenticator.authenticate(key)
     clock.now_s += 20
-    with pytest.raises(Unauthenticated, match="cannot be checked") as refusal:
+    with pytest.raises(DependencyUnavailable, match="cannot be checked") as refusal:
         await authenticator.authenticate(key)
     assert refusal.value.retry_after_s is not None
 
@@ -277,7 +277,7 @@ async def test_without_a_database_unknown_keys_are_refused_and_it_is_seldom_aske
 ):
     database.is_up = False
     for _ in range(100):
-        with pytest.raises(Unauthenticated, match="cannot be checked"):
+        with pytest.raises(DependencyUnavailable, match="cannot be checked"):
             await authenticator.authenticate(b"wp-0123456789ab-secret")
 
     assert database.queries == 1
