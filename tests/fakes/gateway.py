@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import httpx2
 import numpy as np
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -128,10 +130,10 @@ class RunningGateway:
         upstream: ScriptedUpstream = self.upstreams.by_name["gamma"]
         return upstream
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """What a caller sends to say who it is."""
-        return {"authorization": f"Bearer {self.key}"}
+    def caller(self, key: str | None = None) -> httpx2.AsyncClient:
+        """Open a plain HTTP client that sends `key`, by default the gateway's first."""
+        headers = {"authorization": f"Bearer {key or self.key}"}
+        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=20, trust_env=False)
 
     async def turn(self, request_id: str) -> Turn:
         """Return the log's row of a request, once it is written."""
@@ -139,6 +141,11 @@ class RunningGateway:
         row = self._row(request_id)
         assert row is not None
         return row
+
+    async def labelled_turn(self, job: str) -> Turn:
+        """Return the log's row of the request whose metadata name `job`, once it is written."""
+        await until(lambda: job in self._by_job())
+        return self._by_job()[job]
 
     async def turns(self, count: int) -> list[Turn]:
         """Return the log's rows in order, once there are `count`."""
@@ -149,14 +156,24 @@ class RunningGateway:
         with Session(self.engine) as session:
             return session.get(Turn, request_id)
 
+    def _by_job(self) -> dict[str | None, Turn]:
+        return {row.labels.get("job"): row for row in self._rows()}
+
     def _rows(self) -> list[Turn]:
         with Session(self.engine) as session:
             return list(session.scalars(select(Turn).order_by(Turn.request_id)))
 
 
-def make_settings(data_dir: Path, upstream_url: str, **changes: Any) -> GatewaySettings:
-    """Settings of three providers with a model each; `changes` replaces whole tables."""
-    limits = {"max_retries": 0, "breaker_failures": 1000}
+def make_settings(
+    data_dir: Path, upstream_url: str, limits: Mapping[str, Any], **changes: Any
+) -> GatewaySettings:
+    """Settings of three providers with a model each.
+
+    Args:
+        limits: Added to the table of every provider.
+        changes: Tables to replace.
+    """
+    limits = {"max_retries": 0, "breaker_failures": 1000, **limits}
     alpha = {"base_url": f"{upstream_url}/alpha/v1", "api_key": ALPHA_KEY, **limits}
     beta = {"base_url": f"{upstream_url}/beta/v1", **limits}
     gamma: dict[str, Any] = {
@@ -216,17 +233,22 @@ def router_for(encoder: Encoder, best: str = SMALL, seed: int = 0) -> bytes:
 
 @asynccontextmanager
 async def running_gateway(
-    data_dir: Path, *, router: bytes | None = None, **changes: Any
+    data_dir: Path,
+    *,
+    router: bytes | None = None,
+    limits: Mapping[str, Any] = MappingProxyType({}),
+    **changes: Any,
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway whose data live in `data_dir`; a router that prefers `SMALL` by default.
 
     Args:
         router: Activated before the start.
+        limits: Added to the settings of every provider.
         changes: Tables of the settings to replace.
     """
     upstreams = Upstreams()
     async with serve(upstreams, lifespan="off") as upstream_url:
-        settings = make_settings(data_dir, upstream_url, **changes)
+        settings = make_settings(data_dir, upstream_url, limits, **changes)
         store = ArtifactStore(settings.artifact_dir)
         artifact = router_for(load_encoder("static")) if router is None else router
         store.activate(store.put(artifact).version)

@@ -10,6 +10,11 @@ from openai import AsyncOpenAI
 from tests.fakes.gateway import RunningGateway, running_gateway
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the golden files be rewritten; review the difference."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_gateway(
     tmp_path_factory: pytest.TempPathFactory,
@@ -28,9 +33,7 @@ def gateway(shared_gateway: RunningGateway) -> RunningGateway:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def http(shared_gateway: RunningGateway) -> AsyncIterator[httpx2.AsyncClient]:
     """A plain HTTP client with a key of the shared gateway."""
-    async with httpx2.AsyncClient(
-        base_url=shared_gateway.url, headers=shared_gateway.headers, timeout=10, trust_env=False
-    ) as client:
+    async with shared_gateway.caller() as client:
         yield client
 
 
