@@ -21,6 +21,7 @@ class Traits:
         thinks_always: ``thinking`` cannot be switched off.
         takes_budget: Thinks at all, under a token budget.
         efforts: What ``output_config.effort`` may be, from little to much.
+        default_max_tokens: An output limit that the model takes, for callers who set none.
     """
 
     takes_sampling: bool
@@ -28,6 +29,7 @@ class Traits:
     thinks_always: bool
     takes_budget: bool
     efforts: tuple[str, ...]
+    default_max_tokens: int
 
 
 def traits_of(model: str) -> Traits:
@@ -40,6 +42,7 @@ def traits_of(model: str) -> Traits:
         thinks_always=family in {"fable", "mythos"},
         takes_budget=(3, 7) <= version < (4, 6),
         efforts=efforts if version >= (4, 7) else ("low", "medium", "high"),
+        default_max_tokens=16_384 if version >= (3, 7) else 4096,
     )
 
 

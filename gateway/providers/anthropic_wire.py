@@ -13,8 +13,6 @@ from gateway.providers.anthropic_messages import conversation, rejected, with_ca
 from gateway.providers.anthropic_models import Traits, traits_of
 from gateway.types import Usage
 
-DEFAULT_MAX_TOKENS = 16_384
-"""Anthropic demands a limit; every model since Claude 4 writes at least this much."""
 MIN_THINKING_TOKENS = 1024
 THINKING_TOKENS = {
     "minimal": 1024,
@@ -233,7 +231,7 @@ def _add_limits(
 ) -> None:
     """Set the output limit and how much of it may be thought."""
     asked = body.get("max_completion_tokens") or body.get("max_tokens")
-    default = min(DEFAULT_MAX_TOKENS, max_output_tokens or DEFAULT_MAX_TOKENS)
+    default = min(traits.default_max_tokens, max_output_tokens or traits.default_max_tokens)
     translated["max_tokens"] = asked or default
     effort = body.get("reasoning_effort")
     if not effort or "thinking" in translated:

@@ -79,6 +79,7 @@ def test_finds_the_user_where_it_is_named(fields: dict[str, Any]) -> None:
 def test_uses_the_models_output_limit_where_it_is_lower() -> None:
     assert translated(limit=4096)["max_tokens"] == 4096
     assert translated(limit=64_000)["max_tokens"] == 16_384
+    assert translated("claude-3-haiku-20240307")["max_tokens"] == 4096
 
 
 def test_passes_anthropics_own_and_unknown_fields() -> None:

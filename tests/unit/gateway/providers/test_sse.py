@@ -166,6 +166,29 @@ def test_an_error_event_about_the_request_is_passed_on() -> None:
     assert tap.error.body == {"message": "too long", "type": "invalid_request_error"}
 
 
+def test_an_event_named_error_is_an_error() -> None:
+    named = b"event: error\n" + event({"message": "overloaded", "code": 503})
+    tap, forwarded = played(chunk({"content": "a"}), named)
+    assert forwarded == chunk({"content": "a"})
+    assert isinstance(tap.error, ProviderUnavailable)
+
+
+def test_finds_the_second_choices_end_behind_the_firsts_null() -> None:
+    choices = [
+        {"index": 0, "delta": {"content": "a"}, "finish_reason": None},
+        {"index": 1, "delta": {}, "finish_reason": "length"},
+    ]
+    tap, _ = played(chunk({"content": "a"}), event({"id": "x", "choices": choices}))
+    assert tap.finish_reason == "length"
+
+
+def test_takes_null_with_a_space() -> None:
+    spaced = b'data: {"id": "x", "choices": [{"finish_reason": null}], "usage": null}\n\n'
+    tap, forwarded = played(spaced, spaced, chunk({}, "stop"))
+    assert forwarded == spaced + spaced + chunk({}, "stop")
+    assert tap.usage is None
+
+
 def test_an_error_body_in_place_of_events_is_an_error() -> None:
     tap, forwarded = played(b'{"error": {"message": "overloaded", "code": 503}}')
     assert forwarded == b""
