@@ -25,7 +25,7 @@ from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
 from gateway.evaluation_log import EvaluationLog
 from gateway.grades import GradeBook
-from gateway.ledger import UnmeteredLedger
+from gateway.ledger.base import UnmeteredLedger
 from gateway.metrics import Metrics
 from gateway.pool import Pool, open_pool
 from gateway.providers.base import Provider

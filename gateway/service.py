@@ -21,7 +21,7 @@ from gateway.errors import (
     ProviderUnavailable,
     error_body,
 )
-from gateway.ledger import Ledger, Reservation
+from gateway.ledger.base import Ledger, Reservation
 from gateway.metrics import Metrics
 from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
 from gateway.routing import RoutePlan, Routing

@@ -13,7 +13,7 @@ from gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from gateway.ledger import Reservation
+from gateway.ledger.base import Reservation
 from gateway.metrics import Metrics
 from gateway.routing import RoutePlan
 from gateway.service import ChatService

@@ -1,0 +1,41 @@
+"""The one interface behind which counters live: in this process, or in Redis for many."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.ledger.types import Granted, Hold, Limit, Refused, Settled, Standing
+
+
+class LedgerStore(Protocol):
+    """Atomic counters of budgets; every method is one round trip.
+
+    Invariant, for any interleaving: ``spent + held <= cap`` in every limit when a hold is granted;
+    nothing is charged twice; when all leases have ended, held is 0.
+    """
+
+    async def reserve(self, hold: Hold) -> Granted | Refused:
+        """Hold the worst case under every limit, or nothing under any; idempotent by request id.
+
+        Raises:
+            DependencyUnavailable: The store cannot be reached.
+        """
+        ...
+
+    async def renew(self, team_id: str, request_id: str, lease_s: float) -> bool:
+        """Extend a lease; False where it has ended."""
+        ...
+
+    async def settle(self, team_id: str, request_id: str, nusd: int, tokens: int) -> Settled:
+        """Replace a hold by what was used, in the windows it was held in; idempotent.
+
+        A lease that expired was charged in full: settling it late corrects the charge.
+        """
+        ...
+
+    async def standings(self, limits: Sequence[Limit]) -> tuple[Standing, ...]:
+        """Read where limits (all of one team) stand."""
+        ...
+
+    async def overwrite(self, limit: Limit, spent: int) -> None:
+        """Set what was spent in the current window: to reset, or to rebuild from the journal."""
+        ...
