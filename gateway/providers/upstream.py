@@ -131,9 +131,11 @@ class UpstreamStream:
 
     async def aclose(self) -> None:
         """Give the connection back if the answer is complete; else drop it, which cancels."""
-        if self._tap.is_done:
-            await self._response.drain()
-        self._response.close()
+        try:
+            if self._tap.is_done:
+                await self._response.drain()
+        finally:
+            self._response.close()
 
     def _note(self) -> None:
         tap = self._tap

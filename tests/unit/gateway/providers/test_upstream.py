@@ -346,3 +346,20 @@ async def test_closing_a_provider_leaves_the_shared_connections(http: HttpClient
         first, second = provider_at(url, http), provider_at(url, http)
         await first.aclose()
         await second.complete(call_of())
+
+
+async def test_callers_who_leave_at_any_time_leave_nothing_behind(http: HttpClient) -> None:
+    """Cancel streams after 0, 1, 2, ... steps of the event loop; all must end in a free slot."""
+    slow = Answer((b": wait\n\n", *stream_chunks("abc")), pause_s=0.001)
+    async with serve(ScriptedUpstream(slow)) as url:
+        provider = provider_at(url, http, max_concurrency=1)
+        for steps in range(0, 120, 3):
+            leaving = asyncio.create_task(consumed(provider))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+        assert (await consumed(provider)).endswith(chunk({}, "stop"))
+        connector = http._session.connector
+        assert connector is not None
+        assert not connector._acquired
