@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
@@ -86,12 +86,8 @@ def command(
             progress = asyncio.run(_run(address, key, pairs, concurrency, max_cost_usd, show))
     except CalibrationError as error:
         raise click.ClickException(str(error)) from error
-    rows = [*known, *progress.rows]
-    write_rows(rows, out)
     asked = {prompt.query_id for prompt in prompts}
-    report([row for row in rows if row.query_id in asked and row.model in models])
-    _complain(progress)
-    click.echo(f"wrote {len(rows)} rows to {out}; next: waypost train {out}")
+    _finish([*known, *progress.rows], progress, out, models=models, asked=asked)
 
 
 def read_prompts(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
@@ -224,7 +220,16 @@ def _saving(
     return show
 
 
-def _complain(progress: Progress) -> None:
+def _finish(
+    rows: Sequence[CalibrationRow],
+    progress: Progress,
+    out: Path,
+    *,
+    models: Sequence[str],
+    asked: Collection[str],
+) -> None:
+    write_rows(rows, out)
+    report([row for row in rows if row.query_id in asked and row.model in models])
     if progress.is_over_budget:
         click.echo(
             f"stopped at the cost limit with {progress.spent_usd:.4f} USD spent and "
@@ -237,3 +242,4 @@ def _complain(progress: Progress) -> None:
             f"The first: {progress.failures[0]}",
             err=True,
         )
+    click.echo(f"wrote {len(rows)} rows to {out}; next: waypost train {out}")

@@ -1,0 +1,195 @@
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.calibration import CalibrationRow
+from gateway.commands import calibrate
+from gateway.commands.calibrate import (
+    PACKAGED_PROMPTS,
+    command,
+    read_prompts,
+    read_rows,
+    write_rows,
+)
+from gateway.datasets import read_dataset
+
+PROMPTS = [
+    {
+        "query_id": f"add/{i}",
+        "text": f"What is {i} + 1?",
+        "task": "add",
+        "verifier": {"kind": "numeric", "reference": i + 1},
+    }
+    for i in range(4)
+]
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """Adds right as model `good`, is down as model `down`, else says "no, 99"."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        sent = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append(sent["model"])  # type: ignore[attr-defined]
+        number = int(sent["messages"][0]["content"].split()[2])
+        text = str(number + 1) if sent["model"] == "good" else 'no,\n"99"'
+        usage = {"prompt_tokens": 5, "completion_tokens": 2}
+        body = json.dumps({"choices": [{"message": {"content": text}}], "usage": usage}).encode()
+        self.send_response(400 if sent["model"] == "down" else 200)
+        self.send_header("x-waypost-cost-usd", "0.01")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def running() -> Iterator[Any]:
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
+    server.asked = []
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def gateway() -> Iterator[Any]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps(prompt) + "\n" for prompt in PROMPTS))
+    return file
+
+
+def run(gateway: Any, *arguments: str | Path) -> Result:
+    url = f"http://127.0.0.1:{gateway.server_port}/v1"
+    whole = ["--url", url, "--key", "sk", *map(str, arguments)]
+    return CliRunner().invoke(command, whole, env={"WAYPOST_CONFIG": ""})
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_writes_rows_that_training_reads(
+    gateway: Any, prompts: Path, tmp_path: Path, suffix: str
+) -> None:
+    out = tmp_path / "new" / f"evaluations.{suffix}"
+    models = ("--model", "good", "--model", "bad")
+    result = run(gateway, *models, "--prompts", prompts, "--out", out)
+    assert result.exit_code == 0, result.output
+    dataset = read_dataset(out)
+    assert dataset.models == ("bad", "good")
+    assert dataset.quality.tolist() == [[0.0, 1.0]] * 4
+    assert dataset.cost_usd[0].tolist() == pytest.approx([0.01, 0.01])
+    assert dataset.tasks == ("add",) * 4
+
+
+def test_reports_quality_cost_and_what_routing_can_reach(
+    gateway: Any, prompts: Path, tmp_path: Path
+) -> None:
+    models = ("--model", "good", "--model", "bad")
+    result = run(gateway, *models, "--prompts", prompts, "--out", tmp_path / "e.csv")
+    lines = [line.split() for line in result.output.splitlines()]
+    assert ["good", "4", "1.000", "0.510", "to", "1.000", "10.0000"] in [x[:7] for x in lines]
+    assert "best model for each query: 1.000" in result.output
+    assert "next: waypost train" in result.output
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_goes_on_where_it_was_and_adds_models(
+    gateway: Any, prompts: Path, tmp_path: Path, suffix: str
+) -> None:
+    out = tmp_path / f"evaluations.{suffix}"
+    run(gateway, "--model", "good", "--prompts", prompts, "--out", out, "--limit", "3")
+    run(gateway, "--model", "good", "--model", "bad", "--prompts", prompts, "--out", out)
+    assert sorted(gateway.asked) == ["bad"] * 4 + ["good"] * 4
+    assert len(read_rows(out)) == 8
+
+
+def test_stops_at_the_cost_limit(gateway: Any, prompts: Path, tmp_path: Path) -> None:
+    limits = ("--concurrency", "1", "--max-cost-usd", "0.015")
+    out = tmp_path / "e.csv"
+    result = run(gateway, "--model", "good", "--prompts", prompts, "--out", out, *limits)
+    assert "stopped at the cost limit with 0.0200 USD spent and 2 answers missing" in result.output
+
+
+def test_says_how_many_prompts_got_no_answer(gateway: Any, prompts: Path, tmp_path: Path) -> None:
+    result = run(gateway, "--model", "down", "--prompts", prompts, "--out", tmp_path / "e.csv")
+    assert result.exit_code == 0
+    assert "4 prompts got no answer; run the same command to ask again" in result.output
+
+
+def test_saves_now_and_then(
+    gateway: Any, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(calibrate, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(calibrate, "write_rows", lambda rows, out: saved.append(len(rows)))
+    run(gateway, "--model", "good", "--prompts", prompts, "--out", tmp_path / "e.csv")
+    assert saved == [1, 2, 3, 4, 4]
+
+
+def test_refuses_a_table_that_is_not_its_own(gateway: Any, prompts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "e.csv"
+    out.write_text("a,b\n1,2\n")
+    result = run(gateway, "--model", "good", "--prompts", prompts, "--out", out)
+    assert result.exit_code == 1
+    assert "not of an earlier calibration" in result.output
+
+
+def test_refuses_a_query_that_has_changed(gateway: Any, prompts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "e.csv"
+    write_rows([CalibrationRow("add/0", "other", "", "m", 1, 1, 1, 0.1, 0.1, "train", "")], out)
+    result = run(gateway, "--model", "good", "--prompts", prompts, "--out", out)
+    assert "query 'add/0' has another text" in result.output
+
+
+def test_refuses_another_kind_of_file(gateway: Any, prompts: Path, tmp_path: Path) -> None:
+    result = run(gateway, "--model", "m", "--prompts", prompts, "--out", tmp_path / "e.xlsx")
+    assert "must end in .parquet or .csv" in result.output
+
+
+def test_reads_prompts_from_parquet(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.parquet"
+    rows = [prompt | {"verifier": json.dumps(prompt["verifier"])} for prompt in PROMPTS]
+    pa.parquet.write_table(pa.Table.from_pylist(rows), file)
+    assert [table["query_id"] for _, table in read_prompts(file)] == [f"add/{i}" for i in range(4)]
+
+
+def test_refuses_parquet_that_is_none(gateway: Any, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.parquet"
+    file.write_text("text")
+    result = run(gateway, "--model", "m", "--prompts", file, "--out", tmp_path / "e.csv")
+    assert "cannot be read as parquet" in result.output
+
+
+def test_the_packaged_prompts_are_the_default(gateway: Any, tmp_path: Path) -> None:
+    result = run(gateway, "--model", "down", "--limit", "1", "--out", tmp_path / "e.csv")
+    assert PACKAGED_PROMPTS.exists()
+    assert "1 answers to get" in result.output
+
+
+def test_reports_nothing_where_nothing_was_answered(
+    gateway: Any, prompts: Path, tmp_path: Path
+) -> None:
+    result = run(gateway, "--model", "down", "--prompts", prompts, "--out", tmp_path / "e.csv")
+    assert "quality" not in result.output
