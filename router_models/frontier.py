@@ -232,13 +232,13 @@ class Judge:
         )
 
     def mix(self, points: int = 100) -> Outcomes:
-        """The best random mixes of single models, as a frontier of its own."""
+        """The best random mixes of single models as a frontier of its own, the best model first."""
         cost, quality = self.singles.points()
         corner_cost, corner_quality = hull(cost, quality)
         pairs = zip(corner_cost, corner_quality, strict=True)
         of_corner = [int(np.flatnonzero((cost == x) & (quality == y))[0]) for x, y in pairs]
         share = np.zeros((points, len(cost)))
-        place = np.linspace(0.0, len(of_corner) - 1, points)
+        place = np.linspace(len(of_corner) - 1, 0.0, points)
         left = np.minimum(place.astype(int), max(len(of_corner) - 2, 0))
         right = np.minimum(left + 1, len(of_corner) - 1)
         rows, corners = np.arange(points), np.array(of_corner)

@@ -1,7 +1,7 @@
 """`waypost evaluate`: measure routers against the best single model, oracle and random mixes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -9,6 +9,7 @@ import click
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from gateway.commands.train import split_rows
 from gateway.config import ConfigurationError
@@ -110,26 +111,32 @@ def table(judge: Judge, routers: Mapping[str, Outcomes], draws: int, seed: int) 
     best = judge.best_single()
     single = Outcomes(judge.singles.quality[[best]], judge.singles.cost_usd[[best]])
     entries = {"best single": single, "oracle": judge.oracle, "random mix": judge.mix(), **routers}
-    lines = [
-        (
-            f"{'':30} {'quality':>8} {'$/1,000':>8} {'AUC own':>8} {'AUC common [95 %]':>24} "
-            f"{'saved':>6} {'at 99 %':>8} {'nAIQ':>7}"
-        )
-    ]
+    lines = [_line("", ["quality", "$/1,000", "AUC own", "saved", "at 99 %", "nAIQ", "AUC common"])]
     for name, outcomes in entries.items():
         figures = judge.figures(outcomes)
-        around = ""
-        if draws:
+        cells = [
+            f"{figures.quality_first:.4f}",
+            f"{figures.cost_first_usd * 1000:.3f}",
+            f"{figures.own_range_auc:.4f}",
+            f"{figures.saved:.0%}",
+            f"{figures.saved_at_99:.0%}",
+            f"{figures.naiq:.3f}",
+            f"{figures.common_auc:.4f}",
+        ]
+        if outcomes is single:
+            # The common range ends where the best model's cost begins: there is no area.
+            cells[2:] = ["-"] * 5
+        elif draws:
             drawn = replicate(judge, outcomes, weights)["common_auc"]
             bounds = interval(figures.common_auc, drawn)
-            around = f" [{bounds.low:.3f}, {bounds.high:.3f}]"
-        shown = {key: f"{value:.4f}" for key, value in asdict(figures).items()}
-        lines.append(
-            f"{name[:30]:30} {shown['quality_first']:>8} {figures.cost_first_usd * 1000:>8.3f} "
-            f"{shown['own_range_auc']:>8} {shown['common_auc'] + around:>24} "
-            f"{figures.saved:>6.0%} {figures.saved_at_99:>8.0%} {figures.naiq:>7.3f}"
-        )
+            cells[-1] += f" [{bounds.low:.3f}, {bounds.high:.3f}]"
+        lines.append(_line(name, cells))
     return "\n".join(lines)
+
+
+def _line(name: str, cells: Sequence[str]) -> str:
+    *narrow, last = cells
+    return f"{name[:32]:32} " + " ".join(f"{cell:>8}" for cell in narrow) + f"  {last}".rstrip()
 
 
 def draw_frontiers(title: str, judge: Judge, routers: Mapping[str, Outcomes]) -> Figure:
@@ -142,14 +149,17 @@ def draw_frontiers(title: str, judge: Judge, routers: Mapping[str, Outcomes]) ->
         color = COLORS[index % len(COLORS)]
         axes.plot(x * 1000, y, color=color, linewidth=1.9, label=name, drawstyle="steps-post")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("mean cost, USD per 1,000 queries (log scale)")
     axes.set_ylabel("mean quality")
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
     axes.grid(visible=True, which="major", color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    _, quality = judge.singles.points()
     top = float(judge.oracle.points()[1].max())
-    axes.set_ylim(max(0.0, float(np.median(quality)) - 0.15), min(1.0, top + 0.03))
+    cheapest = float(hull(*judge.singles.points())[1][0])
+    axes.set_ylim(max(0.0, cheapest - 0.05), min(1.0, top + 0.03))
     axes.legend(loc="lower right", fontsize=8.5, frameon=False)
     return figure
 

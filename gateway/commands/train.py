@@ -13,7 +13,7 @@ import numpy as np
 from gateway.config import ConfigurationError
 from gateway.datasets import Dataset, read_dataset
 from gateway.encoders import load_encoder
-from router_models.artifact import dump
+from router_models.artifact import dump, read_manifest
 from router_models.errors import InvalidEvaluations, RouterModelsError
 from router_models.frontier import Figures, Judge, complete, route
 from router_models.guard import GuardedEstimator
@@ -97,7 +97,7 @@ def command(
         best = tune(rows, held_out, kind, seed)[0]
         estimator = train(rows, held_out, kind, seed, best.settings)
         training = _training_figures(estimator, held_out, best, kind, seed)
-        version = dump(
+        content = dump(
             estimator,
             reader,
             created_at=datetime.now(UTC),
@@ -106,8 +106,8 @@ def command(
         )
     except (ConfigurationError, RouterModelsError) as error:
         raise click.ClickException(str(error)) from error
-    path = out or Path(f"{kind}-{hashlib.sha256(version).hexdigest()[:12]}.safetensors")
-    path.write_bytes(version)
+    path = out or Path(f"{read_manifest(content).version}.safetensors")
+    path.write_bytes(content)
     _report(training, _provenance(rows, held_out), path, reader)
 
 

@@ -1,0 +1,15 @@
+import pytest
+
+from router_models.training.settings import KINDS, TRIALS, candidates
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_given_the_same_number_of_trials(kind):
+    settings = candidates(kind)
+    assert len(set(settings)) == len(settings) == TRIALS
+    assert {type(one) for one in settings} == {KINDS[kind]}
+
+
+def test_an_unknown_kind_is_refused_by_name():
+    with pytest.raises(ValueError, match="known kinds: kmeans, mlp, knn, ridge"):
+        candidates("oracle")
