@@ -6,6 +6,7 @@ or `text` in them. Needs pyarrow, so nothing that serves imports this.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -290,7 +291,8 @@ def _queries(path: Path, rows: pa.Table) -> pa.Table:
 def _texts(queries: pa.Table, path: Path) -> tuple[str, ...]:
     """Text of every query, or nothing when the table holds embeddings for those without."""
     texts = _optional(queries, "text")
-    if any(text is None for text in texts):
+    # CSV has no null: an empty cell is a missing text.
+    if any(text is None or text == "" for text in texts):
         if "query_embedding" in queries.column_names:
             return ()
         raise InvalidEvaluations(f"{path}: column 'text' has empty values")
@@ -303,13 +305,25 @@ def _embeddings(queries: pa.Table, path: Path) -> tuple[Float32, str]:
     if len(encoders) != 1 or None in encoders:
         found = ", ".join(sorted(map(str, encoders)))
         raise InvalidEvaluations(f"{path} mixes embeddings of several encoders: {found}")
-    vectors = queries["query_embedding"].to_pylist()
+    vectors = [_vector(cell, path) for cell in queries["query_embedding"].to_pylist()]
     if len({len(vector) if vector is not None else 0 for vector in vectors}) != 1:
         raise InvalidEvaluations(f"{path}: embeddings must all have the same length")
     embeddings = np.asarray(vectors, np.float32)
     if embeddings.size == 0 or not np.isfinite(embeddings).all():
         raise InvalidEvaluations(f"{path}: column 'query_embedding' has empty or infinite values")
     return embeddings, str(encoders.pop())
+
+
+def _vector(cell: Any, path: Path) -> list[float] | None:
+    """One embedding; CSV holds it as a JSON list."""
+    if not isinstance(cell, str):
+        return cast("list[float] | None", cell)
+    try:
+        return [float(value) for value in json.loads(cell)]
+    except (ValueError, TypeError) as error:
+        raise InvalidEvaluations(
+            f"{path}: column 'query_embedding' must hold JSON lists of numbers"
+        ) from error
 
 
 def _splits(queries: pa.Table, keys: Sequence[str], path: Path) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """From evaluations to an estimator that can be served."""
 
 from dataclasses import dataclass
-from typing import assert_never
 
 import numpy as np
 
@@ -50,8 +49,6 @@ def fit(
             return fit_knn(evaluations, settings)
         case RidgeSettings():
             return fit_ridge(evaluations, settings)
-        case _:
-            assert_never(settings)
 
 
 def tune(evaluations: Evaluations, validation: Evaluations, kind: str, seed: int) -> list[Trial]:

@@ -76,6 +76,18 @@ def test_reads_what_the_log_exports(tmp_path):
     assert set(dataset.splits) <= {"train", "val", "test"}
 
 
+def test_reads_the_csv_that_the_log_exports(tmp_path):
+    cells = {"query_embedding": ["[1.0, 2.0]", "[3.0, 4.0]"], "text": ["", ""]}
+    dataset = read_dataset(write(tmp_path / "log.csv", EXPORT | cells))
+    np.testing.assert_array_equal(dataset.embeddings, [[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_refuses_an_embedding_that_is_not_a_list(tmp_path):
+    path = write(tmp_path / "log.csv", EXPORT | {"query_embedding": ["[1.0]", "none"]})
+    with pytest.raises(InvalidEvaluations, match="JSON lists of numbers"):
+        read_dataset(path)
+
+
 def test_reads_a_single_file_with_text(tmp_path):
     columns = {k: v for k, v in EXPORT.items() if k not in {"query_embedding", "encoder_id"}}
     dataset = read_dataset(write(tmp_path / "t.csv", columns | {"text": ["one", "three"]}))
@@ -216,14 +228,14 @@ def test_refuses_a_file_that_is_not_there(tmp_path):
 
 
 def test_refuses_a_name_of_another_form(tmp_path):
-    with pytest.raises(InvalidEvaluations, match="ends in .parquet, .csv"):
+    with pytest.raises(InvalidEvaluations, match=r"ends in \.parquet, \.csv"):
         read_dataset(tmp_path / "table.xlsx")
 
 
 def test_refuses_bytes_that_are_no_parquet(tmp_path):
     path = tmp_path / "t.parquet"
     path.write_bytes(b"not a table")
-    with pytest.raises(InvalidEvaluations, match="cannot be read as .parquet"):
+    with pytest.raises(InvalidEvaluations, match=r"cannot be read as \.parquet"):
         read_dataset(path)
 
 
@@ -237,7 +249,7 @@ def test_refuses_to_keep_a_model_the_table_lacks(tmp_path):
 
 def test_refuses_a_split_without_evaluations(tmp_path):
     dataset = read_dataset(long_form(tmp_path)).embedded(FakeEncoder())
-    with pytest.raises(InvalidEvaluations, match="no evaluation in split 'val'; .* test, train"):
+    with pytest.raises(InvalidEvaluations, match=r"no evaluation in split 'val'; .* test, train"):
         dataset.evaluations("val")
 
 

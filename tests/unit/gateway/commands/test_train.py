@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,12 @@ from click.testing import CliRunner
 
 from gateway.commands import evaluate, train
 from gateway.commands.train import carve
+from gateway.datasets import read_dataset
 from gateway.encoders import load_encoder
-from router_models.artifact import load
-from tests.fakes.evaluations import made_up
+from router_models.artifact import dump, load
+from router_models.training.settings import RidgeSettings
+from router_models.training.train import fit
+from tests.fakes.evaluations import DIMENSION, made_up
 
 SUBJECTS = {
     "sums": "Work out {} plus {} and give the number.",
@@ -171,6 +176,42 @@ def test_refuses_to_evaluate_routers_of_other_models(data, artifact, tmp_path):
     pyarrow.parquet.write_table(rows.set_column(column, "model", [renamed]), data)
     output = invoke(evaluate.command, data, "--artifact", artifact, fails=True)
     assert "no model in common" in output
+
+
+@dataclass(frozen=True)
+class OtherEncoder:
+    id: str = "other-9"
+    sha256: str = "00" * 32
+    dimension: int = DIMENSION
+
+
+def test_refuses_to_evaluate_a_router_of_an_encoder_it_does_not_have(data, tmp_path):
+    rows = made_up(40)
+    content = dump(
+        fit(rows, rows, RidgeSettings(), 0),
+        OtherEncoder(),
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        training={},
+        provenance={},
+    )
+    (tmp_path / "other").write_bytes(content)
+    output = invoke(evaluate.command, data, "--artifact", tmp_path / "other", fails=True)
+    assert "encoder 'other-9', which is not packaged here" in output
+
+
+def test_evaluates_a_router_without_a_guard(data, tmp_path):
+    encoder = load_encoder("static")
+    rows = read_dataset(data).embedded(encoder).evaluations("train")
+    content = dump(
+        fit(rows, rows, RidgeSettings(), 0),
+        encoder,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        training={},
+        provenance={},
+    )
+    (tmp_path / "bare").write_bytes(content)
+    loaded = evaluate.open_artifact(tmp_path / "bare")
+    assert loaded.estimator() is loaded.router.estimator
 
 
 def test_refuses_to_evaluate_bytes_that_are_no_artefact(data, tmp_path):
