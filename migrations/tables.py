@@ -1,4 +1,4 @@
-"""The tables: teams, virtual keys, turns and their grades.
+"""The tables: teams, virtual keys, turns and their grades, budgets and their settlements.
 
 A change here needs a new file in `versions/`; a test compares the two on SQLite and Postgres.
 """
@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -165,3 +165,65 @@ class Grade(Base):
     score: Mapped[float]
     comment: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Budget(Base):
+    """A cap: what one scope, or every scope of a kind, may spend within each window.
+
+    Attributes:
+        id: Derived from all but the cap, so that no scope has two caps for the same thing.
+        team_id: None for a default of all teams.
+        scope_id: None for the team itself, and for a default of every scope of the kind.
+        revision: Grows with every change of any row, so that gateways read only what changed.
+        deleted_at: A deleted row stays, so that gateways learn of it.
+    """
+
+    __tablename__ = "budgets"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str | None] = mapped_column(ForeignKey("teams.id"), index=True)
+    scope: Mapped[str]
+    scope_id: Mapped[str | None]
+    measure: Mapped[str]
+    window: Mapped[str]
+    cap: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+    revision: Mapped[int] = mapped_column(BigInteger, unique=True)
+
+
+class Settlement(Base):
+    """What became of one reservation: the journal that live counters are rebuilt from.
+
+    End users and conversations are kept as digests: those that scopes have (`gateway.ledger`).
+
+    Attributes:
+        limits: Codes of the limits it was charged to, each between two spaces.
+        outcome: ``answered``, an error's class, ``ClientLeft``, ``expired`` or ``reset``.
+        charged_requests: 1; negative where an operator reset a counter.
+    """
+
+    __tablename__ = "settlements"
+
+    request_id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str]
+    key_id: Mapped[str]
+    user_digest: Mapped[str | None]
+    conversation_digest: Mapped[str | None]
+    model: Mapped[str | None]
+    limits: Mapped[str]
+    held_nusd: Mapped[int] = mapped_column(BigInteger)
+    held_tokens: Mapped[int] = mapped_column(BigInteger)
+    charged_nusd: Mapped[int] = mapped_column(BigInteger)
+    charged_tokens: Mapped[int] = mapped_column(BigInteger)
+    charged_requests: Mapped[int] = mapped_column(BigInteger)
+    is_estimated: Mapped[bool]
+    outcome: Mapped[str]
+    reserved_at: Mapped[datetime]
+    settled_at: Mapped[datetime]
+
+    __table_args__ = (
+        Index("ix_settlements_reserved_at", "reserved_at"),
+        Index("ix_settlements_team_id", "team_id", "reserved_at"),
+    )
