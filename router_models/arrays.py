@@ -10,6 +10,7 @@ from router_models.errors import ArtifactRejected
 from router_models.types import Arrays, Float32
 
 SMALLEST_NORM = 1e-12
+_LOWEST, _HIGHEST = np.float32(-8.0), np.float32(8.0)
 
 
 def take(arrays: Arrays, name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
@@ -76,12 +77,15 @@ class Scaler:
 
     def apply(self, embeddings: Float32) -> Float32:
         """Scale each row; values beyond 8 deviations are cut, so that no feature runs away."""
-        scaled: Float32 = (embeddings - self.shift) * self.factor
-        return np.minimum(np.maximum(scaled, -8.0), 8.0)
+        scaled: Float32 = embeddings - self.shift
+        scaled *= self.factor
+        np.maximum(scaled, _LOWEST, out=scaled)
+        np.minimum(scaled, _HIGHEST, out=scaled)
+        return scaled
 
     def apply_unit(self, embeddings: Float32) -> Float32:
         """Scale each row and give it length 1, so that a dot product is a cosine."""
         scaled = self.apply(embeddings)
         norms = np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
-        unit: Float32 = scaled / np.maximum(norms, SMALLEST_NORM)[:, None]
-        return unit
+        scaled /= np.maximum(norms, SMALLEST_NORM)[:, None]
+        return scaled
