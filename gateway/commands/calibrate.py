@@ -83,7 +83,7 @@ def command(
         click.echo(f"{len(pairs)} answers to get, {len(known)} rows in {out}", err=True)
         with click.progressbar(length=len(pairs), label="asking", show_pos=True) as bar:
             show = _saving(out, known, bar.update)
-            progress = asyncio.run(_run(address, key, pairs, concurrency, max_cost_usd, show))
+            progress = _run(address, key, pairs, concurrency, max_cost_usd, show)
     except CalibrationError as error:
         raise click.ClickException(str(error)) from error
     asked = {prompt.query_id for prompt in prompts}
@@ -181,7 +181,7 @@ def report(rows: Sequence[CalibrationRow]) -> None:
         click.echo(f"best model for each query: {best:.3f}, the most that routing can reach")
 
 
-async def _run(
+def _run(
     address: str,
     key: str,
     pairs: Sequence[tuple[str, CalibrationPrompt]],
@@ -189,19 +189,22 @@ async def _run(
     max_cost_usd: float | None,
     show: Callable[[Progress], None],
 ) -> Progress:
-    async with httpx2.AsyncClient(
-        base_url=address.rstrip("/") + "/",
-        headers={"authorization": f"Bearer {key}"},
-        timeout=httpx2.Timeout(TIMEOUT_S, connect=5.0),
-    ) as http:
-        return await calibrate(
-            GatewayAsker(http, time.monotonic),
-            pairs,
-            split_of=split_of,
-            concurrency=concurrency,
-            max_cost_usd=max_cost_usd,
-            on_progress=show,
-        )
+    async def ask_all() -> Progress:
+        async with httpx2.AsyncClient(
+            base_url=address.rstrip("/") + "/",
+            headers={"authorization": f"Bearer {key}"},
+            timeout=httpx2.Timeout(TIMEOUT_S, connect=5.0),
+        ) as http:
+            return await calibrate(
+                GatewayAsker(http, time.monotonic),
+                pairs,
+                split_of=split_of,
+                concurrency=concurrency,
+                max_cost_usd=max_cost_usd,
+                on_progress=show,
+            )
+
+    return asyncio.run(ask_all())
 
 
 def _saving(
