@@ -232,7 +232,16 @@ def _build_public_app(
     engine: Engine,
     pool: Pool,
 ) -> PublicApp:
-    app = FastAPI(title="Waypost", version="1", openapi_tags=[])
+    # FastAPI's own pages declare no authentication and load scripts from elsewhere; its redirects
+    # name the scheme it sees, so behind a proxy they would send a caller's key over plain HTTP.
+    app = FastAPI(
+        title="Waypost",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
     install_error_handlers(app)
     PublicEndpoints(
         service=service,

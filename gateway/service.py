@@ -137,9 +137,11 @@ class ChatService:
                 error.headers = tuple(turn.headers())
             raise
         finally:
-            if reservation is not None:
-                await self._settle(turn, reservation)
-            self._record(turn)
+            try:
+                if reservation is not None:
+                    await self._settle(turn, reservation)
+            finally:
+                self._record(turn)
 
     async def _complete(self, turn: Turn) -> Completion:
         for model, is_last in self._candidates(turn):

@@ -71,7 +71,12 @@ class ChatEndpoint:
                 await self._stream(request, caller, send)
             else:
                 answer = await self.service.complete(request, caller)
-                await send_whole(send, 200, answer.headers, answer.body)
+        # Once the response is complete the server reports the caller as gone, so the last message
+        # is sent where nobody listens for that: it would cancel the turn before it is recorded.
+        if request.is_stream:
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await send_whole(send, 200, answer.headers, answer.body)
 
     async def _stream(self, request: ChatRequest, caller: Caller, send: Send) -> None:
         async with self.service.stream(request, caller) as answer:
@@ -84,4 +89,3 @@ class ChatEndpoint:
             )
             async for events in answer.events:
                 await send({"type": "http.response.body", "body": events, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})

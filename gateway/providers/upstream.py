@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.errors import (
+    InvalidRequest,
     ProviderCutOff,
     ProviderError,
     ProviderMisconfigured,
@@ -175,7 +176,7 @@ class HttpProvider:
 
     async def complete(self, call: UpstreamCall) -> Completion:
         """Answer `call` with one JSON body."""
-        body = self.dialect.encode(call, is_stream=False)
+        body = self._encode(call, is_stream=False)
         breaker = self.resilience.breaker(call.model.upstream_name)
         deadline_s = self._deadline_s(call)
         async with self.resilience.limiter.slot():
@@ -190,7 +191,7 @@ class HttpProvider:
     @asynccontextmanager
     async def stream(self, call: UpstreamCall) -> AsyncIterator[UpstreamStream]:
         """Answer `call` as a stream; leaving the context cancels the upstream call."""
-        body = self.dialect.encode(call, is_stream=True)
+        body = self._encode(call, is_stream=True)
         breaker = self.resilience.breaker(call.model.upstream_name)
         deadline_s = self._deadline_s(call)
         async with self.resilience.limiter.slot():
@@ -214,6 +215,12 @@ class HttpProvider:
 
     async def aclose(self) -> None:
         """Do nothing: the connections belong to the client that all providers share."""
+
+    def _encode(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
+        try:
+            return self.dialect.encode(call, is_stream=is_stream)
+        except orjson.JSONEncodeError as error:  # orjson reads deeper nesting than it writes
+            raise InvalidRequest("The body is nested too deeply to be sent on.") from error
 
     def _deadline_s(self, call: UpstreamCall) -> float:
         return min(call.deadline_s, self.resilience.clock() + self.timeouts.deadline_s)
