@@ -236,6 +236,7 @@ async def running_gateway(
     data_dir: Path,
     *,
     router: bytes | None = None,
+    keeps_store: bool = False,
     limits: Mapping[str, Any] = MappingProxyType({}),
     **changes: Any,
 ) -> AsyncIterator[RunningGateway]:
@@ -243,6 +244,7 @@ async def running_gateway(
 
     Args:
         router: Activated before the start.
+        keeps_store: Activate nothing; what is in the store already decides.
         limits: Added to the settings of every provider.
         changes: Tables of the settings to replace.
     """
@@ -250,8 +252,9 @@ async def running_gateway(
     async with serve(upstreams, lifespan="off") as upstream_url:
         settings = make_settings(data_dir, upstream_url, limits, **changes)
         store = ArtifactStore(settings.artifact_dir)
-        artifact = router_for(load_encoder("static")) if router is None else router
-        store.activate(store.put(artifact).version)
+        if not keeps_store:
+            artifact = router_for(load_encoder("static")) if router is None else router
+            store.activate(store.put(artifact).version)
         startup = prepare(settings)
         assert startup.new_key is not None
         environ: Mapping[str, str] = {}

@@ -280,3 +280,17 @@ async def test_feedback_that_is_no_json_is_refused(http):
 
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "invalid_request"
+
+
+async def test_json_that_can_be_read_but_not_written_is_refused(http):
+    raw = b'{"model":"small","messages":[{"role":"user","content":"x"}],"x":%b%b}'
+
+    response = await http.post(CHAT, content=raw % (b"[" * 500, b"]" * 500))
+
+    assert_refused(response, 400, "invalid_request")
+
+
+async def test_a_path_with_a_slash_too_many_is_not_redirected(http):
+    response = await http.post(f"{CHAT}/", json=BODY)
+
+    assert_refused(response, 404, "not_found")
