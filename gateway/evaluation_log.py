@@ -1,4 +1,4 @@
-"""The evaluation log: turns and grades, written in batches off the request path.
+"""The evaluation log: turns, grades and settlements, written in batches off the request path.
 
 `EvaluationLog.record` puts a record in a queue in memory; one thread writes batches to the
 database, to the spool on disk while the database is down, and back from there when it is up again.
@@ -33,6 +33,7 @@ from gateway.evaluation_rows import (
     touch_keys,
 )
 from gateway.grades import GradeRecord, RecentAnswers
+from gateway.ledger.settlements import SettlementRecord
 from gateway.spool import Spool, SpoolFull
 from gateway.types import TurnRecord
 
@@ -53,7 +54,7 @@ class LogCounters:
     """What became of the rows, since the start of the process.
 
     Attributes:
-        recorded: Taken by `record` and `record_grade`.
+        recorded: Taken by `record`, `record_grade` and `record_settlement`.
         written: In the database, replayed rows included.
         spooled: Put in the spool.
         replayed: Of those written, the ones that came from the spool.
@@ -118,7 +119,7 @@ class EvaluationLog:
         self._spool = Spool(spool_dir, settings.spool_max_bytes)
         self._clock = clock
         self._monotonic = monotonic
-        self._queue: deque[TurnRecord | GradeRecord] = deque()
+        self._queue: deque[TurnRecord | GradeRecord | SettlementRecord] = deque()
         self._wake = threading.Event()
         self._is_closing = False
         self._thread: threading.Thread | None = None
@@ -150,6 +151,10 @@ class EvaluationLog:
         """Queue a grade; on the event loop, without I/O, never raises."""
         self._enqueue(grade)
 
+    def record_settlement(self, settlement: SettlementRecord) -> None:
+        """Queue a row of the budgets' journal; on the event loop, without I/O, never raises."""
+        self._enqueue(settlement)
+
     def start(self) -> None:
         """Start the writer; the database need not be up."""
         self._thread = threading.Thread(target=self._run, name="evaluation-log", daemon=True)
@@ -172,7 +177,7 @@ class EvaluationLog:
         if self.counters.dropped:
             logger.error("evaluation log closed with %d rows dropped", self.counters.dropped)
 
-    def _enqueue(self, record: TurnRecord | GradeRecord) -> None:
+    def _enqueue(self, record: TurnRecord | GradeRecord | SettlementRecord) -> None:
         depth = len(self._queue)
         if depth >= self._settings.queue_rows:
             self.counters.dropped_queue += 1

@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 import orjson
-from sqlalchemy import Connection, Table, delete, or_, select, text, update
+from sqlalchemy import Connection, Table, and_, delete, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.database import JSON_OPTIONS
 from gateway.grades import GradeRecord
+from gateway.ledger.settlements import EXPIRED, SettlementRecord
 from gateway.types import TurnRecord
 from migrations.tables import Base
 
-TABLES: dict[str, Table] = {name: Base.metadata.tables[name] for name in ("turns", "grades")}
+TABLES: dict[str, Table] = {
+    name: Base.metadata.tables[name] for name in ("turns", "grades", "settlements")
+}
+TIMES = ("started_at", "created_at", "reserved_at", "settled_at")
 KEYS = Base.metadata.tables["keys"]
 SLICE_ROWS = 50
 """Rows inserted between two chances for the event loop to take the interpreter lock."""
@@ -36,10 +40,12 @@ class Row:
     columns: dict[str, Any]
 
 
-def to_row(record: TurnRecord | GradeRecord) -> Row:
+def to_row(record: TurnRecord | GradeRecord | SettlementRecord) -> Row:
     """Lay `record` out as columns."""
     if isinstance(record, GradeRecord):
         return _grade_row(record)
+    if isinstance(record, SettlementRecord):
+        return _settlement_row(record)
     usage = record.usage
     embedding = record.query_embedding
     columns = {
@@ -114,7 +120,7 @@ def from_payload(payload: bytes) -> Row:
         raise ValueError("no row of a known table")
     table, columns = content
     columns = {name: value for name, value in columns.items() if name in TABLES[table].c}
-    for name in ("started_at", "created_at"):
+    for name in TIMES:
         if name in columns:
             columns[name] = datetime.fromisoformat(columns[name])
     if columns.get("query_embedding") is not None:
@@ -125,6 +131,7 @@ def from_payload(payload: bytes) -> Row:
 def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
     """Insert `rows`, skipping those that are there already, a slice at a time.
 
+    A settlement replaces the row of a lease that was taken for dead, whichever is written first.
     Between slices the interpreter lock is given up, so that a large batch never delays the event
     loop by more than a slice takes (1 to 2 ms).
     """
@@ -134,7 +141,15 @@ def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
         connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT_S}s'"))
     for name, table in TABLES.items():
         columns = [row.columns for row in rows if row.table == name]
-        statement = build(table).on_conflict_do_nothing()
+        insertion = build(table)
+        statement = insertion.on_conflict_do_nothing()
+        if name == "settlements":
+            columns.sort(key=_request_id)  # in one order, so that two writers never deadlock
+            statement = insertion.on_conflict_do_update(
+                index_elements=[table.c.request_id],
+                set_={c.name: insertion.excluded[c.name] for c in table.c if not c.primary_key},
+                where=and_(table.c.outcome == EXPIRED, insertion.excluded.outcome != EXPIRED),
+            )
         for part in _slices(columns):
             connection.execute(statement, part)
             time.sleep(0)
@@ -179,6 +194,33 @@ def _grade_row(grade: GradeRecord) -> Row:
         "created_at": datetime.fromtimestamp(grade.created_at_unix_s, UTC),
     }
     return Row("grades", columns)
+
+
+def _settlement_row(record: SettlementRecord) -> Row:
+    lease = record.lease
+    columns = {
+        "request_id": lease.request_id,
+        "team_id": lease.team_id,
+        "key_id": lease.key_id,
+        "user_digest": lease.user_digest,
+        "conversation_digest": lease.conversation_digest,
+        "model": record.model,
+        "limits": lease.limits,
+        "held_nusd": record.held_nusd,
+        "held_tokens": record.held_tokens,
+        "charged_nusd": record.charged_nusd,
+        "charged_tokens": record.charged_tokens,
+        "charged_requests": record.charged_requests,
+        "is_estimated": record.is_estimated,
+        "outcome": record.outcome,
+        "reserved_at": datetime.fromtimestamp(lease.reserved_at_unix_s, UTC),
+        "settled_at": datetime.fromtimestamp(record.settled_at_unix_s, UTC),
+    }
+    return Row("settlements", columns)
+
+
+def _request_id(columns: dict[str, Any]) -> str:
+    return str(columns["request_id"])
 
 
 def _short(value: str | None) -> str | None:
