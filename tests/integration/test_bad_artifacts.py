@@ -1,5 +1,6 @@
 """Router artefacts that cannot be used are refused while the one that serves goes on serving."""
 
+import asyncio
 import re
 
 import httpx2
@@ -10,7 +11,6 @@ from gateway.encoders import load_encoder
 from router_models.artifact import read_manifest
 from tests.fakes.artifacts import router_artifact
 from tests.fakes.gateway import LARGE, SMALL, RunningGateway, router_for, running_gateway
-from tests.fakes.turns import until
 from tests.fakes.upstream import completion, json_answer
 
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "Say hello."}]}
@@ -36,8 +36,9 @@ async def metric(gateway: RunningGateway, name: str) -> float:
 
 async def until_rejected(gateway: RunningGateway, count: int) -> None:
     """Wait until the gateway has refused `count` artefacts."""
-    while await metric(gateway, "router_artifacts_rejected_total") < count:
-        await until(lambda: True)
+    async with asyncio.timeout(30):
+        while await metric(gateway, "router_artifacts_rejected_total") < count:
+            pass
 
 
 @pytest.fixture
@@ -114,8 +115,9 @@ async def test_an_artefact_that_was_mended_is_taken(swapping):
 
     async with swapping.caller() as http:
         response = await http.post("/v1/chat/completions", json=BODY)
-        while response.headers["x-waypost-router-version"] != version:
-            response = await http.post("/v1/chat/completions", json=BODY)
+        async with asyncio.timeout(30):
+            while response.headers["x-waypost-router-version"] != version:
+                response = await http.post("/v1/chat/completions", json=BODY)
     assert response.headers["x-waypost-model"] == LARGE
 
 

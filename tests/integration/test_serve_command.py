@@ -1,0 +1,226 @@
+"""The real process: what it prints, what it loads, and how it ends."""
+
+import asyncio
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.fakes.gateway import SMALL, SteppedUpstream, Upstreams
+from tests.fakes.server import serve
+from tests.fakes.turns import until
+from tests.fakes.upstream import completion, json_answer, stream_chunks
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAT = "/v1/chat/completions"
+BODY = {"model": "auto", "messages": [{"role": "user", "content": "Say hello."}]}
+DONE = b"data: [DONE]\n\n"
+LAST_LINE = re.compile(r"Waypost serves (http://127\.0\.0\.1:\d+)/v1")
+KEY = re.compile(r"your key, shown only now: (wp-\S+)")
+SETTINGS = """
+data_dir = "{data}"
+[server]
+port = 0
+admin_port = 0
+[providers.alpha]
+base_url = "{upstream}/alpha/v1"
+[models.small]
+provider = "alpha"
+price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
+[routing]
+encoder = "static"
+[evaluation_log]
+flush_interval_s = 0.01
+"""
+
+
+@dataclass
+class Serving:
+    """A process that serves, and what it printed until it did."""
+
+    process: asyncio.subprocess.Process
+    printed: list[str] = field(default_factory=list)
+
+    async def started(self) -> str:
+        """Wait until it serves; return its URL."""
+        assert self.process.stdout is not None
+        while line := (await self.process.stdout.readline()).decode():
+            self.printed.append(line)
+            if found := LAST_LINE.match(line):
+                return found[1]
+        raise AssertionError(f"the process ended: {self.printed}")
+
+    @property
+    def key(self) -> str | None:
+        """The first key, where this start made it."""
+        found = KEY.search("".join(self.printed))
+        return None if found is None else found[1]
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal and return the exit status."""
+        self.process.send_signal(number)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait for the exit status."""
+        await self.process.communicate()
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+
+@pytest.fixture
+async def upstreams() -> Upstreams:
+    return Upstreams()
+
+
+@pytest.fixture
+async def settings_file(tmp_path: Path, upstreams: Upstreams) -> AsyncIterator[Path]:
+    async with serve(upstreams, lifespan="off") as url:
+        file = tmp_path / "waypost.toml"
+        file.write_text(SETTINGS.format(data=tmp_path / "data", upstream=url))
+        yield file
+
+
+@asynccontextmanager
+async def start(settings_file: Path) -> AsyncIterator[Serving]:
+    """Run `python -m gateway serve`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "gateway", "serve", "--config", str(settings_file)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    serving = Serving(process)
+    try:
+        yield serving
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+def caller(url: str, key: str) -> httpx2.AsyncClient:
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx2.AsyncClient(base_url=url, headers=headers, timeout=20, trust_env=False)
+
+
+async def test_a_first_start_shows_a_key_that_works_and_later_ones_none(settings_file, upstreams):
+    upstreams.by_name["alpha"].answers = [json_answer(completion())]
+    async with start(settings_file) as first:
+        url = await first.started()
+        key = first.key
+        assert key is not None
+        async with caller(url, key) as http:
+            answer = await http.post(CHAT, json=BODY)
+            ready = await http.get("/ready")
+            stranger = await http.get("/v1/models", headers={"authorization": "Bearer no"})
+        assert await first.end(signal.SIGTERM) == 0
+
+    async with start(settings_file) as second:
+        url = await second.started()
+        async with caller(url, key) as http:
+            again = await http.post(CHAT, json=BODY)
+        assert await second.end(signal.SIGINT) == 0
+
+    assert answer.status_code == again.status_code == ready.status_code == 200
+    assert stranger.status_code == 401
+    assert answer.headers["x-waypost-model"] == SMALL
+    assert first.printed[-1].startswith("Waypost serves ")
+    assert "  models: small\n" in first.printed
+    assert second.key is None
+    assert key not in "".join(second.printed)
+
+
+async def test_a_running_stream_ends_before_the_process_does(settings_file, upstreams):
+    upstream = upstreams.by_name["alpha"] = SteppedUpstream()
+    first, *rest = stream_chunks("Hello!")
+    async with start(settings_file) as serving:
+        url = await serving.started()
+        assert serving.key is not None
+        upstream.send(first)
+        async with (
+            caller(url, serving.key) as http,
+            http.stream("POST", CHAT, json=BODY | {"stream": True}) as response,
+        ):
+            serving.process.send_signal(signal.SIGTERM)
+            await until_refused(url)
+            for event in rest:
+                upstream.send(event)
+            upstream.end()
+            received = await response.aread()
+        status = await serving.ended()
+
+    assert received.startswith(first)
+    assert received.endswith(DONE)
+    assert status == 0
+    assert logged(settings_file) == [(None, "stop", 3)]
+
+
+async def test_what_was_written_outlives_a_kill(settings_file, upstreams):
+    upstreams.by_name["alpha"].answers = [json_answer(completion())]
+    async with start(settings_file) as serving:
+        url = await serving.started()
+        key = serving.key
+        assert key is not None
+        async with caller(url, key) as http:
+            answers = [await http.post(CHAT, json=BODY) for _ in range(20)]
+        await until(lambda: len(logged(settings_file)) == len(answers))
+        assert await serving.end(signal.SIGKILL) == -signal.SIGKILL
+
+    async with start(settings_file) as after:
+        url = await after.started()
+        async with caller(url, key) as http:
+            last = answers[-1].headers["x-request-id"]
+            graded = await http.post("/v1/feedback", json={"id": last, "score": 1})
+            answered = await http.post(CHAT, json=BODY)
+        assert await after.end(signal.SIGTERM) == 0
+
+    assert graded.status_code == 202
+    assert answered.status_code == 200
+    assert len(logged(settings_file)) == len(answers) + 1
+
+
+async def until_refused(url: str) -> None:
+    """Wait until the process takes no more connections, which is how its end begins."""
+    address = httpx2.URL(url)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(address.host, address.port)
+            except OSError:
+                return
+            writer.close()
+            await writer.wait_closed()
+
+
+def logged(settings_file: Path) -> list[tuple[str | None, str | None, int | None]]:
+    """Read the rows of the log as another process sees them."""
+    with sqlite3.connect(settings_file.parent / "data" / "waypost.db") as database:
+        rows = database.execute(
+            "SELECT error, finish_reason, completion_tokens FROM turns ORDER BY request_id"
+        ).fetchall()
+    database.close()
+    return rows
+
+
+def test_a_serving_process_loads_no_training_library():
+    program = (
+        "import sys, gateway.app, gateway.commands.serve;"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}"
+        " & {'torch', 'sklearn', 'pyarrow', 'matplotlib', 'flwr', 'scipy', 'pandas', 'alembic'}))"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+
+    assert ended.stdout == "[]\n"
