@@ -6,6 +6,7 @@ within two seconds. Without a database the last known definitions stay in force;
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.database import summary
-from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions, Change
+from gateway.ledger.definitions import SCOPE_KINDS, BudgetDefinition, BudgetDefinitions, Change
 from gateway.ledger.types import Limit, Measure, Scope, ScopeKind, Window
 
 POLL_S = 1.0
@@ -36,26 +37,38 @@ class BudgetRules:
         self._exact: dict[Scope, Caps] = {}
         self._of_team: dict[tuple[str, ScopeKind], Caps] = {}
         self._of_all: dict[ScopeKind, Caps] = {}
+        self._sizes: Counter[tuple[str | None, ScopeKind]] = Counter()
         for definition in definitions:
             self.put(definition)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is capped anywhere."""
-        return not (self._exact or self._of_team or self._of_all)
+        return not self._sizes.total()
 
     def put(self, definition: BudgetDefinition) -> None:
         """Add a definition, or change its cap."""
         table, owner = self._place(definition)
-        table.setdefault(owner, {})[definition.measure, definition.window] = definition.cap
+        caps = table.setdefault(owner, {})
+        if (definition.measure, definition.window) not in caps:
+            self._sizes[definition.team_id, definition.scope] += 1
+        caps[definition.measure, definition.window] = definition.cap
 
     def drop(self, definition: BudgetDefinition) -> None:
         """Take a definition out, if it is in."""
         table, owner = self._place(definition)
         caps = table.get(owner, {})
-        caps.pop((definition.measure, definition.window), None)
+        if caps.pop((definition.measure, definition.window), None) is not None:
+            self._sizes[definition.team_id, definition.scope] -= 1
         if not caps:
             table.pop(owner, None)
+
+    def kinds(self, team_id: str) -> frozenset[ScopeKind]:
+        """Return the kinds of scope of which anything is limited in the team."""
+        sizes = self._sizes
+        return frozenset(
+            kind for kind in SCOPE_KINDS if sizes[team_id, kind] > 0 or sizes[None, kind] > 0
+        )
 
     def limits(self, scope: Scope) -> tuple[Limit, ...]:
         """Return what caps `scope`, the narrowest definition of each measure and window."""
@@ -100,6 +113,7 @@ class BudgetBook:
         self._revision = 0
         self._limits: dict[tuple[str, str, str | None, str | None], tuple[Limit, ...]] = {}
         self._turn_limits: dict[str, tuple[Limit, ...]] = {}
+        self._kinds: dict[str, frozenset[ScopeKind]] = {}
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="budgets")
 
     def limits(
@@ -117,6 +131,13 @@ class BudgetBook:
             if len(self._limits) >= MAX_KNOWN_CALLERS:
                 self._limits.clear()
             self._limits[caller] = known = self._look_up(*caller)
+        return known
+
+    def limited_kinds(self, team_id: str) -> frozenset[ScopeKind]:
+        """Return the kinds of scope of which anything is limited in the team."""
+        known = self._kinds.get(team_id)
+        if known is None:
+            self._kinds[team_id] = known = self._rules.kinds(team_id)
         return known
 
     def turn_limits(self, team_id: str) -> tuple[Limit, ...]:
@@ -179,3 +200,4 @@ class BudgetBook:
         if changes:
             self._limits.clear()
             self._turn_limits.clear()
+            self._kinds.clear()

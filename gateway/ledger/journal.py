@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Engine, Select, func, select
+from sqlalchemy import ColumnElement, Engine, Select, func, literal, select
 
 from gateway.database import writing
 from gateway.evaluation_rows import insert_rows, to_row
@@ -189,7 +189,7 @@ def _sums(
     columns = [SETTLEMENTS.c.team_id] if owner is None else [SETTLEMENTS.c.team_id, owner]
     query = select(
         SETTLEMENTS.c.team_id,
-        func.coalesce(None, "") if owner is None else owner,
+        literal("") if owner is None else owner,
         func.sum(_SUMMED[measure]),
     ).where(SETTLEMENTS.c.limits.contains(f" {code(kind, measure, window)} ", autoescape=True))
     start = window_start(window, now_unix_s)

@@ -1,0 +1,394 @@
+"""The ledger of a deployment with budgets: hold the worst case, settle what was used.
+
+Unbudgeted callers cost a look-up in memory. For the others one round trip reserves in every scope
+or refuses, and one settles. While the store is down, `when_store_is_down` decides: ``closed``
+refuses budgeted callers, ``open`` serves them, journals what they use and tells the store later.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
+
+from gateway.errors import DependencyUnavailable
+from gateway.ledger.book import BudgetBook
+from gateway.ledger.conversation import AnsweredConversations, conversation, end_user
+from gateway.ledger.debts import Debt, Debts
+from gateway.ledger.refusals import refused, turn_refused
+from gateway.ledger.reservation import Charge, Reservation
+from gateway.ledger.settings import BudgetSettings
+from gateway.ledger.settlements import Lease, SettlementRecord, expired_settlement, limit_codes
+from gateway.ledger.store import LedgerStore
+from gateway.ledger.types import ExpiredLease, Granted, Hold, Limit, Refused
+from gateway.ledger.worst_case import WorstCase, worst_case
+from gateway.types import Caller, HostedModel, Usage
+from gateway.wire import ChatRequest
+
+ANSWERED = "answered"
+CLIENT_LEFT = "ClientLeft"
+STORE_DOWN = "DependencyUnavailable"
+RETRY_STORE_S = 0.5
+"""After a failure the store is left alone this long, so that an outage costs no request a wait."""
+TICK_S = 1.0
+RENEWED_AT_ONCE = 64
+
+CountPrompt = Callable[[Mapping[str, Any]], Awaitable[int]]
+"""Counts the prompt tokens of a request body; an upper bound, never too low."""
+
+_log = logging.getLogger(__name__)
+
+
+class SettlementLog(Protocol):
+    """Takes rows of the journal without blocking."""
+
+    def record_settlement(self, settlement: SettlementRecord) -> None:
+        """Keep `settlement`; never raises, never waits."""
+        ...
+
+
+@dataclass(slots=True)
+class LedgerCounters:
+    """What happened since the start of the process.
+
+    Attributes:
+        refused: By a limit, by kind of scope.
+        refused_for_outage: Budgeted requests refused while the store was down (``closed``).
+        served_unchecked: Budgeted requests served while the store was down (``open``).
+        expired: Leases found that nobody had settled; charged in full.
+        lost_leases: Own leases that ended while their request ran; their settlement corrects them.
+        store_failures: Calls of the store that failed.
+    """
+
+    reserved: int = 0
+    settled: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    refused_for_outage: int = 0
+    served_unchecked: int = 0
+    expired: int = 0
+    renewed: int = 0
+    lost_leases: int = 0
+    store_failures: int = 0
+
+
+@dataclass(slots=True)
+class _Running:
+    """A reservation whose request runs; `renewed_s` is of the monotonic clock, None if lost."""
+
+    reservation: Reservation
+    renewed_s: float | None
+
+
+class MeteredLedger:
+    """Reserves and settles; for one event loop.
+
+    Args:
+        clock: Unix seconds.
+        monotonic: Seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        *,
+        book: BudgetBook,
+        store: LedgerStore,
+        journal: SettlementLog,
+        count_prompt: CountPrompt,
+        settings: BudgetSettings,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counters = LedgerCounters()
+        self._book = book
+        self._store = store
+        self._journal = journal
+        self._count_prompt = count_prompt
+        self._settings = settings
+        self._clock = clock
+        self._monotonic = monotonic
+        self._running: dict[str, _Running] = {}
+        self._answers = AnsweredConversations()
+        self._debts = Debts(store, journal.record_settlement, clock)
+        self._down_until_s = float("-inf")
+
+    @property
+    def running(self) -> int:
+        """Requests whose reservation is not settled yet."""
+        return len(self._running)
+
+    @property
+    def unsettled(self) -> int:
+        """Settlements that wait for the store."""
+        return len(self._debts)
+
+    async def reserve(
+        self,
+        request_id: str,
+        caller: Caller,
+        request: ChatRequest,
+        models: Sequence[HostedModel],
+    ) -> Reservation:
+        """Hold the worst case of `request` on any of `models` in every scope, or refuse.
+
+        Raises:
+            BudgetExhausted: A budget of money or tokens has no room.
+            RateLimited: Too many requests or tokens per minute, or too many at a time.
+            DependencyUnavailable: The store is down, and the mode is ``closed``.
+            InvalidRequest: The output limit is no positive whole number.
+        """
+        lease, limits = self._lease(request_id, caller, request)
+        turn_limits = self._book.turn_limits(caller.team_id)
+        if not limits and not turn_limits:
+            return Reservation(request_id)
+        prompt_tokens = await self._count_prompt(request.body)
+        need = worst_case(request.body, models, prompt_tokens, self._settings)
+        most = need.most_completion_tokens
+        for limit in turn_limits:
+            most = min(most, need.afforded(limit.cap, limit.measure))
+            if most < need.least_completion_tokens:
+                self._note_refusal("turn")
+                raise turn_refused(limit, need)
+        if not limits:
+            return Reservation(request_id, completion_tokens=need.per_choice(most))
+        reservation = Reservation(
+            request_id, lease, limits, completion_tokens=need.per_choice(most)
+        )
+        hold = Hold(
+            request_id=lease.name,
+            limits=limits,
+            fixed_nusd=need.prompt_nusd,
+            fixed_tokens=need.prompt_tokens,
+            completion_nusd_per_mtok=need.completion_nusd_per_mtok,
+            min_completion_tokens=need.least_completion_tokens,
+            max_completion_tokens=most,
+            lease_s=self._settings.lease_s,
+        )
+        return await self._admit(reservation, lease, hold, need)
+
+    async def settle(
+        self,
+        reservation: Reservation,
+        usage: Usage | None,
+        cost_nusd: int,
+        *,
+        model: str | None = None,
+        outcome: str = ANSWERED,
+        answer_id: str | None = None,
+    ) -> None:
+        """Charge what was used instead of what was held; the second time nothing happens.
+
+        Args:
+            usage: None where nothing was used.
+            model: What answered.
+            outcome: ``answered``, or the class of what ended the turn.
+            answer_id: The answer's `id`, by which the conversation may go on.
+        """
+        lease = reservation.lease
+        if lease is None or self._running.pop(lease.name, None) is None:
+            return
+        if answer_id is not None and lease.conversation_digest is not None:
+            self._answers.note(lease.team_id, answer_id, lease.conversation_digest)
+        tokens = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
+        charge = Charge(cost_nusd, tokens)
+        is_estimated = usage is not None and usage.is_estimated
+        record = self._record(reservation, lease, charge, outcome)
+        self._journal.record_settlement(replace(record, model=model, is_estimated=is_estimated))
+        self.counters.settled += 1
+        if not reservation.is_held:
+            self._debts.add(Debt(lease, charge, reservation.limits))
+            return
+        if self._is_down():
+            self._debts.add(Debt(lease, charge))
+            return
+        try:
+            await self._store.settle(lease.team_id, lease.name, charge.nusd, charge.tokens)
+        except DependencyUnavailable as error:
+            self._note_failure(error)
+            self._debts.add(Debt(lease, charge))
+        except BaseException:
+            self._debts.add(Debt(lease, charge))
+            raise
+
+    async def run(self) -> None:
+        """Renew the leases of long turns and catch up with the store, until cancelled."""
+        tick_s = min(TICK_S, self._settings.lease_s / 4)
+        while True:
+            await asyncio.sleep(tick_s)
+            try:
+                await self.tend()
+            except Exception:  # noqa: BLE001 (leases must be tended whatever happens to one)
+                _log.exception("budgets: tending the leases failed and goes on")
+
+    async def tend(self) -> None:
+        """Do once what `run` does every second."""
+        if self._is_down():
+            return
+        try:
+            await self._debts.catch_up()
+            await self._renew()
+        except DependencyUnavailable as error:
+            self._note_failure(error)
+
+    async def aclose(self, grace_s: float = 5.0) -> None:
+        """Tell the store what it was not told yet, within `grace_s`; the journal has it anyway."""
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._debts.catch_up()
+        except (DependencyUnavailable, TimeoutError):
+            _log.warning("budgets: %d settlements did not reach the store", self.unsettled)
+
+    def note_expired(self, expired: Sequence[ExpiredLease]) -> None:
+        """Journal leases that the store found expired: whoever finds them writes their rows."""
+        for found in expired:
+            self.counters.expired += 1
+            record = expired_settlement(found, self._clock())
+            if record is not None:
+                self._journal.record_settlement(record)
+
+    def _lease(
+        self, request_id: str, caller: Caller, request: ChatRequest
+    ) -> tuple[Lease, tuple[Limit, ...]]:
+        """Name the scopes of a request as far as anything limits them, and the limits."""
+        kinds = self._book.limited_kinds(caller.team_id)
+        user = speakers = None
+        if "user" in kinds:
+            user = end_user(request, caller)
+        if "conversation" in kinds:
+            speakers = conversation(
+                request,
+                caller,
+                from_prefix=self._settings.conversation_from_prefix,
+                answers=self._answers,
+            )
+        limits = self._book.limits(caller.team_id, caller.key_id, user, speakers)
+        lease = Lease(
+            request_id=request_id,
+            team_id=caller.team_id,
+            key_id=caller.key_id,
+            user_digest=user,
+            conversation_digest=speakers,
+            limits=limit_codes(limits),
+            reserved_at_unix_s=self._clock(),
+        )
+        return lease, limits
+
+    async def _admit(
+        self, reservation: Reservation, lease: Lease, hold: Hold, need: WorstCase
+    ) -> Reservation:
+        try:
+            outcome = await self._hold(reservation, lease, hold)
+        except DependencyUnavailable as error:
+            if self._settings.when_store_is_down == "closed":
+                self.counters.refused_for_outage += 1
+                raise DependencyUnavailable(
+                    "Budgets cannot be checked at the moment; try again.",
+                    retry_after_s=error.retry_after_s or 1.0,
+                ) from error
+            self.counters.served_unchecked += 1
+            self._running[lease.name] = _Running(reservation, None)
+            return reservation
+        self.note_expired(outcome.expired)
+        if isinstance(outcome, Refused):
+            self._note_refusal(outcome.standing.limit.scope.kind)
+            raise refused(outcome.standing, outcome.retry_after_s, need)
+        self.counters.reserved += 1
+        held = replace(
+            reservation,
+            is_held=True,
+            completion_tokens=need.per_choice(outcome.completion_tokens),
+            nusd=outcome.nusd,
+            tokens=outcome.tokens,
+            standings=outcome.standings,
+        )
+        self._running[lease.name] = _Running(held, self._monotonic())
+        return held
+
+    async def _hold(self, reservation: Reservation, lease: Lease, hold: Hold) -> Granted | Refused:
+        """Ask the store; what it may have held for a request that goes no further is given back."""
+        if self._is_down():
+            raise DependencyUnavailable("", retry_after_s=RETRY_STORE_S)
+        holding = asyncio.ensure_future(self._store.reserve(hold))
+        try:
+            return await asyncio.shield(holding)
+        except asyncio.CancelledError:
+            holding.add_done_callback(partial(self._give_back, reservation, lease))
+            raise
+        except DependencyUnavailable as error:
+            self._note_failure(error)
+            if self._settings.when_store_is_down == "closed":
+                self._owe_nothing(reservation, lease, STORE_DOWN)
+            raise
+
+    def _give_back(
+        self,
+        reservation: Reservation,
+        lease: Lease,
+        holding: "asyncio.Future[Granted | Refused]",
+    ) -> None:
+        """Give back what was held for a caller who left meanwhile."""
+        if holding.cancelled() or holding.exception() is not None:
+            self._owe_nothing(reservation, lease, CLIENT_LEFT)
+            return
+        outcome = holding.result()
+        self.note_expired(outcome.expired)
+        if isinstance(outcome, Granted):
+            held = replace(reservation, nusd=outcome.nusd, tokens=outcome.tokens)
+            self._owe_nothing(held, lease, CLIENT_LEFT)
+
+    def _owe_nothing(self, reservation: Reservation, lease: Lease, outcome: str) -> None:
+        charge = Charge(0, 0)
+        record = self._record(reservation, lease, charge, outcome)
+        self._debts.add(Debt(lease, charge, record=record))
+
+    def _record(
+        self, reservation: Reservation, lease: Lease, charge: Charge, outcome: str
+    ) -> SettlementRecord:
+        return SettlementRecord(
+            lease=lease,
+            model=None,
+            held_nusd=reservation.nusd,
+            held_tokens=reservation.tokens,
+            charged_nusd=charge.nusd,
+            charged_tokens=charge.tokens,
+            is_estimated=False,
+            outcome=outcome,
+            settled_at_unix_s=self._clock(),
+        )
+
+    async def _renew(self) -> None:
+        now = self._monotonic()
+        age_s = self._settings.lease_s / 3
+        due = [
+            name
+            for name, running in self._running.items()
+            if running.renewed_s is not None and now - running.renewed_s >= age_s
+        ]
+        for start in range(0, len(due), RENEWED_AT_ONCE):
+            await asyncio.gather(*map(self._renew_one, due[start : start + RENEWED_AT_ONCE]))
+
+    async def _renew_one(self, name: str) -> None:
+        running = self._running.get(name)
+        if running is None or running.reservation.lease is None:
+            return
+        began_s = self._monotonic()
+        team_id = running.reservation.lease.team_id
+        if await self._store.renew(team_id, name, self._settings.lease_s):
+            running.renewed_s = began_s
+            self.counters.renewed += 1
+        elif name in self._running:
+            running.renewed_s = None
+            self.counters.lost_leases += 1
+
+    def _is_down(self) -> bool:
+        return self._monotonic() < self._down_until_s
+
+    def _note_failure(self, error: DependencyUnavailable) -> None:
+        self.counters.store_failures += 1
+        if not self._is_down():
+            _log.warning("budgets: the store is down: %s", error)
+        self._down_until_s = self._monotonic() + RETRY_STORE_S
+
+    def _note_refusal(self, kind: str) -> None:
+        self.counters.refused[kind] = self.counters.refused.get(kind, 0) + 1
