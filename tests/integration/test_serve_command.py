@@ -224,3 +224,28 @@ def test_a_serving_process_loads_no_training_library():
     )
 
     assert ended.stdout == "[]\n"
+
+
+async def test_a_stream_that_outlasts_the_grace_is_cut_and_logged(settings_file, upstreams):
+    upstream = upstreams.by_name["alpha"] = SteppedUpstream()
+    text = settings_file.read_text()
+    settings_file.write_text(text.replace("[server]\n", "[server]\nshutdown_grace_s = 0\n"))
+    first = stream_chunks("Hello!")[0]
+    async with start(settings_file) as serving:
+        url = await serving.started()
+        assert serving.key is not None
+        upstream.send(first)
+        async with (
+            caller(url, serving.key) as http,
+            http.stream("POST", CHAT, json=BODY | {"stream": True}) as response,
+        ):
+            body = response.aiter_raw()
+            received = await anext(body)
+            serving.process.send_signal(signal.SIGTERM)
+            status = await serving.ended()
+            with pytest.raises(httpx2.RemoteProtocolError):
+                await anext(body)
+
+    assert received == first
+    assert status == 0
+    assert [error for error, *_ in logged(settings_file)] == ["ClientLeft"]
