@@ -1,0 +1,334 @@
+-- One atomic step over the counters of one team. See docs/decisions/ledger.md.
+--
+-- KEYS: 1 open leases (sorted set, score = end in ms), 2 this request's lease, 3 notices of expired
+--   leases (list), 4.. counters. All share one hash tag, so one node of a cluster has them; keys
+--   found through a lease (its counters, expired leases) share it too.
+-- ARGV: 1 operation, 2 now in ms or '' for the server's own clock, 3 request id, 4.. as each
+--   operation says.
+--
+-- A counter is 'start spent held': the window's first second and two integers. Counters of past
+-- windows are overwritten in place. Numbers are doubles, exact up to 2^53; caps stay below it.
+-- A lease is packed {state, completion, nusd, tokens, (counter, start, cap)...}; its state is
+-- o(pen), x (expired: charged, can be corrected) or s(ettled).
+
+local MS = 1000
+local DAY = 86400
+local RETENTION = 30 * DAY -- of counters without an end, after their last use
+local TURN_RETENTION = 3600 -- of a turn's
+local SLACK = 60 -- after the end of a window
+local CORRECTION = DAY -- an expired lease can be corrected
+local DUPLICATE = 60 -- an ended request id is recognised
+local REAP = 50 -- expired leases charged per call
+
+local operation, request = ARGV[1], ARGV[3]
+local now = tonumber(ARGV[2])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * MS + math.floor(time[2] / MS)
+end
+local second = math.floor(now / MS)
+local base = string.sub(KEYS[1], 1, -7) -- without 'leases'
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- Days since 1970-01-01 of the first of a month (Howard Hinnant, days_from_civil).
+local function first_of_month(year, month)
+  if month > 12 then year, month = year + 1, month - 12 end
+  local y = month <= 2 and year - 1 or year
+  local era = math.floor(y / 400)
+  local yoe = y - era * 400
+  local doy = math.floor((153 * ((month + 9) % 12) + 2) / 5)
+  return era * 146097 + yoe * 365 + math.floor(yoe / 4) - math.floor(yoe / 100) + doy - 719468
+end
+
+local function month_bounds(at)
+  local z = math.floor(at / DAY) + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor(
+    (doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local month = (math.floor((5 * doy + 2) / 153) + 2) % 12 + 1
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return first_of_month(year, month) * DAY, first_of_month(year, month + 1) * DAY
+end
+
+local LENGTHS = {minute = 60, hour = 3600, day = DAY}
+
+local function bounds(window, at)
+  local length = LENGTHS[window]
+  if length then
+    local start = at - at % length
+    return start, start + length
+  end
+  if window == 'week' then
+    local start = at - (at - 4 * DAY) % (7 * DAY)
+    return start, start + 7 * DAY
+  end
+  if window == 'month' then return month_bounds(at) end
+  return 0, nil
+end
+
+-- A clock that is set back never reopens a window: the later start stays.
+local function open_counter(key, value)
+  local measure, window, kind = string.match(key, '^c:(%a+):(%a+):(%a+):', #base + 1)
+  local counter = {key = key, measure = measure, window = window, kind = kind, spent = 0, held = 0}
+  counter.start, counter.stop = bounds(window, second)
+  if value then
+    local start, spent, held = string.match(value, '^(%-?%d+) (%d+) (%d+)$')
+    start = tonumber(start)
+    if start >= counter.start then
+      counter.spent, counter.held = tonumber(spent), tonumber(held)
+      if start > counter.start then counter.start, counter.stop = bounds(window, start) end
+    end
+  end
+  return counter
+end
+
+local function load(keys)
+  local counters = {}
+  if #keys == 0 then return counters end
+  local values = redis.call('MGET', unpack(keys))
+  for i, key in ipairs(keys) do counters[i] = open_counter(key, values[i]) end
+  return counters
+end
+
+local function save(counter)
+  local ttl
+  if counter.stop then
+    ttl = counter.stop - second + SLACK
+  elseif counter.window == 'now' and counter.held == 0 then
+    redis.call('DEL', counter.key)
+    return
+  else
+    ttl = counter.kind == 'turn' and counter.window == 'total' and TURN_RETENTION or RETENTION
+  end
+  local value = text(counter.start) .. ' ' .. text(counter.spent) .. ' ' .. text(counter.held)
+  redis.call('SET', counter.key, value, 'EX', text(ttl))
+end
+
+local function used(measure, nusd, tokens)
+  if measure == 'nusd' then return nusd end
+  if measure == 'tokens' then return tokens end
+  return 0
+end
+
+local function held(measure, nusd, tokens)
+  if measure == 'concurrent' then return 1 end
+  return used(measure, nusd, tokens)
+end
+
+local function lease_key(id)
+  return base .. 'l:' .. id
+end
+
+-- Put what was used where it was held; where that was charged already, correct it.
+-- Returns the lease's counters as they are now, and their caps.
+local function charge(lease, nusd, tokens)
+  local keys, starts, caps = {}, {}, {}
+  for i = 5, #lease, 3 do
+    keys[#keys + 1] = base .. lease[i]
+    starts[#starts + 1] = lease[i + 1]
+    caps[#caps + 1] = lease[i + 2]
+  end
+  local counters = load(keys)
+  for i, counter in ipairs(counters) do
+    if counter.start == starts[i] then
+      local measure = counter.measure
+      local amount = used(measure, nusd, tokens)
+      if lease[1] == 'o' then
+        counter.held = math.max(counter.held - held(measure, lease[3], lease[4]), 0)
+      else
+        amount = amount - used(measure, lease[3], lease[4])
+      end
+      counter.spent = math.max(counter.spent + amount, 0)
+      save(counter)
+    end
+  end
+  return counters, caps
+end
+
+-- Charge in full the leases that nobody renewed or settled in time; returns how many were due.
+local function reap()
+  local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(now), 'LIMIT', 0, REAP)
+  for _, id in ipairs(due) do
+    redis.call('ZREM', KEYS[1], id)
+    local packed = redis.call('GET', lease_key(id))
+    local lease = packed and cmsgpack.unpack(packed)
+    if lease and lease[1] == 'o' then
+      charge(lease, lease[3], lease[4])
+      lease[1] = 'x'
+      redis.call('SET', lease_key(id), cmsgpack.pack(lease), 'EX', CORRECTION)
+      redis.call('RPUSH', KEYS[3], id, text(lease[3]), text(lease[4]))
+      redis.call('EXPIRE', KEYS[3], RETENTION)
+    end
+  end
+  return #due
+end
+
+-- Each notice goes to one caller, who writes its journal row.
+local function notices()
+  local taken = redis.call('LRANGE', KEYS[3], 0, 3 * REAP - 1)
+  if #taken > 0 then redis.call('LTRIM', KEYS[3], #taken, -1) end
+  return taken
+end
+
+local function standings(counters)
+  local flat = {}
+  for _, counter in ipairs(counters) do
+    flat[#flat + 1] = counter.spent
+    flat[#flat + 1] = counter.held
+    flat[#flat + 1] = counter.stop and counter.stop * MS - now or -1
+  end
+  return flat
+end
+
+local function counter_keys()
+  local keys = {}
+  for i = 4, #KEYS do keys[#keys + 1] = KEYS[i] end
+  return keys
+end
+
+-- Price tokens in parts, so that every product stays below 2^53.
+local function cost(tokens, price)
+  local whole = math.floor(price / 1000000)
+  return tokens * whole + math.ceil(tokens * (price % 1000000) / 1000000)
+end
+
+local function affordable(room, price, most)
+  if room < 0 then return -1 end
+  if cost(most, price) <= room then return most end
+  local tokens = math.min(math.floor(room / price * 1000000), most)
+  while tokens > 0 and cost(tokens, price) > room do tokens = tokens - 1 end
+  while tokens < most and cost(tokens + 1, price) <= room do tokens = tokens + 1 end
+  return tokens
+end
+
+-- Completion tokens that every limit affords; negative where one does not even afford none.
+local function grant(counters, fixed_nusd, fixed_tokens)
+  local price, completion = tonumber(ARGV[7]), tonumber(ARGV[9])
+  for i, counter in ipairs(counters) do
+    local room = tonumber(ARGV[9 + i]) - counter.spent - counter.held
+    if counter.measure == 'nusd' then
+      completion = math.min(completion, affordable(room - fixed_nusd, price, completion))
+    elseif counter.measure == 'tokens' then
+      completion = math.min(completion, room - fixed_tokens)
+    elseif room < 1 then
+      completion = -1
+    end
+    if completion < 0 then return -1 end
+  end
+  return completion
+end
+
+local operations = {}
+
+-- ARGV: 4 lease in ms, 5 fixed nusd, 6 fixed tokens, 7 price, 8 least, 9 most, 10.. caps.
+function operations.reserve()
+  reap()
+  local counters = load(counter_keys())
+  local existing = redis.call('GET', KEYS[2])
+  if existing then
+    local lease = cmsgpack.unpack(existing)
+    if lease[1] ~= 'o' then return {'ended', 0, 0, 0, -1, {}, {}} end
+    return {'granted', lease[2], lease[3], lease[4], -1, standings(counters), notices()}
+  end
+  local fixed_nusd, fixed_tokens = tonumber(ARGV[5]), tonumber(ARGV[6])
+  local completion = grant(counters, fixed_nusd, fixed_tokens)
+  if completion < tonumber(ARGV[8]) then
+    local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+    local wait = first[2] and tonumber(first[2]) - now or -1
+    return {'refused', 0, 0, 0, wait, standings(counters), notices()}
+  end
+  local nusd = fixed_nusd + cost(completion, tonumber(ARGV[7]))
+  local tokens = fixed_tokens + completion
+  local lease, seen = {'o', completion, nusd, tokens}, {}
+  for i, counter in ipairs(counters) do
+    if seen[counter.key] then
+      counters[i] = seen[counter.key]
+    else
+      seen[counter.key] = counter
+      counter.held = counter.held + held(counter.measure, nusd, tokens)
+      if counter.measure == 'requests' then counter.spent = counter.spent + 1 end
+      save(counter)
+      lease[#lease + 1] = string.sub(counter.key, #base + 1)
+      lease[#lease + 1] = counter.start
+      lease[#lease + 1] = tonumber(ARGV[9 + i])
+    end
+  end
+  local length = tonumber(ARGV[4])
+  redis.call('ZADD', KEYS[1], text(now + length), request)
+  redis.call('PEXPIRE', KEYS[1], text(length + RETENTION * MS))
+  redis.call('SET', KEYS[2], cmsgpack.pack(lease), 'PX', text(length + RETENTION * MS))
+  return {'granted', completion, nusd, tokens, -1, standings(counters), notices()}
+end
+
+-- ARGV: 4 lease in ms.
+function operations.renew()
+  local ends = redis.call('ZSCORE', KEYS[1], request)
+  if not ends or tonumber(ends) <= now then return 0 end
+  local length = tonumber(ARGV[4])
+  redis.call('ZADD', KEYS[1], text(now + length), request)
+  redis.call('PEXPIRE', KEYS[1], text(length + RETENTION * MS))
+  redis.call('PEXPIRE', KEYS[2], text(length + RETENTION * MS))
+  return 1
+end
+
+-- ARGV: 4 nusd, 5 tokens.
+function operations.settle()
+  local packed = redis.call('GET', KEYS[2])
+  local lease = packed and cmsgpack.unpack(packed)
+  if not lease or lease[1] == 's' then
+    reap()
+    return {0, {}, {}, {}}
+  end
+  redis.call('ZREM', KEYS[1], request)
+  local counters, caps = charge(lease, tonumber(ARGV[4]), tonumber(ARGV[5]))
+  redis.call('SET', KEYS[2], cmsgpack.pack({'s'}), 'EX', DUPLICATE)
+  local names, keys = {}, {}
+  for i, counter in ipairs(counters) do
+    keys[i] = counter.key
+    names[i] = string.sub(counter.key, #base + 1)
+  end
+  if reap() > 0 then counters = load(keys) end
+  return {1, names, caps, standings(counters)}
+end
+
+-- Give back what a reservation held whose answer never reached the gateway, so that nobody pays
+-- for a call that was not made. One that has yet to arrive will find that it has ended.
+function operations.abandon()
+  local packed = redis.call('GET', KEYS[2])
+  if not packed then
+    redis.call('SET', KEYS[2], cmsgpack.pack({'s'}), 'EX', DUPLICATE)
+    return 0
+  end
+  local lease = cmsgpack.unpack(packed)
+  if lease[1] ~= 'o' then return 0 end
+  redis.call('ZREM', KEYS[1], request)
+  charge(lease, 0, 0)
+  lease[1], lease[3], lease[4] = 'x', 0, 0
+  redis.call('SET', KEYS[2], cmsgpack.pack(lease), 'EX', CORRECTION)
+  return 1
+end
+
+function operations.standings()
+  reap()
+  return standings(load(counter_keys()))
+end
+
+-- ARGV: 4 spent.
+function operations.overwrite()
+  local counter = load(counter_keys())[1]
+  counter.spent = tonumber(ARGV[4])
+  save(counter)
+  return 1
+end
+
+function operations.reap()
+  reap()
+  return notices()
+end
+
+return operations[operation]()

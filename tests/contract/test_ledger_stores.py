@@ -1,0 +1,558 @@
+"""One suite for both ledger stores, the Redis one on a real server."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from uuid import uuid4
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from redis.asyncio import Redis
+
+from gateway.ledger.amounts import MAX_AMOUNT
+from gateway.ledger.memory import MemoryStore
+from gateway.ledger.redis_store import RedisStore
+from gateway.ledger.store import LedgerStore
+from gateway.ledger.types import ExpiredLease, Granted, Limit, Refused, Scope, Standing
+from tests.fakes.clocks import ManualClock
+from tests.fakes.ledgers import CONVERSATION, KEY, TEAM, LedgerModel, hold, limit
+from tests.fakes.redis import RedisServer, running_redis
+
+NEW_YEARS_EVE = 1_798_761_570.0  # 2026-12-31T23:59:30Z, a Thursday
+Reapable = MemoryStore | RedisStore
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(NEW_YEARS_EVE)
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def store(
+    request: pytest.FixtureRequest, server: RedisServer, clock: ManualClock
+) -> AsyncIterator[Reapable]:
+    client = Redis.from_url(server.url)
+    shared = RedisStore(client, f"test-{uuid4().hex}", clock=clock)
+    yield {"memory": MemoryStore(clock), "redis": shared}[request.param]
+    await shared.aclose()
+    await client.aclose()
+
+
+async def stands(store: LedgerStore, of: Limit) -> tuple[int, int]:
+    (standing,) = await store.standings([of])
+    return standing.spent, standing.held
+
+
+async def granted(store: LedgerStore, request_id: str, *limits: Limit, **wanted: int) -> Granted:
+    answer = await store.reserve(hold(request_id, *limits, **wanted))
+    assert isinstance(answer, Granted)
+    return answer
+
+
+async def refused(store: LedgerStore, request_id: str, *limits: Limit, **wanted: int) -> Refused:
+    answer = await store.reserve(hold(request_id, *limits, **wanted))
+    assert isinstance(answer, Refused)
+    return answer
+
+
+async def test_holds_the_worst_case_under_every_limit(store: Reapable) -> None:
+    money, tokens = limit("nusd", "day", 10_000), limit("tokens", "minute", 1_000, CONVERSATION)
+
+    answer = await granted(store, "r", money, tokens, nusd=500, tokens=50, price=7_000_000)
+
+    assert (answer.completion_tokens, answer.nusd, answer.tokens) == (100, 1_200, 150)
+    assert answer.standings == (
+        Standing(money, 0, 1_200, 30.0),
+        Standing(tokens, 0, 150, 30.0),
+    )
+    assert answer.expired == ()
+
+
+async def test_settles_what_was_used_and_frees_the_rest(store: Reapable) -> None:
+    money, tokens = limit("nusd", "day", 10_000), limit("tokens", "total", 1_000, CONVERSATION)
+    await granted(store, "r", money, tokens)
+
+    settled = await store.settle("acme", "r", 33, 44)
+
+    assert settled.is_first
+    assert settled.standings == (Standing(money, 33, 0, 30.0), Standing(tokens, 44, 0, None))
+
+
+async def test_charges_the_truth_where_it_exceeds_the_hold(store: Reapable) -> None:
+    money = limit("nusd", "day", 100)
+    await granted(store, "r", money)
+    await store.settle("acme", "r", 250, 0)
+    assert await stands(store, money) == (250, 0)
+    answer = await refused(store, "s", money)
+    assert answer.standing.remaining == 0
+
+
+async def test_settles_once(store: Reapable) -> None:
+    money = limit("nusd", "total", 1_000)
+    await granted(store, "r", money)
+    await store.settle("acme", "r", 10, 10)
+    again = await store.settle("acme", "r", 10, 10)
+    assert (again.is_first, again.standings) == (False, ())
+    assert await stands(store, money) == (10, 0)
+
+
+async def test_charges_nothing_for_a_request_it_does_not_know(store: Reapable) -> None:
+    assert not (await store.settle("acme", "never-reserved", 10, 10)).is_first
+    assert not await store.renew("acme", "never-reserved", 60.0)
+
+
+async def test_reserves_once(store: Reapable) -> None:
+    money, rate = limit("nusd", "total", 1_000), limit("requests", "minute", 5)
+    first = await granted(store, "r", money, rate)
+    assert await granted(store, "r", money, rate) == first
+    assert await stands(store, money) == (0, 100)
+    assert await stands(store, rate) == (1, 0)
+
+
+async def test_refuses_to_reserve_what_has_ended(store: Reapable) -> None:
+    money = limit("nusd", "total", 1_000)
+    await granted(store, "r", money)
+    await store.settle("acme", "r", 10, 10)
+    with pytest.raises(ValueError, match="has ended"):
+        await store.reserve(hold("r", money))
+
+
+async def test_counts_a_scope_named_twice_once(store: Reapable) -> None:
+    high, low = limit("nusd", "total", 1_000), limit("nusd", "total", 70)
+    answer = await granted(store, "r", high, low)
+    assert answer.completion_tokens == 70
+    assert [standing.held for standing in answer.standings] == [70, 70]
+    settled = await store.settle("acme", "r", 5, 5)
+    assert [standing.spent for standing in settled.standings] == [5]
+
+
+async def test_grants_what_the_tightest_limit_affords(store: Reapable) -> None:
+    money = limit("nusd", "day", 1_000)
+    tokens = limit("tokens", "day", 150)
+    answer = await granted(store, "r", money, tokens, nusd=10, tokens=100, price=33_000_000)
+    assert answer.completion_tokens == 30  # 990 nano-USD at 33 each; the tokens would admit 50
+    assert answer.nusd == 1_000
+
+
+async def test_rounds_the_price_of_a_completion_up(store: Reapable) -> None:
+    answer = await granted(store, "r", limit("nusd", "day", 10), price=1, least=1, most=3)
+    assert (answer.completion_tokens, answer.nusd) == (3, 1)
+
+
+async def test_free_models_are_limited_by_their_prompt_only(store: Reapable) -> None:
+    money = limit("nusd", "day", 10)
+    assert (await granted(store, "r", money, nusd=10, price=0)).completion_tokens == 100
+    answer = await refused(store, "s", money, nusd=1, price=0)
+    assert answer.standing.limit == money
+
+
+async def test_refusal_holds_nothing_anywhere(store: Reapable) -> None:
+    plenty, none, rate = (
+        limit("nusd", "day", 1_000),
+        limit("tokens", "day", 0),
+        limit("requests", "minute", 9),
+    )
+    answer = await refused(store, "r", plenty, rate, none)
+    assert answer.standing.limit == none
+    assert answer.retry_after_s is None
+    assert await store.standings([plenty, none, rate]) == (
+        Standing(plenty, 0, 0, 30.0),
+        Standing(none, 0, 0, 30.0),
+        Standing(rate, 0, 0, 30.0),
+    )
+
+
+async def test_refusal_names_the_limit_that_frees_last(store: Reapable, clock: ManualClock) -> None:
+    clock.advance(60.0)  # 2027-01-01T00:00:30Z
+    minute, hour = limit("requests", "minute", 1), limit("requests", "hour", 1)
+    await granted(store, "r", minute, hour)
+    answer = await refused(store, "s", minute, hour)
+    assert answer.standing.limit == hour
+    assert answer.retry_after_s == 3_570.0
+
+
+@pytest.mark.parametrize("measure", ["nusd", "concurrent"])
+async def test_waits_for_the_first_lease_where_holds_block(store: Reapable, measure: str) -> None:
+    of = limit("concurrent", "now", 1) if measure == "concurrent" else limit("nusd", "total", 100)
+    await store.reserve(hold("r", of, lease_s=7.0))
+    answer = await refused(store, "s", of)
+    assert answer.retry_after_s == 7.0
+    assert answer.standing.held == of.cap
+
+
+async def test_waiting_does_not_help_where_a_total_is_spent(store: Reapable) -> None:
+    of = limit("nusd", "total", 100)
+    await granted(store, "r", of)
+    await store.settle("acme", "r", 100, 100)
+    assert (await refused(store, "s", of)).retry_after_s is None
+
+
+async def test_requests_are_not_given_back(store: Reapable) -> None:
+    rate = limit("requests", "minute", 1)
+    await granted(store, "r", rate)
+    await store.settle("acme", "r", 0, 0)
+    assert (await refused(store, "s", rate)).retry_after_s == 30.0
+
+
+async def test_counts_open_leases(store: Reapable) -> None:
+    slots = limit("concurrent", "now", 2)
+    await granted(store, "a", slots)
+    await granted(store, "b", slots)
+    await refused(store, "c", slots)
+    await store.settle("acme", "a", 0, 0)
+    await granted(store, "d", slots)
+    assert await stands(store, slots) == (0, 2)
+
+
+async def test_a_new_window_begins_with_nothing_spent(store: Reapable, clock: ManualClock) -> None:
+    limits = [
+        limit("requests", "minute", 1),
+        limit("requests", "hour", 1),
+        limit("requests", "day", 1),
+        limit("requests", "month", 1),
+    ]
+    await granted(store, "r", *limits)
+    clock.advance(30.0)
+    await granted(store, "s", *limits)
+    assert [standing.spent for standing in await store.standings(limits)] == [1, 1, 1, 1]
+
+
+async def test_settles_into_the_window_it_was_held_in(store: Reapable, clock: ManualClock) -> None:
+    minute, week = limit("nusd", "minute", 1_000), limit("nusd", "week", 1_000)
+    await granted(store, "old", minute, week)
+    clock.advance(45.0)
+    await granted(store, "new", minute, week)
+
+    settled = await store.settle("acme", "old", 7, 7)
+
+    assert settled.standings[0] == Standing(minute, 0, 100, 45.0)
+    assert (settled.standings[1].spent, settled.standings[1].held) == (7, 100)
+
+
+async def test_a_clock_set_back_does_not_reopen_a_window(
+    store: Reapable, clock: ManualClock
+) -> None:
+    clock.advance(60.0)
+    rate = limit("requests", "minute", 1)
+    await granted(store, "r", rate)
+    clock.advance(-60.0)
+    await refused(store, "s", rate)
+
+
+async def test_charges_an_expired_lease_in_full_and_tells_one_caller(
+    store: Reapable, clock: ManualClock
+) -> None:
+    money, slots = limit("nusd", "total", 1_000), limit("concurrent", "now", 1)
+    await granted(store, "lost", money, slots, tokens=3)
+    clock.advance(60.0)
+    assert await stands(store, money) == (100, 0)
+    assert await stands(store, slots) == (0, 0)
+
+    answer = await granted(store, "r", money, slots)
+
+    assert answer.expired == (ExpiredLease("lost", "acme", 100, 103),)
+    assert (await granted(store, "r", money, slots)).expired == ()
+
+
+async def test_a_refusal_tells_of_expired_leases_too(store: Reapable, clock: ManualClock) -> None:
+    money = limit("nusd", "total", 100)
+    await granted(store, "lost", money)
+    clock.advance(60.0)
+    answer = await refused(store, "r", money)
+    assert [lease.request_id for lease in answer.expired] == ["lost"]
+
+
+async def test_settling_late_corrects_the_charge(store: Reapable, clock: ManualClock) -> None:
+    money = limit("nusd", "total", 1_000)
+    await granted(store, "late", money)
+    clock.advance(61.0)
+    assert await stands(store, money) == (100, 0)
+    settled = await store.settle("acme", "late", 30, 30)
+    assert settled.is_first
+    assert await stands(store, money) == (30, 0)
+    assert not (await store.settle("acme", "late", 30, 30)).is_first
+
+
+async def test_settling_after_the_end_but_before_anybody_noticed_is_plain(
+    store: Reapable, clock: ManualClock
+) -> None:
+    money = limit("nusd", "total", 1_000)
+    await granted(store, "late", money)
+    await granted(store, "other", money)
+    clock.advance(61.0)
+    settled = await store.settle("acme", "late", 30, 30)
+    assert (settled.standings[0].spent, settled.standings[0].held) == (130, 0)
+    assert [lease.request_id for lease in await store.reap("acme")] == ["other"]
+
+
+async def test_renewed_leases_live_on(store: Reapable, clock: ManualClock) -> None:
+    money = limit("nusd", "total", 1_000)
+    await granted(store, "r", money)
+    clock.advance(50.0)
+    assert await store.renew("acme", "r", 60.0)
+    clock.advance(50.0)
+    assert await stands(store, money) == (0, 100)
+    clock.advance(10.0)
+    assert not await store.renew("acme", "r", 60.0)
+    assert await store.reap("acme") == (ExpiredLease("r", "acme", 100, 100),)
+
+
+async def test_overwriting_sets_what_was_spent_and_keeps_what_is_held(store: Reapable) -> None:
+    money, slots = limit("nusd", "day", 1_000), limit("concurrent", "now", 1)
+    await granted(store, "r", money, slots)
+    await store.overwrite(money, 800)
+    await store.overwrite(slots, 800)
+    assert await stands(store, money) == (800, 100)
+    assert await stands(store, slots) == (0, 1)
+    await store.settle("acme", "r", 10, 10)
+    assert await stands(store, money) == (810, 0)
+
+
+async def test_a_correction_after_a_reset_never_goes_below_zero(
+    store: Reapable, clock: ManualClock
+) -> None:
+    money = limit("nusd", "total", 1_000)
+    await granted(store, "late", money)
+    clock.advance(61.0)
+    assert await stands(store, money) == (100, 0)
+    await store.overwrite(money, 0)
+    await store.settle("acme", "late", 30, 30)
+    assert await stands(store, money) == (0, 0)
+
+
+async def test_a_lowered_cap_binds_at_once(store: Reapable) -> None:
+    await granted(store, "r", limit("nusd", "day", 1_000))
+    answer = await refused(store, "s", limit("nusd", "day", 50))
+    assert (answer.standing.held, answer.standing.remaining) == (100, 0)
+
+
+async def test_scopes_of_two_teams_are_two_scopes(store: Reapable) -> None:
+    ours = limit("nusd", "total", 100)
+    theirs = limit("nusd", "total", 100, Scope("ac}me", "key", "key-1"))
+    await granted(store, "r", ours)
+    await granted(store, "r", theirs)
+    await store.settle("ac}me", "r", 5, 5)
+    assert await stands(store, ours) == (0, 100)
+    assert await stands(store, theirs) == (5, 0)
+
+
+async def test_counts_exactly_up_to_the_largest_cap(store: Reapable) -> None:
+    money = limit("nusd", "total", MAX_AMOUNT)
+    await store.overwrite(money, MAX_AMOUNT - 123)
+    answer = await granted(store, "r", money, nusd=100, most=10**12)
+    assert (answer.completion_tokens, answer.standings[0].remaining) == (23, 0)
+    await store.settle("acme", "r", 101, 0)
+    assert await stands(store, money) == (MAX_AMOUNT - 22, 0)
+
+
+async def test_refuses_what_it_cannot_count(store: Reapable) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        await store.reserve(hold("r"))
+    with pytest.raises(ValueError, match="a cap is at most"):
+        await store.reserve(hold("r", limit("nusd", "total", MAX_AMOUNT + 1)))
+    elsewhere = limit("nusd", "day", 1, Scope("other", "team"))
+    with pytest.raises(ValueError, match="one team"):
+        await store.reserve(hold("r", limit("nusd", "day", 1), elsewhere))
+
+
+async def test_no_limits_have_no_standings(store: Reapable) -> None:
+    assert await store.standings([]) == ()
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+async def test_parallel_turns_never_pass_the_cap_and_use_nearly_all_of_it(
+    server: RedisServer, clock: ManualClock, kind: str
+) -> None:
+    clients = [Redis.from_url(server.url) for _ in range(4)]
+    prefix = f"test-{uuid4().hex}"
+    shared = [RedisStore(client, prefix, clock=clock) for client in clients]
+    stores = {"memory": [MemoryStore(clock)], "redis": shared}[kind]
+    budget = limit("nusd", "total", 64 * 10 * 200 // 10, CONVERSATION)
+    wider = limit("nusd", "month", 10**9, TEAM)
+    charged = []
+
+    async def caller(number: int) -> None:
+        own, dice = stores[number % len(stores)], random.Random(number)
+        for turn in range(10):
+            answer = await own.reserve(
+                hold(f"{number}-{turn}", budget, wider, nusd=100, least=20, most=300)
+            )
+            assert (
+                all(item.spent + item.held <= item.limit.cap for item in answer.standings)
+                if (isinstance(answer, Granted))
+                else True
+            )
+            if isinstance(answer, Granted):
+                await asyncio.sleep(0)
+                used = 100 + dice.randint(0, answer.completion_tokens)
+                charged.append(used)
+                await own.settle("acme", f"{number}-{turn}", used, used)
+
+    await asyncio.gather(*(caller(number) for number in range(64)))
+
+    spent, held = await stands(stores[0], budget)
+    assert spent == sum(charged)
+    assert held == 0
+    assert 0.95 * budget.cap <= spent <= budget.cap
+    for own, client in zip(shared, clients, strict=True):
+        await own.aclose()
+        await client.aclose()
+
+
+LIMITS = [
+    limit("nusd", "minute", 300),
+    limit("nusd", "total", 900, CONVERSATION),
+    limit("nusd", "month", 1_500, TEAM),
+    limit("tokens", "hour", 400, TEAM),
+    limit("tokens", "week", 700),
+    limit("requests", "minute", 6),
+    limit("requests", "day", 12, TEAM),
+    limit("concurrent", "now", 3, KEY),
+]
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Any order of calls, clock steps and restarts, compared with the model after each."""
+
+    open_store: Callable[[ManualClock], tuple[Reapable, Redis | None]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.clock = ManualClock(NEW_YEARS_EVE)
+        self.model = LedgerModel()
+        self.told: list[str] = []
+
+    @initialize()
+    def start(self) -> None:
+        self.prefix = f"test-{uuid4().hex}"
+        self.store, self.client = type(self).open_store(self.clock, self.prefix)
+
+    def ask(self, coroutine):
+        return self.loop.run_until_complete(coroutine)
+
+    @rule(
+        limits=st.lists(st.sampled_from(LIMITS), min_size=1, unique=True),
+        nusd=st.integers(0, 120),
+        tokens=st.integers(0, 60),
+        price=st.sampled_from([0, 1, 999_999, 1_000_000, 3_700_000]),
+        least=st.integers(0, 20),
+        most=st.integers(20, 60),
+        lease_s=st.sampled_from([5.0, 30.0, 90.0]),
+    )
+    def reserve(self, limits, nusd, tokens, price, least, most, lease_s) -> None:
+        wanted = hold(
+            f"r{len(self.model.leases)}-{len(self.told)}-{self.clock()}-{uuid4().hex}",
+            *limits,
+            nusd=nusd,
+            tokens=tokens,
+            price=price,
+            least=least,
+            most=most,
+            lease_s=lease_s,
+        )
+        expected = self.model.grant(wanted, self.clock())
+        answer = self.ask(self.store.reserve(wanted))
+        self.told += [lease.request_id for lease in answer.expired]
+        if expected is None:
+            assert isinstance(answer, Refused)
+            assert answer.standing.limit in limits
+        else:
+            assert isinstance(answer, Granted)
+            assert answer.completion_tokens == expected
+            assert all(item.spent + item.held <= item.limit.cap for item in answer.standings)
+            self.model.reserve(wanted, expected, self.clock())
+
+    @precondition(lambda self: any(lease.is_open for lease in self.model.leases.values()))
+    @rule(data=st.data())
+    def reserve_again(self, data) -> None:
+        lease = self.pick(data, is_open=True)
+        answer = self.ask(self.store.reserve(lease.hold))
+        self.told += [lease.request_id for lease in answer.expired]
+        assert isinstance(answer, Granted)
+        assert (answer.completion_tokens, answer.nusd) == (lease.completion, lease.nusd)
+
+    @precondition(lambda self: self.model.leases)
+    @rule(data=st.data(), lease_s=st.sampled_from([5.0, 90.0]))
+    def renew(self, data, lease_s) -> None:
+        lease = self.pick(data)
+        assert self.ask(self.store.renew("acme", lease.hold.request_id, lease_s)) == lease.is_open
+        if lease.is_open:
+            lease.ends_s = self.clock() + lease_s
+
+    @precondition(lambda self: self.model.leases)
+    @rule(data=st.data(), nusd=st.integers(0, 250), tokens=st.integers(0, 150))
+    def settle(self, data, nusd, tokens) -> None:
+        request_id = self.pick(data).hold.request_id
+        answer = self.ask(self.store.settle("acme", request_id, nusd, tokens))
+        assert answer.is_first == self.model.settle(request_id, nusd, tokens)
+
+    @rule(seconds=st.sampled_from([1.0, 4.0, 15.0, 45.0, 1_800.0]))
+    def wait(self, seconds) -> None:
+        self.clock.advance(seconds)
+        self.model.expire(self.clock())
+
+    @rule()
+    def restart_the_gateway(self) -> None:
+        if self.client is not None:
+            self.close()
+            self.store, self.client = type(self).open_store(self.clock, self.prefix)
+
+    @invariant()
+    def agrees_with_the_model(self) -> None:
+        now_s = self.clock()
+        for standing in self.ask(self.store.standings(LIMITS)):
+            of = standing.limit
+            assert (of, standing.spent, standing.held, standing.resets_in_s) == (
+                of,
+                self.model.spent(of, now_s),
+                self.model.held(of, now_s),
+                self.model.resets_in_s(of, now_s),
+            )
+
+    def pick(self, data, *, is_open: bool = False):
+        leases = [lease for lease in self.model.leases.values() if lease.is_open or not is_open]
+        return data.draw(st.sampled_from(leases), label="lease")
+
+    def close(self) -> None:
+        self.ask(self.store.aclose())
+        self.ask(self.client.aclose())
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.clock.advance(100.0)
+            self.model.expire(self.clock())
+            self.told += [lease.request_id for lease in self.ask(self.store.reap("acme"))]
+            assert all(item.held == 0 for item in self.ask(self.store.standings(LIMITS)))
+            assert sorted(self.told) == sorted(self.model.expired)
+            if self.client is not None:
+                self.close()
+        self.loop.close()
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+def test_any_interleaving_agrees_with_the_model(server: RedisServer, kind: str) -> None:
+    def in_memory(clock: ManualClock, prefix: str):
+        return MemoryStore(clock), None
+
+    def in_redis(clock: ManualClock, prefix: str):
+        client = Redis.from_url(server.url)
+        return RedisStore(client, prefix, clock=clock), client
+
+    machine = type(
+        "Machine",
+        (Interleavings,),
+        {"open_store": staticmethod({"memory": in_memory, "redis": in_redis}[kind])},
+    )
+    examples = {"memory": 150, "redis": 40}[kind]
+    run = machine.TestCase()
+    run.settings = settings(max_examples=examples, stateful_step_count=40)
+    run.runTest()

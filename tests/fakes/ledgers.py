@@ -1,0 +1,130 @@
+"""Limits and holds with few words, and a plain model of what a ledger store must answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gateway.ledger.types import Hold, Limit, Measure, Scope, Window
+from gateway.ledger.windows import window_end, window_start
+
+TEAM = Scope("acme", "team")
+KEY = Scope("acme", "key", "key-1")
+CONVERSATION = Scope("acme", "conversation", "c:1")
+
+
+def limit(measure: Measure, window: Window, cap: int, scope: Scope = KEY) -> Limit:
+    """A cap on the key, unless said otherwise."""
+    return Limit(scope, measure, window, cap)
+
+
+def hold(
+    request_id: str,
+    *limits: Limit,
+    nusd: int = 0,
+    tokens: int = 0,
+    price: int = 1_000_000,
+    least: int = 1,
+    most: int = 100,
+    lease_s: float = 60.0,
+) -> Hold:
+    """A hold whose completion tokens cost 1 nano-USD each, unless said otherwise."""
+    return Hold(request_id, limits, nusd, tokens, price, least, most, lease_s)
+
+
+@dataclass
+class ModelLease:
+    """What the model remembers of one reservation."""
+
+    hold: Hold
+    starts: dict[Limit, int]
+    completion: int
+    nusd: int
+    tokens: int
+    ends_s: float
+    is_open: bool = True
+    charged_nusd: int = 0
+    charged_tokens: int = 0
+
+
+@dataclass
+class LedgerModel:
+    """Sums every lease anew at every question: slow, and obviously right."""
+
+    leases: dict[str, ModelLease] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+    expired: set[str] = field(default_factory=set)
+
+    def spent(self, of: Limit, now_s: float) -> int:
+        """Sum what was charged to the current window."""
+        return sum(
+            _by_measure(of.measure, lease.charged_nusd, lease.charged_tokens, 1, 0)
+            for lease in self._in_window(of, now_s)
+        )
+
+    def held(self, of: Limit, now_s: float) -> int:
+        """Sum what open leases hold in the current window."""
+        return sum(
+            _by_measure(of.measure, lease.nusd, lease.tokens, 0, 1)
+            for lease in self._in_window(of, now_s)
+            if lease.is_open
+        )
+
+    def affords(self, wanted: Hold, completion: int, now_s: float) -> bool:
+        """Whether every limit admits that many completion tokens."""
+        nusd, tokens = _worst(wanted, completion)
+        return all(
+            self.spent(of, now_s)
+            + self.held(of, now_s)
+            + _by_measure(of.measure, nusd, tokens, 1, 1)
+            <= of.cap
+            for of in wanted.limits
+        )
+
+    def grant(self, wanted: Hold, now_s: float) -> int | None:
+        """Try every size from the largest on."""
+        sizes = range(wanted.max_completion_tokens, wanted.min_completion_tokens - 1, -1)
+        return next((n for n in sizes if self.affords(wanted, n, now_s)), None)
+
+    def reserve(self, wanted: Hold, completion: int, now_s: float) -> None:
+        """Note a granted hold."""
+        nusd, tokens = _worst(wanted, completion)
+        starts = {of: window_start(of.window, now_s) for of in wanted.limits}
+        ends_s = now_s + wanted.lease_s
+        self.leases[wanted.request_id] = ModelLease(
+            wanted, starts, completion, nusd, tokens, ends_s
+        )
+
+    def settle(self, request_id: str, nusd: int, tokens: int) -> bool:
+        """Charge what was used, once."""
+        if request_id in self.settled:
+            return False
+        lease = self.leases[request_id]
+        lease.is_open, lease.charged_nusd, lease.charged_tokens = False, nusd, tokens
+        self.settled.add(request_id)
+        return True
+
+    def expire(self, now_s: float) -> None:
+        """Charge in full every open lease whose time is over."""
+        for request_id, lease in self.leases.items():
+            if lease.is_open and lease.ends_s <= now_s:
+                lease.is_open = False
+                lease.charged_nusd, lease.charged_tokens = lease.nusd, lease.tokens
+                self.expired.add(request_id)
+
+    def resets_in_s(self, of: Limit, now_s: float) -> float | None:
+        """Seconds to the end of the current window."""
+        ends_s = window_end(of.window, now_s)
+        return None if ends_s is None else ends_s - now_s
+
+    def _in_window(self, of: Limit, now_s: float) -> Sequence[ModelLease]:
+        start = window_start(of.window, now_s)
+        return [lease for lease in self.leases.values() if lease.starts.get(of) == start]
+
+
+def _worst(wanted: Hold, completion: int) -> tuple[int, int]:
+    cost = -(-completion * wanted.completion_nusd_per_mtok // 1_000_000)
+    return wanted.fixed_nusd + cost, wanted.fixed_tokens + completion
+
+
+def _by_measure(measure: Measure, nusd: int, tokens: int, requests: int, concurrent: int) -> int:
+    amounts = {"nusd": nusd, "tokens": tokens, "requests": requests, "concurrent": concurrent}
+    return amounts[measure]
