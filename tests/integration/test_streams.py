@@ -276,3 +276,25 @@ async def settled(read) -> int:
         quiet = quiet + 1 if read() == figure else 0
         figure = read()
     return figure
+
+
+@pytest.mark.parametrize("request_body", [BODY, STREAM], ids=["json", "stream"])
+async def test_callers_that_leave_at_any_moment_leave_nothing_behind(tmp_path, request_body):
+    limits = {"max_concurrency": 2, "connect_timeout_s": 0.5}
+    async with running_gateway(tmp_path, limits=limits) as gateway, gateway.caller() as http:
+        answer = stream_answer("Hi") if "stream" in request_body else json_answer(completion())
+        gateway.alpha.answers = gateway.beta.answers = [answer]
+        await http.post(CHAT, json=request_body)
+        for turns in range(60):
+            asking = asyncio.create_task(http.post(CHAT, json=request_body))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking])
+        await settled(lambda: len(asyncio.all_tasks()))
+
+        answers = await asyncio.gather(*(http.post(CHAT, json=request_body) for _ in range(4)))
+        rows = [await gateway.turn(response.headers["x-request-id"]) for response in answers]
+
+    assert {response.headers["x-waypost-model"] for response in answers} == {SMALL}
+    assert [row.error for row in rows] == [None] * 4
