@@ -1,4 +1,4 @@
-"""The operators' side, on a port of its own: teams, keys, the log's state, metrics.
+"""The operators' side, on a port of its own: teams, keys, budgets, the log's state, metrics.
 
 Everything but health and metrics needs the admin token. Endpoints that ask the database are plain
 functions, which FastAPI runs in worker threads.
@@ -15,11 +15,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import Engine
 
 from gateway.auth import credential, declares
+from gateway.endpoints.admin_budgets import budget_endpoints
 from gateway.endpoints.asgi import Message, Receive, Scope, Send, send_error
 from gateway.endpoints.errors import install_error_handlers
 from gateway.errors import BodyTooLarge, Unauthenticated
 from gateway.evaluation_log import EvaluationLog
 from gateway.keys import MAX_PAGE, KeyStore, NewKey, digest
+from gateway.ledger.operations import BudgetDesk
 
 MAX_BODY_BYTES = 1024 * 1024
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -121,12 +123,18 @@ async def admit_anybody() -> None:
 
 
 def build_admin_app(
-    *, engine: Engine, log: EvaluationLog, token: SecretStr, metrics: Callable[[], bytes]
+    *,
+    engine: Engine,
+    log: EvaluationLog,
+    token: SecretStr,
+    metrics: Callable[[], bytes],
+    budgets: BudgetDesk | None = None,
 ) -> FastAPI:
     """Make the admin application.
 
     Args:
         metrics: Renders all series in Prometheus' text format.
+        budgets: Where live counters can be seen and set; None leaves budgets out.
     """
     admin = AdminToken(digest(token.get_secret_value().encode()))
     requires_admin = Depends(declares("admin", admin.__call__))
@@ -140,6 +148,10 @@ def build_admin_app(
     store = KeyStore(engine)
     app.include_router(_team_endpoints(store), prefix="/admin", dependencies=[requires_admin])
     app.include_router(_key_endpoints(store), prefix="/admin", dependencies=[requires_admin])
+    if budgets is not None:
+        app.include_router(
+            budget_endpoints(budgets), prefix="/admin", dependencies=[requires_admin]
+        )
 
     @app.get("/admin/log", tags=["log"], dependencies=[requires_admin])
     def show_log() -> dict[str, Any]:

@@ -80,10 +80,13 @@ class Debts:
 
     async def _pay(self, debt: Debt) -> bool:
         """Charge one debt; False where the store knew of it, or never held it."""
-        if debt.limits is not None and not await self._hold_unchecked(debt, debt.limits):
-            return False
         lease, charge = debt.lease, debt.charge
-        settled = await self._store.settle(lease.team_id, lease.name, charge.nusd, charge.tokens)
+        name = lease.name
+        if debt.limits is not None:
+            name = lease.late_name
+            if not await self._hold_unchecked(debt, debt.limits):
+                return False
+        settled = await self._store.settle(lease.team_id, name, charge.nusd, charge.tokens)
         return settled.is_first
 
     async def _hold_unchecked(self, debt: Debt, limits: tuple[Limit, ...]) -> bool:
@@ -101,7 +104,7 @@ class Debts:
         if not current:
             return False
         hold = Hold(
-            request_id=debt.lease.name,
+            request_id=debt.lease.late_name,
             limits=current,
             fixed_nusd=debt.charge.nusd,
             fixed_tokens=debt.charge.tokens,
@@ -113,4 +116,4 @@ class Debts:
         try:
             return isinstance(await self._store.reserve(hold), Granted)
         except ValueError:
-            return False  # it was held and settled after all
+            return False  # charged already; the answer that said so was lost

@@ -93,6 +93,15 @@ def charged(
     return [Charged(limits[key], total) for key, total in spent.items() if key in limits]
 
 
+def journaled_teams(engine: Engine) -> list[str]:
+    """Name the teams that may have leases: those that have a budget, or ever had a charge."""
+    budgets = Base.metadata.tables["budgets"]
+    with engine.connect() as connection:
+        charged_teams = connection.scalars(select(SETTLEMENTS.c.team_id).distinct())
+        capped_teams = connection.scalars(select(budgets.c.team_id).distinct())
+        return sorted({*charged_teams, *(team for team in capped_teams if team is not None)})
+
+
 async def rebuild(engine: Engine, store: LedgerStore, now_unix_s: float) -> int:
     """Set live counters to what the journal says; returns how many.
 

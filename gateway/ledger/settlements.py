@@ -68,6 +68,14 @@ class Lease:
         )
         return _SEPARATOR.join(parts)
 
+    @property
+    def late_name(self) -> str:
+        """The key for charging it after the fact, when it was served without a hold.
+
+        Not `name`: the store may have held that after all, and then it gives that back.
+        """
+        return f"{self.name}{_SEPARATOR}late"
+
 
 @dataclass(frozen=True, slots=True)
 class SettlementRecord:
@@ -110,9 +118,9 @@ def code(kind: ScopeKind, measure: Measure, window: Window) -> str:
 def expired_settlement(found: ExpiredLease, now_unix_s: float) -> SettlementRecord | None:
     """Read an expired lease back into its journal row; None if it is not one of the gateway's."""
     parts = found.request_id.split(_SEPARATOR)
-    if len(parts) != 6:
+    if len(parts) not in (6, 7):
         return None
-    request_id, reserved_at, key_id, user, conversation, codes = parts
+    request_id, reserved_at, key_id, user, conversation, codes = parts[:6]
     lease = Lease(
         request_id=request_id,
         team_id=found.team_id,
