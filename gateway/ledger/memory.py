@@ -241,7 +241,8 @@ class MemoryStore:
             if item.forget_s > now:
                 self._forget(team_id, item)
             elif isinstance(item, _Lease):
-                team.leases.pop(item.request_id, None)
+                if team.leases.get(item.request_id) is item:
+                    del team.leases[item.request_id]
             elif item.held and item.ends_s is None:
                 _touch(item, now)
                 self._forget(team_id, item)

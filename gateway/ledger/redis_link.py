@@ -13,7 +13,15 @@ import hiredis
 from redis.asyncio import ConnectionPool
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import (
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 Argument = bytes | str | int
 
@@ -210,9 +218,11 @@ class ClusterLink:
                 await self._cluster.initialize()
                 node = self._cluster.get_node_from_key(key.decode())
                 return await self._cluster.execute_command(*command)
+        except (ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError) as error:
+            raise Unreachable(str(error), may_have_run=False) from error
         except ResponseError:
             raise
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             raise Unreachable(str(error), may_have_run=node is not None) from error
 
     async def reset(self) -> None:

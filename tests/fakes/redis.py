@@ -17,10 +17,12 @@ START_TIMEOUT_S = 10.0
 class RedisServer:
     """One server; what it holds survives `kill` only with `is_durable`."""
 
-    def __init__(self, directory: Path, *options: str, is_durable: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, is_durable: bool = False, is_cluster: bool = False
+    ) -> None:
         self._directory = directory
         self._durability = ("yes", "always") if is_durable else ("no", "no")
-        self._options = options
+        self._is_cluster = is_cluster
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
 
@@ -41,12 +43,11 @@ class RedisServer:
             "appendfsync": appendfsync,
             "loglevel": "warning",
         }
+        if self._is_cluster:
+            options |= {"cluster-enabled": "yes", "cluster-port": str(_free_port())}
+        words = (word for name, value in options.items() for word in (f"--{name}", value))
         self._process = subprocess.Popen(
-            [
-                _binary(),
-                *(word for name, value in options.items() for word in (f"--{name}", value)),
-                *self._options,
-            ],
+            [_binary(), *words],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -55,6 +56,10 @@ class RedisServer:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Redis did not start on port {self.port}")
             time.sleep(0.002)
+        if self._is_cluster:
+            self.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+            while b"cluster_state:ok" not in self.command("CLUSTER", "INFO"):
+                time.sleep(0.01)
 
     def is_up(self) -> bool:
         """Whether it answers a PING."""
@@ -72,6 +77,7 @@ class RedisServer:
 
     def stop(self) -> None:
         """Shut the server down, cutting its connections."""
+        self.resume()
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -90,16 +96,15 @@ class RedisServer:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGCONT)
             self._process.send_signal(number)
             self._process.wait(START_TIMEOUT_S)
 
 
 @contextmanager
-def running_redis(*options: str, is_durable: bool = False) -> Iterator[RedisServer]:
+def running_redis(*, is_durable: bool = False, is_cluster: bool = False) -> Iterator[RedisServer]:
     """Run a fresh server; a missing binary fails the test, it does not skip it."""
     directory = Path(tempfile.mkdtemp(prefix="waypost-redis-"))
-    server = RedisServer(directory, *options, is_durable=is_durable)
+    server = RedisServer(directory, is_durable=is_durable, is_cluster=is_cluster)
     try:
         server.start()
         yield server

@@ -1,0 +1,380 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import ResponseError
+
+from gateway.errors import DependencyUnavailable
+from gateway.ledger.amounts import MAX_AMOUNT, affordable_tokens, cost_nusd
+from gateway.ledger.redis_link import REST_S, PipelinedLink, Unreachable
+from gateway.ledger.redis_store import RedisStore
+from gateway.ledger.types import Granted, Limit, Refused, Scope
+from gateway.ledger.windows import window_bounds
+from tests.fakes.clocks import ManualClock
+from tests.fakes.ledgers import hold, limit
+from tests.fakes.redis import RedisServer, running_redis
+
+MONEY = limit("nusd", "total", 1_000)
+CALL_TIMEOUT_S = 0.15
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    """One whose data survive a kill."""
+    with running_redis(is_durable=True) as server:
+        yield server
+
+
+@asynccontextmanager
+async def opened(server: RedisServer, prefix: str, **options) -> AsyncIterator[RedisStore]:
+    client = Redis.from_url(server.url)
+    store = RedisStore(client, prefix, call_timeout_s=CALL_TIMEOUT_S, **options)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+        await client.aclose()
+
+
+@pytest.fixture
+async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
+    async with opened(server, f"test-{uuid4().hex}") as store:
+        yield store
+
+
+async def back(store: RedisStore) -> None:
+    """Call until Redis answers again."""
+    while True:
+        try:
+            await store.reap("acme")
+        except DependencyUnavailable:
+            await asyncio.sleep(REST_S / 4)
+        else:
+            return
+
+
+def calls(server: RedisServer, command: str) -> int:
+    stats = server.command("INFO", "commandstats").decode()
+    found = [line for line in stats.splitlines() if line.startswith(f"cmdstat_{command}:")]
+    return int(found[0].split("calls=")[1].split(",")[0]) if found else 0
+
+
+async def test_reserve_and_settle_are_one_round_trip_each(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.reap("acme")
+    before = calls(server, "evalsha")
+    await store.reserve(hold("r", MONEY, limit("requests", "minute", 5)))
+    await store.settle("acme", "r", 1, 1)
+    assert calls(server, "evalsha") - before == 2
+
+
+async def test_many_turns_share_one_connection(server: RedisServer, store: RedisStore) -> None:
+    before = calls(server, "info")
+    clients = server.command("INFO", "clients")
+    wide = limit("nusd", "total", 10**9)
+    await asyncio.gather(*(store.reserve(hold(f"r{n}", wide)) for n in range(64)))
+    assert before >= 0
+    connected = int(server.command("INFO", "clients").split(b"connected_clients:")[1].split()[0])
+    assert connected == int(clients.split(b"connected_clients:")[1].split()[0]) + 1
+
+
+async def test_uses_the_servers_clock(store: RedisStore) -> None:
+    (standing,) = await store.standings([limit("nusd", "day", 1)])
+    seconds_of_day = 86_400 - time.time() % 86_400
+    assert standing.resets_in_s == pytest.approx(seconds_of_day, abs=5)
+
+
+async def test_every_key_expires(server: RedisServer) -> None:
+    clock = ManualClock(1_800_000_000.0)
+    prefix = f"test-{uuid4().hex}"
+    windows = ["minute", "hour", "day", "week", "month", "total"]
+    limits = [limit("nusd", window, 10_000) for window in windows]
+    turn = limit("nusd", "total", 10_000, Scope("acme", "turn", "t"))
+    slots = limit("concurrent", "now", 9)
+    async with opened(server, prefix, clock=clock) as store:
+        for name in ("lost", "settled", "open"):
+            await store.reserve(hold(name, *limits, turn, slots, lease_s=5.0))
+            clock.advance(1.0)
+        await store.settle("acme", "settled", 1, 1)
+        clock.advance(3.0)
+        await store.reap("acme")
+        await store.standings(limits)
+        clock.advance(0.5)
+    async with Redis.from_url(server.url) as client:
+        lives = {key: await client.ttl(key) async for key in client.scan_iter(f"{{{prefix}:*")}
+    names = {key.split(b"}:")[1] for key in lives}
+    assert {b"leases", b"l:lost", b"l:settled", b"l:open", b"c:concurrent:now:key:key-1"} <= names
+    assert min(lives.values()) > 0
+    assert max(lives.values()) <= 30 * 86_400 + 5
+    assert lives[f"{{{prefix}:acme}}:c:nusd:total:turn:t".encode()] <= 3_600
+
+
+async def test_a_killed_redis_is_a_503_with_retry_after_and_then_works_again(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.reserve(hold("before", MONEY))
+    server.kill()
+    try:
+        for _ in range(3):
+            with pytest.raises(DependencyUnavailable) as caught:
+                await store.reserve(hold("during", MONEY))
+            assert caught.value.retry_after_s == 1.0
+    finally:
+        server.start()
+    await back(store)
+    answer = await store.reserve(hold("after", MONEY))
+    assert isinstance(answer, Granted)
+    assert answer.standings[0].held == 200  # what was held before the kill is held still
+    assert (await store.settle("acme", "before", 7, 7)).is_first
+
+
+async def test_failed_connections_are_not_tried_for_every_call(server: RedisServer) -> None:
+    server.kill()
+    try:
+        async with opened(server, "down") as store:
+            with pytest.raises(DependencyUnavailable) as first:
+                await store.reap("acme")
+            with pytest.raises(DependencyUnavailable) as second:
+                await store.reap("acme")
+            assert "cannot connect" in str(first.value.__cause__)
+            assert "just failed" in str(second.value.__cause__)
+    finally:
+        server.start()
+
+
+async def test_an_idle_connection_that_redis_closed_is_replaced_unnoticed(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.reserve(hold("r", MONEY))
+    server.kill()
+    server.start()
+    assert (await store.settle("acme", "r", 1, 1)).is_first
+
+
+async def test_a_redis_that_hangs_fails_in_time_and_takes_nothing(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.reap("acme")
+    server.pause()
+    try:
+        started = time.monotonic()
+        answers = await asyncio.gather(
+            *(store.reserve(hold(f"r{n}", MONEY)) for n in range(3)), return_exceptions=True
+        )
+        assert time.monotonic() - started < 3 * CALL_TIMEOUT_S
+        assert [type(answer) for answer in answers] == [DependencyUnavailable] * 3
+    finally:
+        server.resume()
+    await back(store)
+    for name in "abc":
+        await store.reserve(hold(name, limit("requests", "day", 100)))
+    (standing,) = await store.standings([MONEY])
+    assert (standing.spent, standing.held) == (0, 0)
+
+
+async def test_a_settlement_after_a_lost_answer_still_counts(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.reserve(hold("other", MONEY))
+    task = asyncio.create_task(store.reserve(hold("r", MONEY)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await store.reserve(hold("next", limit("requests", "day", 100)))
+    (standing,) = await store.standings([MONEY])
+    assert (standing.spent, standing.held) == (0, 100)  # only the other's
+    assert (await store.settle("acme", "r", 40, 40)).is_first
+    (standing,) = await store.standings([MONEY])
+    assert (standing.spent, standing.held) == (40, 100)
+
+
+async def test_a_reservation_that_arrives_after_it_was_given_up_holds_nothing(
+    store: RedisStore,
+) -> None:
+    store._abandoned.append(("acme", "late"))
+    await store.reserve(hold("r", MONEY))
+    with pytest.raises(ValueError, match="has ended"):
+        await store.reserve(hold("late", MONEY))
+    store._abandoned.append(("acme", "late"))
+    assert isinstance(await store.reserve(hold("s", MONEY)), Granted)
+
+
+async def test_giving_back_waits_until_redis_answers(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.reserve(hold("r", MONEY))
+    store._abandoned.append(("acme", "r"))
+    server.pause()
+    try:
+        await store._give_back()
+    finally:
+        server.resume()
+    assert list(store._abandoned) == [("acme", "r")]
+    await back(store)
+    await store._give_back()
+    assert (await store.standings([MONEY]))[0].held == 0
+
+
+async def test_loads_the_script_again_where_redis_lost_it(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.reserve(hold("r", MONEY))
+    server.command("SCRIPT", "FLUSH")
+    assert (await store.settle("acme", "r", 1, 1)).is_first
+
+
+async def test_a_server_without_memory_is_unavailable(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.reap("acme")
+    server.command("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with pytest.raises(DependencyUnavailable):
+            await store.reserve(hold("r", MONEY))
+    finally:
+        server.command("CONFIG", "SET", "maxmemory", "0")
+    assert isinstance(await store.reserve(hold("r", MONEY)), Granted)
+
+
+async def test_a_wrong_password_is_unavailable(server: RedisServer) -> None:
+    server.command("ACL", "SETUSER", "gateway", "on", ">right", "~*", "+@all")
+    async with Redis.from_url(server.url, username="gateway", password="wrong") as client:
+        store = RedisStore(client)
+        with pytest.raises(DependencyUnavailable) as caught:
+            await store.reap("acme")
+        await store.aclose()
+    assert "wrong" not in str(caught.value)
+
+
+async def test_bugs_stay_bugs(server: RedisServer, store: RedisStore) -> None:
+    await store.reap("acme")
+    server.command("SET", f"{{{store._prefix}:acme}}:leases", "not a sorted set")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await store.reap("acme")
+
+
+def test_refuses_a_prefix_that_moves_the_hash_tag() -> None:
+    with pytest.raises(ValueError, match="braces"):
+        RedisStore(Redis(), "way{post}")
+
+
+async def test_a_peer_that_is_no_redis_is_unavailable() -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while received := await reader.read(65_536):
+            is_greeting = b"CLIENT" in received
+            writer.write(b"+OK\r\n" * received.count(b"CLIENT") if is_greeting else b"HTTP/1.1\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as peer:
+        port = peer.sockets[0].getsockname()[1]
+        async with Redis(port=port, protocol=2) as client:
+            store = RedisStore(client, call_timeout_s=CALL_TIMEOUT_S)
+            with pytest.raises(DependencyUnavailable) as caught:
+                await store.reap("acme")
+            await store.aclose()
+    assert "not a reply of Redis" in str(caught.value.__cause__.__cause__)
+
+
+async def test_a_link_that_cannot_come_back_says_that_the_command_may_have_run(
+    server: RedisServer,
+) -> None:
+    client = Redis.from_url(server.url)
+    link = PipelinedLink(client.connection_pool, connect_timeout_s=0.5, call_timeout_s=5.0)
+    await link.call(("PING",), b"")
+    server.pause()
+    waiting = asyncio.create_task(link.call(("PING",), b""))
+    await asyncio.sleep(0)
+    server.kill()
+    try:
+        with pytest.raises(Unreachable) as caught:
+            await waiting
+    finally:
+        server.start()
+    assert caught.value.may_have_run
+    await link.reset()
+    await client.aclose()
+
+
+async def test_works_on_a_cluster() -> None:
+    with running_redis(is_cluster=True) as node:
+        cluster = RedisCluster.from_url(node.url)
+        store = RedisStore(cluster)
+        for team in ("acme", "other", "third"):
+            wide = limit("nusd", "total", 1_000, Scope(team, "key", "k"))
+            slots = limit("concurrent", "now", 5, Scope(team, "team"))
+            assert isinstance(await store.reserve(hold("r", wide, slots)), Granted)
+            assert (await store.settle(team, "r", 5, 5)).standings[0].spent == 5
+        await store.aclose()
+        assert (await store.standings([wide]))[0].spent == 5
+        node.command("SET", "{waypost:acme}:leases", "not a sorted set")
+        with pytest.raises(ResponseError):
+            await store.reap("acme")
+        node.kill()
+        with pytest.raises(DependencyUnavailable):
+            await store.reap("acme")
+        await store.aclose()
+        await cluster.aclose()
+
+
+@given(st.lists(st.integers(-(10**9), 7_258_118_400), min_size=20, max_size=20))
+@settings(max_examples=15)
+def test_lua_and_python_agree_on_the_calendar(server: RedisServer, seconds: list[int]) -> None:
+    windows = ["minute", "hour", "day", "week", "month"]
+    limits = [limit("nusd", window, 1) for window in windows]
+
+    async def resets() -> list[list[float | None]]:
+        clock = ManualClock(0.0)
+        async with opened(server, f"test-{uuid4().hex}", clock=clock) as store:
+            answers = []
+            for second in seconds:
+                clock.now_s = float(second)
+                answers.append([item.resets_in_s for item in await store.standings(limits)])
+            return answers
+
+    expected = [
+        [window_bounds(window, second)[1] - second for window in windows] for second in seconds
+    ]
+    assert asyncio.run(resets()) == expected
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, MAX_AMOUNT),
+            st.integers(0, 10**9),
+            st.one_of(st.integers(0, 10**7), st.integers(0, 10**12)),
+            st.integers(1, 10**6),
+        ),
+        min_size=20,
+        max_size=20,
+    )
+)
+@settings(max_examples=15)
+def test_lua_and_python_agree_on_money(
+    server: RedisServer, cases: list[tuple[int, int, int, int]]
+) -> None:
+    async def grants() -> list[tuple[int, int] | None]:
+        async with opened(server, f"test-{uuid4().hex}") as store:
+            answers = []
+            for number, (cap, fixed, price, most) in enumerate(cases):
+                of = Limit(Scope("acme", "key", str(number)), "nusd", "total", cap)
+                wanted = hold("r" + str(number), of, nusd=fixed, price=price, most=most, least=0)
+                answer = await store.reserve(wanted)
+                is_refused = isinstance(answer, Refused)
+                answers.append(None if is_refused else (answer.completion_tokens, answer.nusd))
+            return answers
+
+    expected = []
+    for cap, fixed, price, most in cases:
+        tokens = affordable_tokens(cap - fixed, price, most)
+        expected.append(None if tokens < 0 else (tokens, fixed + cost_nusd(tokens, price)))
+    assert asyncio.run(grants()) == expected
