@@ -9,7 +9,7 @@ import pytest
 from gateway.encoders import load_encoder
 from router_models.artifact import read_manifest
 from tests.fakes.gateway import LARGE, SMALL, router_for, running_gateway
-from tests.fakes.upstream import Answer, completion, json_answer, stream_answer, stream_chunks
+from tests.fakes.upstream import completion, json_answer, stream_answer
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "Say hello."}]}
@@ -95,8 +95,7 @@ async def test_a_request_may_pin_a_version_whichever_serves(swapping):
 
 
 async def test_a_stream_that_runs_during_a_swap_ends_as_it_began(swapping):
-    begun, *rest = stream_chunks("Hello!")
-    swapping.alpha.answers = [Answer((begun, *rest)), stream_answer()]
+    swapping.alpha.answers = [stream_answer(), *swapping.alpha.answers]
     stream = BODY | {"stream": True, "stream_options": {"include_usage": True}}
 
     async with swapping.caller() as http, http.stream("POST", CHAT, json=stream) as response:
