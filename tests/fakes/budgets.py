@@ -1,0 +1,110 @@
+"""Budgets for tests: definitions in a real database, a clock that is told the time."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import Engine
+
+from gateway.config import EvaluationLogSettings
+from gateway.database import create_database_engine, ensure_schema
+from gateway.errors import DependencyUnavailable
+from gateway.evaluation_log import EvaluationLog
+from gateway.keys import KeyStore
+from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions
+from gateway.ledger.memory import MemoryStore
+from gateway.ledger.settlements import SettlementRecord
+from gateway.types import Capabilities, HostedModel, ModelPrice
+from gateway.wire import ChatRequest, parse_chat_request
+
+NOON_UNIX_S = 1_795_348_800.0  # Sunday 2026-11-22 12:00 UTC
+
+
+class Clock:
+    """Shows the time it was told."""
+
+    def __init__(self, now_s: float = NOON_UNIX_S) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass
+class Journal:
+    """Keeps the rows it is given."""
+
+    rows: list[SettlementRecord] = field(default_factory=list)
+
+    def record_settlement(self, settlement: SettlementRecord) -> None:
+        """Keep `settlement`."""
+        self.rows.append(settlement)
+
+
+class SwitchedStore(MemoryStore):
+    """A real store that can be made unreachable."""
+
+    is_up = True
+
+    def _check(self) -> None:
+        if not self.is_up:
+            raise DependencyUnavailable("the store is down")
+
+    async def reserve(self, hold):
+        self._check()
+        return await super().reserve(hold)
+
+    async def settle(self, team_id, request_id, nusd, tokens):
+        self._check()
+        return await super().settle(team_id, request_id, nusd, tokens)
+
+    async def renew(self, team_id, request_id, lease_s):
+        self._check()
+        return await super().renew(team_id, request_id, lease_s)
+
+
+def migrated(url: str) -> Engine:
+    """Open a database with the team ``blue``."""
+    engine = create_database_engine(url)
+    ensure_schema(engine)
+    KeyStore(engine).create_team("blue")
+    return engine
+
+
+def budget(engine: Engine, cap: int, **changes: Any) -> BudgetDefinition:
+    """Define a budget, of the team ``blue``'s money in total by default."""
+    fields: dict[str, Any] = {
+        "team_id": "blue",
+        "scope": "team",
+        "scope_id": None,
+        "measure": "nusd",
+        "window": "total",
+        "cap": cap,
+    }
+    return BudgetDefinitions(engine).create(**(fields | changes))
+
+
+async def write(engine: Engine, directory: Path, *rows: SettlementRecord) -> None:
+    """Write journal rows as a gateway does."""
+    log = EvaluationLog(engine, EvaluationLogSettings(retention_days=None), directory)
+    for row in rows:
+        log.record_settlement(row)
+    log.start()
+    await log.aclose()
+    assert log.counters.written == len(rows)
+
+
+def hosted(name: str = "m", *, input_usd: int = 1, output_usd: int = 2, **changes: Any) -> Any:
+    """Make a hosted model, priced in USD per million tokens."""
+    price = ModelPrice(input_usd * 10**9, output_usd * 10**9)
+    fields = {"upstream_name": name, "price": price, "capabilities": Capabilities()}
+    return HostedModel(name=name, provider="p", **(fields | changes))
+
+
+def asked(
+    *, headers: dict[bytes, bytes] | None = None, content: Any = "Hello", **body: Any
+) -> ChatRequest:
+    """Parse a chat request."""
+    sent = {"model": "m", "messages": [{"role": "user", "content": content}]} | body
+    return parse_chat_request(orjson.dumps(sent), headers or {})
