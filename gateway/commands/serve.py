@@ -48,7 +48,7 @@ def command(
 
 
 def _loop_factory() -> Any:
-    return uvicorn.Config(app=None).get_loop_factory()  # type: ignore[arg-type]
+    return uvicorn.Config(None, log_config=None).get_loop_factory()  # type: ignore[arg-type]
 
 
 async def _serve(settings: GatewaySettings, startup: Startup) -> None:
