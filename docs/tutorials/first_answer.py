@@ -10,53 +10,68 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from openai import OpenAI
 
 DATA_DIR = Path(__file__).resolve().parents[2] / ".waypost"
 WAYPOST = (sys.executable, "-m", "gateway")
-QUESTION = "Which number is larger, 17 or 71? Answer with the number."
+QUESTION = "What is the capital of France? Answer with one word."
+READY_TIMEOUT_S = 60
 
 
 def main() -> None:
+    """Start, ask, stop."""
     environ = {**os.environ, "WAYPOST_DATA_DIR": str(DATA_DIR)}
+    question = " ".join(sys.argv[1:]) or QUESTION
     print("Starting `waypost serve` ...", flush=True)
-    gateway = subprocess.Popen([*WAYPOST, "serve", "--port", "0"], env=environ, stdout=subprocess.PIPE, text=True)
-    try:
-        url = address(gateway)
-        wait_until_ready(url)
-        key = new_key(environ)
-        ask(url, key, QUESTION)
-    finally:
-        gateway.terminate()
-        gateway.wait()
+    serve = [*WAYPOST, "serve", "--port", "0", "--admin-port", "0"]
+    with subprocess.Popen(serve, env=environ, stdout=subprocess.PIPE, text=True) as gateway:
+        try:
+            url = address(gateway)
+            wait_until_ready(url)
+            ask(url, new_key(environ), question)
+        finally:
+            gateway.terminate()
     print("\nTo keep a gateway running:  .venv/bin/waypost serve")
 
 
 def ask(url: str, key: str, question: str) -> None:
     """Show what the router thinks of a question, then stream the answer with the OpenAI SDK."""
     client = OpenAI(base_url=url, api_key=key)
-    messages = [{"role": "user", "content": question}]
-    route = client.post("/route", body={"model": "auto", "messages": messages}, cast_to=object)
-    print(f"\nYou:    {question}\nRouter: {'model':<24}{'quality':>9}{'USD/1000':>10}{'utility':>9}")
-    for candidate in route["candidates"]:
-        mark = "->" if candidate["model"] == route["model"] else "  "
-        quality, cost, utility = (candidate[k] or 0.0 for k in ("quality", "cost_usd", "utility"))
-        print(f"     {mark} {candidate['model']:<24}{quality:>9.3f}{cost * 1000:>10.5f}{utility:>9.3f}")
+    body: dict[str, Any] = {
+        "model": "auto",
+        "messages": [{"role": "user", "content": question}],
+    }
+    print_route(question, client.post("/route", body=body, cast_to=object))
     stream = client.chat.completions.create(
-        model="auto", messages=messages, stream=True, stream_options={"include_usage": True}
+        **body, stream=True, stream_options={"include_usage": True}
     )
     print("Answer: ", end="")
     for chunk in stream:
         for choice in chunk.choices:
             print(choice.delta.content or "", end="", flush=True)
         if chunk.usage is not None:
-            print("\nTurn:   " + json.dumps(chunk.model_extra["waypost"], indent=2).replace("\n", "\n        "))
+            turn = json.dumps(chunk.model_extra["waypost"], indent=2)
+            print("\nTurn:   " + turn.replace("\n", "\n        "))
 
 
-def address(gateway: subprocess.Popen[str]) -> str:
+def print_route(question: str, route: Mapping[str, Any]) -> None:
+    """Print what the router expects of each model; an arrow marks the chosen one."""
+    print(f"\nYou:    {question}")
+    print(f"Router:    {'model':<24}{'quality':>9}{'USD/1000':>10}{'utility':>9}")
+    for candidate in route["candidates"]:
+        mark = "->" if candidate["model"] == route["model"] else "  "
+        quality, cost, utility = (candidate[k] or 0.0 for k in ("quality", "cost_usd", "utility"))
+        figures = f"{quality:>9.3f}{cost * 1000:>10.5f}{utility:>9.3f}"
+        print(f"        {mark} {candidate['model']:<24}{figures}")
+
+
+def address(gateway: "subprocess.Popen[str]") -> str:
     """Read the gateway's address from its first lines."""
+    assert gateway.stdout is not None
     for line in gateway.stdout:
         print(f"  {line}", end="")
         if line.startswith("Waypost serves "):
@@ -66,22 +81,20 @@ def address(gateway: subprocess.Popen[str]) -> str:
 
 def wait_until_ready(url: str) -> None:
     """Wait until the embedded model has loaded."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url.removesuffix("/v1") + "/ready"):
                 return
         except urllib.error.HTTPError:
             time.sleep(0.1)
-    raise SystemExit("the gateway was not ready after a minute")
+    raise SystemExit(f"the gateway was not ready after {READY_TIMEOUT_S} s")
 
 
-def new_key(environ: dict[str, str]) -> str:
+def new_key(environ: Mapping[str, str]) -> str:
     """Create a virtual key, as an operator would."""
-    created = subprocess.run(
-        [*WAYPOST, "keys", "create", "--team", "default", "--name", "first-answer"],
-        env=environ, check=True, stdout=subprocess.PIPE, text=True,
-    )
+    create = [*WAYPOST, "keys", "create", "--team", "default", "--name", "first-answer"]
+    created = subprocess.run(create, env=environ, check=True, stdout=subprocess.PIPE, text=True)
     return next(word for word in created.stdout.split() if word.startswith("wp-"))
 
 

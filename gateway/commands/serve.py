@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import signal
 from contextlib import nullcontext
 from typing import Any
@@ -38,6 +39,9 @@ def command(
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     startup = prepare(settings)
+    if startup.new_key is not None:
+        # At once: should this start fail further on, the next one makes no other key.
+        click.echo(f"  your key, shown only now: {startup.new_key}")
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(settings, startup))
@@ -85,8 +89,6 @@ async def _announce(
     click.echo(f"  models: {', '.join(gateway.pool.models)}")
     click.echo(f"  router: {gateway.router_version or 'none yet; the default model serves'}")
     click.echo(f"  admin and metrics: {admin.url}  (token: {startup.admin_token_source})")
-    if startup.new_key is not None:
-        click.echo(f"  your key, shown only now: {startup.new_key}")
     click.echo(f"Waypost serves {public.url}/v1")
 
 
@@ -100,7 +102,7 @@ def _config(server: ServerSettings, app: Any, host: str, port: int) -> uvicorn.C
         log_config=None,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=round(server.shutdown_grace_s),
+        timeout_graceful_shutdown=math.ceil(server.shutdown_grace_s),
     )
 
 

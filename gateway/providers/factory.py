@@ -13,6 +13,7 @@ from gateway.providers.resilience import Backoff, Clock, Limiter, Resilience, Sl
 from gateway.providers.upstream import Dialect, HttpProvider, Timeouts
 
 USER_AGENT = "waypost"
+MIN_SECRET_CHARS = 8
 
 
 def build_providers(
@@ -55,8 +56,15 @@ def _build(
             deadline_s=table.deadline_s,
         ),
         resilience=resilience,
-        secrets=tuple(text for text in (key, *extra.values(), table.base_url) if text),
+        secrets=tuple(
+            text for text in (key, *extra.values(), table.base_url) if text and _is_secret(text)
+        ),
     )
+
+
+def _is_secret(text: str) -> bool:
+    """Whether `text` is long enough to be one: cutting out "1" or "true" would garble errors."""
+    return len(text) >= MIN_SECRET_CHARS
 
 
 def _resilience(

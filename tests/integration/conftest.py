@@ -10,11 +10,6 @@ from openai import AsyncOpenAI
 from tests.fakes.gateway import RunningGateway, running_gateway
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the golden files be rewritten; review the difference."""
-    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_gateway(
     tmp_path_factory: pytest.TempPathFactory,

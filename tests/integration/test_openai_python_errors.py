@@ -5,7 +5,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.fakes.gateway import SMALL
+from tests.fakes.gateway import SMALL, running_gateway
 from tests.fakes.upstream import Answer, error_answer, event, stream_chunks
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -119,3 +119,13 @@ async def test_a_stream_that_never_begins_is_an_ordinary_error(gateway, client):
 
     with pytest.raises(openai.InternalServerError):
         await client.chat.completions.create(model=SMALL, messages=HELLO, stream=True)
+
+
+async def test_a_short_header_of_the_provider_is_not_taken_for_a_secret(tmp_path):
+    limits = {"headers": {"x-tier": "e", "x-token": "long-enough"}}
+    async with running_gateway(tmp_path, limits=limits) as gateway, gateway.caller() as http:
+        gateway.alpha.answers = [error_answer(422, "the temperature of long-enough is wrong")]
+        body = {"model": SMALL, "messages": HELLO}
+        response = await http.post("/v1/chat/completions", json=body)
+
+    assert response.json()["error"]["message"] == "the temperature of [redacted] is wrong"

@@ -249,3 +249,21 @@ async def test_a_stream_that_outlasts_the_grace_is_cut_and_logged(settings_file,
     assert received == first
     assert status == 0
     assert [error for error, *_ in logged(settings_file)] == ["ClientLeft"]
+
+
+async def test_a_key_made_by_a_start_that_fails_is_shown_all_the_same(settings_file):
+    async with serve(Upstreams(), lifespan="off") as taken:
+        port = str(httpx2.URL(taken).port)
+        ended = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "gateway", "serve", "--config", settings_file, "--port", port],
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    assert ended.returncode != 0
+    assert "address already in use" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert KEY.search(ended.stdout)
