@@ -37,7 +37,8 @@ class Debts:
     """Settlements that wait for the store; for one event loop.
 
     Attributes:
-        dropped: Forgotten because there were too many; `waypost budgets rebuild` counts them.
+        dropped: Forgotten because there were too many, or refused by the store; they are in the
+            journal, so `waypost budgets rebuild` counts them.
     """
 
     def __init__(
@@ -74,6 +75,9 @@ class Debts:
                 is_new = await self._pay(debt)
             except (DependencyUnavailable, asyncio.CancelledError):
                 self._waiting.appendleft(debt)
+                raise
+            except Exception:
+                self.dropped += 1
                 raise
             if is_new and debt.record is not None:
                 self._journal(debt.record)

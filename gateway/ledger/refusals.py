@@ -9,6 +9,8 @@ from gateway.ledger.types import Limit, Measure, Standing, Window
 from gateway.ledger.worst_case import WorstCase
 from gateway.types import NUSD_PER_USD
 
+HELD_RETRY_S: Final = 1.0
+"""Most requests end long before their lease, and give back most of what they hold."""
 _PERIODS: Final[dict[Window, str]] = {
     "now": "at a time",
     "minute": "per minute",
@@ -25,6 +27,8 @@ def refused(
 ) -> BudgetExhausted | RateLimited:
     """Make the error of a limit that has no room: a rate that passes, or a budget that is spent."""
     limit = standing.limit
+    if retry_after_s is not None and _is_blocked_by_held(standing, need):
+        retry_after_s = min(retry_after_s, HELD_RETRY_S)
     headers = tuple(standing_headers((standing,)))
     message = _message(limit, standing.remaining, need, retry_after_s)
     if limit.measure in ("requests", "concurrent") or limit.window == "minute":
@@ -40,6 +44,15 @@ def refused(
 def turn_refused(limit: Limit, need: WorstCase) -> BudgetExhausted:
     """Make the error of a request that is dearer than a single one may be."""
     return BudgetExhausted(_message(limit, limit.cap, need, None), limit_source="turn")
+
+
+def _is_blocked_by_held(standing: Standing, need: WorstCase) -> bool:
+    """Whether there is room as soon as the requests that run give back what they do not use."""
+    least = {
+        "nusd": need.cost_nusd(need.least_completion_tokens),
+        "tokens": need.prompt_tokens + need.least_completion_tokens,
+    }.get(standing.limit.measure, 1)
+    return standing.held > 0 and standing.spent + least <= standing.limit.cap
 
 
 def _message(limit: Limit, left: int, need: WorstCase, retry_after_s: float | None) -> str:

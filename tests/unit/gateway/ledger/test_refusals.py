@@ -14,7 +14,7 @@ def need(**body) -> WorstCase:
 
 
 def standing(measure: Measure, window: Window, cap: int = 10, spent: int = 8) -> Standing:
-    return Standing(Limit(Scope("blue", "key", "k"), measure, window, cap), spent, 1, 30.0)
+    return Standing(Limit(Scope("blue", "key", "k"), measure, window, cap), spent, 0, 30.0)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_message_says_what_is_left_and_what_was_asked():
         refused(standing("tokens", "total"), None, need())
     )
     assert str(refused(standing("requests", "day"), None, need())) == (
-        "This key may use 10 requests per day, of which 1 requests is left. "
+        "This key may use 10 requests per day, of which 2 requests is left. "
         "Ask your operator to raise it."
     )
 
@@ -58,7 +58,7 @@ def test_a_refusal_says_where_the_limit_stands():
 
     assert dict(limited.headers)[b"x-ratelimit-limit-requests"] == b"3"
     exhausted = refused(standing("tokens", "day"), 30.0, need())
-    assert dict(exhausted.headers) == {b"x-waypost-budget-key-remaining-tokens": b"1"}
+    assert dict(exhausted.headers) == {b"x-waypost-budget-key-remaining-tokens": b"2"}
 
 
 def test_a_request_dearer_than_one_may_be_is_told_so():

@@ -1,0 +1,539 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+from budget.errors import BudgetExhausted
+from gateway.errors import DependencyUnavailable, InvalidRequest, RateLimited
+from gateway.ledger.book import BudgetBook, BudgetRules
+from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions
+from gateway.ledger.metered import MeteredLedger
+from gateway.ledger.reservation import Reservation
+from gateway.ledger.settings import BudgetSettings
+from gateway.ledger.types import ExpiredLease, Limit, Scope, Standing
+from gateway.types import Caller, Usage
+from tests.fakes.budgets import Clock, Journal, SwitchedStore, asked, budget, hosted, migrated
+
+CALLER = Caller("k1", "blue")
+MODELS = (hosted(),)
+PROMPT_TOKENS = 100
+
+
+async def count_prompt(body) -> int:
+    return PROMPT_TOKENS
+
+
+class Bench:
+    """A metered ledger with everything around it in reach."""
+
+    def __init__(self, engine: Engine, **changes) -> None:
+        self.engine = engine
+        self.clock = Clock()
+        self.monotonic = Clock(0.0)
+        self.store = SwitchedStore(self.clock)
+        self.journal = Journal()
+        self.book = BudgetBook(BudgetDefinitions(engine))
+        self.ledger = MeteredLedger(
+            book=self.book,
+            store=self.store,
+            journal=self.journal,
+            count_prompt=count_prompt,
+            settings=BudgetSettings(**changes),
+            clock=self.clock,
+            monotonic=self.monotonic,
+        )
+        self.requests = 0
+
+    def wait(self, seconds: float) -> None:
+        self.clock.now_s += seconds
+        self.monotonic.now_s += seconds
+
+    async def cap(self, cap: int, **changes) -> None:
+        budget(self.engine, cap, **changes)
+        await self.book.refresh()
+
+    async def reserve(self, *, caller=CALLER, headers=None, **body) -> Reservation:
+        self.requests += 1
+        request = asked(headers=headers, **body)
+        return await self.ledger.reserve(f"req_{self.requests}", caller, request, MODELS)
+
+    async def settle(self, held: Reservation, tokens: int = 30, **changes) -> None:
+        usage = Usage(tokens - 10, 10)
+        await self.ledger.settle(held, usage, 1000, model="m", **changes)
+
+    async def standing(self, kind="team", measure="nusd", window="total", scope_id="") -> Standing:
+        limit = Limit(Scope("blue", kind, scope_id), measure, window, 1)
+        return (await self.store.standings([limit]))[0]
+
+
+@pytest.fixture
+def engine(tmp_path: Path):
+    engine = migrated(f"sqlite:///{tmp_path / 'waypost.db'}")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def bench(engine):
+    bench = Bench(engine)
+    yield bench
+    bench.book.close()
+
+
+@pytest.fixture
+def open_bench(engine):
+    bench = Bench(engine, when_store_is_down="open")
+    yield bench
+    bench.book.close()
+
+
+async def test_a_caller_without_budgets_is_not_metered(bench):
+    held = await bench.reserve(max_tokens="whatever")
+    await bench.settle(held)
+
+    assert held == Reservation("req_1")
+    assert bench.journal.rows == []
+
+
+async def test_the_worst_case_is_held_and_replaced_by_what_was_used(bench):
+    await bench.cap(10_000_000)
+
+    held = await bench.reserve(max_tokens=50)
+    before = await bench.standing()
+    await bench.settle(held)
+    after = await bench.standing()
+
+    assert (held.nusd, held.tokens, held.completion_tokens) == (200_000, 150, None)
+    assert (before.spent, before.held) == (0, 200_000)
+    assert (after.spent, after.held) == (1000, 0)
+    assert bench.ledger.running == 0
+    (row,) = bench.journal.rows
+    assert (row.lease.request_id, row.model, row.outcome) == ("req_1", "m", "answered")
+    assert (row.held_nusd, row.charged_nusd, row.charged_tokens) == (200_000, 1000, 30)
+    assert row.lease.limits == " tna "
+
+
+async def test_settling_twice_charges_once(bench):
+    await bench.cap(10_000_000)
+    held = await bench.reserve()
+
+    for _ in range(2):
+        await bench.settle(held)
+
+    assert (await bench.standing()).spent == 1000
+    assert len(bench.journal.rows) == 1
+
+
+async def test_what_was_never_answered_costs_nothing(bench):
+    await bench.cap(10_000_000)
+
+    await bench.ledger.settle(await bench.reserve(), None, 0, outcome="ProviderTimeout")
+
+    standing = await bench.standing()
+    assert (standing.spent, standing.held) == (0, 0)
+    assert bench.journal.rows[0].outcome == "ProviderTimeout"
+
+
+async def test_estimated_usage_is_marked(bench):
+    await bench.cap(10_000_000)
+    usage = Usage(1, 1, is_estimated=True)
+
+    await bench.ledger.settle(await bench.reserve(), usage, 5)
+
+    assert bench.journal.rows[0].is_estimated
+
+
+async def test_without_a_limit_of_the_caller_the_rest_of_the_budget_sets_one(bench):
+    await bench.cap(100_000 + 2000 * 40)
+
+    held = await bench.reserve()
+
+    assert held.completion_tokens == 40
+    assert held.standings[0].remaining == 0
+
+
+async def test_several_choices_share_what_is_granted(bench):
+    await bench.cap(100_000 + 2000 * 100)
+
+    assert (await bench.reserve(n=3)).completion_tokens == 33
+
+
+async def test_a_budget_without_room_refuses_and_names_its_scope(bench):
+    await bench.cap(10_000_000)
+    await bench.cap(110_000, scope="conversation")
+
+    with pytest.raises(BudgetExhausted) as refused:
+        await bench.reserve(conversation="talk")
+
+    assert refused.value.limit_source == "conversation"
+    assert bench.ledger.counters.refused == {"conversation": 1}
+    assert (await bench.standing()).held == 0
+
+
+async def test_a_rate_limit_refuses_with_a_time_to_wait(bench):
+    await bench.cap(1, scope="key", measure="requests", window="minute")
+    await bench.settle(await bench.reserve())
+
+    with pytest.raises(RateLimited) as refused:
+        await bench.reserve()
+
+    assert refused.value.limit_source == "key"
+    assert refused.value.retry_after_s == pytest.approx(60)
+
+
+async def test_who_is_in_the_way_of_requests_that_run_is_told_to_try_again_soon(bench):
+    await bench.cap(1, scope="key", measure="concurrent", window="now")
+    await bench.cap(405_000)
+    held = await bench.reserve(caller=Caller("k2", "blue"), max_tokens=100)
+
+    with pytest.raises(BudgetExhausted) as exhausted:
+        await bench.reserve(max_tokens=100)
+    with pytest.raises(RateLimited) as limited:
+        await bench.reserve(caller=Caller("k2", "blue"), max_tokens=1)
+
+    assert (exhausted.value.retry_after_s, limited.value.retry_after_s) == (1.0, 1.0)
+    await bench.settle(held)
+    with pytest.raises(BudgetExhausted) as exhausted:
+        await bench.reserve(max_tokens=1000)
+    assert exhausted.value.retry_after_s is None
+
+
+async def test_a_single_request_may_be_capped_without_any_counter(bench):
+    await bench.cap(140, scope="turn", measure="tokens")
+
+    held = await bench.reserve()
+    assert (held.completion_tokens, held.lease) == (40, None)
+    with pytest.raises(BudgetExhausted, match="per request") as refused:
+        await bench.reserve(max_tokens=41)
+    assert refused.value.limit_source == "turn"
+    await bench.settle(held)
+    assert bench.journal.rows == []
+
+
+async def test_the_cap_of_a_single_request_holds_beside_the_others(bench):
+    await bench.cap(100_000 + 2000 * 20, scope="turn")
+    await bench.cap(10_000_000)
+
+    assert (await bench.reserve()).completion_tokens == 20
+
+
+async def test_users_and_conversations_have_budgets_of_their_own(bench):
+    await bench.cap(110_000 + 2000 * 30, scope="user")
+    await bench.cap(10_000_000, scope="conversation")
+    header = {b"x-waypost-conversation-id": b"talk"}
+
+    held = await bench.reserve(user="alice", headers=header, max_tokens=30)
+    with pytest.raises(BudgetExhausted):
+        await bench.reserve(user="alice", max_tokens=30)
+    await bench.reserve(user="bob", max_tokens=30)
+    await bench.reserve(max_tokens=30)
+
+    assert held.lease.user_digest is not None
+    assert held.lease.conversation_digest is not None
+    assert held.lease.user_digest != "alice"
+
+
+async def test_an_answer_leads_its_successor_into_the_same_conversation(bench):
+    await bench.cap(10_000_000, scope="conversation")
+    first = await bench.reserve(prompt_cache_key="talk")
+    await bench.settle(first, answer_id="chatcmpl-1")
+
+    second = await bench.reserve(previous_response_id="chatcmpl-1")
+
+    assert second.lease.conversation_digest == first.lease.conversation_digest
+
+
+async def test_an_unreadable_limit_is_refused_where_money_depends_on_it(bench):
+    await bench.cap(10_000_000)
+
+    with pytest.raises(InvalidRequest):
+        await bench.reserve(max_tokens="100")
+
+
+async def test_while_the_store_is_down_budgeted_callers_are_refused(bench, caplog):
+    await bench.cap(10_000_000)
+    bench.store.is_up = False
+
+    for _ in range(2):
+        with pytest.raises(DependencyUnavailable) as refused:
+            await bench.reserve()
+
+    assert refused.value.retry_after_s is not None
+    assert bench.ledger.counters.refused_for_outage == 2
+    assert bench.ledger.counters.store_failures == 1  # the second did not even ask
+    assert caplog.text.count("budgets: the store is down") == 1
+    await bench.reserve(caller=Caller("k", "green"))
+    bench.store.is_up = True
+    bench.wait(1)
+    await bench.reserve()
+
+
+async def test_an_open_gateway_serves_journals_and_catches_up(open_bench):
+    bench = open_bench
+    await bench.cap(10_000_000)
+    bench.store.is_up = False
+
+    held = await bench.reserve()
+    await bench.settle(held)
+
+    assert not held.is_held
+    assert bench.ledger.counters.served_unchecked == 1
+    assert bench.journal.rows[0].charged_nusd == 1000
+    assert bench.ledger.unsettled == 1
+    bench.wait(1)
+    await bench.ledger.tend()
+    assert bench.ledger.unsettled == 1
+    bench.store.is_up = True
+    await bench.ledger.tend()  # too early to ask again
+    bench.wait(1)
+    await bench.ledger.tend()
+
+    assert (await bench.standing()).spent == 1000
+    assert bench.ledger.unsettled == 0
+
+
+async def test_a_store_that_dies_in_mid_request_learns_of_it_later(bench):
+    await bench.cap(10_000_000)
+    first, second = await bench.reserve(max_tokens=1), await bench.reserve(max_tokens=1)
+    bench.store.is_up = False
+
+    await bench.settle(first)
+    await bench.settle(second)
+    assert bench.ledger.unsettled == 2
+    assert bench.ledger.counters.store_failures == 1
+    bench.store.is_up = True
+    bench.wait(1)
+    await bench.ledger.tend()
+
+    standing = await bench.standing()
+    assert (standing.spent, standing.held) == (2000, 0)
+
+
+async def test_a_settlement_that_is_cancelled_is_made_later(bench):
+    await bench.cap(10_000_000)
+    held = await bench.reserve()
+    bench.store.settle = never
+    settling = asyncio.create_task(bench.settle(held))
+    await asyncio.sleep(0)
+    settling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await settling
+
+    del bench.store.settle
+    await bench.ledger.tend()
+
+    assert (await bench.standing()).spent == 1000
+
+
+async def never(*args) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_hold_granted_to_a_caller_who_left_is_given_back(bench):
+    await bench.cap(10_000_000)
+    may_answer = asyncio.Event()
+    reserve = bench.store.reserve
+
+    async def slow(hold):
+        await may_answer.wait()
+        return await reserve(hold)
+
+    bench.store.reserve = slow
+    reserving = asyncio.create_task(bench.reserve())
+    while bench.requests == 0:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    reserving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reserving
+    may_answer.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (await bench.standing()).held > 0
+
+    await bench.ledger.tend()
+
+    assert (await bench.standing()).held == 0
+    (row,) = bench.journal.rows
+    assert (row.outcome, row.charged_nusd, row.held_nusd > 0) == ("ClientLeft", 0, True)
+
+
+@pytest.mark.parametrize("answer", [DependencyUnavailable("down"), "refused"])
+async def test_a_caller_who_left_before_a_refusal_owes_nothing(bench, answer):
+    await bench.cap(0 if answer == "refused" else 10_000_000)
+    may_answer = asyncio.Event()
+    reserve = bench.store.reserve
+
+    async def slow(hold):
+        await may_answer.wait()
+        if answer == "refused":
+            return await reserve(hold)
+        raise answer
+
+    bench.store.reserve = slow
+    reserving = asyncio.create_task(bench.reserve())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    reserving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reserving
+    may_answer.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    await bench.ledger.tend()
+
+    assert (bench.ledger.unsettled, bench.journal.rows) == (0, [])
+
+
+async def test_long_turns_keep_their_leases(bench):
+    await bench.cap(10_000_000)
+    held = await bench.reserve()
+    for _ in range(10):
+        bench.wait(25)
+        await bench.ledger.tend()
+
+    assert bench.ledger.counters.renewed == 10
+    assert (await bench.standing()).held == held.nusd
+    await bench.settle(held)
+    assert (await bench.standing()).spent == 1000
+
+
+async def test_a_lease_that_was_lost_is_corrected_by_its_settlement(bench):
+    await bench.cap(10_000_000)
+    held = await bench.reserve(max_tokens=1)
+    bench.wait(61)
+    await bench.reserve(max_tokens=1)  # finds it
+
+    assert bench.ledger.counters.expired == 1
+    (row,) = bench.journal.rows
+    assert (row.outcome, row.charged_nusd) == ("expired", held.nusd)
+    assert row.lease == held.lease
+    await bench.ledger.tend()
+    await bench.ledger.tend()
+    assert bench.ledger.counters.lost_leases == 1
+    await bench.settle(held)
+    assert (await bench.standing()).spent == 1000
+
+
+async def test_leases_of_other_programs_are_not_journaled(bench):
+    bench.ledger.note_expired([ExpiredLease("theirs", "blue", 1, 1)])
+
+    assert bench.journal.rows == []
+
+
+async def test_a_lease_settled_while_it_is_renewed_is_left_alone(bench):
+    await bench.cap(10_000_000)
+    held = await bench.reserve()
+    bench.wait(61)
+    await bench.settle(held)
+
+    await bench.ledger._renew_one(held.lease.name)
+    await bench.ledger.tend()
+
+    assert bench.ledger.counters.lost_leases == 0
+
+
+async def test_tending_goes_on_whatever_happens(bench, caplog):
+    async def fail() -> None:
+        raise ValueError("a bug")
+
+    bench.ledger._settings = BudgetSettings().model_copy(update={"lease_s": 0.01})
+    bench.ledger.tend = fail
+    running = asyncio.create_task(bench.ledger.run())
+    async with asyncio.timeout(10):
+        while caplog.text.count("a bug") < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_closing_tells_the_store_what_it_can(bench, caplog):
+    await bench.cap(10_000_000)
+    held, other = await bench.reserve(max_tokens=1), await bench.reserve(max_tokens=1)
+    bench.store.is_up = False
+    await bench.settle(held)
+    await bench.ledger.aclose()
+    assert "1 settlements did not reach the store" in caplog.text
+
+    bench.store.is_up = True
+    await bench.ledger.aclose()
+
+    assert (await bench.standing()).spent == 1000
+    assert other.is_held
+
+
+class FixedBook(BudgetBook):
+    """Knows what it was told, without a database."""
+
+    def __init__(self, *definitions: BudgetDefinition) -> None:
+        super().__init__(BudgetDefinitions(None))
+        self._rules = BudgetRules(definitions)
+        self.close()
+
+
+calls = st.lists(
+    st.tuples(
+        st.sampled_from(["reserve", "settle", "wait"]),
+        st.integers(0, 5),
+        st.integers(1, 60),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=60)
+@given(calls, st.integers(0, 2_000_000))
+def test_what_is_spent_and_held_never_passes_the_cap(steps, cap):
+    asyncio.run(play(steps, cap))
+
+
+async def play(steps, cap: int) -> None:
+    clock = Clock()
+    moment = None
+    book = FixedBook(
+        BudgetDefinition("b", "blue", "team", None, "nusd", "total", cap, moment, moment)
+    )
+    store, journal = SwitchedStore(clock), Journal()
+    ledger = MeteredLedger(
+        book=book,
+        store=store,
+        journal=journal,
+        count_prompt=count_prompt,
+        settings=BudgetSettings(),
+        clock=clock,
+        monotonic=clock,
+    )
+    limit = Limit(Scope("blue", "team"), "nusd", "total", cap)
+    running: list[Reservation] = []
+    for number, (step, which, amount) in enumerate(steps):
+        if step == "reserve":
+            try:
+                request = asked(max_tokens=amount)
+                running.append(await ledger.reserve(f"r{number}", CALLER, request, MODELS))
+            except BudgetExhausted:
+                pass
+        elif step == "settle" and which < len(running):
+            held = running[which]
+            cost = held.nusd * amount // 60
+            await ledger.settle(held, Usage(1, amount), cost)
+        elif step == "wait":
+            clock.now_s += amount
+            await ledger.tend()
+        (standing,) = await store.standings([limit])
+        assert standing.spent + standing.held <= cap
+    for held in running:
+        await ledger.settle(held, Usage(1, 1), 1)
+    (standing,) = await store.standings([limit])
+    assert standing.held == 0
+    settled = {}
+    for row in journal.rows:
+        if row.lease.request_id not in settled or row.outcome != "expired":
+            settled[row.lease.request_id] = row.charged_nusd
+    assert standing.spent == sum(settled.values())
