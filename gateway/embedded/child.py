@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 from xllamacpp import CommonParams, Server
 
 PR_SET_PDEATHSIG = 1
-NICENESS = 5
 PROMPT_CACHE_MIB = 64
 WARNING_LEVEL = 2
 
@@ -29,9 +28,6 @@ def main() -> int:
     threading.Thread(target=leave_at_end_of, args=(sys.stdin.buffer,), daemon=True).start()
     # Ctrl-C reaches the whole process group; the gateway drains first and then lets go of us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "nice"):
-        # Answers of hosted models pass through the gateway meanwhile and must not wait for us.
-        os.nice(NICENESS)
     try:
         server = run_server(options)
     except RuntimeError as error:

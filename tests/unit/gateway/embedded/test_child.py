@@ -32,7 +32,7 @@ class Left(Exception):
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """This process, with what would end or change it recorded instead."""
-    calls = SimpleNamespace(prctl=[], nice=[], signals=[], parent=OPTIONS["parent_pid"])
+    calls = SimpleNamespace(prctl=[], signals=[], parent=OPTIONS["parent_pid"])
 
     def leave(status: int) -> None:
         raise Left(status)
@@ -41,7 +41,6 @@ def process(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(child.ctypes, "CDLL", lambda name: library)
     monkeypatch.setattr(child.os, "_exit", leave)
     monkeypatch.setattr(child.os, "getppid", lambda: calls.parent)
-    monkeypatch.setattr(child.os, "nice", calls.nice.append)
     monkeypatch.setattr(child.signal, "signal", lambda *args: calls.signals.append(args))
     monkeypatch.setattr(child.sys, "platform", "linux")
     return calls
@@ -90,14 +89,13 @@ def test_configures_llama_cpp_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (params.n_ctx, params.n_parallel, params.cpuparams.n_threads) == (8192, 4, 2)
 
 
-def test_serves_at_low_priority_and_ignores_the_interrupt_key(
+def test_serves_on_and_ignores_the_interrupt_key(
     process: SimpleNamespace, stdin: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = SimpleNamespace(listening_address="http://127.0.0.1:4711")
     monkeypatch.setattr(child, "Server", lambda params: server)
     monkeypatch.setattr(threading.Event, "wait", lambda self: None)
     assert child.main() == 0
-    assert process.nice == [child.NICENESS]
     assert process.signals == [(signal.SIGINT, signal.SIG_IGN)]
 
 
@@ -111,6 +109,5 @@ def test_says_why_the_model_cannot_be_loaded(
         raise RuntimeError("no such tensor")
 
     monkeypatch.setattr(child, "Server", refuse)
-    monkeypatch.delattr(child.os, "nice")
     assert child.main() == 1
     assert "cannot serve /models/small.gguf: no such tensor" in capsys.readouterr().err

@@ -188,3 +188,10 @@ async def test_closing_before_starting_is_harmless(tmp_path: Path) -> None:
     pool = EmbeddedPool(tmp_path, EmbeddedSettings(), tmp_path / "log", {})
     await pool.aclose()
     assert pool.pid is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cores", "used"), [(2, 8, 2), (2, 2, 1), (2, 1, 1), (16, 8, 7), (1, 8, 1)]
+)
+def test_leaves_a_core_to_the_gateway(wanted: int, cores: int, used: int) -> None:
+    assert process.usable_threads(wanted, cores) == used
