@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.database import summary
 from gateway.ledger.definitions import SCOPE_KINDS, BudgetDefinition, BudgetDefinitions, Change
+from gateway.ledger.settlements import limit_codes
 from gateway.ledger.types import Limit, Measure, Scope, ScopeKind, Window
 
 POLL_S = 1.0
@@ -89,6 +91,14 @@ class BudgetRules:
         return self._of_all, definition.scope
 
 
+@dataclass(frozen=True, slots=True)
+class CallerLimits:
+    """What limits one caller's requests; `codes` names them as the journal does."""
+
+    limits: tuple[Limit, ...]
+    codes: str
+
+
 class BudgetBook:
     """Answers from memory which limits apply; for one event loop.
 
@@ -111,15 +121,15 @@ class BudgetBook:
         self._read_timeout_s = read_timeout_s
         self._rules = BudgetRules()
         self._revision = 0
-        self._limits: dict[tuple[str, str, str | None, str | None], tuple[Limit, ...]] = {}
+        self._limits: dict[tuple[str, str, str | None, str | None], CallerLimits] = {}
         self._turn_limits: dict[str, tuple[Limit, ...]] = {}
         self._kinds: dict[str, frozenset[ScopeKind]] = {}
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="budgets")
 
     def limits(
         self, team_id: str, key_id: str, user: str | None, conversation: str | None
-    ) -> tuple[Limit, ...]:
-        """Return every limit that counters must uphold; empty for whoever has no budget.
+    ) -> CallerLimits:
+        """Return every limit that counters must uphold; none for whoever has no budget.
 
         Args:
             user: Digest of the end user; None where the request names none.
@@ -130,7 +140,8 @@ class BudgetBook:
         if known is None:
             if len(self._limits) >= MAX_KNOWN_CALLERS:
                 self._limits.clear()
-            self._limits[caller] = known = self._look_up(*caller)
+            limits = self._look_up(*caller)
+            self._limits[caller] = known = CallerLimits(limits, limit_codes(limits))
         return known
 
     def limited_kinds(self, team_id: str) -> frozenset[ScopeKind]:

@@ -9,18 +9,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from gateway.errors import DependencyUnavailable
 from gateway.ledger.book import BudgetBook
 from gateway.ledger.conversation import AnsweredConversations, conversation, end_user
+from gateway.ledger.counters import LedgerCounters
 from gateway.ledger.debts import Debt, Debts
 from gateway.ledger.refusals import refused, turn_refused
 from gateway.ledger.reservation import Charge, Reservation
 from gateway.ledger.settings import BudgetSettings
-from gateway.ledger.settlements import Lease, SettlementRecord, expired_settlement, limit_codes
+from gateway.ledger.settlements import Lease, SettlementRecord, expired_settlement
 from gateway.ledger.store import LedgerStore
 from gateway.ledger.types import ExpiredLease, Granted, Hold, Limit, Refused
 from gateway.ledger.worst_case import WorstCase, worst_case
@@ -50,30 +51,6 @@ class SettlementLog(Protocol):
 
 
 @dataclass(slots=True)
-class LedgerCounters:
-    """What happened since the start of the process.
-
-    Attributes:
-        refused: By a limit, by kind of scope.
-        refused_for_outage: Budgeted requests refused while the store was down (``closed``).
-        served_unchecked: Budgeted requests served while the store was down (``open``).
-        expired: Leases found that nobody had settled; charged in full.
-        lost_leases: Own leases that ended while their request ran; their settlement corrects them.
-        store_failures: Calls of the store that failed.
-    """
-
-    reserved: int = 0
-    settled: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
-    refused_for_outage: int = 0
-    served_unchecked: int = 0
-    expired: int = 0
-    renewed: int = 0
-    lost_leases: int = 0
-    store_failures: int = 0
-
-
-@dataclass(slots=True)
 class _Running:
     """A reservation whose request runs; `renewed_s` is of the monotonic clock, None if lost."""
 
@@ -85,6 +62,8 @@ class MeteredLedger:
     """Reserves and settles; for one event loop.
 
     Args:
+        shields: Whether the store's calls can be cancelled half done. Those of a store in this
+            process cannot, and a task of its own costs 11 µs of the request.
         clock: Unix seconds.
         monotonic: Seconds that never go back.
     """
@@ -97,6 +76,7 @@ class MeteredLedger:
         journal: SettlementLog,
         count_prompt: CountPrompt,
         settings: BudgetSettings,
+        shields: bool = True,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -106,6 +86,7 @@ class MeteredLedger:
         self._journal = journal
         self._count_prompt = count_prompt
         self._settings = settings
+        self._shields = shields
         self._clock = clock
         self._monotonic = monotonic
         self._running: dict[str, _Running] = {}
@@ -150,11 +131,8 @@ class MeteredLedger:
             if most < need.least_completion_tokens:
                 self._note_refusal("turn")
                 raise turn_refused(limit, need)
-        if not limits:
+        if lease is None:
             return Reservation(request_id, completion_tokens=need.per_choice(most))
-        reservation = Reservation(
-            request_id, lease, limits, completion_tokens=need.per_choice(most)
-        )
         hold = Hold(
             request_id=lease.name,
             limits=limits,
@@ -165,7 +143,7 @@ class MeteredLedger:
             max_completion_tokens=most,
             lease_s=self._settings.lease_s,
         )
-        return await self._admit(reservation, lease, hold, need)
+        return await self._admit(lease, hold, need)
 
     async def settle(
         self,
@@ -186,15 +164,25 @@ class MeteredLedger:
             answer_id: The answer's `id`, by which the conversation may go on.
         """
         lease = reservation.lease
-        if lease is None or self._running.pop(lease.name, None) is None:
+        if lease is None or self._running.pop(reservation.lease_name, None) is None:
             return
         if answer_id is not None and lease.conversation_digest is not None:
             self._answers.note(lease.team_id, answer_id, lease.conversation_digest)
         tokens = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
         charge = Charge(cost_nusd, tokens)
-        is_estimated = usage is not None and usage.is_estimated
-        record = self._record(reservation, lease, charge, outcome)
-        self._journal.record_settlement(replace(record, model=model, is_estimated=is_estimated))
+        self._journal.record_settlement(
+            SettlementRecord(
+                lease=lease,
+                model=model,
+                held_nusd=reservation.nusd,
+                held_tokens=reservation.tokens,
+                charged_nusd=cost_nusd,
+                charged_tokens=tokens,
+                is_estimated=usage is not None and usage.is_estimated,
+                outcome=outcome,
+                settled_at_unix_s=self._clock(),
+            )
+        )
         self.counters.settled += 1
         if not reservation.is_held:
             self._debts.add(Debt(lease, charge, reservation.limits))
@@ -203,7 +191,7 @@ class MeteredLedger:
             self._debts.add(Debt(lease, charge))
             return
         try:
-            await self._store.settle(lease.team_id, lease.name, charge.nusd, charge.tokens)
+            await self._store.settle(lease.team_id, reservation.lease_name, cost_nusd, tokens)
         except DependencyUnavailable as error:
             self._note_failure(error)
             self._debts.add(Debt(lease, charge))
@@ -249,36 +237,36 @@ class MeteredLedger:
 
     def _lease(
         self, request_id: str, caller: Caller, request: ChatRequest
-    ) -> tuple[Lease, tuple[Limit, ...]]:
+    ) -> tuple[Lease | None, tuple[Limit, ...]]:
         """Name the scopes of a request as far as anything limits them, and the limits."""
         kinds = self._book.limited_kinds(caller.team_id)
-        user = speakers = None
+        user = talk = None
         if "user" in kinds:
             user = end_user(request, caller)
         if "conversation" in kinds:
-            speakers = conversation(
+            talk = conversation(
                 request,
                 caller,
                 from_prefix=self._settings.conversation_from_prefix,
                 answers=self._answers,
             )
-        limits = self._book.limits(caller.team_id, caller.key_id, user, speakers)
+        known = self._book.limits(caller.team_id, caller.key_id, user, talk)
+        if not known.limits:
+            return None, ()
         lease = Lease(
             request_id=request_id,
             team_id=caller.team_id,
             key_id=caller.key_id,
             user_digest=user,
-            conversation_digest=speakers,
-            limits=limit_codes(limits),
+            conversation_digest=talk,
+            limits=known.codes,
             reserved_at_unix_s=self._clock(),
         )
-        return lease, limits
+        return lease, known.limits
 
-    async def _admit(
-        self, reservation: Reservation, lease: Lease, hold: Hold, need: WorstCase
-    ) -> Reservation:
+    async def _admit(self, lease: Lease, hold: Hold, need: WorstCase) -> Reservation:
         try:
-            outcome = await self._hold(reservation, lease, hold)
+            outcome = await self._hold(lease, hold)
         except DependencyUnavailable as error:
             if self._settings.when_store_is_down == "closed":
                 self.counters.refused_for_outage += 1
@@ -287,75 +275,76 @@ class MeteredLedger:
                     retry_after_s=error.retry_after_s or 1.0,
                 ) from error
             self.counters.served_unchecked += 1
-            self._running[lease.name] = _Running(reservation, None)
-            return reservation
+            unchecked = Reservation(
+                request_id=lease.request_id,
+                lease=lease,
+                lease_name=hold.request_id,
+                limits=hold.limits,
+                completion_tokens=need.per_choice(hold.max_completion_tokens),
+            )
+            self._running[hold.request_id] = _Running(unchecked, None)
+            return unchecked
         self.note_expired(outcome.expired)
         if isinstance(outcome, Refused):
             self._note_refusal(outcome.standing.limit.scope.kind)
             raise refused(outcome.standing, outcome.retry_after_s, need)
         self.counters.reserved += 1
-        held = replace(
-            reservation,
+        held = Reservation(
+            request_id=lease.request_id,
+            lease=lease,
+            lease_name=hold.request_id,
+            limits=hold.limits,
             is_held=True,
             completion_tokens=need.per_choice(outcome.completion_tokens),
             nusd=outcome.nusd,
             tokens=outcome.tokens,
             standings=outcome.standings,
         )
-        self._running[lease.name] = _Running(held, self._monotonic())
+        self._running[hold.request_id] = _Running(held, self._monotonic())
         return held
 
-    async def _hold(self, reservation: Reservation, lease: Lease, hold: Hold) -> Granted | Refused:
+    async def _hold(self, lease: Lease, hold: Hold) -> Granted | Refused:
         """Ask the store; what it may have held for a request that goes no further is given back."""
         if self._is_down():
             raise DependencyUnavailable("", retry_after_s=RETRY_STORE_S)
-        holding = asyncio.ensure_future(self._store.reserve(hold))
         try:
-            return await asyncio.shield(holding)
-        except asyncio.CancelledError:
-            holding.add_done_callback(partial(self._give_back, reservation, lease))
-            raise
+            if not self._shields:
+                return await self._store.reserve(hold)
+            holding = asyncio.ensure_future(self._store.reserve(hold))
+            try:
+                return await asyncio.shield(holding)
+            except asyncio.CancelledError:
+                holding.add_done_callback(partial(self._give_back, lease))
+                raise
         except DependencyUnavailable as error:
             self._note_failure(error)
             if self._settings.when_store_is_down == "closed":
-                self._owe_nothing(reservation, lease, STORE_DOWN)
+                self._owe_nothing(lease, STORE_DOWN)
             raise
 
-    def _give_back(
-        self,
-        reservation: Reservation,
-        lease: Lease,
-        holding: "asyncio.Future[Granted | Refused]",
-    ) -> None:
+    def _give_back(self, lease: Lease, holding: "asyncio.Future[Granted | Refused]") -> None:
         """Give back what was held for a caller who left meanwhile."""
         if holding.cancelled() or holding.exception() is not None:
-            self._owe_nothing(reservation, lease, CLIENT_LEFT)
+            self._owe_nothing(lease, CLIENT_LEFT)
             return
         outcome = holding.result()
         self.note_expired(outcome.expired)
         if isinstance(outcome, Granted):
-            held = replace(reservation, nusd=outcome.nusd, tokens=outcome.tokens)
-            self._owe_nothing(held, lease, CLIENT_LEFT)
+            self._owe_nothing(lease, CLIENT_LEFT, outcome.nusd, outcome.tokens)
 
-    def _owe_nothing(self, reservation: Reservation, lease: Lease, outcome: str) -> None:
-        charge = Charge(0, 0)
-        record = self._record(reservation, lease, charge, outcome)
-        self._debts.add(Debt(lease, charge, record=record))
-
-    def _record(
-        self, reservation: Reservation, lease: Lease, charge: Charge, outcome: str
-    ) -> SettlementRecord:
-        return SettlementRecord(
+    def _owe_nothing(self, lease: Lease, outcome: str, nusd: int = 0, tokens: int = 0) -> None:
+        record = SettlementRecord(
             lease=lease,
             model=None,
-            held_nusd=reservation.nusd,
-            held_tokens=reservation.tokens,
-            charged_nusd=charge.nusd,
-            charged_tokens=charge.tokens,
+            held_nusd=nusd,
+            held_tokens=tokens,
+            charged_nusd=0,
+            charged_tokens=0,
             is_estimated=False,
             outcome=outcome,
             settled_at_unix_s=self._clock(),
         )
+        self._debts.add(Debt(lease, Charge(0, 0), record=record))
 
     async def _renew(self) -> None:
         now = self._monotonic()

@@ -59,6 +59,7 @@ async def open_budgets(
                 journal=journal,
                 count_prompt=count_prompt,
                 settings=settings,
+                shields=settings.store != "memory",
                 clock=clock,
             )
             try:

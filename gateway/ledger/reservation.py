@@ -26,6 +26,7 @@ class Reservation:
 
     Attributes:
         lease: None where no counter is involved: nothing limits this caller.
+        lease_name: `lease.name`, as the store knows it.
         limits: Those it is charged to.
         is_held: Whether the store holds it; False while the store is down (mode ``open``).
         completion_tokens: Output limit to send upstream for each choice; None leaves the caller's.
@@ -35,6 +36,7 @@ class Reservation:
 
     request_id: str
     lease: Lease | None = None
+    lease_name: str = ""
     limits: tuple[Limit, ...] = ()
     is_held: bool = False
     completion_tokens: int | None = None

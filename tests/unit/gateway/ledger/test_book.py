@@ -26,13 +26,16 @@ def book(engine: Engine):
 
 
 def caps(book: BudgetBook, *caller) -> dict[tuple[str, str, str], int]:
-    return {(each.scope.kind, each.measure, each.window): each.cap for each in book.limits(*caller)}
+    return {
+        (each.scope.kind, each.measure, each.window): each.cap
+        for each in book.limits(*caller).limits
+    }
 
 
 async def test_without_definitions_nothing_is_limited(book):
     assert await book.refresh()
 
-    assert book.limits("blue", "k1", "alice", "talk") == ()
+    assert book.limits("blue", "k1", "alice", "talk").limits == ()
     assert book.turn_limits("blue") == ()
     assert book.limited_kinds("blue") == frozenset()
 
@@ -41,11 +44,11 @@ async def test_a_user_never_seen_before_has_the_default_budget(engine, book):
     budget(engine, 100, scope="user")
     await book.refresh()
 
-    (limit,) = book.limits("blue", "k1", "never seen", None)
+    (limit,) = book.limits("blue", "k1", "never seen", None).limits
 
     assert (limit.scope.kind, limit.scope.id, limit.cap) == ("user", "never seen", 100)
-    assert book.limits("blue", "k1", None, None) == ()
-    assert book.limits("green", "k1", "never seen", None) == ()
+    assert book.limits("blue", "k1", None, None).limits == ()
+    assert book.limits("green", "k1", "never seen", None).limits == ()
 
 
 async def test_the_narrowest_definition_of_a_measure_and_window_counts(engine, book):
@@ -93,7 +96,7 @@ async def test_changes_count_after_the_next_read(engine, book):
 
     BudgetDefinitions(engine).delete(made.id)
     await book.refresh()
-    assert book.limits("blue", "k", None, None) == ()
+    assert book.limits("blue", "k", None, None).limits == ()
     assert book.limited_kinds("blue") == frozenset()
 
 
@@ -102,7 +105,7 @@ async def test_a_watching_book_follows_by_itself(engine, book):
     budget(engine, 1)
 
     async with asyncio.timeout(10):
-        while not book.limits("blue", "k", None, None):  # noqa: ASYNC110
+        while not book.limits("blue", "k", None, None).limits:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
     watching.cancel()
@@ -145,7 +148,7 @@ async def test_memory_is_bounded_however_many_users_come(engine, book, monkeypat
     await book.refresh()
 
     for number in range(10):
-        assert len(book.limits("blue", "k", str(number), None)) == 1
+        assert len(book.limits("blue", "k", str(number), None).limits) == 1
 
     assert len(book._limits) <= 3
 
