@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, Engine, Select, func, literal, select
 
 from gateway.database import writing
 from gateway.evaluation_rows import insert_rows, to_row
+from gateway.keys import TEAMS
 from gateway.ledger.book import BudgetRules
-from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions
+from gateway.ledger.definitions import BUDGETS, BudgetDefinition, BudgetDefinitions
 from gateway.ledger.settlements import RESET, Lease, SettlementRecord, code, limit_codes
 from gateway.ledger.store import LedgerStore
 from gateway.ledger.types import Limit, Measure, Scope, ScopeKind, Standing, Window
@@ -93,13 +94,13 @@ def charged(
     return [Charged(limits[key], total) for key, total in spent.items() if key in limits]
 
 
-def journaled_teams(engine: Engine) -> list[str]:
-    """Name the teams that may have leases: those that have a budget, or ever had a charge."""
-    budgets = Base.metadata.tables["budgets"]
+def capped_teams(engine: Engine) -> list[str]:
+    """Name the teams that may have leases: those with budgets, deleted ones too, or all of them."""
     with engine.connect() as connection:
-        charged_teams = connection.scalars(select(SETTLEMENTS.c.team_id).distinct())
-        capped_teams = connection.scalars(select(budgets.c.team_id).distinct())
-        return sorted({*charged_teams, *(team for team in capped_teams if team is not None)})
+        capped = set(connection.scalars(select(BUDGETS.c.team_id).distinct()))
+        if None in capped:
+            capped |= set(connection.scalars(select(TEAMS.c.id)))
+    return sorted(team_id for team_id in capped if team_id is not None)
 
 
 async def rebuild(engine: Engine, store: LedgerStore, now_unix_s: float) -> int:

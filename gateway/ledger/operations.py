@@ -135,7 +135,7 @@ class BudgetDesk:
 
     async def _collect_expired(self) -> int:
         """Journal the leases of gateways that died, of every team that has budgets."""
-        teams = await asyncio.to_thread(journal.journaled_teams, self.engine)
+        teams = await asyncio.to_thread(journal.capped_teams, self.engine)
         found = [lease for team_id in teams for lease in await self.store.reap(team_id)]
         await asyncio.to_thread(self._write_expired, found)
         return len(found)

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from gateway.evaluation_rows import from_payload, to_payload, to_row
+from gateway.keys import KeyStore
 from gateway.ledger import journal
 from gateway.ledger.book import BudgetRules
 from gateway.ledger.definitions import scope_digest
@@ -226,8 +227,10 @@ async def test_a_reset_is_journaled_under_its_own_scope(tmp_path, store, kind, m
     engine.dispose()
 
 
-async def test_teams_with_budgets_or_charges_are_known(engine, tmp_path):
+def test_teams_that_may_have_leases_are_those_with_budgets(engine):
+    KeyStore(engine).create_team("green")
+    assert journal.capped_teams(engine) == []
+    budget(engine, 1)
+    assert journal.capped_teams(engine) == ["blue"]
     budget(engine, 1, team_id=None)
-    assert journal.journaled_teams(engine) == []
-    await write(engine, tmp_path / "spool", row(1))
-    assert journal.journaled_teams(engine) == ["blue"]
+    assert journal.capped_teams(engine) == ["blue", "green"]
