@@ -1,0 +1,218 @@
+"""How many tokens a prompt may have: a bound that is never too low, and a count of long ones.
+
+No tokenizer makes more tokens than a text has bytes: byte-level ones begin with one token per byte
+and merge, SentencePiece falls back to bytes. Those that normalise first (NFKC) can see more bytes
+than were sent, so the longer of both forms counts.
+
+English has 4 to 5 bytes per token, so long texts are counted with a real tokenizer, where one is
+installed. Other models have other tokenizers: from ASCII they make about as many tokens, except
+that some split numbers into digits; from other scripts up to four times as many (Hindi, cl100k
+against o200k). So ASCII is counted with a margin, digits one by one, and the rest by its bytes.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
+from math import ceil
+from typing import Any, Final
+from unicodedata import is_normalized, normalize
+
+import orjson
+
+REQUEST_TOKENS: Final = 64
+"""Start marks, and the system prompt that some chat templates add (Llama 3.1: about 30)."""
+MESSAGE_TOKENS: Final = 8
+"""Marks around a message, beside its role and name, which are counted."""
+TOOLS_TOKENS: Final = 600
+"""What providers and chat templates say around tools (Anthropic: up to 530)."""
+IMAGE_TOKENS: Final = 5_000
+"""Above what current models charge for one image, except gpt-4o-mini (up to 48,169)."""
+FILE_TOKENS: Final = 50_000
+"""A file named by its id or address, whose size nobody here knows: an estimate, no bound."""
+CHARS_PER_AUDIO_TOKEN: Final = 40
+"""Base64 of 8 kbit/s speech has 1,365 characters per second; models charge up to 32 tokens."""
+LONG_TOKENS: Final = 2_000
+"""Prompts whose bound is below this are not worth a tokenizer."""
+MARGIN: Final = 1.5
+"""Other models' tokenizers make up to this times the tokens of o200k from ASCII without digits."""
+CHUNK_CHARS: Final = 20_000
+"""About 0.3 ms of the tokenizer, which holds the interpreter meanwhile."""
+
+Count = Callable[[str], int]
+
+_TOOLS = frozenset({"tools", "functions"})
+_NOT_IN_PROMPT = frozenset(
+    {
+        "audio",
+        "conversation",
+        "encoding_format",
+        "include",
+        "logit_bias",
+        "metadata",
+        "modalities",
+        "model",
+        "previous_response_id",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "reasoning",
+        "reasoning_effort",
+        "safety_identifier",
+        "service_tier",
+        "stop",
+        "stream_options",
+        "truncation",
+        "user",
+        "verbosity",
+        "waypost",
+    }
+)
+_STRUCTURES = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+
+
+class _Prompt:
+    """The texts of a prompt, and the tokens of everything else in it."""
+
+    __slots__ = ("other_tokens", "texts")
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self.texts: list[str] = []
+        self.other_tokens = REQUEST_TOKENS
+        for name, value in body.items():
+            if name in {"messages", "input", "prompt"} and isinstance(value, list):
+                for item in value:
+                    self._add_message(item)
+            elif name in _TOOLS and value:
+                self.other_tokens += TOOLS_TOKENS
+                self._add_structure(value)
+            elif name not in _NOT_IN_PROMPT and value:
+                self._add_structure(value)
+
+    def bound(self) -> int:
+        """Sum up what the prompt has at most."""
+        return self.other_tokens + sum(map(_most_tokens, self.texts))
+
+    def _add_message(self, message: object) -> None:
+        """Add one message; also a plain text, or a token of a prompt that is sent as tokens."""
+        if isinstance(message, int):
+            self.other_tokens += 1
+            return
+        self.other_tokens += MESSAGE_TOKENS
+        if not isinstance(message, dict):
+            self._add_structure(message)
+            return
+        for name, value in message.items():
+            if name in {"content", "output"} and isinstance(value, list):
+                for part in value:
+                    self._add_part(part)
+            else:
+                self._add_structure(value)
+
+    def _add_part(self, part: object) -> None:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if not isinstance(part, dict) or not isinstance(kind, str):
+            self._add_structure(part)
+        elif "image" in kind:
+            self.other_tokens += IMAGE_TOKENS
+        elif "audio" in kind:
+            self.other_tokens += -(-_longest_text(part) // CHARS_PER_AUDIO_TOKEN)
+        elif "file" in kind:
+            self.other_tokens += max(FILE_TOKENS, _longest_text(part))
+        elif isinstance(part.get("text"), str):
+            self.texts.append(part["text"])
+        else:
+            self._add_structure(part)
+
+    def _add_structure(self, value: object) -> None:
+        """Add what a chat template may write out, as text or as indented JSON."""
+        if isinstance(value, str):
+            self.texts.append(value)
+        elif isinstance(value, list) and value and all(type(item) is int for item in value):
+            self.other_tokens += len(value)
+        elif isinstance(value, dict | list):
+            self.texts.append(orjson.dumps(value, option=_STRUCTURES).decode())
+
+
+def worst_prompt_tokens(body: Mapping[str, Any]) -> int:
+    """Bound the prompt tokens of a request body, whichever model reads it.
+
+    Texts are bounded for certain; images, audio and files by the constants above.
+    """
+    return _Prompt(body).bound()
+
+
+class PromptCounter:
+    """Counts long prompts with a tokenizer, off the event loop, and bounds short ones.
+
+    Args:
+        count: Tokens of a text; None bounds every prompt by its bytes.
+        margin: Multiplies the count of ASCII, for models with another tokenizer.
+        long_tokens: Prompts with a lower bound are not counted.
+    """
+
+    def __init__(
+        self, count: Count | None, *, margin: float = MARGIN, long_tokens: int = LONG_TOKENS
+    ) -> None:
+        self._count = count
+        self._margin = margin
+        self._long_tokens = long_tokens
+
+    async def __call__(self, body: Mapping[str, Any]) -> int:
+        """Return the tokens to reserve for a request body; never above its bound."""
+        prompt = _Prompt(body)
+        bound = prompt.bound()
+        if self._count is None or bound < self._long_tokens:
+            return bound
+        counted = await asyncio.to_thread(_count_texts, self._count, self._margin, prompt.texts)
+        return min(prompt.other_tokens + counted, bound)
+
+
+def find_tokenizer(encoding: str = "o200k_base") -> Count | None:
+    """Load the tokenizer of current OpenAI models, or None where it is not installed.
+
+    Only the compiled part of bpe-openai is loaded (0.06 CPU seconds, 70 MB): its Python part reads
+    every vocabulary at import, for ten times as long and twice the memory.
+    """
+    package = find_spec("bpe_openai")
+    if package is None:
+        return None
+    compiled = PathFinder.find_spec("_bindings", package.submodule_search_locations)
+    if compiled is None or compiled.loader is None:
+        return None
+    module: Any = module_from_spec(compiled)
+    compiled.loader.exec_module(module)
+    count: Count = module.tokenizer_for_encoding(encoding).count
+    return count
+
+
+def _most_tokens(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    sent = len(text.encode("utf-8", "surrogatepass"))
+    if is_normalized("NFKC", text):
+        return sent
+    return max(sent, len(normalize("NFKC", text).encode("utf-8", "surrogatepass")))
+
+
+def _longest_text(value: object) -> int:
+    """Length of the longest string within: the data of an audio or file part."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return max(map(_longest_text, value.values()), default=0)
+    return 0
+
+
+def _count_texts(count: Count, margin: float, texts: list[str]) -> int:
+    return sum(_count_text(count, margin, text) for text in texts)
+
+
+def _count_text(count: Count, margin: float, text: str) -> int:
+    """Count in pieces, so that the event loop gets its turn in between."""
+    ascii_text = text if text.isascii() else text.encode("ascii", "ignore").decode()
+    counted = sum(
+        count(ascii_text[start : start + CHUNK_CHARS])
+        for start in range(0, len(ascii_text), CHUNK_CHARS)
+    )
+    digits = sum(map(ascii_text.count, "0123456789"))
+    return ceil(counted * margin) + digits + _most_tokens(text) - len(ascii_text)
