@@ -109,9 +109,12 @@ class Caller:
         return self.allowed_models is None or model in self.allowed_models
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CandidateRecord:
-    """One model the decision considered, as logged and as `/v1/route` shows it."""
+    """One model the decision considered, as logged and as `/v1/route` shows it.
+
+    Not frozen: a turn makes one per model, and making a frozen one takes three times as long.
+    """
 
     model: str
     quality: float | None

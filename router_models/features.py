@@ -230,5 +230,9 @@ class CheapFeatures:
         rows = np.empty((len(texts), len(FEATURE_NAMES)), np.float32)
         for row, text in zip(rows, texts, strict=True):
             row[:] = raw_features(text)
-        scaled = np.clip((rows - self.mean) / self.deviation, -CLIP_DEVIATIONS, CLIP_DEVIATIONS)
-        return np.asarray(scaled / np.sqrt(len(FEATURE_NAMES)), dtype=np.float32)
+        rows -= self.mean
+        rows /= self.deviation
+        np.maximum(rows, -CLIP_DEVIATIONS, out=rows)
+        np.minimum(rows, CLIP_DEVIATIONS, out=rows)
+        rows /= np.float32(np.sqrt(len(FEATURE_NAMES)))
+        return rows

@@ -159,9 +159,11 @@ class KMeansEstimator:
             Shape ``(n_queries, n_clusters)``.
         """
         near = self.scaler.apply_unit(embeddings) @ self.centroids.T
-        logits = self._tilt + (near - 1.0) / np.float32(self.temperature)
-        logits -= logits.max(axis=1, keepdims=True)
-        weights: Float32 = np.exp(logits)
+        near -= np.float32(1.0)
+        near /= np.float32(self.temperature)
+        near += self._tilt
+        near -= near.max(axis=1, keepdims=True)
+        weights: Float32 = np.exp(near, out=near)
         weights /= weights.sum(axis=1, keepdims=True)
         return weights
 

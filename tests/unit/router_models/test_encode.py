@@ -5,18 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
+from tokenizers import Tokenizer
 
 from router_models.encode import (
     FEATURES_FILE,
+    HEAD_TOKENS,
     STATIC_FILES,
     TABLE_FILE,
+    TAIL_TOKENS,
     TOKENIZER_FILE,
     StaticEncoder,
     WordPieces,
     digest,
 )
 from router_models.errors import ArtifactRejected
-from router_models.features import FEATURE_NAMES
+from router_models.features import FEATURE_NAMES, cap_text
 from tests.fakes.encoders import packaged_files
 
 WIDTH = 256
@@ -156,3 +159,29 @@ def test_constants_of_other_features_are_refused(files) -> None:
     document["names"][0] = "phase_of_the_moon"
     with pytest.raises(ArtifactRejected, match="other features"):
         StaticEncoder.from_files({**files, FEATURES_FILE: json.dumps(document).encode()})
+
+
+@pytest.fixture(scope="module")
+def tokenizer(files) -> Tokenizer:
+    plain = Tokenizer.from_str(files["tokenizer.json"].decode())
+    plain.no_truncation()
+    plain.no_padding()
+    return plain
+
+
+@pytest.fixture(scope="module")
+def pieces(files) -> WordPieces:
+    return WordPieces(files["tokenizer.json"])
+
+
+WORDS = st.sampled_from(
+    ["The", "quick", "3.14", "[MASK]", "[sep]", "don't", "x_1", "\t", "\n\n", "##ing", "a" * 200]
+)
+
+
+@given(st.lists(st.text(max_size=12) | st.text(st.characters(max_codepoint=127)) | WORDS))
+def test_words_from_memory_are_split_as_the_tokenizer_splits_the_text(tokenizer, pieces, words):
+    text = cap_text(" ".join(words))[:300]
+    expected = tokenizer.encode(text, add_special_tokens=False).ids
+    if len(expected) <= HEAD_TOKENS + TAIL_TOKENS:
+        assert pieces.split([text]) == [expected]
