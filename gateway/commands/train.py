@@ -5,14 +5,19 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 
 import click
 import numpy as np
 
-from gateway.config import ConfigurationError
+from gateway.commands.database import opened
+from gateway.commands.options import settings_option
+from gateway.config import ConfigurationError, GatewaySettings
 from gateway.datasets import Dataset, read_dataset
 from gateway.encoders import load_encoder
+from gateway.log_export import DatabaseRows, Selection
+from gateway.log_parquet import write_parquet
 from router_models.artifact import dump, read_manifest
 from router_models.errors import InvalidEvaluations, RouterModelsError
 from router_models.frontier import Figures, Judge, complete, route
@@ -60,8 +65,26 @@ def measure(estimator: GuardedEstimator, evaluations: Evaluations) -> tuple[Figu
     return judge.figures(route(kept, truth)), judge
 
 
+def read_log(settings: GatewaySettings, encoder: Encoder) -> Dataset:
+    """Read the graded turns of the evaluation log that `encoder` embedded.
+
+    Raises:
+        InvalidEvaluations: There is none, or nothing can be learned from them.
+    """
+    with TemporaryDirectory() as folder, opened(settings) as engine:
+        file = Path(folder) / "log.parquet"
+        selection = Selection(encoder_id=encoder.id)
+        if not write_parquet(DatabaseRows(engine).iter_evaluations(selection), file):
+            raise InvalidEvaluations(
+                f"the evaluation log has no graded turn read by {encoder.id}: send grades to "
+                "/v1/feedback, or run `waypost calibrate`"
+            )
+        return read_dataset(file)
+
+
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@settings_option
+@click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("--estimator", "kind", type=click.Choice(list(KINDS)), default="kmeans")
 @click.option("--encoder", type=click.Choice(["auto", "static", "minilm"]), default="auto")
 @click.option("--seed", type=int, default=0, help="The same seed gives the same router.")
@@ -76,7 +99,8 @@ def measure(estimator: GuardedEstimator, evaluations: Evaluations) -> tuple[Figu
 )
 def command(
     *,
-    data: Path,
+    settings: GatewaySettings,
+    data: Path | None,
     kind: str,
     encoder: Literal["auto", "static", "minilm"],
     seed: int,
@@ -86,12 +110,12 @@ def command(
     models: tuple[str, ...],
     drop_hidden_reasoning: bool,
 ) -> None:
-    """Train a router from DATA, a parquet or CSV table of evaluations."""
+    """Train a router from DATA, a parquet or CSV table of evaluations, or else from the log."""
     try:
-        dataset = read_dataset(data)
+        reader = load_encoder(encoder)
+        dataset = read_log(settings, reader) if data is None else read_dataset(data)
         dataset = dataset.without_hidden_reasoning() if drop_hidden_reasoning else dataset
         dataset = dataset.with_models(models) if models else dataset
-        reader = load_encoder(encoder)
         dataset = dataset.embedded(reader)
         rows, held_out = split_rows(dataset, train_split, tune_split)
         best = tune(rows, held_out, kind, seed)[0]

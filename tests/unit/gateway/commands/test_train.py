@@ -10,12 +10,17 @@ from click.testing import CliRunner
 
 from gateway.commands import evaluate, train
 from gateway.commands.train import carve
+from gateway.config import EvaluationLogSettings
+from gateway.database import create_database_engine, ensure_schema
 from gateway.datasets import read_dataset
 from gateway.encoders import load_encoder
+from gateway.evaluation_log import EvaluationLog
+from gateway.grades import GradeBook
 from router_models.artifact import dump, load
 from router_models.training.settings import RidgeSettings
 from router_models.training.train import fit
 from tests.fakes.evaluations import DIMENSION, made_up
+from tests.fakes.turns import make_turn
 
 SUBJECTS = {
     "sums": "Work out {} plus {} and give the number.",
@@ -131,6 +136,42 @@ def test_learns_from_a_log_in_which_every_query_has_one_answer(tmp_path):
     output = invoke(train.command, tmp_path / "log.parquet", "--encoder", "static", "--out", out)
     assert "best single model" not in output
     assert load(out.read_bytes(), load_encoder("static")).manifest.kind == "kmeans"
+
+
+async def log_turns(database_url: str, folder: Path, n_queries: int) -> None:
+    """Serve and grade made-up turns, as a gateway and its callers would."""
+    engine = create_database_engine(database_url)
+    ensure_schema(engine)
+    log = EvaluationLog(engine, EvaluationLogSettings(), folder / "spool")
+    log.start()
+    encoder, rows = load_encoder("static"), made_up(n_queries)
+    embeddings = encoder.encode([SUBJECTS[task].format(i, i) for i, task in enumerate(rows.tasks)])
+    for number, embedding in enumerate(embeddings):
+        turn = make_turn(
+            number,
+            served_model=rows.models[number % 2],
+            encoder_id=encoder.id,
+            query_embedding=embedding,
+        )
+        log.record(turn)
+        await GradeBook(log, engine).record_grade(
+            turn.request_id, team_id=turn.team_id, grader="test", score=float(number % 2)
+        )
+    await log.aclose()
+    engine.dispose()
+
+
+async def test_learns_from_the_graded_turns_of_the_log_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("WAYPOST_DATA_DIR", str(tmp_path))
+    await log_turns(f"sqlite:///{tmp_path}/waypost.db", tmp_path, 120)
+    out = tmp_path / "r.safetensors"
+    invoke(train.command, "--encoder", "static", "--out", out)
+    assert len(load(out.read_bytes(), load_encoder("static")).models) == 2
+
+
+def test_says_where_grades_come_from_when_the_log_has_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("WAYPOST_DATA_DIR", str(tmp_path))
+    assert "/v1/feedback" in invoke(train.command, "--encoder", "static", fails=True)
 
 
 def test_says_what_is_wrong_with_the_table(tmp_path):
