@@ -126,6 +126,11 @@ class BudgetBook:
         self._kinds: dict[str, frozenset[ScopeKind]] = {}
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="budgets")
 
+    @property
+    def revision(self) -> int:
+        """The newest change that counts."""
+        return self._revision
+
     def limits(
         self, team_id: str, key_id: str, user: str | None, conversation: str | None
     ) -> CallerLimits:
