@@ -46,7 +46,8 @@ class Figures:
         own_range_auc: The paper's: trapezoid area over the router's own cost range.
         common_auc: Area of the monotone envelope from the cheapest model's to the best model's
             mean cost, divided by that range; 0 below the router's cheapest point.
-        saved: Share of the best model's cost saved at its quality; 0 where never reached.
+        saved: Share of the best model's cost saved at its quality; 0 where never reached, negative
+            where reached at a higher cost.
         saved_at_99: The same at 99 % of its quality.
         naiq: Area under the convex hull over the common range; 0 is the best random mix of single
             models, 1 the oracle.
