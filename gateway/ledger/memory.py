@@ -35,6 +35,8 @@ DUPLICATE_S = 60.0
 """How long a settled request id is refused, should somebody reserve it again."""
 TURN_S = 3_600.0
 """A turn's counters are forgotten this long after their last use."""
+SWEPT_PER_CALL = 64
+"""Midnight ends every conversation's day at once; no single call pays for all of them."""
 
 _Key = tuple[str, str, Measure, Window]
 
@@ -233,7 +235,9 @@ class MemoryStore:
 
     def _sweep(self, now: float) -> None:
         """Drop counters of past windows and leases that ended long ago."""
-        while self._forgettable and self._forgettable[0][0] <= now:
+        for _ in range(SWEPT_PER_CALL):
+            if not self._forgettable or self._forgettable[0][0] > now:
+                return
             _, _, team_id, item = heapq.heappop(self._forgettable)
             team = self._teams.get(team_id)
             if team is None:

@@ -2,7 +2,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.ledger.memory import CORRECTION_S, DUPLICATE_S, RETENTION_S, TURN_S, MemoryStore
+from gateway.ledger.memory import (
+    CORRECTION_S,
+    DUPLICATE_S,
+    RETENTION_S,
+    SWEPT_PER_CALL,
+    TURN_S,
+    MemoryStore,
+)
 from gateway.ledger.types import Scope
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledgers import hold, limit
@@ -68,6 +75,71 @@ async def test_corrects_an_expired_lease_for_a_day(store: MemoryStore, clock: Ma
     clock.advance(CORRECTION_S)
     assert not (await store.settle("acme", "r", 1, 1)).is_first
     assert (await store.standings([money]))[0].spent == 100
+
+
+async def test_forgets_little_by_little_and_reads_no_past_window_meanwhile(
+    store: MemoryStore, clock: ManualClock
+) -> None:
+    many = [
+        limit("nusd", "minute", 9, Scope("acme", "conversation", f"c{number}"))
+        for number in range(SWEPT_PER_CALL + 10)
+    ]
+    for each in many:
+        await store.overwrite(each, 5)
+    clock.advance(60.0)
+    assert (await store.standings([many[-1]]))[0].spent == 0
+    assert len(store._teams["acme"].counters) == 10
+    await store.reap("acme")
+    assert len(store._teams["acme"].counters) == 1
+
+
+async def test_forgets_a_request_that_was_corrected(store: MemoryStore, clock: ManualClock) -> None:
+    of = limit("nusd", "minute", 1_000)
+    await store.reserve(hold("r", of))
+    clock.advance(60.0)
+    await store.reap("acme")
+    assert (await store.settle("acme", "r", 1, 1)).is_first
+    clock.advance(DUPLICATE_S)
+    await store.reap("acme")
+    await store.reserve(hold("r", of, lease_s=10 * CORRECTION_S))
+    clock.advance(CORRECTION_S)
+    await store.reap("acme")
+    assert await store.renew("acme", "r", 1.0)
+    await store.settle("acme", "r", 1, 1)
+    clock.advance(10 * CORRECTION_S)
+    await store.reap("other")
+    assert set(store._teams) == {"other"}
+
+
+async def test_settles_past_windows_that_are_not_forgotten_yet(
+    store: MemoryStore, clock: ManualClock
+) -> None:
+    for number in range(SWEPT_PER_CALL):
+        conversation = Scope("acme", "conversation", f"c{number}")
+        await store.overwrite(limit("nusd", "minute", 9, conversation), 5)
+    of = limit("nusd", "minute", 1_000)
+    await store.reserve(hold("r", of, lease_s=600.0))
+    clock.advance(60.0)
+    assert (await store.standings([of]))[0].held == 0
+    settled = await store.settle("acme", "r", 7, 7)
+    assert (settled.standings[0].spent, settled.standings[0].held) == (0, 0)
+
+
+async def test_forgets_a_team_with_a_request_that_ended_twice(
+    store: MemoryStore, clock: ManualClock
+) -> None:
+    of = limit("nusd", "minute", 1_000)
+    await store.reserve(hold("r", of))
+    clock.advance(60.0)
+    await store.settle("acme", "unknown", 1, 1)
+    await store.reserve(hold("s", of))
+    await store.settle("acme", "s", 1, 1)
+    assert (await store.settle("acme", "r", 1, 1)).is_first
+    clock.advance(DUPLICATE_S)
+    await store.reap("other")
+    clock.advance(CORRECTION_S)
+    await store.reap("other")
+    assert set(store._teams) == {"other"}
 
 
 async def test_waits_for_the_first_lease_that_is_still_open(store: MemoryStore) -> None:

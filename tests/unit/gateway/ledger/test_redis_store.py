@@ -304,6 +304,50 @@ async def test_a_link_that_cannot_come_back_says_that_the_command_may_have_run(
     await client.aclose()
 
 
+async def test_each_call_has_its_own_deadline_under_one_timer(server: RedisServer) -> None:
+    timeout_s = 0.1
+    async with Redis.from_url(server.url) as client:
+        link = PipelinedLink(
+            client.connection_pool, connect_timeout_s=0.5, call_timeout_s=timeout_s
+        )
+        await link.call(("PING",), b"")
+        await asyncio.sleep(0.6 * timeout_s)
+        server.pause()
+        waiting = asyncio.create_task(link.call(("PING",), b""))
+        await asyncio.sleep(0.6 * timeout_s)
+        server.resume()
+        assert await waiting == b"PONG"
+        await asyncio.sleep(2 * timeout_s)
+        assert await link.call(("PING",), b"") == b"PONG"
+        await link.reset()
+
+
+async def test_messages_nobody_asked_for_are_passed_over(server: RedisServer) -> None:
+    async with Redis.from_url(server.url, protocol=3) as client:
+        link = PipelinedLink(client.connection_pool, connect_timeout_s=0.5, call_timeout_s=0.5)
+        await link.call(("CLIENT", "TRACKING", "ON"), b"")
+        await link.call(("GET", "watched"), b"watched")
+        server.command("SET", "watched", "1")
+        assert await link.call(("GET", "watched"), b"watched") == b"1"
+        await link.reset()
+
+
+async def test_a_broken_connection_does_not_trouble_those_who_left(server: RedisServer) -> None:
+    async with Redis.from_url(server.url) as client:
+        link = PipelinedLink(client.connection_pool, connect_timeout_s=0.5, call_timeout_s=0.5)
+        await link.call(("PING",), b"")
+        server.pause()
+        leaving = asyncio.create_task(link.call(("PING",), b""))
+        staying = asyncio.create_task(link.call(("PING",), b""))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        server.kill()
+        server.start()
+        assert await staying == b"PONG"
+        assert leaving.cancelled()
+        await link.reset()
+
+
 async def test_works_on_a_cluster() -> None:
     with running_redis(is_cluster=True) as node:
         cluster = RedisCluster.from_url(node.url)
@@ -318,6 +362,9 @@ async def test_works_on_a_cluster() -> None:
         node.command("SET", "{waypost:acme}:leases", "not a sorted set")
         with pytest.raises(ResponseError):
             await store.reap("acme")
+        node.command("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(DependencyUnavailable):
+            await store.reserve(hold("s", wide))
         node.kill()
         with pytest.raises(DependencyUnavailable):
             await store.reap("acme")
