@@ -136,7 +136,10 @@ class RoutingSettings(Settings):
         str | None, Field(description="Serves when the router is missing or fails.")
     ] = None
     default_profile: str = "balanced"
-    encoder: Literal["auto", "static", "minilm"] = "auto"
+    encoder: Annotated[
+        Literal["static", "minilm", "auto"],
+        Field(description="`auto` is minilm where onnxruntime is installed."),
+    ] = "static"
     embedding_cache_entries: Annotated[int, Field(ge=0)] = 10_000
     artifact_poll_s: Annotated[float, Field(gt=0)] = 1.0
     exploration: ExplorationSettings = ExplorationSettings()

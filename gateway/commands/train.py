@@ -86,7 +86,7 @@ def read_log(settings: GatewaySettings, encoder: Encoder) -> Dataset:
 @settings_option
 @click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("--estimator", "kind", type=click.Choice(list(KINDS)), default="kmeans")
-@click.option("--encoder", type=click.Choice(["auto", "static", "minilm"]), default="auto")
+@click.option("--encoder", type=click.Choice(["static", "minilm", "auto"]), default="static")
 @click.option("--seed", type=int, default=0, help="The same seed gives the same router.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Artefact to write.")
 @click.option("--train-split", default="train", help="Rows to learn from.")
