@@ -51,7 +51,8 @@ def sections(results: dict[str, Any]) -> Iterator[str]:
     yield (
         f"Measured {about['measured_at']} on {about['machine']}, Python {about['python']}, Waypost "
         f"{about['waypost']}, one worker each; load average {about['load_average_before']:.1f} "
-        f"before. Medians of {about['plan']['rounds']} interleaved rounds."
+        f"before. Medians of {about['plan']['rounds']} interleaved round(s), "
+        f"{about['plan']['duration_s']:g} s per figure."
     )
     yield "\n### Against the goals\n"
     yield from _lines(["", "measured", "goal", ""], goals(results))

@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from upstreams import FOLDER, PAUSE_S, start_upstreams
 CONNECTIONS = {"json": (32, 1), "stream": (32, 1), "paced": (32,)}
 RATE = 200.0
 LEAST_SPEED_FOR_RATE = 1.2 * RATE
+LEAST_DURATION_OF_SLOW_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,9 @@ class Results:
     memory_mb: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, series: str, target: Target, cell: Cell) -> None:
+    def add(self, series: str, name: str, cell: Cell) -> None:
         """Keep one measurement of `series`, such as ``json, 32 connections``."""
-        self.cells.setdefault(series, {}).setdefault(target.name, []).append(cell)
+        self.cells.setdefault(series, {}).setdefault(name, []).append(cell)
 
     def note(self, text: str) -> None:
         """Keep and show what the reader of the figures must know."""
@@ -136,7 +138,9 @@ def _measure_in(
         measure_round(load, targets, plan, results)
     for target in targets:
         if target.program is not None:
-            results.memory_mb[target.name] = list(memory_mb(target.program))
+            # The largest of a gateway's instances.
+            now = list(memory_mb(target.program))
+            results.memory_mb[target.name] = max(now, results.memory_mb.get(target.name, []))
     _prove(instances, results)
 
 
@@ -147,31 +151,25 @@ def measure_round(load: LoadMaker, targets: list[Target], plan: Plan, results: R
         for connections in connection_counts:
             series = f"{mode}, {connections} connection{'s' if connections > 1 else ''}"
             for target in these:
-                _try(
-                    results,
-                    series,
-                    target,
-                    lambda t, c=connections: load.full_speed(t, c, plan.duration_s),
-                )
+                # Under load LiteLLM takes a second for its first answers.
+                is_slow = target.name == peers.LITELLM
+                least_s = LEAST_DURATION_OF_SLOW_S if is_slow else 0.0
+                duration_s = max(plan.duration_s, least_s)
+                measure_it = partial(load.full_speed, target, connections, duration_s)
+                _try(results, series, target.name, measure_it)
         if mode == "paced":
             continue
         for target in these:
             fastest = results.cells[f"{mode}, 32 connections"].get(target.name)
             if fastest and fastest[-1].requests_per_s >= LEAST_SPEED_FOR_RATE:
                 series = f"{mode}, {RATE:g} requests/s"
-                _try(
-                    results,
-                    series,
-                    target,
-                    lambda t: load.fixed_rate(t, RATE, plan.rate_duration_s),
-                )
+                measure_it = partial(load.fixed_rate, target, RATE, plan.rate_duration_s)
+                _try(results, series, target.name, measure_it)
 
 
-def _try(
-    results: Results, series: str, target: Target, measure_it: Callable[[Target], Cell]
-) -> None:
+def _try(results: Results, series: str, name: str, measure_it: Callable[[], Cell]) -> None:
     try:
-        results.add(series, target, measure_it(target))
+        results.add(series, name, measure_it())
     except CannotMeasure as reason:
         results.note(f"{series}: {reason}")
 
