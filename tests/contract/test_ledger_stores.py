@@ -22,6 +22,7 @@ from tests.fakes.redis import RedisServer, running_redis
 
 NEW_YEARS_EVE = 1_798_761_570.0  # 2026-12-31T23:59:30Z, a Thursday
 Reapable = MemoryStore | RedisStore
+PATIENT = {"connect_timeout_s": 10.0, "call_timeout_s": 10.0}  # a busy machine is no failure
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ async def store(
     request: pytest.FixtureRequest, server: RedisServer, clock: ManualClock
 ) -> AsyncIterator[Reapable]:
     client = Redis.from_url(server.url)
-    shared = RedisStore(client, f"test-{uuid4().hex}", clock=clock)
+    shared = RedisStore(client, f"test-{uuid4().hex}", clock=clock, **PATIENT)
     yield {"memory": MemoryStore(clock), "redis": shared}[request.param]
     await shared.aclose()
     await client.aclose()
@@ -373,7 +374,7 @@ async def test_parallel_turns_never_pass_the_cap_and_use_nearly_all_of_it(
 ) -> None:
     clients = [Redis.from_url(server.url) for _ in range(4)]
     prefix = f"test-{uuid4().hex}"
-    shared = [RedisStore(client, prefix, clock=clock) for client in clients]
+    shared = [RedisStore(client, prefix, clock=clock, **PATIENT) for client in clients]
     stores = {"memory": [MemoryStore(clock)], "redis": shared}[kind]
     budget = limit("nusd", "total", 64 * 10 * 200 // 10, CONVERSATION)
     wider = limit("nusd", "month", 10**9, TEAM)
@@ -545,7 +546,7 @@ def test_any_interleaving_agrees_with_the_model(server: RedisServer, kind: str) 
 
     def in_redis(clock: ManualClock, prefix: str):
         client = Redis.from_url(server.url)
-        return RedisStore(client, prefix, clock=clock), client
+        return RedisStore(client, prefix, clock=clock, **PATIENT), client
 
     machine = type(
         "Machine",
