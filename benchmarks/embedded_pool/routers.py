@@ -1,130 +1,165 @@
 """Trains the routers that ship with the embedded pool, one per encoder, and measures the recipe.
 
 The shipped router learns from every prompt. What it is worth is measured on prompts it did not see:
-five folds, settings tuned inside each; one answer per prompt and model, greedy.
+five folds, settings chosen by folds inside each, three partitions averaged; one greedy answer per
+prompt and arm.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gateway.commands.train import carve, load_encoder
+from gateway.commands.train import carve
 from gateway.config import DEFAULT_PROFILES
 from gateway.datasets import read_dataset
+from gateway.encoders import load_encoder
 from router_models.artifact import dump
-from router_models.frontier import bootstrap_weights, complete
+from router_models.frontier import (
+    LAMBDAS,
+    Judge,
+    Outcomes,
+    bootstrap_weights,
+    complete,
+    oracle_gain,
+    route,
+)
 from router_models.guard import GuardedEstimator
+from router_models.training.guard import fit_guard
+from router_models.training.settings import Settings, candidates
 from router_models.training.statistics import select
-from router_models.training.train import train
-from router_models.types import Evaluations, Float32, Prediction
+from router_models.training.train import fit
+from router_models.types import Evaluations, Prediction
 
-FOLDS = 5
-SEEDS = (0, 1, 2)
-DRAWS = 2000
-# A query unlike all prompts is open conversation rather than copying or arithmetic.
-OPEN_TASKS = ("explain", "write")
-ENCODERS = ("static", "minilm")
 # No network: a few hundred rows are too few for one.
 KINDS = ("kmeans", "knn", "ridge")
-WILLINGNESS = {name: p.willingness_to_pay_usd for name, p in DEFAULT_PROFILES.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One way of choosing on held-out prompts: quality and cost of each prompt."""
-
-    name: str
-    quality: Float32
-    cost_usd: Float32
+SHIPPED = "kmeans"
+FOLDS = 5
+INNER_FOLDS = 4
+PARTITIONS = (0, 1, 2)
+DRAWS = 1000
+TUNING_LAMBDAS = np.geomspace(1e-1, 1e5, 13)
+# A query unlike all prompts is open conversation rather than copying or arithmetic.
+OPEN_TASKS = ("explain", "write")
+CREATED_AT = datetime(2026, 11, 22, tzinfo=UTC)
+Draws = NDArray[np.float64]
 
 
 def build(evaluations_file: Path, folder: Path, report_file: Path) -> None:
-    """Measure every kind, keep the best per encoder, write its artefact and the report."""
-    lines = []
-    for name in ENCODERS:
-        encoder = load_encoder(name)
+    """Measure every kind, train and write the shipped one per encoder, write the report."""
+    lines = ["Written by `python -m benchmarks.embedded_pool.run routers`.", ""]
+    for encoder in (load_encoder("static"), load_encoder("minilm")):
         rows = complete(read_dataset(evaluations_file).embedded(encoder).evaluations())
-        lines += [f"## {encoder.id}: {len(rows.quality)} prompts, {len(rows.models)} arms", ""]
-        scores = {}
-        for kind in KINDS:
-            scores[kind], table = compare(rows, kind)
-            lines += [*table, ""]
-        best = max(scores, key=lambda kind: scores[kind])
-        router = fit(rows, best, seed=0)
+        measured = {kind: measure(rows, kind) for kind in KINDS}
+        lines += table(encoder.id, rows, measured)
         data = dump(
-            router,
+            train_shipped(rows),
             encoder,
-            created_at=datetime(2026, 11, 22, tzinfo=UTC),
-            training={"kind": best, "held_out_gain": scores[best], "folds": FOLDS},
+            created_at=CREATED_AT,
+            training={
+                "kind": SHIPPED,
+                "folds": FOLDS,
+                "held_out_naiq": Judge.of(rows).figures(measured[SHIPPED]).naiq,
+            },
             provenance={"queries": len(rows.quality), "evaluations": rows.quality.size},
         )
         (folder / f"router-{encoder.id}.safetensors").write_bytes(data)
-        lines += [f"Shipped: {best}, {len(data) / 1024:.0f} KiB.", ""]
+        lines += [f"Shipped: {SHIPPED}, {len(data) / 1024:.0f} KiB.", ""]
     report_file.write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines))
 
 
-def fit(rows: Evaluations, kind: str, seed: int) -> GuardedEstimator:
-    """Train as `waypost train` does; unfamiliar queries are expected to be open ones."""
-    router = train(*carve(rows), kind, seed)
+def train_shipped(rows: Evaluations) -> GuardedEstimator:
+    """Train on all rows; unfamiliar queries are expected to go as the open ones did."""
+    estimator = fit(rows, rows, choose_settings(rows, SHIPPED, seed=0), seed=0)
+    guard = fit_guard(*carve(rows), seed=0)
     is_open = np.array([task in OPEN_TASKS for task in rows.tasks], bool)
-    if not is_open.any():
-        return router
-    guard = replace(
-        router.guard,
-        quality_means=rows.quality[is_open].mean(axis=0),
-        cost_means_usd=rows.cost_usd[is_open].mean(axis=0),
-    )
-    return GuardedEstimator(router.estimator, guard)
+    guard.quality_means = rows.quality[is_open].mean(axis=0)
+    guard.cost_means_usd = rows.cost_usd[is_open].mean(axis=0)
+    return GuardedEstimator(estimator, guard)
 
 
-def compare(rows: Evaluations, kind: str) -> tuple[float, list[str]]:
-    """Return the gain over the best single arm where cost hardly counts, and a table."""
-    ways = list(_held_out(rows, kind))
-    best = ways[0]
-    table = [
-        f"| {kind} | quality | USD per 1,000 | quality gained over {best.name} (95 %) |",
-        "|---|---|---|---|",
-    ]
-    weights = bootstrap_weights(len(rows.quality), DRAWS, np.random.default_rng(0))
-    gains = {}
-    for way in ways:
-        gain = way.quality - best.quality
-        low, high = np.quantile(weights @ gain, [0.025, 0.975])
-        gains[way.name] = float(gain.mean())
-        table.append(
-            f"| {way.name} | {way.quality.mean():.3f} | {1000 * way.cost_usd.mean():.4f} | "
-            f"{gain.mean():+.3f} ({low:+.3f} to {high:+.3f}) |"
+def choose_settings(rows: Evaluations, kind: str, seed: int) -> Settings:
+    """Choose by held-out folds: one small validation split would choose by chance."""
+    gains = []
+    for settings in candidates(kind):
+        prediction = predict_folds(rows, lambda _, s=settings: s, INNER_FOLDS, seed)
+        gains.append((oracle_gain(prediction, rows, TUNING_LAMBDAS), settings))
+    return max(gains, key=lambda pair: pair[0])[1]
+
+
+def measure(rows: Evaluations, kind: str) -> Outcomes:
+    """Return the frontier on held-out prompts, the mean of three partitions."""
+    quality, cost = [], []
+    for seed in PARTITIONS:
+        prediction = predict_folds(
+            rows, lambda known, s=seed: choose_settings(known, kind, s), FOLDS, seed
         )
-    return gains["router, quality"], table
+        outcomes = route(prediction, rows)
+        quality.append(outcomes.quality)
+        cost.append(outcomes.cost_usd)
+    return Outcomes(np.mean(quality, axis=0), np.mean(cost, axis=0))
 
 
-def _held_out(rows: Evaluations, kind: str) -> Iterator[Measured]:
-    """Yield the best single arm, the router at each profile, and the oracle."""
-    queries = np.arange(len(rows.quality))
-    single = int(rows.quality.mean(axis=0).argmax())
-    name = rows.models[single]
-    yield Measured(name, rows.quality[:, single], rows.cost_usd[:, single])
-    predictions = [_predict_folds(rows, kind, seed) for seed in SEEDS]
-    for profile, willingness in WILLINGNESS.items():
-        quality, cost = [], []
-        for prediction in predictions:
-            chosen = (prediction.quality - prediction.cost_usd / willingness).argmax(axis=1)
-            quality.append(rows.quality[queries, chosen])
-            cost.append(rows.cost_usd[queries, chosen])
-        yield Measured(f"router, {profile}", np.mean(quality, axis=0), np.mean(cost, axis=0))
-    chosen = (rows.quality - rows.cost_usd).argmax(axis=1)
-    yield Measured("oracle", rows.quality[queries, chosen], rows.cost_usd[queries, chosen])
-
-
-def _predict_folds(rows: Evaluations, kind: str, seed: int) -> Prediction:
+def predict_folds(
+    rows: Evaluations, settings_for: Callable[[Evaluations], Settings], folds: int, seed: int
+) -> Prediction:
+    """Predict every row by an estimator that did not see its fold."""
     quality, cost = np.empty_like(rows.quality), np.empty_like(rows.cost_usd)
     order = np.random.default_rng(seed).permutation(len(rows.quality))
-    for held_out in np.array_split(order, FOLDS):
-        known: Sequence[int] = np.setdiff1d(order, held_out)
-        prediction = fit(select(rows, known), kind, seed).predict(rows.embeddings[held_out])
+    for held_out in np.array_split(order, folds):
+        known = select(rows, np.setdiff1d(order, held_out))
+        estimator = fit(known, known, settings_for(known), seed)
+        prediction = estimator.predict(rows.embeddings[held_out])
         quality[held_out], cost[held_out] = prediction.quality, prediction.cost_usd
     return Prediction(quality, cost)
+
+
+def table(title: str, rows: Evaluations, measured: dict[str, Outcomes]) -> list[str]:
+    """Compare the kinds with the best single arm, with 95 % bootstrap intervals over prompts."""
+    judge = Judge.of(rows)
+    best = judge.best_single()
+    weights = bootstrap_weights(len(rows.quality), DRAWS, np.random.default_rng(0))
+    cost_usd, quality = (judge.singles.cost_usd[best], judge.singles.quality[best])
+    lines = [
+        f"## {title}: {len(rows.quality)} prompts, {len(rows.models)} arms",
+        "",
+        (
+            f"Best single arm: {rows.models[best]}, quality {quality.mean():.3f} at "
+            f"{1000 * cost_usd.mean():.4f} USD per 1,000; oracle "
+            f"{judge.oracle.quality[0].mean():.3f} at {1000 * judge.oracle.cost_usd[0].mean():.4f}."
+        ),
+        "",
+        (
+            "| router | quality gained at its cost | at any cost | cost saved at 99 % of its quality "
+            "| nAIQ (0 = random mix, 1 = oracle) |"
+        ),
+        "|---|---|---|---|---|",
+    ]
+    for kind, outcomes in measured.items():
+        figures = judge.figures(outcomes)
+        draws = [judge.figures(outcomes, draw) for draw in weights[: DRAWS // 4]]
+        affordable = np.flatnonzero(outcomes.cost_usd.mean(axis=1) <= cost_usd.mean())[0]
+        gains = [outcomes.quality[point] - quality for point in (affordable, 0)]
+        cells = [f"{g.mean():+.3f} ({bounds(weights @ g, '+.3f')})" for g in gains]
+        cells.append(f"{figures.saved_at_99:.0%} ({bounds([d.saved_at_99 for d in draws], '.0%')})")
+        cells.append(f"{figures.naiq:.2f} ({bounds([d.naiq for d in draws], '.2f')})")
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    at = {
+        name: int(np.abs(LAMBDAS * profile.willingness_to_pay_usd - 1).argmin())
+        for name, profile in DEFAULT_PROFILES.items()
+    }
+    shipped = measured[SHIPPED]
+    points = ", ".join(
+        f"{name} {shipped.quality[i].mean():.3f} at {1000 * shipped.cost_usd[i].mean():.4f}"
+        for name, i in at.items()
+    )
+    return [*lines, "", f"{SHIPPED} at the built-in profiles: {points} USD per 1,000.", ""]
+
+
+def bounds(draws: Draws | list[float], form: str) -> str:
+    """Format the 2.5 and 97.5 % quantiles."""
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return f"{low:{form}} to {high:{form}}"

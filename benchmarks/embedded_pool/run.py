@@ -140,8 +140,8 @@ def print_by_task(rows: Sequence[CalibrationRow]) -> None:
 
 
 async def measure_prices() -> None:
-    """Measure CPU seconds per token of the child, one request at a time with two threads."""
-    pool = await open_pool(threads=2, parallel=1)
+    """Measure CPU seconds per token of the child, one request at a time with one thread."""
+    pool = await open_pool(threads=1, parallel=1)
     arm = embedded_models()["smollm2-135m"]
     clock_ticks = os.sysconf("SC_CLK_TCK")
 

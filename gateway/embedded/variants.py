@@ -15,10 +15,10 @@ TRAINED_CONTEXT_TOKENS = 8192
 
 # What a cloud's shared virtual CPU costs: the declared price of this machine's time.
 USD_PER_CPU_HOUR = 0.04
-# CPU seconds per token with two threads, measured by benchmarks/embedded_pool.
-CPU_S_PER_PROMPT_TOKEN = 0.0075
-CPU_S_PER_CACHED_TOKEN = 0.00002
-CPU_S_PER_COMPLETION_TOKEN = 0.021
+# CPU seconds per token, one thread, AMD EPYC: medians of benchmarks/embedded_pool.
+CPU_S_PER_PROMPT_TOKEN = 0.0059
+CPU_S_PER_CACHED_TOKEN = 0.00004
+CPU_S_PER_COMPLETION_TOKEN = 0.0122
 
 Example = tuple[str, str]
 BRIEF: tuple[Example, ...] = (
