@@ -12,10 +12,15 @@ from gateway.database import create_database_engine, ensure_schema
 from gateway.errors import DependencyUnavailable
 from gateway.evaluation_log import EvaluationLog
 from gateway.keys import KeyStore
+from gateway.ledger.book import BudgetBook
 from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions
 from gateway.ledger.memory import MemoryStore
+from gateway.ledger.metered import MeteredLedger
+from gateway.ledger.reservation import Reservation
+from gateway.ledger.settings import BudgetSettings
 from gateway.ledger.settlements import SettlementRecord
-from gateway.types import Capabilities, HostedModel, ModelPrice
+from gateway.ledger.types import Limit, Scope, Standing
+from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, Usage
 from gateway.wire import ChatRequest, parse_chat_request
 
 NOON_UNIX_S = 1_795_348_800.0  # Sunday 2026-11-22 12:00 UTC
@@ -108,3 +113,55 @@ def asked(
     """Parse a chat request."""
     sent = {"model": "m", "messages": [{"role": "user", "content": content}]} | body
     return parse_chat_request(orjson.dumps(sent), headers or {})
+
+
+CALLER = Caller("k1", "blue")
+MODELS = (hosted(),)
+PROMPT_TOKENS = 100
+
+
+async def count_prompt(body) -> int:
+    return PROMPT_TOKENS
+
+
+class Bench:
+    """A metered ledger with everything around it in reach."""
+
+    def __init__(self, engine: Engine, **changes) -> None:
+        self.engine = engine
+        self.clock = Clock()
+        self.monotonic = Clock(0.0)
+        self.store = SwitchedStore(self.clock)
+        self.journal = Journal()
+        self.book = BudgetBook(BudgetDefinitions(engine))
+        self.ledger = MeteredLedger(
+            book=self.book,
+            store=self.store,
+            journal=self.journal,
+            count_prompt=count_prompt,
+            settings=BudgetSettings(**changes),
+            clock=self.clock,
+            monotonic=self.monotonic,
+        )
+        self.requests = 0
+
+    def wait(self, seconds: float) -> None:
+        self.clock.now_s += seconds
+        self.monotonic.now_s += seconds
+
+    async def cap(self, cap: int, **changes) -> None:
+        budget(self.engine, cap, **changes)
+        await self.book.refresh()
+
+    async def reserve(self, *, caller=CALLER, headers=None, **body) -> Reservation:
+        self.requests += 1
+        request = asked(headers=headers, **body)
+        return await self.ledger.reserve(f"req_{self.requests}", caller, request, MODELS)
+
+    async def settle(self, held: Reservation, tokens: int = 30, **changes) -> None:
+        usage = Usage(tokens - 10, 10)
+        await self.ledger.settle(held, usage, 1000, model="m", **changes)
+
+    async def standing(self, kind="team", measure="nusd", window="total", scope_id="") -> Standing:
+        limit = Limit(Scope("blue", kind, scope_id), measure, window, 1)
+        return (await self.store.standings([limit]))[0]

@@ -4,69 +4,27 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
 
 from budget.errors import BudgetExhausted
-from gateway.errors import DependencyUnavailable, InvalidRequest, RateLimited
+from gateway.errors import InvalidRequest, RateLimited
 from gateway.ledger.book import BudgetBook, BudgetRules
 from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions
 from gateway.ledger.metered import MeteredLedger
 from gateway.ledger.reservation import Reservation
 from gateway.ledger.settings import BudgetSettings
-from gateway.ledger.types import ExpiredLease, Limit, Scope, Standing
+from gateway.ledger.types import Limit, Scope
 from gateway.types import Caller, Usage
-from tests.fakes.budgets import Clock, Journal, SwitchedStore, asked, budget, hosted, migrated
-
-CALLER = Caller("k1", "blue")
-MODELS = (hosted(),)
-PROMPT_TOKENS = 100
-
-
-async def count_prompt(body) -> int:
-    return PROMPT_TOKENS
-
-
-class Bench:
-    """A metered ledger with everything around it in reach."""
-
-    def __init__(self, engine: Engine, **changes) -> None:
-        self.engine = engine
-        self.clock = Clock()
-        self.monotonic = Clock(0.0)
-        self.store = SwitchedStore(self.clock)
-        self.journal = Journal()
-        self.book = BudgetBook(BudgetDefinitions(engine))
-        self.ledger = MeteredLedger(
-            book=self.book,
-            store=self.store,
-            journal=self.journal,
-            count_prompt=count_prompt,
-            settings=BudgetSettings(**changes),
-            clock=self.clock,
-            monotonic=self.monotonic,
-        )
-        self.requests = 0
-
-    def wait(self, seconds: float) -> None:
-        self.clock.now_s += seconds
-        self.monotonic.now_s += seconds
-
-    async def cap(self, cap: int, **changes) -> None:
-        budget(self.engine, cap, **changes)
-        await self.book.refresh()
-
-    async def reserve(self, *, caller=CALLER, headers=None, **body) -> Reservation:
-        self.requests += 1
-        request = asked(headers=headers, **body)
-        return await self.ledger.reserve(f"req_{self.requests}", caller, request, MODELS)
-
-    async def settle(self, held: Reservation, tokens: int = 30, **changes) -> None:
-        usage = Usage(tokens - 10, 10)
-        await self.ledger.settle(held, usage, 1000, model="m", **changes)
-
-    async def standing(self, kind="team", measure="nusd", window="total", scope_id="") -> Standing:
-        limit = Limit(Scope("blue", kind, scope_id), measure, window, 1)
-        return (await self.store.standings([limit]))[0]
+from tests.fakes.budgets import (
+    CALLER,
+    MODELS,
+    Bench,
+    Clock,
+    Journal,
+    SwitchedStore,
+    asked,
+    count_prompt,
+    migrated,
+)
 
 
 @pytest.fixture
@@ -79,13 +37,6 @@ def engine(tmp_path: Path):
 @pytest.fixture
 def bench(engine):
     bench = Bench(engine)
-    yield bench
-    bench.book.close()
-
-
-@pytest.fixture
-def open_bench(engine):
-    bench = Bench(engine, when_store_is_down="open")
     yield bench
     bench.book.close()
 
@@ -251,222 +202,6 @@ async def test_an_unreadable_limit_is_refused_where_money_depends_on_it(bench):
 
     with pytest.raises(InvalidRequest):
         await bench.reserve(max_tokens="100")
-
-
-async def test_while_the_store_is_down_budgeted_callers_are_refused(bench, caplog):
-    await bench.cap(10_000_000)
-    bench.store.is_up = False
-
-    for _ in range(2):
-        with pytest.raises(DependencyUnavailable) as refused:
-            await bench.reserve()
-
-    assert refused.value.retry_after_s is not None
-    assert bench.ledger.counters.refused_for_outage == 2
-    assert bench.ledger.counters.store_failures == 1  # the second did not even ask
-    assert caplog.text.count("budgets: the store is down") == 1
-    await bench.reserve(caller=Caller("k", "green"))
-    bench.store.is_up = True
-    bench.wait(1)
-    await bench.reserve()
-
-
-async def test_an_open_gateway_serves_journals_and_catches_up(open_bench):
-    bench = open_bench
-    await bench.cap(10_000_000)
-    bench.store.is_up = False
-
-    held = await bench.reserve()
-    await bench.settle(held)
-
-    assert not held.is_held
-    assert bench.ledger.counters.served_unchecked == 1
-    assert bench.journal.rows[0].charged_nusd == 1000
-    assert bench.ledger.unsettled == 1
-    bench.wait(1)
-    await bench.ledger.tend()
-    assert bench.ledger.unsettled == 1
-    bench.store.is_up = True
-    await bench.ledger.tend()  # too early to ask again
-    bench.wait(1)
-    await bench.ledger.tend()
-
-    assert (await bench.standing()).spent == 1000
-    assert bench.ledger.unsettled == 0
-
-
-async def test_a_store_that_dies_in_mid_request_learns_of_it_later(bench):
-    await bench.cap(10_000_000)
-    first, second = await bench.reserve(max_tokens=1), await bench.reserve(max_tokens=1)
-    bench.store.is_up = False
-
-    await bench.settle(first)
-    await bench.settle(second)
-    assert bench.ledger.unsettled == 2
-    assert bench.ledger.counters.store_failures == 1
-    bench.store.is_up = True
-    bench.wait(1)
-    await bench.ledger.tend()
-
-    standing = await bench.standing()
-    assert (standing.spent, standing.held) == (2000, 0)
-
-
-async def test_a_settlement_that_is_cancelled_is_made_later(bench):
-    await bench.cap(10_000_000)
-    held = await bench.reserve()
-    bench.store.settle = never
-    settling = asyncio.create_task(bench.settle(held))
-    await asyncio.sleep(0)
-    settling.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await settling
-
-    del bench.store.settle
-    await bench.ledger.tend()
-
-    assert (await bench.standing()).spent == 1000
-
-
-async def never(*args) -> None:
-    await asyncio.Event().wait()
-
-
-async def test_a_hold_granted_to_a_caller_who_left_is_given_back(bench):
-    await bench.cap(10_000_000)
-    may_answer = asyncio.Event()
-    reserve = bench.store.reserve
-
-    async def slow(hold):
-        await may_answer.wait()
-        return await reserve(hold)
-
-    bench.store.reserve = slow
-    reserving = asyncio.create_task(bench.reserve())
-    while bench.requests == 0:  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    for _ in range(5):
-        await asyncio.sleep(0)
-    reserving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reserving
-    may_answer.set()
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert (await bench.standing()).held > 0
-
-    await bench.ledger.tend()
-
-    assert (await bench.standing()).held == 0
-    (row,) = bench.journal.rows
-    assert (row.outcome, row.charged_nusd, row.held_nusd > 0) == ("ClientLeft", 0, True)
-
-
-@pytest.mark.parametrize("answer", [DependencyUnavailable("down"), "refused"])
-async def test_a_caller_who_left_before_a_refusal_owes_nothing(bench, answer):
-    await bench.cap(0 if answer == "refused" else 10_000_000)
-    may_answer = asyncio.Event()
-    reserve = bench.store.reserve
-
-    async def slow(hold):
-        await may_answer.wait()
-        if answer == "refused":
-            return await reserve(hold)
-        raise answer
-
-    bench.store.reserve = slow
-    reserving = asyncio.create_task(bench.reserve())
-    for _ in range(5):
-        await asyncio.sleep(0)
-    reserving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reserving
-    may_answer.set()
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-    await bench.ledger.tend()
-
-    assert (bench.ledger.unsettled, bench.journal.rows) == (0, [])
-
-
-async def test_long_turns_keep_their_leases(bench):
-    await bench.cap(10_000_000)
-    held = await bench.reserve()
-    for _ in range(10):
-        bench.wait(25)
-        await bench.ledger.tend()
-
-    assert bench.ledger.counters.renewed == 10
-    assert (await bench.standing()).held == held.nusd
-    await bench.settle(held)
-    assert (await bench.standing()).spent == 1000
-
-
-async def test_a_lease_that_was_lost_is_corrected_by_its_settlement(bench):
-    await bench.cap(10_000_000)
-    held = await bench.reserve(max_tokens=1)
-    bench.wait(61)
-    await bench.reserve(max_tokens=1)  # finds it
-
-    assert bench.ledger.counters.expired == 1
-    (row,) = bench.journal.rows
-    assert (row.outcome, row.charged_nusd) == ("expired", held.nusd)
-    assert row.lease == held.lease
-    await bench.ledger.tend()
-    await bench.ledger.tend()
-    assert bench.ledger.counters.lost_leases == 1
-    await bench.settle(held)
-    assert (await bench.standing()).spent == 1000
-
-
-async def test_leases_of_other_programs_are_not_journaled(bench):
-    bench.ledger.note_expired([ExpiredLease("theirs", "blue", 1, 1)])
-
-    assert bench.journal.rows == []
-
-
-async def test_a_lease_settled_while_it_is_renewed_is_left_alone(bench):
-    await bench.cap(10_000_000)
-    held = await bench.reserve()
-    bench.wait(61)
-    await bench.settle(held)
-
-    await bench.ledger._renew_one(held.lease.name)
-    await bench.ledger.tend()
-
-    assert bench.ledger.counters.lost_leases == 0
-
-
-async def test_tending_goes_on_whatever_happens(bench, caplog):
-    async def fail() -> None:
-        raise ValueError("a bug")
-
-    bench.ledger._settings = BudgetSettings().model_copy(update={"lease_s": 0.01})
-    bench.ledger.tend = fail
-    running = asyncio.create_task(bench.ledger.run())
-    async with asyncio.timeout(10):
-        while caplog.text.count("a bug") < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
-
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-
-
-async def test_closing_tells_the_store_what_it_can(bench, caplog):
-    await bench.cap(10_000_000)
-    held, other = await bench.reserve(max_tokens=1), await bench.reserve(max_tokens=1)
-    bench.store.is_up = False
-    await bench.settle(held)
-    await bench.ledger.aclose()
-    assert "1 settlements did not reach the store" in caplog.text
-
-    bench.store.is_up = True
-    await bench.ledger.aclose()
-
-    assert (await bench.standing()).spent == 1000
-    assert other.is_held
 
 
 class FixedBook(BudgetBook):
