@@ -133,8 +133,8 @@ def table(title: str, rows: Evaluations, measured: dict[str, Outcomes]) -> list[
         ),
         "",
         (
-            "| router | quality gained at its cost | at any cost | cost saved at 99 % of its quality "
-            "| nAIQ (0 = random mix, 1 = oracle) |"
+            "| router | quality gained at its cost | at any cost "
+            "| cost saved at 99 % of its quality | nAIQ (0 = random mix, 1 = oracle) |"
         ),
         "|---|---|---|---|---|",
     ]
