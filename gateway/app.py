@@ -25,7 +25,10 @@ from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
 from gateway.evaluation_log import EvaluationLog
 from gateway.grades import GradeBook
-from gateway.ledger.base import UnmeteredLedger
+from gateway.ledger.base import Ledger
+from gateway.ledger.definitions import SCOPE_KINDS
+from gateway.ledger.opening import Budgets, open_budgets
+from gateway.ledger.prompt_tokens import PromptCounter, find_tokenizer
 from gateway.metrics import Metrics
 from gateway.pool import Pool, open_pool
 from gateway.providers.base import Provider
@@ -66,6 +69,7 @@ class Gateway:
     admin: FastAPI
     pool: Pool
     router_version: str | None
+    budgets: Budgets
 
 
 @asynccontextmanager
@@ -95,15 +99,26 @@ async def open_gateway(
         router = await _open_router(settings, embedder, stack)
         authenticator = Authenticator(startup.engine, settings.keys)
         stack.callback(authenticator.close)
-        service = _build_service(settings, pool, http, embedder, router, log, metrics)
+        budgets = await stack.enter_async_context(
+            open_budgets(settings.budgets, startup.engine, log, PromptCounter(load=find_tokenizer))
+        )
+        service = _build_service(
+            settings, pool, http, embedder, router, budgets.ledger, log, metrics
+        )
         _watch_counters(metrics, log, embedder, router)
+        _watch_budgets(metrics, budgets)
         yield Gateway(
             public=_build_public_app(settings, service, authenticator, log, startup.engine, pool),
             admin=build_admin_app(
-                engine=startup.engine, log=log, token=startup.admin_token, metrics=metrics.render
+                engine=startup.engine,
+                log=log,
+                token=startup.admin_token,
+                metrics=metrics.render,
+                budgets=budgets.desk,
             ),
             pool=pool,
             router_version=None if router.current is None else router.current.version,
+            budgets=budgets,
         )
 
 
@@ -194,6 +209,7 @@ def _build_service(
     http: HttpClient,
     embedder: QueryEmbedder,
     router: ActiveRouter,
+    ledger: Ledger,
     log: EvaluationLog,
     metrics: Metrics,
 ) -> ChatService:
@@ -209,7 +225,7 @@ def _build_service(
     return ChatService(
         routing=routing,
         providers=providers,
-        ledger=UnmeteredLedger(),
+        ledger=ledger,
         log=log,
         metrics=metrics,
         deadline_s=settings.server.request_deadline_s,
@@ -290,6 +306,36 @@ def _watch_counters(
             "log_spool_bytes": log.spool_bytes,
             "log_database_down": log.is_database_down,
             "router_loaded": router.current is not None,
+        }
+
+    metrics.observe_counters(counters)
+    metrics.observe_gauges(gauges)
+
+
+def _watch_budgets(metrics: Metrics, budgets: Budgets) -> None:
+    """Let a scrape read what the ledger and the budget book keep count of."""
+    ledger, book = budgets.ledger, budgets.book
+
+    def counters() -> dict[str, float]:
+        kept = ledger.counters
+        return {
+            "budget_reserved": kept.reserved,
+            "budget_settled": kept.settled,
+            **{f"budget_refused_by_{kind}": kept.refused.get(kind, 0) for kind in SCOPE_KINDS},
+            "budget_refused_for_outage": kept.refused_for_outage,
+            "budget_served_unchecked": kept.served_unchecked,
+            "budget_leases_expired": kept.expired,
+            "budget_leases_renewed": kept.renewed,
+            "budget_leases_lost": kept.lost_leases,
+            "budget_store_failures": kept.store_failures,
+            "budget_definition_read_failures": book.failed_reads,
+        }
+
+    def gauges() -> dict[str, float]:
+        return {
+            "budget_running": ledger.running,
+            "budget_unsettled": ledger.unsettled,
+            "budget_definitions_stale": book.is_stale,
         }
 
     metrics.observe_counters(counters)

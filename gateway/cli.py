@@ -21,6 +21,7 @@ SUBCOMMANDS = {
     "router": "List, activate and roll back router artefacts.",
     "keys": "Create, list and revoke virtual keys.",
     "teams": "Create and list teams.",
+    "budgets": "Cap what teams, keys, users and conversations may spend.",
     "log": "Export and prune the evaluation log.",
     "database": "Create or upgrade the database schema.",
 }
@@ -28,7 +29,10 @@ EXTRAS = {
     "torch": "train",
     "sklearn": "train",
     "pyarrow": "train",
+    "jsonschema_rs": "train",
     "matplotlib": "train",
+    "redis": "redis",
+    "hiredis": "redis",
     "xllamacpp": "embedded",
     "psycopg": "postgres",
     "onnxruntime": "accurate",

@@ -5,11 +5,13 @@ Shape: https://platform.openai.com/docs/guides/error-codes
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from types import MappingProxyType
 from typing import Any
 
 import orjson
 
+from budget.errors import BudgetExhausted
 from router_models.errors import NoModelAvailable
 
 
@@ -69,7 +71,13 @@ class NotFound(CallerError):
 
 
 class RateLimited(CallerError):
-    """The caller sends faster than allowed."""
+    """The caller sends faster than allowed.
+
+    Attributes:
+        limit_source: Kind of the scope that refused: team, key, user, conversation or turn.
+    """
+
+    limit_source: str | None = None
 
 
 class DependencyUnavailable(GatewayError):
@@ -155,6 +163,7 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
         ProviderMisconfigured: Rendering(502, "provider_error", "provider_misconfigured"),
         ProviderCutOff: Rendering(502, "provider_error", "provider_cut_off"),
         ProviderRejected: Rendering(400, "invalid_request_error", "provider_rejected"),
+        BudgetExhausted: Rendering(429, "insufficient_quota", "insufficient_quota"),
         NoModelAvailable: Rendering(503, "routing_error", "no_model_available"),
     }
 )
@@ -174,10 +183,10 @@ def render(error: Exception) -> RenderedError:
     """Render `error` in OpenAI's shape; anything not in the table is an internal error."""
     rendering = RENDERINGS.get(type(error), INTERNAL)
     headers = [(b"content-type", b"application/json")]
-    if isinstance(error, GatewayError):
+    if isinstance(error, GatewayError | BudgetExhausted):
         headers.extend(error.headers)
-    if isinstance(error, GatewayError) and error.retry_after_s is not None:
-        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+        if error.retry_after_s is not None:
+            headers.append((b"retry-after", str(max(1, ceil(error.retry_after_s))).encode()))
     if isinstance(error, ProviderRejected):
         return RenderedError(error.status, tuple(headers), orjson.dumps(_rejection(error)))
     return RenderedError(rendering.status, tuple(headers), error_body(error))
@@ -187,16 +196,15 @@ def error_body(error: Exception) -> bytes:
     """Render the JSON object of `error`; also the payload of an SSE error event."""
     rendering = RENDERINGS.get(type(error), INTERNAL)
     message = str(error) if rendering is not INTERNAL else "The gateway failed; see its log."
-    return orjson.dumps(
-        {
-            "error": {
-                "message": message,
-                "type": rendering.type,
-                "param": getattr(error, "param", None),
-                "code": rendering.code,
-            }
-        }
-    )
+    body = {
+        "message": message,
+        "type": rendering.type,
+        "param": getattr(error, "param", None),
+        "code": rendering.code,
+    }
+    if isinstance(error, RateLimited | BudgetExhausted) and error.limit_source:
+        body["limit_source"] = error.limit_source
+    return orjson.dumps({"error": body})
 
 
 def _rejection(error: ProviderRejected) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 READ THIS FIRST. Everything a request does happens here in order; everything else is a collaborator.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from budget.errors import BudgetExhausted
 from gateway.errors import (
     GatewayError,
     ProviderCutOff,
@@ -21,11 +21,13 @@ from gateway.errors import (
     ProviderUnavailable,
     error_body,
 )
-from gateway.ledger.base import Ledger, Reservation
+from gateway.ledger.base import Ledger
+from gateway.ledger.metered import ANSWERED
+from gateway.ledger.worst_case import with_output_limit
 from gateway.metrics import Metrics
 from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
 from gateway.routing import RoutePlan, Routing
-from gateway.turn import CHARS_PER_TOKEN, Turn
+from gateway.turn import CHARS_PER_TOKEN, CLIENT_LEFT, Turn
 from gateway.types import Caller, HostedModel, TurnRecord
 from gateway.wire import ChatRequest
 
@@ -125,21 +127,24 @@ class ChatService:
     async def _turn(self, request: ChatRequest, caller: Caller) -> AsyncIterator[Turn]:
         """Plan and reserve on the way in; settle and record on every way out."""
         turn = Turn.begin(request, caller, self.clock)
-        reservation: Reservation | None = None
         try:
             turn.plan = plan = await self.routing.plan(request, caller)
             self.metrics.decided(plan.models[0].name, plan.reason)
-            reservation = await self.ledger.reserve(turn.request_id, caller, plan.models[0])
+            turn.reservation = await self.ledger.reserve(
+                turn.request_id, caller, request, plan.models
+            )
             yield turn
         except BaseException as error:
             turn.fail(error)
-            if isinstance(error, GatewayError):
-                error.headers = tuple(turn.headers())
+            if turn.error == CLIENT_LEFT and turn.usage is None and turn.served is not None:
+                # The provider may charge for what nobody waited for: better too much than nothing.
+                turn.usage = turn.estimate_usage(0)
+            if isinstance(error, GatewayError | BudgetExhausted):
+                error.headers = (*error.headers, *turn.headers())
             raise
         finally:
             try:
-                if reservation is not None:
-                    await self._settle(turn, reservation)
+                await self._settle(turn)
             finally:
                 self._record(turn)
 
@@ -174,7 +179,7 @@ class ChatService:
             turn.upstream_started_s = self.clock()
         return UpstreamCall(
             model=model,
-            body=turn.request.body,
+            body=with_output_limit(turn.request.body, model, turn.completion_tokens),
             deadline_s=turn.started_s + self.deadline_s,
             request_id=turn.request_id,
         )
@@ -207,10 +212,17 @@ class ChatService:
             yield b"data: " + orjson.dumps(_usage_event(turn, upstream)) + b"\n\n"
         yield DONE
 
-    async def _settle(self, turn: Turn, reservation: Reservation) -> None:
-        """Settle even while the turn is being cancelled: held money must not leak."""
-        settling = self.ledger.settle(reservation, turn.usage, turn.cost_nusd)
-        await asyncio.shield(asyncio.ensure_future(settling))
+    async def _settle(self, turn: Turn) -> None:
+        """Charge what was used; a turn that reached no model gives everything back."""
+        if turn.reservation is not None:
+            await self.ledger.settle(
+                turn.reservation,
+                turn.usage,
+                turn.cost_nusd,
+                model=None if turn.served is None else turn.served.name,
+                outcome=turn.error or ANSWERED,
+                answer_id=turn.answer_id,
+            )
 
     def _record(self, turn: Turn) -> None:
         row = turn.record()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.errors import GatewayError
+from gateway.ledger.reservation import Charge, Reservation, budget_headers, budget_summary
 from gateway.routing import RoutePlan
 from gateway.types import NUSD_PER_USD, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest, text_of
@@ -35,6 +36,7 @@ class Turn:
     request_id: str
     decision_id: str
     plan: RoutePlan | None = None
+    reservation: Reservation | None = None
     served: HostedModel | None = None
     upstream_started_s: float | None = None
     first_byte_s: float | None = None
@@ -65,6 +67,19 @@ class Turn:
             return 0
         return self.served.price.cost_nusd(self.usage)
 
+    @property
+    def completion_tokens(self) -> int | None:
+        """Output limit that the budgets grant each choice; None where they set none."""
+        return None if self.reservation is None else self.reservation.completion_tokens
+
+    @property
+    def charge(self) -> Charge | None:
+        """What the ledger will be told; None while the usage is not known."""
+        usage = self.usage
+        if usage is None:
+            return None
+        return Charge(self.cost_nusd, usage.prompt_tokens + usage.completion_tokens)
+
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Say how the turn was routed, in response headers."""
         headers = [(b"x-request-id", self.request_id.encode())]
@@ -79,11 +94,16 @@ class Turn:
         if served is not None:
             headers.append((b"x-waypost-model", served.name.encode("utf-8")))
             headers.append((b"x-waypost-provider", served.provider.encode("utf-8")))
+        if self.reservation is not None:
+            headers.extend(budget_headers(self.reservation, self.charge))
         return headers
 
     def summary(self) -> dict[str, Any]:
         """Say the same, and the cost, as the `waypost` object of an answer."""
         plan, served = self.plan, self.served
+        budget = None
+        if self.reservation is not None:
+            budget = budget_summary(self.reservation, self.charge)
         return {
             "request_id": self.request_id,
             "decision_id": self.decision_id,
@@ -94,6 +114,7 @@ class Turn:
             "propensity": None if plan is None else plan.propensity,
             "cost_usd": self.cost_nusd / NUSD_PER_USD,
             "usage_is_estimated": self.usage is not None and self.usage.is_estimated,
+            **({} if budget is None else {"budget": budget}),
         }
 
     def fail(self, error: BaseException) -> None:

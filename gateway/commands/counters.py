@@ -11,10 +11,9 @@ import httpx2
 from sqlalchemy import Engine
 
 from gateway.commands.database import opened
-from gateway.config import GatewaySettings
+from gateway.config import BudgetSettings, GatewaySettings
 from gateway.ledger.opening import open_store
 from gateway.ledger.operations import BudgetDesk
-from gateway.ledger.settings import BudgetSettings
 
 ADMIN_TIMEOUT_S = 60.0
 
@@ -100,7 +99,7 @@ def with_counters(settings: GatewaySettings, call: Callable[[Counters], Awaitabl
 
 
 async def _with_counters(settings: GatewaySettings, call: Callable[[Counters], Awaitable[T]]) -> T:
-    budgets: BudgetSettings = getattr(settings, "budgets", BudgetSettings())
+    budgets = settings.budgets
     if budgets.store == "memory":
         async with _admin_client(settings) as http:
             return await call(RemoteCounters(http))

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 
+from budget.errors import BudgetExhausted
 from gateway.auth import Authenticator, credential
 from gateway.endpoints.asgi import (
     ClientLeft,
@@ -18,7 +19,7 @@ from gateway.errors import GatewayError
 from gateway.service import ChatService
 from gateway.types import Caller
 from gateway.wire import ChatRequest, parse_chat_request
-from router_models.errors import NoModelAvailable
+from router_models.errors import RouterModelsError
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class ChatEndpoint:
             await self._serve(scope, receive, noting_send)
         except ClientLeft:
             return
-        except (GatewayError, NoModelAvailable) as error:
+        except (GatewayError, BudgetExhausted, RouterModelsError) as error:
             if not has_begun:
                 await send_error(send, error)
         except Exception as error:

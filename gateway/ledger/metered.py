@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from gateway.config import BudgetSettings
 from gateway.errors import DependencyUnavailable
 from gateway.ledger.book import BudgetBook
 from gateway.ledger.conversation import AnsweredConversations, conversation, end_user
@@ -20,7 +21,6 @@ from gateway.ledger.counters import LedgerCounters
 from gateway.ledger.debts import Debt, Debts
 from gateway.ledger.refusals import refused, turn_refused
 from gateway.ledger.reservation import Charge, Reservation
-from gateway.ledger.settings import BudgetSettings
 from gateway.ledger.settlements import Lease, SettlementRecord, expired_settlement
 from gateway.ledger.store import LedgerStore
 from gateway.ledger.types import ExpiredLease, Granted, Hold, Limit, Refused

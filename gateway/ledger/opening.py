@@ -11,14 +11,13 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from gateway.config import ConfigurationError
+from gateway.config import BudgetSettings, ConfigurationError
 from gateway.ledger.book import BudgetBook
 from gateway.ledger.definitions import BudgetDefinitions
 from gateway.ledger.journal import rebuild
 from gateway.ledger.memory import MemoryStore
 from gateway.ledger.metered import CountPrompt, MeteredLedger, SettlementLog
 from gateway.ledger.operations import BudgetDesk, CountingStore
-from gateway.ledger.settings import BudgetSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,12 +148,19 @@ class PromptCounter:
         count: Tokens of a text; None bounds every prompt by its bytes.
         margin: Multiplies the count of ASCII, for models with another tokenizer.
         long_tokens: Prompts with a lower bound are not counted.
+        load: Makes `count` when the first long prompt comes: a tokenizer takes 70 MB.
     """
 
     def __init__(
-        self, count: Count | None, *, margin: float = MARGIN, long_tokens: int = LONG_TOKENS
+        self,
+        count: Count | None = None,
+        *,
+        margin: float = MARGIN,
+        long_tokens: int = LONG_TOKENS,
+        load: Callable[[], Count | None] | None = None,
     ) -> None:
         self._count = count
+        self._load = load
         self._margin = margin
         self._long_tokens = long_tokens
 
@@ -161,10 +168,16 @@ class PromptCounter:
         """Return the tokens to reserve for a request body; never above its bound."""
         prompt = _Prompt(body)
         bound = prompt.bound()
-        if self._count is None or bound < self._long_tokens:
+        if bound < self._long_tokens or (self._count is None and self._load is None):
             return bound
-        counted = await asyncio.to_thread(_count_texts, self._count, self._margin, prompt.texts)
-        return min(prompt.other_tokens + counted, bound)
+        counted = await asyncio.to_thread(self._counted, prompt.texts)
+        return bound if counted is None else min(prompt.other_tokens + counted, bound)
+
+    def _counted(self, texts: list[str]) -> int | None:
+        load, self._load = self._load, None
+        if load is not None:
+            self._count = load()
+        return None if self._count is None else _count_texts(self._count, self._margin, texts)
 
 
 def find_tokenizer(encoding: str = "o200k_base") -> Count | None:

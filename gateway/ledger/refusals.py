@@ -33,7 +33,7 @@ def refused(
     message = _message(limit, standing.remaining, need, retry_after_s)
     if limit.measure in ("requests", "concurrent") or limit.window == "minute":
         limited = RateLimited(message, retry_after_s=retry_after_s)
-        limited.limit_source = limit.scope.kind  # type: ignore[attr-defined]
+        limited.limit_source = limit.scope.kind
         limited.headers = headers
         return limited
     exhausted = BudgetExhausted(message, limit_source=limit.scope.kind, retry_after_s=retry_after_s)

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.config import BudgetSettings
 from gateway.errors import InvalidRequest
-from gateway.ledger.settings import BudgetSettings
 from gateway.ledger.types import Measure
 from gateway.types import TOKENS_PER_MTOK, HostedModel
 

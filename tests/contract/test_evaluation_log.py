@@ -141,7 +141,7 @@ async def test_a_full_batch_is_written_without_waiting_for_the_interval(engine, 
         {"metadata": {"object": object()}},
         {"query_embedding": "not numbers"},
     ],
-    ids=str,
+    ids=lambda poison: next(iter(poison)),
 )
 async def test_one_bad_row_does_not_keep_the_others_out(engine, log, poison):
     turns = [make_turn(n) for n in range(9)]

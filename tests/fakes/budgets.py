@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Engine
 
-from gateway.config import EvaluationLogSettings
+from gateway.config import BudgetSettings, EvaluationLogSettings
 from gateway.database import create_database_engine, ensure_schema
 from gateway.errors import DependencyUnavailable
 from gateway.evaluation_log import EvaluationLog
@@ -17,7 +17,6 @@ from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions
 from gateway.ledger.memory import MemoryStore
 from gateway.ledger.metered import MeteredLedger
 from gateway.ledger.reservation import Reservation
-from gateway.ledger.settings import BudgetSettings
 from gateway.ledger.settlements import SettlementRecord
 from gateway.ledger.types import Limit, Scope, Standing
 from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, Usage

@@ -13,7 +13,7 @@ from gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from gateway.ledger.base import Reservation
+from gateway.ledger.reservation import Reservation
 from gateway.metrics import Metrics
 from gateway.routing import RoutePlan
 from gateway.service import ChatService
@@ -61,13 +61,15 @@ class Log:
 @dataclass
 class Settled:
     held: list[str] = field(default_factory=list)
+    reserved: asyncio.Event = field(default_factory=asyncio.Event)
     settled: list[tuple[str, Usage | None, int]] = field(default_factory=list)
 
-    async def reserve(self, request_id: str, caller: Caller, model: HostedModel) -> Reservation:
+    async def reserve(self, request_id, caller, request, models) -> Reservation:
         self.held.append(request_id)
+        self.reserved.set()
         return Reservation(request_id)
 
-    async def settle(self, reservation: Reservation, usage: Usage | None, cost_nusd: int) -> None:
+    async def settle(self, reservation, usage, cost_nusd, *, model, outcome, answer_id) -> None:
         await asyncio.sleep(0)
         self.settled.append((reservation.request_id, usage, cost_nusd))
 
@@ -275,8 +277,7 @@ async def test_settles_and_closes_the_upstream_when_the_caller_leaves_a_stream(b
 async def test_settles_when_the_caller_leaves_while_waiting_for_json(bench) -> None:
     it = bench(FakeProvider(FakeStream.HANG))
     waiting = asyncio.create_task(it.service.complete(request(), CALLER))
-    while not it.ledger.held:
-        await asyncio.sleep(0)
+    await it.ledger.reserved.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting

@@ -10,13 +10,12 @@ from pydantic import SecretStr
 
 from gateway.commands import counters
 from gateway.commands.budgets import command
-from gateway.config import EvaluationLogSettings, GatewaySettings
+from gateway.config import BudgetSettings, EvaluationLogSettings, GatewaySettings
 from gateway.endpoints.admin import build_admin_app
 from gateway.evaluation_log import EvaluationLog
 from gateway.keys import KeyStore
 from gateway.ledger.memory import MemoryStore
 from gateway.ledger.operations import BudgetDesk
-from gateway.ledger.settings import BudgetSettings
 from gateway.ledger.types import Hold, Limit, Scope
 from tests.fakes.budgets import Clock, migrated
 from tests.fakes.redis import running_redis
@@ -157,11 +156,10 @@ async def test_counters_in_memory_are_those_of_the_running_gateway(
         assert await run("verify") == "counters and journal agree\n"
 
 
-async def test_counters_in_redis_are_reached_directly(engine, tmp_path, monkeypatch):
+async def test_counters_in_redis_are_reached_directly(engine, tmp_path):
     with running_redis() as redis:
         settings = BudgetSettings(store="redis", redis_url=SecretStr(redis.url))
-        gateway = GatewaySettings(data_dir=tmp_path)
-        monkeypatch.setattr(counters, "BudgetSettings", lambda: settings)
+        gateway = GatewaySettings(data_dir=tmp_path, budgets=settings)
 
         done = await asyncio.to_thread(counters.with_counters, gateway, lambda live: live.rebuild())
 

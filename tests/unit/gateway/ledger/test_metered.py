@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget.errors import BudgetExhausted
+from gateway.config import BudgetSettings
 from gateway.errors import InvalidRequest, RateLimited
 from gateway.ledger.book import BudgetBook, BudgetRules
 from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions
 from gateway.ledger.metered import MeteredLedger
 from gateway.ledger.reservation import Reservation
-from gateway.ledger.settings import BudgetSettings
 from gateway.ledger.types import Limit, Scope
 from gateway.types import Caller, Usage
 from tests.fakes.budgets import (

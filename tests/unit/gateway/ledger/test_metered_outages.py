@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config import BudgetSettings
 from gateway.errors import DependencyUnavailable
-from gateway.ledger.settings import BudgetSettings
 from gateway.ledger.types import ExpiredLease
 from gateway.types import Caller
 from tests.fakes.budgets import (

@@ -5,12 +5,11 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
 
-from gateway.config import ConfigurationError
+from gateway.config import BudgetSettings, ConfigurationError
 from gateway.database import create_database_engine
 from gateway.ledger import opening
 from gateway.ledger.opening import open_budgets, open_store
 from gateway.ledger.redis_store import RedisStore
-from gateway.ledger.settings import BudgetSettings
 from gateway.types import Caller, Usage
 from tests.fakes.budgets import Journal, asked, budget, hosted, migrated, write
 

@@ -1,9 +1,9 @@
 import pytest
 
 from budget.errors import BudgetExhausted
+from gateway.config import BudgetSettings
 from gateway.errors import RateLimited
 from gateway.ledger.refusals import refused, turn_refused
-from gateway.ledger.settings import BudgetSettings
 from gateway.ledger.types import Limit, Measure, Scope, Standing, Window
 from gateway.ledger.worst_case import WorstCase, worst_case
 from tests.fakes.budgets import hosted

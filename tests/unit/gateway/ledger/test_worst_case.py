@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config import BudgetSettings
 from gateway.errors import InvalidRequest
-from gateway.ledger.settings import BudgetSettings
 from gateway.ledger.worst_case import MAX_TOKENS, WorstCase, with_output_limit, worst_case
 from gateway.types import Capabilities, ModelPrice, Usage
 from tests.fakes.budgets import hosted

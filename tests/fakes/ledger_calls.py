@@ -1,0 +1,48 @@
+"""Calls of a ledger store, and what they must answer."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+
+from gateway.ledger.redis_store import RedisStore
+from gateway.ledger.store import LedgerStore
+from gateway.ledger.types import Granted, Limit, Refused
+from tests.fakes.ledgers import hold
+from tests.fakes.redis import RedisServer
+
+PATIENT = {"connect_timeout_s": 10.0, "call_timeout_s": 10.0}
+"""A busy machine is no failure."""
+
+
+@asynccontextmanager
+async def opened(server: RedisServer, prefix: str, **options: Any) -> AsyncIterator[RedisStore]:
+    """Open a store of its own on `server`."""
+    client = Redis.from_url(server.url)
+    store = RedisStore(client, prefix, **(PATIENT | options))
+    try:
+        yield store
+    finally:
+        await store.aclose()
+        await client.aclose()
+
+
+async def stands(store: LedgerStore, of: Limit) -> tuple[int, int]:
+    """Return what is spent and what is held."""
+    (standing,) = await store.standings([of])
+    return standing.spent, standing.held
+
+
+async def granted(store: LedgerStore, request_id: str, *limits: Limit, **wanted: int) -> Granted:
+    """Reserve, which must be granted."""
+    answer = await store.reserve(hold(request_id, *limits, **wanted))
+    assert isinstance(answer, Granted)
+    return answer
+
+
+async def refused(store: LedgerStore, request_id: str, *limits: Limit, **wanted: int) -> Refused:
+    """Reserve, which must be refused."""
+    answer = await store.reserve(hold(request_id, *limits, **wanted))
+    assert isinstance(answer, Refused)
+    return answer

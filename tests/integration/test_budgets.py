@@ -1,0 +1,108 @@
+"""Budgets over real sockets, met by OpenAI's own SDK."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+from sqlalchemy import select
+
+from gateway.ledger.definitions import BudgetDefinitions
+from migrations.tables import Settlement
+from tests.fakes.budgets import budget
+from tests.fakes.gateway import SMALL, RunningGateway, running_gateway
+from tests.fakes.turns import until
+from tests.fakes.upstream import completion, json_answer, stream_answer
+
+HELLO: list[Any] = [{"role": "user", "content": "Say hello."}]
+TALK = {"X-Waypost-Conversation-Id": "talk"}
+TEAM = "default"
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(tmp_path, budgets={"definitions_poll_s": 0.01}) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(gateway: RunningGateway) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(
+        base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0, timeout=10
+    ) as sdk:
+        yield sdk
+
+
+async def cap(gateway: RunningGateway, amount: int, **changes: Any) -> None:
+    """Define a budget and wait until the gateway knows it."""
+    budget(gateway.engine, amount, team_id=TEAM, **changes)
+    book = gateway.app.budgets.book
+    newest = BudgetDefinitions(gateway.engine).changes(0, 1000)[-1].revision
+    await until(lambda: book.revision >= newest)
+
+
+async def test_a_spent_budget_is_a_rate_limit_error_that_names_its_scope(gateway, client):
+    await cap(gateway, 100, scope="conversation")
+
+    with pytest.raises(openai.RateLimitError) as refused:
+        await client.chat.completions.create(model=SMALL, messages=HELLO, extra_headers=TALK)
+
+    assert refused.value.code == "insufficient_quota"
+    assert refused.value.body["limit_source"] == "conversation"
+    assert gateway.alpha.requests == []
+
+
+async def test_too_many_requests_are_told_when_to_come_again(gateway, client):
+    await cap(gateway, 1, scope="key", measure="requests", window="day")
+    gateway.alpha.answers = [json_answer(completion())]
+    await client.chat.completions.create(model=SMALL, messages=HELLO)
+
+    with pytest.raises(openai.RateLimitError) as refused:
+        await client.chat.completions.create(model=SMALL, messages=HELLO)
+
+    assert refused.value.code == "rate_limit_exceeded"
+    assert int(refused.value.response.headers["retry-after"]) > 0
+
+
+async def test_what_is_left_is_told_and_the_budget_sets_the_output_limit(gateway, client):
+    await cap(gateway, 10**9, scope="conversation")
+    gateway.alpha.answers = [json_answer(completion())]
+
+    raw = await client.chat.completions.with_raw_response.create(
+        model=SMALL, messages=HELLO, extra_headers=TALK
+    )
+
+    answer = raw.parse()
+    cost = answer.model_extra["waypost"]["cost_usd"]
+    left = float(raw.headers["x-waypost-budget-conversation-remaining-usd"])
+    assert left == pytest.approx(1 - cost)
+    summary = answer.model_extra["waypost"]["budget"]
+    assert summary["conversation"]["remaining_usd"] == pytest.approx(1 - cost)
+    sent = gateway.alpha.last.body["max_tokens"]
+    assert str(sent) == raw.headers["x-waypost-budget-completion-tokens"]
+
+
+async def test_a_stream_says_what_is_left_in_its_final_chunk_and_is_journaled(gateway, client):
+    await cap(gateway, 10**9, scope="key")
+    gateway.alpha.answers = [stream_answer()]
+
+    events = [
+        event
+        async for event in await client.chat.completions.create(
+            model=SMALL, messages=HELLO, stream=True, stream_options={"include_usage": True}
+        )
+    ]
+
+    told = events[-1].model_extra["waypost"]
+    assert told["budget"]["key"]["remaining_usd"] == pytest.approx(1 - told["cost_usd"])
+    await until(lambda: len(journal(gateway)) == 1)
+    (row,) = journal(gateway)
+    assert (row.outcome, row.model) == ("answered", SMALL)
+    assert row.charged_nusd == round(told["cost_usd"] * 1e9)
+
+
+def journal(gateway: RunningGateway) -> list[Any]:
+    with gateway.engine.connect() as connection:
+        return list(connection.execute(select(Settlement.__table__)))
