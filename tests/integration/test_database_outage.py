@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -272,7 +273,9 @@ def _give_to_nobody(tmp_path: Path, spool_dir: Path) -> list[str]:
     """Root may write everywhere, so as root the writer runs as nobody."""
     if os.geteuid() != 0:
         return []
-    for directory in (tmp_path, *tmp_path.parents[:2]):
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory == Path(tempfile.gettempdir()):
+            break
         directory.chmod(0o755)
     shutil.chown(spool_dir, NOBODY, NOBODY)
     return [str(NOBODY)]

@@ -141,7 +141,7 @@ async def test_a_caller_that_leaves_while_waiting_for_json_cancels_the_call_upst
     row = await gateway.labelled_turn("json")
     assert row.error == CLIENT_LEFT
     assert row.is_stream is False
-    assert row.prompt_tokens is None
+    assert (row.prompt_tokens, row.completion_tokens, row.is_estimated) == (3, 0, True)
 
 
 async def test_a_provider_that_is_cut_off_ends_the_stream_in_an_error_and_without_done(
