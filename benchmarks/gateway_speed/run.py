@@ -49,7 +49,7 @@ class Plan:
     starts: int
 
 
-FULL = Plan(rounds=3, duration_s=2, rate_duration_s=5, starts=3)
+FULL = Plan(rounds=3, duration_s=2, rate_duration_s=4, starts=3)
 QUICK = Plan(rounds=1, duration_s=1, rate_duration_s=3, starts=1)
 
 
@@ -154,7 +154,7 @@ def measure_round(load: LoadMaker, targets: list[Target], plan: Plan, results: R
                 # Under load LiteLLM takes a second for its first answers.
                 is_slow = target.name == peers.LITELLM
                 least_s = LEAST_DURATION_OF_SLOW_S if is_slow else 0.0
-                duration_s = max(plan.duration_s, least_s)
+                duration_s = max(plan.duration_s if connections > 1 else 1.0, least_s)
                 measure_it = partial(load.full_speed, target, connections, duration_s)
                 _try(results, series, target.name, measure_it)
         if mode == "paced":
