@@ -1,0 +1,308 @@
+"""Several real gateway processes that share a database, a Redis and an upstream."""
+
+import asyncio
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+from redis.asyncio import Redis
+from sqlalchemy import Engine, func, select
+
+from gateway.database import create_database_engine, ensure_schema
+from gateway.keys import KeyStore, ensure_embedded_key
+from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions, scope_of
+from gateway.ledger.journal import SETTLEMENTS
+from gateway.ledger.operations import BudgetDesk
+from gateway.ledger.redis_store import RedisStore
+from gateway.ledger.types import Limit, Standing
+from tests.fakes.postgres import Postgres
+from tests.fakes.redis import RedisServer
+from tests.fakes.server import serve
+from tests.fakes.upstream import JSON, completion
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAT = "/v1/chat/completions"
+TEAM = "default"
+MODEL = "small"
+STALL = "Stall."
+INPUT_NUSD = 1_000
+OUTPUT_NUSD = 2_000
+MAX_TOKENS = 16
+WORST_NUSD = 86 * INPUT_NUSD + MAX_TOKENS * OUTPUT_NUSD
+"""What the gateway holds for ``Say hello.``, or less."""
+SERVES = re.compile(rb"Waypost serves (http://127\.0\.0\.1:\d+)/v1")
+SETTINGS = """
+data_dir = "{data}"
+[database]
+url = "{database}"
+[server]
+port = 0
+admin_port = 0
+[embedded]
+enabled = false
+[providers.alpha]
+base_url = "{upstream}/v1"
+max_retries = 0
+[models.small]
+provider = "alpha"
+price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
+[routing]
+encoder = "static"
+[evaluation_log]
+flush_interval_s = 0.02
+[budgets]
+store = "redis"
+redis_url = "{redis}"
+definitions_poll_s = 0.05
+lease_s = {lease_s}
+when_store_is_down = "{when_store_is_down}"
+"""
+
+
+class MeteringUpstream:
+    """Answers with a usage that differs from request to request; some requests it leaves open."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.stalled = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        raw, more = b"", True
+        while more:
+            message = await receive()
+            raw += message.get("body", b"")
+            more = message.get("more_body", False)
+        body = orjson.loads(raw)
+        if body["messages"][0]["content"] == STALL:
+            self.stalled += 1
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
+        self.answered += 1
+        prompt = 40 + 7 * self.answered % 30
+        written = 1 + 5 * self.answered % MAX_TOKENS
+        usage = {
+            "prompt_tokens": prompt,
+            "completion_tokens": written,
+            "total_tokens": prompt + written,
+        }
+        headers = [(name.encode(), value.encode()) for name, value in JSON.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": orjson.dumps(completion(usage=usage))})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one request came to; `begun_s` is of the monotonic clock."""
+
+    begun_s: float
+    status: int
+    request_id: str
+    body: Any
+    retry_after: str | None
+
+    @property
+    def cost_nusd(self) -> int:
+        """What the upstream's usage costs."""
+        if self.status != 200:
+            return 0
+        usage = self.body["usage"]
+        output = int(usage["completion_tokens"]) * OUTPUT_NUSD
+        return int(usage["prompt_tokens"]) * INPUT_NUSD + output
+
+
+@dataclass
+class Process:
+    """One gateway process."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    http: httpx2.AsyncClient
+
+    async def ask(
+        self, key: str, *, content: str = "Say hello.", conversation: str | None = None
+    ) -> Outcome:
+        """Send one small request."""
+        headers = {"authorization": f"Bearer {key}"}
+        if conversation is not None:
+            headers["x-waypost-conversation-id"] = conversation
+        body = {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": MAX_TOKENS,
+        }
+        begun_s = time.monotonic()
+        answer = await self.http.post(CHAT, json=body, headers=headers)
+        return Outcome(
+            begun_s,
+            answer.status_code,
+            answer.headers["x-request-id"],
+            answer.json(),
+            answer.headers.get("retry-after"),
+        )
+
+    async def kill(self) -> None:
+        """End the process as the kernel does when memory is short."""
+        self.process.kill()
+        await self.process.wait()
+
+
+@dataclass
+class Gateways:
+    """Gateways of one deployment, and what they share.
+
+    Attributes:
+        settings_file: Read by all of them.
+        store: The counters, as one more gateway sees them.
+        running: Holds what is to be ended with the deployment.
+    """
+
+    settings_file: Path
+    upstream: MeteringUpstream
+    engine: Engine
+    store: RedisStore
+    desk: BudgetDesk
+    running: AsyncExitStack
+    processes: list[Process] = field(default_factory=list)
+    limits: list[Limit] = field(default_factory=list)
+
+    async def start(self, count: int) -> None:
+        """Start `count` processes at once and wait until they serve."""
+        starting = (_running(self.settings_file) for _ in range(count))
+        entering = (self.running.enter_async_context(each) for each in starting)
+        self.processes += await asyncio.gather(*entering)
+
+    def key(self, name: str) -> tuple[str, str]:
+        """Make a key; returns its id and itself."""
+        new = KeyStore(self.engine).create_key(TEAM, name)
+        return new.info.id, new.secret.get_secret_value()
+
+    def cap(self, scope: Any, scope_id: str, amount: int) -> tuple[BudgetDefinition, Limit]:
+        """Cap what a scope may spend in total."""
+        definition = BudgetDefinitions(self.engine).create(
+            team_id=TEAM, scope=scope, scope_id=scope_id, measure="nusd", window="total", cap=amount
+        )
+        limit = Limit(scope_of(TEAM, scope, scope_id), "nusd", "total", amount)
+        self.limits.append(limit)
+        return definition, limit
+
+    async def standing(self, limit: Limit) -> Standing:
+        """Ask Redis where a limit stands."""
+        return (await self.store.standings([limit]))[0]
+
+    async def differences(self) -> list[Any]:
+        """Compare counters and journal as `waypost budgets verify` does."""
+        found: list[Any] = (await self.desk.verify())["differences"]
+        return found
+
+    async def agree(self) -> bool:
+        """Whether nothing is held and counters and journal are the same."""
+        standings = await self.store.standings(self.limits)
+        return not any(each.held for each in standings) and not await self.differences()
+
+    def charged_nusd(self, **columns: Any) -> int:
+        """Add up the journal's rows that have these values."""
+        query = select(func.coalesce(func.sum(SETTLEMENTS.c.charged_nusd), 0))
+        for name, value in columns.items():
+            query = query.where(SETTLEMENTS.c[name] == value)
+        with self.engine.connect() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def outcomes(self, name: str) -> int:
+        """Count the journal's rows with this outcome."""
+        query = select(func.count()).where(SETTLEMENTS.c.outcome == name)
+        with self.engine.connect() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def journaled(self, request_ids: list[str]) -> int:
+        """Count the journal's rows of these requests."""
+        query = select(func.count()).where(SETTLEMENTS.c.request_id.in_(request_ids))
+        with self.engine.connect() as connection:
+            return int(connection.scalar(query) or 0)
+
+
+async def eventually(is_so: Callable[[], Awaitable[bool]], timeout_s: float = 20.0) -> float:
+    """Wait until `is_so`; returns for how many seconds.
+
+    Raises:
+        TimeoutError: It was not so in time.
+    """
+    begun_s = time.monotonic()
+    async with asyncio.timeout(timeout_s):
+        while not await is_so():  # noqa: ASYNC110 - nothing to await in another process
+            await asyncio.sleep(0.02)
+    return time.monotonic() - begun_s
+
+
+@asynccontextmanager
+async def gateways_of(
+    directory: Path,
+    postgres: Postgres,
+    redis: RedisServer,
+    *,
+    lease_s: float = 2.0,
+    when_store_is_down: str = "closed",
+) -> AsyncIterator[Gateways]:
+    """Lay out a deployment; the test makes keys and budgets, then starts the gateways."""
+    upstream, database = MeteringUpstream(), postgres.new_database()
+    async with AsyncExitStack() as stack:
+        upstream_url = await stack.enter_async_context(serve(upstream, lifespan="off"))
+        file = directory / "waypost.toml"
+        file.write_text(
+            SETTINGS.format(
+                data=directory / "data",
+                database=database,
+                upstream=upstream_url,
+                redis=redis.url,
+                lease_s=lease_s,
+                when_store_is_down=when_store_is_down,
+            )
+        )
+        engine = create_database_engine(database)
+        stack.callback(engine.dispose)
+        ensure_schema(engine)
+        ensure_embedded_key(engine)
+        client = Redis.from_url(redis.url)
+        stack.push_async_callback(client.aclose)
+        store = RedisStore(client)
+        stack.push_async_callback(store.aclose)
+        desk = BudgetDesk(engine, store, time.time)
+        async with AsyncExitStack() as running:
+            yield Gateways(file, upstream, engine, store, desk, running)
+
+
+@asynccontextmanager
+async def _running(file: Path) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "gateway", "serve", "--config", str(file)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        url = await _url(process)
+        limits = httpx2.Limits(max_connections=None)
+        async with httpx2.AsyncClient(
+            base_url=url, timeout=20, trust_env=False, limits=limits
+        ) as http:
+            yield Process(process, url, http)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _url(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    while line := await process.stdout.readline():
+        if found := SERVES.match(line):
+            return found[1].decode()
+    raise RuntimeError("a gateway did not start")
