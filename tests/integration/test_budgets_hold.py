@@ -148,6 +148,7 @@ async def test_a_killed_gateway_costs_its_leases_and_wedges_nobody(gateways):
         for _ in range(STALLED)
     ]
     await until(lambda: gateways.upstream.stalled == STALLED)
+    # What it settled in its last flush interval would be missing from the journal.
     await until(lambda: gateways.journaled(ids(before)) == len(before))
     watch = Watch(gateways)
 

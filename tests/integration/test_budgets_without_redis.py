@@ -1,0 +1,125 @@
+"""Redis is killed and restarted under load, in both of the modes that a deployment may declare."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fakes.gateways import Gateways, Outcome, eventually, gateways_of
+from tests.fakes.postgres import Postgres, running_postgres
+from tests.fakes.redis import RedisServer, running_redis
+from tests.fakes.turns import until
+
+GATEWAYS = 2
+CLIENTS = 8
+PLENTY_NUSD = 10**12
+SERVED_AGAIN_S = 2.0
+
+
+class Load:
+    """Clients that send one request after the other until they are stopped."""
+
+    def __init__(self, gateways: Gateways, key: str, clients: int) -> None:
+        self.outcomes: list[Outcome] = []
+        self._gateways = gateways
+        self._key = key
+        self._is_stopping = False
+        self._tasks = [asyncio.create_task(self._send(number)) for number in range(clients)]
+
+    async def _send(self, number: int) -> None:
+        gateway = self._gateways.processes[number % GATEWAYS]
+        while not self._is_stopping:
+            self.outcomes.append(await gateway.ask(self._key))
+            await asyncio.sleep(0.005)
+
+    def since(self, begun_s: float) -> list[Outcome]:
+        """List what came of requests sent after that."""
+        return [outcome for outcome in self.outcomes if outcome.begun_s >= begun_s]
+
+    async def more(self, begun_s: float, count: int, status: int) -> None:
+        """Wait until `count` requests sent after that were answered so."""
+
+        def is_so() -> bool:
+            assert not any(task.done() for task in self._tasks)
+            return sum(each.status == status for each in self.since(begun_s)) >= count
+
+        await until(is_so)
+
+    async def stop(self) -> None:
+        """Let every client finish its last request; none may have failed."""
+        self._is_stopping = True
+        await asyncio.gather(*self._tasks)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    # Its append-only file keeps the counters: without it a killed Redis forgets them.
+    with running_redis(is_durable=True) as server:
+        yield server
+
+
+async def test_closed_refuses_budgeted_keys_while_redis_is_gone_and_serves_them_after(
+    tmp_path, postgres, redis
+):
+    async with gateways_of(tmp_path, postgres, redis, when_store_is_down="closed") as gateways:
+        key_id, key = gateways.key("budgeted")
+        _, free_key = gateways.key("unbudgeted")
+        _, limit = gateways.cap("key", key_id, PLENTY_NUSD)
+        await gateways.start(GATEWAYS)
+        began_s = time.monotonic()
+        budgeted, free = Load(gateways, key, CLIENTS), Load(gateways, free_key, 2)
+        await budgeted.more(began_s, 50, 200)
+
+        redis.kill()
+        killed_s = time.monotonic()
+        await budgeted.more(killed_s, 100, 503)
+        await free.more(killed_s, 20, 200)
+        refused = budgeted.since(killed_s)
+        redis.start()
+        restarted_s = time.monotonic()
+        await budgeted.more(restarted_s, 50, 200)
+        await budgeted.stop()
+        await free.stop()
+        await eventually(gateways.agree)
+
+        assert {each.status for each in refused} == {503}
+        assert all(int(each.retry_after or 0) >= 1 for each in refused)
+        assert {each.status for each in free.outcomes} == {200}
+        late = [each for each in budgeted.since(restarted_s) if each.status != 200]
+        assert all(each.begun_s < restarted_s + SERVED_AGAIN_S for each in late)
+        assert {each.status for each in budgeted.outcomes} == {200, 503}
+        spent = (await gateways.standing(limit)).spent
+        assert spent == sum(each.cost_nusd for each in budgeted.outcomes)
+
+
+async def test_open_serves_while_redis_is_gone_and_counts_it_after(tmp_path, postgres, redis):
+    async with gateways_of(tmp_path, postgres, redis, when_store_is_down="open") as gateways:
+        key_id, key = gateways.key("budgeted")
+        _, limit = gateways.cap("key", key_id, PLENTY_NUSD)
+        await gateways.start(GATEWAYS)
+        began_s = time.monotonic()
+        load = Load(gateways, key, CLIENTS)
+        await load.more(began_s, 50, 200)
+
+        redis.kill()
+        killed_s = time.monotonic()
+        await load.more(killed_s, 100, 200)
+        unchecked = [each.request_id for each in load.since(killed_s)]
+        await until(lambda: gateways.journaled(unchecked) == len(unchecked))
+        redis.start()
+        restarted_s = time.monotonic()
+        await load.more(restarted_s, 100, 200)
+        await load.stop()
+        await eventually(gateways.agree)
+
+        assert {each.status for each in load.outcomes} == {200}
+        served = sum(each.cost_nusd for each in load.outcomes)
+        assert gateways.charged_nusd(key_id=key_id) == served
+        assert (await gateways.standing(limit)).spent == served
