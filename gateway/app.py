@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -230,6 +231,7 @@ def _build_service(
         metrics=metrics,
         deadline_s=settings.server.request_deadline_s,
         clock=asyncio.get_running_loop().time,
+        rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
     )
 
 

@@ -4,6 +4,7 @@ READ THIS FIRST. Everything a request does happens here in order; everything els
 """
 
 import logging
+import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ class ChatService:
     Attributes:
         deadline_s: Seconds for all attempts and fallbacks of one turn together.
         clock: Monotonic seconds; the event loop's time.
+        rng: Makes ids; seeded apart in every process.
     """
 
     routing: Routing
@@ -82,6 +84,7 @@ class ChatService:
     metrics: Metrics
     deadline_s: float
     clock: Callable[[], float]
+    rng: random.Random
 
     async def plan(self, request: ChatRequest, caller: Caller) -> RoutePlan:
         """Say how `request` would be routed, without serving it."""
@@ -126,7 +129,7 @@ class ChatService:
     @asynccontextmanager
     async def _turn(self, request: ChatRequest, caller: Caller) -> AsyncIterator[Turn]:
         """Plan and reserve on the way in; settle and record on every way out."""
-        turn = Turn.begin(request, caller, self.clock)
+        turn = Turn.begin(request, caller, self.clock, self.rng)
         try:
             turn.plan = plan = await self.routing.plan(request, caller)
             self.metrics.decided(plan.models[0].name, plan.reason)

@@ -56,7 +56,7 @@ price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
 [routing]
 encoder = "static"
 [evaluation_log]
-flush_interval_s = 0.02
+flush_interval_s = {flush_interval_s}
 [budgets]
 store = "redis"
 redis_url = "{redis}"
@@ -249,6 +249,7 @@ async def gateways_of(
     *,
     lease_s: float = 2.0,
     when_store_is_down: str = "closed",
+    flush_interval_s: float = 0.02,
 ) -> AsyncIterator[Gateways]:
     """Lay out a deployment; the test makes keys and budgets, then starts the gateways."""
     upstream, database = MeteringUpstream(), postgres.new_database()
@@ -263,6 +264,7 @@ async def gateways_of(
                 redis=redis.url,
                 lease_s=lease_s,
                 when_store_is_down=when_store_is_down,
+                flush_interval_s=flush_interval_s,
             )
         )
         engine = create_database_engine(database)

@@ -1,4 +1,5 @@
 import asyncio
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +100,7 @@ def bench() -> Callable[..., Bench]:
             metrics=Metrics(),
             deadline_s=60.0,
             clock=lambda: time_s[0],
+            rng=random.Random(0),
         )
         return Bench(service, log, ledger, time_s)
 
