@@ -4,6 +4,7 @@ Serving must not pay for torch, and training must not need a web server, so ever
 module of its own (https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands).
 """
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -76,8 +77,19 @@ def cli() -> None:
     """Waypost: an OpenAI-compatible gateway that learns which model to ask."""
 
 
+SINGLE_THREADED = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""A router's matrices and a query's text are too small to share out between threads."""
+
+
 def main(*args: Any, **kwargs: Any) -> None:
     """Run the command line; settings that cannot be used end it with their message."""
+    # Read by the libraries when they are first imported, which no line above does.
+    for name, value in SINGLE_THREADED.items():
+        os.environ.setdefault(name, value)
     try:
         cli(*args, **kwargs)
     except ConfigurationError as error:

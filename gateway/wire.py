@@ -18,6 +18,9 @@ MAX_NAME_CHARS = 256
 MAX_WILLINGNESS_TO_PAY_USD = 1e9
 _CONVERSATION_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _OWN_FIELDS = frozenset({"willingness_to_pay", "router_version", "conversation_id", "task"})
+_OWN_HEADERS = tuple(
+    (b"x-waypost-" + name.replace("_", "-").encode(), name) for name in sorted(_OWN_FIELDS)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def parse_options(own: object, headers: Mapping[bytes, bytes]) -> RouteOptions:
     given = {} if own is None else own
     if not isinstance(given, dict):
         raise InvalidRequest("`waypost` must be an object.", param=OWN_FIELD)
-    unknown = sorted(set(given) - _OWN_FIELDS)
+    unknown = sorted(set(given) - _OWN_FIELDS) if given else ()
     if unknown:
         known = ", ".join(sorted(_OWN_FIELDS))
         raise InvalidRequest(
@@ -107,8 +110,8 @@ def parse_options(own: object, headers: Mapping[bytes, bytes]) -> RouteOptions:
             param=f"{OWN_FIELD}.{unknown[0]}",
         )
     fields = dict(given)
-    for name in _OWN_FIELDS:
-        value = headers.get(b"x-waypost-" + name.replace("_", "-").encode())
+    for header, name in _OWN_HEADERS:
+        value = headers.get(header)
         if value is not None:
             fields[name] = value.decode("latin-1")
     conversation_id = _name(fields, "conversation_id")

@@ -101,8 +101,8 @@ async def _announce(
 def _settle_garbage_collection() -> None:
     """Keep what the start made out of every later collection, and collect seldom.
 
-    A request leaves few cycles; with Python's own threshold of 700 objects the collector took a
-    tenth of the CPU time and walked half a million objects in the middle of a request.
+    A request leaves few cycles; with Python's own threshold of 700 objects the collector took 12 to
+    21 % of the CPU time and walked 148,000 objects in the middle of a request.
     """
     gc.collect()
     gc.freeze()
