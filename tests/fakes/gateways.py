@@ -202,6 +202,18 @@ class Gateways:
         found: list[Any] = (await self.desk.verify())["differences"]
         return found
 
+    async def verify(self) -> str:
+        """Return what `waypost budgets verify` prints."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "budgets", "verify"),
+            *("--config", str(self.settings_file)),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        printed, _ = await process.communicate()
+        return printed.decode()
+
     async def agree(self) -> bool:
         """Whether nothing is held and counters and journal are the same."""
         standings = await self.store.standings(self.limits)

@@ -180,3 +180,5 @@ async def test_a_killed_gateway_costs_its_leases_and_wedges_nobody(gateways):
     for survivor in survivors:
         served_s = await eventually(lambda of=survivor: is_served(of, key))
         assert served_s < 2
+    await eventually(gateways.agree)
+    assert await gateways.verify() == "counters and journal agree\n"
