@@ -5,7 +5,6 @@ import gc
 import logging
 import math
 import signal
-import sys
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,7 +17,6 @@ from gateway.config import ConfigurationError, GatewaySettings, ServerSettings, 
 from gateway.startup import Startup, prepare
 from router_models.errors import ArtifactRejected
 
-SWITCH_INTERVAL_S = 0.0005
 KEEP_ALIVE_S = 75
 """Longer than SDKs keep an idle connection, so that they and not we close it under a request."""
 
@@ -41,8 +39,6 @@ def command(
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    # How long the log's thread may hold the interpreter lock while a request waits; else 5 ms.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     startup = prepare(settings)
     if startup.new_key is not None:
         # At once: should this start fail further on, the next one makes no other key.
