@@ -7,7 +7,7 @@ from pathlib import Path
 from gateway.catalogue import build_models
 from gateway.config import ConfigurationError, GatewaySettings, ProviderSettings
 from gateway.discovery import discover
-from gateway.embedded.process import EmbeddedPool
+from gateway.embedded.process import LOG_NAME, EmbeddedPool
 from gateway.embedded.variants import EMBEDDED_PROVIDER, embedded_models, embedded_provider_settings
 from gateway.embedded.weights import EmbeddedUnavailable, find_weights
 from gateway.providers.http import HttpClient
@@ -74,4 +74,4 @@ def _embedded(
             raise
         notes.append(str(error))
         return None
-    return EmbeddedPool(weights, settings.embedded, log_dir / "embedded.log", environ)
+    return EmbeddedPool(weights, settings.embedded, log_dir / LOG_NAME, environ)

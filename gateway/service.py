@@ -23,13 +23,12 @@ from gateway.errors import (
     error_body,
 )
 from gateway.ledger.base import Ledger
-from gateway.ledger.metered import ANSWERED
 from gateway.ledger.worst_case import with_output_limit
 from gateway.metrics import Metrics
 from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
 from gateway.routing import RoutePlan, Routing
-from gateway.turn import CHARS_PER_TOKEN, CLIENT_LEFT, Turn
-from gateway.types import Caller, HostedModel, TurnRecord
+from gateway.turn import CHARS_PER_TOKEN, Turn
+from gateway.types import ANSWERED, CLIENT_LEFT, NUSD_PER_USD, Caller, HostedModel, TurnRecord
 from gateway.wire import ChatRequest
 
 _log = logging.getLogger(__name__)
@@ -102,12 +101,11 @@ class ChatService:
             turn.usage = completion.usage
             turn.finish_reason = completion.finish_reason
             turn.attempts += completion.attempts
-            answer_id = completion.body.get("id")
-            turn.answer_id = answer_id if isinstance(answer_id, str) else None
+            turn.answer_id = _id_of(completion.body)
             if turn.usage is None:
                 turn.usage = turn.estimate_usage(_answer_tokens(completion.body))
             body = orjson.dumps({**completion.body, "waypost": turn.summary()})
-            cost = f"{turn.cost_nusd / 1e9:.9f}".encode()
+            cost = f"{turn.cost_nusd / NUSD_PER_USD:.9f}".encode()
             return Answer([*turn.headers(), (b"x-waypost-cost-usd", cost)], body)
 
     @asynccontextmanager
@@ -249,8 +247,7 @@ def _note_stream(turn: Turn, upstream: AnswerStream) -> None:
     """Take what passed by in the stream, whichever way it ended."""
     turn.usage = upstream.usage or turn.estimate_usage(upstream.forwarded_events)
     turn.finish_reason = upstream.finish_reason
-    answer_id = (upstream.head or {}).get("id")
-    turn.answer_id = answer_id if isinstance(answer_id, str) else None
+    turn.answer_id = _id_of(upstream.head or {})
 
 
 def _usage_event(turn: Turn, upstream: AnswerStream) -> dict[str, Any]:
@@ -269,6 +266,11 @@ def _usage_event(turn: Turn, upstream: AnswerStream) -> dict[str, Any]:
             },
         }
     return {**event, "waypost": turn.summary()}
+
+
+def _id_of(answer: Mapping[str, Any]) -> str | None:
+    answer_id = answer.get("id")
+    return answer_id if isinstance(answer_id, str) else None
 
 
 def _answer_tokens(body: Mapping[str, Any]) -> int:

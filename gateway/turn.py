@@ -6,13 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.errors import GatewayError
 from gateway.ledger.reservation import Charge, Reservation, budget_headers, budget_summary
 from gateway.routing import RoutePlan
-from gateway.types import NUSD_PER_USD, Caller, HostedModel, TurnRecord, Usage
+from gateway.types import CLIENT_LEFT, NUSD_PER_USD, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest, text_of
 
-CLIENT_LEFT = "ClientLeft"
 MAX_LOGGED_CHARS = 32_768
 """The log's queue is bounded in rows, so a row must be bounded too."""
 CHARS_PER_TOKEN = 4
@@ -125,8 +123,7 @@ class Turn:
 
     def fail(self, error: BaseException) -> None:
         """Note what ended the turn; a cancelled turn is one whose caller left."""
-        is_own = isinstance(error, GatewayError | Exception)
-        self.error = type(error).__name__ if is_own else CLIENT_LEFT
+        self.error = type(error).__name__ if isinstance(error, Exception) else CLIENT_LEFT
 
     def estimate_usage(self, completion_tokens: int) -> Usage:
         """Estimate usage where the provider reported none; marked, and charged all the same."""

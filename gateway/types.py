@@ -8,6 +8,9 @@ from router_models.types import Float32
 
 NUSD_PER_USD = 1_000_000_000
 TOKENS_PER_MTOK = 1_000_000
+ANSWERED = "answered"
+"""How a turn ended, in the journal; otherwise the class of what ended it, or:"""
+CLIENT_LEFT = "ClientLeft"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,12 @@
 """What holds for every test."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
+
+from tests.fakes.postgres import Postgres, running_postgres
 
 # A busy machine is no failure, and a failure must come back at the next run.
 settings.register_profile("waypost", deadline=None, derandomize=True, print_blob=True)
@@ -11,3 +16,19 @@ settings.load_profile("waypost")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the golden files be rewritten; review the difference."""
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for all tests that leave it as they found it."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.new_database()
+    return f"sqlite:///{tmp_path / 'waypost.db'}"

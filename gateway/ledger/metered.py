@@ -25,11 +25,9 @@ from gateway.ledger.settlements import Lease, SettlementRecord, expired_settleme
 from gateway.ledger.store import LedgerStore
 from gateway.ledger.types import ExpiredLease, Granted, Hold, Limit, Refused
 from gateway.ledger.worst_case import WorstCase, worst_case
-from gateway.types import Caller, HostedModel, Usage
+from gateway.types import ANSWERED, CLIENT_LEFT, Caller, HostedModel, Usage
 from gateway.wire import ChatRequest
 
-ANSWERED = "answered"
-CLIENT_LEFT = "ClientLeft"
 STORE_DOWN = "DependencyUnavailable"
 RETRY_STORE_S = 0.5
 """After a failure the store is left alone this long, so that an outage costs no request a wait."""

@@ -17,7 +17,8 @@ from gateway.ledger.definitions import BudgetDefinitions
 from gateway.ledger.journal import rebuild
 from gateway.ledger.memory import MemoryStore
 from gateway.ledger.metered import CountPrompt, MeteredLedger, SettlementLog
-from gateway.ledger.operations import BudgetDesk, CountingStore
+from gateway.ledger.operations import BudgetDesk
+from gateway.ledger.store import LedgerStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ async def open_budgets(
 @asynccontextmanager
 async def open_store(
     settings: BudgetSettings, *, clock: Callable[[], float] = time.time
-) -> AsyncIterator[CountingStore]:
+) -> AsyncIterator[LedgerStore]:
     """Open the place where counters live; Redis need not be up.
 
     Raises:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -21,14 +21,6 @@ from gateway.types import NUSD_PER_USD
 MAX_SHOWN = 500
 
 
-class CountingStore(LedgerStore, Protocol):
-    """A store that tells of expired leases when asked."""
-
-    async def reap(self, team_id: str) -> tuple[ExpiredLease, ...]:
-        """Charge the team's expired leases and take those nobody was told of yet."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class BudgetDesk:
     """Operators' view of budgets, in plain values ready for JSON.
@@ -38,7 +30,7 @@ class BudgetDesk:
     """
 
     engine: Engine
-    store: CountingStore
+    store: LedgerStore
     clock: Callable[[], float]
 
     async def usage(

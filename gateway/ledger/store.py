@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.ledger.types import Granted, Hold, Limit, Refused, Settled, Standing
+from gateway.ledger.types import ExpiredLease, Granted, Hold, Limit, Refused, Settled, Standing
 
 
 class LedgerStore(Protocol):
@@ -38,4 +38,8 @@ class LedgerStore(Protocol):
 
     async def overwrite(self, limit: Limit, spent: int) -> None:
         """Set what was spent in the current window: to reset, or to rebuild from the journal."""
+        ...
+
+    async def reap(self, team_id: str) -> tuple[ExpiredLease, ...]:
+        """Charge the team's expired leases and take those nobody was told of yet."""
         ...

@@ -17,25 +17,14 @@ from gateway.grades import GradeRecord
 from gateway.keys import KeyStore
 from gateway.types import CandidateRecord
 from migrations.tables import Grade, Key, Turn
-from tests.fakes.postgres import Postgres, running_postgres
 from tests.fakes.turns import START_UNIX_S, make_turn, until
 
 SETTINGS = EvaluationLogSettings(retention_days=None, flush_interval_s=0.02)
 
 
-@pytest.fixture(scope="module")
-def postgres():
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path):
-    url = f"sqlite:///{tmp_path / 'waypost.db'}"
-    if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.new_database()
-    engine = create_database_engine(url)
+@pytest.fixture
+def engine(database_url: str):
+    engine = create_database_engine(database_url)
     ensure_schema(engine)
     yield engine
     engine.dispose()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from gateway.turn import CLIENT_LEFT
+from gateway.types import CLIENT_LEFT
 from tests.fakes.gateway import LARGE, SMALL, RunningGateway, SteppedUpstream, running_gateway
 from tests.fakes.upstream import (
     Answer,

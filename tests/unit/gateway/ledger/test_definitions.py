@@ -9,22 +9,11 @@ from gateway.keys import KeyStore
 from gateway.ledger.definitions import MAX_CAP, BudgetDefinitions, scope_digest, scope_of
 from gateway.ledger.types import Scope
 from tests.fakes.budgets import budget, migrated
-from tests.fakes.postgres import Postgres, running_postgres
 
 
-@pytest.fixture(scope="module")
-def postgres():
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path):
-    url = f"sqlite:///{tmp_path / 'waypost.db'}"
-    if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.new_database()
-    engine = migrated(url)
+@pytest.fixture
+def engine(database_url: str):
+    engine = migrated(database_url)
     yield engine
     engine.dispose()
 

@@ -1,6 +1,5 @@
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select
@@ -15,26 +14,15 @@ from gateway.ledger.settlements import EXPIRED, RESET, Lease, SettlementRecord, 
 from gateway.ledger.types import Limit, Scope
 from migrations.tables import Settlement
 from tests.fakes.budgets import NOON_UNIX_S, Clock, budget, migrated, write
-from tests.fakes.postgres import Postgres, running_postgres
 
 DAY_S = 86_400
 ALICE = scope_digest("blue", "user", "alice")
 BOB = scope_digest("blue", "user", "bob")
 
 
-@pytest.fixture(scope="module")
-def postgres():
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path):
-    url = f"sqlite:///{tmp_path / 'waypost.db'}"
-    if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.new_database()
-    engine = migrated(url)
+@pytest.fixture
+def engine(database_url: str):
+    engine = migrated(database_url)
     yield engine
     engine.dispose()
 
