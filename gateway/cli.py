@@ -37,6 +37,13 @@ EXTRAS = {
     "xllamacpp": "embedded",
     "psycopg": "postgres",
     "onnxruntime": "accurate",
+    "tqdm": "train",
+    "flwr": "federation",
+    "cryptography": "federation",
+    "dp_accounting": "federation",
+    "transformers": "reason",
+    "peft": "reason",
+    "gguf": "reason",
 }
 
 
