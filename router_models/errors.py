@@ -15,3 +15,7 @@ class ArtifactRejected(RouterModelsError):
 
 class InvalidEvaluations(RouterModelsError):
     """A table of evaluations that nothing can be learned from, and why."""
+
+
+class InvalidRegistry(RouterModelsError):
+    """Names of models that contradict each other, and which."""

@@ -1,0 +1,88 @@
+"""What federation needs of one organisation: rows to learn from, and a judge of new routers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from router_models.registry import ModelRegistry
+from router_models.types import Evaluations
+
+Outcome = Literal["activated", "candidate", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class SitePolicy:
+    """What a site insists on, whatever a coordinator asks for.
+
+    Attributes:
+        least_rows: No centroid and no cell made of fewer rows leaves.
+        needs_noise: Nothing leaves without clipping and noise.
+        needs_secure_sum: Nothing additive leaves unmasked.
+    """
+
+    least_rows: int = 10
+    needs_noise: bool = False
+    needs_secure_sum: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SiteProfile:
+    """What a site says of itself before a session.
+
+    Attributes:
+        models: Canonical names of the models it has rows of.
+        rows: Train rows, rounded to a power of two so that nobody can watch single queries arrive.
+    """
+
+    name: str
+    encoder_id: str
+    encoder_sha256: str
+    dimension: int
+    schema_version: int
+    models: tuple[str, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a site made of a router.
+
+    Attributes:
+        outcome: ``activated`` serves, ``candidate`` is kept, ``refused`` is not kept.
+        version: Of the router that the verdict is about; a personalised one has a name of its own.
+        reason: One sentence for an operator.
+        figures: What the reason rests on.
+    """
+
+    outcome: Outcome
+    version: str | None
+    reason: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+class Site(Protocol):
+    """One organisation's gateway, as its Flower client sees it.
+
+    `registry` is the session's; a site's own table of names goes before it.
+    """
+
+    @property
+    def policy(self) -> SitePolicy:
+        """What this site insists on."""
+        ...
+
+    def profile(self, registry: ModelRegistry) -> SiteProfile:
+        """Say what there is to learn from, and take the rows of a new session."""
+        ...
+
+    def train_rows(self, columns: tuple[str, ...], registry: ModelRegistry) -> Evaluations:
+        """Return the rows to learn from, one column per canonical name in `columns`."""
+        ...
+
+    def held_out_rows(self, columns: tuple[str, ...], registry: ModelRegistry) -> Evaluations:
+        """Return the rows that choose between rounds; never trained on."""
+        ...
+
+    def receive(self, artifact: bytes) -> Verdict:
+        """Judge a new global router on rows that nothing was trained or chosen on."""
+        ...
