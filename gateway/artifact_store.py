@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from router_models.artifact import VERSION_PATTERN, read_manifest
+from router_models.artifact import read_manifest
 from router_models.errors import ArtifactRejected
 from router_models.router import Manifest
+from router_models.sealed_file import VERSION_PATTERN
 
 ACTIVE_FILE: Final = "active"
 HISTORY_FILE: Final = "history"

@@ -15,9 +15,10 @@ from gateway.artifact_store import (
     check_version,
     read_artifact,
 )
-from router_models.artifact import EncoderIdentity, load
+from router_models.artifact import load
 from router_models.errors import ArtifactRejected
 from router_models.router import Router
+from router_models.sealed_file import EncoderIdentity
 
 __all__ = ["ActiveRouter", "ArtifactStore"]
 

@@ -1,22 +1,10 @@
-"""The one form of a router on disk: a safetensors file with a JSON manifest in its header.
+"""Routers as sealed files: an estimator and its guard, with what they were made of."""
 
-Form: https://huggingface.co/docs/safetensors/index#format. The header is written here rather than
-by the library, sorted and without spaces, so that equal content gives equal bytes whichever
-library version is installed; and only that spelling is read back, so every byte of the file counts.
-"""
-
-import hashlib
-import json
-import re
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from datetime import datetime
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
 
 from router_models.errors import ArtifactRejected
 from router_models.guard import Guard, GuardedEstimator
@@ -25,6 +13,7 @@ from router_models.knn import NearestNeighbours
 from router_models.mlp import MlpEstimator
 from router_models.ridge import RidgeEstimator
 from router_models.router import Manifest, Router
+from router_models.sealed_file import EncoderIdentity, SealedFile, require, under
 from router_models.types import Arrays, Estimator
 
 FORMAT_VERSION: Final = 1
@@ -35,41 +24,30 @@ ESTIMATORS: Final[Mapping[str, type[Estimator]]] = {
 }
 """The kinds that an artefact can hold; nothing else is ever built from a file."""
 
-VERSION_PATTERN: Final = re.compile(r"[a-z]{2,16}-[0-9]{8}-[0-9a-f]{12}", re.ASCII)
-"""What a version looks like; match it whole before using one as a file name."""
-
-MANIFEST_KEY: Final = "waypost"
 ESTIMATOR_PREFIX: Final = "estimator/"
 GUARD_PREFIX: Final = "guard/"
 
-_LENGTH_BYTES: Final = 8
-_MAX_HEADER_BYTES: Final = 4 * 1024 * 1024
-_DTYPES: Final = {
-    "f8": "F64", "f4": "F32", "f2": "F16",
-    "i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8",
-    "u8": "U64", "u4": "U32", "u2": "U16", "u1": "U8", "b1": "BOOL",
-}  # fmt: skip
-_TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
-_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+def _parse_models(table: Mapping[str, Any]) -> dict[str, Any]:
+    require(isinstance(table["has_guard"], bool), "has_guard", "true or false")
+    models = table["models"]
+    require(
+        isinstance(models, list) and all(isinstance(m, str) and m for m in models),
+        "models",
+        "a list of names",
+    )
+    require(len(models) > 0 and len(set(models)) == len(models), "models", "distinct names")
+    return {"models": tuple(models)}
 
 
-class EncoderIdentity(Protocol):
-    """Which encoder's vectors a router reads; every `Encoder` says it."""
-
-    @property
-    def id(self) -> str:
-        """Name and revision."""
-        ...
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the weights."""
-        ...
-
-    @property
-    def dimension(self) -> int:
-        """Length of its vectors."""
-        ...
+ROUTER_FILE: Final = SealedFile(
+    key="waypost",
+    noun="router",
+    format_version=FORMAT_VERSION,
+    manifest=Manifest,
+    parse=_parse_models,
+    prefixes=(ESTIMATOR_PREFIX, GUARD_PREFIX),
+)
 
 
 def dump(
@@ -98,13 +76,10 @@ def dump(
             finite.
         ValueError: `created_at` has no time zone, or `training` is not JSON.
     """
-    if created_at.tzinfo is None:
-        raise ValueError("created_at has no time zone")
     estimator, guard = _take_apart(estimator)
     arrays = {ESTIMATOR_PREFIX + name: array for name, array in estimator.to_arrays().items()}
     if guard is not None:
         arrays |= {GUARD_PREFIX + name: array for name, array in guard.to_arrays().items()}
-    arrays = {name: _little_endian(array) for name, array in arrays.items()}
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         kind=estimator.kind,
@@ -113,14 +88,12 @@ def dump(
         dimension=encoder.dimension,
         models=estimator.models,
         has_guard=guard is not None,
-        created_at=created_at.astimezone(UTC).replace(microsecond=0),
+        created_at=created_at,
         training=training,
         provenance=provenance,
         parent=parent,
-        checksum="",
     )
-    manifest = replace(manifest, checksum=_checksum(manifest, arrays))
-    data = _write(manifest, arrays)
+    data = ROUTER_FILE.write(manifest, arrays)
     load(data, encoder)
     return data
 
@@ -131,7 +104,7 @@ def read_manifest(data: bytes) -> Manifest:
     Raises:
         ArtifactRejected: The bytes are not a whole artefact of this format.
     """
-    return _read(data)[0]
+    return ROUTER_FILE.read(data)[0]
 
 
 def load(data: bytes, encoder: EncoderIdentity) -> Router:
@@ -141,8 +114,8 @@ def load(data: bytes, encoder: EncoderIdentity) -> Router:
         ArtifactRejected: The bytes are corrupt, of another format or encoder, or hold an estimator
             that cannot be served; the message says which.
     """
-    manifest, arrays = _read(data)
-    _check_encoder(manifest, encoder)
+    manifest, arrays = ROUTER_FILE.read(data)
+    manifest.check_encoder(encoder)
     kind = ESTIMATORS.get(manifest.kind)
     if kind is None:
         known = ", ".join(ESTIMATORS)
@@ -160,123 +133,13 @@ def _take_apart(estimator: Estimator) -> tuple[Estimator, Guard | None]:
     return estimator, None
 
 
-def _read(data: bytes) -> tuple[Manifest, dict[str, NDArray[Any]]]:
-    """Take the file apart; after this every byte of it is known to be as it was written."""
-    header = _read_header(data)
-    manifest = _read_manifest(header)
-    try:
-        arrays = load_safetensors(data)
-    except (SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
-        raise ArtifactRejected(f"not a valid safetensors file: {error}") from error
-    if _checksum(manifest, arrays) != manifest.checksum:
-        raise ArtifactRejected("the checksum does not match: the file was changed or damaged")
-    if _write(manifest, arrays) != data:  # such as spaces that JSON ignores
-        raise ArtifactRejected("the file is not laid out as an artefact: it was changed or damaged")
-    for name, array in arrays.items():
-        if not name.startswith((ESTIMATOR_PREFIX, GUARD_PREFIX)):
-            raise ArtifactRejected(f"array {name!r} belongs neither to estimator nor to guard")
-        if not np.isfinite(array).all():
-            raise ArtifactRejected(f"array {name!r} holds values that are not finite")
-    return manifest, arrays
-
-
-def _read_header(data: bytes) -> dict[str, Any]:
-    if len(data) < _LENGTH_BYTES:
-        raise ArtifactRejected(f"the file has {len(data)} bytes: too short for an artefact")
-    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
-    if length > _MAX_HEADER_BYTES:
-        raise ArtifactRejected("not a safetensors file: its header would be absurdly long")
-    if length > len(data) - _LENGTH_BYTES:
-        raise ArtifactRejected("the file ends inside its header: it is truncated")
-    return _object(data[_LENGTH_BYTES : _LENGTH_BYTES + length], "the file's header")
-
-
-def _read_manifest(header: Mapping[str, Any]) -> Manifest:
-    metadata = header.get("__metadata__")
-    text = metadata.get(MANIFEST_KEY) if isinstance(metadata, dict) else None
-    if not isinstance(text, str):
-        raise ArtifactRejected("a safetensors file, but without a router's manifest")
-    table = _object(text, "the manifest")
-    version = table.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ArtifactRejected(
-            f"format version {version!r}, but this gateway reads {FORMAT_VERSION}: "
-            "upgrade it or train the router again"
-        )
-    names = {item.name for item in fields(Manifest)}
-    if set(table) != names:
-        odd = ", ".join(sorted(set(table) ^ names))
-        raise ArtifactRejected(f"the manifest has missing or unknown entries: {odd}")
-    return _parse_manifest(table)
-
-
-def _object(text: str | bytes, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-        _canonical(value)  # refuses NaN and nesting that could not be written again
-    except (ValueError, RecursionError) as error:
-        raise ArtifactRejected(f"{what} is not JSON: the file is damaged or foreign") from error
-    if not isinstance(value, dict):
-        raise ArtifactRejected(f"{what} is not a JSON object: the file is damaged or foreign")
-    return value
-
-
-def _parse_manifest(table: Mapping[str, Any]) -> Manifest:
-    for item in ("kind", "encoder_id", "encoder_sha256", "created_at", "checksum"):
-        _require(isinstance(table[item], str), item, "a string")
-    _require(type(table["dimension"]) is int and table["dimension"] > 0, "dimension", "above 0")
-    _require(isinstance(table["has_guard"], bool), "has_guard", "true or false")
-    _require(_SHA256.fullmatch(table["checksum"]) is not None, "checksum", "a SHA-256")
-    models = table["models"]
-    _require(
-        isinstance(models, list) and all(isinstance(m, str) and m for m in models),
-        "models",
-        "a list of names",
-    )
-    _require(len(models) > 0 and len(set(models)) == len(models), "models", "distinct names")
-    _require(isinstance(table["training"], dict), "training", "an object")
-    provenance = table["provenance"]
-    _require(
-        isinstance(provenance, dict) and all(type(n) is int for n in provenance.values()),
-        "provenance",
-        "an object of counts",
-    )
-    parent = table["parent"]
-    _require(parent is None or isinstance(parent, str), "parent", "a version or null")
-    try:
-        created_at = datetime.strptime(table["created_at"], _TIME_FORMAT).replace(tzinfo=UTC)
-    except ValueError as error:
-        raise ArtifactRejected("the manifest's created_at is not a UTC time") from error
-    manifest = Manifest(**{**table, "models": tuple(models), "created_at": created_at})
-    _require(VERSION_PATTERN.fullmatch(manifest.version) is not None, "kind", "2 to 16 letters")
-    return manifest
-
-
-def _require(is_met: bool, item: str, expected: str) -> None:  # noqa: FBT001
-    if not is_met:
-        raise ArtifactRejected(f"the manifest's {item} is not {expected}")
-
-
-def _check_encoder(manifest: Manifest, encoder: EncoderIdentity) -> None:
-    if (manifest.encoder_id, manifest.dimension) != (encoder.id, encoder.dimension):
-        raise ArtifactRejected(
-            f"trained on encoder {manifest.encoder_id} ({manifest.dimension} dimensions), but this "
-            f"gateway runs {encoder.id} ({encoder.dimension}): set routing.encoder or train again"
-        )
-    if manifest.encoder_sha256 != encoder.sha256:
-        raise ArtifactRejected(
-            f"trained on other weights of encoder {encoder.id} "
-            f"({manifest.encoder_sha256[:12]}, not {encoder.sha256[:12]}): train it again"
-        )
-
-
 def _build(
     kind: type[Estimator], manifest: Manifest, arrays: Arrays
 ) -> tuple[Estimator, Guard | None]:
     """Build estimator and guard; arrays that make them stumble are the file's fault."""
     try:
-        estimator = kind.from_arrays(manifest.models, _under(arrays, ESTIMATOR_PREFIX))
-        guarded = _under(arrays, GUARD_PREFIX)
+        estimator = kind.from_arrays(manifest.models, under(arrays, ESTIMATOR_PREFIX))
+        guarded = under(arrays, GUARD_PREFIX)
         guard = Guard.from_arrays(manifest.models, guarded) if manifest.has_guard else None
     except ArtifactRejected as error:
         raise ArtifactRejected(f"the {manifest.kind} estimator or its guard: {error}") from error
@@ -302,58 +165,3 @@ def _probe(router: Router) -> None:
         for row in figures[:2]:
             if row.shape != (n_models,) or not np.isfinite(row).all():
                 raise ArtifactRejected("the estimator predicts figures that nobody can use")
-
-
-def _write(manifest: Manifest, arrays: Arrays) -> bytes:
-    """Lay out the file; wide types come first, which keeps every array aligned."""
-    header: dict[str, Any] = {"__metadata__": {MANIFEST_KEY: _canonical(_to_json(manifest))}}
-    bodies: list[bytes] = []
-    offset = 0
-    for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):
-        array = arrays[name]
-        bodies.append(array.tobytes())
-        header[name] = {
-            "dtype": _dtype(name, array),
-            "shape": list(array.shape),
-            "data_offsets": [offset, offset + array.nbytes],
-        }
-        offset += array.nbytes
-    text = _canonical(header).encode("ascii")
-    text += b" " * (-len(text) % _LENGTH_BYTES)
-    return b"".join([len(text).to_bytes(_LENGTH_BYTES, "little"), text, *bodies])
-
-
-def _checksum(manifest: Manifest, arrays: Arrays) -> str:
-    """Digest the manifest without its checksum, then the arrays by name, each with its form."""
-    table = _to_json(manifest)
-    del table["checksum"]
-    names = sorted(arrays)
-    forms = [[name, _dtype(name, arrays[name]), list(arrays[name].shape)] for name in names]
-    digest = hashlib.sha256(_canonical([table, forms]).encode("ascii"))
-    for name in names:
-        digest.update(arrays[name].tobytes())
-    return digest.hexdigest()
-
-
-def _to_json(manifest: Manifest) -> dict[str, Any]:
-    table = {item.name: getattr(manifest, item.name) for item in fields(manifest)}
-    return {**table, "created_at": manifest.created_at.strftime(_TIME_FORMAT)}
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _dtype(name: str, array: NDArray[Any]) -> str:
-    dtype = _DTYPES.get(array.dtype.str[1:])
-    if dtype is None:
-        raise ArtifactRejected(f"array {name!r} holds {array.dtype}, which no router is made of")
-    return dtype
-
-
-def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
-
-
-def _under(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
-    return {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}

@@ -2,58 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from router_models.guard import Guard
 from router_models.kmeans import CellStatistics, KMeansEstimator
+from router_models.sealed_file import Seal
 from router_models.types import Estimator, Float32
 
 UNSEEN_VARIANCE = 1.0 / 12.0
 """Of a quality that may be anything from 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest(Seal):
     """What a router was made of: for whom, from what, and how well it did.
 
     Attributes:
-        format_version: Of the artefact form; see `router_models.artifact.FORMAT_VERSION`.
-        kind: Of the estimator: ``kmeans``, ``mlp``, ``knn`` or ``ridge``.
-        encoder_id: The encoder whose vectors it reads.
-        encoder_sha256: Digest of that encoder's weights.
-        dimension: Of those vectors.
         models: Names of the models it predicts, in the order of its columns.
         has_guard: A guard against unfamiliar queries is part of the artefact.
-        created_at: UTC, whole seconds.
-        training: Figures of the training run, as JSON: frontier, settings, seeds.
-        provenance: What it was trained on, as counts: queries, evaluations, rows per source.
-        parent: Version that it was trained from, where it was not trained from nothing.
-        checksum: SHA-256 of everything above and of all arrays.
     """
 
-    format_version: int
-    kind: str
-    encoder_id: str
-    encoder_sha256: str
-    dimension: int
     models: tuple[str, ...]
     has_guard: bool
-    created_at: datetime
-    training: Mapping[str, Any]
-    provenance: Mapping[str, int]
-    parent: str | None
-    checksum: str
-
-    @property
-    def version(self) -> str:
-        """Kind, day and content, such as ``kmeans-20261103-9f86d081884c``.
-
-        Equal names hold equal bytes.
-        """
-        return f"{self.kind}-{self.created_at:%Y%m%d}-{self.checksum[:12]}"
 
 
 class RouterPrediction(NamedTuple):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from router_models import artifact
+from router_models import artifact, sealed_file
 from router_models.arrays import Scaler
 from router_models.artifact import dump, load, read_manifest
 from router_models.errors import ArtifactRejected
@@ -81,16 +81,8 @@ def rearranged(**arrays) -> bytes:
 
 
 def rewritten(arrays, table) -> bytes:
-    form = [[n, artifact._dtype(n, arrays[n]), list(arrays[n].shape)] for n in sorted(arrays)]
-    table = {name: value for name, value in table.items() if name != "checksum"}
-    digest = artifact.hashlib.sha256(artifact._canonical([table, form]).encode())
-    for name in sorted(arrays):
-        digest.update(arrays[name].tobytes())
-    text = artifact._canonical({**table, "checksum": digest.hexdigest()})
-    manifest = read_manifest(WHOLE)
-    data = artifact._write(manifest, arrays)
-    old = artifact._canonical(artifact._to_json(manifest))
-    return with_header(data, json.dumps(old)[1:-1].encode(), json.dumps(text)[1:-1].encode())
+    table = {**table, "checksum": sealed_file.checksum(table, arrays)}
+    return sealed_file.lay_out("waypost", table, arrays)
 
 
 def canonical_with_infinity(value) -> str:
@@ -142,7 +134,7 @@ def test_the_manifest_says_where_the_router_comes_from():
 def test_the_version_names_kind_day_and_content():
     manifest = read_manifest(WHOLE)
     assert manifest.version == f"kmeans-20261103-{manifest.checksum[:12]}"
-    assert artifact.VERSION_PATTERN.fullmatch(manifest.version)
+    assert sealed_file.VERSION_PATTERN.fullmatch(manifest.version)
 
 
 def test_equal_content_gives_equal_bytes():
@@ -240,10 +232,10 @@ def test_refuses_arrays_outside_the_file():
     assert "not a valid safetensors file" in rejection(with_header(WHOLE, b"[0,", b"[8,"))
 
 
-def test_refuses_a_type_of_number_that_no_router_is_made_of():
+def test_refuses_a_type_of_number_that_no_artefact_is_made_of():
     assert "safetensors" in rejection(with_header(WHOLE, b'"dtype":"F64"', b'"dtype":"BF16"'))
     complex_number = rejection(with_header(WHOLE, b'"dtype":"F64"', b'"dtype":"C64"'))
-    assert "no router is made of" in complex_number
+    assert "no artefact is made of" in complex_number
 
 
 @pytest.mark.parametrize(
@@ -288,7 +280,7 @@ def test_refuses_an_artefact_of_another_encoder(encoder, why):
 )
 def test_refuses_a_manifest_that_does_not_fit(changes, why, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(artifact, "_canonical", canonical_with_infinity)
+        patch.setattr(sealed_file, "canonical", canonical_with_infinity)
         data = relabelled(**changes)
     assert why in rejection(data)
 
@@ -307,7 +299,7 @@ def test_refuses_a_checksum_of_another_kind():
         ({"estimator/sizes": np.array([1, np.nan, 1], np.float32)}, "not finite"),
         ({"estimator/settings": np.array([-1.0, 0.0])}, "prior rows"),
         ({"estimator/centroids": np.zeros((3, 5), np.float32)}, "shape"),
-        ({"stray": np.zeros(1)}, "neither to estimator nor to guard"),
+        ({"stray": np.zeros(1)}, "no part of a router"),
         ({"estimator/cost_sum": np.full((3, 2), 1e308)}, "nobody can use"),
     ],
 )
