@@ -202,7 +202,7 @@ def _per_coordinate(
     contributions: Sequence[Contribution],
     reduce: Callable[[Float64, NDArray[np.intp]], Float64],
 ) -> dict[str, NDArray[Any]]:
-    """Reduce each coordinate, given its sorted values, unknown ones last, and how many are known."""
+    """Reduce each coordinate, given its sorted values, unknown ones last, and their number."""
     if not contributions:
         return dict(current)
     reduced = {}

@@ -1,0 +1,1 @@
+"""What keeps a client's rows its own while it takes part."""
