@@ -6,9 +6,9 @@ noise; the masks cancel in the sum of all members and in no other. Bonawitz et a
 10.1145/3133956.3133982), section 4.0.1, without its recovery: if a member drops out, the others
 repeat the step with fresh keys.
 
-What it does not do: a coordinator that makes up members, or that says a member dropped out and keeps
-the late message, can still single that member out. It protects against one that follows the protocol
-and looks at what it gets, and against whoever steals its disk.
+What it does not do: a coordinator that makes up members, or that says a member dropped out and
+keeps the late message, can still single that member out. It protects against one that follows the
+protocol and looks at what it gets, and against whoever steals its disk.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
+from federation.errors import FederationError
 from router_models.types import Arrays
 
 LEAST_MEMBERS = 3
@@ -36,7 +37,7 @@ KEY_BYTES = 32
 WORD = np.dtype("<u8")
 
 
-class SecureSumRefused(Exception):
+class SecureSumRefused(FederationError):
     """A member will not mask, or a sum cannot be unmasked; the message says why."""
 
 
