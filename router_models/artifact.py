@@ -6,11 +6,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from router_models.errors import ArtifactRejected
+from router_models.errors import ArtifactRejected, InvalidRegistry
 from router_models.guard import Guard, GuardedEstimator
 from router_models.kmeans import KMeansEstimator
 from router_models.knn import NearestNeighbours
 from router_models.mlp import MlpEstimator
+from router_models.registry import ModelRegistry
 from router_models.ridge import RidgeEstimator
 from router_models.router import Manifest, Router
 from router_models.sealed_file import EncoderIdentity, SealedFile, require, under
@@ -37,7 +38,19 @@ def _parse_models(table: Mapping[str, Any]) -> dict[str, Any]:
         "a list of names",
     )
     require(len(models) > 0 and len(set(models)) == len(models), "models", "distinct names")
-    return {"models": tuple(models)}
+    return {"models": tuple(models), "registry": _parse_registry(table, models)}
+
+
+def _parse_registry(table: Mapping[str, Any], models: list[str]) -> dict[str, list[str]]:
+    if "registry" not in table:
+        return {}
+    try:
+        kept = ModelRegistry(table["registry"]).only(models).to_mapping()
+    except InvalidRegistry as error:
+        raise ArtifactRejected(f"the manifest's registry: {error}") from error
+    # One spelling for equal content: sorted, no model without aliases, none that is not predicted.
+    require(kept == table["registry"] != {}, "registry", "the aliases of its models, in order")
+    return kept
 
 
 ROUTER_FILE: Final = SealedFile(
@@ -58,6 +71,7 @@ def dump(
     training: Mapping[str, Any],
     provenance: Mapping[str, int],
     parent: str | None = None,
+    registry: ModelRegistry | None = None,
 ) -> bytes:
     """Turn an estimator into an artefact; a `GuardedEstimator` brings its guard along.
 
@@ -70,10 +84,12 @@ def dump(
         training: Figures of the training run; JSON, finite numbers only.
         provenance: What it was trained on, as counts.
         parent: Version it was trained from.
+        registry: Other names of models, of which those of the estimator's are kept.
 
     Raises:
         ArtifactRejected: The estimator cannot be served, such as one with arrays that are not
             finite.
+        InvalidRegistry: One of the estimator's models is an alias of another model.
         ValueError: `created_at` has no time zone, or `training` is not JSON.
     """
     estimator, guard = _take_apart(estimator)
@@ -92,6 +108,7 @@ def dump(
         training=training,
         provenance=provenance,
         parent=parent,
+        registry={} if registry is None else registry.only(estimator.models).to_mapping(),
     )
     data = ROUTER_FILE.write(manifest, arrays)
     load(data, encoder)

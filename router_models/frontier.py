@@ -276,24 +276,36 @@ def interval(value: float, draws: Float64) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def oracle_gain(prediction: Prediction, truth: Evaluations, lambdas: Float64) -> float:
-    """Share of the oracle's gain over the best single model that routing keeps.
+def routing_gains(prediction: Prediction, truth: Evaluations, lambdas: Float64) -> Float64:
+    """What routing wins on each query, as a share of what the oracle wins on average.
 
-    Averaged over `lambdas`, each on its own utility: what training tunes for, because it counts
-    every operating point and moves less by chance than an accuracy at one of them. Models that
-    did not answer a query are no candidates for it.
+    Averaged over `lambdas`, each on its own utility; 0 is the best single model, 1 the oracle's
+    mean. Models that did not answer a query are no candidates for it.
+
+    Returns:
+        Shape ``(n_queries,)``.
     """
     queries = np.arange(len(truth.quality))
     answered = np.isfinite(truth.quality)
-    gains = []
+    total, priced = np.zeros(len(queries)), 0
     for price in lambdas:
         utility = np.where(answered, truth.quality - price * truth.cost_usd, -np.inf)
         expected = np.where(answered, prediction.quality - price * prediction.cost_usd, -np.inf)
-        got = utility[queries, np.argmax(expected, axis=1)].mean()
+        got = utility[queries, np.argmax(expected, axis=1)]
         means = np.where(answered, utility, 0.0).sum(axis=0) / np.maximum(answered.sum(axis=0), 1)
         best = int(np.argmax(np.where(answered.any(axis=0), means, -np.inf)))
         single = np.where(answered[:, best], utility[:, best], utility.max(axis=1)).mean()
         gap = utility.max(axis=1).mean() - single
         if gap > 1e-9:
-            gains.append((got - single) / gap)
-    return float(np.mean(gains)) if gains else 0.0
+            total += (got - single) / gap
+            priced += 1
+    return total / max(priced, 1)
+
+
+def oracle_gain(prediction: Prediction, truth: Evaluations, lambdas: Float64) -> float:
+    """Share of the oracle's gain over the best single model that routing keeps.
+
+    The mean of `routing_gains`: what training tunes for, because it counts every operating point
+    and moves less by chance than an accuracy at one of them.
+    """
+    return float(routing_gains(prediction, truth, lambdas).mean())

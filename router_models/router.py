@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from router_models.guard import Guard
+from router_models.guard import Guard, GuardedEstimator
 from router_models.kmeans import CellStatistics, KMeansEstimator
-from router_models.sealed_file import Seal
+from router_models.registry import ModelRegistry
+from router_models.sealed_file import OPTIONAL, Seal
 from router_models.types import Estimator, Float32
 
 UNSEEN_VARIANCE = 1.0 / 12.0
@@ -22,10 +23,12 @@ class Manifest(Seal):
     Attributes:
         models: Names of the models it predicts, in the order of its columns.
         has_guard: A guard against unfamiliar queries is part of the artefact.
+        registry: Aliases of some of the models, as `ModelRegistry` is built from.
     """
 
     models: tuple[str, ...]
     has_guard: bool
+    registry: Mapping[str, Sequence[str]] = field(default_factory=dict, metadata=OPTIONAL)
 
 
 class RouterPrediction(NamedTuple):
@@ -64,6 +67,8 @@ class Router:
 
     def __post_init__(self) -> None:
         columns = {model: index for index, model in enumerate(self.estimator.models)}
+        for model, aliases in self.manifest.registry.items():
+            columns |= {alias: columns[model] for alias in aliases if alias not in columns}
         object.__setattr__(self, "version", self.manifest.version)
         object.__setattr__(self, "_columns", columns)
         variance = None
@@ -75,6 +80,22 @@ class Router:
     def models(self) -> tuple[str, ...]:
         """The models it predicts."""
         return self.estimator.models
+
+    @property
+    def registry(self) -> ModelRegistry:
+        """What other names its models go by."""
+        return ModelRegistry(self.manifest.registry)
+
+    @property
+    def served(self) -> Estimator:
+        """The estimator as it serves, guard included; predicts for many queries at once."""
+        if self.guard is None:
+            return self.estimator
+        return GuardedEstimator(self.estimator, self.guard)
+
+    def column(self, model: str) -> int | None:
+        """Return where `model` stands among its models, by its own name or by an alias."""
+        return self._columns.get(model)
 
     def predict(self, embedding: Float32) -> RouterPrediction:
         """Predict for one query; `embedding` has shape ``(dimension,)``."""

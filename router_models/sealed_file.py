@@ -24,6 +24,9 @@ from router_models.types import Arrays
 VERSION_PATTERN: Final = re.compile(r"[a-z]{2,16}-[0-9]{8}-[0-9a-f]{12}", re.ASCII)
 """What a version looks like; match it whole before using one as a file name."""
 
+OPTIONAL: Final[Mapping[str, bool]] = {"is_optional": True}
+"""Metadata of a manifest's field that is left out of the file where it is empty."""
+
 _LENGTH_BYTES: Final = 8
 _MAX_HEADER_BYTES: Final = 4 * 1024 * 1024
 _DTYPES: Final = {
@@ -187,8 +190,9 @@ class SealedFile(Generic[SealT]):
                 f"upgrade it or train the {self.noun} again"
             )
         names = {item.name for item in fields(self.manifest)}
-        if set(table) != names:
-            odd = ", ".join(sorted(set(table) ^ names))
+        optional = {item.name for item in fields(self.manifest) if item.metadata == OPTIONAL}
+        if not names - optional <= set(table) <= names:
+            odd = ", ".join(sorted((set(table) ^ names) - (optional - set(table))))
             raise ArtifactRejected(f"the manifest has missing or unknown entries: {odd}")
         created_at = _check_seal(table)
         manifest = self.manifest(**{**table, "created_at": created_at, **self.parse(table)})
@@ -213,7 +217,11 @@ def under(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
 
 def to_json(manifest: Seal) -> dict[str, Any]:
     """Return the manifest as the table that is written."""
-    table = {item.name: getattr(manifest, item.name) for item in fields(manifest)}
+    table = {
+        item.name: getattr(manifest, item.name)
+        for item in fields(manifest)
+        if item.metadata != OPTIONAL or getattr(manifest, item.name)
+    }
     return {**table, "created_at": manifest.created_at.strftime(_TIME_FORMAT)}
 
 

@@ -28,7 +28,6 @@ from router_models.frontier import (
     replicate,
     route,
 )
-from router_models.guard import GuardedEstimator
 from router_models.router import Router
 from router_models.training.train import train
 from router_models.types import Encoder, Estimator, Prediction
@@ -45,12 +44,6 @@ class Loaded:
 
     router: Router
     encoder: Encoder
-
-    def estimator(self) -> Estimator:
-        """Return the estimator as it serves, guard included."""
-        if self.router.guard is None:
-            return self.router.estimator
-        return GuardedEstimator(self.router.estimator, self.router.guard)
 
 
 def open_artifact(file: Path) -> Loaded:
@@ -235,7 +228,7 @@ def command(
         embedded = dataset.embedded(own)
         routers = {
             one.router.version: predict_for(
-                one.estimator(),
+                one.router.served,
                 embedded if one.encoder.id == own.id else dataset.embedded(one.encoder),
                 split,
             )

@@ -114,6 +114,7 @@ def _to_json(manifest: Manifest) -> dict[str, object]:
         "kind": manifest.kind,
         "has_guard": manifest.has_guard,
         "models": manifest.models,
+        "registry": manifest.registry,
         "encoder_id": manifest.encoder_id,
         "encoder_sha256": manifest.encoder_sha256,
         "dimension": manifest.dimension,

@@ -13,10 +13,11 @@ from safetensors.numpy import save as save_safetensors
 from router_models import artifact, sealed_file
 from router_models.arrays import Scaler
 from router_models.artifact import dump, load, read_manifest
-from router_models.errors import ArtifactRejected
+from router_models.errors import ArtifactRejected, InvalidRegistry
 from router_models.guard import Guard, GuardedEstimator
 from router_models.kmeans import CellStatistics, KMeansEstimator
 from router_models.knn import NearestNeighbours
+from router_models.registry import ModelRegistry
 from router_models.types import Prediction
 
 MODELS = ("small", "large")
@@ -363,3 +364,37 @@ def test_does_not_dump_a_time_without_a_zone():
 def test_does_not_dump_training_figures_that_are_not_json():
     with pytest.raises(ValueError, match="JSON"):
         dumped(training={"auc": inf})
+
+
+REGISTRY = ModelRegistry({"small": ["mini", "org/small"], "unknown": ["other"]})
+
+
+def test_a_registry_travels_with_the_models_it_is_about():
+    data = dumped(registry=REGISTRY)
+    assert load(data, ENCODER).registry == ModelRegistry({"small": ["mini", "org/small"]})
+    assert read_manifest(data).registry == {"small": ["mini", "org/small"]}
+    assert read_manifest(data).version != read_manifest(WHOLE).version
+
+
+def test_an_empty_registry_leaves_no_trace():
+    assert dumped(registry=ModelRegistry()) == dumped(registry=None) == WHOLE
+    assert dumped(registry=ModelRegistry({"unknown": ["other"]})) == WHOLE
+    assert "registry" not in json.loads(header_of(WHOLE)["__metadata__"]["waypost"])
+
+
+def test_does_not_dump_a_column_that_is_an_alias_of_another():
+    with pytest.raises(InvalidRegistry, match="'small' is an alias of 'large'"):
+        dumped(registry=ModelRegistry({"large": ["small"]}))
+
+
+@pytest.mark.parametrize(
+    ("registry", "problem"),
+    [
+        ({}, "registry is not the aliases of its models"),
+        ({"small": ["b", "a"]}, "registry is not the aliases of its models"),
+        ({"other": ["mini"]}, "registry is not the aliases of its models"),
+        ({"other": ["large"]}, "'large' is an alias of 'other'"),
+    ],
+)
+def test_refuses_a_registry_that_means_nothing(registry, problem):
+    assert problem in rejection(relabelled(registry=registry))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from router_models.arrays import Scaler
 from router_models.guard import Guard
 from router_models.kmeans import CellStatistics, KMeansEstimator
+from router_models.registry import ModelRegistry
 from router_models.router import Manifest, Router, mean_variance
 from router_models.types import Prediction
 
@@ -107,3 +109,25 @@ def test_an_estimator_without_sums_of_squares_has_no_standard_errors():
 def test_more_rows_make_a_mean_surer():
     few, many = (mean_variance(statistics(n), 10.0)[0, 0] for n in (20, 2000))
     assert many < few / 50
+
+
+def test_asks_for_its_models_by_their_aliases_too(estimator):
+    manifest = replace(MANIFEST, registry={"large": ["org/large", "big"]})
+    router = Router(manifest, estimator, None)
+    found = router.predict_pool(NEAR, ["big", "small", "large", "strange"])
+    large = router.predict(NEAR).quality[1]
+    assert found.quality == [large, router.predict(NEAR).quality[0], large, None]
+    assert router.column("org/large") == 1
+    assert router.registry == ModelRegistry({"large": ["big", "org/large"]})
+
+
+def test_a_model_of_its_own_name_goes_before_an_alias(estimator):
+    router = Router(replace(MANIFEST, registry={"large": ["small"]}), estimator, None)
+    assert router.column("small") == 0
+
+
+def test_what_serves_is_the_estimator_in_its_guard(estimator, guard):
+    served = Router(MANIFEST, estimator, guard).served
+    far = np.stack([FAR, NEAR])
+    np.testing.assert_array_equal(served.predict(far).quality[0], guard.quality_means)
+    assert Router(MANIFEST, estimator, None).served is estimator
