@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
+from router_models.assessment import Outcome
 from router_models.registry import ModelRegistry
 from router_models.types import Evaluations
-
-Outcome = Literal["activated", "candidate", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
