@@ -52,7 +52,8 @@ class TabPolicy:
         """Read what this policy sees of the questions; shape ``(blocks * n_read,)``."""
         if state.embedding is None:
             return np.zeros(len(self.reader_bias), np.float32)
-        return self._read(state.embedding[np.newaxis])[0]
+        read: Float32 = self._read(state.embedding[np.newaxis])[0]
+        return read
 
     def _read(self, embeddings: Float32) -> Float32:
         read: Float32 = self.scaler.apply(embeddings) @ self.reader
