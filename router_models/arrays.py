@@ -47,14 +47,16 @@ class Scaler:
 
     @classmethod
     def fit(cls, embeddings: Float32) -> "Scaler":
-        """Measure mean and deviation; a feature that never varies is switched off."""
+        """Measure mean and deviation of each feature."""
         deviation = embeddings.std(axis=0, dtype=np.float64)
+        return cls.of(embeddings.mean(axis=0, dtype=np.float64), deviation)
+
+    @classmethod
+    def of(cls, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> "Scaler":
+        """Scale by known figures; a feature that never varies is switched off."""
         varies = deviation > 1e-6
         factor = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0)
-        return cls(
-            embeddings.mean(axis=0, dtype=np.float64).astype(np.float32),
-            factor.astype(np.float32),
-        )
+        return cls(mean.astype(np.float32), factor.astype(np.float32))
 
     @classmethod
     def identity(cls, dimension: int) -> "Scaler":

@@ -1,22 +1,27 @@
 """Trains the MLP router with torch; what comes out predicts with numpy alone."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from router_models.arrays import Scaler
-from router_models.mlp import Layer, MlpEstimator
+from router_models.mlp import MlpEstimator
 from router_models.training.settings import MlpSettings
 from router_models.training.statistics import cost_floor, model_means
 from router_models.types import Evaluations, Float32
 
 CLIP_Z = 3.0
 MAX_GRADIENT_NORM = 1.0
+
+Weights = Mapping[str, Float32]
+"""Trunk and heads, named and laid out as `MlpEstimator.to_arrays` has them."""
 
 
 @contextmanager
@@ -35,23 +40,57 @@ def single_threaded(seed: int) -> Iterator[None]:
 class RouterNetwork(nn.Module):
     """Trunk [linear, layer norm, GELU, dropout] x 2 and linear heads; arXiv 2601.22318."""
 
-    def __init__(self, dimension: int, n_models: int, settings: MlpSettings) -> None:
+    def __init__(self, dimension: int, n_models: int, hidden: int, dropout: float) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
-        for width in (dimension, settings.hidden):
+        for width in (dimension, hidden):
             blocks += [
-                nn.Linear(width, settings.hidden),
-                nn.LayerNorm(settings.hidden),
+                nn.Linear(width, hidden),
+                nn.LayerNorm(hidden),
                 nn.GELU(approximate="tanh"),
-                nn.Dropout(settings.dropout),
+                nn.Dropout(dropout),
             ]
         self.trunk = nn.Sequential(*blocks)
-        self.heads = nn.Linear(settings.hidden, 2 * n_models)
+        self.heads = nn.Linear(hidden, 2 * n_models)
+
+    @classmethod
+    def of(cls, weights: Weights, dropout: float = 0.0) -> Self:
+        """Rebuild the network that has these weights."""
+        hidden, n_heads = weights["head_weight"].shape
+        network = cls(weights["trunk.0.weight"].shape[0], n_heads // 2, hidden, dropout)
+        for name, tensor in network._named_views():
+            tensor.copy_(torch.tensor(weights[name]))
+        return network
 
     def forward(self, rows: Tensor) -> Tensor:
         """Quality logits, then z-scored log costs; shape ``(n_rows, 2 * n_models)``."""
         heads: Tensor = self.heads(self.trunk(rows))
         return heads
+
+    def expect(self, quality_means: Float32) -> None:
+        """Let each quality head begin at its model's mean."""
+        means = quality_means.clip(0.01, 0.99)
+        with torch.no_grad():
+            self.heads.bias[: len(means)] = torch.from_numpy(np.log(means / (1.0 - means)))
+
+    def weights(self) -> dict[str, Float32]:
+        """Copy the weights out, as `of` takes them."""
+        return {n: np.array(tensor.numpy(), order="C") for n, tensor in self._named_views()}
+
+    def _named_views(self) -> Iterator[tuple[str, Tensor]]:
+        modules = list(self.trunk)
+        for index, (linear, norm) in enumerate(zip(modules[0::4], modules[1::4], strict=True)):
+            yield f"trunk.{index}.weight", _view(linear.weight).T
+            yield f"trunk.{index}.bias", _view(linear.bias)
+            yield f"trunk.{index}.gain", _view(norm.weight)
+            yield f"trunk.{index}.offset", _view(norm.bias)
+        yield "head_weight", _view(self.heads.weight).T
+        yield "head_bias", _view(self.heads.bias)
+
+
+def _view(parameter: object) -> Tensor:
+    assert isinstance(parameter, Tensor)  # noqa: S101
+    return parameter.detach()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +120,9 @@ class Rows:
         return Rows(self.features[rows], self.quality[rows], self.cost_z[rows], self.answered[rows])
 
 
+Loss = Callable[[Tensor, Rows], Tensor]
+
+
 def masked_loss(heads: Tensor, rows: Rows) -> Tensor:
     """Mean squared error of quality plus smooth L1 of cost, over answered pairs only."""
     logits, cost_z = heads.chunk(2, dim=1)
@@ -105,72 +147,84 @@ def fit_mlp(
     evaluations: Evaluations, validation: Evaluations, settings: MlpSettings, seed: int
 ) -> MlpEstimator:
     """Train until the loss on `validation` stops falling, and keep the best epoch."""
+    dimension, n_models = evaluations.embeddings.shape[1], len(evaluations.models)
     scaler, cost_scale = Scaler.fit(evaluations.embeddings), cost_scale_of(evaluations)
     train = Rows.of(evaluations, scaler, cost_scale)
     held_out = Rows.of(validation, scaler, cost_scale)
     with single_threaded(seed):
-        network = RouterNetwork(evaluations.embeddings.shape[1], len(evaluations.models), settings)
-        with torch.no_grad():
-            means = model_means(evaluations)[0].clip(0.01, 0.99)
-            network.heads.bias[: len(means)] = torch.from_numpy(np.log(means / (1.0 - means)))
-        _descend(network, train, held_out, settings)
-    return export(network, evaluations.models, scaler, cost_scale, cost_floor(evaluations))
+        network = RouterNetwork(dimension, n_models, settings.hidden, settings.dropout)
+        network.expect(model_means(evaluations)[0])
+        weights = _descend(network, train, held_out, settings)
+    return build(evaluations.models, weights, scaler, cost_scale, cost_floor(evaluations))
 
 
-def _descend(network: RouterNetwork, train: Rows, held_out: Rows, settings: MlpSettings) -> None:
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    sizes = _batch_sizes(len(train.features), settings.batch_size)
-    best, best_loss, since = _copy(network), math.inf, 0
+def _descend(
+    network: RouterNetwork, train: Rows, held_out: Rows, settings: MlpSettings
+) -> dict[str, Float32]:
+    optimizer = optimizer_of(network, settings.learning_rate, settings.weight_decay)
+    best, best_loss, since = network.weights(), math.inf, 0
     for _ in range(settings.max_epochs):
-        network.train()
-        for batch in torch.randperm(len(train.features)).split_with_sizes(sizes):
-            rows = train.take(batch)
-            optimizer.zero_grad()
-            torch.autograd.backward(masked_loss(network(rows.features), rows))
-            nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
-            optimizer.step()
-        network.eval()
-        with torch.no_grad():
-            loss = float(masked_loss(network(held_out.features), held_out))
+        run_epoch(network, optimizer, train, settings.batch_size)
+        loss = measure(network, held_out)
         if loss < best_loss:
-            best, best_loss, since = _copy(network), loss, 0
+            best, best_loss, since = network.weights(), loss, 0
         else:
             since += 1
         if since >= settings.patience:
             break
-    network.load_state_dict(best)
+    return best
 
 
-def _batch_sizes(n_rows: int, batch_size: int) -> list[int]:
-    return [min(batch_size, n_rows - start) for start in range(0, n_rows, batch_size)]
+def optimizer_of(
+    network: RouterNetwork, learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """AdamW over the parameters that are not frozen."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(learning, lr=learning_rate, weight_decay=weight_decay)
 
 
-def _copy(network: RouterNetwork) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-
-
-def export(
+def run_epoch(
     network: RouterNetwork,
+    optimizer: torch.optim.Optimizer,
+    train: Rows,
+    batch_size: int,
+    loss: Loss = masked_loss,
+) -> None:
+    """Take one step per batch, every row once, in random order."""
+    network.train()
+    n_rows = len(train.features)
+    sizes = [min(batch_size, n_rows - start) for start in range(0, n_rows, batch_size)]
+    for batch in torch.randperm(n_rows).split_with_sizes(sizes):
+        rows = train.take(batch)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss(network(rows.features), rows))
+        nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
+        optimizer.step()
+
+
+def measure(network: RouterNetwork, held_out: Rows) -> float:
+    """Mean loss per answered pair, without dropout."""
+    network.eval()
+    with torch.no_grad():
+        return float(masked_loss(network(held_out.features), held_out))
+
+
+def build(
     models: tuple[str, ...],
+    weights: Weights,
     scaler: Scaler,
     cost_scale: Float32,
     cost_floor_usd: Float32,
 ) -> MlpEstimator:
-    """Copy the weights into the numpy estimator."""
-    modules = list(network.trunk)
-    trunk = []
-    for linear, norm in zip(modules[0::4], modules[1::4], strict=True):
-        weight = np.ascontiguousarray(_numpy(linear.weight).T)
-        trunk.append(Layer(weight, _numpy(linear.bias), _numpy(norm.weight), _numpy(norm.bias)))
-    heads = np.ascontiguousarray(_numpy(network.heads.weight).T)
-    return MlpEstimator(
-        models, scaler, tuple(trunk), heads, _numpy(network.heads.bias), cost_scale, cost_floor_usd
-    )
+    """Put weights and scales together into the estimator that serves.
 
-
-def _numpy(tensor: object) -> Float32:
-    assert isinstance(tensor, Tensor)  # noqa: S101
-    array: Float32 = tensor.detach().numpy().copy()
-    return array
+    Raises:
+        ArtifactRejected: They do not fit together.
+    """
+    arrays: dict[str, NDArray[Any]] = {
+        **weights,
+        **scaler.to_arrays(),
+        "cost_scale": cost_scale,
+        "cost_floor_usd": cost_floor_usd,
+    }
+    return MlpEstimator.from_arrays(models, arrays)

@@ -1,5 +1,7 @@
 """Per-model figures of a table of evaluations, and rows to train on."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,11 +23,17 @@ def model_means(evaluations: Evaluations) -> tuple[Float32, Float32]:
     A model without rows counts as an average one at the highest mean cost: unknown is not free.
     """
     answered = np.isfinite(evaluations.quality)
-    rows = answered.sum(axis=0)
     quality = np.where(answered, evaluations.quality, 0.0).sum(axis=0, dtype=np.float64)
     cost = np.where(answered, evaluations.cost_usd, 0.0).sum(axis=0, dtype=np.float64)
-    quality, cost = quality / np.maximum(rows, 1), cost / np.maximum(rows, 1)
+    return means_of_sums(answered.sum(axis=0), quality, cost)
+
+
+def means_of_sums(
+    rows: NDArray[Any], quality_sum: NDArray[np.float64], cost_sum: NDArray[np.float64]
+) -> tuple[Float32, Float32]:
+    """Mean quality and cost per model from sums over its `rows`; see `model_means`."""
     seen = rows > 0
+    quality, cost = quality_sum / np.maximum(rows, 1), cost_sum / np.maximum(rows, 1)
     quality = np.where(seen, quality, quality[seen].mean())
     cost = np.where(seen, cost, cost[seen].max())
     return quality.astype(np.float32), cost.astype(np.float32)

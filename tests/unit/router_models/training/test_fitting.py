@@ -11,8 +11,8 @@ from router_models.training.knn import fit_knn
 from router_models.training.mlp import (
     RouterNetwork,
     Rows,
+    build,
     cost_scale_of,
-    export,
     fit_mlp,
     masked_loss,
     single_threaded,
@@ -57,16 +57,16 @@ def test_knn_finds_the_neighbours_that_scikit_learn_finds(standardized):
     np.testing.assert_allclose(estimator.predict(fresh.embeddings).quality, expected, atol=1e-5)
 
 
-def test_the_exported_network_predicts_what_torch_predicts():
+def test_the_estimator_predicts_what_torch_predicts():
     rows = made_up(40)
     scaler, cost_scale = Scaler.fit(rows.embeddings), cost_scale_of(rows)
     with single_threaded(0):
-        network = RouterNetwork(12, len(MODELS), TINY).eval()
+        network = RouterNetwork(12, len(MODELS), TINY.hidden, TINY.dropout).eval()
         heads = network(torch.from_numpy(scaler.apply(rows.embeddings)))
-    exported = export(network, MODELS, scaler, cost_scale, cost_floor(rows))
+    built = build(MODELS, network.weights(), scaler, cost_scale, cost_floor(rows))
     logits, _ = heads.detach().chunk(2, dim=1)
     np.testing.assert_allclose(
-        exported.predict(rows.embeddings).quality, torch.sigmoid(logits).numpy(), atol=1e-5
+        built.predict(rows.embeddings).quality, torch.sigmoid(logits).numpy(), atol=1e-5
     )
 
 

@@ -1,0 +1,64 @@
+"""What each kind of router can be trained with across clients; JSON by way of `asdict`."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedKMeansSettings:
+    """How clients cluster, how their clusters become common ones, and how those are mixed.
+
+    Attributes:
+        local_clusters: Most centroids that a client sends.
+        clusters: Centroids of the common router.
+        standardized: Scale features before clustering, which takes a round of row sums.
+        prior_rows: How many rows a model's mean counts for in each cell.
+        temperature: Of the soft assignment, in cosine distance.
+    """
+
+    local_clusters: int = 64
+    clusters: int = 64
+    standardized: bool = False
+    prior_rows: float = 10.0
+    temperature: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedMlpSettings:
+    """How to build the network and train it by averaging; arXiv 2601.22318.
+
+    Attributes:
+        hidden: Width of the trunk.
+        learning_rate: Of AdamW at the clients, which begins anew in every round.
+        weight_decay: Of AdamW.
+        dropout: In the trunk, while training.
+        batch_size: Rows per step.
+        local_epochs: How often a client goes through its rows in a round.
+        rounds: How often clients train and are averaged.
+        client_share: Of the clients, drawn for each round.
+    """
+
+    hidden: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 3e-4
+    dropout: float = 0.1
+    batch_size: int = 128
+    local_epochs: int = 1
+    rounds: int = 20
+    client_share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedRidgeSettings:
+    """How strongly weights are pulled to 0, in rows."""
+
+    alpha: float = 100.0
+
+
+FederatedSettings = FederatedKMeansSettings | FederatedMlpSettings | FederatedRidgeSettings
+
+KINDS: Final[dict[str, type[FederatedSettings]]] = {
+    "kmeans": FederatedKMeansSettings,
+    "mlp": FederatedMlpSettings,
+    "ridge": FederatedRidgeSettings,
+}

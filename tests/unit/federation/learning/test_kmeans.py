@@ -1,0 +1,152 @@
+from functools import reduce
+from operator import add
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+
+from federation.learning.kmeans import (
+    Centroids,
+    ClusterSums,
+    local_centroids,
+    merge_centroids,
+    scaler_of,
+    to_estimator,
+)
+from federation.learning.settings import FederatedKMeansSettings
+from router_models.arrays import Scaler
+from router_models.errors import ArtifactRejected, InvalidEvaluations
+from router_models.training.kmeans import assign, fit_kmeans, to_unit
+from router_models.training.settings import KMeansSettings
+from tests.fakes.clients import no_rows, split_rows
+from tests.fakes.evaluations import MODELS, made_up
+
+IDENTITY = Scaler.identity(12)
+SETTINGS = FederatedKMeansSettings(local_clusters=6, clusters=4)
+
+
+def unit(rows):
+    return IDENTITY.apply_unit(rows.embeddings)
+
+
+def gathered(centroids, rows, least_rows=1):
+    return ClusterSums.gather(centroids, IDENTITY, rows, least_rows)
+
+
+def test_a_centroid_is_the_mean_of_its_rows():
+    rows = unit(made_up(100))
+    found = local_centroids(rows, 5, seed=0, least_rows=1)
+    np.testing.assert_allclose(
+        found.counts @ found.centroids, rows.sum(axis=0), rtol=1e-4, atol=1e-4
+    )
+    assert found.counts.sum() == 100
+
+
+@given(n_rows=st.integers(0, 60), n_clusters=st.integers(1, 20), least_rows=st.integers(1, 15))
+def test_no_centroid_stands_for_fewer_rows_than_it_must(n_rows, n_clusters, least_rows):
+    found = local_centroids(unit(made_up(60))[:n_rows], n_clusters, 0, least_rows)
+    assert (found.counts >= least_rows).all()
+    assert found.counts.sum() in {0, n_rows}
+    assert len(found.centroids) <= n_clusters
+
+
+def test_a_client_with_too_few_rows_sends_no_centroid():
+    found = local_centroids(unit(made_up(9)), 5, seed=0)
+    assert found.centroids.shape == (0, 12)
+
+
+def test_rows_of_a_small_cluster_join_a_neighbour():
+    rows = to_unit(np.repeat(np.eye(3, 12), (20, 20, 2), axis=0))
+    found = local_centroids(rows, 3, seed=0, least_rows=10)
+    assert sorted(found.counts) == [20, 22]
+
+
+def test_merging_single_rows_is_scikit_learns_clustering():
+    clients = [unit(rows) for rows in split_rows(made_up(150), 3)]
+    found = merge_centroids([Centroids(rows, np.ones(len(rows))) for rows in clients], 4, seed=2)
+    reference = KMeans(4, n_init=2, random_state=2).fit(np.concatenate(clients))
+    np.testing.assert_allclose(found, to_unit(reference.cluster_centers_), rtol=1e-5)
+
+
+def test_a_centroid_counts_as_often_as_it_has_rows():
+    points = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    merged = merge_centroids([Centroids(points, np.array([30.0, 10.0]))], 1, seed=0)
+    np.testing.assert_allclose(merged, to_unit(np.array([[0.75, 0.25]])), rtol=1e-6)
+
+
+def test_finds_no_more_clusters_than_clients_sent():
+    found = Centroids(np.eye(3, 12, dtype=np.float32), np.full(3, 10.0))
+    assert len(merge_centroids([found, found], 20, seed=0)) == 3
+
+
+@pytest.mark.parametrize("found", [[], [local_centroids(unit(no_rows()), 4, 0)]])
+def test_says_that_nobody_has_rows_to_cluster(found):
+    with pytest.raises(InvalidEvaluations, match="no client has enough rows"):
+        merge_centroids(found, 4, seed=0)
+
+
+def test_the_same_seed_gives_the_same_bits():
+    rows = unit(made_up(100))
+    one, other = (local_centroids(rows, 5, seed=1) for _ in range(2))
+    np.testing.assert_array_equal(one.centroids, other.centroids)
+
+
+def test_centroids_come_back_from_their_arrays():
+    found = local_centroids(unit(made_up(50)), 3, seed=0)
+    again = Centroids.from_arrays(found.to_arrays(), 12)
+    np.testing.assert_array_equal(again.centroids, found.centroids)
+    np.testing.assert_array_equal(again.counts, found.counts)
+
+
+def test_refuses_centroids_of_another_dimension():
+    with pytest.raises(ArtifactRejected, match="centroids"):
+        Centroids.from_arrays(local_centroids(unit(made_up(50)), 3, seed=0).to_arrays(), 11)
+
+
+@pytest.mark.parametrize("standardized", [False, True])
+def test_sums_of_clients_make_the_router_of_all_rows(standardized):
+    rows = made_up(200, share_answered=0.5)
+    central = fit_kmeans(rows, KMeansSettings(5, standardized), seed=0)
+    scaler = scaler_of(FederatedKMeansSettings(standardized=standardized), central.scaler)
+    np.testing.assert_array_equal(scaler.factor, central.scaler.factor)
+    sums = reduce(
+        add,
+        (ClusterSums.gather(central.centroids, central.scaler, c, 1) for c in split_rows(rows, 4)),
+    )
+    federated = to_estimator(MODELS, central.scaler, central.centroids, sums, SETTINGS)
+    for name, array in central.to_arrays().items():
+        np.testing.assert_allclose(federated.to_arrays()[name], array, rtol=1e-6, err_msg=name)
+
+
+def test_no_cell_of_fewer_rows_leaves_a_client():
+    rows = made_up(60, share_answered=0.4)
+    centroids = local_centroids(unit(rows), 8, 0, least_rows=1).centroids
+    whole, told = gathered(centroids, rows), gathered(centroids, rows, least_rows=7)
+    small = whole.count < 7
+    assert small.any()
+    assert not small.all()
+    for name in ("count", "quality_sum", "quality_squares", "cost_sum", "cost_squares"):
+        expected = np.where(small, 0.0, getattr(whole, name))
+        np.testing.assert_array_equal(getattr(told, name), expected)
+
+
+def test_no_cluster_of_fewer_rows_leaves_a_client():
+    rows = made_up(60)
+    centroids = local_centroids(unit(rows), 12, 0, least_rows=1).centroids
+    whole, told = gathered(centroids, rows), gathered(centroids, rows, least_rows=7)
+    small = whole.sizes < 7
+    assert small.any()
+    np.testing.assert_array_equal(told.sizes, np.where(small, 0.0, whole.sizes))
+    np.testing.assert_array_equal(told.distance_sum, np.where(small, 0.0, whole.distance_sum))
+
+
+def test_one_client_alone_learns_the_central_router():
+    rows = made_up(200)
+    scaled = unit(rows)
+    merged = merge_centroids([local_centroids(scaled, 4, seed=0, least_rows=1)], 4, seed=0)
+    central = fit_kmeans(rows, KMeansSettings(4), seed=0)
+    nearest = assign(merged, central.centroids)[0]
+    assert sorted(nearest) == [0, 1, 2, 3]
+    np.testing.assert_allclose(merged, central.centroids[nearest], atol=1e-5)
