@@ -171,14 +171,15 @@ def _build(
 
 
 def _probe(router: Router) -> None:
-    """Ask for two predictions, so that an estimator that cannot predict never serves."""
+    """Ask for two predictions, as serving and as training do, so that nothing useless serves."""
     n_models = len(router.manifest.models)
     for value in (0.0, 1.0):
         embedding = np.full(router.manifest.dimension, value, np.float32)
         try:
-            figures = router.predict(embedding)
+            whole = router.served.predict(embedding[np.newaxis])
+            figures = (whole.quality[0], whole.cost_usd[0], *router.predict(embedding)[:2])
         except (ArithmeticError, IndexError, MemoryError, TypeError, ValueError) as error:
             raise ArtifactRejected(f"the estimator cannot predict: {error}") from error
-        for row in figures[:2]:
+        for row in figures:
             if row.shape != (n_models,) or not np.isfinite(row).all():
                 raise ArtifactRejected("the estimator predicts figures that nobody can use")

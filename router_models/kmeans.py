@@ -107,6 +107,8 @@ class KMeansEstimator:
         statistics: Sums per cluster and model.
         prior_rows: How many rows a model's global mean counts for in each cell (k0).
         temperature: tau, in cosine distance.
+        tilt: Log of size over radius, shape ``(n_clusters,)``.
+        tables: Shrunk quality, then cost, per cluster; shape ``(n_clusters, 2 * n_models)``.
     """
 
     kind: ClassVar[str] = "kmeans"
@@ -120,20 +122,20 @@ class KMeansEstimator:
     prior_rows: float = 10.0
     temperature: float = 0.05
     dimension: int = field(init=False)
-    _tilt: Float32 = field(init=False, repr=False)
-    _tables: Float32 = field(init=False, repr=False)
+    tilt: Float32 = field(init=False, repr=False)
+    tables: Float32 = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Turn the sums into the two tables that `predict` mixes."""
         self.dimension = self.centroids.shape[1]
         weight = np.maximum(self.sizes, 1e-6) / np.maximum(self.radii, 1e-3)
-        self._tilt = np.log(weight).astype(np.float32)
+        self.tilt = np.log(weight).astype(np.float32)
         s = self.statistics
         cells = s.count + self.prior_rows
         quality_mean, cost_mean = self._model_means()
         quality = (s.quality_sum + self.prior_rows * quality_mean) / cells
         cost = (s.cost_sum + self.prior_rows * cost_mean) / cells
-        self._tables = np.concatenate(
+        self.tables = np.concatenate(
             [np.clip(quality, 0.0, 1.0), np.maximum(cost, 0.0)], axis=1
         ).astype(np.float32)
 
@@ -161,7 +163,7 @@ class KMeansEstimator:
         near = self.scaler.apply_unit(embeddings) @ self.centroids.T
         near -= np.float32(1.0)
         near /= np.float32(self.temperature)
-        near += self._tilt
+        near += self.tilt
         near -= near.max(axis=1, keepdims=True)
         weights: Float32 = np.exp(near, out=near)
         weights /= weights.sum(axis=1, keepdims=True)
@@ -176,7 +178,7 @@ class KMeansEstimator:
 
     def predict(self, embeddings: Float32) -> Prediction:
         """Predict for each row of `embeddings`, shape ``(n_queries, dimension)``."""
-        mixed = self.weights(embeddings) @ self._tables
+        mixed = self.weights(embeddings) @ self.tables
         n_models = len(self.models)
         return Prediction(mixed[:, :n_models], mixed[:, n_models:])
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from router_models.guard import Guard, GuardedEstimator
 from router_models.kmeans import CellStatistics, KMeansEstimator
+from router_models.one_query import OneQuery
 from router_models.registry import ModelRegistry
 from router_models.sealed_file import OPTIONAL, Seal
 from router_models.types import Estimator, Float32
@@ -64,6 +65,7 @@ class Router:
     """Name of the artefact; kept, since making it costs 2 µs and every turn reads it twice."""
     _columns: Mapping[str, int] = field(init=False, repr=False)
     _quality_variance: Float32 | None = field(init=False, repr=False)
+    _one_query: OneQuery | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         columns = {model: index for index, model in enumerate(self.estimator.models)}
@@ -71,10 +73,12 @@ class Router:
             columns |= {alias: columns[model] for alias in aliases if alias not in columns}
         object.__setattr__(self, "version", self.manifest.version)
         object.__setattr__(self, "_columns", columns)
-        variance = None
+        variance, one_query = None, None
         if isinstance(self.estimator, KMeansEstimator):
             variance = mean_variance(self.estimator.statistics, self.estimator.prior_rows)
+            one_query = None if self.guard is None else OneQuery.of(self.estimator, self.guard)
         object.__setattr__(self, "_quality_variance", variance)
+        object.__setattr__(self, "_one_query", one_query)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -99,6 +103,10 @@ class Router:
 
     def predict(self, embedding: Float32) -> RouterPrediction:
         """Predict for one query; `embedding` has shape ``(dimension,)``."""
+        if self._one_query is not None:
+            figures, near = self._one_query.predict(embedding)
+            n_models = len(self.estimator.models)
+            return RouterPrediction(figures[:n_models], figures[n_models:], near)
         row = embedding[np.newaxis]
         prediction = self.estimator.predict(row)
         if self.guard is None:

@@ -115,9 +115,9 @@ def test_loads_what_was_dumped():
     embedding = np.array([0.3, -0.2, 0.9, 0.1], np.float32)
     expected, familiarity = guarded().predict_with_familiarity(embedding[None])
     found = router.predict(embedding)
-    np.testing.assert_array_equal(found.quality, expected.quality[0])
-    np.testing.assert_array_equal(found.cost_usd, expected.cost_usd[0])
-    assert found.familiarity == familiarity[0]
+    np.testing.assert_allclose(found.quality, expected.quality[0], rtol=1e-5)
+    np.testing.assert_allclose(found.cost_usd, expected.cost_usd[0], rtol=1e-5)
+    assert found.familiarity == pytest.approx(familiarity[0], rel=1e-5)
 
 
 def test_the_manifest_says_where_the_router_comes_from():
