@@ -11,8 +11,9 @@ from budget.mdp import FEATURES_VERSION
 from budget.policy import DifficultyPolicy, SplitPolicy, StaticPolicy, StoredPolicy
 from budget.tab import AllSubQuestionsPolicy, TabPolicy
 from budget.types import TurnState
+from router_models.arrays import under
 from router_models.errors import ArtifactRejected
-from router_models.sealed_file import EncoderIdentity, Seal, SealedFile, require, under
+from router_models.sealed_file import EncoderIdentity, Seal, SealedFile, require
 
 FORMAT_VERSION: Final = 1
 MOST_TOKENS: Final = 2**31

@@ -33,6 +33,11 @@ def take(arrays: Arrays, name: str, shape: tuple[int | None, ...]) -> NDArray[An
     return array
 
 
+def under(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of one part, without its prefix."""
+    return {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaler:
     """Centres and scales each feature, as measured on train rows only.

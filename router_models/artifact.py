@@ -6,22 +6,19 @@ from typing import Any, Final
 
 import numpy as np
 
+from router_models.arrays import under
 from router_models.errors import ArtifactRejected, InvalidRegistry
+from router_models.guard import ESTIMATORS as GUARDED_KINDS
 from router_models.guard import Guard, GuardedEstimator
-from router_models.kmeans import KMeansEstimator
-from router_models.knn import NearestNeighbours
-from router_models.mlp import MlpEstimator
 from router_models.registry import ModelRegistry
-from router_models.ridge import RidgeEstimator
 from router_models.router import Manifest, Router
-from router_models.sealed_file import EncoderIdentity, SealedFile, require, under
+from router_models.sealed_file import EncoderIdentity, SealedFile, require
 from router_models.types import Arrays, Estimator
 
 FORMAT_VERSION: Final = 1
 
 ESTIMATORS: Final[Mapping[str, type[Estimator]]] = {
-    estimator.kind: estimator
-    for estimator in (KMeansEstimator, MlpEstimator, NearestNeighbours, RidgeEstimator)
+    estimator.kind: estimator for estimator in GUARDED_KINDS
 }
 """The kinds that an artefact can hold; nothing else is ever built from a file."""
 

@@ -11,23 +11,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.arrays import Scaler, take
+from router_models.arrays import Scaler, take, under
 from router_models.errors import ArtifactRejected
-from router_models.kmeans import KMeansEstimator
-from router_models.knn import NearestNeighbours
-from router_models.mlp import MlpEstimator
-from router_models.ridge import RidgeEstimator
+from router_models.mixture import PARTS, MixtureEstimator
+from router_models.nesting import pack, unpack
 from router_models.types import Arrays, Estimator, Float32, Prediction
 
-ESTIMATORS: tuple[type[Estimator], ...] = (
-    KMeansEstimator,
-    MlpEstimator,
-    NearestNeighbours,
-    RidgeEstimator,
-)
+ESTIMATORS: tuple[type[Estimator], ...] = (*PARTS, MixtureEstimator)
 """Every kind that a guard can hold."""
 
-INNER = "estimator."
+INNER, GUARD = "estimator.", "guard."
 
 
 @dataclass(slots=True, eq=False)
@@ -132,10 +125,8 @@ class GuardedEstimator:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs, as named arrays."""
-        arrays = {f"guard.{name}": array for name, array in self.guard.to_arrays().items()}
-        arrays |= {INNER + name: array for name, array in self.estimator.to_arrays().items()}
-        arrays["kind"] = np.frombuffer(self.estimator.kind.encode(), np.uint8)
-        return arrays
+        guard = {GUARD + name: array for name, array in self.guard.to_arrays().items()}
+        return pack(INNER, self.estimator) | guard
 
     @classmethod
     def from_arrays(cls, models: tuple[str, ...], arrays: Arrays) -> Self:
@@ -144,17 +135,8 @@ class GuardedEstimator:
         Raises:
             ArtifactRejected: An array is missing or has the wrong shape, or the kind is unknown.
         """
-        kind = take(arrays, "kind", (None,)).astype(np.uint8).tobytes().decode(errors="replace")
-        for candidate in ESTIMATORS:
-            if candidate.kind == kind:
-                estimator = candidate.from_arrays(models, _under(arrays, INNER))
-                guard = Guard.from_arrays(models, _under(arrays, "guard."))
-                if estimator.dimension != len(guard.scaler.shift):
-                    raise ArtifactRejected("guard and estimator read vectors of other dimensions")
-                return cls(estimator, guard)
-        known = ", ".join(candidate.kind for candidate in ESTIMATORS)
-        raise ArtifactRejected(f"unknown kind of estimator {kind!r}; known kinds: {known}")
-
-
-def _under(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
-    return {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}
+        estimator = unpack(INNER, models, arrays, ESTIMATORS)
+        guard = Guard.from_arrays(models, under(arrays, GUARD))
+        if estimator.dimension != len(guard.scaler.shift):
+            raise ArtifactRejected("guard and estimator read vectors of other dimensions")
+        return cls(estimator, guard)

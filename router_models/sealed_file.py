@@ -210,11 +210,6 @@ def require(is_met: bool, item: str, expected: str) -> None:  # noqa: FBT001
         raise ArtifactRejected(f"the manifest's {item} is not {expected}")
 
 
-def under(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays of one part, without its prefix."""
-    return {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}
-
-
 def to_json(manifest: Seal) -> dict[str, Any]:
     """Return the manifest as the table that is written."""
     table = {

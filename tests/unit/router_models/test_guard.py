@@ -68,7 +68,7 @@ def test_answers_with_the_familiarity_it_shrank_by(guarded):
 
 
 def test_refuses_an_estimator_of_an_unknown_kind(guarded):
-    arrays = guarded.to_arrays() | {"kind": np.frombuffer(b"oracle", np.uint8)}
+    arrays = guarded.to_arrays() | {"estimator.kind": np.frombuffer(b"oracle", np.uint8)}
     with pytest.raises(ArtifactRejected, match="unknown kind of estimator 'oracle'"):
         GuardedEstimator.from_arrays(MODELS, arrays)
 
