@@ -2,6 +2,7 @@
 
 The folder holds ``<version>.safetensors`` files that never change, a file ``active`` with the
 version that serves, and a file ``history`` with the versions activated so far, the latest last.
+Beside a version may stand ``<version>.json``: what federation made of it on this gateway's rows.
 Whoever may write there (this command line, a federation server, a volume that is synchronised)
 changes the router of every gateway that polls it. See ``docs/reference/artefacts.md``.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from router_models.artifact import read_manifest
+from router_models.assessment import Assessment
 from router_models.errors import ArtifactRejected
 from router_models.router import Manifest
 from router_models.sealed_file import VERSION_PATTERN
@@ -20,7 +22,10 @@ from router_models.sealed_file import VERSION_PATTERN
 ACTIVE_FILE: Final = "active"
 HISTORY_FILE: Final = "history"
 SUFFIX: Final = ".safetensors"
+NOTE_SUFFIX: Final = ".json"
 HISTORY_VERSIONS: Final = 100
+ROLLBACK_VERSIONS: Final = 5
+"""Of the history that pruning leaves alone."""
 MAX_ARTIFACT_BYTES: Final = 512 * 1024 * 1024
 _MAX_NAME_BYTES: Final = 100
 
@@ -32,12 +37,14 @@ class StoredArtifact:
     Attributes:
         manifest: None where the file cannot be used.
         problem: Why it cannot; None where it can.
+        assessment: What federation made of it here; None where it came another way.
     """
 
     version: str
     is_active: bool
     manifest: Manifest | None
     problem: str | None
+    assessment: Assessment | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +142,43 @@ class ArtifactStore:
         self._write_history(earlier)
         return manifest
 
+    def note(self, version: str, assessment: Assessment) -> None:
+        """Keep beside `version` why it serves or does not.
+
+        Raises:
+            ArtifactRejected: `version` is not the name of a version.
+        """
+        self._write(self._note_path(version), assessment.to_json().encode())
+
+    def assessment(self, version: str) -> Assessment | None:
+        """Return what was noted of `version`; None where nothing legible was.
+
+        Raises:
+            ArtifactRejected: `version` is not the name of a version.
+        """
+        try:
+            return Assessment.from_json(self._note_path(version).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def prune(self, keep: int) -> tuple[str, ...]:
+        """Delete all but the `keep` latest assessed versions; return which were deleted.
+
+        Those that serve, served lately, or came another way than by federation stay.
+        """
+        spared = {self._active_or_none(), *self.history()[-ROLLBACK_VERSIONS:]}
+        assessed = [
+            (item.assessment.assessed_at, item.version)
+            for item in self.list_all()
+            if item.assessment is not None and item.version not in spared
+        ]
+        assessed.sort(reverse=True)
+        pruned = tuple(version for _, version in assessed[keep:])
+        for version in pruned:
+            self.path(version).unlink(missing_ok=True)
+            self._note_path(version).unlink(missing_ok=True)
+        return pruned
+
     def history(self) -> list[str]:
         """Return the versions activated so far, the latest last."""
         try:
@@ -152,6 +196,10 @@ class ArtifactStore:
         check_version(version)
         return self.folder / f"{version}{SUFFIX}"
 
+    def _note_path(self, version: str) -> Path:
+        check_version(version)
+        return self.folder / f"{version}{NOTE_SUFFIX}"
+
     def _active_or_none(self) -> str | None:
         try:
             return self.active()
@@ -159,10 +207,12 @@ class ArtifactStore:
             return None
 
     def _describe(self, version: str, active: str | None) -> StoredArtifact:
+        is_active = version == active
         try:
-            return StoredArtifact(version, version == active, self.manifest(version), None)
+            manifest = self.manifest(version)
+            return StoredArtifact(version, is_active, manifest, None, self.assessment(version))
         except ArtifactRejected as error:
-            return StoredArtifact(version, version == active, None, str(error))
+            return StoredArtifact(version, is_active, None, str(error), None)
 
     def _holds(self, path: Path, data: bytes) -> bool:
         try:

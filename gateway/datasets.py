@@ -7,7 +7,7 @@ or `text` in them. Needs pyarrow, so nothing that serves imports this.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from router_models.errors import InvalidEvaluations
+from router_models.rows import pivot
 from router_models.types import Encoder, Evaluations, Float32
 
 SPLITS = ("train", "val", "test")
@@ -163,13 +164,12 @@ def read_dataset(path: Path) -> Dataset:
     ids = cast("list[str]", queries["query_id"].to_pylist())
     names = _strings(rows, "model", path)
     models = tuple(sorted(set(names)))
-    quality, cost_usd = _pivot(
-        row_queries=_strings(rows, "query_id", path),
-        row_models=names,
-        queries=ids,
-        models=models,
-        score=score,
-        cost=cost,
+    quality, cost_usd = pivot(
+        _places(_strings(rows, "query_id", path), ids),
+        _places(names, models),
+        score,
+        cost,
+        (len(ids), len(models)),
     )
     texts = _texts(queries, path)
     embeddings, encoder_id = _embeddings(queries, path) if not texts else (None, "")
@@ -341,29 +341,6 @@ def _hidden(rows: pa.Table, names: Sequence[str]) -> frozenset[str]:
     return frozenset(name for name, flag in zip(names, flags, strict=True) if flag)
 
 
-def _pivot(
-    *,
-    row_queries: Sequence[str],
-    row_models: Sequence[str],
-    queries: Sequence[str],
-    models: Sequence[str],
-    score: NDArray[np.float64],
-    cost: NDArray[np.float64],
-) -> tuple[Float32, Float32]:
-    """Turn rows into two matrices; several answers of one model to one query are averaged."""
-    row_of, column_of = _index(queries), _index(models)
-    at = np.array([row_of[query] for query in row_queries]) * len(models)
-    at += np.array([column_of[model] for model in row_models])
-    size, shape = len(queries) * len(models), (len(queries), len(models))
-    count = np.bincount(at, minlength=size)
-    with np.errstate(invalid="ignore"):
-        quality = np.bincount(at, score, size) / count
-        cost_usd = np.bincount(at, cost, size) / count
-    return (
-        quality.reshape(shape).astype(np.float32),
-        cost_usd.reshape(shape).astype(np.float32),
-    )
-
-
-def _index(names: Sequence[str]) -> Mapping[str, int]:
-    return {name: place for place, name in enumerate(names)}
+def _places(names: Sequence[str], among: Sequence[str]) -> NDArray[np.intp]:
+    place_of = {name: place for place, name in enumerate(among)}
+    return np.array([place_of[name] for name in names], np.intp)

@@ -31,7 +31,10 @@ def command() -> None:
 @command.command("list")
 @settings_option
 def list_routers(settings: GatewaySettings) -> None:
-    """List the routers in the data directory, the newest first; * marks the one that serves."""
+    """List the routers in the data directory, the newest first; * marks the one that serves.
+
+    Below a router from a federation stands what became of it here, and why.
+    """
     with _explained():
         stored = ArtifactStore(settings.artifact_dir).list_all()
     if not stored:
@@ -47,10 +50,14 @@ def list_routers(settings: GatewaySettings) -> None:
 @click.argument("version")
 @settings_option
 def show_router(version: str, settings: GatewaySettings) -> None:
-    """Print the manifest of VERSION as JSON."""
+    """Print the manifest of VERSION as JSON, and why it serves or does not."""
     with _explained():
-        manifest = ArtifactStore(settings.artifact_dir).manifest(version)
-    click.echo(json.dumps(_to_json(manifest), indent=2))
+        store = ArtifactStore(settings.artifact_dir)
+        shown = _to_json(store.manifest(version))
+        made = store.assessment(version)
+    if made is not None:
+        shown["assessment"] = json.loads(made.to_json())
+    click.echo(json.dumps(shown, indent=2))
 
 
 @command.command("activate")
@@ -100,10 +107,12 @@ def _line(item: StoredArtifact) -> str:
         return f"{mark} {item.version}  unusable: {item.problem}"
     manifest = item.manifest
     guard = "guarded" if manifest.has_guard else "no guard"
-    return (
+    line = (
         f"{mark} {item.version}  {manifest.created_at:%Y-%m-%d %H:%M}  "
         f"{len(manifest.models)} models  {manifest.encoder_id}  {guard}"
     )
+    made = item.assessment
+    return line if made is None else f"{line}\n    {made.outcome}: {made.reason}"
 
 
 def _to_json(manifest: Manifest) -> dict[str, object]:

@@ -7,6 +7,7 @@ import pytest
 from gateway import artifact_store
 from gateway.artifact_store import ArtifactStore, check_version, read_artifact
 from router_models.artifact import read_manifest
+from router_models.assessment import Assessment
 from router_models.errors import ArtifactRejected
 from tests.fakes.artifacts import CREATED_AT, router_artifact
 
@@ -244,3 +245,58 @@ def test_says_which_file_cannot_be_read(tmp_path):
 
 def test_others_may_read_what_was_written(full_store):
     assert full_store.path(VERSIONS[0]).stat().st_mode & 0o777 == 0o644
+
+
+def noted(day: int, outcome="candidate") -> Assessment:
+    return Assessment(outcome, f"day {day}", CREATED_AT + timedelta(days=day), {"rows": 7.0})
+
+
+def test_keeps_beside_a_version_what_was_made_of_it(full_store):
+    full_store.note(VERSIONS[0], noted(1))
+    assert full_store.assessment(VERSIONS[0]) == noted(1)
+    assert full_store.assessment(VERSIONS[1]) is None
+    assert {item.version: item.assessment for item in full_store.list_all()} == {
+        VERSIONS[0]: noted(1),
+        VERSIONS[1]: None,
+        VERSIONS[2]: None,
+    }
+
+
+def test_a_note_that_cannot_be_read_does_no_harm(full_store):
+    (full_store.folder / f"{VERSIONS[0]}.json").write_text("{")
+    assert full_store.assessment(VERSIONS[0]) is None
+    assert full_store.activate(VERSIONS[0]).version == VERSIONS[0]
+
+
+def test_a_candidate_is_activated_and_rolled_back_like_any_other(full_store):
+    full_store.activate(VERSIONS[0])
+    full_store.note(VERSIONS[1], noted(1))
+    full_store.activate(VERSIONS[1])
+    assert full_store.rollback().version == VERSIONS[0]
+
+
+def test_prunes_the_oldest_assessments_first(full_store):
+    for day, version in enumerate(VERSIONS):
+        full_store.note(version, noted(day))
+    assert full_store.prune(1) == (VERSIONS[1], VERSIONS[0])
+    assert {path.name for path in full_store.folder.iterdir()} == {
+        f"{VERSIONS[2]}.safetensors",
+        f"{VERSIONS[2]}.json",
+    }
+
+
+def test_does_not_prune_what_serves_or_served_or_nobody_assessed(full_store):
+    full_store.note(VERSIONS[0], noted(1))
+    full_store.activate(VERSIONS[0])
+    full_store.note(VERSIONS[1], noted(2, "activated"))
+    full_store.activate(VERSIONS[1])
+    assert full_store.prune(0) == ()
+    assert len(full_store.list_all()) == 3
+
+
+@pytest.mark.parametrize("name", ["..", "../../etc/passwd", ""])
+def test_only_versions_lead_to_notes(store, name):
+    with pytest.raises(ArtifactRejected, match="no router version"):
+        store.assessment(name)
+    with pytest.raises(ArtifactRejected, match="no router version"):
+        store.note(name, noted(1))

@@ -3,9 +3,11 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from gateway.artifact_store import ArtifactStore
 from gateway.commands.router import command
 from router_models.artifact import read_manifest
-from tests.fakes.artifacts import router_artifact
+from router_models.assessment import Assessment
+from tests.fakes.artifacts import CREATED_AT, router_artifact
 
 FIRST, SECOND = router_artifact(0), router_artifact(1)
 VERSIONS = tuple(read_manifest(data).version for data in (FIRST, SECOND))
@@ -85,3 +87,13 @@ def test_a_disk_that_cannot_be_written_is_an_error(waypost, tmp_path):
     result = waypost("import", "first")
     assert result.exit_code == 1
     assert "Not a directory" in result.output or "File exists" in result.output
+
+
+def test_lists_and_shows_why_a_router_of_a_federation_serves_or_not(waypost, tmp_path):
+    waypost("import", "first")
+    made = Assessment("candidate", "it may lose 0.1", CREATED_AT, {"rows": 120.0})
+    ArtifactStore(tmp_path / "data" / "routers").note(VERSIONS[0], made)
+    assert "\n    candidate: it may lose 0.1\n" in waypost("list").output
+    shown = json.loads(waypost("show", VERSIONS[0]).output)
+    assert shown["assessment"]["figures"] == {"rows": 120.0}
+    assert shown["registry"] == {}
