@@ -1,0 +1,118 @@
+"""Trains the MLP router so that what comes out says little of any one query: DP-SGD.
+
+Abadi et al. 2016 (arXiv 1607.00133), algorithm 1, with AdamW for the step itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from federation.learning.settings import FederatedMlpSettings
+from federation.learning.statistics import Scales
+from federation.privacy.accounting import Release
+from router_models.training.mlp import (
+    RouterNetwork,
+    Rows,
+    Weights,
+    masked_loss,
+    optimizer_of,
+    single_threaded,
+)
+from router_models.types import Evaluations, Float32
+
+ROWS_AT_ONCE = 128
+"""A gradient per row is kept in memory: at 60,000 weights, 30 MB."""
+
+Parameters = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class DescentNoise:
+    """How noisy the steps of a client's training are.
+
+    Attributes:
+        noise_multiplier: Deviation of the noise over `longest_gradient`.
+        sampling_rate: Chance of a row to be in a step, drawn for each row and step anew.
+        longest_gradient: To which the gradient of each row is shortened.
+    """
+
+    noise_multiplier: float
+    sampling_rate: float = 0.2
+    longest_gradient: float = 1.0
+
+    def release(self, epochs: int) -> Release:
+        """Say what the weights after `epochs` cost in privacy."""
+        return Release(self.noise_multiplier, self.sampling_rate, self.steps(epochs))
+
+    def steps(self, epochs: int) -> int:
+        """Count the steps that use every row `epochs` times on average."""
+        return ceil(epochs / self.sampling_rate)
+
+
+def train_noisily(
+    weights: Weights,
+    evaluations: Evaluations,
+    scales: Scales,
+    settings: FederatedMlpSettings,
+    noise: DescentNoise,
+    rng: np.random.Generator,
+) -> dict[str, Float32]:
+    """Train on one client's rows, starting from the common weights.
+
+    Every gradient is a sum over rows of something at most `longest_gradient` long, so one query
+    more or less moves it by no more than that, and the noise is put on that sum. The sum is not
+    divided by the number of rows in it, which would have to be noisy too: AdamW does not see the
+    scale of a gradient.
+
+    Args:
+        rng: Draws rows and noise; must not be known to whoever receives the weights.
+    """
+    rows = Rows.of(evaluations, scales.scaler, scales.cost_scale)
+    with single_threaded(int(rng.integers(2**31))):
+        network = RouterNetwork.of(weights, settings.dropout)
+        network.train()
+        optimizer = optimizer_of(network, settings.learning_rate, settings.weight_decay)
+        for _ in range(noise.steps(settings.local_epochs)):
+            drawn = rng.random(len(rows.features)) < noise.sampling_rate
+            sums = clipped_gradients(
+                network, rows.take(torch.from_numpy(drawn)), noise.longest_gradient
+            )
+            for name, parameter in network.named_parameters():
+                deviation = noise.noise_multiplier * noise.longest_gradient
+                draws = rng.normal(0.0, deviation, tuple(parameter.shape)).astype(np.float32)
+                parameter.grad = sums[name] + torch.from_numpy(draws)
+            optimizer.step()
+    return network.weights()
+
+
+def clipped_gradients(network: RouterNetwork, rows: Rows, longest: float) -> Parameters:
+    """Add up the rows' gradients, each shortened to `longest` over all parameters together."""
+    parameters = {name: p.detach() for name, p in network.named_parameters()}
+    gradients = vmap(grad(_row_loss(network)), in_dims=(None, 0), randomness="different")
+    sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    n_rows = len(rows.features)
+    for start in range(0, n_rows, ROWS_AT_ONCE):
+        batch = rows.take(torch.arange(start, min(start + ROWS_AT_ONCE, n_rows)))
+        found = gradients(parameters, _as_tensors(batch))
+        squares = sum(g.flatten(1).square().sum(dim=1) for g in found.values())
+        factors = (longest / torch.as_tensor(squares).sqrt().clamp(min=1e-12)).clamp(max=1.0)
+        for name, gradient in found.items():
+            sums[name] += torch.tensordot(factors, gradient, dims=1)
+    return sums
+
+
+def _row_loss(network: RouterNetwork) -> Callable[[Parameters, tuple[Tensor, ...]], Tensor]:
+    def loss(parameters: Parameters, row: tuple[Tensor, ...]) -> Tensor:
+        single = Rows(*(tensor.unsqueeze(0) for tensor in row))
+        return masked_loss(functional_call(network, parameters, (single.features,)), single)
+
+    return loss
+
+
+def _as_tensors(rows: Rows) -> tuple[Tensor, ...]:
+    return rows.features, rows.quality, rows.cost_z, rows.answered

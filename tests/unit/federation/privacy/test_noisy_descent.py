@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from federation.learning.mlp import initial_weights, validation_loss
+from federation.learning.settings import FederatedMlpSettings
+from federation.learning.statistics import RowSums
+from federation.privacy.accounting import Release
+from federation.privacy.noisy_descent import DescentNoise, clipped_gradients, train_noisily
+from router_models.training.mlp import RouterNetwork, Rows, masked_loss
+from router_models.training.statistics import select
+from tests.fakes.evaluations import made_up
+
+ROWS = made_up(150, share_answered=0.4)
+SCALES = RowSums.gather(ROWS).scales()
+SETTINGS = FederatedMlpSettings(hidden=16, dropout=0.0, local_epochs=2)
+WEIGHTS = initial_weights(SCALES, SETTINGS, seed=0)
+HARDLY_ANY = DescentNoise(1e-6, sampling_rate=0.25, longest_gradient=10.0)
+
+
+def tensors(evaluations) -> Rows:
+    return Rows.of(evaluations, SCALES.scaler, SCALES.cost_scale)
+
+
+def length(gradients) -> float:
+    return float(torch.cat([gradient.flatten() for gradient in gradients.values()]).norm())
+
+
+@given(left_out=st.integers(0, 39), longest=st.sampled_from([1e-3, 0.1, 1.0]))
+@settings(max_examples=8, deadline=None)
+def test_one_query_more_moves_the_gradient_by_no_more_than_the_bound(
+    left_out: int, longest: float
+) -> None:
+    network = RouterNetwork.of(WEIGHTS)
+    whole = clipped_gradients(network, tensors(select(ROWS, np.arange(40))), longest)
+    fewer = select(ROWS, np.delete(np.arange(40), left_out))
+    rest = clipped_gradients(network, tensors(fewer), longest)
+    assert length({n: whole[n] - rest[n] for n in whole}) <= longest * (1 + 1e-4)
+
+
+def test_without_clipping_the_rows_gradients_add_up_to_the_usual_one() -> None:
+    network, rows = RouterNetwork.of(WEIGHTS), tensors(select(ROWS, np.arange(30)))
+    found = clipped_gradients(network, rows, longest=1e9)
+    for row in range(30):
+        single = rows.take(torch.tensor([row]))
+        torch.autograd.backward(masked_loss(network(single.features), single))
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_more_rows_than_fit_at_once_add_up_the_same() -> None:
+    network, rows = RouterNetwork.of(WEIGHTS), tensors(ROWS)
+    whole = clipped_gradients(network, rows, longest=0.5)
+    halves = [
+        clipped_gradients(network, rows.take(torch.arange(start, start + 75)), longest=0.5)
+        for start in (0, 75)
+    ]
+    for name in whole:
+        torch.testing.assert_close(whole[name], halves[0][name] + halves[1][name])
+
+
+def test_no_rows_have_no_gradient() -> None:
+    found = clipped_gradients(RouterNetwork.of(WEIGHTS), tensors(select(ROWS, np.arange(0))), 1.0)
+    assert length(found) == 0.0
+
+
+def test_learns_where_there_is_hardly_any_noise() -> None:
+    settings_ = FederatedMlpSettings(hidden=16, learning_rate=1e-2, local_epochs=10)
+    trained = train_noisily(WEIGHTS, ROWS, SCALES, settings_, HARDLY_ANY, np.random.default_rng(0))
+    before, _ = validation_loss(WEIGHTS, ROWS, SCALES)
+    after, _ = validation_loss(trained, ROWS, SCALES)
+    assert after < 0.8 * before
+
+
+def test_noise_moves_weights_even_without_rows() -> None:
+    nothing = select(ROWS, np.arange(0))
+    noise = DescentNoise(1.0)
+    moved = train_noisily(WEIGHTS, nothing, SCALES, SETTINGS, noise, np.random.default_rng(0))
+    assert not np.array_equal(moved["head_weight"], WEIGHTS["head_weight"])
+
+
+def test_the_same_draws_give_the_same_weights() -> None:
+    noise = DescentNoise(1.0)
+    first, second = (
+        train_noisily(WEIGHTS, ROWS, SCALES, SETTINGS, noise, np.random.default_rng(7))
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first["trunk.0.weight"], second["trunk.0.weight"])
+
+
+def test_keeps_the_weights_names_and_shapes() -> None:
+    trained = train_noisily(WEIGHTS, ROWS, SCALES, SETTINGS, HARDLY_ANY, np.random.default_rng(0))
+    assert {n: a.shape for n, a in trained.items()} == {n: a.shape for n, a in WEIGHTS.items()}
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 4), (2, 8)])
+def test_says_what_its_steps_cost(epochs: int, steps: int) -> None:
+    assert DescentNoise(1.5, sampling_rate=0.25).release(epochs) == Release(1.5, 0.25, steps)
+
+
+def test_the_network_has_nothing_that_mixes_rows() -> None:
+    # A gradient per row has a bound only where a row's loss depends on that row alone.
+    mixing = (nn.modules.batchnorm._BatchNorm,)
+    assert not [m for m in RouterNetwork.of(WEIGHTS).modules() if isinstance(m, mixing)]
