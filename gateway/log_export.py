@@ -4,7 +4,7 @@ import csv
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,14 @@ class Selection:
     Attributes:
         since: Started at or after this time.
         until: Started before this time.
-        team_id: Only this team's; None means all.
+        team_ids: Only these teams'; None means all.
         encoder_id: Only rows with this encoder's embeddings.
         is_whole: Ungraded, failed and unembedded turns too.
     """
 
     since: datetime | None = None
     until: datetime | None = None
-    team_id: str | None = None
+    team_ids: Sequence[str] | None = None
     encoder_id: str | None = None
     is_whole: bool = False
 
@@ -115,6 +115,14 @@ class DatabaseRows:
             yield [_evaluation(turn, by_answer) for turn in turns]
             after = turns[-1]
 
+    def iter_latest(self, rows: int, selection: Selection) -> Iterator[list[EvaluationRow]]:
+        """Yield the latest `rows` of the selection, oldest first, and those of the same moment."""
+        times = _query(selection).with_only_columns(Turn.started_at).order_by(None)
+        nth = times.order_by(Turn.started_at.desc()).offset(rows - 1).limit(1)
+        with self.engine.connect() as connection:
+            since = connection.execute(nth).scalar()
+        yield from self.iter_evaluations(replace(selection, since=since or selection.since))
+
 
 def write_csv(batches: Iterable[Sequence[EvaluationRow]], file: Path) -> int:
     """Write rows as CSV, embeddings as JSON lists; returns how many."""
@@ -142,8 +150,8 @@ def _query(selection: Selection) -> Select[Any]:
         query = query.where(Turn.started_at >= selection.since)
     if selection.until is not None:
         query = query.where(Turn.started_at < selection.until)
-    if selection.team_id is not None:
-        query = query.where(Turn.team_id == selection.team_id)
+    if selection.team_ids is not None:
+        query = query.where(Turn.team_id.in_(selection.team_ids))
     if selection.encoder_id is not None:
         query = query.where(Turn.encoder_id == selection.encoder_id)
     if selection.is_whole:

@@ -46,7 +46,8 @@ def export(
 ) -> None:
     """Write graded turns as the table that `waypost train` reads."""
     write = _writer(out)
-    selection = Selection(_utc(since), _utc(until), team, encoder, is_whole)
+    teams = None if team is None else (team,)
+    selection = Selection(_utc(since), _utc(until), teams, encoder, is_whole)
     partial = out.with_name(f"{out.name}.partial")
     try:
         with opened(settings) as engine:

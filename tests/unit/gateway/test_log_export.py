@@ -137,8 +137,24 @@ async def test_rows_are_selected_by_time_team_and_encoder(engine, tmp_path):
     assert ids() == [0, 1, 2, 3]
     assert ids(since=moment) == [2, 3]
     assert ids(until=moment) == [0, 1]
-    assert ids(team_id="blue") == [1]
+    assert ids(team_ids=["blue"]) == [1]
+    assert ids(team_ids=[]) == []
     assert ids(encoder_id="minilm-1") == [2]
+
+
+async def test_the_latest_rows_are_counted_from_the_end(engine, tmp_path):
+    turns = [make_turn(n, started_at_unix_s=START_UNIX_S + n // 2) for n in range(10)]
+    await fill(engine, tmp_path, *turns)
+
+    def latest(rows: int, **selection) -> list[int]:
+        whole = Selection(is_whole=True, **selection)
+        batches = DatabaseRows(engine).iter_latest(rows, whole)
+        return [int(row.request_id[-1]) for batch in batches for row in batch]
+
+    assert latest(4) == [6, 7, 8, 9]
+    assert latest(3) == [6, 7, 8, 9]
+    assert latest(100) == list(range(10))
+    assert latest(1, team_ids=["blue"]) == []
 
 
 async def test_batches_neither_skip_nor_repeat_turns_of_the_same_moment(engine, tmp_path):
