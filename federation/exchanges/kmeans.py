@@ -1,0 +1,140 @@
+"""The K-means router in two passes: where rows lie, then what models did there."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from federation.exchanges.exchange import (
+    Exchange,
+    SumExchange,
+    Task,
+    exceeds,
+    lengths_of,
+    sum_fields,
+    under,
+)
+from federation.exchanges.rows import LARGEST_SUM, SCALES, scales_of
+from federation.learning.kmeans import (
+    Centroids,
+    ClusterSums,
+    local_centroids,
+    merge_centroids,
+    scaler_of,
+)
+from federation.learning.settings import FederatedKMeansSettings
+from federation.protocol import Instruction, Payload, TrainingPlan
+from federation.updates import Field, Form, Reply, capped
+from router_models.arrays import Scaler
+
+CENTROIDS = "centroids"
+CELLS = "cells."
+FARTHEST = 2.0
+"""Largest cosine distance."""
+
+
+class CentroidExchange(Exchange):
+    """Every site clusters its rows; the coordinator clusters the centroids."""
+
+    name: ClassVar[str] = "train.centroids"
+    sends: ClassVar[tuple[str, ...]] = (SCALES,)
+
+    def answer(self, task: Task) -> Payload:
+        """Cluster the site's rows."""
+        instruction = task.instruction
+        plan = instruction.plan
+        unit = scaler_in(plan, instruction.sent).apply_unit(task.train_rows().embeddings)
+        local = settings_of(plan).local_clusters
+        return local_centroids(unit, local, instruction.seed, plan.least_rows).to_arrays()
+
+    def form(self, instruction: Instruction) -> Form:
+        """Centroids within the unit ball, each of enough rows."""
+        plan = instruction.plan
+        n_centroids = range(settings_of(plan).local_clusters + 1)
+        fields = {
+            "centroids": Field((n_centroids, plan.encoder.dimension), "float32", -1.01, 1.01),
+            "counts": Field((n_centroids,), low=plan.least_rows, high=LARGEST_SUM),
+        }
+        return Form(fields, _problem_of_centroids)
+
+    def rows(self, payload: Payload) -> float:
+        """Return the rows of all clusters."""
+        return float(payload["counts"].sum())
+
+    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+        """Cluster what the sites found, no site for more than its share."""
+        plan, settings = instruction.plan, settings_of(instruction.plan)
+        rows = np.array([self.rows(reply.payload) for reply in replies])
+        factors = capped(rows, plan.largest_share) / np.where(rows > 0, rows, 1.0)
+        found = [
+            Centroids(reply.payload["centroids"], reply.payload["counts"] * factor)
+            for reply, factor in zip(replies, factors, strict=True)
+        ]
+        return {**state, CENTROIDS: merge_centroids(found, settings.clusters, instruction.seed)}
+
+
+class CellExchange(SumExchange):
+    """Every site adds up what models did near each common centroid."""
+
+    name: ClassVar[str] = "train.cells"
+    sends: ClassVar[tuple[str, ...]] = (SCALES, CENTROIDS)
+    prefix: ClassVar[str] = CELLS
+
+    def answer(self, task: Task) -> Payload:
+        """Add up per cluster, and per cluster and model."""
+        plan, sent = task.instruction.plan, task.instruction.sent
+        scaler, rows = scaler_in(plan, sent), task.train_rows()
+        return ClusterSums.gather(sent[CENTROIDS], scaler, rows, plan.least_rows).to_arrays()
+
+    def form(self, instruction: Instruction) -> Form:
+        """Sums must agree with each other and with the plan's dearest call."""
+        plan = instruction.plan
+        lengths = lengths_of(plan, n_clusters=len(instruction.sent[CENTROIDS]))
+        fields = sum_fields(ClusterSums, lengths, LARGEST_SUM)
+        return Form(fields, lambda payload: _problem_of_cells(payload, plan.dearest_usd))
+
+    def rows(self, payload: Payload) -> float:
+        """Return the rows of all clusters."""
+        return float(payload["sizes"].sum())
+
+
+def cells_of(plan: TrainingPlan, state: Payload) -> ClusterSums:
+    """Read the sums of all sites out of a session's state."""
+    lengths = lengths_of(plan, n_clusters=len(state[CENTROIDS]))
+    return ClusterSums.from_arrays(under(CELLS, state), lengths)
+
+
+def scaler_in(plan: TrainingPlan, state: Payload) -> Scaler:
+    """Return what rows are scaled by before clustering."""
+    return scaler_of(settings_of(plan), scales_of(plan, state).scaler)
+
+
+def settings_of(plan: TrainingPlan) -> FederatedKMeansSettings:
+    """Return the plan's settings, which are of this kind."""
+    assert isinstance(plan.settings, FederatedKMeansSettings)  # noqa: S101
+    return plan.settings
+
+
+def _problem_of_centroids(p: Payload) -> str | None:
+    if len(p["centroids"]) != len(p["counts"]):
+        return "there are more centroids than counts, or fewer"
+    if (np.linalg.norm(p["centroids"], axis=1) > 1.01).any():
+        return "a centroid is longer than the rows that it is the mean of"
+    return None
+
+
+def _problem_of_cells(p: Payload, dearest_usd: float) -> str | None:
+    sizes, count = p["sizes"], p["count"]
+    if exceeds(p["distance_sum"], FARTHEST * sizes):
+        return "distances add up to more than they can be"
+    if exceeds(p["quality_sum"], count) or exceeds(p["quality_squares"], p["quality_sum"]):
+        return "qualities add up to more than 1 each"
+    if exceeds(p["cost_sum"], count * dearest_usd) or exceeds(
+        p["cost_squares"], p["cost_sum"] * dearest_usd
+    ):
+        return f"costs add up to more than {dearest_usd:g} USD each"
+    if exceeds(p["quality_sum"] ** 2, count * p["quality_squares"]) or exceeds(
+        p["cost_sum"] ** 2, count * p["cost_squares"]
+    ):
+        return "a sum is larger than its squares allow"
+    return None

@@ -1,0 +1,144 @@
+"""Federated averaging of the MLP router: one round of training, and how well it went."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from federation.aggregation import RULES, Contribution, update_norm
+from federation.exchanges.exchange import Exchange, Task, prefixed, under
+from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
+from federation.learning.mlp import (
+    LocalUpdate,
+    initial_weights,
+    train_locally,
+    validation_loss,
+)
+from federation.learning.settings import FederatedMlpSettings
+from federation.protocol import Instruction, Payload, TrainingPlan
+from federation.updates import Field, Form, Reply, capped
+
+WEIGHTS = "weights."
+LOSS = "loss"
+LARGEST_WEIGHT = 1e4
+LARGEST_LOSS = 100.0
+"""Of one evaluation; an untrained network's is below 1."""
+
+LARGEST_COUNT = 2.0**40
+
+
+class InitialWeightExchange(RowSumExchange):
+    """Row sums, from which the first weights follow: heads begin at their models' means."""
+
+    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+        """Add up, measure the scales and draw the weights."""
+        state = super().merge(state, instruction, replies)
+        plan = instruction.plan
+        weights = initial_weights(scales_of(plan, state), settings_of(plan), instruction.seed)
+        return {**state, **prefixed(WEIGHTS, weights)}
+
+
+class WeightExchange(Exchange):
+    """Every site trains the common weights on its rows; they are averaged."""
+
+    name: ClassVar[str] = "train.weights"
+    sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES)
+
+    def answer(self, task: Task) -> Payload:
+        """Train on the site's rows."""
+        instruction = task.instruction
+        plan, sent = instruction.plan, instruction.sent
+        update = train_locally(
+            under(WEIGHTS, sent),
+            task.train_rows(),
+            scales_of(plan, sent),
+            settings_of(plan),
+            instruction.seed,
+        )
+        return update.to_arrays()
+
+    def form(self, instruction: Instruction) -> Form:
+        """Weights of the same shapes, and the rows behind them."""
+        fields = {
+            name: Field(array.shape, "float32", -LARGEST_WEIGHT, LARGEST_WEIGHT)
+            for name, array in under(WEIGHTS, instruction.sent).items()
+        }
+        n_models = len(instruction.plan.columns)
+        for name, length in (("rows", 1), ("rows_per_model", n_models)):
+            fields[name] = Field((length,), low=0.0, high=LARGEST_COUNT)
+        return Form(fields, _problem)
+
+    def rows(self, payload: Payload) -> float:
+        """Return the queries it was trained on."""
+        return float(payload["rows"][0])
+
+    def length(self, instruction: Instruction, payload: Payload) -> float:
+        """Distance from the weights that were sent."""
+        current = under(WEIGHTS, instruction.sent)
+        return update_norm(current, {name: payload[name] for name in current})
+
+    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+        """Put the weights together by the plan's rule, each head by its model's rows."""
+        plan, current = instruction.plan, under(WEIGHTS, instruction.sent)
+        updates = [LocalUpdate.from_arrays(reply.payload, current) for reply in replies]
+        rows = np.concatenate(
+            [[u.rows for u in updates], [u.rows_per_model for u in updates]], axis=1
+        )
+        fair = np.apply_along_axis(capped, 0, rows, plan.largest_share)
+        contributions = [
+            LocalUpdate(update.weights, counts[:1], counts[1:]).contribution()
+            for update, counts in zip(updates, fair, strict=True)
+        ]
+        return {**state, **prefixed(WEIGHTS, RULES[plan.rule](current, contributions))}
+
+
+class LossExchange(Exchange):
+    """Every site measures the common weights on rows that nobody trained on."""
+
+    name: ClassVar[str] = "evaluate.loss"
+    sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES)
+
+    def answer(self, task: Task) -> Payload:
+        """Measure the mean loss over the site's held-out evaluations."""
+        plan, sent = task.instruction.plan, task.instruction.sent
+        total, count = validation_loss(
+            under(WEIGHTS, sent), task.held_out_rows(), scales_of(plan, sent)
+        )
+        mean = total / max(count, 1)
+        return {"loss": np.array([mean]), "count": np.array([count], np.float64)}
+
+    def form(self, instruction: Instruction) -> Form:  # noqa: ARG002
+        """Return one figure and what it rests on."""
+        return Form(
+            {
+                "loss": Field((1,), low=0.0, high=LARGEST_LOSS),
+                "count": Field((1,), low=0.0, high=LARGEST_COUNT),
+            }
+        )
+
+    def rows(self, payload: Payload) -> float:  # noqa: ARG002
+        """Return 0: evaluations, several per query, have no bound in a site's profile."""
+        return 0.0
+
+    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+        """Put the losses together by the rule that puts weights together; NaN where nobody can."""
+        plan = instruction.plan
+        counts = np.array([reply.payload["count"][0] for reply in replies])
+        contributions = [
+            Contribution({LOSS: reply.payload["loss"]}, {LOSS: count})
+            for reply, count in zip(replies, capped(counts, plan.largest_share), strict=True)
+        ]
+        merged = RULES[plan.rule]({LOSS: np.array([np.nan])}, contributions)
+        return {**state, **merged}
+
+
+def settings_of(plan: TrainingPlan) -> FederatedMlpSettings:
+    """Return the plan's settings, which are of this kind."""
+    assert isinstance(plan.settings, FederatedMlpSettings)  # noqa: S101
+    return plan.settings
+
+
+def _problem(payload: Payload) -> str | None:
+    if (payload["rows_per_model"] > payload["rows"]).any():
+        return "a model has more rows than there are"
+    return None

@@ -1,0 +1,17 @@
+"""Every exchange that a site answers."""
+
+from typing import Final
+
+from federation.exchanges.exchange import Exchange
+from federation.exchanges.kmeans import CellExchange, CentroidExchange
+from federation.exchanges.mlp import LossExchange, WeightExchange
+from federation.exchanges.rows import RowSumExchange
+
+EXCHANGES: Final[tuple[Exchange, ...]] = (
+    RowSumExchange(),
+    CentroidExchange(),
+    CellExchange(),
+    WeightExchange(),
+    LossExchange(),
+)
+"""A site answers no others."""

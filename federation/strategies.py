@@ -1,0 +1,218 @@
+"""The kinds of router as Flower strategies: which exchanges make one, in which order.
+
+One round of Flower's loop is one exchange. What is kept after each is all that a later start needs,
+so a coordinator that was killed goes on with the next.
+"""
+
+# ruff: noqa: ARG002 - Flower decides what strategies are told.
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from federation.exchanges.exchange import Exchange, under
+from federation.exchanges.kmeans import (
+    CENTROIDS,
+    CellExchange,
+    CentroidExchange,
+    cells_of,
+    scaler_in,
+)
+from federation.exchanges.kmeans import settings_of as kmeans_settings_of
+from federation.exchanges.mlp import (
+    LOSS,
+    WEIGHTS,
+    InitialWeightExchange,
+    LossExchange,
+    WeightExchange,
+)
+from federation.exchanges.mlp import settings_of as mlp_settings_of
+from federation.exchanges.rows import RowSumExchange, scales_of
+from federation.fleet import Fleet, Question, need_quorum
+from federation.learning import kmeans, mlp
+from federation.protocol import Payload, TrainingPlan, to_record
+from router_models.types import Estimator
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Progress:
+    """How far a session has come: all that it needs to go on from here.
+
+    Attributes:
+        round: Finished last; 0 before the first.
+        state: Named arrays, as exchanges leave them.
+        best: The weights that did best on validation, named as in `state`; empty before any.
+        best_round: Whose weights they are; 0 before any.
+        losses: Validation loss after each round that measured one.
+    """
+
+    round: int = 0
+    state: Payload = field(default_factory=dict)
+    best: Payload = field(default_factory=dict)
+    best_round: int = 0
+    losses: Mapping[int, float] = field(default_factory=dict)
+
+    def judged(self, loss: float) -> "Progress":
+        """Remember this round's weights if none did better."""
+        judged = replace(self, losses={**self.losses, self.round: loss})
+        if not loss < self.losses.get(self.best_round, math.inf):
+            return judged
+        best = {name: array for name, array in self.state.items() if name.startswith(WEIGHTS)}
+        return replace(judged, best=best, best_round=self.round)
+
+    def final_state(self) -> Payload:
+        """Return the state with the best weights instead of the latest."""
+        return {**self.state, **self.best}
+
+
+class RouterStrategy(Strategy):
+    """Runs the exchanges that make one kind of router.
+
+    Args:
+        fleet: Whom to ask.
+        progress: Where to go on; a new one begins at the beginning.
+        keep: Called after each round with what it takes to go on from there.
+    """
+
+    def __init__(self, fleet: Fleet, progress: Progress, keep: Callable[[Progress], None]) -> None:
+        self.fleet = fleet
+        self.progress = progress
+        self.keep = keep
+        self.exchanges = self.plan_exchanges(fleet.plan)
+        self._question: Question | None = None
+
+    @classmethod
+    @abstractmethod
+    def plan_exchanges(cls, plan: TrainingPlan) -> tuple[Exchange, ...]:
+        """List the exchanges, one per round."""
+
+    @classmethod
+    @abstractmethod
+    def build(cls, plan: TrainingPlan, state: Payload) -> Estimator:
+        """Put the final state into an estimator that serves."""
+
+    def run(self) -> Estimator:
+        """Do the rounds that are left, and build the router.
+
+        Raises:
+            QuorumMissing: Too few sites answered well in some round.
+        """
+        left = len(self.exchanges) - self.progress.round
+        if left:
+            initial = to_record(self.progress.state)
+            self.start(self.fleet.grid, initial, left, self.fleet.plan.timeout_s)
+        return self.build(self.fleet.plan, self.progress.final_state())
+
+    def configure_train(
+        self,
+        server_round: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        grid: Grid,
+    ) -> Iterable[Message]:
+        """Ask the next exchange's question, of nodes that joined since the last one too."""
+        self.fleet.greet()
+        progress = self.progress
+        return self._ask(self.exchanges[progress.round], progress.round + 1)
+
+    def aggregate_train(
+        self,
+        server_round: int,
+        replies: Iterable[Message],
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        """Let the good answers count.
+
+        Raises:
+            QuorumMissing: There are too few.
+        """
+        assert self._question is not None  # noqa: S101
+        exchange, instruction = self._question.exchange, self._question.instruction
+        good = self.fleet.hear(self._question, replies)
+        need_quorum(self.fleet.plan, len(good), self.fleet.report)
+        state = exchange.merge(self.progress.state, instruction, good)
+        self.progress = replace(self.progress, round=instruction.round, state=state)
+        return to_record(state), MetricRecord({"sites": len(good)})
+
+    def configure_evaluate(
+        self,
+        server_round: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        grid: Grid,
+    ) -> Iterable[Message]:
+        """Ask how good the new state is, where that can be asked."""
+        assert self._question is not None  # noqa: S101
+        validation = self._question.exchange.validation
+        self._question = None
+        return [] if validation is None else self._ask(validation, self.progress.round)
+
+    def aggregate_evaluate(
+        self,
+        server_round: int,
+        replies: Iterable[Message],
+    ) -> MetricRecord | None:
+        """Remember the best round, and keep what it takes to go on from here.
+
+        A validation that nobody answers is no reason to stop.
+        """
+        metrics = None
+        if self._question is not None:
+            exchange, instruction = self._question.exchange, self._question.instruction
+            good = self.fleet.hear(self._question, replies)
+            loss = float(exchange.merge({}, instruction, good)[LOSS][0])
+            if math.isfinite(loss):
+                self.progress = self.progress.judged(loss)
+                metrics = MetricRecord({"loss": loss})
+        self.keep(self.progress)
+        return metrics
+
+    def summary(self) -> None:
+        """Say nothing: the session's report says it all."""
+
+    def _ask(self, exchange: Exchange, round_: int) -> list[Message]:
+        self._question = self.fleet.ask(exchange, round_, self.progress.state)
+        return self.fleet.messages(self._question)
+
+
+class FederatedKMeans(RouterStrategy):
+    """Two passes: sites send centroids, then sums about common ones."""
+
+    @classmethod
+    def plan_exchanges(cls, plan: TrainingPlan) -> tuple[Exchange, ...]:  # noqa: ARG003
+        """Scales, centroids, cells."""
+        return (RowSumExchange(), CentroidExchange(), CellExchange())
+
+    @classmethod
+    def build(cls, plan: TrainingPlan, state: Payload) -> Estimator:
+        """Put centroids and cells together."""
+        scaler, cells = scaler_in(plan, state), cells_of(plan, state)
+        settings = kmeans_settings_of(plan)
+        return kmeans.to_estimator(plan.columns, scaler, state[CENTROIDS], cells, settings)
+
+
+class FederatedMlp(RouterStrategy):
+    """Federated averaging, with the weights of the best round."""
+
+    @classmethod
+    def plan_exchanges(cls, plan: TrainingPlan) -> tuple[Exchange, ...]:
+        """Scales and first weights, then as many rounds of training as the settings say."""
+        settings = mlp_settings_of(plan)
+        training = WeightExchange(settings.client_share, LossExchange())
+        return (InitialWeightExchange(), *[training] * settings.rounds)
+
+    @classmethod
+    def build(cls, plan: TrainingPlan, state: Payload) -> Estimator:
+        """Put weights and scales together."""
+        return mlp.to_estimator(under(WEIGHTS, state), plan.columns, scales_of(plan, state))
+
+
+STRATEGIES: Final[dict[str, type[RouterStrategy]]] = {
+    "kmeans": FederatedKMeans,
+    "mlp": FederatedMlp,
+}
