@@ -39,7 +39,8 @@ def assign(unit_rows: Float32, centroids: Float32) -> tuple[NDArray[np.intp], Fl
     """Find each row's nearest centroid and the cosine distance to it; shape ``(n_rows,)`` each."""
     cosine = unit_rows @ centroids.T
     nearest = np.argmax(cosine, axis=1)
-    distance: Float32 = 1.0 - cosine[np.arange(len(unit_rows)), nearest]
+    # A row on its centroid comes out a rounding error beyond it.
+    distance: Float32 = np.maximum(1.0 - cosine[np.arange(len(unit_rows)), nearest], 0.0)
     return nearest, distance
 
 

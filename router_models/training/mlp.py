@@ -69,9 +69,8 @@ class RouterNetwork(nn.Module):
 
     def expect(self, quality_means: Float32) -> None:
         """Let each quality head begin at its model's mean."""
-        means = quality_means.clip(0.01, 0.99)
         with torch.no_grad():
-            self.heads.bias[: len(means)] = torch.from_numpy(np.log(means / (1.0 - means)))
+            self.heads.bias[: len(quality_means)] = torch.from_numpy(logit(quality_means))
 
     def weights(self) -> dict[str, Float32]:
         """Copy the weights out, as `of` takes them."""
@@ -86,6 +85,13 @@ class RouterNetwork(nn.Module):
             yield f"trunk.{index}.offset", _view(norm.bias)
         yield "head_weight", _view(self.heads.weight).T
         yield "head_bias", _view(self.heads.bias)
+
+
+def logit(quality_means: Float32) -> Float32:
+    """Bias of a quality head that predicts its model's mean."""
+    means = quality_means.clip(0.01, 0.99)
+    bias: Float32 = np.log(means / (1.0 - means))
+    return bias
 
 
 def _view(parameter: object) -> Tensor:

@@ -1,0 +1,45 @@
+"""A site's own router and the common one, mixed by how well each does on the site's rows."""
+
+import numpy as np
+
+from router_models.mixture import MixtureEstimator
+from router_models.types import Estimator, Evaluations, Float32
+
+
+def mixture_shares(
+    local: Estimator, shared: Estimator, held_out: Evaluations
+) -> tuple[Float32, Float32]:
+    """Weigh both by inverse mean absolute error, quality and cost apart; arXiv 2601.22318.
+
+    On held-out rows, where the paper takes those trained on: there `local` would look too good.
+
+    Args:
+        local: Of one site.
+        shared: Of all sites, for the same models.
+        held_out: Rows of the site that neither was trained on.
+
+    Returns:
+        Shares of `local` in quality and in cost; shape ``(n_models,)`` each. A model without such
+        rows is left to `shared`.
+    """
+    mine, ours = local.predict(held_out.embeddings), shared.predict(held_out.embeddings)
+    return (
+        _share(mine.quality, ours.quality, held_out.quality),
+        _share(mine.cost_usd, ours.cost_usd, held_out.cost_usd),
+    )
+
+
+def _share(local: Float32, shared: Float32, truth: Float32) -> Float32:
+    known = np.isfinite(truth)
+    local_error, shared_error = (
+        np.where(known, np.abs(predicted - truth), 0.0).sum(axis=0, dtype=np.float64)
+        for predicted in (local, shared)
+    )
+    total = local_error + shared_error
+    share: Float32 = (shared_error / np.where(total > 0.0, total, 1.0)).astype(np.float32)
+    return share
+
+
+def personalise(local: Estimator, shared: Estimator, held_out: Evaluations) -> MixtureEstimator:
+    """Mix a site's own router and the common one by `mixture_shares`."""
+    return MixtureEstimator(local, shared, *mixture_shares(local, shared, held_out))
