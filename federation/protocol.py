@@ -64,6 +64,7 @@ class TrainingPlan:
         models: Canonical names that sites may have rows of; empty for any.
         columns: Canonical names of the models, fixed once the sites are known; empty before.
         least_rows: No centroid, no cell and no model of fewer rows leaves a site.
+        has_guard: Guard the router against unfamiliar queries; experiments may leave it out.
         quorum: With fewer good answers a round fails.
         timeout_s: When a round ends without the nodes that have not answered.
         greeting_s: The same for a greeting, which needs no computing.
@@ -81,6 +82,7 @@ class TrainingPlan:
     models: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     least_rows: int = 10
+    has_guard: bool = True
     quorum: int = 2
     timeout_s: float = 600.0
     greeting_s: float = 30.0

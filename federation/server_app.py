@@ -33,7 +33,7 @@ class SessionResult:
 
     Attributes:
         plan: With its columns.
-        estimator: With its guard.
+        estimator: With its guard, unless the plan has none.
         artifact: The same, as it was published.
         progress: The final one.
     """

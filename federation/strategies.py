@@ -4,7 +4,7 @@ One round of Flower's loop is one exchange. What is kept after each is all that 
 so a coordinator that was killed goes on with the next.
 """
 
-# ruff: noqa: ARG002 - Flower decides what strategies are told.
+# ruff: noqa: ARG002, ARG003 - Flower decides what strategies are told.
 
 import math
 from abc import abstractmethod
@@ -17,6 +17,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from federation.exchanges.exchange import Exchange, under
+from federation.exchanges.guard import GUARD_EXCHANGES, guard_of
 from federation.exchanges.kmeans import (
     CENTROIDS,
     CellExchange,
@@ -33,10 +34,13 @@ from federation.exchanges.mlp import (
     WeightExchange,
 )
 from federation.exchanges.mlp import settings_of as mlp_settings_of
+from federation.exchanges.ridge import GramExchange, gram_of
+from federation.exchanges.ridge import settings_of as ridge_settings_of
 from federation.exchanges.rows import RowSumExchange, scales_of
 from federation.fleet import Fleet, Question, need_quorum
-from federation.learning import kmeans, mlp
+from federation.learning import kmeans, mlp, ridge
 from federation.protocol import Payload, TrainingPlan, to_record
+from router_models.guard import GuardedEstimator
 from router_models.types import Estimator
 
 
@@ -84,13 +88,14 @@ class RouterStrategy(Strategy):
         self.fleet = fleet
         self.progress = progress
         self.keep = keep
-        self.exchanges = self.plan_exchanges(fleet.plan)
+        guard = GUARD_EXCHANGES if fleet.plan.has_guard else ()
+        self.exchanges = (*self.plan_exchanges(fleet.plan), *guard)
         self._question: Question | None = None
 
     @classmethod
     @abstractmethod
     def plan_exchanges(cls, plan: TrainingPlan) -> tuple[Exchange, ...]:
-        """List the exchanges, one per round."""
+        """List the exchanges that the estimator takes, one per round."""
 
     @classmethod
     @abstractmethod
@@ -107,7 +112,9 @@ class RouterStrategy(Strategy):
         if left:
             initial = to_record(self.progress.state)
             self.start(self.fleet.grid, initial, left, self.fleet.plan.timeout_s)
-        return self.build(self.fleet.plan, self.progress.final_state())
+        plan, state = self.fleet.plan, self.progress.final_state()
+        estimator = self.build(plan, state)
+        return GuardedEstimator(estimator, guard_of(plan, state)) if plan.has_guard else estimator
 
     def configure_train(
         self,
@@ -184,7 +191,7 @@ class FederatedKMeans(RouterStrategy):
     """Two passes: sites send centroids, then sums about common ones."""
 
     @classmethod
-    def plan_exchanges(cls, plan: TrainingPlan) -> tuple[Exchange, ...]:  # noqa: ARG003
+    def plan_exchanges(cls, plan: TrainingPlan) -> tuple[Exchange, ...]:
         """Scales, centroids, cells."""
         return (RowSumExchange(), CentroidExchange(), CellExchange())
 
@@ -212,7 +219,23 @@ class FederatedMlp(RouterStrategy):
         return mlp.to_estimator(under(WEIGHTS, state), plan.columns, scales_of(plan, state))
 
 
+class FederatedRidge(RouterStrategy):
+    """One pass of sums over the scaled features."""
+
+    @classmethod
+    def plan_exchanges(cls, plan: TrainingPlan) -> tuple[Exchange, ...]:
+        """Scales, then products."""
+        return (RowSumExchange(), GramExchange())
+
+    @classmethod
+    def build(cls, plan: TrainingPlan, state: Payload) -> Estimator:
+        """Solve the heads."""
+        scales, settings = scales_of(plan, state), ridge_settings_of(plan)
+        return ridge.to_estimator(plan.columns, scales, gram_of(plan, state), settings)
+
+
 STRATEGIES: Final[dict[str, type[RouterStrategy]]] = {
     "kmeans": FederatedKMeans,
     "mlp": FederatedMlp,
+    "ridge": FederatedRidge,
 }

@@ -60,6 +60,8 @@ class Exchange(ABC):
     """Flower's message type."""
     sends: ClassVar[tuple[str, ...]]
     """Prefixes of what sites are told of the session's state."""
+    is_held_out: ClassVar[bool] = False
+    """About rows that nobody trains on, of which a site's profile says nothing."""
 
     share: float = 1.0
     validation: "Exchange | None" = None

@@ -43,14 +43,14 @@ class CentroidExchange(Exchange):
         """Cluster the site's rows."""
         instruction = task.instruction
         plan = instruction.plan
-        unit = scaler_in(plan, instruction.sent).apply_unit(task.train_rows().embeddings)
-        local = settings_of(plan).local_clusters
-        return local_centroids(unit, local, instruction.seed, plan.least_rows).to_arrays()
+        scaler, most = self.local(instruction)
+        unit = scaler.apply_unit(task.train_rows().embeddings)
+        return local_centroids(unit, most, instruction.seed, plan.least_rows).to_arrays()
 
     def form(self, instruction: Instruction) -> Form:
         """Centroids within the unit ball, each of enough rows."""
         plan = instruction.plan
-        n_centroids = range(settings_of(plan).local_clusters + 1)
+        n_centroids = range(self.local(instruction)[1] + 1)
         fields = {
             "centroids": Field((n_centroids, plan.encoder.dimension), "float32", -1.01, 1.01),
             "counts": Field((n_centroids,), low=plan.least_rows, high=LARGEST_SUM),
@@ -61,16 +61,25 @@ class CentroidExchange(Exchange):
         """Return the rows of all clusters."""
         return float(payload["counts"].sum())
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
-        """Cluster what the sites found, no site for more than its share."""
-        plan, settings = instruction.plan, settings_of(instruction.plan)
+    def local(self, instruction: Instruction) -> tuple[Scaler, int]:
+        """Say what a site scales its rows by, and how many centroids it may send."""
+        plan = instruction.plan
+        return scaler_in(plan, instruction.sent), settings_of(plan).local_clusters
+
+    def found(self, plan: TrainingPlan, replies: Sequence[Reply]) -> list[Centroids]:
+        """Read what sites found, no site for more than its share."""
         rows = np.array([self.rows(reply.payload) for reply in replies])
         factors = capped(rows, plan.largest_share) / np.where(rows > 0, rows, 1.0)
-        found = [
+        return [
             Centroids(reply.payload["centroids"], reply.payload["counts"] * factor)
             for reply, factor in zip(replies, factors, strict=True)
         ]
-        return {**state, CENTROIDS: merge_centroids(found, settings.clusters, instruction.seed)}
+
+    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+        """Cluster the centroids by their rows."""
+        plan, n_clusters = instruction.plan, settings_of(instruction.plan).clusters
+        found = self.found(plan, replies)
+        return {**state, CENTROIDS: merge_centroids(found, n_clusters, instruction.seed)}
 
 
 class CellExchange(SumExchange):

@@ -97,6 +97,7 @@ class LossExchange(Exchange):
 
     name: ClassVar[str] = "evaluate.loss"
     sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES)
+    is_held_out: ClassVar[bool] = True
 
     def answer(self, task: Task) -> Payload:
         """Measure the mean loss over the site's held-out evaluations."""
@@ -116,14 +117,14 @@ class LossExchange(Exchange):
             }
         )
 
-    def rows(self, payload: Payload) -> float:  # noqa: ARG002
-        """Return 0: evaluations, several per query, have no bound in a site's profile."""
-        return 0.0
+    def rows(self, payload: Payload) -> float:
+        """Return the evaluations it is the mean of."""
+        return float(payload["count"][0])
 
     def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
         """Put the losses together by the rule that puts weights together; NaN where nobody can."""
         plan = instruction.plan
-        counts = np.array([reply.payload["count"][0] for reply in replies])
+        counts = np.array([self.rows(reply.payload) for reply in replies])
         contributions = [
             Contribution({LOSS: reply.payload["loss"]}, {LOSS: count})
             for reply, count in zip(replies, capped(counts, plan.largest_share), strict=True)

@@ -3,8 +3,10 @@
 from typing import Final
 
 from federation.exchanges.exchange import Exchange
+from federation.exchanges.guard import GUARD_EXCHANGES
 from federation.exchanges.kmeans import CellExchange, CentroidExchange
 from federation.exchanges.mlp import LossExchange, WeightExchange
+from federation.exchanges.ridge import GramExchange
 from federation.exchanges.rows import RowSumExchange
 
 EXCHANGES: Final[tuple[Exchange, ...]] = (
@@ -13,5 +15,7 @@ EXCHANGES: Final[tuple[Exchange, ...]] = (
     CellExchange(),
     WeightExchange(),
     LossExchange(),
+    GramExchange(),
+    *GUARD_EXCHANGES,
 )
 """A site answers no others."""

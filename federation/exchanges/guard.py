@@ -1,0 +1,131 @@
+"""The guard against unfamiliar queries: where rows lie, how widely, and what is familiar."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+from federation.exchanges.exchange import (
+    Exchange,
+    SumExchange,
+    Task,
+    exceeds,
+    lengths_of,
+    sum_fields,
+    under,
+)
+from federation.exchanges.kmeans import FARTHEST, CentroidExchange
+from federation.exchanges.rows import LARGEST_SUM, SCALES, scales_of
+from federation.learning.guard import (
+    BINS,
+    LOCAL_CLUSTERS,
+    DistanceCounts,
+    ReachSums,
+    limited_guard,
+    merge_guard_centroids,
+    scaler_of_guard,
+    unlimited_guard,
+)
+from federation.protocol import Instruction, Payload, TrainingPlan
+from federation.updates import Form, Reply
+from router_models.arrays import Scaler
+from router_models.guard import Guard
+
+CENTROIDS = "guard.centroids"
+REACH = "guard.reach"
+REACH_SUMS = "guard_reach_sums."
+DISTANCES = "guard_distances."
+
+
+class GuardCentroidExchange(CentroidExchange):
+    """Every site clusters its rows finely, as they are."""
+
+    name: ClassVar[str] = "train.guard_centroids"
+    sends: ClassVar[tuple[str, ...]] = ()
+
+    def local(self, instruction: Instruction) -> tuple[Scaler, int]:
+        """Scale by nothing, whatever the router does."""
+        return scaler_of_guard(instruction.plan.encoder.dimension), LOCAL_CLUSTERS
+
+    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+        """Cluster the centroids as finely as their rows allow."""
+        found = self.found(instruction.plan, replies)
+        return {**state, CENTROIDS: merge_guard_centroids(found, instruction.seed)}
+
+
+class ReachExchange(SumExchange):
+    """Every site adds up how far its rows lie from the common centroids."""
+
+    name: ClassVar[str] = "query.guard_reach"
+    sends: ClassVar[tuple[str, ...]] = (CENTROIDS,)
+    prefix: ClassVar[str] = REACH_SUMS
+
+    def answer(self, task: Task) -> Payload:
+        """Add up distances per cluster."""
+        plan, sent = task.instruction.plan, task.instruction.sent
+        return ReachSums.gather(sent[CENTROIDS], task.train_rows(), plan.least_rows).to_arrays()
+
+    def form(self, instruction: Instruction) -> Form:
+        """Distances must agree with their squares and sizes."""
+        lengths = lengths_of(instruction.plan, n_clusters=len(instruction.sent[CENTROIDS]))
+        return Form(sum_fields(ReachSums, lengths, LARGEST_SUM), _problem_of_reach)
+
+    def rows(self, payload: Payload) -> float:
+        """Return the rows of all clusters."""
+        return float(payload["sizes"].sum())
+
+    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+        """Add up, and measure each cluster's reach."""
+        state = super().merge(state, instruction, replies)
+        lengths = lengths_of(instruction.plan, n_clusters=len(state[CENTROIDS]))
+        sums = ReachSums.from_arrays(under(REACH_SUMS, state), lengths)
+        return {**state, REACH: sums.reach()}
+
+
+class DistanceExchange(SumExchange):
+    """Every site counts how far its held-out rows lie from the nearest cluster."""
+
+    name: ClassVar[str] = "query.guard_distances"
+    sends: ClassVar[tuple[str, ...]] = (CENTROIDS, REACH, SCALES)
+    is_held_out: ClassVar[bool] = True
+    prefix: ClassVar[str] = DISTANCES
+
+    def answer(self, task: Task) -> Payload:
+        """Count held-out rows by distance."""
+        plan, held_out = task.instruction.plan, task.held_out_rows()
+        guard = _unlimited(plan, task.instruction.sent)
+        return DistanceCounts.gather(guard, held_out, plan.least_rows).to_arrays()
+
+    def form(self, instruction: Instruction) -> Form:
+        """Counts per bin."""
+        lengths = lengths_of(instruction.plan, n_bins=BINS)
+        return Form(sum_fields(DistanceCounts, lengths, LARGEST_SUM))
+
+    def rows(self, payload: Payload) -> float:
+        """Return the rows of all bins."""
+        return float(payload["rows"].sum())
+
+
+GUARD_EXCHANGES: Final[tuple[Exchange, ...]] = (
+    GuardCentroidExchange(),
+    ReachExchange(),
+    DistanceExchange(),
+)
+"""In this order."""
+
+
+def guard_of(plan: TrainingPlan, state: Payload) -> Guard:
+    """Build the guard from a session's final state."""
+    counts = DistanceCounts.from_arrays(under(DISTANCES, state), lengths_of(plan, n_bins=BINS))
+    return limited_guard(_unlimited(plan, state), counts)
+
+
+def _unlimited(plan: TrainingPlan, state: Payload) -> Guard:
+    return unlimited_guard(state[CENTROIDS], state[REACH], scales_of(plan, state))
+
+
+def _problem_of_reach(p: Payload) -> str | None:
+    sizes, total, squares = p["sizes"], p["distance_sum"], p["distance_squares"]
+    if exceeds(total, FARTHEST * sizes) or exceeds(squares, FARTHEST * total):
+        return "distances add up to more than they can be"
+    if exceeds(total**2, sizes * squares):
+        return "a sum is larger than its squares allow"
+    return None

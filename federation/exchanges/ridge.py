@@ -1,0 +1,73 @@
+"""The ridge router: one pass of sums, which make exactly the router of all rows."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from federation.exchanges.exchange import SumExchange, Task, exceeds, lengths_of, under, withhold
+from federation.exchanges.rows import LARGEST_SUM, SCALES, scales_of
+from federation.learning.ridge import GramSums
+from federation.learning.settings import FederatedRidgeSettings
+from federation.protocol import Instruction, Payload, TrainingPlan
+from federation.updates import Field, Form
+
+GRAM = "gram."
+
+
+class GramExchange(SumExchange):
+    """Every site adds up X'X and X'y of each model.
+
+    X'X of fewer rows than weights can be solved for the rows, so models with fewer are withheld,
+    unless the plan hides nothing at all (`least_rows` 1, as simulations may).
+    """
+
+    name: ClassVar[str] = "train.gram"
+    sends: ClassVar[tuple[str, ...]] = (SCALES,)
+    prefix: ClassVar[str] = GRAM
+
+    def answer(self, task: Task) -> Payload:
+        """Add up products of scaled features."""
+        plan, sent = task.instruction.plan, task.instruction.sent
+        least_rows = plan.encoder.dimension + 1 if plan.least_rows > 1 else 1
+        rows = withhold(task.train_rows(), least_rows)
+        return GramSums.gather(scales_of(plan, sent).scaler, rows).to_arrays()
+
+    def form(self, instruction: Instruction) -> Form:
+        """Products must agree with each other and with the plan's dearest call."""
+        plan = instruction.plan
+        shapes = GramSums.shapes(_lengths(plan))
+        fields = {n: Field(s, low=-LARGEST_SUM, high=LARGEST_SUM) for n, s in shapes.items()}
+        return Form(fields, lambda payload: _problem(payload, plan.dearest_usd))
+
+    def rows(self, payload: Payload) -> float:
+        """Return the rows of the model that has most."""
+        return float(payload["gram"][:, -1].max())
+
+
+def gram_of(plan: TrainingPlan, state: Payload) -> GramSums:
+    """Read the sums of all sites out of a session's state."""
+    return GramSums.from_arrays(under(GRAM, state), _lengths(plan))
+
+
+def settings_of(plan: TrainingPlan) -> FederatedRidgeSettings:
+    """Return the plan's settings, which are of this kind."""
+    assert isinstance(plan.settings, FederatedRidgeSettings)  # noqa: S101
+    return plan.settings
+
+
+def _lengths(plan: TrainingPlan) -> dict[str, int]:
+    return {**lengths_of(plan), **GramSums.lengths(plan.encoder.dimension, len(plan.columns))}
+
+
+def _problem(p: Payload, dearest_usd: float) -> str | None:
+    """Hold products to Cauchy and Schwarz: none exceeds the root of its two squares."""
+    rows, columns = np.triu_indices(len(p["quality"]))
+    squares = p["gram"][:, rows == columns]
+    if (squares < 0).any():
+        return "a sum of squares is negative"
+    if exceeds(p["gram"] ** 2, squares[:, rows] * squares[:, columns]):
+        return "a product of features is larger than their squares allow"
+    bound = (squares * squares[:, -1:]).T
+    if exceeds(p["quality"] ** 2, bound) or exceeds(p["cost_usd"] ** 2, bound * dearest_usd**2):
+        return "qualities or costs are larger than the rows behind them allow"
+    return None
