@@ -34,6 +34,7 @@ from gateway.evaluation_rows import (
 )
 from gateway.grades import GradeRecord, RecentAnswers
 from gateway.ledger.settlements import SettlementRecord
+from gateway.ledger.types import Unjournaled
 from gateway.spool import Spool, SpoolFull
 from gateway.types import TurnRecord
 
@@ -42,6 +43,7 @@ MAX_BACKOFF_S = 5.0
 ADOPT_INTERVAL_S = 5.0
 PRUNE_INTERVAL_S = 3600.0
 KEY_USE_INTERVAL_S = 60.0
+MAX_KEPT = 100_000
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -124,6 +126,7 @@ class EvaluationLog:
         self._is_closing = False
         self._thread: threading.Thread | None = None
         self._held: list[Row] = []
+        self._kept: deque[Unjournaled] = deque(maxlen=MAX_KEPT)
         self._outage = _Outage()
         self._schedule = _Schedule()
 
@@ -154,6 +157,13 @@ class EvaluationLog:
     def record_settlement(self, settlement: SettlementRecord) -> None:
         """Queue a row of the budgets' journal; on the event loop, without I/O, never raises."""
         self._enqueue(settlement)
+
+    def take_kept(self) -> list[Unjournaled]:
+        """Take what the settlements acknowledge that were written or spooled since the last call.
+
+        Beyond `MAX_KEPT` the oldest are forgotten, and so never acknowledged.
+        """
+        return [self._kept.popleft() for _ in range(len(self._kept))]
 
     def start(self) -> None:
         """Start the writer; the database need not be up."""
@@ -239,7 +249,7 @@ class EvaluationLog:
                 self._note_outage(error)
             else:
                 self._note_success()
-                self._held = []
+                self._release()
                 return True
         try:
             payloads = self._convert(to_payload, self._held)
@@ -248,8 +258,13 @@ class EvaluationLog:
             logger.warning("evaluation log: cannot spool: %s", error)
             return False
         self.counters.spooled += len(payloads)
-        self._held = []
+        self._release()
         return True
+
+    def _release(self) -> None:
+        """Let go of the held rows: they are on disk."""
+        self._kept.extend(row.acknowledges for row in self._held if row.acknowledges is not None)
+        self._held = []
 
     def _write(self, rows: list[Row]) -> None:
         """Insert `rows`; a bad one among them is singled out by halving and dropped.

@@ -14,7 +14,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.database import JSON_OPTIONS
 from gateway.grades import GradeRecord
-from gateway.ledger.settlements import EXPIRED, SettlementRecord
+from gateway.ledger.settlements import EXPIRED, RECOVERED, SettlementRecord
+from gateway.ledger.types import Unjournaled
 from gateway.types import TurnRecord
 from migrations.tables import Base
 
@@ -34,10 +35,15 @@ MAX_ID_CHARS = 512
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: the table it belongs to and its columns."""
+    """One row: the table it belongs to and its columns.
+
+    Attributes:
+        acknowledges: What the ledger's store is told once the row is kept.
+    """
 
     table: str
     columns: dict[str, Any]
+    acknowledges: Unjournaled | None = None
 
 
 def to_row(record: TurnRecord | GradeRecord | SettlementRecord) -> Row:
@@ -131,7 +137,8 @@ def from_payload(payload: bytes) -> Row:
 def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
     """Insert `rows`, skipping those that are there already, a slice at a time.
 
-    A settlement replaces the row of a lease that was taken for dead, whichever is written first.
+    A settlement replaces the row that somebody else wrote for it: of a lease that was taken for
+    dead, or of a charge whose gateway was. That is so whichever is written first.
     Between slices the interpreter lock is given up, so that a large batch never delays the event
     loop by more than a slice takes (1 to 2 ms).
     """
@@ -145,10 +152,14 @@ def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
         statement = insertion.on_conflict_do_nothing()
         if name == "settlements":
             columns.sort(key=_request_id)  # in one order, so that two writers never deadlock
+            known, found = table.c.outcome, insertion.excluded.outcome
             statement = insertion.on_conflict_do_update(
                 index_elements=[table.c.request_id],
                 set_={c.name: insertion.excluded[c.name] for c in table.c if not c.primary_key},
-                where=and_(table.c.outcome == EXPIRED, insertion.excluded.outcome != EXPIRED),
+                where=or_(
+                    and_(known == EXPIRED, found != EXPIRED),
+                    and_(known == RECOVERED, found != EXPIRED, found != RECOVERED),
+                ),
             )
         for part in _slices(columns):
             connection.execute(statement, part)
@@ -216,7 +227,7 @@ def _settlement_row(record: SettlementRecord) -> Row:
         "reserved_at": datetime.fromtimestamp(lease.reserved_at_unix_s, UTC),
         "settled_at": datetime.fromtimestamp(record.settled_at_unix_s, UTC),
     }
-    return Row("settlements", columns)
+    return Row("settlements", columns, record.acknowledges)
 
 
 def _request_id(columns: dict[str, Any]) -> str:

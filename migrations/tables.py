@@ -200,7 +200,8 @@ class Settlement(Base):
 
     Attributes:
         limits: Codes of the limits it was charged to, each between two spaces.
-        outcome: ``answered``, an error's class, ``ClientLeft``, ``expired`` or ``reset``.
+        outcome: ``answered``, an error's class, ``ClientLeft``, ``expired``, ``recovered`` or
+            ``reset``.
         charged_requests: 1; negative where an operator reset a counter.
     """
 

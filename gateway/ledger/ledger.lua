@@ -1,24 +1,25 @@
 -- One atomic step over the counters of one team. See docs/decisions/ledger.md.
 --
--- KEYS: 1 open leases (sorted set, score = end in ms), 2 this request's lease, 3 notices of expired
---   leases (list), 4.. counters. All share one hash tag, so one node of a cluster has them; keys
---   found through a lease (its counters, expired leases) share it too.
+-- KEYS: 1 open leases (sorted set, score = end in ms), 2 this request's lease, 3 charges whose journal
+--   row is not known to be kept (sorted set, score = when to tell a caller, in ms), 4.. counters. All
+--   share one hash tag, so one node of a cluster has them; keys found through a lease (its counters,
+--   expired leases) share it too.
 -- ARGV: 1 operation, 2 now in ms or '' for the server's own clock, 3 request id, 4.. as each
 --   operation says.
 --
 -- A counter is 'start spent held': the window's first second and two integers. Counters of past
 -- windows are overwritten in place. Numbers are doubles, exact up to 2^53; caps stay below it.
--- A lease is packed {state, completion, nusd, tokens, (counter, start, cap)...}; its state is
--- o(pen), x (expired: charged, can be corrected) or s(ettled).
+-- A lease is packed {state, completion, nusd, tokens, length in ms, (counter, start, cap)...}; its
+-- state is o(pen), x (expired: charged, can be corrected) or s(ettled). What nobody may forget has no
+-- time to live: totals, open leases, and charges without a journal row.
 
 local MS = 1000
 local DAY = 86400
-local RETENTION = 30 * DAY -- of counters without an end, after their last use
-local TURN_RETENTION = 3600 -- of a turn's
 local SLACK = 60 -- after the end of a window
 local CORRECTION = DAY -- an expired lease can be corrected
 local DUPLICATE = 60 -- an ended request id is recognised
-local REAP = 50 -- expired leases charged per call
+local REAP = 50 -- expired leases charged per call, and charges told of
+local TELL_AGAIN = 30 * MS -- after this, should whoever was told have died
 
 local operation, request = ARGV[1], ARGV[3]
 local now = tonumber(ARGV[2])
@@ -73,8 +74,8 @@ end
 
 -- A clock that is set back never reopens a window: the later start stays.
 local function open_counter(key, value)
-  local measure, window, kind = string.match(key, '^c:(%a+):(%a+):(%a+):', #base + 1)
-  local counter = {key = key, measure = measure, window = window, kind = kind, spent = 0, held = 0}
+  local measure, window = string.match(key, '^c:(%a+):(%a+):', #base + 1)
+  local counter = {key = key, measure = measure, spent = 0, held = 0}
   counter.start, counter.stop = bounds(window, second)
   if value then
     local start, spent, held = string.match(value, '^(%-?%d+) (%d+) (%d+)$')
@@ -96,17 +97,14 @@ local function load(keys)
 end
 
 local function save(counter)
-  local ttl
-  if counter.stop then
-    ttl = counter.stop - second + SLACK
-  elseif counter.window == 'now' and counter.held == 0 then
-    redis.call('DEL', counter.key)
-    return
-  else
-    ttl = counter.kind == 'turn' and counter.window == 'total' and TURN_RETENTION or RETENTION
-  end
   local value = text(counter.start) .. ' ' .. text(counter.spent) .. ' ' .. text(counter.held)
-  redis.call('SET', counter.key, value, 'EX', text(ttl))
+  if counter.stop then
+    redis.call('SET', counter.key, value, 'EX', text(counter.stop - second + SLACK))
+  elseif counter.spent == 0 and counter.held == 0 then
+    redis.call('DEL', counter.key)
+  else
+    redis.call('SET', counter.key, value)
+  end
 end
 
 local function used(measure, nusd, tokens)
@@ -128,7 +126,7 @@ end
 -- Returns the lease's counters as they are now, and their caps.
 local function charge(lease, nusd, tokens)
   local keys, starts, caps = {}, {}, {}
-  for i = 5, #lease, 3 do
+  for i = 6, #lease, 3 do
     keys[#keys + 1] = base .. lease[i]
     starts[#starts + 1] = lease[i + 1]
     caps[#caps + 1] = lease[i + 2]
@@ -150,6 +148,11 @@ local function charge(lease, nusd, tokens)
   return counters, caps
 end
 
+-- The charge of a lease as it waits for its journal row.
+local function unjournaled(id, state, nusd, tokens)
+  return id .. ' ' .. state .. ' ' .. text(nusd) .. ' ' .. text(tokens)
+end
+
 -- Charge in full the leases that nobody renewed or settled in time; returns how many were due.
 local function reap()
   local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(now), 'LIMIT', 0, REAP)
@@ -161,18 +164,18 @@ local function reap()
       charge(lease, lease[3], lease[4])
       lease[1] = 'x'
       redis.call('SET', lease_key(id), cmsgpack.pack(lease), 'EX', CORRECTION)
-      redis.call('RPUSH', KEYS[3], id, text(lease[3]), text(lease[4]))
-      redis.call('EXPIRE', KEYS[3], RETENTION)
+      redis.call('ZADD', KEYS[3], text(now), unjournaled(id, 'x', lease[3], lease[4]))
     end
   end
   return #due
 end
 
--- Each notice goes to one caller, who writes its journal row.
+-- Each notice goes to one caller, who writes the journal row and acknowledges it; to the next one
+-- where that does not happen.
 local function notices()
-  local taken = redis.call('LRANGE', KEYS[3], 0, 3 * REAP - 1)
-  if #taken > 0 then redis.call('LTRIM', KEYS[3], #taken, -1) end
-  return taken
+  local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', text(now), 'LIMIT', 0, REAP)
+  for _, member in ipairs(due) do redis.call('ZADD', KEYS[3], text(now + TELL_AGAIN), member) end
+  return due
 end
 
 local function standings(counters)
@@ -244,7 +247,8 @@ function operations.reserve()
   end
   local nusd = fixed_nusd + cost(completion, tonumber(ARGV[7]))
   local tokens = fixed_tokens + completion
-  local lease, seen = {'o', completion, nusd, tokens}, {}
+  local length = tonumber(ARGV[4])
+  local lease, seen = {'o', completion, nusd, tokens, length}, {}
   for i, counter in ipairs(counters) do
     if seen[counter.key] then
       counters[i] = seen[counter.key]
@@ -258,10 +262,8 @@ function operations.reserve()
       lease[#lease + 1] = tonumber(ARGV[9 + i])
     end
   end
-  local length = tonumber(ARGV[4])
   redis.call('ZADD', KEYS[1], text(now + length), request)
-  redis.call('PEXPIRE', KEYS[1], text(length + RETENTION * MS))
-  redis.call('SET', KEYS[2], cmsgpack.pack(lease), 'PX', text(length + RETENTION * MS))
+  redis.call('SET', KEYS[2], cmsgpack.pack(lease))
   return {'granted', completion, nusd, tokens, -1, standings(counters), notices()}
 end
 
@@ -269,13 +271,11 @@ end
 function operations.renew()
   local ends = redis.call('ZSCORE', KEYS[1], request)
   if not ends or tonumber(ends) <= now then return 0 end
-  local length = tonumber(ARGV[4])
-  redis.call('ZADD', KEYS[1], text(now + length), request)
-  redis.call('PEXPIRE', KEYS[1], text(length + RETENTION * MS))
-  redis.call('PEXPIRE', KEYS[2], text(length + RETENTION * MS))
+  redis.call('ZADD', KEYS[1], text(now + tonumber(ARGV[4])), request)
   return 1
 end
 
+-- The journal has as long as a lease lasts to get the row; then somebody is told to write it.
 -- ARGV: 4 nusd, 5 tokens.
 function operations.settle()
   local packed = redis.call('GET', KEYS[2])
@@ -284,8 +284,14 @@ function operations.settle()
     reap()
     return {0, {}, {}, {}}
   end
-  redis.call('ZREM', KEYS[1], request)
-  local counters, caps = charge(lease, tonumber(ARGV[4]), tonumber(ARGV[5]))
+  local nusd, tokens = tonumber(ARGV[4]), tonumber(ARGV[5])
+  if lease[1] == 'o' then
+    redis.call('ZREM', KEYS[1], request)
+  else
+    redis.call('ZREM', KEYS[3], unjournaled(request, 'x', lease[3], lease[4]))
+  end
+  redis.call('ZADD', KEYS[3], text(now + lease[5]), unjournaled(request, 's', nusd, tokens))
+  local counters, caps = charge(lease, nusd, tokens)
   redis.call('SET', KEYS[2], cmsgpack.pack({'s'}), 'EX', DUPLICATE)
   local names, keys = {}, {}
   for i, counter in ipairs(counters) do
@@ -310,7 +316,13 @@ function operations.abandon()
   charge(lease, 0, 0)
   lease[1], lease[3], lease[4] = 'x', 0, 0
   redis.call('SET', KEYS[2], cmsgpack.pack(lease), 'EX', CORRECTION)
+  redis.call('ZADD', KEYS[3], text(now + lease[5]), unjournaled(request, 'x', 0, 0))
   return 1
+end
+
+-- ARGV: 4.. charges whose journal rows are kept.
+function operations.acknowledge()
+  return redis.call('ZREM', KEYS[3], unpack(ARGV, 4))
 end
 
 function operations.standings()

@@ -15,7 +15,6 @@ from gateway.ledger.amounts import (
     refusal,
 )
 from gateway.ledger.types import (
-    ExpiredLease,
     Granted,
     Hold,
     Limit,
@@ -23,18 +22,20 @@ from gateway.ledger.types import (
     Refused,
     Settled,
     Standing,
+    Unjournaled,
     Window,
 )
 from gateway.ledger.windows import window_bounds
 
-RETENTION_S = 30 * 86_400.0
-"""A counter whose window does not end is forgotten this long after its last use."""
 CORRECTION_S = 86_400.0
 """How long a lease that expired can still be settled, and so corrected."""
 DUPLICATE_S = 60.0
 """How long a settled request id is refused, should somebody reserve it again."""
-TURN_S = 3_600.0
-"""A turn's counters are forgotten this long after their last use."""
+IDLE_S = 60.0
+"""How often a counter without an end is looked at, and forgotten if it counts nothing."""
+TELL_AGAIN_S = 30.0
+"""A charge without a journal row is told again after this, should whoever was told have died."""
+TOLD_PER_CALL = 50
 SWEPT_PER_CALL = 64
 """Midnight ends every conversation's day at once; no single call pays for all of them."""
 
@@ -48,33 +49,44 @@ class _Counter:
     key: _Key
     start_s: int
     ends_s: int | None
-    forget_s: float = 0.0
+    forget_s: float
     spent: int = 0
     held: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class _Lease:
-    """One reservation, and after its end what is needed to recognise or correct it."""
+    """One reservation, and after its end what is needed to recognise, journal or correct it.
+
+    Attributes:
+        tell_s: When a caller is told of the charge; None once its journal row is kept.
+    """
 
     request_id: str
     due_s: float
+    length_s: float
     completion: int
     nusd: int
     tokens: int
     state: Literal["open", "expired", "settled"] = "open"
     forget_s: float = 0.0
+    tell_s: float | None = None
     parts: list[tuple[Limit, _Counter, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
 class _Team:
-    """Everything of one tenant; `due` is a heap of leases that may have been renewed or settled."""
+    """Everything of one tenant.
+
+    Attributes:
+        due: A heap of leases that may have been renewed or settled since.
+        to_tell: A heap of leases that may have been acknowledged or settled since.
+    """
 
     counters: dict[_Key, _Counter] = field(default_factory=dict)
     leases: dict[str, _Lease] = field(default_factory=dict)
     due: list[tuple[float, int, _Lease]] = field(default_factory=list)
-    expired: list[ExpiredLease] = field(default_factory=list)
+    to_tell: list[tuple[float, int, _Lease]] = field(default_factory=list)
 
 
 class MemoryStore:
@@ -110,12 +122,14 @@ class MemoryStore:
                     _standings(hold.limits, counters, now),
                     None if ends_s is None else ends_s - now,
                 )
-                return Refused(refused.standing, refused.retry_after_s, _taken(team))
+                notices = self._notices(team_id, team, now)
+                return Refused(refused.standing, refused.retry_after_s, notices)
             lease = self._hold(team, hold, counters, completion, now)
         elif lease.state != "open":
             raise ValueError(f"request {hold.request_id!r} has ended: reserve under a new id")
         standings = _standings(hold.limits, counters, now)
-        return Granted(lease.completion, lease.nusd, lease.tokens, standings, _taken(team))
+        notices = self._notices(team_id, team, now)
+        return Granted(lease.completion, lease.nusd, lease.tokens, standings, notices)
 
     async def renew(self, team_id: str, request_id: str, lease_s: float) -> bool:
         """Extend a lease; False where it has ended."""
@@ -140,10 +154,16 @@ class MemoryStore:
         if lease is None or lease.state == "settled":
             self._reap(team_id, team, now)
             return Settled(is_first=False, standings=())
+        if lease.state == "expired":
+            lease.parts = [
+                (limit, self._counter(team_id, team, limit, now), start_s)
+                for limit, _, start_s in lease.parts
+            ]  # those held may have been forgotten since
         _charge(lease, nusd, tokens)
         limits = [limit for limit, _, _ in lease.parts]
+        lease.nusd, lease.tokens, lease.parts = nusd, tokens, []
         self._end(team_id, lease, "settled", now + DUPLICATE_S)
-        lease.parts = []
+        self._tell(team, lease, now + lease.length_s)
         self._reap(team_id, team, now)
         counters = [self._counter(team_id, team, limit, now) for limit in limits]
         return Settled(is_first=True, standings=_standings(limits, counters, now))
@@ -165,9 +185,18 @@ class MemoryStore:
         counter = self._counter(team_id, self._team(team_id), limit, self._clock())
         counter.spent = spent
 
-    async def reap(self, team_id: str) -> tuple[ExpiredLease, ...]:
-        """Charge the team's expired leases and take those nobody was told of yet."""
-        return _taken(self._reaped(team_id, self._clock()))
+    async def reap(self, team_id: str) -> tuple[Unjournaled, ...]:
+        """Charge the team's expired leases and take some of the charges that wait to be told."""
+        now = self._clock()
+        return self._notices(team_id, self._reaped(team_id, now), now)
+
+    async def acknowledge(self, team_id: str, kept: Sequence[Unjournaled]) -> None:
+        """Tell nobody of these charges any more: their journal rows are on disk."""
+        leases = self._team(team_id).leases
+        for charge in kept:
+            lease = leases.get(charge.request_id)
+            if lease is not None and _unjournaled(team_id, lease) == charge:
+                lease.tell_s = None
 
     def _team(self, team_id: str) -> _Team:
         team = self._teams.get(team_id)
@@ -189,21 +218,31 @@ class MemoryStore:
                 continue
             _charge(lease, lease.nusd, lease.tokens)
             self._end(team_id, lease, "expired", now + CORRECTION_S)
-            team.expired.append(ExpiredLease(lease.request_id, team_id, lease.nusd, lease.tokens))
+            self._tell(team, lease, now)
+
+    def _tell(self, team: _Team, lease: _Lease, tell_s: float) -> None:
+        lease.tell_s = tell_s
+        heapq.heappush(team.to_tell, (tell_s, next(self._order), lease))
+
+    def _notices(self, team_id: str, team: _Team, now: float) -> tuple[Unjournaled, ...]:
+        """Take charges whose turn to be told has come; a later caller is told again."""
+        taken: list[Unjournaled] = []
+        while team.to_tell and team.to_tell[0][0] <= now and len(taken) < TOLD_PER_CALL:
+            tell_s, _, lease = heapq.heappop(team.to_tell)
+            if lease.tell_s == tell_s:
+                taken.append(_unjournaled(team_id, lease))
+                self._tell(team, lease, now + TELL_AGAIN_S)
+        return tuple(taken)
 
     def _counter(self, team_id: str, team: _Team, limit: Limit, now: float) -> _Counter:
         """Find the counter of the current window; a clock that is set back never reopens one."""
         key = (limit.scope.kind, limit.scope.id, limit.measure, limit.window)
         counter = team.counters.get(key)
-        if counter is None:
-            counter = _Counter(key, *window_bounds(limit.window, now))
-            team.counters[key] = counter
-            _touch(counter, now)
+        if counter is None or (counter.ends_s is not None and counter.ends_s <= now):
+            start_s, ends_s = window_bounds(limit.window, now)
+            forget_s = now + IDLE_S if ends_s is None else ends_s
+            team.counters[key] = counter = _Counter(key, start_s, ends_s, forget_s)
             self._forget(team_id, counter)
-        elif counter.ends_s is not None and counter.ends_s <= now:
-            counter.start_s, counter.ends_s = window_bounds(limit.window, now)
-            counter.spent = counter.held = 0
-        _touch(counter, now)
         return counter
 
     def _hold(
@@ -211,7 +250,8 @@ class MemoryStore:
     ) -> _Lease:
         nusd = hold.fixed_nusd + cost_nusd(completion, hold.completion_nusd_per_mtok)
         tokens = hold.fixed_tokens + completion
-        lease = _Lease(hold.request_id, now + hold.lease_s, completion, nusd, tokens)
+        due_s = now + hold.lease_s
+        lease = _Lease(hold.request_id, due_s, hold.lease_s, completion, nusd, tokens)
         seen = set()
         for limit, counter in zip(hold.limits, counters, strict=True):
             if counter.key in seen:
@@ -242,18 +282,34 @@ class MemoryStore:
             team = self._teams.get(team_id)
             if team is None:
                 continue
-            if item.forget_s > now:
-                self._forget(team_id, item)
-            elif isinstance(item, _Lease):
-                if team.leases.get(item.request_id) is item:
-                    del team.leases[item.request_id]
-            elif item.held and item.ends_s is None:
-                _touch(item, now)
-                self._forget(team_id, item)
+            if isinstance(item, _Lease):
+                self._forget_lease(team_id, team, item, now)
             else:
-                team.counters.pop(item.key, None)
-            if not (team.counters or team.leases or team.expired):
+                self._forget_counter(team_id, team, item, now)
+            if not (team.counters or team.leases):
                 del self._teams[team_id]
+
+    def _forget_lease(self, team_id: str, team: _Team, lease: _Lease, now: float) -> None:
+        if lease.tell_s is not None:
+            lease.forget_s = max(lease.forget_s, now + DUPLICATE_S)
+        if lease.forget_s > now:
+            self._forget(team_id, lease)
+        elif team.leases.get(lease.request_id) is lease:
+            del team.leases[lease.request_id]
+
+    def _forget_counter(self, team_id: str, team: _Team, counter: _Counter, now: float) -> None:
+        """Drop a counter of a past window, or one without an end that counts nothing.
+
+        A total is never forgotten: its cap would begin anew.
+        """
+        if counter.ends_s is None and counter.held:
+            counter.forget_s = now + IDLE_S
+        if counter.forget_s > now:
+            self._forget(team_id, counter)
+        elif team.counters.get(counter.key) is counter and not (
+            counter.ends_s is None and counter.spent
+        ):
+            del team.counters[counter.key]
 
 
 def _grant(hold: Hold, counters: list[_Counter]) -> int:
@@ -322,19 +378,6 @@ def _first_due(team: _Team) -> float | None:
     return team.due[0][0] if team.due else None
 
 
-def _taken(team: _Team) -> tuple[ExpiredLease, ...]:
-    if not team.expired:
-        return ()
-    taken = tuple(team.expired)
-    team.expired.clear()
-    return taken
-
-
-def _touch(counter: _Counter, now: float) -> None:
-    kind, _, _, window = counter.key
-    if counter.ends_s is not None:
-        counter.forget_s = float(counter.ends_s)
-    elif window == "now":
-        counter.forget_s = now + DUPLICATE_S
-    else:
-        counter.forget_s = now + (TURN_S if kind == "turn" else RETENTION_S)
+def _unjournaled(team_id: str, lease: _Lease) -> Unjournaled:
+    is_expired = lease.state == "expired"
+    return Unjournaled(lease.request_id, team_id, lease.nusd, lease.tokens, is_expired)

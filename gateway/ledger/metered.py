@@ -21,9 +21,9 @@ from gateway.ledger.counters import LedgerCounters
 from gateway.ledger.debts import Debt, Debts
 from gateway.ledger.refusals import refused, turn_refused
 from gateway.ledger.reservation import Charge, Reservation
-from gateway.ledger.settlements import Lease, SettlementRecord, expired_settlement
+from gateway.ledger.settlements import Lease, SettlementRecord, found_settlement
 from gateway.ledger.store import LedgerStore
-from gateway.ledger.types import ExpiredLease, Granted, Hold, Limit, Refused
+from gateway.ledger.types import Granted, Hold, Limit, Refused, Unjournaled
 from gateway.ledger.worst_case import WorstCase, worst_case
 from gateway.types import ANSWERED, CLIENT_LEFT, Caller, HostedModel, Usage
 from gateway.wire import ChatRequest
@@ -45,6 +45,10 @@ class SettlementLog(Protocol):
 
     def record_settlement(self, settlement: SettlementRecord) -> None:
         """Keep `settlement`; never raises, never waits."""
+        ...
+
+    def take_kept(self) -> list[Unjournaled]:
+        """Take what the rows acknowledge that reached the disk since the last call."""
         ...
 
 
@@ -168,6 +172,7 @@ class MeteredLedger:
             self._answers.note(lease.team_id, answer_id, lease.conversation_digest)
         tokens = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
         charge = Charge(cost_nusd, tokens)
+        name = reservation.lease_name if reservation.is_held else lease.late_name
         self._journal.record_settlement(
             SettlementRecord(
                 lease=lease,
@@ -179,6 +184,7 @@ class MeteredLedger:
                 is_estimated=usage is not None and usage.is_estimated,
                 outcome=outcome,
                 settled_at_unix_s=self._clock(),
+                acknowledges=Unjournaled(name, lease.team_id, cost_nusd, tokens, is_expired=False),
             )
         )
         self.counters.settled += 1
@@ -214,6 +220,7 @@ class MeteredLedger:
         try:
             await self._debts.catch_up()
             await self._renew()
+            await self._acknowledge()
         except DependencyUnavailable as error:
             self._note_failure(error)
 
@@ -224,14 +231,6 @@ class MeteredLedger:
                 await self._debts.catch_up()
         except (DependencyUnavailable, TimeoutError):
             _log.warning("budgets: %d settlements did not reach the store", self.unsettled)
-
-    def note_expired(self, expired: Sequence[ExpiredLease]) -> None:
-        """Journal leases that the store found expired: whoever finds them writes their rows."""
-        for found in expired:
-            self.counters.expired += 1
-            record = expired_settlement(found, self._clock())
-            if record is not None:
-                self._journal.record_settlement(record)
 
     def _lease(
         self, request_id: str, caller: Caller, request: ChatRequest
@@ -282,7 +281,7 @@ class MeteredLedger:
             )
             self._running[hold.request_id] = _Running(unchecked, None)
             return unchecked
-        self.note_expired(outcome.expired)
+        self._note_unjournaled(outcome.unjournaled)
         if isinstance(outcome, Refused):
             self._note_refusal(outcome.standing.limit.scope.kind)
             raise refused(outcome.standing, outcome.retry_after_s, need)
@@ -326,7 +325,7 @@ class MeteredLedger:
             self._owe_nothing(lease, CLIENT_LEFT)
             return
         outcome = holding.result()
-        self.note_expired(outcome.expired)
+        self._note_unjournaled(outcome.unjournaled)
         if isinstance(outcome, Granted):
             self._owe_nothing(lease, CLIENT_LEFT, outcome.nusd, outcome.tokens)
 
@@ -341,8 +340,26 @@ class MeteredLedger:
             is_estimated=False,
             outcome=outcome,
             settled_at_unix_s=self._clock(),
+            acknowledges=Unjournaled(lease.name, lease.team_id, 0, 0, is_expired=False),
         )
         self._debts.add(Debt(lease, Charge(0, 0), record=record))
+
+    def _note_unjournaled(self, charges: Sequence[Unjournaled]) -> None:
+        """Journal charges whose rows are missing: whoever is told of them writes them."""
+        for found in charges:
+            self.counters.expired += found.is_expired
+            self._journal.record_settlement(found_settlement(found, self._clock()))
+
+    async def _acknowledge(self) -> None:
+        """Tell the store which charges have their rows, after all debts are paid.
+
+        What is lost here is told again, and its row is found written.
+        """
+        by_team: dict[str, list[Unjournaled]] = {}
+        for charge in self._journal.take_kept():
+            by_team.setdefault(charge.team_id, []).append(charge)
+        for team_id, kept in by_team.items():
+            await self._store.acknowledge(team_id, kept)
 
     async def _renew(self) -> None:
         now = self._monotonic()

@@ -13,9 +13,9 @@ from gateway.evaluation_rows import insert_rows, to_row
 from gateway.ledger import journal
 from gateway.ledger.book import BudgetRules
 from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions, scope_of
-from gateway.ledger.settlements import expired_settlement
+from gateway.ledger.settlements import found_settlement
 from gateway.ledger.store import LedgerStore
-from gateway.ledger.types import ExpiredLease, Limit, Standing
+from gateway.ledger.types import Limit, Standing, Unjournaled
 from gateway.types import NUSD_PER_USD
 
 MAX_SHOWN = 500
@@ -89,13 +89,13 @@ class BudgetDesk:
 
     async def rebuild(self) -> dict[str, Any]:
         """Set live counters to what the journal says."""
-        expired = await self._collect_expired()
+        expired = await self._collect()
         counters = await journal.rebuild(self.engine, self.store, self.clock())
         return {"counters": counters, "expired_leases": expired}
 
     async def verify(self) -> dict[str, Any]:
         """Compare live counters with the journal."""
-        expired = await self._collect_expired()
+        expired = await self._collect()
         found = await journal.verify(self.engine, self.store, self.clock())
         differences = [
             {
@@ -125,16 +125,22 @@ class BudgetDesk:
         ]
         return sorted(entries, key=lambda entry: -entry.spent)
 
-    async def _collect_expired(self) -> int:
-        """Journal the leases of gateways that died, of every team that has budgets."""
-        teams = await asyncio.to_thread(journal.capped_teams, self.engine)
-        found = [lease for team_id in teams for lease in await self.store.reap(team_id)]
-        await asyncio.to_thread(self._write_expired, found)
-        return len(found)
+    async def _collect(self) -> int:
+        """Journal what gateways that died have left, of every team that has budgets.
 
-    def _write_expired(self, found: Iterable[ExpiredLease]) -> None:
-        records = [expired_settlement(lease, self.clock()) for lease in found]
-        rows = [to_row(record) for record in records if record is not None]
+        Returns:
+            How many of these leases had expired.
+        """
+        expired = 0
+        for team_id in await asyncio.to_thread(journal.capped_teams, self.engine):
+            while found := await self.store.reap(team_id):
+                await asyncio.to_thread(self._write, found)
+                await self.store.acknowledge(team_id, found)
+                expired += sum(charge.is_expired for charge in found)
+        return expired
+
+    def _write(self, found: Iterable[Unjournaled]) -> None:
+        rows = [to_row(found_settlement(charge, self.clock())) for charge in found]
         with writing(self.engine) as connection:
             insert_rows(connection, rows)
 

@@ -15,7 +15,6 @@ from gateway.errors import DependencyUnavailable
 from gateway.ledger.amounts import MAX_COMPLETION_TOKENS, check_hold, refusal
 from gateway.ledger.redis_link import Argument, ClusterLink, Link, PipelinedLink, Unreachable
 from gateway.ledger.types import (
-    ExpiredLease,
     Granted,
     Hold,
     Limit,
@@ -23,12 +22,14 @@ from gateway.ledger.types import (
     Scope,
     Settled,
     Standing,
+    Unjournaled,
 )
 
 CONNECT_TIMEOUT_S = 0.5
 CALL_TIMEOUT_S = 0.5
 RETRY_AFTER_S = 1.0
 MAX_ABANDONED = 10_000
+ACKNOWLEDGED_AT_ONCE = 500
 _MOMENTARY = (
     "LOADING",
     "READONLY",
@@ -118,11 +119,11 @@ class RedisStore:
         if status == b"ended":
             raise ValueError(f"request {hold.request_id!r} has ended: reserve under a new id")
         standings = _standings(limits, flat)
-        expired = _expired(team_id, notices) if notices else ()
+        unjournaled = tuple(_read_charge(team_id, notice) for notice in notices)
         if status == b"granted":
-            return Granted(completion, nusd, tokens, standings, expired)
+            return Granted(completion, nusd, tokens, standings, unjournaled)
         refused = refusal(hold, standings, None if first_ms < 0 else first_ms / 1000)
-        return Refused(refused.standing, refused.retry_after_s, expired)
+        return Refused(refused.standing, refused.retry_after_s, unjournaled)
 
     async def renew(self, team_id: str, request_id: str, lease_s: float) -> bool:
         """Extend a lease; False where it has ended."""
@@ -153,9 +154,16 @@ class RedisStore:
         if limit.measure != "concurrent":
             await self._certain("overwrite", limit.scope.team_id, "", (limit,), spent)
 
-    async def reap(self, team_id: str) -> tuple[ExpiredLease, ...]:
-        """Charge the team's expired leases and take those nobody was told of yet."""
-        return _expired(team_id, await self._certain("reap", team_id, "", ()))
+    async def reap(self, team_id: str) -> tuple[Unjournaled, ...]:
+        """Charge the team's expired leases and take some of the charges that wait to be told."""
+        notices = await self._certain("reap", team_id, "", ())
+        return tuple(_read_charge(team_id, notice) for notice in notices)
+
+    async def acknowledge(self, team_id: str, kept: Sequence[Unjournaled]) -> None:
+        """Tell nobody of these charges any more: their journal rows are on disk."""
+        for start in range(0, len(kept), ACKNOWLEDGED_AT_ONCE):
+            charges = map(_write_charge, kept[start : start + ACKNOWLEDGED_AT_ONCE])
+            await self._certain("acknowledge", team_id, "", (), *charges)
 
     async def aclose(self) -> None:
         """Drop the connection; the client's pool stays open."""
@@ -175,7 +183,7 @@ class RedisStore:
         team_id: str,
         request_id: str,
         limits: Sequence[Limit],
-        *arguments: int,
+        *arguments: Argument,
     ) -> Any:
         """Run an operation that may be repeated, so it does not matter whether it ran."""
         try:
@@ -189,11 +197,11 @@ class RedisStore:
         team_id: str,
         request_id: str,
         limits: Sequence[Limit],
-        *arguments: int,
+        *arguments: Argument,
     ) -> Any:
         base = f"{{{self._prefix}:{_escaped(team_id)}}}:"
         leases = f"{base}leases".encode()
-        keys: list[Argument] = [leases, f"{base}l:{request_id}", f"{base}expired"]
+        keys: list[Argument] = [leases, f"{base}l:{request_id}", f"{base}unjournaled"]
         for limit in limits:
             scope = limit.scope
             keys.append(f"{base}c:{limit.measure}:{limit.window}:{scope.kind}:{scope.id}")
@@ -251,9 +259,12 @@ def _standings(limits: Sequence[Limit], flat: list[int]) -> tuple[Standing, ...]
     )
 
 
-def _expired(team_id: str, notices: list[bytes]) -> tuple[ExpiredLease, ...]:
-    found = iter(notices)
-    return tuple(
-        ExpiredLease(request_id.decode(), team_id, int(nusd), int(tokens))
-        for request_id, nusd, tokens in zip(found, found, found, strict=True)
-    )
+def _write_charge(charge: Unjournaled) -> str:
+    """Write a charge as the script does."""
+    state = "x" if charge.is_expired else "s"
+    return f"{charge.request_id} {state} {charge.nusd} {charge.tokens}"
+
+
+def _read_charge(team_id: str, written: bytes) -> Unjournaled:
+    request_id, state, nusd, tokens = written.decode().rsplit(" ", 3)
+    return Unjournaled(request_id, team_id, int(nusd), int(tokens), is_expired=state == "x")

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.ledger.types import ExpiredLease, Limit, Measure, ScopeKind, Window
+from gateway.ledger.types import Limit, Measure, ScopeKind, Unjournaled, Window
 
 EXPIRED: Final = "expired"
+RECOVERED: Final = "recovered"
 RESET: Final = "reset"
 _KINDS: Final[dict[ScopeKind, str]] = {
     "team": "t",
@@ -85,7 +86,9 @@ class SettlementRecord:
         model: What answered; None where nothing did, or nobody knows.
         charged_requests: 1; in a reset, what is taken back, as a negative number.
         is_estimated: Charged by a count of the gateway's own, or in full for want of any.
-        outcome: ``answered``, the class of an error, ``ClientLeft``, ``expired`` or ``reset``.
+        outcome: ``answered``, the class of an error, ``ClientLeft``, ``expired``, ``recovered``
+            (settled by a gateway that died before it wrote the row) or ``reset``.
+        acknowledges: What the store is told once the row is kept; None where it waits for nothing.
     """
 
     lease: Lease
@@ -98,6 +101,7 @@ class SettlementRecord:
     outcome: str
     settled_at_unix_s: float
     charged_requests: int = 1
+    acknowledges: Unjournaled | None = None
 
 
 def limit_codes(limits: Iterable[Limit]) -> str:
@@ -115,13 +119,32 @@ def code(kind: ScopeKind, measure: Measure, window: Window) -> str:
     return _KINDS[kind] + _MEASURES[measure] + _WINDOWS[window]
 
 
-def expired_settlement(found: ExpiredLease, now_unix_s: float) -> SettlementRecord | None:
-    """Read an expired lease back into its journal row; None if it is not one of the gateway's."""
+def found_settlement(found: Unjournaled, now_unix_s: float) -> SettlementRecord:
+    """Make the journal row of a charge that its own gateway has not journaled.
+
+    How the request ended, which model answered and what was held is not known any more.
+    """
+    return SettlementRecord(
+        lease=_read_lease(found, now_unix_s),
+        model=None,
+        held_nusd=found.nusd,
+        held_tokens=found.tokens,
+        charged_nusd=found.nusd,
+        charged_tokens=found.tokens,
+        is_estimated=True,
+        outcome=EXPIRED if found.is_expired else RECOVERED,
+        settled_at_unix_s=now_unix_s,
+        acknowledges=found,
+    )
+
+
+def _read_lease(found: Unjournaled, now_unix_s: float) -> Lease:
+    """Read a lease back from its name; of a foreign name only the name is known."""
     parts = found.request_id.split(_SEPARATOR)
     if len(parts) not in (6, 7):
-        return None
+        return Lease(found.request_id, found.team_id, "", None, None, " ", now_unix_s)
     request_id, reserved_at, key_id, user, conversation, codes = parts[:6]
-    lease = Lease(
+    return Lease(
         request_id=request_id,
         team_id=found.team_id,
         key_id=key_id,
@@ -129,15 +152,4 @@ def expired_settlement(found: ExpiredLease, now_unix_s: float) -> SettlementReco
         conversation_digest=None if conversation == _NOBODY else conversation,
         limits=f" {codes.replace('.', ' ')} ",
         reserved_at_unix_s=float(reserved_at),
-    )
-    return SettlementRecord(
-        lease=lease,
-        model=None,
-        held_nusd=found.nusd,
-        held_tokens=found.tokens,
-        charged_nusd=found.nusd,
-        charged_tokens=found.tokens,
-        is_estimated=True,
-        outcome=EXPIRED,
-        settled_at_unix_s=now_unix_s,
     )

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.ledger.types import ExpiredLease, Granted, Hold, Limit, Refused, Settled, Standing
+from gateway.ledger.types import Granted, Hold, Limit, Refused, Settled, Standing, Unjournaled
 
 
 class LedgerStore(Protocol):
     """Atomic counters of budgets; every method is one round trip.
 
     Invariant, for any interleaving: ``spent + held <= cap`` in every limit when a hold is granted;
-    nothing is charged twice; when all leases have ended, held is 0.
+    nothing is charged twice; when all leases have ended, held is 0. What was charged is told to one
+    caller, and to another one later, until it is acknowledged: so its journal row is never lost.
     """
 
     async def reserve(self, hold: Hold) -> Granted | Refused:
@@ -28,7 +29,8 @@ class LedgerStore(Protocol):
     async def settle(self, team_id: str, request_id: str, nusd: int, tokens: int) -> Settled:
         """Replace a hold by what was used, in the windows it was held in; idempotent.
 
-        A lease that expired was charged in full: settling it late corrects the charge.
+        A lease that expired was charged in full: settling it late corrects the charge. Unless the
+        charge is acknowledged within the length of the lease, callers are told of it.
         """
         ...
 
@@ -40,6 +42,10 @@ class LedgerStore(Protocol):
         """Set what was spent in the current window: to reset, or to rebuild from the journal."""
         ...
 
-    async def reap(self, team_id: str) -> tuple[ExpiredLease, ...]:
-        """Charge the team's expired leases and take those nobody was told of yet."""
+    async def reap(self, team_id: str) -> tuple[Unjournaled, ...]:
+        """Charge the team's expired leases and take some of the charges that wait to be told."""
+        ...
+
+    async def acknowledge(self, team_id: str, kept: Sequence[Unjournaled]) -> None:
+        """Tell nobody of these charges any more: their journal rows are on disk."""
         ...

@@ -79,13 +79,18 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpiredLease:
-    """A hold nobody settled in time, charged in full; its journal row is the finder's to write."""
+class Unjournaled:
+    """A charge whose journal row is not known to be kept; whoever is told of it writes the row.
+
+    Attributes:
+        is_expired: Nobody settled the hold in time, so it was charged in full.
+    """
 
     request_id: str
     team_id: str
     nusd: int
     tokens: int
+    is_expired: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ class Granted:
     nusd: int
     tokens: int
     standings: tuple[Standing, ...]
-    expired: tuple[ExpiredLease, ...] = ()
+    unjournaled: tuple[Unjournaled, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ class Refused:
 
     standing: Standing
     retry_after_s: float | None
-    expired: tuple[ExpiredLease, ...] = ()
+    unjournaled: tuple[Unjournaled, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from gateway.ledger.memory import MemoryStore
 from gateway.ledger.redis_store import RedisStore
-from gateway.ledger.types import Granted, Refused
+from gateway.ledger.types import Granted, Refused, Unjournaled
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import PATIENT, stands
 from tests.fakes.ledgers import CONVERSATION, KEY, TEAM, LedgerModel, hold, limit
@@ -85,7 +85,8 @@ class Interleavings(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.clock = ManualClock(START_S)
         self.model = LedgerModel()
-        self.told: list[str] = []
+        self.told: list[Unjournaled] = []
+        self.number = 0
 
     @initialize()
     def start(self) -> None:
@@ -105,8 +106,9 @@ class Interleavings(RuleBasedStateMachine):
         lease_s=st.sampled_from([5.0, 30.0, 90.0]),
     )
     def reserve(self, limits, nusd, tokens, price, least, most, lease_s) -> None:
+        self.number += 1
         wanted = hold(
-            f"r{len(self.model.leases)}-{len(self.told)}-{self.clock()}-{uuid4().hex}",
+            f"r{self.number}",
             *limits,
             nusd=nusd,
             tokens=tokens,
@@ -117,7 +119,7 @@ class Interleavings(RuleBasedStateMachine):
         )
         expected = self.model.grant(wanted, self.clock())
         answer = self.ask(self.store.reserve(wanted))
-        self.told += [lease.request_id for lease in answer.expired]
+        self.hear(answer.unjournaled)
         if expected is None:
             assert isinstance(answer, Refused)
             assert answer.standing.limit in limits
@@ -132,7 +134,7 @@ class Interleavings(RuleBasedStateMachine):
     def reserve_again(self, data) -> None:
         lease = self.pick(data, is_open=True)
         answer = self.ask(self.store.reserve(lease.hold))
-        self.told += [lease.request_id for lease in answer.expired]
+        self.hear(answer.unjournaled)
         assert isinstance(answer, Granted)
         assert (answer.completion_tokens, answer.nusd) == (lease.completion, lease.nusd)
 
@@ -149,7 +151,26 @@ class Interleavings(RuleBasedStateMachine):
     def settle(self, data, nusd, tokens) -> None:
         request_id = self.pick(data).hold.request_id
         answer = self.ask(self.store.settle("acme", request_id, nusd, tokens))
-        assert answer.is_first == self.model.settle(request_id, nusd, tokens)
+        assert answer.is_first == self.model.settle(request_id, nusd, tokens, self.clock())
+
+    @precondition(lambda self: self.told)
+    @rule(data=st.data())
+    def acknowledge_what_was_told(self, data) -> None:
+        charge = data.draw(st.sampled_from(self.told), label="told")
+        self.ask(self.store.acknowledge("acme", [charge]))
+        self.model.acknowledge(charge)
+
+    @precondition(lambda self: self.model.to_tell)
+    @rule(data=st.data())
+    def acknowledge_before_it_is_told(self, data) -> None:
+        of = data.draw(st.sampled_from(sorted(self.model.to_tell)), label="charge")
+        _, charge = self.model.to_tell[of]
+        self.ask(self.store.acknowledge("acme", [charge]))
+        self.model.acknowledge(charge)
+
+    @rule()
+    def reap(self) -> None:
+        self.hear(self.ask(self.store.reap("acme")))
 
     @rule(seconds=st.sampled_from([1.0, 4.0, 15.0, 45.0, 1_800.0]))
     def wait(self, seconds) -> None:
@@ -174,6 +195,11 @@ class Interleavings(RuleBasedStateMachine):
                 self.model.resets_in_s(of, now_s),
             )
 
+    def hear(self, told: tuple[Unjournaled, ...]) -> None:
+        assert len(set(told)) == len(told)
+        assert set(told) == self.model.tell(self.clock())
+        self.told += told
+
     def pick(self, data, *, is_open: bool = False):
         leases = [lease for lease in self.model.leases.values() if lease.is_open or not is_open]
         return data.draw(st.sampled_from(leases), label="lease")
@@ -186,9 +212,10 @@ class Interleavings(RuleBasedStateMachine):
         if hasattr(self, "store"):
             self.clock.advance(100.0)
             self.model.expire(self.clock())
-            self.told += [lease.request_id for lease in self.ask(self.store.reap("acme"))]
+            waiting = [charge for _, charge in self.model.to_tell.values()]
+            self.hear(self.ask(self.store.reap("acme")))
+            assert set(waiting) <= set(self.told)
             assert all(item.held == 0 for item in self.ask(self.store.standings(LIMITS)))
-            assert sorted(self.told) == sorted(self.model.expired)
             if self.client is not None:
                 self.close()
         self.loop.close()

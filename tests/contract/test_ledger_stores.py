@@ -5,7 +5,7 @@ import pytest
 from gateway.ledger.amounts import MAX_AMOUNT
 from gateway.ledger.memory import MemoryStore
 from gateway.ledger.redis_store import RedisStore
-from gateway.ledger.types import ExpiredLease, Scope, Standing
+from gateway.ledger.types import Scope, Standing
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import granted, refused, stands
 from tests.fakes.ledgers import CONVERSATION, hold, limit
@@ -23,7 +23,7 @@ async def test_holds_the_worst_case_under_every_limit(store: Reapable) -> None:
         Standing(money, 0, 1_200, 30.0),
         Standing(tokens, 0, 150, 30.0),
     )
-    assert answer.expired == ()
+    assert answer.unjournaled == ()
 
 
 async def test_settles_what_was_used_and_frees_the_rest(store: Reapable) -> None:
@@ -195,64 +195,6 @@ async def test_a_clock_set_back_does_not_reopen_a_window(
     await granted(store, "r", rate)
     clock.advance(-60.0)
     await refused(store, "s", rate)
-
-
-async def test_charges_an_expired_lease_in_full_and_tells_one_caller(
-    store: Reapable, clock: ManualClock
-) -> None:
-    money, slots = limit("nusd", "total", 1_000), limit("concurrent", "now", 1)
-    await granted(store, "lost", money, slots, tokens=3)
-    clock.advance(60.0)
-    assert await stands(store, money) == (100, 0)
-    assert await stands(store, slots) == (0, 0)
-
-    answer = await granted(store, "r", money, slots)
-
-    assert answer.expired == (ExpiredLease("lost", "acme", 100, 103),)
-    assert (await granted(store, "r", money, slots)).expired == ()
-
-
-async def test_a_refusal_tells_of_expired_leases_too(store: Reapable, clock: ManualClock) -> None:
-    money = limit("nusd", "total", 100)
-    await granted(store, "lost", money)
-    clock.advance(60.0)
-    answer = await refused(store, "r", money)
-    assert [lease.request_id for lease in answer.expired] == ["lost"]
-
-
-async def test_settling_late_corrects_the_charge(store: Reapable, clock: ManualClock) -> None:
-    money = limit("nusd", "total", 1_000)
-    await granted(store, "late", money)
-    clock.advance(61.0)
-    assert await stands(store, money) == (100, 0)
-    settled = await store.settle("acme", "late", 30, 30)
-    assert settled.is_first
-    assert await stands(store, money) == (30, 0)
-    assert not (await store.settle("acme", "late", 30, 30)).is_first
-
-
-async def test_settling_after_the_end_but_before_anybody_noticed_is_plain(
-    store: Reapable, clock: ManualClock
-) -> None:
-    money = limit("nusd", "total", 1_000)
-    await granted(store, "late", money)
-    await granted(store, "other", money)
-    clock.advance(61.0)
-    settled = await store.settle("acme", "late", 30, 30)
-    assert (settled.standings[0].spent, settled.standings[0].held) == (130, 0)
-    assert [lease.request_id for lease in await store.reap("acme")] == ["other"]
-
-
-async def test_renewed_leases_live_on(store: Reapable, clock: ManualClock) -> None:
-    money = limit("nusd", "total", 1_000)
-    await granted(store, "r", money)
-    clock.advance(50.0)
-    assert await store.renew("acme", "r", 60.0)
-    clock.advance(50.0)
-    assert await stands(store, money) == (0, 100)
-    clock.advance(10.0)
-    assert not await store.renew("acme", "r", 60.0)
-    assert await store.reap("acme") == (ExpiredLease("r", "acme", 100, 100),)
 
 
 async def test_overwriting_sets_what_was_spent_and_keeps_what_is_held(store: Reapable) -> None:

@@ -18,7 +18,7 @@ from gateway.ledger.memory import MemoryStore
 from gateway.ledger.metered import MeteredLedger
 from gateway.ledger.reservation import Reservation
 from gateway.ledger.settlements import SettlementRecord
-from gateway.ledger.types import Limit, Scope, Standing
+from gateway.ledger.types import Limit, Scope, Standing, Unjournaled
 from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, Usage
 from gateway.wire import ChatRequest, parse_chat_request
 
@@ -37,13 +37,19 @@ class Clock:
 
 @dataclass
 class Journal:
-    """Keeps the rows it is given."""
+    """Keeps the rows it is given; `taken` of them are acknowledged."""
 
     rows: list[SettlementRecord] = field(default_factory=list)
+    taken: int = 0
 
     def record_settlement(self, settlement: SettlementRecord) -> None:
         """Keep `settlement`."""
         self.rows.append(settlement)
+
+    def take_kept(self) -> list[Unjournaled]:
+        """Take what rows acknowledge since the last call."""
+        fresh, self.taken = self.rows[self.taken :], len(self.rows)
+        return [row.acknowledges for row in fresh if row.acknowledges is not None]
 
 
 class SwitchedStore(MemoryStore):

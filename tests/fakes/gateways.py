@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -147,6 +148,14 @@ class Process:
             answer.json(),
             answer.headers.get("retry-after"),
         )
+
+    def pause(self) -> None:
+        """Freeze the process: what it has in memory stays there."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the process go on."""
+        self.process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
         """End the process as the kernel does when memory is short."""

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.ledger.types import Hold, Limit, Measure, Scope, Window
+from gateway.ledger.types import Hold, Limit, Measure, Scope, Unjournaled, Window
 from gateway.ledger.windows import window_end, window_start
 
 TEAM = Scope("acme", "team")
 KEY = Scope("acme", "key", "key-1")
 CONVERSATION = Scope("acme", "conversation", "c:1")
+TELL_AGAIN_S = 30.0
 
 
 def limit(measure: Measure, window: Window, cap: int, scope: Scope = KEY) -> Limit:
@@ -47,11 +48,15 @@ class ModelLease:
 
 @dataclass
 class LedgerModel:
-    """Sums every lease anew at every question: slow, and obviously right."""
+    """Sums every lease anew at every question: slow, and obviously right.
+
+    Attributes:
+        to_tell: Charges nobody has acknowledged, and when a caller is told of them.
+    """
 
     leases: dict[str, ModelLease] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
-    expired: set[str] = field(default_factory=set)
+    to_tell: dict[str, tuple[float, Unjournaled]] = field(default_factory=dict)
 
     def spent(self, of: Limit, now_s: float) -> int:
         """Sum what was charged to the current window."""
@@ -93,13 +98,14 @@ class LedgerModel:
             wanted, starts, completion, nusd, tokens, ends_s
         )
 
-    def settle(self, request_id: str, nusd: int, tokens: int) -> bool:
+    def settle(self, request_id: str, nusd: int, tokens: int, now_s: float) -> bool:
         """Charge what was used, once."""
         if request_id in self.settled:
             return False
         lease = self.leases[request_id]
         lease.is_open, lease.charged_nusd, lease.charged_tokens = False, nusd, tokens
         self.settled.add(request_id)
+        self._tell(request_id, nusd, tokens, now_s + lease.hold.lease_s, is_expired=False)
         return True
 
     def expire(self, now_s: float) -> None:
@@ -108,12 +114,30 @@ class LedgerModel:
             if lease.is_open and lease.ends_s <= now_s:
                 lease.is_open = False
                 lease.charged_nusd, lease.charged_tokens = lease.nusd, lease.tokens
-                self.expired.add(request_id)
+                self._tell(request_id, lease.nusd, lease.tokens, now_s, is_expired=True)
+
+    def tell(self, now_s: float) -> set[Unjournaled]:
+        """Take the charges whose turn it is; they come again after half a minute."""
+        told = {charge for tell_s, charge in self.to_tell.values() if tell_s <= now_s}
+        for charge in told:
+            self.to_tell[charge.request_id] = (now_s + TELL_AGAIN_S, charge)
+        return told
+
+    def acknowledge(self, charge: Unjournaled) -> None:
+        """Never tell of this charge again; another one of the same request stays."""
+        if self.to_tell.get(charge.request_id, (0.0, None))[1] == charge:
+            del self.to_tell[charge.request_id]
 
     def resets_in_s(self, of: Limit, now_s: float) -> float | None:
         """Seconds to the end of the current window."""
         ends_s = window_end(of.window, now_s)
         return None if ends_s is None else ends_s - now_s
+
+    def _tell(
+        self, request_id: str, nusd: int, tokens: int, tell_s: float, *, is_expired: bool
+    ) -> None:
+        charge = Unjournaled(request_id, "acme", nusd, tokens, is_expired)
+        self.to_tell[request_id] = (tell_s, charge)
 
     def _in_window(self, of: Limit, now_s: float) -> Sequence[ModelLease]:
         start = window_start(of.window, now_s)

@@ -1,5 +1,6 @@
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from gateway.config import EvaluationLogSettings
 from gateway.database import create_database_engine, ensure_schema
 from gateway.evaluation_log import EvaluationLog
 from gateway.evaluation_rows import to_payload, to_row
+from gateway.ledger.settlements import found_settlement
+from gateway.ledger.types import Unjournaled
 from gateway.spool import Spool
 from migrations.tables import Turn
 from tests.fakes.turns import make_turn, until
@@ -95,6 +98,25 @@ async def test_rows_go_to_the_spool_while_the_database_is_down_and_back(engine, 
     assert len(stored(engine)) == 5
     assert log.counters.written == 5
     assert log.counters.dropped == 0
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+async def test_a_settlement_is_acknowledged_once_it_is_written_or_spooled(
+    engine, tmp_path, switch, is_up
+):
+    switch.is_on = is_up
+    log = EvaluationLog(engine, SETTINGS, tmp_path / "spool")
+    charges = [Unjournaled(f"req_{n}", "blue", n, n, is_expired=False) for n in range(2)]
+    for charge in charges:
+        log.record_settlement(found_settlement(charge, 1.0))
+    log.record_settlement(replace(found_settlement(charges[0], 1.0), acknowledges=None))
+    assert log.take_kept() == []
+
+    log.start()
+    await log.aclose()
+
+    assert log.take_kept() == charges
+    assert log.take_kept() == []
 
 
 async def test_closing_during_an_outage_leaves_the_rows_for_the_next_process(

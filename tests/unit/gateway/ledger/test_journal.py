@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import permutations
 
 import pytest
 from sqlalchemy import Engine, select
@@ -10,7 +11,14 @@ from gateway.ledger import journal
 from gateway.ledger.book import BudgetRules
 from gateway.ledger.definitions import scope_digest
 from gateway.ledger.memory import MemoryStore
-from gateway.ledger.settlements import EXPIRED, RESET, Lease, SettlementRecord, limit_codes
+from gateway.ledger.settlements import (
+    EXPIRED,
+    RECOVERED,
+    RESET,
+    Lease,
+    SettlementRecord,
+    limit_codes,
+)
 from gateway.ledger.types import Limit, Scope
 from migrations.tables import Settlement
 from tests.fakes.budgets import NOON_UNIX_S, Clock, budget, migrated, write
@@ -97,18 +105,25 @@ def test_a_settlement_survives_the_spool():
     assert from_payload(to_payload(stored)) == stored
 
 
-@pytest.mark.parametrize("is_settled_first", [True, False])
+@pytest.mark.parametrize("order", [*permutations(["answered", RECOVERED, EXPIRED])])
 @pytest.mark.parametrize("is_one_batch", [True, False])
-async def test_a_late_settlement_replaces_an_expired_lease_whichever_comes_first(
-    engine, tmp_path, is_settled_first, is_one_batch
+async def test_the_gateways_own_row_replaces_what_others_wrote_whichever_comes_first(
+    engine, tmp_path, order, is_one_batch
 ):
-    expired = row(1, outcome=EXPIRED, charged_nusd=90)
-    rows = [row(1), expired] if is_settled_first else [expired, row(1)]
+    rows = [row(1, outcome=outcome, charged_nusd=len(outcome)) for outcome in order]
 
     for batch in [rows] if is_one_batch else [[each] for each in rows]:
         await write(engine, tmp_path / "spool", *batch)
 
-    assert outcomes(engine) == {"req_1": ("answered", 10)}
+    assert outcomes(engine) == {"req_1": ("answered", 8)}
+
+
+@pytest.mark.parametrize("order", [*permutations([RECOVERED, EXPIRED])])
+async def test_what_was_really_used_replaces_a_full_charge(engine, tmp_path, order):
+    for outcome in order:
+        await write(engine, tmp_path / "spool", row(1, outcome=outcome, charged_nusd=len(outcome)))
+
+    assert outcomes(engine) == {"req_1": (RECOVERED, 9)}
 
 
 async def test_a_settlement_that_arrives_twice_counts_once(engine, tmp_path):

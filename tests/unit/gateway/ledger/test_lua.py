@@ -1,4 +1,4 @@
-"""The Lua script computes what the Python modules do."""
+"""The Lua script computes what the Python modules do, and leaves nothing behind."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,9 +7,10 @@ from uuid import uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 
 from gateway.ledger.amounts import MAX_AMOUNT, affordable_tokens, cost_nusd
-from gateway.ledger.types import Limit, Refused, Scope
+from gateway.ledger.types import Limit, Refused, Scope, Unjournaled
 from gateway.ledger.windows import window_bounds
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import opened
@@ -76,3 +77,57 @@ def test_lua_and_python_agree_on_money(
         tokens = affordable_tokens(cap - fixed, price, most)
         expected.append(None if tokens < 0 else (tokens, fixed + cost_nusd(tokens, price)))
     assert asyncio.run(grants()) == expected
+
+
+async def test_every_key_expires_but_what_nobody_may_forget(server: RedisServer) -> None:
+    clock = ManualClock(1_800_000_000.0)
+    prefix = f"test-{uuid4().hex}"
+    windows = ["minute", "hour", "day", "week", "month", "total"]
+    limits = [limit("nusd", window, 10_000) for window in windows]
+    slots = limit("concurrent", "now", 9)
+    async with opened(server, prefix, clock=clock) as store:
+        for name in ("lost", "settled", "open"):
+            await store.reserve(hold(name, *limits, slots, lease_s=5.0))
+            clock.advance(1.0)
+        await store.settle("acme", "settled", 1, 1)
+        clock.advance(3.0)
+        await store.reap("acme")
+        await store.standings(limits)
+        clock.advance(0.5)
+    async with Redis.from_url(server.url) as client:
+        lives = {
+            key.split(b"}:")[1]: await client.ttl(key)
+            async for key in client.scan_iter(f"{{{prefix}:*")
+        }
+    assert {key for key, life in lives.items() if life < 0} == {
+        b"leases",
+        b"l:open",
+        b"unjournaled",
+        b"c:nusd:total:key:key-1",
+        b"c:concurrent:now:key:key-1",
+    }
+    assert {b"l:lost", b"l:settled", b"c:nusd:minute:key:key-1"} <= set(lives)
+    assert max(lives.values()) <= 31 * 86_400 + 60
+
+
+async def test_nothing_is_left_of_what_was_used_up_and_journaled(server: RedisServer) -> None:
+    prefix = f"test-{uuid4().hex}"
+    async with opened(server, prefix) as store:
+        limits = [limit("nusd", "total", 100), limit("concurrent", "now", 9)]
+        await store.reserve(hold("r", *limits))
+        await store.settle("acme", "r", 0, 0)
+        await store.acknowledge("acme", [Unjournaled("r", "acme", 0, 0, is_expired=False)])
+    async with Redis.from_url(server.url) as client:
+        keys = [key.split(b"}:")[1] async for key in client.scan_iter(f"{{{prefix}:*")]
+    assert keys == [b"l:r"]
+
+
+async def test_a_reservation_given_back_is_journaled_if_its_gateway_dies(
+    server: RedisServer,
+) -> None:
+    clock, rate = ManualClock(1_800_000_000.0), limit("requests", "minute", 5)
+    async with opened(server, f"test-{uuid4().hex}", clock=clock) as store:
+        await store.reserve(hold("r", rate, lease_s=7.0))
+        await store._run("abandon", "acme", "r", ())
+        clock.advance(7.0)
+        assert await store.reap("acme") == (Unjournaled("r", "acme", 0, 0, is_expired=True),)

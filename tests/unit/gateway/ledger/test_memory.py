@@ -1,20 +1,20 @@
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from gateway.ledger.memory import (
     CORRECTION_S,
     DUPLICATE_S,
-    RETENTION_S,
+    IDLE_S,
     SWEPT_PER_CALL,
-    TURN_S,
     MemoryStore,
 )
-from gateway.ledger.types import Scope
+from gateway.ledger.types import Scope, Unjournaled
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledgers import hold, limit
 
-TURN = Scope("acme", "turn", "turn-1")
+SETTLED = Unjournaled("r", "acme", 1, 1, is_expired=False)
 
 
 @pytest.fixture
@@ -30,29 +30,29 @@ def store(clock: ManualClock) -> Iterator[MemoryStore]:
 async def test_forgets_counters_of_past_windows(store: MemoryStore, clock: ManualClock) -> None:
     await store.reserve(hold("r", limit("nusd", "minute", 1_000)))
     await store.settle("acme", "r", 1, 1)
+    await store.acknowledge("acme", [SETTLED])
     clock.advance(DUPLICATE_S)
     await store.standings([limit("nusd", "day", 1_000, Scope("other", "team"))])
     assert set(store._teams) == {"other"}
 
 
-async def test_forgets_totals_a_month_after_their_last_use(
+async def test_forgets_totals_of_which_nothing_was_spent(
+    store: MemoryStore, clock: ManualClock
+) -> None:
+    await store.reserve(hold("r", limit("nusd", "total", 10), nusd=11))
+    clock.advance(IDLE_S)
+    await store.reap("other")
+    assert set(store._teams) == {"other"}
+
+
+async def test_a_total_that_is_held_under_outlives_its_inspections(
     store: MemoryStore, clock: ManualClock
 ) -> None:
     money = limit("nusd", "total", 1_000)
-    await store.overwrite(money, 10)
-    clock.advance(RETENTION_S - 1.0)
-    assert (await store.standings([money]))[0].spent == 10
-    clock.advance(RETENTION_S - 1.0)
-    assert (await store.standings([money]))[0].spent == 10
-    clock.advance(RETENTION_S)
-    assert (await store.standings([money]))[0].spent == 0
-
-
-async def test_forgets_turns_within_an_hour(store: MemoryStore, clock: ManualClock) -> None:
-    money = limit("nusd", "total", 1_000, TURN)
-    await store.overwrite(money, 10)
-    clock.advance(TURN_S)
-    assert (await store.standings([money]))[0].spent == 0
+    await store.reserve(hold("r", money, lease_s=10 * IDLE_S))
+    clock.advance(2 * IDLE_S)
+    await store.reap("other")
+    assert (await store.standings([money]))[0].held == 100
 
 
 async def test_keeps_what_open_leases_hold(store: MemoryStore, clock: ManualClock) -> None:
@@ -71,7 +71,7 @@ async def test_corrects_an_expired_lease_for_a_day(store: MemoryStore, clock: Ma
     money = limit("nusd", "total", 1_000)
     await store.reserve(hold("r", money))
     clock.advance(60.0)
-    await store.reap("acme")
+    await store.acknowledge("acme", await store.reap("acme"))
     clock.advance(CORRECTION_S)
     assert not (await store.settle("acme", "r", 1, 1)).is_first
     assert (await store.standings([money]))[0].spent == 100
@@ -99,6 +99,7 @@ async def test_forgets_a_request_that_was_corrected(store: MemoryStore, clock: M
     clock.advance(60.0)
     await store.reap("acme")
     assert (await store.settle("acme", "r", 1, 1)).is_first
+    await store.acknowledge("acme", [SETTLED])
     clock.advance(DUPLICATE_S)
     await store.reap("acme")
     await store.reserve(hold("r", of, lease_s=10 * CORRECTION_S))
@@ -106,6 +107,7 @@ async def test_forgets_a_request_that_was_corrected(store: MemoryStore, clock: M
     await store.reap("acme")
     assert await store.renew("acme", "r", 1.0)
     await store.settle("acme", "r", 1, 1)
+    await store.acknowledge("acme", [SETTLED])
     clock.advance(10 * CORRECTION_S)
     await store.reap("other")
     assert set(store._teams) == {"other"}
@@ -135,8 +137,23 @@ async def test_forgets_a_team_with_a_request_that_ended_twice(
     await store.reserve(hold("s", of))
     await store.settle("acme", "s", 1, 1)
     assert (await store.settle("acme", "r", 1, 1)).is_first
+    await store.acknowledge("acme", [SETTLED, replace(SETTLED, request_id="s")])
     clock.advance(DUPLICATE_S)
     await store.reap("other")
+    clock.advance(CORRECTION_S)
+    await store.reap("other")
+    assert set(store._teams) == {"other"}
+
+
+async def test_remembers_a_settlement_until_its_row_is_kept(
+    store: MemoryStore, clock: ManualClock
+) -> None:
+    await store.reserve(hold("r", limit("nusd", "minute", 1_000)))
+    await store.settle("acme", "r", 1, 1)
+    for _ in range(5):
+        clock.advance(CORRECTION_S)
+        assert await store.reap("acme") == (SETTLED,)
+    await store.acknowledge("acme", [SETTLED])
     clock.advance(CORRECTION_S)
     await store.reap("other")
     assert set(store._teams) == {"other"}

@@ -5,7 +5,6 @@ import pytest
 
 from gateway.config import BudgetSettings
 from gateway.errors import DependencyUnavailable
-from gateway.ledger.types import ExpiredLease
 from gateway.types import Caller
 from tests.fakes.budgets import (
     Bench,
@@ -201,10 +200,68 @@ async def test_a_lease_that_was_lost_is_corrected_by_its_settlement(bench):
     assert (await bench.standing()).spent == 1000
 
 
-async def test_leases_of_other_programs_are_not_journaled(bench):
-    bench.ledger.note_expired([ExpiredLease("theirs", "blue", 1, 1)])
+async def test_a_charge_without_a_row_is_journaled_by_whoever_is_told(bench):
+    await bench.cap(10_000_000)
+    held = await bench.reserve(max_tokens=1)
+    await bench.settle(held)
+    bench.journal.rows.clear()  # its gateway was killed
+    bench.wait(61)
 
-    assert bench.journal.rows == []
+    other = await bench.reserve(max_tokens=1)
+
+    (row,) = bench.journal.rows
+    assert (row.outcome, row.charged_nusd, row.charged_tokens) == ("recovered", 1000, 30)
+    assert row.lease == held.lease
+    assert bench.ledger.counters.expired == 0
+    await bench.settle(other)
+
+
+async def test_nobody_is_told_of_a_charge_whose_row_is_kept(bench):
+    await bench.cap(10_000_000)
+    await bench.settle(await bench.reserve(max_tokens=1))
+    lost = await bench.reserve(max_tokens=1)
+    await bench.ledger.tend()
+    bench.wait(61)
+    await bench.reserve(max_tokens=1)
+    assert [row.outcome for row in bench.journal.rows] == ["answered", "expired"]
+    await bench.ledger.tend()
+    bench.wait(61)
+
+    (found,) = await bench.store.reap("blue")
+
+    assert found.is_expired
+    assert found.request_id != lost.lease.name
+
+
+async def test_a_debt_is_acknowledged_once_the_store_knows_of_it(bench):
+    await bench.cap(10_000_000)
+    held = await bench.reserve(max_tokens=1)
+    bench.store.is_up = False
+    await bench.settle(held)
+    await bench.ledger.tend()
+    bench.store.is_up = True
+    bench.wait(1)
+
+    await bench.ledger.tend()
+
+    bench.wait(3_600)
+    assert await bench.store.reap("blue") == ()
+    assert (await bench.standing()).spent == 1000
+
+
+async def test_what_was_served_unchecked_is_acknowledged_once_it_is_charged(open_bench):
+    await open_bench.cap(10_000_000)
+    open_bench.store.is_up = False
+    held = await open_bench.reserve(max_tokens=1)
+    await open_bench.settle(held)
+    open_bench.store.is_up = True
+    open_bench.wait(1)
+
+    await open_bench.ledger.tend()
+
+    open_bench.wait(3_600)
+    assert await open_bench.store.reap("blue") == ()
+    assert (await open_bench.standing()).spent == 1000
 
 
 async def test_a_lease_settled_while_it_is_renewed_is_left_alone(bench):

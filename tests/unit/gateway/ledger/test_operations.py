@@ -145,10 +145,25 @@ async def test_leases_of_gateways_that_died_are_journaled_before_anything_is_com
     engine, desk, clock
 ):
     budget(engine, 10 * USD)
-    await spend(desk, of("team"), 7, hold=True)
+    for number in range(60):
+        await spend(desk, of("team"), 7, number=number, hold=True)
     clock.now_s += 61
 
-    assert await desk.verify() == {"differences": [], "expired_leases": 1}
+    assert await desk.verify() == {"differences": [], "expired_leases": 60}
+    assert await desk.verify() == {"differences": [], "expired_leases": 0}
+    clock.now_s += 3_600
+    assert await desk.store.reap("blue") == ()
+
+
+async def test_charges_of_gateways_that_died_are_journaled_too(engine, desk, clock):
+    budget(engine, 10 * USD)
+    await spend(desk, of("team"), 7, hold=True)
+    (name,) = desk.store._teams["blue"].leases
+    await desk.store.settle("blue", name, 3, 0)
+    (difference,) = (await desk.verify())["differences"]
+    assert (difference["counted"], difference["journaled"]) == (3, 0)
+    clock.now_s += 61
+
     assert await desk.verify() == {"differences": [], "expired_leases": 0}
 
 

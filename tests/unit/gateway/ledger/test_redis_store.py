@@ -10,9 +10,8 @@ from redis.exceptions import ResponseError
 
 from gateway.errors import DependencyUnavailable
 from gateway.ledger.redis_link import REST_S, PipelinedLink, Unreachable
-from gateway.ledger.redis_store import RedisStore
-from gateway.ledger.types import Granted, Scope
-from tests.fakes.clocks import ManualClock
+from gateway.ledger.redis_store import ACKNOWLEDGED_AT_ONCE, RedisStore
+from gateway.ledger.types import Granted, Scope, Unjournaled
 from tests.fakes.ledger_calls import PATIENT, opened
 from tests.fakes.ledgers import hold, limit
 from tests.fakes.redis import RedisServer, running_redis
@@ -83,29 +82,17 @@ async def test_uses_the_servers_clock(store: RedisStore) -> None:
     assert standing.resets_in_s == pytest.approx(seconds_of_day, abs=5)
 
 
-async def test_every_key_expires(server: RedisServer) -> None:
-    clock = ManualClock(1_800_000_000.0)
-    prefix = f"test-{uuid4().hex}"
-    windows = ["minute", "hour", "day", "week", "month", "total"]
-    limits = [limit("nusd", window, 10_000) for window in windows]
-    turn = limit("nusd", "total", 10_000, Scope("acme", "turn", "t"))
-    slots = limit("concurrent", "now", 9)
-    async with opened(server, prefix, clock=clock) as store:
-        for name in ("lost", "settled", "open"):
-            await store.reserve(hold(name, *limits, turn, slots, lease_s=5.0))
-            clock.advance(1.0)
-        await store.settle("acme", "settled", 1, 1)
-        clock.advance(3.0)
-        await store.reap("acme")
-        await store.standings(limits)
-        clock.advance(0.5)
-    async with Redis.from_url(server.url) as client:
-        lives = {key: await client.ttl(key) async for key in client.scan_iter(f"{{{prefix}:*")}
-    names = {key.split(b"}:")[1] for key in lives}
-    assert {b"leases", b"l:lost", b"l:settled", b"l:open", b"c:concurrent:now:key:key-1"} <= names
-    assert min(lives.values()) > 0
-    assert max(lives.values()) <= 30 * 86_400 + 5
-    assert lives[f"{{{prefix}:acme}}:c:nusd:total:turn:t".encode()] <= 3_600
+async def test_acknowledges_many_charges_in_batches(server: RedisServer, store: RedisStore) -> None:
+    wide = limit("nusd", "total", 10**9)
+    charges = []
+    for number in range(ACKNOWLEDGED_AT_ONCE + 1):
+        await store.reserve(hold(f"r{number}", wide, lease_s=0.001))
+        await store.settle("acme", f"r{number}", 1, 2)
+        charges.append(Unjournaled(f"r{number}", "acme", 1, 2, is_expired=False))
+    before = calls(server, "evalsha")
+    await store.acknowledge("acme", charges)
+    assert calls(server, "evalsha") - before == 2
+    assert await store.reap("acme") == ()
 
 
 async def test_a_killed_redis_is_a_503_with_retry_after_and_then_works_again(

@@ -1,7 +1,13 @@
 import pytest
 
-from gateway.ledger.settlements import EXPIRED, Lease, expired_settlement, limit_codes
-from gateway.ledger.types import ExpiredLease, Limit, Scope
+from gateway.ledger.settlements import (
+    EXPIRED,
+    RECOVERED,
+    Lease,
+    found_settlement,
+    limit_codes,
+)
+from gateway.ledger.types import Limit, Scope, Unjournaled
 
 LIMITS = (
     Limit(Scope("blue", "team"), "nusd", "month", 1),
@@ -12,20 +18,24 @@ LIMITS = (
 
 @pytest.mark.parametrize(("user", "talk"), [(None, None), ("u" * 32, "c" * 32)])
 @pytest.mark.parametrize("is_late", [False, True])
-def test_a_lease_found_expired_says_whose_it_was(user, talk, is_late):
+@pytest.mark.parametrize(("is_expired", "outcome"), [(True, EXPIRED), (False, RECOVERED)])
+def test_a_charge_that_was_found_says_whose_it_was(user, talk, is_late, is_expired, outcome):
     lease = Lease("req_1", "blue", "k", user, talk, limit_codes(LIMITS), 1_795_348_800.125)
     name = lease.late_name if is_late else lease.name
 
-    row = expired_settlement(ExpiredLease(name, "blue", 70, 7), 9.0)
+    found = Unjournaled(name, "blue", 70, 7, is_expired)
+    row = found_settlement(found, 9.0)
 
-    assert row is not None
     assert row.lease == lease
-    assert (row.charged_nusd, row.held_tokens, row.outcome) == (70, 7, EXPIRED)
+    assert (row.charged_nusd, row.held_tokens, row.outcome) == (70, 7, outcome)
     assert row.is_estimated
+    assert row.acknowledges == found
 
 
-def test_a_lease_of_somebody_else_has_no_row():
-    assert expired_settlement(ExpiredLease("theirs", "blue", 1, 1), 9.0) is None
+def test_a_charge_of_another_program_is_journaled_under_no_limit():
+    row = found_settlement(Unjournaled("theirs", "blue", 1, 1, is_expired=True), 9.0)
+
+    assert row.lease == Lease("theirs", "blue", "", None, None, " ", 9.0)
 
 
 def test_every_code_stands_between_two_spaces():
