@@ -53,6 +53,16 @@ CONTEXT_MAY_BE_TOO_LONG: Final = Verdict(is_eligible=False, reason="context_may_
 OUTPUT_TOO_LONG: Final = Verdict(is_eligible=False, reason="output_too_long")
 UNAVAILABLE: Final = Verdict(is_eligible=False, reason="unavailable")
 
+_SPECIAL: Final = (
+    ("tools", NO_TOOLS),
+    ("vision", NO_VISION),
+    ("json_schema", NO_JSON_SCHEMA),
+    # No model is known to take these two; a caller who knows better can name one.
+    ("audio", NO_AUDIO),
+    ("video", NO_VIDEO),
+)
+"""What `Needs` and `Capabilities` call the same, and the verdict where it is wanting."""
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
@@ -87,22 +97,26 @@ def judge(
         is_available: Whether the circuit breaker of a model lets calls through.
     """
     needs = read_needs(body)
-    verdicts = [_verdict(needs, model.capabilities) for model in models]
-    verdicts = [
-        UNAVAILABLE if verdict is OK and not is_available(model) else verdict
-        for verdict, model in zip(verdicts, models, strict=True)
-    ]
+    special = [(name, verdict) for name, verdict in _SPECIAL if getattr(needs, name)]
     upper = needs.max_prompt_tokens + needs.output_tokens
-    limits = [model.capabilities.context_tokens for model in models]
-    surely = [limit is not None and upper <= limit for limit in limits]
-    if not any(fits and v is OK for fits, v in zip(surely, verdicts, strict=True)):
-        return tuple(verdicts)
-    return tuple(
-        [
-            CONTEXT_MAY_BE_TOO_LONG if verdict is OK and not (fits or limit is None) else verdict
-            for verdict, fits, limit in zip(verdicts, surely, limits, strict=True)
-        ]
-    )
+    verdicts: list[Verdict] = []
+    doubtful: list[int] = []
+    has_room = False
+    for model in models:
+        verdict = _verdict(needs, special, model.capabilities)
+        if verdict is OK and not is_available(model):
+            verdict = UNAVAILABLE
+        limit = model.capabilities.context_tokens
+        if verdict is OK and limit is not None:
+            if upper <= limit:
+                has_room = True
+            else:
+                doubtful.append(len(verdicts))
+        verdicts.append(verdict)
+    if has_room:
+        for position in doubtful:
+            verdicts[position] = CONTEXT_MAY_BE_TOO_LONG
+    return tuple(verdicts)
 
 
 def read_needs(body: Mapping[str, Any]) -> Needs:
@@ -131,16 +145,9 @@ def read_needs(body: Mapping[str, Any]) -> Needs:
     )
 
 
-def _verdict(needs: Needs, can: Capabilities) -> Verdict:
-    for needed, has, verdict in (
-        (needs.tools, can.tools, NO_TOOLS),
-        (needs.vision, can.vision, NO_VISION),
-        (needs.json_schema, can.json_schema, NO_JSON_SCHEMA),
-        # No model is known to take these two; a caller who knows better can name one.
-        (needs.audio, False, NO_AUDIO),
-        (needs.video, False, NO_VIDEO),
-    ):
-        if needed and not has:
+def _verdict(needs: Needs, special: Sequence[tuple[str, Verdict]], can: Capabilities) -> Verdict:
+    for name, verdict in special:
+        if not getattr(can, name, False):
             return verdict
     if can.max_output_tokens is not None and needs.output_tokens > can.max_output_tokens:
         return OUTPUT_TOO_LONG

@@ -27,6 +27,7 @@ AUTO = "auto"
 NAMED = "named"
 ROUTER_MISSING = "router_missing"
 ROUTER_FAILED = "router_failed"
+NOT_IN_ROUTER = "not_in_router"
 
 
 class Embedder(Protocol):
@@ -252,22 +253,28 @@ def _records(
     decision: RouteDecision | None,
     chosen: str,
 ) -> tuple[CandidateRecord, ...]:
-    decided = {} if decision is None else {c.model: c for c in decision.candidates}
-    records = []
-    for position, (model, verdict) in enumerate(zip(pool, verdicts, strict=True)):
-        candidate = decided.get(model.name)
-        fixed = 1.0 if decision is None and model.name == chosen else 0.0
-        quality = None if predictions is None else predictions.quality[position]
-        unknown = predictions is not None and quality is None
-        records.append(
+    nothing: list[float | None] = [None] * len(pool)
+    quality = nothing if predictions is None else predictions.quality
+    cost = nothing if predictions is None else predictions.cost_usd
+    if decision is None:
+        utility, propensity = nothing, [float(model.name == chosen) for model in pool]
+    else:
+        utility = [candidate.utility for candidate in decision.candidates]
+        propensity = [candidate.propensity for candidate in decision.candidates]
+    columns = zip(pool, verdicts, quality, cost, utility, propensity, strict=True)
+    return tuple(
+        [
             CandidateRecord(
-                model=model.name,
-                quality=quality,
-                cost_usd=None if predictions is None else predictions.cost_usd[position],
-                utility=None if candidate is None else candidate.utility,
-                propensity=fixed if candidate is None else candidate.propensity,
-                is_eligible=verdict.is_eligible,
-                verdict="not_in_router" if verdict.is_eligible and unknown else verdict.reason,
+                model.name,
+                predicted,
+                cost_usd,
+                net,
+                share,
+                verdict.is_eligible,
+                NOT_IN_ROUTER
+                if predicted is None and predictions is not None and verdict.is_eligible
+                else verdict.reason,
             )
-        )
-    return tuple(records)
+            for model, verdict, predicted, cost_usd, net, share in columns
+        ]
+    )

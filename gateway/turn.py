@@ -43,6 +43,7 @@ class Turn:
     finish_reason: str | None = None
     error: str | None = None
     attempts: int = 0
+    _priced: tuple[Usage, int] | None = None
 
     @classmethod
     def begin(
@@ -69,7 +70,9 @@ class Turn:
         """Charged cost so far; 0 until usage is known."""
         if self.served is None or self.usage is None:
             return 0
-        return self.served.price.cost_nusd(self.usage)
+        if self._priced is None or self._priced[0] is not self.usage:
+            self._priced = self.usage, self.served.price.cost_nusd(self.usage)
+        return self._priced[1]
 
     @property
     def completion_tokens(self) -> int | None:

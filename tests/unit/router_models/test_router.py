@@ -131,3 +131,21 @@ def test_what_serves_is_the_estimator_in_its_guard(estimator, guard):
     far = np.stack([FAR, NEAR])
     np.testing.assert_array_equal(served.predict(far).quality[0], guard.quality_means)
     assert Router(MANIFEST, estimator, None).served is estimator
+
+
+def test_predicts_the_same_for_a_query_it_remembers(estimator, guard):
+    router = Router(MANIFEST, estimator, guard)
+    first = router.predict(NEAR)
+    again = router.predict(NEAR.copy())
+    np.testing.assert_array_equal(again.quality, first.quality)
+    assert again.familiarity == first.familiarity
+
+
+def test_tells_queries_apart_when_it_has_had_more_than_it_remembers(estimator, guard, monkeypatch):
+    monkeypatch.setattr("router_models.router.REMEMBERED_PREDICTIONS", 3)
+    router = Router(MANIFEST, estimator, guard)
+    angles = np.linspace(0.0, 3.0, 10)
+    queries = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    found = [router.predict(query).quality for query in np.concatenate([queries, queries])]
+    expected = [Router(MANIFEST, estimator, guard).predict(query).quality for query in queries]
+    np.testing.assert_array_equal(found, expected * 2)
