@@ -16,7 +16,6 @@ from federation.protocol import (
     HELLO,
     PUBLISH,
     REFUSED,
-    SCHEMA_VERSION,
     Instruction,
     Payload,
     TrainingPlan,
@@ -26,7 +25,7 @@ from federation.protocol import (
     refusal,
 )
 from federation.report import RoundReport, SessionReport
-from federation.site import SiteProfile
+from federation.site import SCHEMA_VERSION, SiteProfile
 from federation.updates import Reply, read_reply, screen
 
 NO_ANSWER = "no answer in time"

@@ -25,8 +25,6 @@ Payload = dict[str, NDArray[Any]]
 """Everything numeric that travels: named arrays."""
 
 PROTOCOL_VERSION: Final = 1
-SCHEMA_VERSION: Final = 1
-"""Of an evaluation: quality from 0 to 1 and USD per call, one model per (query, model) pair."""
 
 HELLO: Final = "query.hello"
 REFUSED: Final = "query.refused"

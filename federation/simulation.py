@@ -10,9 +10,9 @@ import numpy as np
 from federation.checkpoint import Checkpoints
 from federation.client_app import build_client_app
 from federation.in_process import Exchanged, Fault, InProcessGrid
-from federation.protocol import SCHEMA_VERSION, EncoderName, TrainingPlan
+from federation.protocol import EncoderName, TrainingPlan
 from federation.server_app import Session, SessionResult
-from federation.site import Site, SitePolicy, SiteProfile, Verdict
+from federation.site import SCHEMA_VERSION, Site, SitePolicy, SiteProfile, Verdict
 from router_models.artifact import read_manifest
 from router_models.registry import ModelRegistry
 from router_models.types import Evaluations

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from router_models.assessment import Outcome
 from router_models.registry import ModelRegistry
 from router_models.types import Evaluations
+
+SCHEMA_VERSION: Final = 1
+"""Of an evaluation: quality from 0 to 1 and USD per call, one model per (query, model) pair."""
 
 
 @dataclass(frozen=True, slots=True)
