@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.training.statistics import select
-from router_models.types import Arrays, Evaluations
+from router_models.types import Arrays, Evaluations, Float32
 
 Float64 = NDArray[np.float64]
 Gather = Callable[[Evaluations], Arrays]
@@ -72,3 +72,15 @@ def add_noise(
         name: array + rng.normal(0.0, share, np.shape(array)) * bounds[name]
         for name, array in sums.items()
     }
+
+
+def public_directions(n_directions: int, dimension: int, seed: int) -> Float32:
+    """Draw centroids that nobody's rows had a part in; of length 1, shape as `cluster`'s.
+
+    Noisy K-means costs more privacy than it is worth at some 350 queries a site: one to three
+    noisy steps of Lloyd's algorithm, with the budget split accordingly, routed no better than these
+    on llmrouter_ulab and worse on reasoning_gym (benchmarks/federation_attacks).
+    """
+    drawn = np.random.default_rng(seed).normal(size=(n_directions, dimension))
+    unit: Float32 = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    return unit

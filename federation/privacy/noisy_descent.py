@@ -4,8 +4,6 @@ Abadi et al. 2016 (arXiv 1607.00133), algorithm 1, with AdamW for the step itsel
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 import torch
@@ -14,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 
 from federation.learning.settings import FederatedMlpSettings
 from federation.learning.statistics import Scales
-from federation.privacy.accounting import Release
+from federation.privacy.settings import NoiseSettings
 from router_models.training.mlp import (
     RouterNetwork,
     Rows,
@@ -31,35 +29,12 @@ ROWS_AT_ONCE = 128
 Parameters = dict[str, Tensor]
 
 
-@dataclass(frozen=True, slots=True)
-class DescentNoise:
-    """How noisy the steps of a client's training are.
-
-    Attributes:
-        noise_multiplier: Deviation of the noise over `longest_gradient`.
-        sampling_rate: Chance of a row to be in a step, drawn for each row and step anew.
-        longest_gradient: To which the gradient of each row is shortened.
-    """
-
-    noise_multiplier: float
-    sampling_rate: float = 0.2
-    longest_gradient: float = 1.0
-
-    def release(self, epochs: int) -> Release:
-        """Say what the weights after `epochs` cost in privacy."""
-        return Release(self.noise_multiplier, self.sampling_rate, self.steps(epochs))
-
-    def steps(self, epochs: int) -> int:
-        """Count the steps that use every row `epochs` times on average."""
-        return ceil(epochs / self.sampling_rate)
-
-
 def train_noisily(
     weights: Weights,
     evaluations: Evaluations,
     scales: Scales,
     settings: FederatedMlpSettings,
-    noise: DescentNoise,
+    noise: NoiseSettings,
     rng: np.random.Generator,
 ) -> dict[str, Float32]:
     """Train on one client's rows, starting from the common weights.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from federation.learning.kmeans import ClusterSums
 from federation.learning.statistics import RowSums
-from federation.privacy.noise import add_noise, clipped_sums
+from federation.privacy.noise import add_noise, clipped_sums, public_directions
 from router_models.arrays import Scaler
 from router_models.training.statistics import select
 from router_models.types import Evaluations
@@ -114,3 +114,10 @@ def test_the_noise_of_all_sharers_together_is_that_of_one_alone() -> None:
     zeros, bounds = {"a": np.zeros(40_000)}, {"a": 1.0}
     together = sum(add_noise(zeros, bounds, 2.0, rng, sharers=5)["a"] for _ in range(5))
     assert together.std() == pytest.approx(2.0, rel=0.02)
+
+
+def test_public_directions_are_of_length_one_and_depend_on_the_seed_alone() -> None:
+    first, again, other = (public_directions(4, 12, seed) for seed in (1, 1, 2))
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)

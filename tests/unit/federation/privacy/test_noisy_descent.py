@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,8 +7,8 @@ from torch import nn
 from federation.learning.mlp import initial_weights, validation_loss
 from federation.learning.settings import FederatedMlpSettings
 from federation.learning.statistics import RowSums
-from federation.privacy.accounting import Release
-from federation.privacy.noisy_descent import DescentNoise, clipped_gradients, train_noisily
+from federation.privacy.noisy_descent import clipped_gradients, train_noisily
+from federation.privacy.settings import NoiseSettings
 from router_models.training.mlp import RouterNetwork, Rows, masked_loss
 from router_models.training.statistics import select
 from tests.fakes.evaluations import made_up
@@ -18,7 +17,7 @@ ROWS = made_up(150, share_answered=0.4)
 SCALES = RowSums.gather(ROWS).scales()
 SETTINGS = FederatedMlpSettings(hidden=16, dropout=0.0, local_epochs=2)
 WEIGHTS = initial_weights(SCALES, SETTINGS, seed=0)
-HARDLY_ANY = DescentNoise(1e-6, sampling_rate=0.25, longest_gradient=10.0)
+HARDLY_ANY = NoiseSettings(1e-6, sampling_rate=0.25, longest_gradient=10.0)
 
 
 def tensors(evaluations) -> Rows:
@@ -77,13 +76,13 @@ def test_learns_where_there_is_hardly_any_noise() -> None:
 
 def test_noise_moves_weights_even_without_rows() -> None:
     nothing = select(ROWS, np.arange(0))
-    noise = DescentNoise(1.0)
+    noise = NoiseSettings(1.0)
     moved = train_noisily(WEIGHTS, nothing, SCALES, SETTINGS, noise, np.random.default_rng(0))
     assert not np.array_equal(moved["head_weight"], WEIGHTS["head_weight"])
 
 
 def test_the_same_draws_give_the_same_weights() -> None:
-    noise = DescentNoise(1.0)
+    noise = NoiseSettings(1.0)
     first, second = (
         train_noisily(WEIGHTS, ROWS, SCALES, SETTINGS, noise, np.random.default_rng(7))
         for _ in range(2)
@@ -94,11 +93,6 @@ def test_the_same_draws_give_the_same_weights() -> None:
 def test_keeps_the_weights_names_and_shapes() -> None:
     trained = train_noisily(WEIGHTS, ROWS, SCALES, SETTINGS, HARDLY_ANY, np.random.default_rng(0))
     assert {n: a.shape for n, a in trained.items()} == {n: a.shape for n, a in WEIGHTS.items()}
-
-
-@pytest.mark.parametrize(("epochs", "steps"), [(1, 4), (2, 8)])
-def test_says_what_its_steps_cost(epochs: int, steps: int) -> None:
-    assert DescentNoise(1.5, sampling_rate=0.25).release(epochs) == Release(1.5, 0.25, steps)
 
 
 def test_the_network_has_nothing_that_mixes_rows() -> None:

@@ -1,0 +1,67 @@
+"""What a plan says about noise: known to everybody, and made of no row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.errors import PlanRefused
+from federation.privacy.accounting import Release
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSettings:
+    """How every query is clipped, and how much noise goes on top.
+
+    Attributes:
+        noise_multiplier: Deviation of the noise over the most that one query can change; see
+            `federation.privacy.accounting.noise_multiplier_for`.
+        dearest_usd: Per model: calls count as no dearer. From list prices, never from a log. One
+            figure for all models would drown the cheap ones.
+        longest_vector: Vectors of queries are shortened to it; a property of the encoder.
+        sampling_rate: Of an MLP's training: chance of a query to be in a step.
+        longest_gradient: Of an MLP's training: to which each query's gradient is shortened.
+    """
+
+    noise_multiplier: float
+    dearest_usd: Mapping[str, float] = field(default_factory=dict)
+    longest_vector: float = 2.0
+    sampling_rate: float = 0.2
+    longest_gradient: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what hides nothing.
+
+        Raises:
+            ValueError: A value is out of range.
+        """
+        positive = (self.noise_multiplier, self.longest_vector, self.longest_gradient)
+        if min(*positive, *self.dearest_usd.values()) <= 0:
+            raise ValueError("noise_multiplier, longest_* and dearest_usd are above 0")
+        if not 0 < self.sampling_rate <= 1:
+            raise ValueError("sampling_rate lies in (0, 1]")
+
+    def cost_bounds_usd(self, columns: tuple[str, ...]) -> NDArray[np.float64]:
+        """Dearest call per model; shape ``(n_models,)``.
+
+        Raises:
+            PlanRefused: A model has none.
+        """
+        missing = [model for model in columns if model not in self.dearest_usd]
+        if missing:
+            raise PlanRefused(f"the plan's noise has no dearest_usd of {', '.join(missing)}")
+        return np.array([self.dearest_usd[model] for model in columns])
+
+    def steps(self, epochs: int) -> int:
+        """Count the training steps that use every query `epochs` times on average."""
+        return ceil(epochs / self.sampling_rate)
+
+    def sums(self) -> Release:
+        """Say what one message of sums costs in privacy."""
+        return Release(self.noise_multiplier)
+
+    def training(self, epochs: int) -> Release:
+        """Say what the weights after `epochs` of training cost in privacy."""
+        return Release(self.noise_multiplier, self.sampling_rate, self.steps(epochs))
