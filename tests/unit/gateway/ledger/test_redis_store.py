@@ -14,7 +14,7 @@ from gateway.ledger.redis_store import ACKNOWLEDGED_AT_ONCE, RedisStore
 from gateway.ledger.types import Granted, Scope, Unjournaled
 from tests.fakes.ledger_calls import PATIENT, opened
 from tests.fakes.ledgers import hold, limit
-from tests.fakes.redis import RedisServer, running_redis
+from tests.fakes.redis import RedisServer, running_cluster, running_redis
 
 MONEY = limit("nusd", "total", 1_000)
 CALL_TIMEOUT_S = 0.15
@@ -84,11 +84,10 @@ async def test_uses_the_servers_clock(store: RedisStore) -> None:
 
 async def test_acknowledges_many_charges_in_batches(server: RedisServer, store: RedisStore) -> None:
     wide = limit("nusd", "total", 10**9)
-    charges = []
-    for number in range(ACKNOWLEDGED_AT_ONCE + 1):
-        await store.reserve(hold(f"r{number}", wide, lease_s=0.001))
-        await store.settle("acme", f"r{number}", 1, 2)
-        charges.append(Unjournaled(f"r{number}", "acme", 1, 2, is_expired=False))
+    ids = [f"r{number}" for number in range(ACKNOWLEDGED_AT_ONCE + 1)]
+    await asyncio.gather(*(store.reserve(hold(each, wide, lease_s=0.001)) for each in ids))
+    await asyncio.gather(*(store.settle("acme", each, 1, 2) for each in ids))
+    charges = [Unjournaled(each, "acme", 1, 2, is_expired=False) for each in ids]
     before = calls(server, "evalsha")
     await store.acknowledge("acme", charges)
     assert calls(server, "evalsha") - before == 2
@@ -327,7 +326,7 @@ async def test_a_broken_connection_does_not_trouble_those_who_left(server: Redis
 
 
 async def test_works_on_a_cluster() -> None:
-    with running_redis(is_cluster=True) as node:
+    with running_cluster(1) as [node]:
         cluster = RedisCluster.from_url(node.url)
         store = RedisStore(cluster, **PATIENT)
         for team in ("acme", "other", "third"):
