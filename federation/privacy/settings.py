@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,8 @@ class NoiseSettings:
         dearest_usd: Per model: calls count as no dearer. From list prices, never from a log. One
             figure for all models would drown the cheap ones.
         longest_vector: Vectors of queries are shortened to it; a property of the encoder.
-        sampling_rate: Of an MLP's training: chance of a query to be in a step.
-        longest_gradient: Of an MLP's training: to which each query's gradient is shortened.
+        sampling_rate: Chance of a query to be in a gradient.
+        longest_gradient: To which each query's own gradient is shortened.
     """
 
     noise_multiplier: float
@@ -54,14 +53,10 @@ class NoiseSettings:
             raise PlanRefused(f"the plan's noise has no dearest_usd of {', '.join(missing)}")
         return np.array([self.dearest_usd[model] for model in columns])
 
-    def steps(self, epochs: int) -> int:
-        """Count the training steps that use every query `epochs` times on average."""
-        return ceil(epochs / self.sampling_rate)
-
     def sums(self) -> Release:
         """Say what one message of sums costs in privacy."""
         return Release(self.noise_multiplier)
 
-    def training(self, epochs: int) -> Release:
-        """Say what the weights after `epochs` of training cost in privacy."""
-        return Release(self.noise_multiplier, self.sampling_rate, self.steps(epochs))
+    def gradient(self) -> Release:
+        """Say what one noisy gradient costs in privacy."""
+        return Release(self.noise_multiplier, self.sampling_rate)

@@ -33,9 +33,8 @@ def test_refuses_a_model_without_a_bound() -> None:
         NOISE.cost_bounds_usd(("dear", "strange"))
 
 
-@pytest.mark.parametrize(("epochs", "steps"), [(1, 4), (2, 8)])
-def test_training_costs_what_its_steps_cost(epochs: int, steps: int) -> None:
-    assert NOISE.training(epochs) == Release(1.5, 0.25, steps)
+def test_a_gradient_of_sampled_queries_costs_one_sampled_step() -> None:
+    assert NOISE.gradient() == Release(1.5, 0.25)
 
 
 def test_a_message_of_sums_costs_one_full_step() -> None:

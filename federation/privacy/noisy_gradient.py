@@ -1,16 +1,17 @@
-"""Trains the MLP router so that what comes out says little of any one query: DP-SGD.
+"""A step of the MLP router's training that says little of any one query: DP-SGD.
 
-Abadi et al. 2016 (arXiv 1607.00133), algorithm 1, with AdamW for the step itself.
+Abadi et al. 2016 (arXiv 1607.00133), algorithm 1: sample, clip each row's gradient, add noise. The
+step itself is taken by the coordinator, from all clients' noisy gradients together.
 """
 
 from collections.abc import Callable
+from math import sqrt
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from federation.learning.settings import FederatedMlpSettings
 from federation.learning.statistics import Scales
 from federation.privacy.settings import NoiseSettings
 from router_models.training.mlp import (
@@ -18,7 +19,6 @@ from router_models.training.mlp import (
     Rows,
     Weights,
     masked_loss,
-    optimizer_of,
     single_threaded,
 )
 from router_models.types import Evaluations, Float32
@@ -29,39 +29,42 @@ ROWS_AT_ONCE = 128
 Parameters = dict[str, Tensor]
 
 
-def train_noisily(
+def follow_noisy_gradient(
     weights: Weights,
     evaluations: Evaluations,
     scales: Scales,
-    settings: FederatedMlpSettings,
+    dropout: float,
     noise: NoiseSettings,
     rng: np.random.Generator,
+    sharers: int = 1,
 ) -> dict[str, Float32]:
-    """Train on one client's rows, starting from the common weights.
+    """Go down from the common weights by a noisy gradient over one client's rows, once.
 
-    Every gradient is a sum over rows of something at most `longest_gradient` long, so one query
-    more or less moves it by no more than that, and the noise is put on that sum. The sum is not
-    divided by the number of rows in it, which would have to be noisy too: AdamW does not see the
+    The gradient is a sum over rows of something at most `longest_gradient` long, so one query more
+    or less moves it by no more than that, and the noise is put on that sum. It is not divided by
+    the number of rows, which would have to be noisy too: the coordinator's Adam does not see the
     scale of a gradient.
 
     Args:
+        weights: Common weights; their columns are those of `evaluations`.
+        evaluations: May hold no row at all.
+        scales: Of all clients' rows.
+        dropout: In the trunk.
+        noise: Of the plan.
         rng: Draws rows and noise; must not be known to whoever receives the weights.
+        sharers: As in `federation.privacy.noise.add_noise`.
     """
     rows = Rows.of(evaluations, scales.scaler, scales.cost_scale)
+    deviation = noise.noise_multiplier * noise.longest_gradient / sqrt(sharers)
     with single_threaded(int(rng.integers(2**31))):
-        network = RouterNetwork.of(weights, settings.dropout)
+        network = RouterNetwork.of(weights, dropout)
         network.train()
-        optimizer = optimizer_of(network, settings.learning_rate, settings.weight_decay)
-        for _ in range(noise.steps(settings.local_epochs)):
-            drawn = rng.random(len(rows.features)) < noise.sampling_rate
-            sums = clipped_gradients(
-                network, rows.take(torch.from_numpy(drawn)), noise.longest_gradient
-            )
+        drawn = torch.from_numpy(rng.random(len(rows.features)) < noise.sampling_rate)
+        gradients = clipped_gradients(network, rows.take(drawn), noise.longest_gradient)
+        with torch.no_grad():
             for name, parameter in network.named_parameters():
-                deviation = noise.noise_multiplier * noise.longest_gradient
                 draws = rng.normal(0.0, deviation, tuple(parameter.shape)).astype(np.float32)
-                parameter.grad = sums[name] + torch.from_numpy(draws)
-            optimizer.step()
+                parameter.sub_(gradients[name] + torch.from_numpy(draws))
     return network.weights()
 
 

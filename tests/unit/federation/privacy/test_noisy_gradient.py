@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +8,7 @@ from torch import nn
 from federation.learning.mlp import initial_weights, validation_loss
 from federation.learning.settings import FederatedMlpSettings
 from federation.learning.statistics import RowSums
-from federation.privacy.noisy_descent import clipped_gradients, train_noisily
+from federation.privacy.noisy_gradient import clipped_gradients, follow_noisy_gradient
 from federation.privacy.settings import NoiseSettings
 from router_models.training.mlp import RouterNetwork, Rows, masked_loss
 from router_models.training.statistics import select
@@ -15,9 +16,8 @@ from tests.fakes.evaluations import made_up
 
 ROWS = made_up(150, share_answered=0.4)
 SCALES = RowSums.gather(ROWS).scales()
-SETTINGS = FederatedMlpSettings(hidden=16, dropout=0.0, local_epochs=2)
-WEIGHTS = initial_weights(SCALES, SETTINGS, seed=0)
-HARDLY_ANY = NoiseSettings(1e-6, sampling_rate=0.25, longest_gradient=10.0)
+WEIGHTS = initial_weights(SCALES, FederatedMlpSettings(hidden=16), seed=0)
+BIAS = WEIGHTS["head_bias"]
 
 
 def tensors(evaluations) -> Rows:
@@ -66,33 +66,46 @@ def test_no_rows_have_no_gradient() -> None:
     assert length(found) == 0.0
 
 
-def test_learns_where_there_is_hardly_any_noise() -> None:
-    settings_ = FederatedMlpSettings(hidden=16, learning_rate=1e-2, local_epochs=10)
-    trained = train_noisily(WEIGHTS, ROWS, SCALES, settings_, HARDLY_ANY, np.random.default_rng(0))
+def follow(rows, noise: NoiseSettings, seed: int = 0, sharers: int = 1):
+    rng = np.random.default_rng(seed)
+    return follow_noisy_gradient(WEIGHTS, rows, SCALES, 0.0, noise, rng, sharers)
+
+
+def test_goes_down_by_the_rows_gradients_where_there_is_hardly_any_noise() -> None:
+    moved = follow(ROWS, NoiseSettings(1e-6, sampling_rate=1.0, longest_gradient=1e-2))
     before, _ = validation_loss(WEIGHTS, ROWS, SCALES)
-    after, _ = validation_loss(trained, ROWS, SCALES)
-    assert after < 0.8 * before
+    after, _ = validation_loss(moved, ROWS, SCALES)
+    assert after < before
+
+
+def test_uses_a_share_of_the_rows() -> None:
+    bias = [
+        np.abs(follow(ROWS, NoiseSettings(1e-6, sampling_rate=rate))["head_bias"] - BIAS).sum()
+        for rate in (0.1, 1.0)
+    ]
+    assert bias[0] < 0.4 * bias[1]
 
 
 def test_noise_moves_weights_even_without_rows() -> None:
-    nothing = select(ROWS, np.arange(0))
-    noise = NoiseSettings(1.0)
-    moved = train_noisily(WEIGHTS, nothing, SCALES, SETTINGS, noise, np.random.default_rng(0))
-    assert not np.array_equal(moved["head_weight"], WEIGHTS["head_weight"])
+    moved = follow(select(ROWS, np.arange(0)), NoiseSettings(2.0, longest_gradient=3.0))
+    shift = np.concatenate([(moved[name] - WEIGHTS[name]).ravel() for name in WEIGHTS])
+    assert shift.std() == pytest.approx(6.0, rel=0.1)
+
+
+def test_sharers_add_their_part_of_the_noise() -> None:
+    moved = follow(select(ROWS, np.arange(0)), NoiseSettings(2.0), sharers=4)
+    shift = np.concatenate([(moved[name] - WEIGHTS[name]).ravel() for name in WEIGHTS])
+    assert shift.std() == pytest.approx(1.0, rel=0.1)
 
 
 def test_the_same_draws_give_the_same_weights() -> None:
-    noise = NoiseSettings(1.0)
-    first, second = (
-        train_noisily(WEIGHTS, ROWS, SCALES, SETTINGS, noise, np.random.default_rng(7))
-        for _ in range(2)
-    )
+    first, second = (follow(ROWS, NoiseSettings(1.0), seed=7) for _ in range(2))
     np.testing.assert_array_equal(first["trunk.0.weight"], second["trunk.0.weight"])
 
 
 def test_keeps_the_weights_names_and_shapes() -> None:
-    trained = train_noisily(WEIGHTS, ROWS, SCALES, SETTINGS, HARDLY_ANY, np.random.default_rng(0))
-    assert {n: a.shape for n, a in trained.items()} == {n: a.shape for n, a in WEIGHTS.items()}
+    moved = follow(ROWS, NoiseSettings(1.0))
+    assert {n: a.shape for n, a in moved.items()} == {n: a.shape for n, a in WEIGHTS.items()}
 
 
 def test_the_network_has_nothing_that_mixes_rows() -> None:
