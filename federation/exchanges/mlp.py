@@ -8,6 +8,7 @@ import numpy as np
 from federation.aggregation import RULES, Contribution, update_norm
 from federation.exchanges.exchange import Exchange, Task, prefixed, under
 from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
+from federation.learning.adam import descend
 from federation.learning.mlp import (
     LocalUpdate,
     initial_weights,
@@ -19,6 +20,9 @@ from federation.protocol import Instruction, Payload, TrainingPlan
 from federation.updates import Field, Form, Reply, capped
 
 WEIGHTS = "weights."
+MOMENTS = "moments."
+"""Of the coordinator's Adam; kept with the state, sent to nobody."""
+
 LOSS = "loss"
 LARGEST_WEIGHT = 1e4
 LARGEST_LOSS = 100.0
@@ -89,7 +93,21 @@ class WeightExchange(Exchange):
             LocalUpdate(update.weights, counts[:1], counts[1:]).contribution()
             for update, counts in zip(updates, fair, strict=True)
         ]
-        return {**state, **prefixed(WEIGHTS, RULES[plan.rule](current, contributions))}
+        averaged = RULES[plan.rule](current, contributions)
+        return {**state, **_advance(state, current, averaged, settings_of(plan))}
+
+
+def _advance(
+    state: Payload, current: Payload, averaged: Payload, settings: FederatedMlpSettings
+) -> Payload:
+    """Take the average as the next weights, or as a gradient for the coordinator's Adam."""
+    if settings.adam_at == "clients":
+        return prefixed(WEIGHTS, averaged)
+    gradient = {name: array - averaged[name] for name, array in current.items()}
+    weights, moments = descend(
+        current, gradient, under(MOMENTS, state), settings.learning_rate, settings.weight_decay
+    )
+    return {**prefixed(WEIGHTS, weights), **prefixed(MOMENTS, moments)}
 
 
 class LossExchange(Exchange):

@@ -81,8 +81,7 @@ def _problem(p: Payload, dearest_usd: float) -> str | None:
         return f"costs add up to more than {dearest_usd:g} USD each"
     if exceeds(p["log_cost_sum"], p["cost_sum"]):
         return "logarithms of costs add up to more than the costs"
-    if exceeds(p["feature_sum"] ** 2, rows * p["feature_squares"]) or exceeds(
-        p["log_cost_sum"] ** 2, count * p["log_cost_squares"]
-    ):
+    squares = {"feature": rows, "log_cost": count, "log_nusd": count}
+    if any(exceeds(p[f"{n}_sum"] ** 2, k * p[f"{n}_squares"]) for n, k in squares.items()):
         return "a sum is larger than its squares allow"
     return None

@@ -1,4 +1,4 @@
-"""The MLP router by federated averaging: clients train, the coordinator averages."""
+"""The MLP router across clients: each trains or takes a gradient, the coordinator averages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from federation.learning.sums import Float64
 from router_models.arrays import take
 from router_models.mlp import MlpEstimator
 from router_models.training.mlp import (
+    MAX_GRADIENT_NORM,
     Loss,
     RouterNetwork,
     Rows,
@@ -32,6 +33,9 @@ from router_models.types import Arrays, Evaluations, Float32
 
 HEADS = ("head_weight", "head_bias")
 """Arrays whose last axis runs over models: quality heads, then cost heads."""
+
+ROWS_AT_ONCE = 4096
+"""In one pass of a gradient over all rows; keeps memory within bounds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,10 +122,37 @@ def train_locally(
     with single_threaded(seed):
         network = RouterNetwork.of(weights, settings.dropout)
         network.trunk.requires_grad_(not frozen_trunk)
-        optimizer = optimizer_of(network, settings.learning_rate, settings.weight_decay)
-        for _ in range(settings.local_epochs):
-            run_epoch(network, optimizer, rows, settings.batch_size, loss)
+        if settings.adam_at == "coordinator":
+            _follow_gradient(network, rows, loss)
+        else:
+            optimizer = optimizer_of(network, settings.learning_rate, settings.weight_decay)
+            for _ in range(settings.local_epochs):
+                run_epoch(network, optimizer, rows, settings.batch_size, loss)
     return LocalUpdate(network.weights(), *counts)
+
+
+def _follow_gradient(network: RouterNetwork, rows: Rows, loss: Loss) -> None:
+    """Go down by the mean gradient over all rows, once.
+
+    A head goes by the mean over its own model's rows, since these are what it counts by in the
+    average.
+    """
+    network.train()
+    answers = rows.answered.sum()
+    order = torch.arange(len(rows.features))
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        part = rows.take(order[start : start + ROWS_AT_ONCE])
+        share = part.answered.sum() / answers
+        torch.autograd.backward(share * loss(network(part.features), part))
+    nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
+    of_model = (answers / rows.answered.sum(dim=0).clamp(min=1.0)).tile(2)
+    with torch.no_grad():
+        for parameter in network.heads.parameters():
+            if parameter.grad is not None:
+                parameter.grad *= of_model if parameter.ndim == 1 else of_model[:, None]
+        for parameter in network.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad)
 
 
 def _distilling(teacher: RouterNetwork) -> Loss:

@@ -1,7 +1,7 @@
 """What each kind of router can be trained with across clients; JSON by way of `asdict`."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +25,32 @@ class FederatedKMeansSettings:
 
 @dataclass(frozen=True, slots=True)
 class FederatedMlpSettings:
-    """How to build the network and train it by averaging; arXiv 2601.22318.
+    """How to build the network and train it together.
+
+    With Adam at the clients, weights that each client trained are averaged: the paper's way (arXiv
+    2601.22318). With Adam at the coordinator, gradients are: over ten clients of one task each
+    (alpha 0.03) that left 0.218 of loss where averaged weights left 0.273 (llmrouter_ulab).
 
     Attributes:
         hidden: Width of the trunk.
-        learning_rate: Of AdamW at the clients, which begins anew in every round.
+        learning_rate: Of AdamW, which begins anew in every round where clients have it.
         weight_decay: Of AdamW.
         dropout: In the trunk, while training.
-        batch_size: Rows per step.
-        local_epochs: How often a client goes through its rows in a round.
+        adam_at: Who has the optimizer.
+        batch_size: Rows per step of a client that has it.
+        local_epochs: How often such a client goes through its rows in a round.
         rounds: How often clients train and are averaged.
         client_share: Of the clients, drawn for each round.
     """
 
     hidden: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 3e-4
-    dropout: float = 0.1
+    dropout: float = 0.3
+    adam_at: Literal["clients", "coordinator"] = "coordinator"
     batch_size: int = 128
     local_epochs: int = 1
-    rounds: int = 20
+    rounds: int = 40
     client_share: float = 1.0
 
 

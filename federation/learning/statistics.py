@@ -15,8 +15,11 @@ from router_models.types import Arrays, Evaluations, Float32
 PER_FEATURE = {SHAPE: ("dimension",)}
 PER_MODEL = {SHAPE: ("n_models",)}
 
-FLOOR_DEVIATIONS = 3.0
-"""How far below its mean a model's cost may be predicted; a minimum is not a sum."""
+FLOOR_DEVIATIONS = 2.0
+"""How far below its mean a model's log cost may be predicted; a minimum is not a sum."""
+
+NUSD_PER_USD = 1e9
+"""Calls cost far less than a dollar, where log1p(USD) is the cost; of nano-USD it is a log."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +80,8 @@ class RowSums(Sums):
         cost_sum: In USD.
         log_cost_sum: Of log1p(USD).
         log_cost_squares: Of the squares of log1p(USD).
+        log_nusd_sum: Of log1p(nano-USD).
+        log_nusd_squares: Of the squares of log1p(nano-USD).
     """
 
     rows: Float64 = field(metadata={SHAPE: ("one",)})
@@ -87,6 +92,8 @@ class RowSums(Sums):
     cost_sum: Float64 = field(metadata=PER_MODEL)
     log_cost_sum: Float64 = field(metadata=PER_MODEL)
     log_cost_squares: Float64 = field(metadata=PER_MODEL)
+    log_nusd_sum: Float64 = field(metadata=PER_MODEL)
+    log_nusd_squares: Float64 = field(metadata=PER_MODEL)
 
     @classmethod
     def gather(cls, evaluations: Evaluations) -> "RowSums":
@@ -95,7 +102,7 @@ class RowSums(Sums):
         answered = np.isfinite(evaluations.quality)
         quality = np.where(answered, evaluations.quality, 0.0).astype(np.float64)
         cost = np.where(answered, evaluations.cost_usd, 0.0).astype(np.float64)
-        logs = np.log1p(cost)
+        logs, nusd_logs = np.log1p(cost), np.log1p(cost * NUSD_PER_USD)
         return cls(
             np.array([len(embeddings)], np.float64),
             embeddings.sum(axis=0, dtype=np.float64),
@@ -105,6 +112,8 @@ class RowSums(Sums):
             cost.sum(axis=0),
             logs.sum(axis=0),
             (logs * logs).sum(axis=0),
+            nusd_logs.sum(axis=0),
+            (nusd_logs * nusd_logs).sum(axis=0),
         )
 
     def scaler(self) -> Scaler:
@@ -138,12 +147,17 @@ class RowSums(Sums):
     def cost_floor(self) -> Float32:
         """Lowest cost to predict per model, USD; 0 for a model without rows.
 
+        Without it, models whose predicted cost falls below 0 all seem free where cost counts most.
+
         Raises:
             InvalidEvaluations: No model has a row.
         """
-        mean, spread = self._log_costs()
-        floor = np.maximum(np.expm1(mean - FLOOR_DEVIATIONS * spread), 0.0)
-        return np.where(self.count > 0, floor, 0.0).astype(np.float32)
+        _need(self.count)
+        rows = np.maximum(self.count, 1.0)
+        mean = self.log_nusd_sum / rows
+        spread = _deviation(mean, self.log_nusd_squares / rows)
+        floor = np.expm1(np.maximum(mean - FLOOR_DEVIATIONS * spread, 0.0)) / NUSD_PER_USD
+        return floor.astype(np.float32)
 
     def scales(self) -> Scales:
         """All of these in one.

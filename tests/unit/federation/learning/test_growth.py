@@ -32,7 +32,9 @@ from tests.fakes.evaluations import MODELS, made_up
 
 ROWS = made_up(300)
 OLD, NEW = np.arange(3), np.arange(3, 4)
-TINY = FederatedMlpSettings(hidden=8, learning_rate=1e-2, batch_size=32)
+TINY = FederatedMlpSettings(
+    hidden=8, learning_rate=1e-2, dropout=0.1, batch_size=32, adam_at="clients"
+)
 
 
 def with_models(rows, columns) -> Evaluations:

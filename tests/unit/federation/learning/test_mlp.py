@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -20,7 +21,10 @@ from router_models.training.mlp import RouterNetwork, Rows, masked_loss
 from tests.fakes.clients import no_rows, pooled, split_rows, without_model
 from tests.fakes.evaluations import MODELS, made_up
 
-TINY = FederatedMlpSettings(hidden=8, learning_rate=1e-2, batch_size=32)
+TINY = FederatedMlpSettings(
+    hidden=8, learning_rate=1e-2, dropout=0.1, batch_size=32, adam_at="clients"
+)
+STEADY = replace(TINY, adam_at="coordinator", dropout=0.0)
 ROWS = made_up(120, share_answered=0.5)
 SCALES = RowSums.gather(ROWS).scales()
 START = initial_weights(SCALES, TINY, seed=3)
@@ -32,6 +36,16 @@ def trained(rows, seed=0, **options) -> LocalUpdate:
 
 def unanswered(rows):
     return reduce(without_model, range(len(MODELS)), rows)
+
+
+def one_answer_each(rows):
+    kept = np.arange(len(rows.quality))[:, None] % len(MODELS) == np.arange(len(MODELS))
+    missing = np.float32(np.nan)
+    return replace(
+        rows,
+        quality=np.where(kept, rows.quality, missing),
+        cost_usd=np.where(kept, rows.cost_usd, missing),
+    )
 
 
 def update_of(value: float, rows: float, rows_per_model) -> LocalUpdate:
@@ -212,3 +226,26 @@ def test_refuses_an_update_of_another_shape():
     arrays = trained(ROWS).to_arrays() | {"rows_per_model": np.ones(3)}
     with pytest.raises(ArtifactRejected, match="rows_per_model"):
         LocalUpdate.from_arrays(arrays, START)
+
+
+def gradient(rows) -> LocalUpdate:
+    return train_locally(START, rows, SCALES, STEADY, 0)
+
+
+def test_gradients_of_clients_average_to_the_gradient_of_all_their_rows():
+    rows = one_answer_each(made_up(90))
+    averaged = average(START, [gradient(part) for part in split_rows(rows, 3)])
+    assert_equal_weights(averaged, gradient(rows).weights, rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_is_the_same_in_one_pass_and_in_several(monkeypatch):
+    whole = gradient(ROWS).weights
+    monkeypatch.setattr("federation.learning.mlp.ROWS_AT_ONCE", 16)
+    assert_equal_weights(gradient(ROWS).weights, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_leaves_a_frozen_trunk_and_the_head_of_an_unknown_model():
+    update = train_locally(START, without_model(ROWS, 2), SCALES, STEADY, 0, frozen_trunk=True)
+    np.testing.assert_array_equal(update.weights["trunk.0.weight"], START["trunk.0.weight"])
+    np.testing.assert_array_equal(update.weights["head_bias"][[2, 6]], START["head_bias"][[2, 6]])
+    assert (update.weights["head_bias"][[0, 4]] != START["head_bias"][[0, 4]]).all()

@@ -46,10 +46,21 @@ def test_a_model_nobody_evaluated_is_average_and_as_dear_as_the_dearest(sums):
     assert cost[2] == cost.max()
 
 
-def test_the_floor_lies_below_the_lowest_cost_and_above_nothing(sums):
-    floor = sums.cost_floor()
-    assert (floor >= 0).all()
-    assert (floor <= cost_floor(ROWS)).all()
+def test_the_floor_is_about_the_lowest_cost(sums):
+    seen = [0, 1, 3]
+    ratio = sums.cost_floor()[seen] / cost_floor(ROWS)[seen]
+    assert (ratio > 0.7).all()
+    assert (ratio < 1.4).all()
+
+
+def test_the_floor_of_a_model_with_dear_outliers_is_above_nothing():
+    rows = made_up(50)
+    rows.cost_usd[:2] = 3.0
+    assert (RowSums.gather(rows).cost_floor() > 0).all()
+
+
+def test_the_floor_of_a_model_without_rows_is_nothing(sums):
+    assert sums.cost_floor()[2] == 0
 
 
 def test_the_floor_of_a_model_with_one_price_is_that_price():
