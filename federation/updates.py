@@ -23,6 +23,9 @@ Length = int | range
 LEAST_FOR_CAP: Final = 3
 """Of two sites, neither can be overruled by a majority."""
 
+SMALLEST_SHARE: Final = 1e-9
+"""Less is what rounding left of nothing."""
+
 MAX_HEADER_BYTES: Final = 4096
 
 
@@ -154,15 +157,13 @@ def capped(weights: Float64, largest_share: float) -> Float64:
     ordered = np.sort(weights[weights > 0])[::-1]
     if len(ordered) < LEAST_FOR_CAP:
         return weights
-    limit = float(ordered[-1])
-    if largest_share * len(ordered) <= 1:
-        ordered = ordered[:0]
+    limit = 0.0
     for n_capped, largest in enumerate(ordered):
-        rest = float(ordered[n_capped:].sum())
-        limit = largest_share * rest / (1.0 - n_capped * largest_share)
+        rest, left = float(ordered[n_capped:].sum()), 1.0 - n_capped * largest_share
+        limit = largest_share * rest / left if left > SMALLEST_SHARE else largest
         if largest <= limit:
             break
-    fair: Float64 = np.minimum(weights, limit)
+    fair: Float64 = np.minimum(weights, max(limit, ordered[-1]))
     return fair
 
 
