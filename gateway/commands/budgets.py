@@ -1,4 +1,4 @@
-"""`waypost budgets`: define budgets, see what is spent, reset, rebuild and verify counters."""
+"""`waypost budgets`: define budgets, see what is spent, reset, rebuild, verify, prune."""
 
 from decimal import Decimal, InvalidOperation
 from typing import Any, get_args
@@ -10,6 +10,7 @@ from gateway.commands.database import opened
 from gateway.commands.options import settings_option
 from gateway.config import GatewaySettings
 from gateway.ledger.definitions import MAX_CAP, BudgetDefinition, BudgetDefinitions
+from gateway.ledger.folding import MIN_AGE_DAYS
 from gateway.ledger.reservation import duration
 from gateway.ledger.types import Measure, ScopeKind, Window
 from gateway.types import NUSD_PER_USD
@@ -228,6 +229,20 @@ def verify(settings: GatewaySettings) -> None:
             "else run `waypost budgets rebuild`"
         )
     click.echo("counters and journal agree")
+
+
+@command.command()
+@settings_option
+@click.option(
+    "--older-than-days",
+    type=click.IntRange(min=MIN_AGE_DAYS),
+    required=True,
+    help="Age of the rows.",
+)
+def prune(settings: GatewaySettings, older_than_days: int) -> None:
+    """Fold old journal rows into one opening row per total; sums stay exact."""
+    done = with_counters(settings, lambda counters: counters.prune(older_than_days))
+    click.echo(f"{done['folded_rows']} rows folded")
 
 
 def _amount(amounts: dict[str, int | None]) -> tuple[Measure, int]:

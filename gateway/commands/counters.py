@@ -43,6 +43,10 @@ class Counters(Protocol):
         """Compare counters with the journal."""
         ...
 
+    async def prune(self, older_than_days: int) -> dict[str, Any]:
+        """Fold old journal rows."""
+        ...
+
 
 class RemoteCounters:
     """The counters of a running gateway that keeps them in memory, by its admin API."""
@@ -74,6 +78,10 @@ class RemoteCounters:
     async def verify(self) -> dict[str, Any]:
         """Compare counters with the journal."""
         return await self._call("POST", "verify")
+
+    async def prune(self, older_than_days: int) -> dict[str, Any]:
+        """Fold old journal rows."""
+        return await self._call("POST", "prune", json={"older_than_days": older_than_days})
 
     async def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         try:

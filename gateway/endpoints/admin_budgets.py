@@ -1,4 +1,4 @@
-"""The operators' side of budgets: define them, see what is spent, reset, rebuild, verify."""
+"""The operators' side of budgets: define them, see what is spent, reset, rebuild, verify, prune."""
 
 import asyncio
 from decimal import Decimal
@@ -66,6 +66,14 @@ class CounterChoice(BaseModel):
 
     team_id: Id | None = None
     scope_id: ScopeId | None = None
+
+
+class Age(BaseModel):
+    """How old rows must be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    older_than_days: Annotated[int, Field(le=36_500)]
 
 
 def budget_endpoints(desk: BudgetDesk) -> APIRouter:
@@ -147,6 +155,12 @@ def _add_counters(endpoints: APIRouter, desk: BudgetDesk) -> None:
         """Set live counters to what the journal says."""
         async with lock:
             return await desk.rebuild()
+
+    @endpoints.post("/prune")
+    async def prune_journal(body: Age) -> dict[str, Any]:
+        """Fold old journal rows into opening rows; what the journal adds up to stays the same."""
+        async with lock:
+            return await desk.prune(body.older_than_days)
 
     @endpoints.post("/verify")
     async def verify_counters() -> dict[str, Any]:

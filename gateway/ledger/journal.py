@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Engine, Select, func, literal, select
+from sqlalchemy import Column, Engine, Select, func, literal, select
 
 from gateway.database import writing
 from gateway.evaluation_rows import insert_rows, to_row
@@ -27,12 +27,12 @@ from migrations.tables import Base
 SETTLEMENTS = Base.metadata.tables["settlements"]
 PAGE = 500
 STANDINGS_AT_ONCE = 100
-_SUMMED: Final[dict[Measure, ColumnElement[Any]]] = {
+SUMMED: Final[dict[Measure, Column[Any]]] = {
     "nusd": SETTLEMENTS.c.charged_nusd,
     "tokens": SETTLEMENTS.c.charged_tokens,
     "requests": SETTLEMENTS.c.charged_requests,
 }
-_OWNERS: Final[dict[ScopeKind, ColumnElement[Any] | None]] = {
+OWNERS: Final[dict[ScopeKind, Column[Any] | None]] = {
     "team": None,
     "key": SETTLEMENTS.c.key_id,
     "user": SETTLEMENTS.c.user_digest,
@@ -79,7 +79,7 @@ def charged(
     spent: dict[tuple[Scope, Measure, Window], int] = {}
     for definition in definitions:
         scope = definition.counted_scope()
-        if scope is not None and definition.measure in _SUMMED:
+        if scope is not None and definition.measure in SUMMED:
             spent[scope, definition.measure, definition.window] = 0
     with engine.connect() as connection:
         for kind, measure, window in _classes(definitions):
@@ -184,7 +184,7 @@ def _classes(
     """Name each kind of scope, measure and window that needs a sum, once."""
     classes = {(each.scope, each.measure, each.window) for each in definitions}
     for kind, measure, window in sorted(classes):
-        if kind in _OWNERS and measure in _SUMMED:
+        if kind in OWNERS and measure in SUMMED:
             yield kind, measure, window
 
 
@@ -195,12 +195,12 @@ def _sums(
 
     Rows count from when the limit existed: those reserved before were not charged to it.
     """
-    owner = _OWNERS[kind]
+    owner = OWNERS[kind]
     columns = [SETTLEMENTS.c.team_id] if owner is None else [SETTLEMENTS.c.team_id, owner]
     query = select(
         SETTLEMENTS.c.team_id,
         literal("") if owner is None else owner,
-        func.sum(_SUMMED[measure]),
+        func.sum(SUMMED[measure]),
     ).where(SETTLEMENTS.c.limits.contains(f" {code(kind, measure, window)} ", autoescape=True))
     start = window_start(window, now_unix_s)
     if start:

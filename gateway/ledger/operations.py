@@ -13,9 +13,11 @@ from gateway.evaluation_rows import insert_rows, to_row
 from gateway.ledger import journal
 from gateway.ledger.book import BudgetRules
 from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions, scope_of
+from gateway.ledger.folding import MIN_AGE_DAYS, fold
 from gateway.ledger.settlements import found_settlement
 from gateway.ledger.store import LedgerStore
 from gateway.ledger.types import Limit, Standing, Unjournaled
+from gateway.ledger.windows import DAY_S
 from gateway.types import NUSD_PER_USD
 
 MAX_SHOWN = 500
@@ -106,6 +108,24 @@ class BudgetDesk:
             for each in found
         ]
         return {"differences": differences, "expired_leases": expired}
+
+    async def prune(self, older_than_days: int) -> dict[str, Any]:
+        """Fold old journal rows into opening rows; what the journal adds up to stays the same.
+
+        Raises:
+            InvalidRequest: Rows that young may count in a window that has not ended.
+        """
+        if older_than_days < MIN_AGE_DAYS:
+            raise InvalidRequest(
+                f"older_than_days: at least {MIN_AGE_DAYS}: younger rows count in a month that runs",
+                param="older_than_days",
+            )
+        expired = await self._collect()  # told later, a folded charge would be journaled again
+        now, folded = self.clock(), 0
+        before = now - older_than_days * DAY_S
+        while count := await asyncio.to_thread(fold, self.engine, before, now):
+            folded += count
+        return {"folded_rows": folded, "expired_leases": expired}
 
     async def _read(self, budget_id: str) -> tuple[BudgetDefinition, BudgetRules]:
         definitions = BudgetDefinitions(self.engine)

@@ -35,6 +35,9 @@ _WINDOWS: Final[dict[Window, str]] = {
     "month": "m",
     "total": "a",
 }
+_KIND_OF: Final = {letter: kind for kind, letter in _KINDS.items()}
+_MEASURE_OF: Final = {letter: measure for measure, letter in _MEASURES.items()}
+_WINDOW_OF: Final = {letter: window for window, letter in _WINDOWS.items()}
 _SEPARATOR: Final = ":"
 _NOBODY: Final = "-"
 
@@ -87,7 +90,7 @@ class SettlementRecord:
         charged_requests: 1; in a reset, what is taken back, as a negative number.
         is_estimated: Charged by a count of the gateway's own, or in full for want of any.
         outcome: ``answered``, the class of an error, ``ClientLeft``, ``expired``, ``recovered``
-            (settled by a gateway that died before it wrote the row) or ``reset``.
+            (settled by a gateway that died before it wrote the row), ``reset`` or ``opening``.
         acknowledges: What the store is told once the row is kept; None where it waits for nothing.
     """
 
@@ -117,6 +120,14 @@ def limit_code(limit: Limit) -> str:
 def code(kind: ScopeKind, measure: Measure, window: Window) -> str:
     """Name a kind of scope, a measure and a window in three letters."""
     return _KINDS[kind] + _MEASURES[measure] + _WINDOWS[window]
+
+
+def read_codes(codes: str) -> dict[str, tuple[ScopeKind, Measure, Window]]:
+    """Read what `limit_codes` wrote."""
+    return {
+        each: (_KIND_OF[each[0]], _MEASURE_OF[each[1]], _WINDOW_OF[each[2]])
+        for each in codes.split()
+    }
 
 
 def found_settlement(found: Unjournaled, now_unix_s: float) -> SettlementRecord:

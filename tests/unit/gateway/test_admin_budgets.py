@@ -109,6 +109,8 @@ async def test_counters_are_seen_reset_verified_and_rebuilt(operator, desk):
     assert rebuilt == {"counters": 1, "expired_leases": 0}
     assert (await operator.post("/admin/budgets/verify")).json()["differences"] == []
     assert (await operator.post(f"{path}/reset", json={})).json()["spent"] == 0
+    pruned = await operator.post("/admin/budgets/prune", json={"older_than_days": 90})
+    assert pruned.json() == {"folded_rows": 0, "expired_leases": 0}
 
 
 @pytest.mark.parametrize(

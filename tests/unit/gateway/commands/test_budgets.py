@@ -154,6 +154,7 @@ async def test_counters_in_memory_are_those_of_the_running_gateway(
         assert "spent 0 USD" in await run("reset", made)
         assert await run("rebuild") == "1 counters set, 0 dead leases charged\n"
         assert await run("verify") == "counters and journal agree\n"
+        assert await run("prune", "--older-than-days", "90") == "0 rows folded\n"
 
 
 async def test_counters_in_redis_are_reached_directly(engine, tmp_path):

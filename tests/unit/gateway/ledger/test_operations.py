@@ -167,6 +167,27 @@ async def test_charges_of_gateways_that_died_are_journaled_too(engine, desk, clo
     assert await desk.verify() == {"differences": [], "expired_leases": 0}
 
 
+async def test_pruning_keeps_what_the_journal_adds_up_to(engine, desk, clock):
+    budget(engine, 10 * USD)
+    for number in range(3):
+        await spend(desk, of("team"), 7, number=number)
+    await spend(desk, of("team"), 7, number=3, hold=True)
+    clock.now_s += 40 * 86_400
+
+    assert await desk.prune(32) == {"folded_rows": 4, "expired_leases": 1}
+
+    assert (await desk.verify())["differences"] == []
+    with engine.connect() as connection:
+        rows = connection.execute(select(Settlement.outcome, Settlement.charged_nusd)).all()
+    assert [tuple(row) for row in rows] == [("opening", 28)]
+    assert await desk.prune(32) == {"folded_rows": 0, "expired_leases": 0}
+
+
+async def test_rows_whose_windows_may_run_are_not_pruned(desk):
+    with pytest.raises(InvalidRequest, match="at least 32"):
+        await desk.prune(31)
+
+
 async def test_counters_that_were_lost_are_rebuilt(engine, desk, clock):
     budget(engine, 10 * USD)
     await spend(desk, of("team"), 7)

@@ -6,6 +6,7 @@ from gateway.ledger.settlements import (
     Lease,
     found_settlement,
     limit_codes,
+    read_codes,
 )
 from gateway.ledger.types import Limit, Scope, Unjournaled
 
@@ -36,6 +37,14 @@ def test_a_charge_of_another_program_is_journaled_under_no_limit():
     row = found_settlement(Unjournaled("theirs", "blue", 1, 1, is_expired=True), 9.0)
 
     assert row.lease == Lease("theirs", "blue", "", None, None, " ", 9.0)
+
+
+def test_codes_are_read_as_they_were_written():
+    assert read_codes(limit_codes(LIMITS)) == {
+        "tnm": ("team", "nusd", "month"),
+        "kri": ("key", "requests", "minute"),
+        "cc0": ("conversation", "concurrent", "now"),
+    }
 
 
 def test_every_code_stands_between_two_spaces():
