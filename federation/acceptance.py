@@ -77,12 +77,14 @@ class Evidence:
 
     Attributes:
         merits: By router, per row and in `UNITS`; more is better.
+        query: Which rows are of the same query: those are drawn together.
         effective_rows: Fewest of any router; as many as rows unless answers were weighed.
         snips: Value by matching answers alone, for ``off_policy``.
     """
 
     kind: Kind
     merits: Mapping[str, Float64]
+    query: NDArray[np.intp]
     effective_rows: float
     snips: Mapping[str, float]
 
@@ -175,12 +177,14 @@ def decide(
 
 
 def _compare(evidence: Evidence, new: str, bar: Bar, rng: np.random.Generator) -> dict[str, float]:
-    """Bootstrap the difference to the active router over rows, the same for both."""
+    """Bootstrap the difference to the active router over queries, the same for both."""
     difference = evidence.merits[new] - evidence.merits[ACTIVE]
-    rows = len(difference)
-    drawn = np.array(
-        [float((bootstrap_weights(rows, 1, rng) @ difference)[0]) for _ in range(bar.draws)]
-    )
+    _, query, rows = np.unique(evidence.query, return_inverse=True, return_counts=True)
+    sums = np.bincount(query, difference)
+    drawn = np.empty(bar.draws)
+    for draw in range(bar.draws):
+        weights = bootstrap_weights(len(rows), 1, rng)[0]
+        drawn[draw] = (weights @ sums) / (weights @ rows)
     low, high = np.quantile(drawn, [bar.risk, 1.0 - bar.risk])
     return {
         **{f"merit_{name}": float(merit.mean()) for name, merit in evidence.merits.items()},
@@ -189,7 +193,8 @@ def _compare(evidence: Evidence, new: str, bar: Bar, rng: np.random.Generator) -
         "difference_low": float(low),
         "difference_high": float(high),
         "odds_of_loss": float((drawn < -bar.tolerance).mean()),
-        "rows": float(rows),
+        "rows": float(len(difference)),
+        "queries": float(len(rows)),
         "effective_rows": evidence.effective_rows,
     }
 
@@ -242,7 +247,8 @@ def _routing(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> Evid
         name: routing_gains(prediction, truth, held_out.prices)
         for name, prediction in _all_aligned(routers, truth.embeddings, truth.models).items()
     }
-    return Evidence("routing", merits, float(usable.sum()), {})
+    places = np.arange(len(truth.quality))
+    return Evidence("routing", merits, places, float(len(places)), {})
 
 
 def _off_policy(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> Evidence | None:
@@ -253,7 +259,7 @@ def _off_policy(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> E
         usable &= (choices.propensity[:, _known(router, choices.models)] > 0).any(axis=1)
     if usable.sum() < bar.least_effective_rows:
         return None
-    choices = _kept(choices, usable)
+    choices = choices.at(usable)
     guess = _guess(held_out.prior, len(choices.answered))
     mean_cost = float(choices.cost_usd.mean())
     merits: dict[str, Float64] = {}
@@ -270,7 +276,7 @@ def _off_policy(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> E
         fewest = min(fewest, *(value.effective_rows for value in values))
     if fewest < bar.least_effective_rows:
         return None
-    return Evidence("off_policy", merits, fewest, snips)
+    return Evidence("off_policy", merits, choices.query, fewest, snips)
 
 
 def _prediction(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> Evidence | None:
@@ -297,7 +303,7 @@ def _prediction(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> E
     squares = {name: (error.astype(np.float64) ** 2).mean(axis=0) for name, error in errors.items()}
     unit = max(float(squares[next(iter(routers))].mean()), 1e-12)
     merits = {name: -square / unit for name, square in squares.items()}
-    return Evidence("prediction", merits, float(answered.sum()), {})
+    return Evidence("prediction", merits, np.nonzero(answered)[0], float(answered.sum()), {})
 
 
 def forgotten(new: Router, active: Router, held_out: HeldOut) -> tuple[str, ...]:
@@ -310,17 +316,6 @@ def forgotten(new: Router, active: Router, held_out: HeldOut) -> tuple[str, ...]
 
 def _known(router: Router, models: tuple[str, ...]) -> NDArray[np.bool_]:
     return np.array([router.column(model) is not None for model in models], bool)
-
-
-def _kept(choices: LoggedChoices, rows: NDArray[np.bool_]) -> LoggedChoices:
-    return LoggedChoices(
-        choices.embeddings[rows],
-        choices.answered[rows],
-        choices.quality[rows],
-        choices.cost_usd[rows],
-        choices.propensity[rows],
-        choices.models,
-    )
 
 
 def _guess(prior: Evaluations, rows: int) -> Prediction:

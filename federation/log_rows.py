@@ -121,6 +121,7 @@ class LoggedRows:
             self.cost_usd[self.drawn],
             self.odds,
             self.models,
+            self.query[self.drawn],
         )
 
 

@@ -7,6 +7,7 @@ arXiv 1103.4601), equation 2. SNIPS: Swaminathan and Joachims (NeurIPS 2015), eq
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ class LoggedChoices:
         cost_usd: Of that answer; same shape.
         propensity: Odds of each model, 0 where it was not offered; shape ``(n_rows, n_models)``.
         models: Names of the columns.
+        query: Which rows are the same query, asked again; shape ``(n_rows,)``.
     """
 
     embeddings: Float32
@@ -35,6 +37,19 @@ class LoggedChoices:
     cost_usd: Float32
     propensity: Float32
     models: tuple[str, ...]
+    query: NDArray[np.intp]
+
+    def at(self, rows: NDArray[Any]) -> "LoggedChoices":
+        """Keep the answers at `rows`, places or a mask."""
+        return LoggedChoices(
+            self.embeddings[rows],
+            self.answered[rows],
+            self.quality[rows],
+            self.cost_usd[rows],
+            self.propensity[rows],
+            self.models,
+            self.query[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,13 @@ def draws(n_rows: int, seed: int = 5) -> LoggedChoices:
     at = np.arange(n_rows), answered
     odds = np.full((n_rows, 4), 0.25, np.float32)
     return LoggedChoices(
-        truth.embeddings, answered, truth.quality[at], truth.cost_usd[at], odds, MODELS
+        truth.embeddings,
+        answered,
+        truth.quality[at],
+        truth.cost_usd[at],
+        odds,
+        MODELS,
+        np.arange(n_rows),
     )
 
 
@@ -151,6 +157,14 @@ def test_off_policy_evidence_says_what_it_rests_on():
     assert figures["rows"] == 1500
     assert 300 < figures["effective_rows"] < 450  # each router matches about one draw in four
     assert figures["snips_shared"] == pytest.approx(figures["merit_shared"], abs=0.05)
+
+
+def test_a_query_asked_over_and_over_proves_no_more_than_one():
+    often = replace(DRAWN, choices=DRAWN.choices.at(np.repeat(np.arange(1500), 4)))
+    once, again = (decided(GOOD, BAD, rows).figures for rows in (DRAWN, often))
+    assert (again["rows"], again["queries"]) == (6000, 1500)
+    widths = [figures["difference_high"] - figures["difference_low"] for figures in (once, again)]
+    assert widths[1] == pytest.approx(widths[0], rel=1e-6)
 
 
 def test_drawn_answers_that_hardly_match_are_no_evidence():

@@ -12,6 +12,7 @@ from federation.acceptance import Bar
 from federation.gateway_site import GatewaySite
 from federation.site import SitePolicy
 from gateway.artifact_store import ArtifactStore
+from gateway.artifacts import ActiveRouter
 from gateway.commands.federation.team_rows import TeamsRows
 from gateway.database import create_database_engine, ensure_schema
 from router_models.artifact import dump, load, read_manifest
@@ -226,6 +227,16 @@ def test_a_better_router_takes_the_place_of_the_active_one(site):
     assert site.store.active() == verdict.version != version_of(BAD)
     assert verdict.figures["difference"] > 0
     assert site.store.rollback().version == version_of(BAD)
+
+
+async def test_the_gateway_follows_within_a_poll(site):
+    serving = ActiveRouter(site.store, ENCODER)
+    await serving.refresh()
+    verdict = site.receive(GOOD)
+    assert await serving.refresh()
+    assert serving.current.version == verdict.version
+    pool = serving.current.predict_pool(POOLED.embeddings[0], ["eu-coder", "cheap"])
+    assert None not in pool.quality
 
 
 def test_a_worse_router_is_kept_as_a_candidate_with_the_reason(site):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,9 +28,9 @@ def drawn(rows: int, seed: int) -> tuple[LoggedChoices, np.ndarray]:
     at = np.arange(rows), answered
     cost = np.full(rows, 0.001, np.float32)
     embeddings = np.zeros((rows, 2), np.float32)
-    return LoggedChoices(
-        embeddings, answered, truth[at], cost, odds.astype(np.float32), MODELS
-    ), truth
+    odds = odds.astype(np.float32)
+    places = np.arange(rows)
+    return LoggedChoices(embeddings, answered, truth[at], cost, odds, MODELS, places), truth
 
 
 @pytest.mark.parametrize("guess", [(0.5, 0.5, 0.5), (0.9, 0.1, 0.0)])
@@ -52,9 +54,7 @@ def test_a_good_guess_narrows_the_estimate():
 def test_a_router_that_asks_for_what_answered_anyway_gets_what_it_got(seed):
     choices, _ = drawn(30, seed)
     certain = np.eye(len(MODELS), dtype=np.float32)[choices.answered]
-    choices = LoggedChoices(
-        choices.embeddings, choices.answered, choices.quality, choices.cost_usd, certain, MODELS
-    )
+    choices = replace(choices, propensity=certain)
     found = policy_value(figures(30), choices, figures(30), 10.0)
     got = choices.quality - 10.0 * choices.cost_usd
     np.testing.assert_allclose(found.doubly_robust, got, atol=1e-6)
@@ -77,6 +77,7 @@ def test_never_chooses_a_model_that_was_not_offered_or_is_unknown():
         np.float32([0.0]),
         np.float32([[0.5, 0.5, 0.0]]),
         MODELS,
+        np.array([0]),
     )
     prediction = figures(1, (-np.inf, 0.1, 1.0))
     found = policy_value(prediction, choices, figures(1), 0.0)
@@ -92,7 +93,17 @@ def test_knows_nothing_where_no_answer_matches():
         np.float32([0.0]),
         np.float32([[0.5, 0.5, 0.0]]),
         MODELS,
+        np.array([0]),
     )
     found = policy_value(figures(1, (0.0, 1.0, 0.0)), choices, figures(1, (0, 0.25, 0)), 0.0)
     assert (found.effective_rows, found.doubly_robust.tolist()) == (0.0, [0.25])
     assert np.isnan(found.snips)
+
+
+def test_keeps_some_of_the_answers():
+    choices, _ = drawn(5, 0)
+    kept = choices.at(np.array([4, 1]))
+    assert kept.query.tolist() == [4, 1]
+    assert kept.answered.tolist() == choices.answered[[4, 1]].tolist()
+    np.testing.assert_array_equal(kept.propensity, choices.propensity[[4, 1]])
+    np.testing.assert_array_equal(kept.cost_usd, choices.cost_usd[[4, 1]])
