@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from federation.learning.branches import Branches, share_out
 from federation.learning.settings import FederatedKMeansSettings
 from federation.learning.sums import SHAPE, Float64, Sums
 from router_models.arrays import Scaler, take
@@ -16,7 +17,7 @@ from router_models.training.kmeans import assign, cluster, mean_radii
 from router_models.types import Arrays, Evaluations, Float32
 
 LEAST_ROWS = 10
-"""No centroid and no cell made of fewer rows leaves a client."""
+"""Nothing made of fewer rows leaves a client: no centroid, no sum."""
 
 PER_CLUSTER = {SHAPE: ("n_clusters",)}
 PER_CELL = {SHAPE: ("n_clusters", "n_models")}
@@ -121,19 +122,35 @@ class ClusterSums(Sums):
         evaluations: Evaluations,
         least_rows: int = LEAST_ROWS,
     ) -> "ClusterSums":
-        """Add up a client's rows; clusters and cells of fewer than `least_rows` count as empty."""
+        """Add up a client's rows.
+
+        Clusters and cells of fewer than `least_rows` are told together with their neighbours: each
+        of them holds its part of a sum over enough rows. See `Branches`.
+        """
         assigned, distance = assign(scaler.apply_unit(evaluations.embeddings), centroids)
         n_clusters = len(centroids)
-        sizes = np.bincount(assigned, minlength=n_clusters)
-        told = sizes >= least_rows
         cells = CellStatistics.gather(
             assigned, evaluations.quality, evaluations.cost_usd, n_clusters
         )
-        kept = cells.count >= least_rows
-        return cls(
-            np.where(told, sizes, 0.0),
-            np.where(told, np.bincount(assigned, distance, n_clusters), 0.0),
-            **{name: np.where(kept, array, 0.0) for name, array in cells.to_arrays().items()},
+        exact = cls(
+            np.bincount(assigned, minlength=n_clusters).astype(np.float64),
+            np.bincount(assigned, distance, n_clusters).astype(np.float64),
+            **cells.to_arrays(),
+        )
+        return exact if least_rows <= 1 else exact._shared(Branches.of(centroids), least_rows)
+
+    def _shared(self, branches: Branches, least_rows: int) -> "ClusterSums":
+        of_rows = branches.groups(self.sizes, least_rows)
+        of_models = [branches.groups(rows, least_rows) for rows in self.count.T]
+        cells = {
+            name: np.stack(
+                [share_out(sums, group) for sums, group in zip(array.T, of_models, strict=True)],
+                axis=1,
+            )
+            for name, array in self.statistics.to_arrays().items()
+        }
+        return ClusterSums(
+            share_out(self.sizes, of_rows), share_out(self.distance_sum, of_rows), **cells
         )
 
     @property

@@ -147,12 +147,10 @@ def _follow_gradient(network: RouterNetwork, rows: Rows, loss: Loss) -> None:
     nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
     of_model = (answers / rows.answered.sum(dim=0).clamp(min=1.0)).tile(2)
     with torch.no_grad():
-        for parameter in network.heads.parameters():
+        for name, parameter in network.named_parameters():
             if parameter.grad is not None:
-                parameter.grad *= of_model if parameter.ndim == 1 else of_model[:, None]
-        for parameter in network.parameters():
-            if parameter.grad is not None:
-                parameter.sub_(parameter.grad)
+                per_row = of_model.view(-1, *[1] * (parameter.ndim - 1))
+                parameter.sub_(parameter.grad * (per_row if name.startswith("heads.") else 1.0))
 
 
 def _distilling(teacher: RouterNetwork) -> Loss:

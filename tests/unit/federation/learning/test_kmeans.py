@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
+from federation.learning.branches import Branches, share_out
 from federation.learning.kmeans import (
     Centroids,
     ClusterSums,
@@ -120,26 +121,41 @@ def test_sums_of_clients_make_the_router_of_all_rows(standardized):
         np.testing.assert_allclose(federated.to_arrays()[name], array, rtol=1e-6, err_msg=name)
 
 
-def test_no_cell_of_fewer_rows_leaves_a_client():
+CELLS = ("count", "quality_sum", "quality_squares", "cost_sum", "cost_squares")
+
+
+def test_a_cell_of_few_rows_is_told_with_its_neighbours():
     rows = made_up(60, share_answered=0.4)
     centroids = local_centroids(unit(rows), 8, 0, least_rows=1).centroids
-    whole, told = gathered(centroids, rows), gathered(centroids, rows, least_rows=7)
-    small = whole.count < 7
-    assert small.any()
-    assert not small.all()
-    for name in ("count", "quality_sum", "quality_squares", "cost_sum", "cost_squares"):
-        expected = np.where(small, 0.0, getattr(whole, name))
-        np.testing.assert_array_equal(getattr(told, name), expected)
+    exact, told = gathered(centroids, rows), gathered(centroids, rows, least_rows=7)
+    branches = Branches.of(centroids)
+    groups = [branches.groups(count, 7) for count in exact.count.T]
+    assert all(len(np.unique(group)) < 8 for group in groups)
+    for name in CELLS:
+        for model, group in enumerate(groups):
+            expected = share_out(getattr(exact, name)[:, model], group)
+            np.testing.assert_array_equal(getattr(told, name)[:, model], expected)
 
 
-def test_no_cluster_of_fewer_rows_leaves_a_client():
+def test_what_is_told_of_a_model_adds_up_to_all_its_rows():
+    rows = made_up(60, share_answered=0.4)
+    centroids = local_centroids(unit(rows), 8, 0, least_rows=1).centroids
+    exact, told = gathered(centroids, rows), gathered(centroids, rows, least_rows=7)
+    for name, array in told.to_arrays().items():
+        expected = getattr(exact, name).sum(axis=0)
+        np.testing.assert_allclose(array.sum(axis=0), expected, rtol=1e-9, err_msg=name)
+
+
+def test_a_model_of_too_few_rows_is_not_told():
     rows = made_up(60)
-    centroids = local_centroids(unit(rows), 12, 0, least_rows=1).centroids
-    whole, told = gathered(centroids, rows), gathered(centroids, rows, least_rows=7)
-    small = whole.sizes < 7
-    assert small.any()
-    np.testing.assert_array_equal(told.sizes, np.where(small, 0.0, whole.sizes))
-    np.testing.assert_array_equal(told.distance_sum, np.where(small, 0.0, whole.distance_sum))
+    rows.quality[5:, 2] = rows.cost_usd[5:, 2] = np.nan
+    told = gathered(local_centroids(unit(rows), 8, 0).centroids, rows, least_rows=7)
+    assert not any(getattr(told, name)[:, 2].any() for name in CELLS)
+
+
+def test_a_client_of_too_few_rows_tells_nothing():
+    told = gathered(to_unit(np.eye(3, 12)), made_up(6), least_rows=7)
+    assert not any(array.any() for array in told.to_arrays().values())
 
 
 def test_one_client_alone_learns_the_central_router():
