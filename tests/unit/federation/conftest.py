@@ -6,9 +6,9 @@ from federation.in_process import InProcessGrid
 
 
 @pytest.fixture(autouse=True)
-def quiet_flower(caplog: pytest.LogCaptureFixture) -> None:
+def quiet_flower(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep Flower's account of every round out of the reports of failed tests."""
-    caplog.set_level(logging.ERROR, logger="flwr")
+    monkeypatch.setattr(logging.getLogger("flwr"), "disabled", True)
 
 
 @pytest.fixture

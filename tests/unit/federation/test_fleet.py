@@ -118,7 +118,6 @@ def test_a_bad_reply_changes_nothing_and_is_reported(fault):
         ("ridge", "train.gram"),
         ("kmeans", "train.guard_centroids"),
         ("kmeans", "query.guard_reach"),
-        ("kmeans", "query.guard_distances"),
     ],
 )
 def test_no_exchange_counts_numbers_that_cannot_be(kind, exchange, fault):
