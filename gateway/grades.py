@@ -53,7 +53,7 @@ class RecentAnswers:
     A caller often grades an answer before its row is in the database.
     """
 
-    def __init__(self, max_answers: int = 10_000) -> None:
+    def __init__(self, max_answers: int = 2_000) -> None:
         self._teams: OrderedDict[str, str] = OrderedDict()
         self._max_entries = 3 * max_answers
 

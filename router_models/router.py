@@ -13,8 +13,8 @@ from router_models.registry import ModelRegistry
 from router_models.sealed_file import OPTIONAL, Seal
 from router_models.types import Estimator, Float32
 
-REMEMBERED_PREDICTIONS = 4096
-"""About 1.5 MB with 12 models."""
+REMEMBERED_PREDICTIONS = 1024
+"""About 0.7 MB with 12 models."""
 UNSEEN_VARIANCE = 1.0 / 12.0
 """Of a quality that may be anything from 0 to 1."""
 
