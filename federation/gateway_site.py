@@ -20,7 +20,8 @@ from router_models.registry import ModelRegistry
 from router_models.router import Manifest, Router
 from router_models.sealed_file import EncoderIdentity
 from router_models.training.settings import KINDS
-from router_models.training.train import train
+from router_models.training.statistics import check
+from router_models.training.train import LEAST_ROWS, fit
 from router_models.types import Estimator, Evaluations
 
 SHARED, PERSONAL = "shared", "personal"
@@ -87,6 +88,7 @@ class GatewaySite:
         encoder: The one that this gateway runs.
         default_artifact: The router that serves while none was activated.
         own_names: Canonical names with this gateway's names of those models.
+        private_models: This gateway's names of models that nobody else has; never mentioned.
         prices: Quality per USD at the operating points that callers use.
         clock: Tells the time, with a zone.
         most_rows: The latest answers that are learned from; 4 bytes per row and dimension.
@@ -101,6 +103,7 @@ class GatewaySite:
     prices: Float64
     clock: Callable[[], datetime]
     own_names: ModelRegistry = field(default_factory=ModelRegistry)
+    private_models: frozenset[str] = frozenset()
     policy: SitePolicy = field(default_factory=SitePolicy)
     bar: Bar = field(default_factory=Bar)
     most_rows: int = 200_000
@@ -119,7 +122,8 @@ class GatewaySite:
         self._rows = None
         rows = self._logged()
         names = registry.overridden(self.own_names)
-        columns = tuple(sorted({names.canonical(model) for model in rows.models}))
+        told = set(rows.models) - self.private_models
+        columns = tuple(sorted({names.canonical(model) for model in told}))
         table = rows.evaluations("train", columns, names)
         answers = np.isfinite(table.quality).sum(axis=0)
         enough = answers >= self.policy.least_rows
@@ -217,11 +221,13 @@ class GatewaySite:
         if kind not in KINDS:
             return None
         try:
-            # A log of one model per query shows no setting to route better than another.
-            local = train(own_rows, held_out, kind, self.seed, KINDS[kind]())
+            check(own_rows, LEAST_ROWS)
+            check(held_out)
         except InvalidEvaluations:
             return None
-        mixed: Estimator = personalise(local.estimator, router.estimator, held_out)
+        # A log of one model per query shows no setting to route better than another.
+        local = fit(own_rows, held_out, KINDS[kind](), self.seed)
+        mixed: Estimator = personalise(local, router.estimator, held_out)
         data = dump(
             mixed if router.guard is None else GuardedEstimator(mixed, router.guard),
             self.encoder,

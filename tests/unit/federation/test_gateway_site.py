@@ -193,6 +193,13 @@ def test_does_not_mention_models_of_few_rows(site_of, engine):
     assert (profile.models, profile.rows) == ((), 0)
 
 
+def test_does_not_mention_private_models(site_of, engine):
+    site = site_of(engine, private_models=frozenset({"eu-coder"}))
+    profile = site.profile(NO_ALIASES)
+    assert profile.models == ("cheap", "dear", "writer")
+    assert profile.rows == 256  # of about 450 answers to train on
+
+
 def test_a_name_of_another_model_is_an_error(site_of, engine):
     site = site_of(engine, own_names=ModelRegistry({"coder": ["dear"]}))
     with pytest.raises(InvalidRegistry, match="'dear' is an alias of 'coder'"):
