@@ -7,9 +7,12 @@ import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from federation.errors import FederationError, PlanRefused
+from federation.errors import FederationError
 from federation.exchanges.exchange import Exchange, Task
+from federation.exchanges.masked import KeyExchange
 from federation.exchanges.table import EXCHANGES
+from federation.privacy.accounting import PrivacyAccount
+from federation.protection import Protection
 from federation.protocol import (
     ARRAYS,
     ARTIFACT,
@@ -17,13 +20,12 @@ from federation.protocol import (
     PUBLISH,
     REFUSED,
     Instruction,
-    TrainingPlan,
     answer,
     read_refusal,
     refusal,
     to_record,
 )
-from federation.site import Site, SitePolicy
+from federation.site import Site
 from router_models.errors import RouterModelsError
 
 Answer = Callable[[Message], RecordDict]
@@ -31,32 +33,23 @@ Answer = Callable[[Message], RecordDict]
 logger = logging.getLogger(__name__)
 
 
-def build_client_app(site: Site) -> ClientApp:
-    """Make the app that answers for `site`; it keeps nothing between messages."""
+def build_client_app(site: Site, account: PrivacyAccount | None = None) -> ClientApp:
+    """Make the app that answers for `site`.
+
+    It keeps nothing between messages but the key of the next masked answer.
+
+    Args:
+        site: Whose rows are learned from.
+        account: What noisy answers are charged to; a site that has one sends no others.
+    """
     app = ClientApp()
-    _register(app, HELLO, lambda message: _greet(site, message))
+    protection = Protection(account)
+    _register(app, HELLO, lambda message: _greet(site, protection, message))
     _register(app, REFUSED, _hear_refusal)
     _register(app, PUBLISH, lambda message: _receive(site, message))
-    for exchange in EXCHANGES:
-        _register(app, exchange.name, _answer_of(site, exchange))
+    for exchange in (*EXCHANGES, KeyExchange(ring=protection.ring)):
+        _register(app, exchange.name, _answer_of(site, protection, exchange))
     return app
-
-
-def check_policy(plan: TrainingPlan, policy: SitePolicy) -> None:
-    """Let a plan through that asks for no more than the site gives.
-
-    Raises:
-        PlanRefused: It asks for more; the message says for what.
-    """
-    if plan.least_rows < policy.least_rows:
-        raise PlanRefused(
-            f"this site sends nothing made of fewer than {policy.least_rows} rows; the plan's "
-            f"least_rows is {plan.least_rows}"
-        )
-    if policy.needs_noise:
-        raise PlanRefused("this site sends nothing without noise, and the plan has none")
-    if policy.needs_secure_sum:
-        raise PlanRefused("this site sends nothing unmasked, and the plan has no secure sums")
 
 
 def _register(app: ClientApp, name: str, reply_to: Answer) -> None:
@@ -74,9 +67,9 @@ def _register(app: ClientApp, name: str, reply_to: Answer) -> None:
     {"query": app.query, "train": app.train, "evaluate": app.evaluate}[category](action)(handle)
 
 
-def _greet(site: Site, message: Message) -> RecordDict:
+def _greet(site: Site, protection: Protection, message: Message) -> RecordDict:
     plan = Instruction.from_content(message.content).plan
-    check_policy(plan, site.policy)
+    protection.check(plan, site.policy)
     return answer(site.profile(plan.registry))
 
 
@@ -85,13 +78,11 @@ def _hear_refusal(message: Message) -> RecordDict:
     return RecordDict()
 
 
-def _answer_of(site: Site, exchange: Exchange) -> Answer:
+def _answer_of(site: Site, protection: Protection, exchange: Exchange) -> Answer:
     def reply_to(message: Message) -> RecordDict:
         instruction = Instruction.from_content(message.content)
-        check_policy(instruction.plan, site.policy)
-        payload = exchange.answer(Task(site, instruction))
-        # What the coordinator would drop does not leave in the first place.
-        exchange.form(instruction).check(payload)
+        protection.check(instruction.plan, site.policy)
+        payload = protection.answer(exchange, Task(site, instruction))
         return RecordDict({ARRAYS: to_record(payload)})
 
     return reply_to

@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 
 from federation.errors import QuorumMissing, ReplyRejected
 from federation.exchanges.exchange import Exchange
+from federation.exchanges.masked import is_masked, masked_form
 from federation.protocol import (
     ARTIFACT,
     HELLO,
@@ -46,6 +47,15 @@ class Question:
     instruction: Instruction
     asked: Mapping[int, SiteProfile]
     began_s: float
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether only the sum of all answers can be read."""
+        return is_masked(self.exchange, self.instruction.plan)
+
+    def length(self, payload: Payload) -> float:
+        """Say how far an answer goes; 0 where that is hidden."""
+        return 0.0 if self.is_masked else self.exchange.length(self.instruction, payload)
 
 
 @dataclass(slots=True)
@@ -120,7 +130,7 @@ class Fleet:
                 payloads[site.name] = _read(question, site, received[node])
             except ReplyRejected as error:
                 rejected[site.name] = str(error)
-        lengths = {site: exchange.length(instruction, p) for site, p in payloads.items()}
+        lengths = {site: question.length(payload) for site, payload in payloads.items()}
         kept, overlong = screen(lengths, self.plan.longest_update)
         rejected |= overlong
         for site_name, reason in rejected.items():
@@ -243,7 +253,10 @@ def _read(question: Question, site: SiteProfile, message: Message) -> Payload:
         ReplyRejected: It is not what was asked for.
     """
     exchange = question.exchange
-    payload = read_reply(message, exchange.form(question.instruction))
+    form = exchange.form(question.instruction)
+    if question.is_masked:
+        return read_reply(message, masked_form(form))
+    payload = read_reply(message, form)
     rows = exchange.rows(payload)
     # A profile's rows are rounded to a power of two.
     if not exchange.is_held_out and rows > 2 * site.rows:

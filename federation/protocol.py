@@ -14,9 +14,11 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
-from federation.aggregation import RULES
+from federation.aggregation import ROBUST_RULES, RULES
 from federation.errors import PlanRefused, ReplyRejected
-from federation.learning.settings import KINDS, FederatedSettings
+from federation.learning.settings import KINDS, FederatedMlpSettings, FederatedSettings
+from federation.privacy.secure_sum import LEAST_MEMBERS
+from federation.privacy.settings import NoiseSettings
 from federation.site import SiteProfile, Verdict
 from router_models.errors import InvalidRegistry
 from router_models.registry import ModelRegistry
@@ -70,6 +72,8 @@ class TrainingPlan:
         largest_share: No site counts for more of a sum or mean, whatever it says it has.
         longest_update: Updates that many times as long as the median one are rejected.
         dearest_usd: No call costs more; an evaluation that says so is rejected.
+        secure_sum: Whatever adds up leaves a site masked, so that only the total can be read.
+        noise: Put on everything that leaves a site; None for none.
         seed: The same seed, sites and answers give the same bits.
     """
 
@@ -88,6 +92,8 @@ class TrainingPlan:
     largest_share: float = 0.5
     longest_update: float = 10.0
     dearest_usd: float = 100.0
+    secure_sum: bool = False
+    noise: NoiseSettings | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -106,6 +112,32 @@ class TrainingPlan:
             raise ValueError("timeout_s, greeting_s and dearest_usd are above 0")
         if not 0 < self.largest_share <= 1 or self.longest_update <= 1:
             raise ValueError("largest_share lies in (0, 1], longest_update above 1")
+        if self.secure_sum:
+            self._check_secure_sum()
+        if self.noise is not None:
+            self._check_noise()
+
+    @property
+    def least_visible_rows(self) -> int:
+        """Fewest rows behind a sum of one site: `least_rows`, unless it leaves masked or noisy."""
+        return 1 if self.secure_sum or self.noise else self.least_rows
+
+    def _check_secure_sum(self) -> None:
+        if self.rule in ROBUST_RULES:
+            raise ValueError(
+                f"rule {self.rule!r} compares the sites' answers, which secure_sum hides: use one "
+                "or the other"
+            )
+        if self.quorum < LEAST_MEMBERS:
+            raise ValueError(f"secure_sum hides nothing with a quorum below {LEAST_MEMBERS}")
+
+    def _check_noise(self) -> None:
+        if self.kind == "ridge":
+            raise ValueError("noise on X'X leaves nothing to solve: use kmeans or mlp")
+        if isinstance(self.settings, FederatedMlpSettings) and self.settings.adam_at == "clients":
+            raise ValueError('noise goes on gradients: set adam_at = "coordinator"')
+        if self.has_guard:
+            raise ValueError("a guard needs centroids, which have no noise: set has_guard = false")
 
     def to_json(self) -> str:
         """Write the plan; the same plan gives the same text."""
@@ -113,6 +145,7 @@ class TrainingPlan:
         table["settings"] = dataclasses.asdict(self.settings)
         table["encoder"] = dataclasses.asdict(self.encoder)
         table["registry"] = self.registry.to_mapping()
+        table["noise"] = None if self.noise is None else dataclasses.asdict(self.noise)
         return json.dumps(table, sort_keys=True, allow_nan=False)
 
     @classmethod
@@ -131,6 +164,7 @@ class TrainingPlan:
                 "registry": ModelRegistry(table["registry"]),
                 "models": tuple(table["models"]),
                 "columns": tuple(table["columns"]),
+                "noise": None if table["noise"] is None else NoiseSettings(**table["noise"]),
             }
             return cls(**{**table, **parsed})
         except (ValueError, TypeError, KeyError, InvalidRegistry) as error:

@@ -16,12 +16,14 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from federation.errors import QuorumMissing, ReplyRejected
 from federation.exchanges.exchange import Exchange, under
 from federation.exchanges.guard import GUARD_EXCHANGES, guard_of
 from federation.exchanges.kmeans import (
     CENTROIDS,
     CellExchange,
     CentroidExchange,
+    PublicCentroidExchange,
     cells_of,
     scaler_in,
 )
@@ -34,12 +36,15 @@ from federation.exchanges.mlp import (
     WeightExchange,
 )
 from federation.exchanges.mlp import settings_of as mlp_settings_of
+from federation.exchanges.mlp_sums import LossSumExchange, WeightSumExchange
 from federation.exchanges.ridge import GramExchange, gram_of
 from federation.exchanges.ridge import settings_of as ridge_settings_of
 from federation.exchanges.rows import RowSumExchange, scales_of
 from federation.fleet import Fleet, Question, need_quorum
 from federation.learning import kmeans, mlp, ridge
 from federation.protocol import Payload, TrainingPlan, to_record
+from federation.secure_rounds import agree, hear_total
+from federation.updates import Reply
 from router_models.guard import GuardedEstimator
 from router_models.types import Estimator
 
@@ -137,14 +142,14 @@ class RouterStrategy(Strategy):
 
         Raises:
             QuorumMissing: There are too few.
+            ReplyRejected: The total of masked answers is not usable.
         """
-        assert self._question is not None  # noqa: S101
-        exchange, instruction = self._question.exchange, self._question.instruction
-        good = self.fleet.hear(self._question, replies)
-        need_quorum(self.fleet.plan, len(good), self.fleet.report)
-        state = exchange.merge(self.progress.state, instruction, good)
-        self.progress = replace(self.progress, round=instruction.round, state=state)
-        return to_record(state), MetricRecord({"sites": len(good)})
+        question, good = self._hear(replies)
+        n_sites = len(question.asked) if question.is_masked else len(good)
+        need_quorum(self.fleet.plan, n_sites, self.fleet.report)
+        state = question.exchange.merge(self.progress.state, question.instruction, good)
+        self.progress = replace(self.progress, round=question.instruction.round, state=state)
+        return to_record(state), MetricRecord({"sites": n_sites})
 
     def configure_evaluate(
         self,
@@ -157,7 +162,12 @@ class RouterStrategy(Strategy):
         assert self._question is not None  # noqa: S101
         validation = self._question.exchange.validation
         self._question = None
-        return [] if validation is None else self._ask(validation, self.progress.round)
+        if validation is None:
+            return []
+        try:
+            return self._ask(validation, self.progress.round)
+        except QuorumMissing:
+            return []
 
     def aggregate_evaluate(
         self,
@@ -170,9 +180,7 @@ class RouterStrategy(Strategy):
         """
         metrics = None
         if self._question is not None:
-            exchange, instruction = self._question.exchange, self._question.instruction
-            good = self.fleet.hear(self._question, replies)
-            loss = float(exchange.merge({}, instruction, good)[LOSS][0])
+            loss = self._measured_loss(replies)
             if math.isfinite(loss):
                 self.progress = self.progress.judged(loss)
                 metrics = MetricRecord({"loss": loss})
@@ -183,8 +191,25 @@ class RouterStrategy(Strategy):
         """Say nothing: the session's report says it all."""
 
     def _ask(self, exchange: Exchange, round_: int) -> list[Message]:
-        self._question = self.fleet.ask(exchange, round_, self.progress.state)
+        question = self.fleet.ask(exchange, round_, self.progress.state)
+        self._question = agree(self.fleet, question) if question.is_masked else question
         return self.fleet.messages(self._question)
+
+    def _hear(self, replies: Iterable[Message]) -> tuple[Question, list[Reply]]:
+        """Read the answers to the question; of masked ones the total, as the only answer."""
+        question = self._question
+        assert question is not None  # noqa: S101
+        if not question.is_masked:
+            return question, self.fleet.hear(question, replies)
+        self._question, total = hear_total(self.fleet, question, replies)
+        return self._question, [total]
+
+    def _measured_loss(self, replies: Iterable[Message]) -> float:
+        try:
+            question, good = self._hear(replies)
+        except (QuorumMissing, ReplyRejected):
+            return math.nan
+        return float(question.exchange.merge({}, question.instruction, good)[LOSS][0])
 
 
 class FederatedKMeans(RouterStrategy):
@@ -192,7 +217,9 @@ class FederatedKMeans(RouterStrategy):
 
     @classmethod
     def plan_exchanges(cls, plan: TrainingPlan) -> tuple[Exchange, ...]:
-        """Scales, centroids, cells."""
+        """Scales, centroids, cells; with noise, centroids that no site had a part in."""
+        if plan.noise is not None:
+            return (PublicCentroidExchange(), CellExchange())
         return (RowSumExchange(), CentroidExchange(), CellExchange())
 
     @classmethod
@@ -210,7 +237,11 @@ class FederatedMlp(RouterStrategy):
     def plan_exchanges(cls, plan: TrainingPlan) -> tuple[Exchange, ...]:
         """Scales and first weights, then as many rounds of training as the settings say."""
         settings = mlp_settings_of(plan)
-        training = WeightExchange(settings.client_share, LossExchange())
+        train: type[Exchange] = WeightSumExchange if plan.secure_sum else WeightExchange
+        validate: type[Exchange] = LossSumExchange if plan.secure_sum else LossExchange
+        # A loss has no noise, so with noise the last round counts, not the best.
+        validation = validate() if plan.noise is None else None
+        training = train(settings.client_share, validation)
         return (InitialWeightExchange(), *[training] * settings.rounds)
 
     @classmethod

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from federation.errors import PlanRefused
 from federation.learning.sums import Sums
+from federation.privacy.accounting import Release
+from federation.privacy.noise import Bounds, add_noise, clipped_sums
+from federation.privacy.settings import NoiseSettings
 from federation.protocol import Instruction, Payload, TrainingPlan
 from federation.site import Site
 from federation.updates import Field, Form, Reply, add_up
@@ -17,6 +20,9 @@ from router_models.types import Evaluations
 
 ROUNDING = 1e-6
 """Relative; by how much sums may disagree after rounding."""
+
+SMALLEST_COUNT = 1e-9
+"""Keeps a noisy count of nothing from dividing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,15 +39,17 @@ class Task:
             PlanRefused: There are too few rows altogether.
         """
         plan = self.instruction.plan
-        rows = withhold(self.site.train_rows(plan.columns, plan.registry), plan.least_rows)
+        least_rows = plan.least_visible_rows
+        rows = withhold(self.site.train_rows(plan.columns, plan.registry), least_rows)
         if not np.isfinite(rows.quality).any():
-            raise PlanRefused(f"no model has the {plan.least_rows} rows that the plan asks for")
+            raise PlanRefused(f"no model has the {least_rows} rows that the plan asks for")
         return rows
 
     def held_out_rows(self) -> Evaluations:
         """Read the rows that choose between rounds, without the models that have too few."""
         plan = self.instruction.plan
-        return withhold(self.site.held_out_rows(plan.columns, plan.registry), plan.least_rows)
+        least_rows = plan.least_visible_rows
+        return withhold(self.site.held_out_rows(plan.columns, plan.registry), least_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,8 @@ class Exchange(ABC):
     """Prefixes of what sites are told of the session's state."""
     is_held_out: ClassVar[bool] = False
     """About rows that nobody trains on, of which a site's profile says nothing."""
+    is_about_rows: ClassVar[bool] = True
+    """Whether an answer says anything of a site's rows."""
 
     share: float = 1.0
     validation: "Exchange | None" = None
@@ -86,6 +96,35 @@ class Exchange(ABC):
         """Say how far an answer goes; those much longer than others are rejected."""
         return 0.0
 
+    def release(self, plan: TrainingPlan) -> Release:  # noqa: ARG002
+        """Say what a noisy answer costs in privacy.
+
+        Raises:
+            PlanRefused: This cannot be answered with noise.
+        """
+        raise PlanRefused(f"{self.name} cannot be answered with noise")
+
+    def noisy_answer(
+        self,
+        task: Task,  # noqa: ARG002
+        rng: np.random.Generator,  # noqa: ARG002
+        sharers: int,  # noqa: ARG002
+    ) -> Payload:
+        """Compute what leaves the site, with noise on it.
+
+        Args:
+            rng: Not known to the coordinator.
+            sharers: Sites whose noise adds up before anybody sees it.
+
+        Raises:
+            PlanRefused: This cannot be answered with noise.
+        """
+        raise PlanRefused(f"{self.name} cannot be answered with noise")
+
+    def repaired(self, instruction: Instruction, payload: Payload) -> Payload:  # noqa: ARG002
+        """Bring noisy figures back into their ranges; looks at nothing but them."""
+        return payload
+
     def instruction(self, plan: TrainingPlan, round_: int, state: Payload) -> Instruction:
         """Put the question together."""
         sent = {name: array for name, array in state.items() if name.startswith(self.sends)}
@@ -97,11 +136,50 @@ class SumExchange(Exchange):
 
     prefix: ClassVar[str]
 
+    @abstractmethod
+    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
+        """Add up a site's rows."""
+
+    def answer(self, task: Task) -> Payload:
+        """Add up the rows that this is about."""
+        return self.gather(task.instruction, self._rows_of(task))
+
+    def bounds(self, plan: TrainingPlan) -> Bounds:  # noqa: ARG002
+        """Say how much one query may add to each array, before noise.
+
+        Raises:
+            PlanRefused: This cannot be answered with noise.
+        """
+        raise PlanRefused(f"{self.name} cannot be answered with noise")
+
+    def release(self, plan: TrainingPlan) -> Release:
+        """One message of sums."""
+        return noise_of(plan).sums()
+
+    def noisy_answer(self, task: Task, rng: np.random.Generator, sharers: int) -> Payload:
+        """Add up the rows, each clipped, and put noise on the sums."""
+        instruction, plan = task.instruction, task.instruction.plan
+        bounds = self.bounds(plan)
+        sums = clipped_sums(
+            lambda rows: self.gather(instruction, rows), self._rows_of(task), bounds
+        )
+        noisy = add_noise(sums, bounds, noise_of(plan).noise_multiplier, rng, sharers)
+        return dict(noisy)
+
+    def _rows_of(self, task: Task) -> Evaluations:
+        return task.held_out_rows() if self.is_held_out else task.train_rows()
+
     def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
         """Add up, no site for more than its share."""
         rows = np.array([self.rows(reply.payload) for reply in replies])
         total = add_up(replies, rows, instruction.plan.largest_share)
         return {**state, **prefixed(self.prefix, total)}
+
+
+def noise_of(plan: TrainingPlan) -> NoiseSettings:
+    """Return the plan's noise, which it has."""
+    assert plan.noise is not None  # noqa: S101
+    return plan.noise
 
 
 def withhold(rows: Evaluations, least_rows: int) -> Evaluations:
@@ -138,3 +216,13 @@ def sum_fields(sums: type[Sums], lengths: Mapping[str, int], high: float) -> dic
 def exceeds(part: NDArray[Any], whole: NDArray[Any]) -> bool:
     """Whether any sum is larger than what it must stay within."""
     return bool((part > whole * (1.0 + ROUNDING) + ROUNDING).any())
+
+
+def between_squares(
+    squares: NDArray[Any], total: NDArray[Any], count: NDArray[Any], largest: float
+) -> NDArray[Any]:
+    """Put sums of squares between what `total` needs, shared evenly, and what `largest` allows."""
+    least = total**2 / np.maximum(count, SMALLEST_COUNT)
+    most = np.maximum(total * largest, least) if np.isfinite(largest) else np.inf
+    clipped: NDArray[Any] = np.clip(squares, least, most)
+    return clipped

@@ -6,7 +6,6 @@ from typing import ClassVar, Final
 from federation.exchanges.exchange import (
     Exchange,
     SumExchange,
-    Task,
     exceeds,
     lengths_of,
     sum_fields,
@@ -28,6 +27,7 @@ from federation.protocol import Instruction, Payload, TrainingPlan
 from federation.updates import Form, Reply
 from router_models.arrays import Scaler
 from router_models.guard import Guard
+from router_models.types import Evaluations
 
 CENTROIDS = "guard.centroids"
 REACH = "guard.reach"
@@ -58,10 +58,10 @@ class ReachExchange(SumExchange):
     sends: ClassVar[tuple[str, ...]] = (CENTROIDS,)
     prefix: ClassVar[str] = REACH_SUMS
 
-    def answer(self, task: Task) -> Payload:
+    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Add up distances per cluster."""
-        plan, sent = task.instruction.plan, task.instruction.sent
-        return ReachSums.gather(sent[CENTROIDS], task.train_rows(), plan.least_rows).to_arrays()
+        least_rows = instruction.plan.least_visible_rows
+        return ReachSums.gather(instruction.sent[CENTROIDS], rows, least_rows).to_arrays()
 
     def form(self, instruction: Instruction) -> Form:
         """Distances must agree with their squares and sizes."""
@@ -88,11 +88,11 @@ class DistanceExchange(SumExchange):
     is_held_out: ClassVar[bool] = True
     prefix: ClassVar[str] = DISTANCES
 
-    def answer(self, task: Task) -> Payload:
+    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Count held-out rows by distance."""
-        plan, held_out = task.instruction.plan, task.held_out_rows()
-        guard = _unlimited(plan, task.instruction.sent)
-        return DistanceCounts.gather(guard, held_out, plan.least_rows).to_arrays()
+        plan = instruction.plan
+        guard = _unlimited(plan, instruction.sent)
+        return DistanceCounts.gather(guard, rows, plan.least_visible_rows).to_arrays()
 
     def form(self, instruction: Instruction) -> Form:
         """Counts per bin."""

@@ -9,12 +9,14 @@ from federation.exchanges.exchange import (
     Exchange,
     SumExchange,
     Task,
+    between_squares,
     exceeds,
     lengths_of,
+    noise_of,
     sum_fields,
     under,
 )
-from federation.exchanges.rows import LARGEST_SUM, SCALES, scales_of
+from federation.exchanges.rows import LARGEST_SUM, SCALES, RowSumExchange, scales_of
 from federation.learning.kmeans import (
     Centroids,
     ClusterSums,
@@ -23,9 +25,11 @@ from federation.learning.kmeans import (
     scaler_of,
 )
 from federation.learning.settings import FederatedKMeansSettings
+from federation.privacy.noise import Bounds, public_directions
 from federation.protocol import Instruction, Payload, TrainingPlan
 from federation.updates import Field, Form, Reply, capped
 from router_models.arrays import Scaler
+from router_models.types import Evaluations
 
 CENTROIDS = "centroids"
 CELLS = "cells."
@@ -82,6 +86,17 @@ class CentroidExchange(Exchange):
         return {**state, CENTROIDS: merge_centroids(found, n_clusters, instruction.seed)}
 
 
+class PublicCentroidExchange(RowSumExchange):
+    """Row sums; the centroids are drawn without asking anybody, since real ones bear no noise."""
+
+    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+        """Add up, and draw the centroids."""
+        plan = instruction.plan
+        n_clusters = settings_of(plan).clusters
+        drawn = public_directions(n_clusters, plan.encoder.dimension, instruction.seed)
+        return {**super().merge(state, instruction, replies), CENTROIDS: drawn}
+
+
 class CellExchange(SumExchange):
     """Every site adds up what models did near each common centroid."""
 
@@ -89,11 +104,34 @@ class CellExchange(SumExchange):
     sends: ClassVar[tuple[str, ...]] = (SCALES, CENTROIDS)
     prefix: ClassVar[str] = CELLS
 
-    def answer(self, task: Task) -> Payload:
+    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Add up per cluster, and per cluster and model."""
-        plan, sent = task.instruction.plan, task.instruction.sent
-        scaler, rows = scaler_in(plan, sent), task.train_rows()
-        return ClusterSums.gather(sent[CENTROIDS], scaler, rows, plan.least_rows).to_arrays()
+        plan, centroids = instruction.plan, instruction.sent[CENTROIDS]
+        scaler = scaler_in(plan, instruction.sent)
+        return ClusterSums.gather(centroids, scaler, rows, plan.least_visible_rows).to_arrays()
+
+    def bounds(self, plan: TrainingPlan) -> Bounds:
+        """Bound one query's place among the cells, and its costs by the plan's list of prices."""
+        dearest_usd = noise_of(plan).cost_bounds_usd(plan.columns)
+        counts = dict.fromkeys(("sizes", "count", "quality_sum", "quality_squares"), 1.0)
+        costs = {"cost_sum": dearest_usd, "cost_squares": dearest_usd**2}
+        return {**counts, "distance_sum": FARTHEST / 2, **costs}
+
+    def repaired(self, instruction: Instruction, payload: Payload) -> Payload:
+        """Put sums back between nothing and what their counts allow."""
+        dearest_usd = instruction.plan.dearest_usd
+        sizes, count = (np.maximum(payload[name], 0.0) for name in ("sizes", "count"))
+        quality = np.clip(payload["quality_sum"], 0.0, count)
+        cost = np.clip(payload["cost_sum"], 0.0, count * dearest_usd)
+        return {
+            "sizes": sizes,
+            "distance_sum": np.clip(payload["distance_sum"], 0.0, FARTHEST * sizes),
+            "count": count,
+            "quality_sum": quality,
+            "quality_squares": between_squares(payload["quality_squares"], quality, count, 1.0),
+            "cost_sum": cost,
+            "cost_squares": between_squares(payload["cost_squares"], cost, count, dearest_usd),
+        }
 
     def form(self, instruction: Instruction) -> Form:
         """Sums must agree with each other and with the plan's dearest call."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from federation.aggregation import RULES, Contribution, update_norm
-from federation.exchanges.exchange import Exchange, Task, prefixed, under
+from federation.exchanges.exchange import Exchange, Task, noise_of, prefixed, under
 from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
 from federation.learning.adam import descend
 from federation.learning.mlp import (
@@ -16,6 +16,8 @@ from federation.learning.mlp import (
     validation_loss,
 )
 from federation.learning.settings import FederatedMlpSettings
+from federation.privacy.accounting import Release
+from federation.privacy.noisy_gradient import follow_noisy_gradient
 from federation.protocol import Instruction, Payload, TrainingPlan
 from federation.updates import Field, Form, Reply, capped
 
@@ -61,6 +63,14 @@ class WeightExchange(Exchange):
         )
         return update.to_arrays()
 
+    def release(self, plan: TrainingPlan) -> Release:
+        """One noisy gradient."""
+        return noise_of(plan).gradient()
+
+    def noisy_answer(self, task: Task, rng: np.random.Generator, sharers: int) -> Payload:
+        """Go down by a noisy gradient; the numbers of rows are not told."""
+        return noisy_update(task, rng, sharers).to_arrays()
+
     def form(self, instruction: Instruction) -> Form:
         """Weights of the same shapes, and the rows behind them."""
         fields = {
@@ -94,10 +104,10 @@ class WeightExchange(Exchange):
             for update, counts in zip(updates, fair, strict=True)
         ]
         averaged = RULES[plan.rule](current, contributions)
-        return {**state, **_advance(state, current, averaged, settings_of(plan))}
+        return {**state, **advance(state, current, averaged, settings_of(plan))}
 
 
-def _advance(
+def advance(
     state: Payload, current: Payload, averaged: Payload, settings: FederatedMlpSettings
 ) -> Payload:
     """Take the average as the next weights, or as a gradient for the coordinator's Adam."""
@@ -149,6 +159,21 @@ class LossExchange(Exchange):
         ]
         merged = RULES[plan.rule]({LOSS: np.array([np.nan])}, contributions)
         return {**state, **merged}
+
+
+def noisy_update(task: Task, rng: np.random.Generator, sharers: int) -> LocalUpdate:
+    """Go down by a noisy gradient over the site's rows; every site counts as one row."""
+    plan, sent = task.instruction.plan, task.instruction.sent
+    weights = follow_noisy_gradient(
+        under(WEIGHTS, sent),
+        task.train_rows(),
+        scales_of(plan, sent),
+        settings_of(plan).dropout,
+        noise_of(plan),
+        rng,
+        sharers,
+    )
+    return LocalUpdate(weights, np.ones(1), np.ones(len(plan.columns)))
 
 
 def settings_of(plan: TrainingPlan) -> FederatedMlpSettings:

@@ -4,12 +4,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from federation.exchanges.exchange import SumExchange, Task, exceeds, lengths_of, under, withhold
+from federation.exchanges.exchange import SumExchange, exceeds, lengths_of, under, withhold
 from federation.exchanges.rows import LARGEST_SUM, SCALES, scales_of
 from federation.learning.ridge import GramSums
 from federation.learning.settings import FederatedRidgeSettings
 from federation.protocol import Instruction, Payload, TrainingPlan
 from federation.updates import Field, Form
+from router_models.types import Evaluations
 
 GRAM = "gram."
 
@@ -18,19 +19,19 @@ class GramExchange(SumExchange):
     """Every site adds up X'X and X'y of each model.
 
     X'X of fewer rows than weights can be solved for the rows, so models with fewer are withheld,
-    unless the plan hides nothing at all (`least_rows` 1, as simulations may).
+    unless only the total of all sites is seen, or the plan hides nothing (`least_rows` 1).
     """
 
     name: ClassVar[str] = "train.gram"
     sends: ClassVar[tuple[str, ...]] = (SCALES,)
     prefix: ClassVar[str] = GRAM
 
-    def answer(self, task: Task) -> Payload:
+    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Add up products of scaled features."""
-        plan, sent = task.instruction.plan, task.instruction.sent
-        least_rows = plan.encoder.dimension + 1 if plan.least_rows > 1 else 1
-        rows = withhold(task.train_rows(), least_rows)
-        return GramSums.gather(scales_of(plan, sent).scaler, rows).to_arrays()
+        plan, sent = instruction.plan, instruction.sent
+        least_rows = plan.encoder.dimension + 1 if plan.least_visible_rows > 1 else 1
+        scaler = scales_of(plan, sent).scaler
+        return GramSums.gather(scaler, withhold(rows, least_rows)).to_arrays()
 
     def form(self, instruction: Instruction) -> Form:
         """Products must agree with each other and with the plan's dearest call."""

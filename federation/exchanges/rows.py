@@ -7,19 +7,26 @@ import numpy as np
 
 from federation.exchanges.exchange import (
     SumExchange,
-    Task,
+    between_squares,
     exceeds,
     lengths_of,
+    noise_of,
     prefixed,
     sum_fields,
     under,
 )
-from federation.learning.statistics import RowSums, Scales
+from federation.exchanges.masked import MEMBERS
+from federation.learning.statistics import NUSD_PER_USD, RowSums, Scales
+from federation.privacy.noise import Bounds
 from federation.protocol import Instruction, Payload, TrainingPlan
 from federation.updates import Field, Form, Reply
+from router_models.types import Evaluations
 
 LARGEST_SUM = 1e15
 """Beyond it, adding one row changes nothing."""
+
+SQUARES_OVER_LENGTH = 0.25
+"""Longest vector of squared features, over the longest vector's squared length; 0.22 measured."""
 
 ROWS = "rows."
 SCALES = "scales."
@@ -34,9 +41,46 @@ class RowSumExchange(SumExchange):
     sends: ClassVar[tuple[str, ...]] = ()
     prefix: ClassVar[str] = ROWS
 
-    def answer(self, task: Task) -> Payload:
+    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:  # noqa: ARG002
         """Add up features, qualities and costs."""
-        return RowSums.gather(task.train_rows()).to_arrays()
+        return RowSums.gather(rows).to_arrays()
+
+    def bounds(self, plan: TrainingPlan) -> Bounds:
+        """Bound one query by the longest vector and the plan's list of prices."""
+        noise = noise_of(plan)
+        dearest_usd = noise.cost_bounds_usd(plan.columns)
+        log_cost, log_nusd = np.log1p(dearest_usd), np.log1p(dearest_usd * NUSD_PER_USD)
+        return {
+            **dict.fromkeys(("rows", "count", "quality_sum"), 1.0),
+            "feature_sum": noise.longest_vector,
+            "feature_squares": noise.longest_vector**2 * SQUARES_OVER_LENGTH,
+            "cost_sum": dearest_usd,
+            "log_cost_sum": log_cost,
+            "log_cost_squares": log_cost**2,
+            "log_nusd_sum": log_nusd,
+            "log_nusd_squares": log_nusd**2,
+        }
+
+    def repaired(self, instruction: Instruction, payload: Payload) -> Payload:
+        """Put sums back between nothing and what their counts allow."""
+        rows = np.maximum(payload["rows"], 1.0)
+        count = np.clip(payload["count"], 0.0, rows)
+        dearest_usd = instruction.plan.dearest_usd
+        cost = np.clip(payload["cost_sum"], 0.0, count * dearest_usd)
+        largest_log = np.log1p(dearest_usd * NUSD_PER_USD)
+        repaired = {
+            **payload,
+            "rows": rows,
+            "count": count,
+            "quality_sum": np.clip(payload["quality_sum"], 0.0, count),
+            "cost_sum": cost,
+            "log_cost_sum": np.clip(payload["log_cost_sum"], 0.0, cost),
+            "log_nusd_sum": np.clip(payload["log_nusd_sum"], 0.0, count * largest_log),
+        }
+        for name, behind in (("feature", rows), ("log_cost", count), ("log_nusd", count)):
+            squares, total = payload[f"{name}_squares"], repaired[f"{name}_sum"]
+            repaired[f"{name}_squares"] = between_squares(squares, total, behind, np.inf)
+        return repaired
 
     def form(self, instruction: Instruction) -> Form:
         """Sums must agree with each other and with the plan's dearest call."""
@@ -58,7 +102,9 @@ class RowSumExchange(SumExchange):
         """Add up, and measure the scales."""
         state = super().merge(state, instruction, replies)
         scales = row_sums_of(instruction.plan, state).scales()
-        return {**state, **prefixed(SCALES, scales.to_arrays()), SITES: np.array([len(replies)])}
+        # Of a secure sum there is one answer, the total.
+        n_sites = len(instruction.sent.get(MEMBERS, replies))
+        return {**state, **prefixed(SCALES, scales.to_arrays()), SITES: np.array([n_sites])}
 
 
 def row_sums_of(plan: TrainingPlan, state: Payload) -> RowSums:

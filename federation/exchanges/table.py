@@ -6,6 +6,7 @@ from federation.exchanges.exchange import Exchange
 from federation.exchanges.guard import GUARD_EXCHANGES
 from federation.exchanges.kmeans import CellExchange, CentroidExchange
 from federation.exchanges.mlp import LossExchange, WeightExchange
+from federation.exchanges.mlp_sums import LossSumExchange, WeightSumExchange
 from federation.exchanges.ridge import GramExchange
 from federation.exchanges.rows import RowSumExchange
 
@@ -15,6 +16,8 @@ EXCHANGES: Final[tuple[Exchange, ...]] = (
     CellExchange(),
     WeightExchange(),
     LossExchange(),
+    WeightSumExchange(),
+    LossSumExchange(),
     GramExchange(),
     *GUARD_EXCHANGES,
 )

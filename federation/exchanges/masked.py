@@ -1,0 +1,126 @@
+"""Sums that are added up unseen: the coordinator reads the total of all sites and nothing else.
+
+Before such an exchange the sites that are asked send fresh public keys. The question then names
+them all, and each site masks its answer for exactly these. If one of them stays silent the masks
+stay on, and the others are asked anew.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import ClassVar, Final
+
+import numpy as np
+
+from federation.errors import ReplyRejected
+from federation.exchanges.exchange import Exchange, SumExchange, Task
+from federation.privacy.secure_sum import (
+    KEY_BYTES,
+    SecureSumRefused,
+    mask,
+    new_key,
+    public_key,
+    unmask,
+)
+from federation.protocol import Instruction, Payload, TrainingPlan
+from federation.updates import Field, Form, Reply
+
+KEY: Final = "key"
+MEMBERS: Final = "members"
+"""Part of a question: the public keys of all who are asked; shape ``(n_members, 32)``."""
+
+ALL_SITES: Final = "all sites"
+
+
+@dataclass(slots=True)
+class KeyRing:
+    """A site's private key for its next masked answer: used once, then forgotten.
+
+    It is never written anywhere: a node that restarts in between drops out of that sum.
+    """
+
+    _key: bytes | None = field(default=None, init=False, repr=False)
+
+    def draw(self) -> bytes:
+        """Make a new key, in place of an unused one, and return its public part."""
+        self._key = new_key()
+        return public_key(self._key)
+
+    def mask(self, exchange: Exchange, instruction: Instruction, payload: Payload) -> Payload:
+        """Hide an answer from everybody but all members together.
+
+        Raises:
+            SecureSumRefused: No key was drawn for this, or the members or the payload do not fit.
+        """
+        key, self._key = self._key, None
+        if key is None:
+            raise SecureSumRefused("no key was agreed on for this sum, or it was used already")
+        label = [sha256(instruction.plan.to_json().encode()).hexdigest(), instruction.round]
+        members = [row.tobytes() for row in instruction.sent[MEMBERS]]
+        return dict(mask(payload, key, members, json.dumps([*label, exchange.name])))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyExchange(Exchange):
+    """Every site sends the public key that it will mask its next answer with.
+
+    Attributes:
+        ring: The site's; the coordinator's own stays empty.
+    """
+
+    name: ClassVar[str] = "query.keys"
+    sends: ClassVar[tuple[str, ...]] = ()
+    is_about_rows: ClassVar[bool] = False
+
+    ring: KeyRing = field(default_factory=KeyRing)
+
+    def answer(self, task: Task) -> Payload:  # noqa: ARG002
+        """Draw a new key."""
+        return {KEY: np.frombuffer(self.ring.draw(), np.uint8)}
+
+    def form(self, instruction: Instruction) -> Form:  # noqa: ARG002
+        """One key."""
+        return Form({KEY: Field((KEY_BYTES,), "uint8")})
+
+    def rows(self, payload: Payload) -> float:  # noqa: ARG002
+        """Return 0: keys are made of no row."""
+        return 0.0
+
+    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:  # noqa: ARG002
+        """List all members' keys."""
+        return {**state, MEMBERS: np.stack([reply.payload[KEY] for reply in replies])}
+
+
+def is_masked(exchange: Exchange, plan: TrainingPlan) -> bool:
+    """Whether answers to this leave sites masked."""
+    return plan.secure_sum and isinstance(exchange, SumExchange)
+
+
+def masked_form(form: Form) -> Form:
+    """Say what a masked answer looks like: the same shapes, and nothing can be said of values."""
+    return Form({name: Field(expected.shape, "uint64") for name, expected in form.fields.items()})
+
+
+def member_count(instruction: Instruction) -> int:
+    """Count the sites that a masked answer was made for."""
+    return len(instruction.sent[MEMBERS])
+
+
+def open_total(exchange: Exchange, instruction: Instruction, replies: Sequence[Reply]) -> Reply:
+    """Add up masked answers, and check the total as if it were one site's answer.
+
+    Raises:
+        SecureSumRefused: An answer is missing.
+        ReplyRejected: The total is not of the exchange's form. Whose answer spoilt it cannot be
+            told.
+    """
+    total = unmask([reply.payload for reply in replies], member_count(instruction))
+    payload: Payload = dict(total)
+    if instruction.plan.noise is not None:
+        payload = exchange.repaired(instruction, payload)
+    try:
+        exchange.form(instruction).check(payload)
+    except ReplyRejected as error:
+        raise ReplyRejected(f"the secure sum of {exchange.name} is not usable: {error}") from error
+    return Reply(ALL_SITES, payload)

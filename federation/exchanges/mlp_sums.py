@@ -1,0 +1,106 @@
+"""Federated averaging of the MLP router where the coordinator sees sums of all sites alone."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from federation.aggregation import WeightedSums
+from federation.exchanges.exchange import SumExchange, Task, under
+from federation.exchanges.mlp import (
+    LARGEST_COUNT,
+    LOSS,
+    WEIGHTS,
+    WeightExchange,
+    advance,
+    noisy_update,
+    settings_of,
+)
+from federation.exchanges.rows import LARGEST_SUM, SCALES, scales_of
+from federation.learning.mlp import LocalUpdate, train_locally, validation_loss
+from federation.privacy.accounting import Release
+from federation.protocol import Instruction, Payload, TrainingPlan
+from federation.updates import Field, Form, Reply
+from router_models.types import Evaluations
+
+
+class WeightSumExchange(SumExchange):
+    """Every site trains the common weights, and sends them times its rows, with its rows."""
+
+    name: ClassVar[str] = "train.weight_sums"
+    sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES)
+    prefix: ClassVar[str] = WEIGHTS
+
+    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
+        """Train on the rows."""
+        plan, sent = instruction.plan, instruction.sent
+        scales, settings = scales_of(plan, sent), settings_of(plan)
+        return _weigh(train_locally(under(WEIGHTS, sent), rows, scales, settings, instruction.seed))
+
+    def release(self, plan: TrainingPlan) -> Release:
+        """One noisy gradient."""
+        return WeightExchange().release(plan)
+
+    def noisy_answer(self, task: Task, rng: np.random.Generator, sharers: int) -> Payload:
+        """Go down by a noisy gradient; the numbers of rows are not told."""
+        return _weigh(noisy_update(task, rng, sharers))
+
+    def form(self, instruction: Instruction) -> Form:
+        """Sums of the weights' shapes, and what they were weighed by."""
+        weights = under(WEIGHTS, instruction.sent)
+        n_models = len(instruction.plan.columns)
+        nothing = LocalUpdate(weights, np.zeros(1), np.zeros(n_models))
+        sums = WeightedSums.gather(nothing.contribution())
+        fields = {
+            n: Field(a.shape, low=0.0, high=LARGEST_COUNT) for n, a in sums.to_arrays().items()
+        }
+        signed = {
+            n: Field(a.shape, low=-LARGEST_SUM, high=LARGEST_SUM) for n, a in sums.sums.items()
+        }
+        return Form({**fields, **signed})
+
+    def rows(self, payload: Payload) -> float:  # noqa: ARG002
+        """Return 0: only totals of all sites are ever read."""
+        return 0.0
+
+    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+        """Divide the total by its weights."""
+        current = under(WEIGHTS, instruction.sent)
+        (total,) = replies
+        averaged = WeightedSums.from_arrays(total.payload).mean(current)
+        return {**state, **advance(state, current, averaged, settings_of(instruction.plan))}
+
+
+class LossSumExchange(SumExchange):
+    """Every site adds up the loss of the common weights on rows that nobody trained on."""
+
+    name: ClassVar[str] = "evaluate.loss_sums"
+    sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES)
+    is_held_out: ClassVar[bool] = True
+    prefix: ClassVar[str] = LOSS
+
+    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
+        """Measure the rows."""
+        scales = scales_of(instruction.plan, instruction.sent)
+        total, count = validation_loss(under(WEIGHTS, instruction.sent), rows, scales)
+        return {"loss": np.array([total]), "count": np.array([count], np.float64)}
+
+    def form(self, instruction: Instruction) -> Form:  # noqa: ARG002
+        """Return one sum and what it is made of."""
+        one = Field((1,), low=0.0, high=LARGEST_COUNT)
+        return Form({"loss": one, "count": one})
+
+    def rows(self, payload: Payload) -> float:
+        """Return the evaluations it is made of."""
+        return float(payload["count"][0])
+
+    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:  # noqa: ARG002
+        """Divide the total by its count; NaN where no site has such rows."""
+        (total,) = replies
+        count = total.payload["count"]
+        mean = np.where(count > 0, total.payload["loss"] / np.maximum(count, 1.0), np.nan)
+        return {**state, LOSS: mean}
+
+
+def _weigh(update: LocalUpdate) -> Payload:
+    return WeightedSums.gather(update.contribution()).to_arrays()
