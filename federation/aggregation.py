@@ -11,6 +11,8 @@ arrays: they exclude secure sums.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -105,10 +107,8 @@ def weighted_mean(
     """Average, each column by its weights; FedAvg (arXiv 1602.05629) with a weight per head."""
     if not contributions:
         return dict(current)
-    total, *others = map(WeightedSums.gather, contributions)
-    for other in others:
-        total += other
-    return total.mean(current)
+    # One at a time: a thousand clients' weights in double precision do not fit in memory.
+    return reduce(add, map(WeightedSums.gather, contributions)).mean(current)
 
 
 def coordinate_median(
