@@ -153,7 +153,8 @@ class BudgetSettings(Settings):
         Field(description="memory: one gateway process; redis: any number."),
     ] = "memory"
     redis_url: Annotated[
-        SecretStr | None, Field(description="Such as redis://:password@host:6379/0.")
+        SecretStr | None,
+        Field(description="Such as redis://:password@host:6379/0; redis+cluster:// for a cluster."),
     ] = None
     when_store_is_down: Annotated[
         Literal["closed", "open"],
@@ -197,6 +198,64 @@ class EmbeddedSettings(Settings):
     context_tokens: Annotated[int, Field(gt=0)] = 8192
 
 
+class CoordinatorSettings(Settings):
+    """The one process that a federation's nodes call, and what it has them learn."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="0 picks a free port.")] = 9443
+    certificates: Annotated[
+        Path | None,
+        Field(description="Filled by `waypost federation certificates`; in data_dir by default."),
+    ] = None
+    every_hours: Annotated[
+        float | None, Field(gt=0, description="Between trainings; without it, on demand alone.")
+    ] = 24.0
+    kind: Literal["kmeans", "mlp", "ridge"] = "kmeans"
+    training: Annotated[dict[str, Any], Field(description="Settings of that kind of router.")] = {}
+    models: Annotated[
+        dict[str, list[str]], Field(description="Names of models with their other names.")
+    ] = {}
+    least_rows: Annotated[int, Field(gt=0, description="Nothing made of fewer is asked for.")] = 10
+    quorum: Annotated[int, Field(gt=0, description="Fewer good answers fail a round.")] = 2
+    round_timeout_s: Annotated[
+        float, Field(gt=0, description="A round ends without nodes that take longer.")
+    ] = 600.0
+    rule: Annotated[
+        Literal["mean", "median", "trimmed_mean"], Field(description="How weights are combined.")
+    ] = "mean"
+    seed: int = 0
+    max_body_bytes: Annotated[int, Field(gt=0, description="Of one call of a node.")] = (
+        64 * 1024 * 1024
+    )
+
+
+class NodeSettings(Settings):
+    """How this gateway takes part in a federation."""
+
+    name: Annotated[str | None, Field(description="Of the organisation.")] = None
+    coordinator: Annotated[str | None, Field(description="Its host:port.")] = None
+    authority: Annotated[Path | None, Field(description="The coordinator's ca.crt.")] = None
+    private_key: Annotated[Path | None, Field(description="This node's own key.")] = None
+    models: Annotated[
+        dict[str, list[str]], Field(description="The federation's names with this gateway's.")
+    ] = {}
+    teams: Annotated[
+        list[str] | None, Field(description="Whose turns are learned from; all by default.")
+    ] = None
+    least_rows: Annotated[int, Field(gt=0, description="Nothing made of fewer leaves.")] = 10
+    most_rows: Annotated[int, Field(gt=0, description="The latest so many are read.")] = 200_000
+    tolerance: Annotated[
+        float, Field(ge=0, description="What a new router may lose here and still serve.")
+    ] = 0.02
+
+
+class FederationSettings(Settings):
+    """Learning with other organisations without showing them queries."""
+
+    coordinator: CoordinatorSettings = CoordinatorSettings()
+    node: NodeSettings = NodeSettings()
+
+
 DEFAULT_PROFILES = {
     "economy": ProfileSettings(willingness_to_pay_usd=0.001),
     "balanced": ProfileSettings(willingness_to_pay_usd=0.02),
@@ -215,6 +274,7 @@ class GatewaySettings(Settings):
     routing: RoutingSettings = RoutingSettings()
     budgets: BudgetSettings = BudgetSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
+    federation: FederationSettings = FederationSettings()
     profiles: dict[str, ProfileSettings] = {}
     providers: dict[str, ProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
@@ -247,6 +307,11 @@ class GatewaySettings(Settings):
     def artifact_dir(self) -> Path:
         """Where router artefacts and the name of the active one are kept."""
         return self.data_dir / "routers"
+
+    @property
+    def federation_dir(self) -> Path:
+        """Where a coordinator or node keeps keys, sessions and logs."""
+        return self.data_dir / "federation"
 
     @property
     def spool_dir(self) -> Path:

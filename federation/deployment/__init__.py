@@ -1,0 +1,1 @@
+"""The federation as processes: coordinator, gate, nodes, certificates."""

@@ -1,0 +1,173 @@
+"""Keeps child processes running that belong together: they start, end and are restarted as one.
+
+A child is a function of a module that only the child imports, so that the parent stays small. It
+leaves when its parent does, even by a kill the parent cannot see.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any, Final
+
+MAX_LOG_BYTES: Final = 4 * 1024 * 1024
+MAX_REASON_BYTES: Final = 4096
+DECORATION: Final = ("For more information", "INFO")
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One process.
+
+    Attributes:
+        function: Its main function, as ``module:name``.
+        arguments: Handed to `function`; they must pickle.
+        argv: What a command line program reads as its arguments.
+        environ: Set before `function`'s module is imported.
+    """
+
+    name: str
+    function: str
+    log_file: Path
+    arguments: tuple[Any, ...] = ()
+    argv: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RestartTiming:
+    """How dead children are replaced, in seconds.
+
+    Attributes:
+        first_wait_s: Before the first restart; doubled up to `last_wait_s`.
+        stable_s: Running this long makes the next restart a first one again.
+        stop_s: Grace before a child that does not leave is killed.
+    """
+
+    first_wait_s: float = 0.2
+    last_wait_s: float = 30.0
+    stable_s: float = 60.0
+    stop_s: float = 5.0
+
+
+class Children:
+    """A group of children; when one ends, the others are ended too and all are started again."""
+
+    def __init__(
+        self,
+        children: tuple[Child, ...],
+        report: Callable[[str], None],
+        timing: RestartTiming | None = None,
+    ) -> None:
+        self._children = children
+        self._report = report
+        self._timing = timing or RestartTiming()
+
+    async def run(self) -> None:
+        """Keep the children running until cancelled; none outlives this call."""
+        timing, wait_s = self._timing, self._timing.first_wait_s
+        clock = asyncio.get_running_loop().time
+        while True:
+            started_s = clock()
+            ended, status = await self._run_once()
+            if clock() - started_s >= timing.stable_s:
+                wait_s = timing.first_wait_s
+            self._report(
+                f"{ended.name} ended with status {status} and is started again in {wait_s:g} s; "
+                f"its log {ended.log_file} ends: {last_words(ended.log_file)}"
+            )
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, timing.last_wait_s)
+
+    async def _run_once(self) -> tuple[Child, int | None]:
+        """Start all, wait until one ends, stop the others; returns which ended, and how."""
+        started: list[tuple[Child, SpawnProcess]] = []
+        try:
+            started.extend((child, _start(child)) for child in self._children)
+            child, process = await _first_to_end(started)
+            return child, process.exitcode
+        finally:
+            await asyncio.shield(self._stop([process for _, process in started]))
+
+    async def _stop(self, processes: list[SpawnProcess]) -> None:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            await asyncio.to_thread(process.join, self._timing.stop_s)
+            if process.exitcode is None:
+                process.kill()
+                await asyncio.to_thread(process.join)
+            process.close()
+
+
+def last_words(log_file: Path) -> str:
+    """Return what a log says last, without Flower's decoration."""
+    try:
+        with log_file.open("rb") as file:
+            file.seek(max(0, log_file.stat().st_size - MAX_REASON_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return "(no log)"
+    _, exits, reason = text.rpartition("Exit Code:")
+    lines = [line.strip() for line in (reason if exits else text).splitlines()]
+    told = [line for line in lines if line and not line.startswith(DECORATION)]
+    return " ".join(told[1:3] if exits else told[-1:]) or "(empty)"
+
+
+def _start(child: Child) -> SpawnProcess:
+    process = get_context("spawn").Process(
+        target=_run_child, args=(child,), name=child.name, daemon=True
+    )
+    process.start()
+    return process
+
+
+async def _first_to_end(
+    started: list[tuple[Child, SpawnProcess]],
+) -> tuple[Child, SpawnProcess]:
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Queue[tuple[Child, SpawnProcess]] = asyncio.Queue()
+    for pair in started:
+        loop.add_reader(pair[1].sentinel, ended.put_nowait, pair)
+    try:
+        first = await ended.get()
+    finally:
+        for _, process in started:
+            loop.remove_reader(process.sentinel)
+    await asyncio.to_thread(first[1].join)
+    return first
+
+
+def _run_child(child: Child) -> None:
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    # Ctrl-C reaches the whole process group; the parent stops us in its own time.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(child.environ)
+    sys.argv = [child.name, *child.argv]
+    _write_to(child.log_file)
+    module, _, name = child.function.partition(":")
+    getattr(import_module(module), name)(*child.arguments)
+
+
+def _leave_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(0)
+
+
+def _write_to(log_file: Path) -> None:
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    if log_file.exists() and log_file.stat().st_size > MAX_LOG_BYTES:
+        log_file.replace(log_file.with_suffix(".old.log"))
+    with log_file.open("ab") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())

@@ -1,0 +1,128 @@
+"""The coordinator: which processes it is made of, and the one that conducts trainings.
+
+`Conductor` runs beside Flower's SuperLink in a process of its own. Killed at any moment, it finds
+the open session on disk and has it go on in a new run; the old run's late answers go nowhere.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from flwr.serverapp import Grid
+
+from federation.deployment.flower import Operator, RunStopped, Tasks
+from federation.deployment.node_keys import NodeKeys
+from federation.deployment.sessions import SessionRecord, SessionStore
+from federation.errors import FederationError
+
+logger = logging.getLogger(__name__)
+
+MOST_ATTEMPTS: Final = 5
+"""A session that ends its process every time is given up."""
+
+Train = Callable[[Grid, Path], Mapping[str, Any]]
+"""Trains in a grid of nodes, with a folder for its checkpoints; returns a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conductor:
+    """Begins trainings, one after the other, and resumes what was interrupted.
+
+    Attributes:
+        every: A session begins when the last one was asked for so long ago; None: on demand alone.
+        clock: The time of day.
+    """
+
+    operator: Operator
+    tasks: Tasks
+    sessions: SessionStore
+    train: Train
+    every: timedelta | None
+    clock: Callable[[], datetime]
+    poll_s: float = 0.5
+
+    def run(self) -> None:
+        """Conduct for ever.
+
+        Raises:
+            httpx.HTTPError: Flower refuses us.
+        """
+        logger.info("conducting; sessions are kept in %s", self.sessions.folder)
+        while True:
+            session = self._next()
+            if session is None:
+                time.sleep(self.poll_s)
+            else:
+                self._conduct(session)
+
+    def _next(self) -> SessionRecord | None:
+        """Return the oldest open session; ask for one if it is time."""
+        sessions = self.sessions.list_all()
+        is_open = next((session for session in sessions if session.is_open), None)
+        if is_open is not None or self.every is None:
+            return is_open
+        now = self.clock()
+        if sessions and now - sessions[-1].asked_at < self.every:
+            return None
+        return self.sessions.ask("schedule", now)
+
+    def _conduct(self, session: SessionRecord) -> None:
+        if session.run_id is not None:
+            logger.info("session %s goes on after an interruption", session.id)
+            self.operator.stop_run(session.run_id)
+        if session.attempts >= MOST_ATTEMPTS:
+            reason = f"given up: its process ended {session.attempts} times"
+            self.sessions.end(session, self.clock(), report={}, reason=reason)
+            return
+        begun = self.sessions.begin(session, self.operator.start_run())
+        logger.info("session %s trains in run %d", begun.id, begun.run_id)
+        while self.sessions.read(begun.id).state == "training":
+            try:
+                self.tasks.run(lambda run_id, grid: self._serve(begun, run_id, grid))
+            except RunStopped:
+                logger.warning("session %s lost its run", begun.id)
+                return
+
+    def _serve(self, session: SessionRecord, run_id: int, grid: Grid) -> None:
+        if run_id != session.run_id:
+            logger.warning("run %d is none of ours and is not served", run_id)
+            return
+        try:
+            report = self.train(grid, self.sessions.folder_of(session))
+        except FederationError as error:
+            logger.warning("session %s failed: %s", session.id, error)
+            self.sessions.end(session, self.clock(), report={}, reason=str(error))
+        else:
+            logger.info("session %s finished", session.id)
+            self.sessions.end(session, self.clock(), report=report, reason=None)
+
+
+def keep_admitting(operator: Operator, folder: Path, poll_s: float) -> None:
+    """Register the folder's nodes with Flower, again and again beside everything else.
+
+    A node whose file goes is shut out by the gate; Flower would never take its key a second time.
+    """
+
+    def run() -> None:
+        while True:
+            try:
+                _admit(operator, NodeKeys.read(folder))
+            except httpx.HTTPError as error:
+                logger.warning("cannot register nodes: %s", error)
+            time.sleep(poll_s)
+
+    threading.Thread(target=run, name="node-keys", daemon=True).start()
+
+
+def _admit(operator: Operator, wanted: NodeKeys) -> None:
+    registered = operator.registered()
+    for name, key in wanted.keys.items():
+        if key not in registered:
+            logger.info("registering node %s", name)
+            operator.admit(name, key)

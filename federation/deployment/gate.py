@@ -1,0 +1,170 @@
+"""The coordinator's public side: TLS, and of Flower nothing but what its nodes need.
+
+Whoever reaches Flower's own port may start runs and read logs, TLS and node authentication or not.
+So that port stays on this machine, and this gate passes on what a registered node has signed.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from aiohttp import (
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    TCPConnector,
+    web,
+)
+
+from federation.deployment.node_keys import NodeKeys
+
+logger = logging.getLogger(__name__)
+
+FLEET: Final = "/v1/fleet/"
+CALLS: Final = frozenset(
+    {
+        "activate-node",
+        "deactivate-node",
+        "send-node-heartbeat",
+        "pull-messages",
+        "push-messages",
+        "get-run",
+        "get-fab",
+        "push-object",
+        "pull-object",
+        "confirm-message-received",
+    }
+)
+"""What a node calls; to register itself is not among it."""
+DROPPED_HEADERS: Final = frozenset(
+    {"host", "connection", "content-length", "transfer-encoding", "content-encoding", "te"}
+)
+SHUTDOWN_S: Final = 1.0
+UNKNOWN_NODE: Final = 100_001
+"""Flower prints errors of this form to the node's operator; the number is none of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """What one node may ask for.
+
+    Attributes:
+        max_body_bytes: Of one call; Flower sends arrays in pieces of 5 MiB.
+        deadline_s: For one call, its body included.
+        max_calls: At the same time, of all nodes together.
+    """
+
+    max_body_bytes: int = 64 * 1024 * 1024
+    deadline_s: float = 60.0
+    max_calls: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Passes the calls of registered nodes on to Flower.
+
+    Attributes:
+        upstream: Flower's own address, such as ``https://127.0.0.1:8000``.
+        authority: Who signed Flower's own certificate.
+        keys: Returns who may come in, as things stand.
+        clock: The time of day, against which signatures must be fresh.
+    """
+
+    upstream: str
+    authority: Path
+    keys: Callable[[], NodeKeys]
+    clock: Callable[[], datetime]
+    limits: GateLimits = GateLimits()
+
+    @asynccontextmanager
+    async def listen(
+        self, host: str, port: int, certificate: Path, private_key: Path
+    ) -> AsyncIterator[int]:
+        """Serve while the context lasts; yields the port, which is free where `port` is 0.
+
+        Raises:
+            OSError: The address is taken, or a file cannot be read.
+            ssl.SSLError: Certificate and key do not belong together.
+        """
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate, private_key)
+        async with self._session() as session:
+            passing = asyncio.Semaphore(self.limits.max_calls)
+
+            async def handle(request: web.BaseRequest) -> web.StreamResponse:
+                return await self._handle(request, session, passing)
+
+            server = web.Server(handle, access_log=None)
+            runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
+            await runner.setup()
+            try:
+                site = web.TCPSite(runner, host, port, ssl_context=tls)
+                await site.start()
+                yield int(runner.addresses[0][1])
+            finally:
+                await runner.cleanup()
+
+    def _session(self) -> ClientSession:
+        trusted = ssl.create_default_context(cafile=self.authority)
+        return ClientSession(
+            connector=TCPConnector(ssl=trusted, limit=self.limits.max_calls),
+            timeout=ClientTimeout(total=self.limits.deadline_s),
+            auto_decompress=False,
+        )
+
+    async def _handle(
+        self, request: web.BaseRequest, session: ClientSession, passing: asyncio.Semaphore
+    ) -> web.StreamResponse:
+        call = request.path.removeprefix(FLEET)
+        if request.method != "POST" or not request.path.startswith(FLEET) or call not in CALLS:
+            return web.Response(status=404)
+        # Before the body: a stranger does not get to send one.
+        if self.keys().admit(request.headers, self.clock()) is None:
+            logger.warning("refused %s from %s: not a registered node", call, request.remote)
+            return _stranger()
+        if passing.locked():
+            return web.Response(status=503)
+        async with passing:
+            try:
+                async with asyncio.timeout(self.limits.deadline_s):
+                    return await self._pass_on(request, session)
+            except TimeoutError:
+                return web.Response(status=504)
+            except ClientError:
+                # Flower is being restarted; nodes try again after a 503.
+                return web.Response(status=503)
+
+    async def _pass_on(self, request: web.BaseRequest, session: ClientSession) -> web.Response:
+        body = bytearray()
+        async for piece in request.content.iter_any():
+            body += piece
+            if len(body) > self.limits.max_body_bytes:
+                return web.Response(status=413)
+        headers = [(name, value) for name, value in request.headers.items() if _is_passed(name)]
+        async with session.post(
+            f"{self.upstream}{request.path}", data=bytes(body), headers=headers
+        ) as answer:
+            content = await answer.read()
+            passed = [(name, value) for name, value in answer.headers.items() if _is_passed(name)]
+            return web.Response(body=content, status=answer.status, headers=passed)
+
+
+def _is_passed(header: str) -> bool:
+    return header.lower() not in DROPPED_HEADERS
+
+
+def _stranger() -> web.Response:
+    return web.json_response(
+        {
+            "code": UNKNOWN_NODE,
+            "detail": "The coordinator does not know this node's key: have its operator add the "
+            "public key to the folder of nodes, and check this machine's clock.",
+        },
+        status=404,
+    )

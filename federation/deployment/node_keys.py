@@ -1,0 +1,102 @@
+"""Who may take part: one public key file per node in a folder that is read again and again.
+
+A file that appears lets its node in; a file that is removed shuts its node out. Both take effect
+within a second or so, without a restart.
+"""
+
+import binascii
+import math
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+PUBLIC_SUFFIX: Final = ".pub"
+CURVE: Final = "secp384r1"
+KEY_HEADER: Final = "flwr-public-key"
+SIGNATURE_HEADER: Final = "flwr-signature"
+TIMESTAMP_HEADER: Final = "flwr-timestamp"
+FRESH: Final = timedelta(seconds=305)
+"""How long Flower takes a signed timestamp."""
+AHEAD: Final = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKeys:
+    """The keys in one folder at one moment.
+
+    Attributes:
+        keys: Node name (the file's) to public key (PEM, as Flower sends it).
+        problems: What is wrong with files that were left out.
+    """
+
+    keys: Mapping[str, bytes]
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> "NodeKeys":
+        """Read a folder; a file that holds no key shuts out nobody else."""
+        keys: dict[str, bytes] = {}
+        problems: list[str] = []
+        for path in sorted(folder.glob(f"*{PUBLIC_SUFFIX}")):
+            try:
+                keys[path.stem] = _read(path)
+            except FileNotFoundError:
+                continue  # removed while we looked
+            except (OSError, ValueError, UnsupportedAlgorithm) as error:
+                problems.append(f"{path} holds no P-384 public key: {error}")
+        return cls(keys, tuple(problems))
+
+    def admit(self, headers: Mapping[str, str], now: datetime) -> str | None:
+        """Return whose signature the headers carry; None where it is nobody's of the folder."""
+        try:
+            key = b64decode(headers[KEY_HEADER], validate=True)
+            signature = b64decode(headers[SIGNATURE_HEADER], validate=True)
+            timestamp = headers[TIMESTAMP_HEADER]
+            age = now - datetime.fromisoformat(timestamp)
+        except (KeyError, ValueError, TypeError, binascii.Error):
+            return None
+        name = next((name for name, known in self.keys.items() if known == key), None)
+        if name is None or not -AHEAD < age < FRESH:
+            return None
+        public = serialization.load_pem_public_key(key)
+        try:
+            if isinstance(public, ec.EllipticCurvePublicKey):
+                public.verify(signature, timestamp.encode(), ec.ECDSA(hashes.SHA256()))
+                return name
+        except InvalidSignature:
+            pass
+        return None
+
+
+class WatchedKeys:
+    """The keys in a folder, at most `staleness_s` old."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float], staleness_s: float = 1.0) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._staleness_s = staleness_s
+        self._keys = NodeKeys({})
+        self._read_s = -math.inf
+
+    def __call__(self) -> NodeKeys:
+        """Return the keys."""
+        now_s = self._clock()
+        if now_s - self._read_s > self._staleness_s:
+            self._keys, self._read_s = NodeKeys.read(self._folder), now_s
+        return self._keys
+
+
+def _read(path: Path) -> bytes:
+    key = serialization.load_ssh_public_key(path.read_bytes())
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != CURVE:
+        raise ValueError("it is of another kind")
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

@@ -1,0 +1,144 @@
+"""Trainings on disk: asked for, going on, ended; what a killed coordinator finds again.
+
+Each session has a folder: ``session.json``, and whatever the training leaves there. Only the
+coordinator changes a session; anybody may add one that waits.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+FILE: Final = "session.json"
+
+State = Literal["waiting", "training", "finished", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """One training, as it stands.
+
+    Attributes:
+        id: The folder's name; later sessions sort later.
+        asked_by: Such as ``schedule`` or ``operator``.
+        run_id: Flower's name of the run that is or was trained in.
+        attempts: How often it was begun; more than once after a kill.
+        reason: Why it failed.
+        report: What the training says of itself.
+    """
+
+    id: str
+    asked_by: str
+    asked_at: datetime
+    state: State = "waiting"
+    run_id: int | None = None
+    attempts: int = 0
+    ended_at: datetime | None = None
+    reason: str | None = None
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something left to do."""
+        return self.state in {"waiting", "training"}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStore:
+    """Reads and writes the folder of sessions."""
+
+    folder: Path
+
+    def ask(self, asked_by: str, now: datetime) -> SessionRecord:
+        """Ask for a training; one that waits already will do."""
+        waiting = [session for session in self.list_all() if session.state == "waiting"]
+        if waiting:
+            return waiting[0]
+        session = SessionRecord(f"{now:%Y%m%dT%H%M%S%f}", asked_by, now)
+        self.folder_of(session).mkdir(parents=True, mode=0o700)
+        self.write(session)
+        return session
+
+    def list_all(self) -> list[SessionRecord]:
+        """Read every session, the oldest first."""
+        return [self.read(path.parent.name) for path in sorted(self.folder.glob(f"*/{FILE}"))]
+
+    def read(self, session_id: str) -> SessionRecord:
+        """Read one session.
+
+        Raises:
+            ValueError: Its file is damaged.
+        """
+        path = self.folder / session_id / FILE
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+            for name in ("asked_at", "ended_at"):
+                table[name] = table[name] and datetime.fromisoformat(table[name])
+            return SessionRecord(**table)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: {error}; remove its folder") from error
+
+    def write(self, session: SessionRecord) -> None:
+        """Replace a session's file, all of it or nothing."""
+        text = json.dumps(asdict(session), default=datetime.isoformat, indent=2)
+        _replace(self.folder_of(session) / FILE, text.encode())
+
+    def begin(self, session: SessionRecord, run_id: int) -> SessionRecord:
+        """Note that `run_id` trains."""
+        begun = replace(session, state="training", run_id=run_id, attempts=session.attempts + 1)
+        self.write(begun)
+        return begun
+
+    def end(
+        self,
+        session: SessionRecord,
+        now: datetime,
+        *,
+        report: Mapping[str, Any],
+        reason: str | None,
+    ) -> SessionRecord:
+        """Note how a session ended; it failed where there is a reason."""
+        state: State = "finished" if reason is None else "failed"
+        ended = replace(session, state=state, ended_at=now, reason=reason, report=report)
+        self.write(ended)
+        return ended
+
+    def folder_of(self, session: SessionRecord) -> Path:
+        """Return where a session's files are kept."""
+        return self.folder / session.id
+
+
+@dataclass(frozen=True, slots=True)
+class FileCheckpoints:
+    """Keeps a session's latest checkpoint in a file."""
+
+    path: Path
+
+    def load(self) -> bytes | None:
+        """Return it; None where there is none."""
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def save(self, data: bytes) -> None:
+        """Keep it, all of it or nothing."""
+        _replace(self.path, data)
+
+    def clear(self) -> None:
+        """Forget it."""
+        self.path.unlink(missing_ok=True)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file that is there as a whole or not at all, even after a power cut."""
+    descriptor, part = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(part).replace(path)

@@ -1,0 +1,47 @@
+"""`waypost federation certificates`: make what coordinator and nodes know each other by."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from federation.deployment.certificates import CertificateFolder
+from gateway.commands.federation.places import certificates_of
+from gateway.commands.options import settings_option
+from gateway.config import GatewaySettings
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
+
+@click.command("certificates")
+@settings_option
+@click.option(
+    "--host", "hosts", multiple=True, help="Name or address that nodes call; may be repeated."
+)
+@click.option("--node", "nodes", multiple=True, help="Make this node's keys; may be repeated.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to write to; the coordinator's own by default.",
+)
+def make_certificates(
+    settings: GatewaySettings, hosts: tuple[str, ...], nodes: tuple[str, ...], out: Path | None
+) -> None:
+    """Make the coordinator's certificate for --host, and keys for each --node.
+
+    A node's key that is there already is left alone, so nodes can be added at any time.
+    """
+    if not hosts and not nodes:
+        raise click.UsageError("name a --host of the coordinator, or a --node, or both")
+    folder = certificates_of(settings) if out is None else CertificateFolder(out)
+    try:
+        written = folder.issue_server(hosts, datetime.now(UTC)) if hosts else []
+        for name in nodes:
+            written += folder.make_node_key(name)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    for path in written:
+        click.echo(f"wrote {path}")
+    if nodes:
+        click.echo(f"give each node its file of {folder.private_keys}, and {folder.authority}")
+        click.echo(f"a file removed from {folder.public_keys} shuts its node out")

@@ -1,0 +1,76 @@
+"""`waypost federation coordinator`: what nodes call, and what conducts trainings."""
+
+import asyncio
+import logging
+import ssl
+import time
+from datetime import UTC, datetime
+
+import click
+
+from federation.deployment.children import Child, Children
+from federation.deployment.gate import Gate, GateLimits
+from federation.deployment.node_keys import WatchedKeys
+from federation.deployment.programs import Program, free_port
+from federation.learning.settings import KINDS
+from gateway.commands.federation.places import certificates_of, coordinator_dir
+from gateway.commands.federation.running import log_to_stderr, run_until_stopped
+from gateway.commands.options import settings_option
+from gateway.config import ConfigurationError, GatewaySettings
+
+logger = logging.getLogger(__name__)
+
+
+@click.command("coordinator")
+@settings_option
+def run_coordinator(settings: GatewaySettings) -> None:
+    """Run the federation's coordinator until it is told to stop."""
+    log_to_stderr(settings)
+    coordinator = settings.federation.coordinator
+    try:
+        KINDS[coordinator.kind](**coordinator.training)
+    except TypeError as error:
+        raise ConfigurationError(f"federation.coordinator.training: {error}") from error
+    certificates = certificates_of(settings)
+    if not certificates.server_key.exists():
+        raise ConfigurationError(
+            f"no certificate in {certificates.folder}: make it with "
+            "`waypost federation certificates --host NAME`"
+        )
+    try:
+        run_until_stopped(_coordinate(settings))
+    except (OSError, ssl.SSLError) as error:
+        raise click.ClickException(f"cannot listen at {coordinator.host}: {error}") from error
+
+
+async def _coordinate(settings: GatewaySettings) -> None:
+    coordinator, certificates = settings.federation.coordinator, certificates_of(settings)
+    program = Program(coordinator_dir(settings), free_port())
+    program.prepare()
+    superlink = program.superlink(datetime.now(UTC))
+    conductor = Child(
+        name="conductor",
+        function="gateway.commands.federation.conducting:conduct",
+        log_file=program.folder / "conductor.log",
+        arguments=(settings, program),
+        environ=program.environ(),
+    )
+    gate = Gate(
+        upstream=f"https://{program.address}",
+        authority=program.loopback.authority,
+        keys=WatchedKeys(certificates.public_keys, time.monotonic),
+        clock=lambda: datetime.now(UTC),
+        limits=GateLimits(max_body_bytes=coordinator.max_body_bytes),
+    )
+    async with (
+        gate.listen(
+            coordinator.host, coordinator.port, certificates.server, certificates.server_key
+        ) as port,
+        asyncio.TaskGroup() as tasks,
+    ):
+        click.echo(f"  logs: {program.folder}")
+        click.echo(f"  nodes: {certificates.public_keys}")
+        click.echo(f"Waypost coordinates at {coordinator.host}:{port}")
+        # Apart: Flower's side keeps its state on disk, so either may be replaced alone.
+        for child in (superlink, conductor):
+            tasks.create_task(Children((child,), logger.warning).run())

@@ -1,0 +1,50 @@
+"""`waypost federation join`: this gateway's node, beside it."""
+
+import logging
+from pathlib import Path
+
+import click
+
+from federation.deployment.children import Child, Children
+from federation.deployment.programs import Program, free_port
+from gateway.commands.federation.places import node_dir
+from gateway.commands.federation.running import log_to_stderr, run_until_stopped
+from gateway.commands.options import settings_option
+from gateway.config import ConfigurationError, GatewaySettings
+
+logger = logging.getLogger(__name__)
+
+
+@click.command("join")
+@settings_option
+def join_federation(settings: GatewaySettings) -> None:
+    """Take part in a federation until told to stop, with this gateway's evaluation log."""
+    log_to_stderr(settings)
+    node = settings.federation.node
+    if node.name is None or node.coordinator is None:
+        raise ConfigurationError("federation.node: a node needs a name and a coordinator")
+    authority = _file("authority", node.authority)
+    private_key = _file("private_key", node.private_key)
+    program = Program(node_dir(settings), free_port())
+    program.prepare()
+    answering = Child(
+        name="node",
+        function="gateway.commands.federation.answering:answer",
+        log_file=program.folder / "node.log",
+        arguments=(settings, program),
+        environ=program.environ(),
+    )
+    supernode = program.supernode(node.coordinator, authority, private_key)
+    click.echo(f"  logs: {program.folder}")
+    click.echo(f"Waypost takes part as {node.name} through {node.coordinator}")
+    # Together: a SuperNode waits for ever for the answer of a process that is gone.
+    run_until_stopped(Children((supernode, answering), logger.warning).run())
+
+
+def _file(key: str, path: Path | None) -> Path:
+    if path is None or not path.is_file():
+        raise ConfigurationError(
+            f"federation.node.{key}: {'missing' if path is None else f'no file {path}'}; "
+            "the coordinator's operator makes it with `waypost federation certificates`"
+        )
+    return path

@@ -1,0 +1,235 @@
+import asyncio
+import ssl
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx2
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from federation.deployment.certificates import CertificateFolder
+from federation.deployment.gate import CALLS, Gate, GateLimits
+from federation.deployment.node_keys import NodeKeys
+
+PULL = "/v1/fleet/pull-messages"
+
+
+@dataclass
+class Flower:
+    """Stands behind the gate, answers everything and remembers what it was asked."""
+
+    calls: list[tuple[str, bytes, dict[str, str]]] = field(default_factory=list)
+    answer: bytes = b"answer"
+    is_stuck: bool = False
+
+    async def __call__(self, request: web.BaseRequest) -> web.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.calls.append((request.path, await request.read(), headers))
+        if self.is_stuck:
+            await asyncio.Event().wait()
+        return web.Response(body=self.answer, content_type="application/protobuf")
+
+
+@dataclass
+class Node:
+    """Calls the gate as a node does."""
+
+    http: httpx2.AsyncClient
+    folder: CertificateFolder
+    flower: Flower
+    gate_port: int
+
+    def signed(self, name: str = "acme") -> dict[str, str]:
+        """Headers that prove who calls."""
+        raw = (self.folder.private_keys / f"{name}.key").read_bytes()
+        key = serialization.load_ssh_private_key(raw, password=None)
+        timestamp = datetime.now(UTC).isoformat()
+        public = key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        signature = key.sign(timestamp.encode(), ec.ECDSA(hashes.SHA256()))
+        return {
+            "flwr-public-key": b64encode(public).decode(),
+            "flwr-timestamp": timestamp,
+            "flwr-signature": b64encode(signature).decode(),
+        }
+
+    async def call(self, path: str = PULL, content: bytes = b"question") -> httpx2.Response:
+        """Make a call that is in good order."""
+        return await self.http.post(path, content=content, headers=self.signed())
+
+
+@asynccontextmanager
+async def gated(tmp_path: Path, limits: GateLimits | None = None) -> AsyncIterator[Node]:
+    folder, inside, flower = CertificateFolder(tmp_path / "c"), tmp_path / "inside", Flower()
+    folder.issue_server(["127.0.0.1"], datetime.now(UTC))
+    folder.make_node_key("acme")
+    loopback = CertificateFolder(inside)
+    loopback.issue_server(["127.0.0.1"], datetime.now(UTC))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(loopback.server, loopback.server_key)
+    runner = web.ServerRunner(web.Server(flower), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    gate = Gate(
+        upstream=f"https://127.0.0.1:{runner.addresses[0][1]}",
+        authority=loopback.authority,
+        keys=lambda: NodeKeys.read(folder.public_keys),
+        clock=lambda: datetime.now(UTC),
+        limits=limits or GateLimits(),
+    )
+    trusted = ssl.create_default_context(cafile=folder.authority)
+    try:
+        async with (
+            gate.listen("127.0.0.1", 0, folder.server, folder.server_key) as port,
+            httpx2.AsyncClient(
+                base_url=f"https://127.0.0.1:{port}", verify=trusted, trust_env=False, timeout=10
+            ) as http,
+        ):
+            yield Node(http, folder, flower, port)
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    async with gated(tmp_path) as node:
+        yield node
+
+
+async def test_a_node_gets_its_answer(node):
+    answer = await node.call()
+
+    assert (answer.status_code, answer.content) == (200, b"answer")
+    assert answer.headers["content-type"] == "application/protobuf"
+    path, body, headers = node.flower.calls[0]
+    assert (path, body) == (PULL, b"question")
+    assert "flwr-signature" in headers
+
+
+@pytest.mark.parametrize("call", sorted(CALLS))
+async def test_whatever_a_node_needs_is_passed_on(node, call):
+    assert (await node.call(f"/v1/fleet/{call}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/control/start-run",
+        "/v1/control/list-nodes",
+        "/v1/runtime/acquire-task",
+        "/v1/fleet/register-node",
+        "/v1/fleet/unregister-node",
+        "/v1/fleet/",
+        "/v1/fleet/pull-messages/x",
+        "/v1/fleet/..%2fcontrol%2fstart-run",
+        "/v1/fleet/../control/start-run",
+        "/v1/fleet/%2e%2e/control/start-run",
+        "//v1/fleet/pull-messages",
+        "/docs",
+        "/health",
+        "/",
+    ],
+)
+async def test_nothing_else_of_flower_is_there(node, path):
+    assert (await node.call(path)).status_code == 404
+    assert node.flower.calls == []
+
+
+async def test_a_call_is_a_post(node):
+    assert (await node.http.get(PULL, headers=node.signed())).status_code == 404
+
+
+async def test_a_stranger_is_told_what_to_do_and_heard_no_further(node):
+    node.folder.make_node_key("stranger")
+    (node.folder.public_keys / "stranger.pub").unlink()
+
+    answer = await node.http.post(PULL, content=b"x", headers=node.signed("stranger"))
+
+    assert answer.status_code == 404
+    assert "does not know this node's key" in answer.json()["detail"]
+    assert node.flower.calls == []
+
+
+async def test_who_does_not_sign_is_a_stranger(node):
+    assert (await node.http.post(PULL, content=b"x")).status_code == 404
+    assert node.flower.calls == []
+
+
+async def test_a_revoked_node_is_shut_out_at_once(node):
+    assert (await node.call()).status_code == 200
+
+    (node.folder.public_keys / "acme.pub").unlink()
+
+    headers = node.signed()
+    assert (await node.http.post(PULL, content=b"x", headers=headers)).status_code == 404
+
+
+async def test_a_body_that_is_too_long_is_not_passed_on(tmp_path):
+    async with gated(tmp_path, GateLimits(max_body_bytes=1000)) as node:
+        assert (await node.call(content=b"x" * 1000)).status_code == 200
+        assert (await node.call(content=b"x" * 1001)).status_code == 413
+        assert len(node.flower.calls) == 1
+
+
+async def test_a_body_that_does_not_end_is_given_up(tmp_path):
+    async with gated(tmp_path, GateLimits(deadline_s=0.2)) as node:
+        trusted = ssl.create_default_context(cafile=node.folder.authority)
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.gate_port, ssl=trusted)
+        headers = "".join(f"{name}: {value}\r\n" for name, value in node.signed().items())
+        head = f"POST {PULL} HTTP/1.1\r\nHost: gate\r\n{headers}Content-Length: 10\r\n\r\n"
+        writer.write(head.encode() + b"x")
+
+        assert b" 504 " in await reader.readline()
+        assert node.flower.calls == []
+        writer.close()
+
+
+async def test_a_call_that_flower_does_not_answer_is_given_up(tmp_path):
+    async with gated(tmp_path, GateLimits(deadline_s=0.2)) as node:
+        node.flower.is_stuck = True
+
+        assert (await node.call()).status_code == 504
+
+
+async def test_too_many_calls_at_once_are_asked_to_come_back(tmp_path):
+    async with gated(tmp_path, GateLimits(max_calls=2, deadline_s=5.0)) as node:
+        node.flower.is_stuck = True
+        waiting = [asyncio.create_task(node.call()) for _ in range(2)]
+        async with asyncio.timeout(5):
+            while len(node.flower.calls) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+        assert (await node.call()).status_code == 503
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+
+async def test_while_flower_restarts_nodes_are_asked_to_come_back(tmp_path):
+    async with gated(tmp_path) as node:
+        gate = Gate(
+            upstream="https://127.0.0.1:1",
+            authority=node.folder.authority,
+            keys=lambda: NodeKeys.read(node.folder.public_keys),
+            clock=lambda: datetime.now(UTC),
+        )
+        async with gate.listen("127.0.0.1", 0, node.folder.server, node.folder.server_key) as port:
+            answer = await node.http.post(
+                f"https://127.0.0.1:{port}{PULL}", content=b"x", headers=node.signed()
+            )
+
+    assert answer.status_code == 503
+
+
+async def test_without_tls_nobody_is_heard(node):
+    async with httpx2.AsyncClient(trust_env=False) as plain:
+        with pytest.raises(httpx2.TransportError):
+            await plain.post(f"http://127.0.0.1:{node.gate_port}{PULL}", headers=node.signed())
+    assert node.flower.calls == []

@@ -1,0 +1,84 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from federation.deployment.sessions import FILE, FileCheckpoints, SessionStore
+
+NOW = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SessionStore:
+    return SessionStore(tmp_path / "sessions")
+
+
+def test_a_session_that_was_asked_for_waits(store):
+    session = store.ask("operator", NOW)
+
+    assert store.list_all() == [session]
+    assert session.is_open
+
+
+def test_asking_twice_is_asking_once(store):
+    first = store.ask("operator", NOW)
+
+    assert store.ask("schedule", NOW + timedelta(hours=1)) == first
+
+
+def test_who_asks_while_one_trains_gets_another_one_after_it(store):
+    first = store.begin(store.ask("operator", NOW), run_id=7)
+
+    second = store.ask("operator", NOW + timedelta(seconds=1))
+
+    assert [session.id for session in store.list_all()] == [first.id, second.id]
+
+
+def test_a_begun_session_is_found_again_after_a_kill(store):
+    begun = store.begin(store.ask("operator", NOW), run_id=2**63 + 5)
+
+    assert SessionStore(store.folder).list_all() == [begun]
+    assert begun.run_id == 2**63 + 5
+    assert begun.is_open
+    assert begun.attempts == 1
+
+
+def test_an_ended_session_is_no_longer_open_and_says_why(store):
+    begun = store.begin(store.ask("operator", NOW), run_id=7)
+
+    failed = store.end(begun, NOW, report={}, reason="1 of 2 sites answered")
+
+    assert store.read(begun.id) == failed
+    assert (failed.state, failed.is_open) == ("failed", False)
+
+
+def test_a_report_is_kept(store):
+    begun = store.begin(store.ask("operator", NOW), run_id=7)
+
+    store.end(begun, NOW, report={"version": "r-1", "rounds": [{"round": 1}]}, reason=None)
+
+    assert store.read(begun.id).state == "finished"
+    assert store.read(begun.id).report == {"version": "r-1", "rounds": [{"round": 1}]}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"asked_at": 5}'])
+def test_a_damaged_session_names_its_file(store, content):
+    session = store.ask("operator", NOW)
+    (store.folder / session.id / FILE).write_text(content)
+
+    with pytest.raises(ValueError, match=r"session\.json is damaged"):
+        store.read(session.id)
+
+
+def test_a_checkpoint_is_kept_replaced_and_forgotten(tmp_path):
+    checkpoints = FileCheckpoints(tmp_path / "checkpoint")
+    assert checkpoints.load() is None
+
+    checkpoints.save(b"first")
+    checkpoints.save(b"second")
+    assert checkpoints.load() == b"second"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+    checkpoints.clear()
+    checkpoints.clear()
+    assert checkpoints.load() is None
