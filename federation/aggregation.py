@@ -180,7 +180,7 @@ def shorten(current: Arrays, arrays: Arrays, longest_norm: float) -> dict[str, N
 
 
 def bound_norms(
-    current: Arrays, contributions: Sequence[Contribution], ratio: float = 1.5
+    current: Arrays, contributions: Sequence[Contribution], ratio: float
 ) -> list[Contribution]:
     """Shorten updates that are more than `ratio` times as long as the median one.
 

@@ -71,6 +71,7 @@ class TrainingPlan:
         rule: How weights are put together: ``mean``, ``median`` or ``trimmed_mean``.
         largest_share: No site counts for more of a sum or mean, whatever it says it has.
         longest_update: Updates that many times as long as the median one are rejected.
+        norm_bound: Updates are shortened to that many times the median one; None leaves them.
         dearest_usd: No call costs more; an evaluation that says so is rejected.
         secure_sum: Whatever adds up leaves a site masked, so that only the total can be read.
         noise: Put on everything that leaves a site; None for none.
@@ -91,6 +92,7 @@ class TrainingPlan:
     rule: str = "mean"
     largest_share: float = 0.5
     longest_update: float = 10.0
+    norm_bound: float | None = None
     dearest_usd: float = 100.0
     secure_sum: bool = False
     noise: NoiseSettings | None = None
@@ -112,6 +114,8 @@ class TrainingPlan:
             raise ValueError("timeout_s, greeting_s and dearest_usd are above 0")
         if not 0 < self.largest_share <= 1 or self.longest_update <= 1:
             raise ValueError("largest_share lies in (0, 1], longest_update above 1")
+        if self.norm_bound is not None and self.norm_bound <= 0:
+            raise ValueError("norm_bound is above 0")
         if self.secure_sum:
             self._check_secure_sum()
         if self.noise is not None:
@@ -123,10 +127,10 @@ class TrainingPlan:
         return 1 if self.secure_sum or self.noise else self.least_rows
 
     def _check_secure_sum(self) -> None:
-        if self.rule in ROBUST_RULES:
+        if self.rule in ROBUST_RULES or self.norm_bound is not None:
             raise ValueError(
-                f"rule {self.rule!r} compares the sites' answers, which secure_sum hides: use one "
-                "or the other"
+                "robust rules and norm_bound compare the sites' answers, "
+                "which secure_sum hides: use one or the other"
             )
         if self.quorum < LEAST_MEMBERS:
             raise ValueError(f"secure_sum hides nothing with a quorum below {LEAST_MEMBERS}")

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from federation.aggregation import RULES, Contribution, update_norm
+from federation.aggregation import RULES, Contribution, bound_norms, update_norm
 from federation.exchanges.exchange import Exchange, Task, noise_of, prefixed, under
 from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
 from federation.learning.adam import descend
@@ -103,6 +103,8 @@ class WeightExchange(Exchange):
             LocalUpdate(update.weights, counts[:1], counts[1:]).contribution()
             for update, counts in zip(updates, fair, strict=True)
         ]
+        if plan.norm_bound is not None:
+            contributions = bound_norms(current, contributions, plan.norm_bound)
         averaged = RULES[plan.rule](current, contributions)
         return {**state, **advance(state, current, averaged, settings_of(plan))}
 

@@ -124,9 +124,9 @@ def test_a_long_update_is_shortened_to_a_multiple_of_the_median_one() -> None:
 
 def test_an_update_of_usual_length_is_left_alone() -> None:
     usual = contribute(8.0)
-    bounded = bound_norms(CURRENT, [usual, contribute(8.5), contribute(800.0)])
+    bounded = bound_norms(CURRENT, [usual, contribute(8.5), contribute(800.0)], ratio=2.0)
     np.testing.assert_array_equal(bounded[0].arrays["trunk"], usual.arrays["trunk"])
 
 
 def test_no_updates_have_no_bound() -> None:
-    assert bound_norms(CURRENT, []) == []
+    assert bound_norms(CURRENT, [], ratio=2.0) == []
