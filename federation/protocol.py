@@ -67,7 +67,7 @@ class TrainingPlan:
         has_guard: Guard the router against unfamiliar queries; experiments may leave it out.
         quorum: With fewer good answers a round fails.
         timeout_s: When a round ends without the nodes that have not answered.
-        greeting_s: The same for a greeting, in which a site reads its log, 200,000 rows in a minute.
+        greeting_s: The same for a greeting, when a site reads its log: a minute for 200,000 rows.
         rule: How weights are put together: ``mean``, ``median`` or ``trimmed_mean``.
         largest_share: No site counts for more of a sum or mean, whatever it says it has.
         longest_update: Updates that many times as long as the median one are rejected.
