@@ -90,8 +90,7 @@ class Debts:
             name = lease.late_name
             if not await self._hold_unchecked(debt, debt.limits):
                 return False
-        settled = await self._store.settle(lease.team_id, name, charge.nusd, charge.tokens)
-        return settled.is_first
+        return await self._store.settle(lease.team_id, name, charge.nusd, charge.tokens)
 
     async def _hold_unchecked(self, debt: Debt, limits: tuple[Limit, ...]) -> bool:
         """Hold, with the caps lifted, what was served while nothing could be held.

@@ -9,8 +9,7 @@
 --
 -- A counter is 'start spent held': the window's first second and two integers. Counters of past
 -- windows are overwritten in place. Numbers are doubles, exact up to 2^53; caps stay below it.
--- A lease is packed {state, completion, nusd, tokens, length in ms, (counter, start, cap)...}; its
--- state is o(pen), x (expired: charged, can be corrected) or s(ettled). What nobody may forget has no
+-- A lease is packed {state, completion, nusd, tokens, length in ms, (counter, start)...}; its state is o(pen), x (expired: charged, can be corrected) or s(ettled). What nobody may forget has no
 -- time to live: totals, open leases, and charges without a journal row.
 
 local MS = 1000
@@ -123,16 +122,13 @@ local function lease_key(id)
 end
 
 -- Put what was used where it was held; where that was charged already, correct it.
--- Returns the lease's counters as they are now, and their caps.
 local function charge(lease, nusd, tokens)
-  local keys, starts, caps = {}, {}, {}
-  for i = 6, #lease, 3 do
+  local keys, starts = {}, {}
+  for i = 6, #lease, 2 do
     keys[#keys + 1] = base .. lease[i]
     starts[#starts + 1] = lease[i + 1]
-    caps[#caps + 1] = lease[i + 2]
   end
-  local counters = load(keys)
-  for i, counter in ipairs(counters) do
+  for i, counter in ipairs(load(keys)) do
     if counter.start == starts[i] then
       local measure = counter.measure
       local amount = used(measure, nusd, tokens)
@@ -145,7 +141,6 @@ local function charge(lease, nusd, tokens)
       save(counter)
     end
   end
-  return counters, caps
 end
 
 -- The charge of a lease as it waits for its journal row.
@@ -153,7 +148,7 @@ local function unjournaled(id, state, nusd, tokens)
   return id .. ' ' .. state .. ' ' .. text(nusd) .. ' ' .. text(tokens)
 end
 
--- Charge in full the leases that nobody renewed or settled in time; returns how many were due.
+-- Charge in full the leases that nobody renewed or settled in time.
 local function reap()
   local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(now), 'LIMIT', 0, REAP)
   for _, id in ipairs(due) do
@@ -167,7 +162,6 @@ local function reap()
       redis.call('ZADD', KEYS[3], text(now), unjournaled(id, 'x', lease[3], lease[4]))
     end
   end
-  return #due
 end
 
 -- Each notice goes to one caller, who writes the journal row and acknowledges it; to the next one
@@ -259,7 +253,6 @@ function operations.reserve()
       save(counter)
       lease[#lease + 1] = string.sub(counter.key, #base + 1)
       lease[#lease + 1] = counter.start
-      lease[#lease + 1] = tonumber(ARGV[9 + i])
     end
   end
   redis.call('ZADD', KEYS[1], text(now + length), request)
@@ -282,7 +275,7 @@ function operations.settle()
   local lease = packed and cmsgpack.unpack(packed)
   if not lease or lease[1] == 's' then
     reap()
-    return {0, {}, {}, {}}
+    return 0
   end
   local nusd, tokens = tonumber(ARGV[4]), tonumber(ARGV[5])
   if lease[1] == 'o' then
@@ -291,15 +284,10 @@ function operations.settle()
     redis.call('ZREM', KEYS[3], unjournaled(request, 'x', lease[3], lease[4]))
   end
   redis.call('ZADD', KEYS[3], text(now + lease[5]), unjournaled(request, 's', nusd, tokens))
-  local counters, caps = charge(lease, nusd, tokens)
+  charge(lease, nusd, tokens)
   redis.call('SET', KEYS[2], cmsgpack.pack({'s'}), 'EX', DUPLICATE)
-  local names, keys = {}, {}
-  for i, counter in ipairs(counters) do
-    keys[i] = counter.key
-    names[i] = string.sub(counter.key, #base + 1)
-  end
-  if reap() > 0 then counters = load(keys) end
-  return {1, names, caps, standings(counters)}
+  reap()
+  return 1
 end
 
 -- Give back what a reservation held whose answer never reached the gateway, so that nobody pays

@@ -20,7 +20,6 @@ from gateway.ledger.types import (
     Limit,
     Measure,
     Refused,
-    Settled,
     Standing,
     Unjournaled,
     Window,
@@ -141,7 +140,7 @@ class MemoryStore:
         heapq.heappush(team.due, (lease.due_s, next(self._order), lease))
         return True
 
-    async def settle(self, team_id: str, request_id: str, nusd: int, tokens: int) -> Settled:
+    async def settle(self, team_id: str, request_id: str, nusd: int, tokens: int) -> bool:
         """Replace a hold by what was used, in the windows it was held in; idempotent.
 
         A request this store does not know, as after a restart, is charged nothing: its journal row
@@ -153,20 +152,15 @@ class MemoryStore:
         lease = team.leases.get(request_id)
         if lease is None or lease.state == "settled":
             self._reap(team_id, team, now)
-            return Settled(is_first=False, standings=())
+            return False
         if lease.state == "expired":
-            lease.parts = [
-                (limit, self._counter(team_id, team, limit, now), start_s)
-                for limit, _, start_s in lease.parts
-            ]  # those held may have been forgotten since
+            self._find_counters(team_id, team, lease, now)
         _charge(lease, nusd, tokens)
-        limits = [limit for limit, _, _ in lease.parts]
         lease.nusd, lease.tokens, lease.parts = nusd, tokens, []
         self._end(team_id, lease, "settled", now + DUPLICATE_S)
         self._tell(team, lease, now + lease.length_s)
         self._reap(team_id, team, now)
-        counters = [self._counter(team_id, team, limit, now) for limit in limits]
-        return Settled(is_first=True, standings=_standings(limits, counters, now))
+        return True
 
     async def standings(self, limits: Sequence[Limit]) -> tuple[Standing, ...]:
         """Read where limits (all of one team) stand."""
@@ -195,7 +189,7 @@ class MemoryStore:
         leases = self._team(team_id).leases
         for charge in kept:
             lease = leases.get(charge.request_id)
-            if lease is not None and _unjournaled(team_id, lease) == charge:
+            if lease is not None and _is_charge_of(lease, charge):
                 lease.tell_s = None
 
     def _team(self, team_id: str) -> _Team:
@@ -245,6 +239,13 @@ class MemoryStore:
             self._forget(team_id, counter)
         return counter
 
+    def _find_counters(self, team_id: str, team: _Team, lease: _Lease, now: float) -> None:
+        """Look the counters of an ended lease up anew: some may have been forgotten since."""
+        lease.parts = [
+            (limit, self._counter(team_id, team, limit, now), start_s)
+            for limit, _, start_s in lease.parts
+        ]
+
     def _hold(
         self, team: _Team, hold: Hold, counters: list[_Counter], completion: int, now: float
     ) -> _Lease:
@@ -252,12 +253,12 @@ class MemoryStore:
         tokens = hold.fixed_tokens + completion
         due_s = now + hold.lease_s
         lease = _Lease(hold.request_id, due_s, hold.lease_s, completion, nusd, tokens)
-        seen = set()
+        held, seen = _held(nusd, tokens), set()
         for limit, counter in zip(hold.limits, counters, strict=True):
-            if counter.key in seen:
+            if counter in seen:
                 continue
-            seen.add(counter.key)
-            counter.held += _held(limit.measure, nusd, tokens)
+            seen.add(counter)
+            counter.held += held[limit.measure]
             counter.spent += limit.measure == "requests"
             lease.parts.append((limit, counter, counter.start_s))
         team.leases[hold.request_id] = lease
@@ -332,29 +333,26 @@ def _grant(hold: Hold, counters: list[_Counter]) -> int:
 
 def _charge(lease: _Lease, nusd: int, tokens: int) -> None:
     """Put what was used where it was held; where that was charged in full, correct it."""
+    is_open = lease.state == "open"
+    used = _used(nusd, tokens)
+    before = _held(lease.nusd, lease.tokens) if is_open else _used(lease.nusd, lease.tokens)
     for limit, counter, start_s in lease.parts:
+        measure = limit.measure
         if counter.start_s != start_s:
             continue
-        held = _held(limit.measure, lease.nusd, lease.tokens)
-        used = _used(limit.measure, nusd, tokens)
-        if lease.state == "open":
-            counter.held -= held
-            counter.spent += used
+        if is_open:
+            counter.held -= before[measure]
+            counter.spent += used[measure]
         else:
-            charged = _used(limit.measure, lease.nusd, lease.tokens)
-            counter.spent = max(counter.spent + used - charged, 0)
+            counter.spent = max(counter.spent + used[measure] - before[measure], 0)
 
 
-def _held(measure: Measure, nusd: int, tokens: int) -> int:
-    if measure == "concurrent":
-        return 1
-    return _used(measure, nusd, tokens)
+def _held(nusd: int, tokens: int) -> dict[Measure, int]:
+    return {"nusd": nusd, "tokens": tokens, "requests": 0, "concurrent": 1}
 
 
-def _used(measure: Measure, nusd: int, tokens: int) -> int:
-    if measure == "nusd":
-        return nusd
-    return tokens if measure == "tokens" else 0
+def _used(nusd: int, tokens: int) -> dict[Measure, int]:
+    return {"nusd": nusd, "tokens": tokens, "requests": 0, "concurrent": 0}
 
 
 def _standings(
@@ -381,3 +379,9 @@ def _first_due(team: _Team) -> float | None:
 def _unjournaled(team_id: str, lease: _Lease) -> Unjournaled:
     is_expired = lease.state == "expired"
     return Unjournaled(lease.request_id, team_id, lease.nusd, lease.tokens, is_expired)
+
+
+def _is_charge_of(lease: _Lease, charge: Unjournaled) -> bool:
+    """Whether this is the lease's latest charge, not one that was corrected since."""
+    known = (lease.nusd, lease.tokens, lease.state == "expired")
+    return known == (charge.nusd, charge.tokens, charge.is_expired)

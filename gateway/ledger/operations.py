@@ -117,7 +117,7 @@ class BudgetDesk:
         """
         if older_than_days < MIN_AGE_DAYS:
             raise InvalidRequest(
-                f"older_than_days: at least {MIN_AGE_DAYS}: younger rows count in a month that runs",
+                f"older_than_days: at least {MIN_AGE_DAYS}: younger rows may count this month",
                 param="older_than_days",
             )
         expired = await self._collect()  # told later, a folded charge would be journaled again

@@ -19,8 +19,6 @@ from gateway.ledger.types import (
     Hold,
     Limit,
     Refused,
-    Scope,
-    Settled,
     Standing,
     Unjournaled,
 )
@@ -130,17 +128,13 @@ class RedisStore:
         lease_ms = round(lease_s * 1000)
         return bool(await self._certain("renew", team_id, request_id, (), lease_ms))
 
-    async def settle(self, team_id: str, request_id: str, nusd: int, tokens: int) -> Settled:
+    async def settle(self, team_id: str, request_id: str, nusd: int, tokens: int) -> bool:
         """Replace a hold by what was used, in the windows it was held in; idempotent.
 
         A request that Redis does not know, as after it lost its data, is charged nothing: its
         journal row is what `waypost budgets rebuild` counts.
         """
-        is_first, names, caps, flat = await self._certain(
-            "settle", team_id, request_id, (), nusd, tokens
-        )
-        limits = [_limit(team_id, name, cap) for name, cap in zip(names, caps, strict=True)]
-        return Settled(bool(is_first), _standings(limits, flat))
+        return bool(await self._certain("settle", team_id, request_id, (), nusd, tokens))
 
     async def standings(self, limits: Sequence[Limit]) -> tuple[Standing, ...]:
         """Read where limits (all of one team) stand."""
@@ -243,12 +237,6 @@ def _is_unknown_script(error: ResponseError) -> bool:
 def _escaped(team_id: str) -> str:
     """Keep braces out of the hash tag: a team's keys share it, and no other team's do."""
     return team_id.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
-
-
-def _limit(team_id: str, name: bytes, cap: int) -> Limit:
-    """Read a limit back from the name of its counter."""
-    _, measure, window, kind, scope_id = name.decode().split(":", 4)
-    return Limit(Scope(team_id, kind, scope_id), measure, window, cap)  # type: ignore[arg-type]
 
 
 def _standings(limits: Sequence[Limit], flat: list[int]) -> tuple[Standing, ...]:

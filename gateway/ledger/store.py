@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.ledger.types import Granted, Hold, Limit, Refused, Settled, Standing, Unjournaled
+from gateway.ledger.types import Granted, Hold, Limit, Refused, Standing, Unjournaled
 
 
 class LedgerStore(Protocol):
@@ -26,9 +26,10 @@ class LedgerStore(Protocol):
         """Extend a lease; False where it has ended."""
         ...
 
-    async def settle(self, team_id: str, request_id: str, nusd: int, tokens: int) -> Settled:
+    async def settle(self, team_id: str, request_id: str, nusd: int, tokens: int) -> bool:
         """Replace a hold by what was used, in the windows it was held in; idempotent.
 
+        False where nothing was charged: the request was settled before, or is not known.
         A lease that expired was charged in full: settling it late corrects the charge. Unless the
         charge is acknowledged within the length of the lease, callers are told of it.
         """

@@ -1,7 +1,7 @@
 """What a budget limits, what a turn holds, and what came of it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Measure = Literal["nusd", "tokens", "requests", "concurrent"]
 """``concurrent`` counts leases that are open; it has the window ``now``."""
@@ -63,9 +63,12 @@ class Hold:
     lease_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where one limit stands: ``spent + held <= cap`` unless the cap was lowered under it."""
+class Standing(NamedTuple):
+    """Where one limit stands: ``spent + held <= cap`` unless the cap was lowered under it.
+
+    A tuple, because every request makes one per limit, and a frozen dataclass takes three times as
+    long to make.
+    """
 
     limit: Limit
     spent: int
@@ -121,15 +124,3 @@ class Refused:
     standing: Standing
     retry_after_s: float | None
     unjournaled: tuple[Unjournaled, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """The hold was replaced by what was used.
-
-    Attributes:
-        is_first: False where this request was settled before; nothing was charged again.
-    """
-
-    is_first: bool
-    standings: tuple[Standing, ...]

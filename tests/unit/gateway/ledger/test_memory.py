@@ -73,7 +73,7 @@ async def test_corrects_an_expired_lease_for_a_day(store: MemoryStore, clock: Ma
     clock.advance(60.0)
     await store.acknowledge("acme", await store.reap("acme"))
     clock.advance(CORRECTION_S)
-    assert not (await store.settle("acme", "r", 1, 1)).is_first
+    assert not await store.settle("acme", "r", 1, 1)
     assert (await store.standings([money]))[0].spent == 100
 
 
@@ -98,7 +98,7 @@ async def test_forgets_a_request_that_was_corrected(store: MemoryStore, clock: M
     await store.reserve(hold("r", of))
     clock.advance(60.0)
     await store.reap("acme")
-    assert (await store.settle("acme", "r", 1, 1)).is_first
+    assert await store.settle("acme", "r", 1, 1)
     await store.acknowledge("acme", [SETTLED])
     clock.advance(DUPLICATE_S)
     await store.reap("acme")
@@ -123,8 +123,9 @@ async def test_settles_past_windows_that_are_not_forgotten_yet(
     await store.reserve(hold("r", of, lease_s=600.0))
     clock.advance(60.0)
     assert (await store.standings([of]))[0].held == 0
-    settled = await store.settle("acme", "r", 7, 7)
-    assert (settled.standings[0].spent, settled.standings[0].held) == (0, 0)
+    assert await store.settle("acme", "r", 7, 7)
+    (standing,) = await store.standings([of])
+    assert (standing.spent, standing.held) == (0, 0)
 
 
 async def test_forgets_a_team_with_a_request_that_ended_twice(
@@ -136,7 +137,7 @@ async def test_forgets_a_team_with_a_request_that_ended_twice(
     await store.settle("acme", "unknown", 1, 1)
     await store.reserve(hold("s", of))
     await store.settle("acme", "s", 1, 1)
-    assert (await store.settle("acme", "r", 1, 1)).is_first
+    assert await store.settle("acme", "r", 1, 1)
     await store.acknowledge("acme", [SETTLED, replace(SETTLED, request_id="s")])
     clock.advance(DUPLICATE_S)
     await store.reap("other")
