@@ -1,23 +1,23 @@
-"""Router artefacts on disk: kept, listed, activated and rolled back.
+"""Artefacts on disk, routers or budget policies: kept, listed, activated and rolled back.
 
-The folder holds ``<version>.safetensors`` files that never change, a file ``active`` with the
+A folder holds ``<version>.safetensors`` files that never change, a file ``active`` with the
 version that serves, and a file ``history`` with the versions activated so far, the latest last.
 Beside a version may stand ``<version>.json``: what federation made of it on this gateway's rows.
 Whoever may write there (this command line, a federation server, a volume that is synchronised)
-changes the router of every gateway that polls it. See ``docs/reference/artefacts.md``.
+changes what serves in every gateway that polls it. See ``docs/reference/artefacts.md``.
 """
 
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Generic
 
-from router_models.artifact import read_manifest
+from router_models.artifact import ROUTER_FILE
 from router_models.assessment import Assessment
 from router_models.errors import ArtifactRejected
 from router_models.router import Manifest
-from router_models.sealed_file import VERSION_PATTERN
+from router_models.sealed_file import VERSION_PATTERN, Seal, SealedFile, SealT
 
 ACTIVE_FILE: Final = "active"
 HISTORY_FILE: Final = "history"
@@ -31,7 +31,7 @@ _MAX_NAME_BYTES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class StoredArtifact:
+class StoredArtifact(Generic[SealT]):
     """One file of the store.
 
     Attributes:
@@ -42,24 +42,31 @@ class StoredArtifact:
 
     version: str
     is_active: bool
-    manifest: Manifest | None
+    manifest: SealT | None
     problem: str | None
     assessment: Assessment | None
 
 
 @dataclass(frozen=True, slots=True)
-class ArtifactStore:
-    """Reads and writes one folder; every method blocks."""
+class SealedStore(Generic[SealT]):
+    """Reads and writes one folder; every method blocks.
+
+    Attributes:
+        form: What kind of artefact the folder holds.
+        command: The subcommand of `waypost` that shows it.
+    """
 
     folder: Path
+    form: SealedFile[SealT]
+    command: str
 
-    def put(self, data: bytes) -> Manifest:
+    def put(self, data: bytes) -> SealT:
         """Keep an artefact under its version; one that is there already is left as it is.
 
         Raises:
             ArtifactRejected: The bytes are not an artefact.
         """
-        manifest = read_manifest(data)
+        manifest = self.form.read(data)[0]
         path = self.path(manifest.version)
         if not self._holds(path, data):
             self._write(path, data)
@@ -73,17 +80,17 @@ class ArtifactStore:
         """
         return read_artifact(self.path(version))
 
-    def manifest(self, version: str) -> Manifest:
+    def manifest(self, version: str) -> SealT:
         """Return the manifest of `version` after verifying its file.
 
         Raises:
             ArtifactRejected: There is no such version, its file is damaged or is another's.
         """
-        manifest = read_manifest(self.read(version))
+        manifest = self.form.read(self.read(version))[0]
         check_name(version, manifest)
         return manifest
 
-    def list_all(self) -> tuple[StoredArtifact, ...]:
+    def list_all(self) -> tuple[StoredArtifact[SealT], ...]:
         """Verify and list everything in the store, the newest first."""
         active = self._active_or_none()
         names = [path.name.removesuffix(SUFFIX) for path in self.folder.glob(f"*{SUFFIX}")]
@@ -108,7 +115,7 @@ class ArtifactStore:
         check_version(name)
         return name
 
-    def activate(self, version: str) -> Manifest:
+    def activate(self, version: str) -> SealT:
         """Let `version` serve; gateways that poll the folder follow within a poll.
 
         Raises:
@@ -122,7 +129,7 @@ class ArtifactStore:
             self._write(self.folder / ACTIVE_FILE, f"{version}\n".encode())
         return manifest
 
-    def rollback(self) -> Manifest:
+    def rollback(self) -> SealT:
         """Let the version serve that served before the active one.
 
         Raises:
@@ -135,7 +142,7 @@ class ArtifactStore:
         earlier = history[:-1] if active is not None else history
         if not earlier:
             raise ArtifactRejected(
-                "no earlier router to go back to; `waypost router list` shows all"
+                f"no earlier version to go back to; `waypost {self.command} list` shows all"
             )
         manifest = self.manifest(earlier[-1])
         self._write(self.folder / ACTIVE_FILE, f"{earlier[-1]}\n".encode())
@@ -206,7 +213,7 @@ class ArtifactStore:
         except ArtifactRejected:
             return None
 
-    def _describe(self, version: str, active: str | None) -> StoredArtifact:
+    def _describe(self, version: str, active: str | None) -> StoredArtifact[SealT]:
         is_active = version == active
         try:
             manifest = self.manifest(version)
@@ -246,6 +253,13 @@ class ArtifactStore:
             os.close(folder)
 
 
+class ArtifactStore(SealedStore[Manifest]):
+    """The store of routers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, ROUTER_FILE, "router")
+
+
 def check_version(version: str) -> None:
     """Refuse whatever is not a version, so that no name leads out of the folder.
 
@@ -254,7 +268,7 @@ def check_version(version: str) -> None:
     """
     if VERSION_PATTERN.fullmatch(version) is None:
         raise ArtifactRejected(
-            f"{version[:_MAX_NAME_BYTES]!r} is no router version; one looks like "
+            f"{version[:_MAX_NAME_BYTES]!r} is no version; one looks like "
             "kmeans-20261103-9f86d081884c"
         )
 
@@ -268,7 +282,7 @@ def read_artifact(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > MAX_ARTIFACT_BYTES:
-                raise ArtifactRejected(f"{path.name} is too long to be a router")
+                raise ArtifactRejected(f"{path.name} is too long to be an artefact")
             return file.read()
     except FileNotFoundError as error:
         raise ArtifactRejected(f"{path.name} is not in {path.parent}") from error
@@ -276,7 +290,7 @@ def read_artifact(path: Path) -> bytes:
         raise ArtifactRejected(f"{path} cannot be read: {error.strerror}") from error
 
 
-def check_name(version: str, manifest: Manifest) -> None:
+def check_name(version: str, manifest: Seal) -> None:
     """Refuse a file whose name is not the version it holds.
 
     Raises:
@@ -286,5 +300,5 @@ def check_name(version: str, manifest: Manifest) -> None:
         raise ArtifactRejected(f"the file of {version} holds {manifest.version}: it was renamed")
 
 
-def _created(stored: StoredArtifact) -> str:
+def _created(stored: StoredArtifact[Any]) -> str:
     return "" if stored.manifest is None else stored.manifest.created_at.isoformat()

@@ -101,7 +101,7 @@ def _report(manifest: Manifest) -> None:
     )
 
 
-def _line(item: StoredArtifact) -> str:
+def _line(item: StoredArtifact[Manifest]) -> str:
     mark = "*" if item.is_active else " "
     if item.manifest is None:
         return f"{mark} {item.version}  unusable: {item.problem}"

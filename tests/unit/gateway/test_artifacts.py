@@ -194,7 +194,7 @@ async def test_an_active_file_that_names_no_version_is_refused(store, active):
     (store.folder / "active").write_text("../../etc/passwd")
     assert not await active.refresh()
     assert version_of(active) == VERSIONS[0]
-    assert "no router version" in active.last_error
+    assert "no version" in active.last_error
 
 
 async def until(condition) -> None:
@@ -265,7 +265,7 @@ async def test_a_request_that_leaves_does_not_cancel_the_load_of_another(store, 
 
 
 async def test_only_the_latest_pinned_versions_stay_in_memory(store):
-    active = ActiveRouter(store, ENCODER, pinned_routers=2)
+    active = ActiveRouter(store, ENCODER, max_pinned=2)
     for index in (0, 1, 0, 2):
         await active.pinned(VERSIONS[index])
     store.reads.clear()

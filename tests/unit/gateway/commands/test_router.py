@@ -50,7 +50,7 @@ def test_rolls_back(waypost):
     assert f"active: {VERSIONS[0]} (2 models" in waypost("rollback").output
     result = waypost("rollback")
     assert result.exit_code == 1
-    assert "no earlier router" in result.output
+    assert "no earlier version" in result.output
 
 
 def test_shows_the_manifest(waypost):
