@@ -239,6 +239,9 @@ class NodeSettings(Settings):
     models: Annotated[
         dict[str, list[str]], Field(description="The federation's names with this gateway's.")
     ] = {}
+    private_models: Annotated[
+        list[str], Field(description="Models that nobody else has; never mentioned.")
+    ] = []
     teams: Annotated[
         list[str] | None, Field(description="Whose turns are learned from; all by default.")
     ] = None

@@ -1,0 +1,57 @@
+"""This gateway's database and routers, handed to its federation node."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+from sqlalchemy import Engine
+
+from federation.acceptance import Bar, Float64
+from federation.gateway_site import GatewaySite
+from federation.site import SitePolicy
+from gateway.artifact_store import ArtifactStore
+from gateway.commands.federation.team_rows import TeamsRows
+from gateway.config import ConfigurationError, GatewaySettings
+from gateway.embedded.routers import packaged_router
+from gateway.encoders import load_encoder
+from router_models.errors import InvalidRegistry
+from router_models.registry import ModelRegistry
+
+OPERATING_POINTS = 9
+"""Between the least and the most that a profile pays for quality."""
+
+
+def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
+    """Make this gateway the site that its node answers for.
+
+    Raises:
+        ConfigurationError: A name in the settings stands for two models, or the node has no name.
+    """
+    node = settings.federation.node
+    if node.name is None:
+        raise ConfigurationError("federation.node.name: a node needs it; see the how-to")
+    try:
+        own_names = ModelRegistry(node.models)
+    except InvalidRegistry as error:
+        raise ConfigurationError(f"federation.node.models: {error}") from error
+    encoder = load_encoder(settings.routing.encoder)
+    packaged = packaged_router(encoder.id)
+    return GatewaySite(
+        name=node.name,
+        encoder=encoder,
+        log=TeamsRows(engine, None if node.teams is None else tuple(node.teams)),
+        store=ArtifactStore(settings.artifact_dir),
+        default_artifact=None if packaged is None else packaged.read_bytes(),
+        prices=prices_of(settings),
+        clock=lambda: datetime.now(UTC),
+        own_names=own_names,
+        private_models=frozenset(node.private_models),
+        policy=SitePolicy(least_rows=node.least_rows),
+        bar=Bar(tolerance=node.tolerance),
+        most_rows=node.most_rows,
+    )
+
+
+def prices_of(settings: GatewaySettings) -> Float64:
+    """Spread operating points over what the profiles pay: quality per USD, one over that."""
+    paid = [profile.willingness_to_pay_usd for profile in settings.all_profiles.values()]
+    return np.geomspace(1.0 / max(paid), 1.0 / min(paid), OPERATING_POINTS)
