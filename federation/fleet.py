@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -187,12 +187,14 @@ class Fleet:
         self.grid.push_messages(_address(REFUSED, refusal(reason), [node], self.plan.greeting_s))
 
     def _exchange(
-        self, name: str, content: RecordDict, nodes: Iterable[int], timeout_s: float
+        self, name: str, content: RecordDict, nodes: Collection[int], timeout_s: float
     ) -> dict[int, Message]:
         messages = _address(name, content, nodes, timeout_s)
         if not messages:
             return {}
-        return _by_node(self.grid.send_and_receive(messages, timeout=timeout_s))
+        received = _by_node(self.grid.send_and_receive(messages, timeout=timeout_s))
+        # Flower reports messages that it lost as if the coordinator itself had answered.
+        return {node: received[node] for node in nodes if node in received}
 
 
 def problem_of(profile: SiteProfile, plan: TrainingPlan) -> str | None:
@@ -258,8 +260,8 @@ def _read(question: Question, site: SiteProfile, message: Message) -> Payload:
         return read_reply(message, masked_form(form))
     payload = read_reply(message, form)
     rows = exchange.rows(payload)
-    # A profile's rows are rounded to a power of two.
-    if not exchange.is_held_out and rows > 2 * site.rows:
+    # A profile's rows are those to learn from, rounded to a power of two; fewer are held out.
+    if rows > 2 * site.rows:
         raise ReplyRejected(f"made of {rows:.0f} rows, where the site said about {site.rows}")
     return payload
 

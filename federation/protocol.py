@@ -65,6 +65,7 @@ class TrainingPlan:
         columns: Canonical names of the models, fixed once the sites are known; empty before.
         least_rows: No centroid, no cell and no model of fewer rows leaves a site.
         has_guard: Guard the router against unfamiliar queries; experiments may leave it out.
+        validate_every: Rounds of training between two validations; the last round has one.
         quorum: With fewer good answers a round fails.
         timeout_s: When a round ends without the nodes that have not answered.
         greeting_s: The same for a greeting, when a site reads its log: a minute for 200,000 rows.
@@ -86,6 +87,7 @@ class TrainingPlan:
     columns: tuple[str, ...] = ()
     least_rows: int = 10
     has_guard: bool = True
+    validate_every: int = 1
     quorum: int = 2
     timeout_s: float = 600.0
     greeting_s: float = 120.0
@@ -108,8 +110,8 @@ class TrainingPlan:
             raise ValueError(f"no settings of kind {self.kind!r}; known kinds: {', '.join(KINDS)}")
         if self.rule not in RULES:
             raise ValueError(f"unknown rule {self.rule!r}; known rules: {', '.join(RULES)}")
-        if min(self.quorum, self.least_rows, self.encoder.dimension) < 1:
-            raise ValueError("quorum, least_rows and dimension are at least 1")
+        if min(self.quorum, self.least_rows, self.validate_every, self.encoder.dimension) < 1:
+            raise ValueError("quorum, least_rows, validate_every and dimension are at least 1")
         if min(self.timeout_s, self.greeting_s, self.dearest_usd) <= 0:
             raise ValueError("timeout_s, greeting_s and dearest_usd are above 0")
         if not 0 < self.largest_share <= 1 or self.longest_update <= 1:

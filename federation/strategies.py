@@ -241,8 +241,11 @@ class FederatedMlp(RouterStrategy):
         validate: type[Exchange] = LossSumExchange if plan.secure_sum else LossExchange
         # A loss has no noise, so with noise the last round counts, not the best.
         validation = validate() if plan.noise is None else None
-        training = train(settings.client_share, validation)
-        return (InitialWeightExchange(), *[training] * settings.rounds)
+        training = [
+            train(settings.client_share, validation if left % plan.validate_every == 0 else None)
+            for left in reversed(range(settings.rounds))
+        ]
+        return (InitialWeightExchange(), *training)
 
     @classmethod
     def build(cls, plan: TrainingPlan, state: Payload) -> Estimator:

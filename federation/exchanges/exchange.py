@@ -68,8 +68,6 @@ class Exchange(ABC):
     """Flower's message type."""
     sends: ClassVar[tuple[str, ...]]
     """Prefixes of what sites are told of the session's state."""
-    is_held_out: ClassVar[bool] = False
-    """About rows that nobody trains on, of which a site's profile says nothing."""
     is_about_rows: ClassVar[bool] = True
     """Whether an answer says anything of a site's rows."""
 
@@ -135,6 +133,8 @@ class SumExchange(Exchange):
     """An exchange whose answers add up; the total joins the state under `prefix`."""
 
     prefix: ClassVar[str]
+    is_held_out: ClassVar[bool] = False
+    """About the rows that nobody trains on."""
 
     @abstractmethod
     def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:

@@ -127,37 +127,34 @@ class LossExchange(Exchange):
 
     name: ClassVar[str] = "evaluate.loss"
     sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES)
-    is_held_out: ClassVar[bool] = True
 
     def answer(self, task: Task) -> Payload:
         """Measure the mean loss over the site's held-out evaluations."""
-        plan, sent = task.instruction.plan, task.instruction.sent
-        total, count = validation_loss(
-            under(WEIGHTS, sent), task.held_out_rows(), scales_of(plan, sent)
-        )
-        mean = total / max(count, 1)
-        return {"loss": np.array([mean]), "count": np.array([count], np.float64)}
+        plan, sent, held_out = task.instruction.plan, task.instruction.sent, task.held_out_rows()
+        total, count = validation_loss(under(WEIGHTS, sent), held_out, scales_of(plan, sent))
+        rows = np.isfinite(held_out.quality).any(axis=1).sum()
+        return {LOSS: np.array([total / max(count, 1)]), "rows": np.array([rows], np.float64)}
 
     def form(self, instruction: Instruction) -> Form:  # noqa: ARG002
         """Return one figure and what it rests on."""
         return Form(
             {
-                "loss": Field((1,), low=0.0, high=LARGEST_LOSS),
-                "count": Field((1,), low=0.0, high=LARGEST_COUNT),
+                LOSS: Field((1,), low=0.0, high=LARGEST_LOSS),
+                "rows": Field((1,), low=0.0, high=LARGEST_COUNT),
             }
         )
 
     def rows(self, payload: Payload) -> float:
-        """Return the evaluations it is the mean of."""
-        return float(payload["count"][0])
+        """Return the queries it was measured on."""
+        return float(payload["rows"][0])
 
     def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
         """Put the losses together by the rule that puts weights together; NaN where nobody can."""
         plan = instruction.plan
-        counts = np.array([self.rows(reply.payload) for reply in replies])
+        rows = np.array([self.rows(reply.payload) for reply in replies])
         contributions = [
-            Contribution({LOSS: reply.payload["loss"]}, {LOSS: count})
-            for reply, count in zip(replies, capped(counts, plan.largest_share), strict=True)
+            Contribution({LOSS: reply.payload[LOSS]}, {LOSS: fair})
+            for reply, fair in zip(replies, capped(rows, plan.largest_share), strict=True)
         ]
         merged = RULES[plan.rule]({LOSS: np.array([np.nan])}, contributions)
         return {**state, **merged}

@@ -118,6 +118,7 @@ def test_a_bad_reply_changes_nothing_and_is_reported(fault):
         ("ridge", "train.gram"),
         ("kmeans", "train.guard_centroids"),
         ("kmeans", "query.guard_reach"),
+        ("kmeans", "query.guard_distances"),
     ],
 )
 def test_no_exchange_counts_numbers_that_cannot_be(kind, exchange, fault):
@@ -176,6 +177,21 @@ def test_a_false_loss_of_one_site_of_many_does_not_choose_the_round():
     honest = simulate(sites_of(), plan_of("mlp", rule="median"))
     assert all(loss > 0.1 for loss in result.progress.losses.values())
     assert result.progress.best_round == honest.progress.best_round
+
+
+def lost(instruction, reply):
+    message = Message(Error(4, "unavailable"), reply_to=instruction)
+    message.metadata.__dict__["_src_node_id"] = 1_000_000
+    return message
+
+
+@pytest.mark.parametrize("name", ["query.hello", "train.cells", "query.publish"])
+def test_a_message_that_flower_lost_is_as_good_as_no_answer(name):
+    result = simulate(sites_of(), plan_of(), faults={LAST: during(name, lost)})
+    silent = simulate(sites_of(), plan_of(), faults={LAST: during(name, silence)})
+    assert result.artifact == silent.artifact
+    assert result.report.refused == {}
+    assert result.report.verdicts == silent.report.verdicts
 
 
 def test_two_nodes_cannot_take_one_name():

@@ -58,6 +58,7 @@ def test_the_same_plan_is_the_same_text():
         ({"kind": "mlp"}, "no settings of kind 'mlp'"),
         ({"rule": "loudest"}, "unknown rule 'loudest'; known rules: mean, median, trimmed_mean"),
         ({"quorum": 0}, "quorum"),
+        ({"validate_every": 0}, "validate_every"),
         ({"least_rows": 0}, "least_rows"),
         ({"timeout_s": 0.0}, "timeout_s"),
         ({"greeting_s": -1.0}, "greeting_s"),

@@ -142,6 +142,11 @@ def test_keeps_the_weights_of_the_best_round():
     np.testing.assert_array_equal(kept["head_bias"], first.progress.state["weights.head_bias"])
 
 
+def test_validates_as_often_as_the_plan_says_and_after_the_last_round():
+    plan = plan_of("mlp", settings=replace(SETTINGS["mlp"], rounds=5), validate_every=2)
+    assert list(simulate(sites_of(2), plan).progress.losses) == [2, 4, 6]
+
+
 def test_asks_a_share_of_the_sites_in_each_training_round():
     plan = plan_of("mlp", settings=replace(SETTINGS["mlp"], client_share=0.5))
     rounds = simulate(sites_of(6), plan).report.rounds
