@@ -17,9 +17,13 @@ OWN_FIELD = "waypost"
 MAX_NAME_CHARS = 256
 MAX_WILLINGNESS_TO_PAY_USD = 1e9
 _CONVERSATION_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_OWN_FIELDS = frozenset({"willingness_to_pay", "router_version", "conversation_id", "task"})
+MAX_TURN_BUDGET_TOKENS = 2**31 - 1
+MAX_PLAN = 64
+MAX_SUB_QUESTION_CHARS = 8_000
+_IN_HEADERS = ("conversation_id", "router_version", "task", "turn_budget", "willingness_to_pay")
+_OWN_FIELDS = frozenset({*_IN_HEADERS, "plan", "plan_position"})
 _OWN_HEADERS = tuple(
-    (b"x-waypost-" + name.replace("_", "-").encode(), name) for name in sorted(_OWN_FIELDS)
+    (b"x-waypost-" + name.replace("_", "-").encode(), name) for name in _IN_HEADERS
 )
 
 
@@ -32,12 +36,18 @@ class RouteOptions:
         router_version: Pins a router artefact.
         conversation_id: The caller's name for the conversation.
         task: A label for the caller's own reports; logged, never used to route.
+        turn_budget_tokens: Completion tokens for the whole conversation; turns get shares of it.
+        plan: The sub-questions of the conversation, past and coming, as far as they are known.
+        plan_position: Which of them this turn asks, from 0.
     """
 
     willingness_to_pay_usd: float | None = None
     router_version: str | None = None
     conversation_id: str | None = None
     task: str | None = None
+    turn_budget_tokens: int | None = None
+    plan: tuple[str, ...] = ()
+    plan_position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +130,15 @@ def parse_options(own: object, headers: Mapping[bytes, bytes]) -> RouteOptions:
             "A conversation id is 1 to 128 printable ASCII characters without spaces.",
             param="waypost.conversation_id",
         )
+    plan = _plan(fields.get("plan"))
     return RouteOptions(
         willingness_to_pay_usd=_willingness_to_pay(fields.get("willingness_to_pay")),
         router_version=_name(fields, "router_version"),
         conversation_id=conversation_id,
         task=_name(fields, "task"),
+        turn_budget_tokens=_turn_budget(fields.get("turn_budget")),
+        plan=plan,
+        plan_position=_plan_position(fields.get("plan_position"), len(plan)),
     )
 
 
@@ -181,6 +195,44 @@ def _willingness_to_pay(value: object) -> float | None:
             param="waypost.willingness_to_pay",
         )
     return number
+
+
+def _turn_budget(value: object) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:11])
+    if value is not None and not (type(value) is int and 0 < value <= MAX_TURN_BUDGET_TOKENS):
+        raise InvalidRequest(
+            "A turn budget is a whole number of completion tokens, at least 1.",
+            param="waypost.turn_budget",
+        )
+    return value
+
+
+def _plan(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, list) and len(value) <= MAX_PLAN and all(map(_is_sub_question, value)):
+        return tuple(value)
+    raise InvalidRequest(
+        f"A plan is a list of at most {MAX_PLAN} sub-questions, each a string of 1 to "
+        f"{MAX_SUB_QUESTION_CHARS} characters.",
+        param="waypost.plan",
+    )
+
+
+def _is_sub_question(item: object) -> bool:
+    return isinstance(item, str) and 0 < len(item) <= MAX_SUB_QUESTION_CHARS
+
+
+def _plan_position(value: object, n_planned: int) -> int:
+    if value is None:
+        return 0
+    if type(value) is not int or not 0 <= value < n_planned:
+        raise InvalidRequest(
+            "`plan_position` says which sub-question of `plan` this turn is, from 0.",
+            param="waypost.plan_position",
+        )
+    return value
 
 
 def _name(fields: Mapping[str, object], key: str) -> str | None:

@@ -66,6 +66,18 @@ def test_reads_the_last_message_where_no_user_spoke() -> None:
         ({"waypost": {"willingness_to_pay": True}}, "waypost.willingness_to_pay"),
         ({"waypost": {"willingness_to_pay": "much"}}, "waypost.willingness_to_pay"),
         ({"waypost": {"willingness_to_pay": []}}, "waypost.willingness_to_pay"),
+        ({"waypost": {"turn_budget": 0}}, "waypost.turn_budget"),
+        ({"waypost": {"turn_budget": 2.5}}, "waypost.turn_budget"),
+        ({"waypost": {"turn_budget": True}}, "waypost.turn_budget"),
+        ({"waypost": {"turn_budget": "1e3"}}, "waypost.turn_budget"),
+        ({"waypost": {"turn_budget": "9" * 400}}, "waypost.turn_budget"),
+        ({"waypost": {"plan": "first this"}}, "waypost.plan"),
+        ({"waypost": {"plan": ["first", ""]}}, "waypost.plan"),
+        ({"waypost": {"plan": ["step"] * 65}}, "waypost.plan"),
+        ({"waypost": {"plan_position": 0}}, "waypost.plan_position"),
+        ({"waypost": {"plan": ["only"], "plan_position": 1}}, "waypost.plan_position"),
+        ({"waypost": {"plan": ["only"], "plan_position": -1}}, "waypost.plan_position"),
+        ({"waypost": {"plan": ["only"], "plan_position": True}}, "waypost.plan_position"),
         ({"waypost": {"router_version": 3}}, "waypost.router_version"),
         ({"waypost": {"conversation_id": "a b"}}, "waypost.conversation_id"),
     ],
@@ -119,3 +131,17 @@ def test_text_of_any_content_is_text(content: object) -> None:
 def test_any_body_is_parsed_or_refused(body: dict[str, object]) -> None:
     with suppress(InvalidRequest):
         assert isinstance(parse(body).query, str)
+
+
+def test_reads_a_turn_budget_and_a_plan_and_passes_neither_on():
+    own = {"turn_budget": 8000, "plan": ["half of 48", "the sum"], "plan_position": 1}
+    request = parse({"model": "auto", "messages": [USER], "waypost": own})
+    assert request.options.turn_budget_tokens == 8000
+    assert request.options.plan == ("half of 48", "the sum")
+    assert request.options.plan_position == 1
+    assert "waypost" not in request.body
+
+
+def test_reads_a_turn_budget_from_a_header():
+    request = parse({"model": "auto", "messages": [USER]}, x_waypost_turn_budget="8000")
+    assert request.options.turn_budget_tokens == 8000
