@@ -1,5 +1,6 @@
 """A gateway as a federation sees it: its graded answers, and its say on every new router."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from router_models.types import Estimator, Evaluations
 
 SHARED, PERSONAL = "shared", "personal"
 """What the contenders are called in figures."""
+
+logger = logging.getLogger(__name__)
 
 
 class EvaluationLog(Protocol):
@@ -217,30 +220,31 @@ class GatewaySite:
         own_rows, held_out = (
             rows.evaluations(split, router.models, router.registry) for split in ("train", "val")
         )
-        kind = router.estimator.kind
-        if kind not in KINDS:
+        settings = KINDS.get(router.estimator.kind)
+        if settings is None:
             return None
         try:
             check(own_rows, LEAST_ROWS)
             check(held_out)
-        except InvalidEvaluations:
+            # A log of one model per query shows no setting to route better than another.
+            local = fit(own_rows, held_out, settings(), self.seed)
+            mixed: Estimator = personalise(local, router.estimator, held_out)
+            data = dump(
+                mixed if router.guard is None else GuardedEstimator(mixed, router.guard),
+                self.encoder,
+                created_at=self.clock(),
+                training={"shared": router.manifest.training, "seed": self.seed},
+                provenance={
+                    "train_queries": len(own_rows.quality),
+                    "validation_queries": len(held_out.quality),
+                },
+                parent=router.version,
+                registry=router.registry,
+            )
+            return _Contender(load(data, self.encoder), data)
+        except (ArtifactRejected, InvalidEvaluations) as error:
+            logger.info("no personalised router: %s", error)
             return None
-        # A log of one model per query shows no setting to route better than another.
-        local = fit(own_rows, held_out, KINDS[kind](), self.seed)
-        mixed: Estimator = personalise(local, router.estimator, held_out)
-        data = dump(
-            mixed if router.guard is None else GuardedEstimator(mixed, router.guard),
-            self.encoder,
-            created_at=self.clock(),
-            training={"shared": router.manifest.training, "seed": self.seed},
-            provenance={
-                "train_queries": len(own_rows.quality),
-                "validation_queries": len(held_out.quality),
-            },
-            parent=router.version,
-            registry=router.registry,
-        )
-        return _Contender(load(data, self.encoder), data)
 
     def _localised(self, artifact: bytes) -> _Contender:
         """Load the global router under this gateway's own names of models.

@@ -18,6 +18,7 @@ from gateway.database import create_database_engine, ensure_schema
 from router_models.artifact import dump, load, read_manifest
 from router_models.errors import InvalidRegistry
 from router_models.guard import Guard, GuardedEstimator
+from router_models.mixture import MixtureEstimator
 from router_models.registry import ModelRegistry
 from router_models.training.guard import fit_guard
 from router_models.training.kmeans import fit_kmeans
@@ -371,11 +372,9 @@ def test_old_candidates_make_room(site_of, small_engine):
     assert len(site.store.list_all()) == 2
 
 
-def test_every_kind_of_router_is_judged(site_of, engine, tmp_path):
-    site = site_of(engine)
+def test_every_kind_of_router_is_judged(site):
     ridge = fit_ridge(POOLED, RidgeSettings())
-    data = dump(ridge, ENCODER, created_at=NOON, training={}, provenance={})
-    assert site.receive(data).outcome == "activated"
-    mixture = site.store.active()
-    elsewhere = site_of(engine, store=ArtifactStore(tmp_path / "elsewhere"))
-    assert elsewhere.receive(site.store.read(mixture)).version == mixture
+    half = np.full(len(MODELS), 0.5, np.float32)
+    for estimator in (ridge, MixtureEstimator(ridge, ridge, half, half)):
+        data = dump(estimator, ENCODER, created_at=NOON, training={}, provenance={})
+        assert site.receive(data).outcome == "activated"
