@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,6 +20,7 @@ from gateway.ledger.counters import LedgerCounters
 from gateway.ledger.debts import Debt, Debts
 from gateway.ledger.refusals import refused, turn_refused
 from gateway.ledger.reservation import Charge, Reservation
+from gateway.ledger.running import RunningLeases
 from gateway.ledger.settlements import Lease, SettlementRecord, found_settlement
 from gateway.ledger.store import LedgerStore
 from gateway.ledger.types import Granted, Hold, Limit, Refused, Unjournaled
@@ -32,7 +32,6 @@ STORE_DOWN = "DependencyUnavailable"
 RETRY_STORE_S = 0.5
 """After a failure the store is left alone this long, so that an outage costs no request a wait."""
 TICK_S = 1.0
-RENEWED_AT_ONCE = 64
 
 CountPrompt = Callable[[Mapping[str, Any]], Awaitable[int]]
 """Counts the prompt tokens of a request body; an upper bound, never too low."""
@@ -50,14 +49,6 @@ class SettlementLog(Protocol):
     def take_kept(self) -> list[Unjournaled]:
         """Take what the rows acknowledge that reached the disk since the last call."""
         ...
-
-
-@dataclass(slots=True)
-class _Running:
-    """A reservation whose request runs; `renewed_s` is of the monotonic clock, None if lost."""
-
-    reservation: Reservation
-    renewed_s: float | None
 
 
 class MeteredLedger:
@@ -91,7 +82,7 @@ class MeteredLedger:
         self._shields = shields
         self._clock = clock
         self._monotonic = monotonic
-        self._running: dict[str, _Running] = {}
+        self._running = RunningLeases(store, self.counters, settings.lease_s, monotonic)
         self._answers = AnsweredConversations()
         self._debts = Debts(store, journal.record_settlement, clock)
         self._down_until_s = float("-inf")
@@ -166,7 +157,7 @@ class MeteredLedger:
             answer_id: The answer's `id`, by which the conversation may go on.
         """
         lease = reservation.lease
-        if lease is None or self._running.pop(reservation.lease_name, None) is None:
+        if lease is None or not self._running.end(reservation.lease_name):
             return
         if answer_id is not None and lease.conversation_digest is not None:
             self._answers.note(lease.team_id, answer_id, lease.conversation_digest)
@@ -219,7 +210,7 @@ class MeteredLedger:
             return
         try:
             await self._debts.catch_up()
-            await self._renew()
+            await self._running.renew()
             await self._acknowledge()
         except DependencyUnavailable as error:
             self._note_failure(error)
@@ -279,7 +270,7 @@ class MeteredLedger:
                 limits=hold.limits,
                 completion_tokens=need.per_choice(hold.max_completion_tokens),
             )
-            self._running[hold.request_id] = _Running(unchecked, None)
+            self._running.add(hold.request_id, lease, is_held=False)
             return unchecked
         self._note_unjournaled(outcome.unjournaled)
         if isinstance(outcome, Refused):
@@ -297,7 +288,7 @@ class MeteredLedger:
             tokens=outcome.tokens,
             standings=outcome.standings,
         )
-        self._running[hold.request_id] = _Running(held, self._monotonic())
+        self._running.add(hold.request_id, lease, is_held=True)
         return held
 
     async def _hold(self, lease: Lease, hold: Hold) -> Granted | Refused:
@@ -360,30 +351,6 @@ class MeteredLedger:
             by_team.setdefault(charge.team_id, []).append(charge)
         for team_id, kept in by_team.items():
             await self._store.acknowledge(team_id, kept)
-
-    async def _renew(self) -> None:
-        now = self._monotonic()
-        age_s = self._settings.lease_s / 3
-        due = [
-            name
-            for name, running in self._running.items()
-            if running.renewed_s is not None and now - running.renewed_s >= age_s
-        ]
-        for start in range(0, len(due), RENEWED_AT_ONCE):
-            await asyncio.gather(*map(self._renew_one, due[start : start + RENEWED_AT_ONCE]))
-
-    async def _renew_one(self, name: str) -> None:
-        running = self._running.get(name)
-        if running is None or running.reservation.lease is None:
-            return
-        began_s = self._monotonic()
-        team_id = running.reservation.lease.team_id
-        if await self._store.renew(team_id, name, self._settings.lease_s):
-            running.renewed_s = began_s
-            self.counters.renewed += 1
-        elif name in self._running:
-            running.renewed_s = None
-            self.counters.lost_leases += 1
 
     def _is_down(self) -> bool:
         return self._monotonic() < self._down_until_s

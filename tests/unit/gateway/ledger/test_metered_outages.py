@@ -264,16 +264,19 @@ async def test_what_was_served_unchecked_is_acknowledged_once_it_is_charged(open
     assert (await open_bench.standing()).spent == 1000
 
 
-async def test_a_lease_settled_while_it_is_renewed_is_left_alone(bench):
+async def test_an_outage_that_many_requests_notice_is_logged_once(bench, caplog):
     await bench.cap(10_000_000)
-    held = await bench.reserve()
-    bench.wait(61)
-    await bench.settle(held)
 
-    await bench.ledger._renew_one(held.lease.name)
-    await bench.ledger.tend()
+    async def fail_later(hold) -> None:
+        await asyncio.sleep(0)
+        raise DependencyUnavailable("gone")
 
-    assert bench.ledger.counters.lost_leases == 0
+    bench.store.reserve = fail_later
+    failed = await asyncio.gather(bench.reserve(), bench.reserve(), return_exceptions=True)
+
+    assert [type(each) for each in failed] == [DependencyUnavailable] * 2
+    assert bench.ledger.counters.store_failures == 2
+    assert caplog.text.count("the store is down") == 1
 
 
 async def test_tending_goes_on_whatever_happens(bench, caplog):
