@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -158,6 +158,6 @@ def size_of(message: Message) -> int:
     for record in message.content.values():
         if isinstance(record, ArrayRecord):
             total += sum(len(array.data) for array in record.values())
-        elif isinstance(record, ConfigRecord):
+        else:
             total += sum(len(str(value)) for value in record.values())
     return total

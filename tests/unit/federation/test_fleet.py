@@ -10,6 +10,7 @@ from federation.errors import QuorumMissing
 from federation.fleet import NO_ANSWER, problem_of
 from federation.protocol import ANSWER, ARRAYS
 from federation.simulation import simulate
+from federation.site import SitePolicy
 from router_models.registry import ModelRegistry
 from tests.fakes.sites import (
     ENCODER,
@@ -228,6 +229,13 @@ def test_a_refused_node_is_told_and_the_others_go_on(caplog):
     assert (
         "the coordinator refused this node: its rows hold vectors of encoder mpnet-1" in caplog.text
     )
+
+
+def test_a_site_may_refuse_the_plan_and_the_others_go_on():
+    wary = site_of(3, policy=SitePolicy(least_rows=50))
+    result = simulate([*sites_of(3), wary], plan_of())
+    assert set(result.report.members) == {"site-0", "site-1", "site-2"}
+    assert "the site refused: this site sends nothing made of" in result.report.refused["4"]
 
 
 def test_garbage_instead_of_a_profile_is_refused():

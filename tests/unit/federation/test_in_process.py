@@ -74,6 +74,11 @@ def test_counts_the_bytes_of_arrays_and_texts():
     assert size_of(message_to(1, RecordDict({"plan": ConfigRecord({"text": "abc"})}))) == 3
 
 
+def test_a_failure_has_no_content_to_count():
+    (reply,) = InProcessGrid({1: broken_app}).send_and_receive([message_to(1)])
+    assert size_of(reply) == 0
+
+
 def test_records_every_message_with_its_bytes():
     traffic = []
     simulate(sites_of(3), plan_of("mlp"), traffic=traffic)

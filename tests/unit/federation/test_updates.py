@@ -98,6 +98,12 @@ def test_passes_a_sites_own_reason_on(instruction):
         read_reply(message, FORM)
 
 
+def test_a_sites_own_answer_is_held_to_the_same_form():
+    FORM.check(GOOD)
+    with pytest.raises(ReplyRejected, match="has shape"):
+        FORM.check({**GOOD, "count": np.array([3.0])})
+
+
 def test_rejects_arrays_that_disagree(instruction):
     form = Form(FORM.fields, lambda payload: "they disagree" if payload["count"][0] > 2 else None)
     with pytest.raises(ReplyRejected, match="they disagree"):
