@@ -5,23 +5,48 @@ everything else frozen, and learns from new clients alone while held close to wh
 """
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from federation.learning.adam import descend
 from federation.learning.kmeans import ClusterSums
-from federation.learning.mlp import to_estimator
+from federation.learning.mlp import HEADS, to_estimator
+from federation.learning.settings import FederatedMlpSettings
 from federation.learning.statistics import RowSums, Scales
 from router_models.guard import Guard
 from router_models.kmeans import KMeansEstimator
 from router_models.mlp import MlpEstimator
 from router_models.training.kmeans import mean_radii
 from router_models.training.mlp import Weights, logit
-from router_models.types import Float32
+from router_models.types import Arrays, Float32
 
-NEW_MODEL_ROUNDS: Final = 10
-NEW_CLIENT_ROUNDS: Final = 2
+NEW_MODEL_ROUNDS: Final = 40
+NEW_MODEL_RATE: Final = 1e-2
+"""Ten rounds of the paper's, in each of which a client of 40 calibration rows takes one step, left
+new heads 0.03 of common AUC behind a full retrain; these are within 0.002 of it on two sets."""
+
+NEW_CLIENT_ROUNDS: Final = 10
 NEW_CLIENT_RATE: Final = 5e-4
+"""The paper stops after two rounds; ten were better on old and new clients' rows alike."""
+
+
+def settings_for_new_models(settings: FederatedMlpSettings) -> FederatedMlpSettings:
+    """Train heads alone: there is nothing to forget, so steps may be long."""
+    return replace(
+        settings,
+        adam_at="coordinator",
+        learning_rate=NEW_MODEL_RATE,
+        rounds=NEW_MODEL_ROUNDS,
+    )
+
+
+def settings_for_new_clients(settings: FederatedMlpSettings) -> FederatedMlpSettings:
+    """Learn from new clients slowly, with the router that they join as their teacher."""
+    return replace(
+        settings, adam_at="clients", learning_rate=NEW_CLIENT_RATE, rounds=NEW_CLIENT_ROUNDS
+    )
 
 
 def add_models(
@@ -86,6 +111,25 @@ def new_heads(router: MlpEstimator, scales: Scales) -> Weights:
         "head_weight": np.zeros((len(router.head_weight), len(bias)), np.float32),
         "head_bias": bias,
     }
+
+
+def descend_heads(
+    heads: Weights, averaged: Weights, moments: Arrays, settings: FederatedMlpSettings
+) -> tuple[dict[str, Float32], dict[str, NDArray[Any]]]:
+    """Take one step of the coordinator's Adam with the heads; the trunk does not even decay.
+
+    Args:
+        heads: Weights that clients were sent.
+        averaged: Of what they sent back, from `average`.
+        moments: As the step before returned them; nothing before the first.
+        settings: From `settings_for_new_models`.
+    """
+    learning = {name: heads[name] for name in HEADS}
+    gradient = {name: array - averaged[name] for name, array in learning.items()}
+    after, moments = descend(
+        learning, gradient, moments, settings.learning_rate, settings.weight_decay
+    )
+    return {**heads, **after}, moments
 
 
 def join_models(

@@ -7,15 +7,15 @@ import pytest
 
 from federation.learning import mlp
 from federation.learning.growth import (
-    NEW_CLIENT_RATE,
-    NEW_CLIENT_ROUNDS,
-    NEW_MODEL_ROUNDS,
     add_clients,
     add_models,
+    descend_heads,
     join_models,
     new_heads,
     scales_of,
     scales_of_new_models,
+    settings_for_new_clients,
+    settings_for_new_models,
     weights_of,
     widen_guard,
 )
@@ -97,16 +97,23 @@ def test_kmeans_with_clients_added_is_kmeans_of_all_clients(kmeans):
         np.testing.assert_allclose(grown[name], array, rtol=1e-4, atol=1e-7, err_msg=name)
 
 
+def trunk_of(weights):
+    return [array for name, array in sorted(weights.items()) if name.startswith("trunk.")]
+
+
 def grown_by_heads(router):
     calibration = with_models(select(ROWS, np.arange(60)), NEW)
     scales = scales_of_new_models(router, RowSums.gather(calibration))
-    heads = new_heads(router, scales)
-    for number in range(NEW_MODEL_ROUNDS):
+    heads, moments, settings = new_heads(router, scales), {}, settings_for_new_models(TINY)
+    for number in range(settings.rounds):
         updates = [
-            mlp.train_locally(heads, rows, scales, TINY, number, frozen_trunk=True)
+            mlp.train_locally(heads, rows, scales, settings, number, frozen_trunk=True)
             for rows in split_rows(calibration, 2)
         ]
-        heads = mlp.average(heads, updates)
+        averaged = mlp.average(heads, updates)
+        heads, moments = descend_heads(heads, averaged, moments, settings)
+    for before, after in zip(trunk_of(weights_of(router)), trunk_of(heads), strict=True):
+        np.testing.assert_array_equal(after, before)
     return join_models(router, MODELS[3:], heads, scales)
 
 
@@ -140,9 +147,9 @@ def test_new_clients_are_learned_without_forgetting_what_the_router_knew(router,
     joining = select(rows, np.flatnonzero(tasks == "code"))
     first = trained_router(known)
     scales, teacher = scales_of(first, guard), weights_of(first)
-    settings = replace(TINY, learning_rate=NEW_CLIENT_RATE)
+    settings = settings_for_new_clients(TINY)
     weights = teacher
-    for number in range(NEW_CLIENT_ROUNDS):
+    for number in range(settings.rounds):
         update = mlp.train_locally(weights, joining, scales, settings, number, teacher=teacher)
         weights = mlp.average(weights, [update])
 
