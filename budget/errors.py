@@ -22,3 +22,7 @@ class BudgetExhausted(Exception):
         self.message = message
         self.limit_source = limit_source
         self.retry_after_s = retry_after_s
+
+
+class InvalidProblems(Exception):
+    """A file of multi-turn problems that nothing can be learned from, and why."""

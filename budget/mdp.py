@@ -26,8 +26,8 @@ FEATURES_VERSION: Final = 1
 FEATURES: Final = (
     "remaining share of the budget",
     "used share of the budget",
-    "log2 of the budget / 16",
-    "log2 of what remains / 16",
+    "log2 of the budget in thousands / 4",
+    "log2 of what remains in thousands / 4",
     "turn / 8",
     "the turn before was cut off",
     "cut-off turns / 4, at most 1",
@@ -52,8 +52,8 @@ def features(state: TurnState) -> Float32:
         (
             min(max(state.remaining_tokens / budget, 0.0), 1.0),
             min(state.used_tokens / budget, 1.0),
-            log2(budget) / 16.0,
-            log2(1 + max(state.remaining_tokens, 0)) / 16.0,
+            log2(budget / 1000.0) / 4.0,
+            log2((1 + max(state.remaining_tokens, 0)) / 1000.0) / 4.0,
             min(state.turn_index, 16) / 8.0,
             float(state.was_cut_off),
             min(state.cut_off_turns, 4) / 4.0,

@@ -1,0 +1,253 @@
+"""Trains TAB by GRPO on any environment; what comes out proposes with numpy alone."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from budget.environments.conversation import Conversation, Environment
+from budget.grpo import clipped_loss, group_advantages, has_spread
+from budget.mdp import CHOICES, OVERRUN_PENALTY, features, reward
+from budget.network import TabNetwork
+from budget.tab import TabPolicy
+from router_models.arrays import Scaler
+
+MAX_GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How to train.
+
+    Attributes:
+        choices: What the policy can propose.
+        budgets: Conversation budgets B, one drawn per group, so that one policy serves them all;
+            the paper trains one policy per B, which is a single one here.
+        penalty: Reward lost per token beyond what is free; the paper's is 0.001.
+        free_share: Share of B that costs nothing; the paper's is 1. Below 1 a policy learns to
+            spare tokens within B too, where failing anyway costs as much as anything else.
+        is_enforced: B cannot be passed, as in a gateway; the paper only punishes passing it.
+        steps: Optimiser steps; the paper's are 125.
+        groups_per_step: Problems per step; the paper's are 64.
+        group_size: Rollouts per problem.
+        epochs: Passes over each step's rollouts, which the clipped ratio allows.
+        learning_rate: Of Adam, falling to 0 along a cosine.
+        clip: Of the probability ratio.
+        entropy_bonus: Keeps choices from being given up early; falls to 0 with the rate.
+        advantage_eps: Added to a group's deviation.
+        n_read: Width of the layer that reads questions.
+        n_hidden: Width of the hidden layer.
+        weight_decay: Of all weights.
+        seed: The same seed gives the same policy.
+    """
+
+    choices: tuple[int, ...] = CHOICES
+    budgets: tuple[int, ...] = (3000, 5000, 8000, 10_000)
+    penalty: float = OVERRUN_PENALTY
+    free_share: float = 1.0
+    is_enforced: bool = False
+    steps: int = 400
+    groups_per_step: int = 64
+    group_size: int = 8
+    epochs: int = 2
+    learning_rate: float = 3e-3
+    clip: float = 0.2
+    entropy_bonus: float = 0.01
+    advantage_eps: float = 1e-4
+    n_read: int = 16
+    n_hidden: int = 64
+    weight_decay: float = 1e-3
+    seed: int = 0
+
+
+class StepFigures(NamedTuple):
+    """One point of the learning curve: means over the step's rollouts."""
+
+    step: int
+    reward: float
+    accuracy: float
+    tokens: float
+    groups_with_spread: float
+
+
+class _Turns(NamedTuple):
+    """Every turn of a step's rollouts, one row each.
+
+    Attributes:
+        rollout: Which conversation it belongs to; shape ``(n,)``.
+        turn: Its index there; same shape.
+        features: Shape ``(n, len(FEATURES))``.
+        choice: What was drawn; shape ``(n,)``.
+        log_probability: Of that choice when it was drawn; same shape.
+    """
+
+    rollout: Tensor
+    turn: Tensor
+    features: Tensor
+    choice: Tensor
+    log_probability: Tensor
+
+
+@dataclass(slots=True, eq=False)
+class Trainer:
+    """A training run: network, optimiser and generator, one step at a time.
+
+    Attributes:
+        environment: What is played.
+        settings: How.
+        network: What learns.
+        optimiser: Adam on its weights.
+        rng: Draws problems, budgets, samples and choices.
+        curve: One point per step taken.
+    """
+
+    environment: Environment
+    settings: TrainingSettings
+    network: TabNetwork
+    optimiser: torch.optim.Optimizer
+    rng: np.random.Generator
+    curve: list[StepFigures] = field(default_factory=list)
+
+    @classmethod
+    def begin(
+        cls, environment: Environment, settings: TrainingSettings, policy: type[TabPolicy]
+    ) -> Self:
+        """Start a run with fresh weights."""
+        embeddings = np.concatenate([problem.embeddings for problem in environment.problems])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            network = TabNetwork(
+                policy,
+                settings.choices,
+                Scaler.fit(embeddings),
+                settings.n_read,
+                settings.n_hidden,
+            )
+        optimiser = torch.optim.AdamW(
+            network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        rng = np.random.default_rng(settings.seed)
+        return cls(environment, settings, network, optimiser, rng)
+
+    def run(self, show: Callable[[Iterable[int]], Iterable[int]] = iter) -> TabPolicy:
+        """Take the steps that are left; `show` may wrap them in a progress bar."""
+        for step in show(range(len(self.curve), self.settings.steps)):
+            self.step(step)
+        return self.network.to_policy()
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return everything that `resume` needs: tensors and plain values."""
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "curve": [tuple(point) for point in self.curve],
+        }
+
+    def resume(self, checkpoint: dict[str, Any]) -> None:
+        """Go on where a run with the same settings stopped; the end is the same to the bit."""
+        self.network.load_state_dict(checkpoint["network"])
+        self.optimiser.load_state_dict(checkpoint["optimiser"])
+        self.rng.bit_generator.state = checkpoint["rng"]
+        self.curve = [StepFigures(*point) for point in checkpoint["curve"]]
+
+    def step(self, step: int) -> None:
+        """Roll out groups, score them, and move the network."""
+        settings = self.settings
+        remaining = 0.5 * (1.0 + np.cos(np.pi * step / settings.steps))
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.learning_rate * remaining
+        conversations = self._start_groups()
+        plans = self._plans(conversations)
+        turns = self._play(conversations, plans)
+        rewards = self._score(conversations)
+        is_telling = has_spread(rewards)
+        if is_telling.any():
+            kept = is_telling[turns.rollout // settings.group_size]
+            advantages = group_advantages(rewards, settings.advantage_eps).flatten()
+            chosen = _Turns(*(column[kept] for column in turns))
+            bonus = settings.entropy_bonus * remaining
+            self._learn(chosen, plans, advantages[chosen.rollout], bonus)
+        self.curve.append(
+            StepFigures(
+                step,
+                float(rewards.mean()),
+                float(np.mean([one.is_right for one in conversations])),
+                float(np.mean([one.used_tokens for one in conversations])),
+                float(is_telling.float().mean()),
+            )
+        )
+
+    def _start_groups(self) -> list[Conversation]:
+        """Draw problems and budgets; rollouts of one group follow each other."""
+        settings, problems = self.settings, self.environment.problems
+        conversations = []
+        for row in self.rng.choice(len(problems), settings.groups_per_step).tolist():
+            budget = settings.budgets[int(self.rng.integers(len(settings.budgets)))]
+            solvers = self.environment.start(row, self.rng, settings.group_size)
+            conversations += [
+                Conversation(problems[row], solver, budget, settings.is_enforced)
+                for solver in solvers
+            ]
+        return conversations
+
+    def _plans(self, conversations: Sequence[Conversation]) -> tuple[Tensor, Tensor]:
+        """Scaled embeddings of each group's problem, padded with zeros, and their lengths."""
+        plans = [one.problem.embeddings for one in conversations[:: self.settings.group_size]]
+        lengths = [len(plan) for plan in plans]
+        padded = np.zeros((len(plans), max(lengths), plans[0].shape[1]), np.float32)
+        for row, plan in zip(padded, plans, strict=True):
+            row[: len(plan)] = self.network.scaler.apply(plan)
+        return torch.from_numpy(padded), torch.tensor(lengths)
+
+    def _play(self, conversations: Sequence[Conversation], plans: tuple[Tensor, Tensor]) -> _Turns:
+        """Answer every turn of every conversation, drawing from the network's distribution."""
+        with torch.no_grad():
+            questions = self.network.read_plans(*plans)
+        played = []
+        for turn in range(questions.shape[1]):
+            active = [row for row, one in enumerate(conversations) if not one.is_over]
+            rows = torch.tensor(active)
+            seen = np.stack([features(conversations[row].state()) for row in active])
+            with torch.no_grad():
+                groups = rows // self.settings.group_size
+                log_odds = self.network(questions[groups, turn], torch.from_numpy(seen))
+            drawn = self._draw(log_odds)
+            for row, choice in zip(active, drawn.tolist(), strict=True):
+                conversations[row].answer(self.settings.choices[choice])
+            taken = log_odds.gather(1, drawn[:, None])[:, 0]
+            turns = torch.full_like(rows, turn)
+            played.append(_Turns(rows, turns, torch.from_numpy(seen), drawn, taken))
+        return _Turns(*(torch.cat(column) for column in zip(*played, strict=True)))
+
+    def _draw(self, log_odds: Tensor) -> Tensor:
+        shares = torch.from_numpy(self.rng.random(len(log_odds), np.float32))
+        drawn = torch.searchsorted(log_odds.exp().cumsum(1), shares[:, None], right=True)[:, 0]
+        return drawn.clamp(max=log_odds.shape[1] - 1)
+
+    def _score(self, conversations: Sequence[Conversation]) -> Tensor:
+        """Return rewards; shape ``(n_groups, group_size)``."""
+        settings = self.settings
+        free_tokens = np.array([one.budget_tokens for one in conversations]) * settings.free_share
+        tokens = np.array([one.used_tokens for one in conversations])
+        is_right = np.array([one.is_right for one in conversations])
+        rewards = reward(is_right, tokens, free_tokens, settings.penalty)
+        return torch.from_numpy(rewards).reshape(-1, settings.group_size)
+
+    def _learn(
+        self, turns: _Turns, plans: tuple[Tensor, Tensor], advantages: Tensor, bonus: float
+    ) -> None:
+        for _ in range(self.settings.epochs):
+            questions = self.network.read_plans(*plans)
+            seen = questions[turns.rollout // self.settings.group_size, turns.turn]
+            log_odds = self.network(seen, turns.features)
+            taken = log_odds.gather(1, turns.choice[:, None])[:, 0]
+            loss = clipped_loss(taken, turns.log_probability, advantages, self.settings.clip)
+            entropy = -(log_odds.exp() * log_odds).sum(dim=1).mean()
+            self.optimiser.zero_grad()
+            (loss - bonus * entropy).backward()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
+            self.optimiser.step()
