@@ -111,3 +111,22 @@ async def test_memory_is_bounded_and_what_is_forgotten_is_counted(debts, clock, 
         debts.add(Debt(lease(clock, number), Charge(0, 0)))
 
     assert (len(debts), debts.dropped) == (2, 1)
+
+
+async def test_a_debt_that_the_store_cannot_take_does_not_hold_up_the_others(debts, store, clock):
+    await hold(store, lease(clock, 2))
+    debts.add(Debt(lease(clock, 1), Charge(70, 7), LIMITS))
+    debts.add(Debt(lease(clock, 2), Charge(70, 7)))
+    reserve = store.reserve
+
+    async def refuse(wanted: Hold) -> None:
+        raise RuntimeError("a bug")
+
+    store.reserve = refuse
+    with pytest.raises(RuntimeError):
+        await debts.catch_up()
+    store.reserve = reserve
+    await debts.catch_up()
+
+    assert await spent(store) == (70, 7, 0)
+    assert (len(debts), debts.dropped) == (0, 1)
