@@ -1,13 +1,14 @@
 """Whether a new router may serve: compared with the one that serves on answers nobody learned from.
 
-A log tells the truth about one model per query. So there are three kinds of evidence, and the best
-one there is enough of decides: queries that several models answered show what routing wins; answers
-whose model was drawn at random show what a router would have been worth (`off_policy`); all others
-only show how wrong its predictions are.
+A log tells the truth about one model per query. So there are three kinds of evidence, from direct
+and noisy to indirect and sharp: queries that several models answered show what routing wins;
+answers whose model was drawn at random show what a router would have been worth (`off_policy`); all
+answers show how wrong its predictions are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, Literal
 
 import numpy as np
@@ -121,19 +122,23 @@ def find_nonsense(router: Router, embeddings: Float32) -> str | None:
     return None
 
 
-def gather_evidence(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> Evidence | None:
-    """Measure all routers on the same rows, by the best kind of evidence there is enough of.
+def gather_evidence(
+    routers: Mapping[str, Router], held_out: HeldOut, bar: Bar
+) -> Iterator[Evidence]:
+    """Measure all routers on the same rows, by each kind of evidence there is enough of.
 
     Args:
         routers: The active one first.
         held_out: Rows that none of them was trained or chosen on.
         bar: How many rows each kind of evidence needs.
+
+    Yields:
+        The most direct kind first.
     """
     for measure in (_routing, _off_policy, _prediction):
         evidence = measure(routers, held_out, bar)
         if evidence is not None:
-            return evidence
-    return None
+            yield evidence
 
 
 def decide(
@@ -145,9 +150,8 @@ def decide(
 ) -> Decision:
     """Choose one of the contenders and say whether it may take the place of `active`.
 
-    It may unless, by a paired bootstrap, it might well lose more than the bar tolerates. Without
-    an active router there is nothing to lose and the best, or the first, is accepted; with one,
-    and too few rows to compare them, nothing is.
+    Without an active router there is nothing to lose and the best, or the first, is accepted; with
+    one, and too few rows to compare them, nothing is.
 
     Args:
         contenders: The first is chosen where there is too little evidence.
@@ -157,23 +161,40 @@ def decide(
         rng: Draws the bootstrap.
     """
     routers = contenders if active is None else {ACTIVE: active, **contenders}
-    evidence = gather_evidence(routers, held_out, bar)
-    best = next(iter(contenders)) if evidence is None else evidence.best(tuple(contenders))
+    found = gather_evidence(routers, held_out, bar)
+    first = next(found, None)
+    best = next(iter(contenders)) if first is None else first.best(tuple(contenders))
     answers = int(np.isfinite(held_out.answers.quality).sum())
     figures = {"answers": float(answers)}
-    is_accepted = active is None
     if active is None:
         reason = "no other router serves these models here"
-    elif evidence is None:
+        return Decision(best, is_accepted=True, reason=reason, figures=figures)
+    if first is None:
         reason = f"{answers} held-out answers are too few to compare it with {active.version}"
-    elif evidence.kind == "prediction" and (lost := forgotten(contenders[best], active, held_out)):
+        return Decision(best, is_accepted=False, reason=reason, figures=figures)
+    is_accepted, evidence, compared = _weigh(chain([first], found), best, bar, rng)
+    lost = forgotten(contenders[best], active, held_out)
+    if lost and evidence.kind == "prediction":
         reason = f"it does not know {', '.join(lost)}, which {active.version} routes to"
-    else:
-        compared = _compare(evidence, best, bar, rng)
+        return Decision(best, is_accepted=False, reason=reason, figures=figures | compared)
+    reason = _explain(evidence, compared, active, bar, is_accepted=is_accepted)
+    return Decision(best, is_accepted, reason, figures | compared)
+
+
+def _weigh(
+    found: Iterable[Evidence], new: str, bar: Bar, rng: np.random.Generator
+) -> tuple[bool, Evidence, dict[str, float]]:
+    """Ask one kind of evidence after the other until one knows; none that does is a no.
+
+    The direct kinds are noisy: in doubt they leave the word to a kind that sees more rows, unless
+    their own best guess is a loss beyond the tolerance.
+    """
+    for evidence in found:
+        compared = _compare(evidence, new, bar, rng)
         is_accepted = compared["odds_of_loss"] <= bar.risk
-        reason = _explain(evidence, compared, active, bar, is_accepted=is_accepted)
-        figures |= compared
-    return Decision(best, is_accepted, reason, figures)
+        if is_accepted or compared["difference"] < -bar.tolerance:
+            break
+    return is_accepted, evidence, compared
 
 
 def _compare(evidence: Evidence, new: str, bar: Bar, rng: np.random.Generator) -> dict[str, float]:

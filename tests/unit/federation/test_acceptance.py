@@ -86,8 +86,8 @@ def decided(new: Router, active: Router | None, rows: HeldOut, bar: Bar = BAR):
 
 
 @ENOUGH
-def test_the_best_evidence_there_is_enough_of_counts(rows, kind):
-    assert gather_evidence({"active": GOOD}, rows, BAR).kind == kind
+def test_the_most_direct_evidence_there_is_enough_of_comes_first(rows, kind):
+    assert next(gather_evidence({"active": GOOD}, rows, BAR)).kind == kind
 
 
 @ENOUGH
@@ -139,6 +139,24 @@ def test_does_not_trust_a_difference_that_may_be_chance():
     assert not decision.is_accepted
 
 
+DOUBTFUL = replace(SINGLE_ANSWERS, choices=draws(120))
+LOW_BAR = replace(BAR, least_effective_rows=10.0)
+
+
+def test_evidence_in_doubt_leaves_the_word_to_the_next():
+    first = next(gather_evidence({"active": BAD, "shared": GOOD}, DOUBTFUL, LOW_BAR))
+    sharp = decided(GOOD, BAD, DOUBTFUL, replace(LOW_BAR, risk=0.0))
+    assert first.kind == "off_policy"
+    assert sharp.is_accepted
+    assert "measured by prediction" in sharp.reason
+
+
+def test_evidence_that_sees_a_loss_does_not_ask_for_another():
+    decision = decided(BAD, GOOD, DOUBTFUL, LOW_BAR)
+    assert not decision.is_accepted
+    assert "measured by off policy" in decision.reason
+
+
 def test_too_few_rows_leave_the_active_router_in_place():
     decision = decided(GOOD, BAD, HARDLY_ANY)
     assert not decision.is_accepted
@@ -173,7 +191,7 @@ def test_drawn_answers_that_hardly_match_are_no_evidence():
     choices = replace(draws(1500), answered=np.zeros(1500, np.intp), propensity=certain)
     rows = held_out(made_up(10, seed=2), choices)
     dear = knowing(("dear", "coder"))
-    assert gather_evidence({"active": GOOD, "shared": dear}, rows, BAR) is None
+    assert list(gather_evidence({"active": GOOD, "shared": dear}, rows, BAR)) == []
 
 
 def test_does_not_forget_a_model_on_the_word_of_predictions_alone():
