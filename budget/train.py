@@ -1,7 +1,8 @@
 """Trains TAB by GRPO on any environment; what comes out proposes with numpy alone."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from math import cos, pi
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -141,6 +142,8 @@ class Trainer:
     def checkpoint(self) -> dict[str, Any]:
         """Return everything that `resume` needs: tensors and plain values."""
         return {
+            "kind": self.network.policy.kind,
+            "settings": asdict(self.settings),
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "rng": self.rng.bit_generator.state,
@@ -148,7 +151,14 @@ class Trainer:
         }
 
     def resume(self, checkpoint: dict[str, Any]) -> None:
-        """Go on where a run with the same settings stopped; the end is the same to the bit."""
+        """Go on where a run with the same settings stopped; the end is the same to the bit.
+
+        Raises:
+            ValueError: The checkpoint is of another kind or of other settings.
+        """
+        for name, own in (("kind", self.network.policy.kind), ("settings", asdict(self.settings))):
+            if checkpoint[name] != own:
+                raise ValueError(f"the checkpoint has {name} {checkpoint[name]}, not {own}")
         self.network.load_state_dict(checkpoint["network"])
         self.optimiser.load_state_dict(checkpoint["optimiser"])
         self.rng.bit_generator.state = checkpoint["rng"]
@@ -157,7 +167,7 @@ class Trainer:
     def step(self, step: int) -> None:
         """Roll out groups, score them, and move the network."""
         settings = self.settings
-        remaining = 0.5 * (1.0 + np.cos(np.pi * step / settings.steps))
+        remaining = 0.5 * (1.0 + cos(pi * step / settings.steps))
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * remaining
         conversations = self._start_groups()

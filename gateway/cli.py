@@ -23,6 +23,7 @@ SUBCOMMANDS = {
     "federation": "Train one router with other organisations.",
     "keys": "Create, list and revoke virtual keys.",
     "teams": "Create and list teams.",
+    "budget": "Train and measure policies for the tokens of each turn.",
     "budgets": "Cap what teams, keys, users and conversations may spend.",
     "log": "Export and prune the evaluation log.",
     "database": "Create or upgrade the database schema.",

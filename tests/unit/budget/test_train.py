@@ -78,6 +78,16 @@ def test_a_resumed_run_ends_as_if_it_had_not_stopped():
     assert again.curve == whole.curve
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [(AllSubQuestionsPolicy, SHORT), (TabPolicy, replace(SHORT, seed=1))],
+)
+def test_does_not_go_on_from_a_checkpoint_of_another_run(kind, settings):
+    checkpoint = Trainer.begin(ENVIRONMENT, SHORT, TabPolicy).checkpoint()
+    with pytest.raises(ValueError, match="the checkpoint has"):
+        Trainer.begin(ENVIRONMENT, settings, kind).resume(checkpoint)
+
+
 def test_the_learning_curve_has_a_point_per_step():
     trainer = run()[0]
     assert [point.step for point in trainer.curve] == [0, 1, 2, 3]

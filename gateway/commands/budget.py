@@ -1,0 +1,267 @@
+"""`waypost budget`: learn a turn-budget policy from problems, and measure policies on them."""
+
+import pickle
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from budget.artifact import SealedPolicy, dump, load, read_manifest
+from budget.baselines import baseline_families, cheapest_near_best
+from budget.errors import InvalidProblems
+from budget.evaluate import Comparison, Front, Outcomes, compare, oracle_front, play
+from budget.mdp import CHOICES, OVERRUN_PENALTY
+from budget.tab import AllSubQuestionsPolicy, TabPolicy
+from budget.train import Trainer, TrainingSettings
+from gateway.budget_pictures import Marked, draw_fronts, draw_learning
+from gateway.encoders import load_encoder
+from gateway.problem_files import build_environment, read_problems
+from router_models.errors import ArtifactRejected
+
+KINDS: Final[Mapping[str, type[TabPolicy]]] = {
+    policy.kind: policy for policy in (TabPolicy, AllSubQuestionsPolicy)
+}
+STEPS_PER_CHECKPOINT: Final = 20
+FIGURE: Final = "{0:.3f} ({1:.3f} to {2:.3f})"
+WHOLE_FIGURE: Final = "{0:.0f} ({1:.0f} to {2:.0f})"
+SHARE: Final = "{0:.0%} ({1:.0%} to {2:.0%})"
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """End the command with the sentence that says what is wrong with a file."""
+    try:
+        yield
+    except (ArtifactRejected, InvalidProblems, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.group()
+def command() -> None:
+    """Train and measure policies that spend a conversation's tokens where they matter."""
+
+
+@command.command("train")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--kind", type=click.Choice(list(KINDS)), default="tab", help="What to learn.")
+@click.option("--choices", multiple=True, type=click.IntRange(1), help="Tokens a turn can get.")
+@click.option("--budget", "budgets", multiple=True, type=click.IntRange(1), required=True)
+@click.option(
+    "--token-price",
+    type=click.FloatRange(0.0, min_open=True),
+    help="Right answers that 1,000 tokens may cost; without it, the paper's reward, which "
+    "minds tokens beyond the budget only.",
+)
+@click.option("--steps", type=click.IntRange(1), default=300)
+@click.option("--seed", type=int, default=0, help="The same seed gives the same policy.")
+@click.option("--train-split", default="train", help="Problems to learn from.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Artefact to write.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Kept while training; a run that was stopped goes on from it.",
+)
+@click.option("--picture", type=click.Path(path_type=Path), help="Learning curve to draw (PNG).")
+def train_policy(
+    *,
+    data: Path,
+    kind: str,
+    choices: tuple[int, ...],
+    budgets: tuple[int, ...],
+    token_price: float | None,
+    steps: int,
+    seed: int,
+    train_split: str,
+    out: Path | None,
+    checkpoint: Path | None,
+    picture: Path | None,
+) -> None:
+    """Learn a policy by GRPO from DATA, a file of multi-turn problems.
+
+    Give --budget once for each conversation budget that the policy shall serve.
+    """
+    settings = TrainingSettings(
+        choices=tuple(sorted(set(choices))) or CHOICES,
+        budgets=tuple(sorted(set(budgets))),
+        steps=steps,
+        seed=seed,
+        **reward_settings(token_price),
+    )
+    encoder = load_encoder("static")
+    with _explained():
+        environment = build_environment(read_problems(data), encoder, train_split)
+        trainer = Trainer.begin(environment, settings, KINDS[kind])
+        _run(trainer, checkpoint)
+        content = dump(
+            trainer.network.to_policy(),
+            encoder,
+            created_at=datetime.now(UTC),
+            training=_figures(trainer),
+            provenance={f"train_{name}": n for name, n in environment.describe().items()},
+        )
+        path = out or Path(f"{read_manifest(content).version}.safetensors")
+        path.write_bytes(content)
+    last = trainer.curve[-1]
+    click.echo(f"last step: accuracy {last.accuracy:.3f}, {last.tokens:.0f} tokens a problem")
+    if picture is not None:
+        draw_learning(data.name, {kind: [trainer.curve]}).savefig(picture, dpi=110)
+        click.echo(f"wrote {picture}")
+    click.echo(f"wrote {path}")
+
+
+def reward_settings(token_price: float | None) -> dict[str, Any]:
+    """Return the reward's settings: the paper's, or a price for every token used."""
+    if token_price is None:
+        return {"penalty": OVERRUN_PENALTY, "free_share": 1.0, "is_enforced": False}
+    return {
+        "penalty": token_price / 1000.0,
+        "free_share": 0.0,
+        "is_enforced": True,
+        # Groups that fail whatever they spend must not weigh as much as those that differ.
+        "advantage_eps": 1.0,
+    }
+
+
+def _run(trainer: Trainer, checkpoint: Path | None) -> None:
+    if checkpoint is not None and checkpoint.is_file():
+        try:
+            trainer.resume(torch.load(checkpoint, weights_only=True))
+        except ValueError as error:
+            raise click.ClickException(f"{checkpoint}: {error}; remove it to begin anew") from error
+        except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
+            raise click.ClickException(
+                f"{checkpoint} cannot be read as a checkpoint; remove it to begin anew"
+            ) from error
+
+    def show(steps: Iterable[int]) -> Iterator[int]:
+        for step in tqdm(steps, "training", unit="step"):
+            yield step
+            if checkpoint is not None and (step + 1) % STEPS_PER_CHECKPOINT == 0:
+                partial = checkpoint.with_suffix(".partial")
+                torch.save(trainer.checkpoint(), partial)
+                partial.replace(checkpoint)
+
+    trainer.run(show)
+
+
+def _figures(trainer: Trainer) -> dict[str, Any]:
+    settings = asdict(trainer.settings)
+    settings["choices"], settings["budgets"] = list(settings["choices"]), list(settings["budgets"])
+    every = max(len(trainer.curve) // 50, 1)
+    curve = [list(point) for point in trainer.curve[::every]]
+    return {"settings": settings, "curve": curve, "curve_columns": list(trainer.curve[0]._fields)}
+
+
+@command.command("evaluate")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("policies", type=click.Path(path_type=Path), nargs=-1)
+@click.option("--budget", type=click.IntRange(1), required=True, help="Of every conversation.")
+@click.option("--train-split", default="train", help="Problems that baselines learn from.")
+@click.option("--tune-split", default="val", help="Problems that baselines are tuned on.")
+@click.option("--split", default="test", help="Problems to measure on.")
+@click.option("--picture", type=click.Path(path_type=Path), default=Path("turn-budgets.png"))
+def evaluate_policies(
+    *,
+    data: Path,
+    policies: tuple[Path, ...],
+    budget: int,
+    train_split: str,
+    tune_split: str,
+    split: str,
+    picture: Path,
+) -> None:
+    """Compare POLICIES on DATA with tuned baselines and a clairvoyant: a table and a picture.
+
+    Policies of equal kind and settings that differ by seed alone are one row, with one interval.
+    """
+    encoder = load_encoder("static")
+    with _explained():
+        rows = read_problems(data)
+        train, tune, test = (
+            build_environment(rows, encoder, name) for name in (train_split, tune_split, split)
+        )
+        groups = _grouped([load(file.read_bytes(), encoder) for file in policies])
+        choices = _common_choices(groups)
+        families = baseline_families(train, choices)
+    static = [play(policy, test, budget) for policy in families["static"]]
+    measured: dict[str, Sequence[Outcomes]] = {}
+    for name, family in families.items():
+        best = cheapest_near_best([play(policy, tune, budget) for policy in family])
+        measured[name] = [play(family[best], test, budget)]
+    for name, sealed in groups.items():
+        measured[name] = [play(one.policy, test, budget) for one in sealed]
+    compared = {name: compare(outcomes, static) for name, outcomes in measured.items()}
+    oracle = oracle_front(test, choices[0])
+    click.echo(f"{len(test.problems)} problems, {budget} tokens per conversation")
+    click.echo(table(compared, {name: _violations(found) for name, found in measured.items()}))
+    click.echo(_ceiling(compared["static"], oracle))
+    front = Front.of(
+        np.array([one.mean_tokens for one in static]), np.array([one.accuracy for one in static])
+    )
+    marked = [Marked(name, name, figures) for name, figures in compared.items()]
+    draw_fronts(f"{data.name}: {split}", front, oracle, marked).savefig(picture, dpi=110)
+    click.echo(f"wrote {picture}")
+
+
+def _grouped(policies: Sequence[SealedPolicy]) -> dict[str, list[SealedPolicy]]:
+    """Put runs that differ by seed alone together, named by the first one's version."""
+    by_run: dict[str, list[SealedPolicy]] = {}
+    for sealed in policies:
+        manifest = sealed.manifest
+        settings = {**manifest.training.get("settings", {}), "seed": None}
+        by_run.setdefault(f"{manifest.kind} {manifest.choices} {settings}", []).append(sealed)
+    return {found[0].version: found for found in by_run.values()}
+
+
+def _common_choices(groups: Mapping[str, Sequence[SealedPolicy]]) -> tuple[int, ...]:
+    choices = {one.manifest.choices for found in groups.values() for one in found}
+    if len(choices) > 1:
+        raise InvalidProblems("the policies choose from different budgets: measure them apart")
+    return choices.pop() if choices else CHOICES
+
+
+def _violations(outcomes: Sequence[Outcomes]) -> int:
+    return sum(outcome.violations for outcome in outcomes)
+
+
+def _ceiling(static: Comparison, oracle: Front) -> str:
+    tokens = oracle.tokens_at(static.accuracy[0])
+    return f"a clairvoyant would save {1 - tokens / static.tokens[0]:.0%} of the static tokens"
+
+
+def table(compared: Mapping[str, Comparison], violations: Mapping[str, int]) -> str:
+    """Lay out one line per policy; intervals are 95 %."""
+    heads = (
+        "policy",
+        "accuracy",
+        "tokens",
+        "tokens saved at its accuracy",
+        "accuracy gained at its tokens",
+        "E3 x 1e6",
+        "violations",
+    )
+    lines = [heads]
+    for name, one in compared.items():
+        lines.append(
+            (
+                name,
+                FIGURE.format(*one.accuracy),
+                WHOLE_FIGURE.format(*one.tokens),
+                SHARE.format(*one.saved),
+                FIGURE.format(*one.gained),
+                f"{one.e3[0] * 1e6:.0f}",
+                str(violations[name]),
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

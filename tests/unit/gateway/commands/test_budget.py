@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from budget.artifact import load
+from budget.tab import AllSubQuestionsPolicy
+from gateway.cli import cli
+from gateway.commands import budget
+from gateway.encoders import load_encoder
+from gateway.problem_files import ProblemRow, write_problems
+
+QUESTIONS = {"sum": ("Add {} and 7.", 20, 1.0), "essay": ("Prove theorem {}.", 400, 0.0)}
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    rows = []
+    for split, n_problems in (("train", 20), ("val", 8), ("test", 8)):
+        for number in range(n_problems):
+            second = "sum" if number % 2 else "essay"
+            for turn, kind in enumerate(("sum", second)):
+                text, tokens, score = QUESTIONS[kind]
+                rows.append(
+                    ProblemRow(
+                        f"{split}/{number}",
+                        turn,
+                        text.format(number),
+                        0,
+                        tokens,
+                        score,
+                        split=split,
+                    )
+                )
+    write_problems(rows, tmp_path / "problems.parquet")
+    return tmp_path / "problems.parquet"
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(budget.command, [str(argument) for argument in arguments])
+
+
+def train(data, out, *options):
+    grid = ("--choices", 64, "--choices", 512, "--budget", 1000)
+    found = invoke("train", data, "--out", out, "--steps", 3, *grid, *options)
+    assert found.exit_code == 0, found.output
+    return found
+
+
+def test_is_a_subcommand():
+    found = CliRunner().invoke(cli, ["budget", "--help"])
+    assert found.exit_code == 0
+    assert {"train", "evaluate"} <= set(found.output.split())
+
+
+def test_trains_a_policy_that_a_gateway_can_load(data, tmp_path):
+    out = tmp_path / "tab.safetensors"
+    train(data, out, "--kind", "allsubq", "--token-price", 0.05)
+    sealed = load(out.read_bytes(), load_encoder("static"))
+    assert isinstance(sealed.policy, AllSubQuestionsPolicy)
+    assert sealed.manifest.choices == (64, 512)
+    assert sealed.manifest.provenance["train_problems"] == 20
+    assert sealed.manifest.training["settings"]["penalty"] == pytest.approx(5e-5)
+
+
+def test_without_a_price_the_reward_is_the_papers(data, tmp_path):
+    out = tmp_path / "tab.safetensors"
+    train(data, out)
+    settings = load(out.read_bytes(), load_encoder("static")).manifest.training["settings"]
+    assert (settings["penalty"], settings["free_share"]) == (0.001, 1.0)
+
+
+def test_goes_on_from_a_checkpoint(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "STEPS_PER_CHECKPOINT", 2)
+    train(data, tmp_path / "whole.safetensors", "--checkpoint", tmp_path / "run.pt")
+    found = train(data, tmp_path / "again.safetensors", "--checkpoint", tmp_path / "run.pt")
+    policies = [
+        load((tmp_path / name).read_bytes(), load_encoder("static")).policy.to_arrays()
+        for name in ("whole.safetensors", "again.safetensors")
+    ]
+    assert all((policies[0][name] == policies[1][name]).all() for name in policies[0])
+    assert "2/2" not in found.output
+
+
+def test_says_that_a_checkpoint_is_of_another_run(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "STEPS_PER_CHECKPOINT", 1)
+    train(data, tmp_path / "a.safetensors", "--checkpoint", tmp_path / "run.pt")
+    found = invoke("train", data, "--budget", 999, "--checkpoint", tmp_path / "run.pt")
+    assert found.exit_code == 1
+    assert "remove it to begin anew" in found.output
+
+
+def test_says_that_a_checkpoint_is_damaged(data, tmp_path):
+    (tmp_path / "run.pt").write_bytes(b"no checkpoint")
+    found = invoke("train", data, "--budget", 999, "--checkpoint", tmp_path / "run.pt")
+    assert found.exit_code == 1
+    assert "remove it to begin anew" in found.output
+
+
+def test_draws_the_learning_curve(data, tmp_path):
+    train(data, tmp_path / "tab.safetensors", "--picture", tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_compares_policies_with_baselines_and_the_oracle(data, tmp_path):
+    files = []
+    for seed in (0, 1):
+        files.append(tmp_path / f"{seed}.safetensors")
+        train(data, files[-1], "--seed", seed)
+    picture = tmp_path / "fronts.png"
+    found = invoke("evaluate", data, *files, "--budget", 1000, "--picture", picture)
+    assert found.exit_code == 0, found.output
+    rows = [line.split("  ")[0] for line in found.output.splitlines()]
+    assert {"static", "proportional", "decay", "difficulty"} < set(rows)
+    assert sum(row.startswith("tab-") for row in rows) == 1
+    assert "a clairvoyant would save" in found.output
+    assert picture.stat().st_size > 1000
+
+
+def test_refuses_to_compare_policies_that_choose_from_different_budgets(data, tmp_path):
+    train(data, tmp_path / "a.safetensors")
+    train(data, tmp_path / "b.safetensors", "--choices", 128)
+    files = (tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    found = invoke("evaluate", data, *files, "--budget", 1000)
+    assert found.exit_code == 1
+    assert "measure them apart" in found.output
+
+
+def test_says_what_is_wrong_with_a_file(tmp_path):
+    found = invoke("train", tmp_path / "none.parquet", "--budget", 1000)
+    assert found.exit_code == 1
+    assert "does not exist" in found.output
