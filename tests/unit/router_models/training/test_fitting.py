@@ -70,6 +70,14 @@ def test_the_estimator_predicts_what_torch_predicts():
     )
 
 
+def test_a_network_comes_back_from_its_weights():
+    rows = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
+    with single_threaded(0):
+        network = RouterNetwork(12, len(MODELS), TINY.hidden, TINY.dropout).eval()
+    again = RouterNetwork.of(network.weights()).eval()
+    assert torch.equal(again(rows), network(rows))
+
+
 def test_unanswered_pairs_do_not_move_the_loss():
     rows = made_up(40, share_answered=0.5)
     tensors = Rows.of(rows, Scaler.identity(12), cost_scale_of(rows))
