@@ -259,11 +259,20 @@ def _read(question: Question, site: SiteProfile, message: Message) -> Payload:
     if question.is_masked:
         return read_reply(message, masked_form(form))
     payload = read_reply(message, form)
+    hold_to_claim(exchange, payload, site.rows)
+    return payload
+
+
+def hold_to_claim(exchange: Exchange, payload: Payload, claimed_rows: int) -> None:
+    """Let through what is made of no more rows than there are said to be.
+
+    Raises:
+        ReplyRejected: It is made of more.
+    """
     rows = exchange.rows(payload)
     # A profile's rows are those to learn from, rounded to a power of two; fewer are held out.
-    if rows > 2 * site.rows:
-        raise ReplyRejected(f"made of {rows:.0f} rows, where the site said about {site.rows}")
-    return payload
+    if rows > 2 * claimed_rows:
+        raise ReplyRejected(f"made of {rows:.0f} rows, where about {claimed_rows} were announced")
 
 
 def _address(

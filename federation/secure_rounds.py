@@ -6,7 +6,7 @@ from dataclasses import replace
 from flwr.app import Message
 
 from federation.exchanges.masked import KeyExchange, open_total
-from federation.fleet import Fleet, Question, need_quorum
+from federation.fleet import Fleet, Question, hold_to_claim, need_quorum
 from federation.protocol import Instruction
 from federation.site import SiteProfile
 from federation.updates import Reply
@@ -50,7 +50,10 @@ def hear_total(
         need_quorum(fleet.plan, len(good), fleet.report)
         question = agree(fleet, replace(question, asked=_narrowed(question, good)))
         good = fleet.hear(question, _send(fleet, question))
-    return question, open_total(question.exchange, question.instruction, good)
+    total = open_total(question.exchange, question.instruction, good)
+    claimed_rows = sum(site.rows for site in question.asked.values())
+    hold_to_claim(question.exchange, total.payload, claimed_rows)
+    return question, total
 
 
 def _narrowed(question: Question, good: list[Reply]) -> dict[int, SiteProfile]:

@@ -83,16 +83,17 @@ class LossSumExchange(SumExchange):
         """Measure the rows."""
         scales = scales_of(instruction.plan, instruction.sent)
         total, count = validation_loss(under(WEIGHTS, instruction.sent), rows, scales)
-        return {"loss": np.array([total]), "count": np.array([count], np.float64)}
+        n_rows = np.isfinite(rows.quality).any(axis=1).sum()
+        return {"loss": np.array([total]), **_counts(count=count, rows=n_rows)}
 
     def form(self, instruction: Instruction) -> Form:  # noqa: ARG002
         """Return one sum and what it is made of."""
         one = Field((1,), low=0.0, high=LARGEST_COUNT)
-        return Form({"loss": one, "count": one})
+        return Form(dict.fromkeys(("loss", "count", "rows"), one))
 
     def rows(self, payload: Payload) -> float:
-        """Return the evaluations it is made of."""
-        return float(payload["count"][0])
+        """Return the queries it is made of; evaluations may be several of each."""
+        return float(payload["rows"][0])
 
     def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:  # noqa: ARG002
         """Divide the total by its count; NaN where no site has such rows."""
@@ -100,6 +101,10 @@ class LossSumExchange(SumExchange):
         count = total.payload["count"]
         mean = np.where(count > 0, total.payload["loss"] / np.maximum(count, 1.0), np.nan)
         return {**state, LOSS: mean}
+
+
+def _counts(**counts: int) -> Payload:
+    return {name: np.array([count], np.float64) for name, count in counts.items()}
 
 
 def _weigh(update: LocalUpdate) -> Payload:
