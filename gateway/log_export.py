@@ -180,13 +180,7 @@ def _evaluation(
         turn["request_id"].encode() if raw is None else str(turn["encoder_id"]).encode() + raw
     )
     query_id = hashlib.sha256(identity).hexdigest()[:24]
-    grades = [
-        grade
-        for column in ANSWER_IDS
-        for grade in by_answer.get(turn[column.key] or "", ())
-        if grade["team_id"] == turn["team_id"]
-    ]
-    score, source = _score(grades)
+    score, source = grade_of(turn, by_answer)
     cost_nusd = turn["cost_nusd"]
     return EvaluationRow(
         query_id=query_id,
@@ -211,8 +205,21 @@ def _evaluation(
     )
 
 
-def _score(grades: Sequence[Mapping[Any, Any]]) -> tuple[float | None, str | None]:
-    """Average the latest grade of each grader, of the most reliable source there is."""
+def grade_of(
+    turn: Mapping[Any, Any], by_answer: Mapping[str, Sequence[Mapping[Any, Any]]]
+) -> tuple[float | None, str | None]:
+    """Average the latest grade of each grader, of the most reliable source there is.
+
+    Args:
+        turn: A row of the log.
+        by_answer: Grades by the id that they name, oldest first.
+    """
+    grades = [
+        grade
+        for column in ANSWER_IDS
+        for grade in by_answer.get(turn[column.key] or "", ())
+        if grade["team_id"] == turn["team_id"]
+    ]
     for source in TRUST:
         latest = {grade["grader"]: grade for grade in grades if grade["source"] == source}
         if latest:

@@ -6,29 +6,40 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
+import httpx2
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from budget.artifact import SealedPolicy, dump, load, read_manifest
 from budget.baselines import baseline_families, cheapest_near_best
+from budget.environments.conversation import Environment
 from budget.errors import InvalidProblems
 from budget.evaluate import Comparison, Front, Outcomes, compare, oracle_front, play
 from budget.mdp import CHOICES, OVERRUN_PENALTY
 from budget.tab import AllSubQuestionsPolicy, TabPolicy
 from budget.train import Trainer, TrainingSettings
 from gateway.budget_pictures import Marked, draw_fronts, draw_learning
+from gateway.calibration import CalibrationError, read_json_lines
+from gateway.commands.database import opened
+from gateway.commands.options import settings_option
+from gateway.config import GatewaySettings
 from gateway.encoders import load_encoder
+from gateway.live_problems import Endpoint, SolverFailed, parse_live_problems
+from gateway.log_problems import read_logged_problems
 from gateway.problem_files import build_environment, read_problems
 from router_models.errors import ArtifactRejected
+from router_models.types import Encoder
 
 KINDS: Final[Mapping[str, type[TabPolicy]]] = {
     policy.kind: policy for policy in (TabPolicy, AllSubQuestionsPolicy)
 }
+T = TypeVar("T")
 STEPS_PER_CHECKPOINT: Final = 20
+SOLVER_TIMEOUT_S: Final = 300.0
 FIGURE: Final = "{0:.3f} ({1:.3f} to {2:.3f})"
 WHOLE_FIGURE: Final = "{0:.0f} ({1:.0f} to {2:.0f})"
 SHARE: Final = "{0:.0%} ({1:.0%} to {2:.0%})"
@@ -39,7 +50,7 @@ def _explained() -> Iterator[None]:
     """End the command with the sentence that says what is wrong with a file."""
     try:
         yield
-    except (ArtifactRejected, InvalidProblems, OSError) as error:
+    except (ArtifactRejected, CalibrationError, InvalidProblems, OSError, SolverFailed) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -49,7 +60,11 @@ def command() -> None:
 
 
 @command.command("train")
-@click.argument("data", type=click.Path(path_type=Path))
+@settings_option
+@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.option("--url", help="Live: base URL of the endpoint that solves, up to /v1.")
+@click.option("--model", help="Live: name of the solver there.")
+@click.option("--key", envvar="WAYPOST_SOLVER_KEY", help="Live: its key; $WAYPOST_SOLVER_KEY.")
 @click.option("--kind", type=click.Choice(list(KINDS)), default="tab", help="What to learn.")
 @click.option("--choices", multiple=True, type=click.IntRange(1), help="Tokens a turn can get.")
 @click.option("--budget", "budgets", multiple=True, type=click.IntRange(1), required=True)
@@ -71,7 +86,11 @@ def command() -> None:
 @click.option("--picture", type=click.Path(path_type=Path), help="Learning curve to draw (PNG).")
 def train_policy(
     *,
-    data: Path,
+    settings: GatewaySettings,
+    data: Path | None,
+    url: str | None,
+    model: str | None,
+    key: str | None,
     kind: str,
     choices: tuple[int, ...],
     budgets: tuple[int, ...],
@@ -85,9 +104,11 @@ def train_policy(
 ) -> None:
     """Learn a policy by GRPO from DATA, a file of multi-turn problems.
 
+    Without DATA the evaluation log's graded conversations are the problems. With --url and
+    --model, DATA is a file of questions (.jsonl) that this endpoint answers while we learn.
     Give --budget once for each conversation budget that the policy shall serve.
     """
-    settings = TrainingSettings(
+    training = TrainingSettings(
         choices=tuple(sorted(set(choices))) or CHOICES,
         budgets=tuple(sorted(set(budgets))),
         steps=steps,
@@ -95,25 +116,60 @@ def train_policy(
         **reward_settings(token_price),
     )
     encoder = load_encoder("static")
-    with _explained():
-        environment = build_environment(read_problems(data), encoder, train_split)
-        trainer = Trainer.begin(environment, settings, KINDS[kind])
+    with _explained(), _solving(url, key) as http:
+        if http is None:
+            environment: Environment = _replayed(data, settings, encoder, train_split)
+        else:
+            endpoint = Endpoint(http, _needed(model, "--model"))
+            tables = read_json_lines(_needed(data, "DATA"))
+            environment = parse_live_problems(tables, encoder, endpoint)
+        trainer = Trainer.begin(environment, training, KINDS[kind])
         _run(trainer, checkpoint)
         content = dump(
             trainer.network.to_policy(),
             encoder,
             created_at=datetime.now(UTC),
             training=_figures(trainer),
-            provenance={f"train_{name}": n for name, n in environment.describe().items()},
+            provenance={
+                "train_problems": len(environment.problems),
+                "train_turns": sum(len(problem.texts) for problem in environment.problems),
+            },
         )
         path = out or Path(f"{read_manifest(content).version}.safetensors")
         path.write_bytes(content)
     last = trainer.curve[-1]
     click.echo(f"last step: accuracy {last.accuracy:.3f}, {last.tokens:.0f} tokens a problem")
     if picture is not None:
-        draw_learning(data.name, {kind: [trainer.curve]}).savefig(picture, dpi=110)
+        draw_learning(kind, {kind: [trainer.curve]}).savefig(picture, dpi=110)
         click.echo(f"wrote {picture}")
     click.echo(f"wrote {path}")
+
+
+@contextmanager
+def _solving(url: str | None, key: str | None) -> Iterator[httpx2.Client | None]:
+    """Open a client of the endpoint that solves, where there is one."""
+    if url is None:
+        yield None
+        return
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    timeout = httpx2.Timeout(SOLVER_TIMEOUT_S, connect=5.0)
+    with httpx2.Client(base_url=url, headers=headers, timeout=timeout) as http:
+        yield http
+
+
+def _replayed(
+    data: Path | None, settings: GatewaySettings, encoder: Encoder, split: str
+) -> Environment:
+    if data is not None:
+        return build_environment(read_problems(data), encoder, split)
+    with opened(settings) as engine:
+        return read_logged_problems(engine, encoder)
+
+
+def _needed(value: T | None, name: str) -> T:
+    if value is None:
+        raise click.UsageError(f"--url needs {name} too")
+    return value
 
 
 def reward_settings(token_price: float | None) -> dict[str, Any]:

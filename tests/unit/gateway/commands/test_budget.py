@@ -1,3 +1,5 @@
+import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,9 @@ from gateway.cli import cli
 from gateway.commands import budget
 from gateway.encoders import load_encoder
 from gateway.problem_files import ProblemRow, write_problems
+from tests.fakes.completions import answer_of
+from tests.fakes.server import serve
+from tests.fakes.upstream import ScriptedUpstream
 
 QUESTIONS = {"sum": ("Add {} and 7.", 20, 1.0), "essay": ("Prove theorem {}.", 400, 0.0)}
 
@@ -124,6 +129,35 @@ def test_refuses_to_compare_policies_that_choose_from_different_budgets(data, tm
     found = invoke("evaluate", data, *files, "--budget", 1000)
     assert found.exit_code == 1
     assert "measure them apart" in found.output
+
+
+async def test_learns_from_an_endpoint_that_solves_live(tmp_path):
+    sums = [
+        {"text": f"What is {n} + {n}?", "verifier": {"kind": "numeric", "reference": 4}}
+        for n in (1, 2)
+    ]
+    data = tmp_path / "live.jsonl"
+    data.write_text(json.dumps({"problem_id": "p", "sub_questions": sums}))
+    upstream = ScriptedUpstream(answer_of("4", 20))
+    out = tmp_path / "tab.safetensors"
+    async with serve(upstream) as url:
+        options = ("--url", f"{url}/v1", "--model", "small", "--steps", 1, "--out", out)
+        found = await asyncio.to_thread(invoke, "train", data, "--budget", 1000, *options)
+    assert found.exit_code == 0, found.output
+    assert load(out.read_bytes(), load_encoder("static")).manifest.provenance["train_turns"] == 2
+    assert upstream.last.body["model"] == "small"
+
+
+@pytest.mark.parametrize("options", [("--url", "http://127.0.0.1:1/v1")])
+def test_asks_for_what_a_live_run_needs(data, options):
+    found = invoke("train", data, "--budget", 1000, *options)
+    assert "--url needs --model too" in found.output
+
+
+def test_says_where_conversations_come_from_when_the_log_has_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("WAYPOST_DATA_DIR", str(tmp_path))
+    found = invoke("train", "--budget", 1000)
+    assert "X-Waypost-Conversation-Id" in found.output
 
 
 def test_says_what_is_wrong_with_a_file(tmp_path):
