@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -124,6 +124,10 @@ class Turn(Base):
     route_reason: Mapped[str]
     router_version: Mapped[str | None]
     policy_version: Mapped[str | None]
+    budget_tokens: Mapped[int | None]
+    proposed_tokens: Mapped[int | None]
+    allotted_tokens: Mapped[int | None]
+    policy_propensity: Mapped[float | None]
     willingness_to_pay_usd: Mapped[float | None]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
@@ -202,6 +206,7 @@ class Settlement(Base):
         limits: Codes of the limits it was charged to, each between two spaces.
         outcome: ``answered``, an error's class, ``ClientLeft``, ``expired``, ``recovered`` or
             ``reset``.
+        charged_tokens: Of prompt and completion; `charged_output_tokens` of the completion alone.
         charged_requests: 1; negative where an operator reset a counter.
     """
 
@@ -218,6 +223,7 @@ class Settlement(Base):
     held_tokens: Mapped[int] = mapped_column(BigInteger)
     charged_nusd: Mapped[int] = mapped_column(BigInteger)
     charged_tokens: Mapped[int] = mapped_column(BigInteger)
+    charged_output_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
     charged_requests: Mapped[int] = mapped_column(BigInteger)
     is_estimated: Mapped[bool]
     outcome: Mapped[str]

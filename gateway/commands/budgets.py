@@ -11,6 +11,7 @@ from gateway.commands.options import settings_option
 from gateway.config import GatewaySettings
 from gateway.ledger.definitions import MAX_CAP, BudgetDefinition, BudgetDefinitions
 from gateway.ledger.folding import MIN_AGE_DAYS
+from gateway.ledger.refusals import UNITS
 from gateway.ledger.reservation import duration
 from gateway.ledger.types import Measure, ScopeKind, Window
 from gateway.types import NUSD_PER_USD
@@ -56,6 +57,9 @@ def amount_options(function: Any) -> Any:
     for option in (
         click.option("--usd", type=Dollars(), help="Cap of money."),
         click.option("--tokens", type=click.IntRange(0, MAX_CAP), help="Cap of tokens."),
+        click.option(
+            "--output-tokens", type=click.IntRange(0, MAX_CAP), help="Cap of completion tokens."
+        ),
         click.option("--requests", type=click.IntRange(0, MAX_CAP), help="Cap of requests."),
         click.option("--concurrent", type=click.IntRange(0, MAX_CAP), help="Cap of open requests."),
     ):
@@ -249,11 +253,14 @@ def _amount(amounts: dict[str, int | None]) -> tuple[Measure, int]:
     """Read which one measure is capped, and at what."""
     given = {name: cap for name, cap in amounts.items() if cap is not None}
     if len(given) != 1:
-        raise click.UsageError("give one of --usd, --tokens, --requests, --concurrent")
+        raise click.UsageError(
+            "give one of --usd, --tokens, --output-tokens, --requests, --concurrent"
+        )
     ((name, cap),) = given.items()
     measures: dict[str, Measure] = {
         "usd": "nusd",
         "tokens": "tokens",
+        "output_tokens": "output",
         "requests": "requests",
         "concurrent": "concurrent",
     }
@@ -290,5 +297,5 @@ def _per(window: str) -> str:
 
 def _shown(amount: int, measure: str) -> str:
     if measure != "nusd":
-        return f"{amount} {'requests' if measure == 'concurrent' else measure}"
+        return f"{amount} {UNITS.get(measure, measure)}"
     return f"{Decimal(amount) / NUSD_PER_USD:f} USD"

@@ -1,6 +1,6 @@
 """Exact arithmetic of caps and holds, the same in Python and in the store's Lua."""
 
-from gateway.ledger.types import Hold, Refused, Standing
+from gateway.ledger.types import Hold, Measure, Refused, Standing
 from gateway.types import TOKENS_PER_MTOK
 
 MAX_AMOUNT = 2**53 - 1
@@ -19,6 +19,16 @@ def affordable_tokens(room_nusd: int, nusd_per_mtok: int, most: int) -> int:
     if nusd_per_mtok == 0 or room_nusd < 0:
         return most if room_nusd >= 0 else -1
     return min(room_nusd * TOKENS_PER_MTOK // nusd_per_mtok, most)
+
+
+def held_amounts(nusd: int, tokens: int, output: int) -> dict[Measure, int]:
+    """Say what an open lease holds, by measure."""
+    return {"nusd": nusd, "tokens": tokens, "output": output, "requests": 0, "concurrent": 1}
+
+
+def used_amounts(nusd: int, tokens: int, output: int) -> dict[Measure, int]:
+    """Say what a lease that ended has spent, by measure; its request was counted at the start."""
+    return {"nusd": nusd, "tokens": tokens, "output": output, "requests": 0, "concurrent": 0}
 
 
 def check_hold(hold: Hold) -> None:
@@ -68,6 +78,7 @@ def least_need(hold: Hold) -> dict[str, int]:
     return {
         "nusd": hold.fixed_nusd + cost_nusd(least, hold.completion_nusd_per_mtok),
         "tokens": hold.fixed_tokens + least,
+        "output": least,
         "requests": 1,
         "concurrent": 1,
     }

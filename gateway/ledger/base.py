@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.ledger.reservation import Reservation
+from gateway.ledger.types import Limit, OutputCap, Standing
 from gateway.types import Caller, HostedModel, Usage
 from gateway.wire import ChatRequest
 
@@ -17,8 +18,17 @@ class Ledger(Protocol):
         caller: Caller,
         request: ChatRequest,
         models: Sequence[HostedModel],
+        cap: OutputCap | None = None,
     ) -> Reservation:
         """Hold the worst case of this turn, on any of `models`, in every scope, or refuse."""
+        ...
+
+    def conversation(self, request: ChatRequest, caller: Caller) -> str | None:
+        """Return the digest of the conversation that `request` belongs to; None without one."""
+        ...
+
+    async def standing(self, limit: Limit) -> Standing:
+        """Read where one limit stands."""
         ...
 
     async def settle(

@@ -90,7 +90,9 @@ class Debts:
             name = lease.late_name
             if not await self._hold_unchecked(debt, debt.limits):
                 return False
-        return await self._store.settle(lease.team_id, name, charge.nusd, charge.tokens)
+        return await self._store.settle(
+            lease.team_id, name, charge.nusd, charge.tokens, charge.output
+        )
 
     async def _hold_unchecked(self, debt: Debt, limits: tuple[Limit, ...]) -> bool:
         """Hold, with the caps lifted, what was served while nothing could be held.

@@ -237,10 +237,10 @@ def check_definition(definition: BudgetDefinition) -> None:
             "window: concurrent requests are counted `now`, and nothing else is", param="window"
         )
     if definition.scope == "turn" and (
-        definition.measure not in ("nusd", "tokens") or definition.window != "total"
+        definition.measure not in ("nusd", "tokens", "output") or definition.window != "total"
     ):
         raise InvalidRequest(
-            "scope: a turn is one request; cap its nusd or tokens in `total`", param="scope"
+            "scope: a turn is one request; cap its nusd, tokens or output in `total`", param="scope"
         )
     _check_scope_id(definition)
 

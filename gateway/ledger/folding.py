@@ -89,6 +89,7 @@ def _nothing_charged(request_id: str, team_id: str, code: str, now: datetime) ->
         "held_tokens": 0,
         "charged_nusd": 0,
         "charged_tokens": 0,
+        "charged_output_tokens": 0,
         "charged_requests": 0,
         "is_estimated": False,
         "outcome": OPENING,

@@ -30,6 +30,7 @@ STANDINGS_AT_ONCE = 100
 SUMMED: Final[dict[Measure, Column[Any]]] = {
     "nusd": SETTLEMENTS.c.charged_nusd,
     "tokens": SETTLEMENTS.c.charged_tokens,
+    "output": SETTLEMENTS.c.charged_output_tokens,
     "requests": SETTLEMENTS.c.charged_requests,
 }
 OWNERS: Final[dict[ScopeKind, Column[Any] | None]] = {
@@ -163,6 +164,7 @@ async def reset(
         held_tokens=0,
         charged_nusd=-standing.spent if limit.measure == "nusd" else 0,
         charged_tokens=-standing.spent if limit.measure == "tokens" else 0,
+        charged_output_tokens=-standing.spent if limit.measure == "output" else 0,
         charged_requests=-standing.spent if limit.measure == "requests" else 0,
         is_estimated=False,
         outcome=RESET,

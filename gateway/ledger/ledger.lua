@@ -9,7 +9,7 @@
 --
 -- A counter is 'start spent held': the window's first second and two integers. Counters of past
 -- windows are overwritten in place. Numbers are doubles, exact up to 2^53; caps stay below it.
--- A lease is packed {state, completion, nusd, tokens, length in ms, (counter, start)...}; its state is o(pen), x (expired: charged, can be corrected) or s(ettled). What nobody may forget has no
+-- A lease is packed {state, completion tokens, nusd, tokens, length in ms, (counter, start)...}; its state is o(pen), x (expired: charged, can be corrected) or s(ettled). What nobody may forget has no
 -- time to live: totals, open leases, and charges without a journal row.
 
 local MS = 1000
@@ -17,6 +17,7 @@ local DAY = 86400
 local SLACK = 60 -- after the end of a window
 local CORRECTION = DAY -- an expired lease can be corrected
 local DUPLICATE = 60 -- an ended request id is recognised
+local CONVERSATION_IDLE = 30 * DAY -- conversations have no end, and there are too many of them
 local REAP = 50 -- expired leases charged per call, and charges told of
 local TELL_AGAIN = 30 * MS -- after this, should whoever was told have died
 
@@ -99,6 +100,8 @@ local function save(counter)
   local value = text(counter.start) .. ' ' .. text(counter.spent) .. ' ' .. text(counter.held)
   if counter.stop then
     redis.call('SET', counter.key, value, 'EX', text(counter.stop - second + SLACK))
+  elseif string.match(counter.key, '^c:output:total:conversation:', #base + 1) then
+    redis.call('SET', counter.key, value, 'EX', CONVERSATION_IDLE)
   elseif counter.spent == 0 and counter.held == 0 then
     redis.call('DEL', counter.key)
   else
@@ -106,15 +109,16 @@ local function save(counter)
   end
 end
 
-local function used(measure, nusd, tokens)
+local function used(measure, nusd, tokens, output)
   if measure == 'nusd' then return nusd end
   if measure == 'tokens' then return tokens end
+  if measure == 'output' then return output end
   return 0
 end
 
-local function held(measure, nusd, tokens)
+local function held(measure, nusd, tokens, output)
   if measure == 'concurrent' then return 1 end
-  return used(measure, nusd, tokens)
+  return used(measure, nusd, tokens, output)
 end
 
 local function lease_key(id)
@@ -122,7 +126,7 @@ local function lease_key(id)
 end
 
 -- Put what was used where it was held; where that was charged already, correct it.
-local function charge(lease, nusd, tokens)
+local function charge(lease, nusd, tokens, output)
   local keys, starts = {}, {}
   for i = 6, #lease, 2 do
     keys[#keys + 1] = base .. lease[i]
@@ -131,11 +135,11 @@ local function charge(lease, nusd, tokens)
   for i, counter in ipairs(load(keys)) do
     if counter.start == starts[i] then
       local measure = counter.measure
-      local amount = used(measure, nusd, tokens)
+      local amount = used(measure, nusd, tokens, output)
       if lease[1] == 'o' then
-        counter.held = math.max(counter.held - held(measure, lease[3], lease[4]), 0)
+        counter.held = math.max(counter.held - held(measure, lease[3], lease[4], lease[2]), 0)
       else
-        amount = amount - used(measure, lease[3], lease[4])
+        amount = amount - used(measure, lease[3], lease[4], lease[2])
       end
       counter.spent = math.max(counter.spent + amount, 0)
       save(counter)
@@ -144,8 +148,8 @@ local function charge(lease, nusd, tokens)
 end
 
 -- The charge of a lease as it waits for its journal row.
-local function unjournaled(id, state, nusd, tokens)
-  return id .. ' ' .. state .. ' ' .. text(nusd) .. ' ' .. text(tokens)
+local function unjournaled(id, state, nusd, tokens, output)
+  return table.concat({id, state, text(nusd), text(tokens), text(output)}, ' ')
 end
 
 -- Charge in full the leases that nobody renewed or settled in time.
@@ -156,10 +160,10 @@ local function reap()
     local packed = redis.call('GET', lease_key(id))
     local lease = packed and cmsgpack.unpack(packed)
     if lease and lease[1] == 'o' then
-      charge(lease, lease[3], lease[4])
+      charge(lease, lease[3], lease[4], lease[2])
       lease[1] = 'x'
       redis.call('SET', lease_key(id), cmsgpack.pack(lease), 'EX', CORRECTION)
-      redis.call('ZADD', KEYS[3], text(now), unjournaled(id, 'x', lease[3], lease[4]))
+      redis.call('ZADD', KEYS[3], text(now), unjournaled(id, 'x', lease[3], lease[4], lease[2]))
     end
   end
 end
@@ -212,6 +216,8 @@ local function grant(counters, fixed_nusd, fixed_tokens)
       completion = math.min(completion, affordable(room - fixed_nusd, price, completion))
     elseif counter.measure == 'tokens' then
       completion = math.min(completion, room - fixed_tokens)
+    elseif counter.measure == 'output' then
+      completion = math.min(completion, room)
     elseif room < 1 then
       completion = -1
     end
@@ -248,7 +254,7 @@ function operations.reserve()
       counters[i] = seen[counter.key]
     else
       seen[counter.key] = counter
-      counter.held = counter.held + held(counter.measure, nusd, tokens)
+      counter.held = counter.held + held(counter.measure, nusd, tokens, completion)
       if counter.measure == 'requests' then counter.spent = counter.spent + 1 end
       save(counter)
       lease[#lease + 1] = string.sub(counter.key, #base + 1)
@@ -269,7 +275,7 @@ function operations.renew()
 end
 
 -- The journal has as long as a lease lasts to get the row; then somebody is told to write it.
--- ARGV: 4 nusd, 5 tokens.
+-- ARGV: 4 nusd, 5 tokens, 6 completion tokens of these.
 function operations.settle()
   local packed = redis.call('GET', KEYS[2])
   local lease = packed and cmsgpack.unpack(packed)
@@ -277,14 +283,15 @@ function operations.settle()
     reap()
     return 0
   end
-  local nusd, tokens = tonumber(ARGV[4]), tonumber(ARGV[5])
+  local nusd, tokens, output = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
   if lease[1] == 'o' then
     redis.call('ZREM', KEYS[1], request)
   else
-    redis.call('ZREM', KEYS[3], unjournaled(request, 'x', lease[3], lease[4]))
+    redis.call('ZREM', KEYS[3], unjournaled(request, 'x', lease[3], lease[4], lease[2]))
   end
-  redis.call('ZADD', KEYS[3], text(now + lease[5]), unjournaled(request, 's', nusd, tokens))
-  charge(lease, nusd, tokens)
+  local told = unjournaled(request, 's', nusd, tokens, output)
+  redis.call('ZADD', KEYS[3], text(now + lease[5]), told)
+  charge(lease, nusd, tokens, output)
   redis.call('SET', KEYS[2], cmsgpack.pack({'s'}), 'EX', DUPLICATE)
   reap()
   return 1
@@ -301,10 +308,10 @@ function operations.abandon()
   local lease = cmsgpack.unpack(packed)
   if lease[1] ~= 'o' then return 0 end
   redis.call('ZREM', KEYS[1], request)
-  charge(lease, 0, 0)
-  lease[1], lease[3], lease[4] = 'x', 0, 0
+  charge(lease, 0, 0, 0)
+  lease[1], lease[2], lease[3], lease[4] = 'x', 0, 0, 0
   redis.call('SET', KEYS[2], cmsgpack.pack(lease), 'EX', CORRECTION)
-  redis.call('ZADD', KEYS[3], text(now + lease[5]), unjournaled(request, 'x', 0, 0))
+  redis.call('ZADD', KEYS[3], text(now + lease[5]), unjournaled(request, 'x', 0, 0, 0))
   return 1
 end
 

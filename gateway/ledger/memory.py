@@ -11,8 +11,10 @@ from gateway.ledger.amounts import (
     affordable_tokens,
     check_hold,
     cost_nusd,
+    held_amounts,
     least_need,
     refusal,
+    used_amounts,
 )
 from gateway.ledger.types import (
     Granted,
@@ -32,6 +34,8 @@ DUPLICATE_S = 60.0
 """How long a settled request id is refused, should somebody reserve it again."""
 IDLE_S = 60.0
 """How often a counter without an end is looked at, and forgotten if it counts nothing."""
+CONVERSATION_IDLE_S = 30 * 86_400.0
+"""A conversation that nobody goes on with this long may use its output tokens anew."""
 TELL_AGAIN_S = 30.0
 """A charge without a journal row is told again after this, should whoever was told have died."""
 TOLD_PER_CALL = 50
@@ -49,6 +53,7 @@ class _Counter:
     start_s: int
     ends_s: int | None
     forget_s: float
+    used_s: float
     spent: int = 0
     held: int = 0
 
@@ -67,6 +72,7 @@ class _Lease:
     completion: int
     nusd: int
     tokens: int
+    output: int
     state: Literal["open", "expired", "settled"] = "open"
     forget_s: float = 0.0
     tell_s: float | None = None
@@ -140,7 +146,9 @@ class MemoryStore:
         heapq.heappush(team.due, (lease.due_s, next(self._order), lease))
         return True
 
-    async def settle(self, team_id: str, request_id: str, nusd: int, tokens: int) -> bool:
+    async def settle(
+        self, team_id: str, request_id: str, nusd: int, tokens: int, output: int = 0
+    ) -> bool:
         """Replace a hold by what was used, in the windows it was held in; idempotent.
 
         A request this store does not know, as after a restart, is charged nothing: its journal row
@@ -155,8 +163,8 @@ class MemoryStore:
             return False
         if lease.state == "expired":
             self._find_counters(team_id, team, lease, now)
-        _charge(lease, nusd, tokens)
-        lease.nusd, lease.tokens, lease.parts = nusd, tokens, []
+        _charge(lease, nusd, tokens, output)
+        lease.nusd, lease.tokens, lease.output, lease.parts = nusd, tokens, output, []
         self._end(team_id, lease, "settled", now + DUPLICATE_S)
         self._tell(team, lease, now + lease.length_s)
         self._reap(team_id, team, now)
@@ -210,7 +218,7 @@ class MemoryStore:
             due_s, _, lease = heapq.heappop(team.due)
             if lease.state != "open" or lease.due_s != due_s:
                 continue
-            _charge(lease, lease.nusd, lease.tokens)
+            _charge(lease, lease.nusd, lease.tokens, lease.output)
             self._end(team_id, lease, "expired", now + CORRECTION_S)
             self._tell(team, lease, now)
 
@@ -235,8 +243,9 @@ class MemoryStore:
         if counter is None or (counter.ends_s is not None and counter.ends_s <= now):
             start_s, ends_s = window_bounds(limit.window, now)
             forget_s = now + IDLE_S if ends_s is None else ends_s
-            team.counters[key] = counter = _Counter(key, start_s, ends_s, forget_s)
+            team.counters[key] = counter = _Counter(key, start_s, ends_s, forget_s, now)
             self._forget(team_id, counter)
+        counter.used_s = now
         return counter
 
     def _find_counters(self, team_id: str, team: _Team, lease: _Lease, now: float) -> None:
@@ -252,8 +261,8 @@ class MemoryStore:
         nusd = hold.fixed_nusd + cost_nusd(completion, hold.completion_nusd_per_mtok)
         tokens = hold.fixed_tokens + completion
         due_s = now + hold.lease_s
-        lease = _Lease(hold.request_id, due_s, hold.lease_s, completion, nusd, tokens)
-        held, seen = _held(nusd, tokens), set()
+        lease = _Lease(hold.request_id, due_s, hold.lease_s, completion, nusd, tokens, completion)
+        held, seen = held_amounts(nusd, tokens, completion), set()
         for limit, counter in zip(hold.limits, counters, strict=True):
             if counter in seen:
                 continue
@@ -301,14 +310,17 @@ class MemoryStore:
     def _forget_counter(self, team_id: str, team: _Team, counter: _Counter, now: float) -> None:
         """Drop a counter of a past window, or one without an end that counts nothing.
 
-        A total is never forgotten: its cap would begin anew.
+        A total is never forgotten: its cap would begin anew. Of conversations there are too many.
         """
+        is_conversation = counter.key[0] == "conversation" and counter.key[2] == "output"
         if counter.ends_s is None and counter.held:
             counter.forget_s = now + IDLE_S
+        elif counter.ends_s is None and counter.spent and is_conversation:
+            counter.forget_s = counter.used_s + CONVERSATION_IDLE_S
         if counter.forget_s > now:
             self._forget(team_id, counter)
         elif team.counters.get(counter.key) is counter and not (
-            counter.ends_s is None and counter.spent
+            counter.ends_s is None and counter.spent and not is_conversation
         ):
             del team.counters[counter.key]
 
@@ -325,17 +337,20 @@ def _grant(hold: Hold, counters: list[_Counter]) -> int:
             )
         elif limit.measure == "tokens":
             afforded = room - hold.fixed_tokens
+        elif limit.measure == "output":
+            afforded = room
         else:
             afforded = completion if room >= need[limit.measure] else -1
         completion = min(completion, afforded)
     return max(completion, -1)
 
 
-def _charge(lease: _Lease, nusd: int, tokens: int) -> None:
+def _charge(lease: _Lease, nusd: int, tokens: int, output: int) -> None:
     """Put what was used where it was held; where that was charged in full, correct it."""
     is_open = lease.state == "open"
-    used = _used(nusd, tokens)
-    before = _held(lease.nusd, lease.tokens) if is_open else _used(lease.nusd, lease.tokens)
+    used = used_amounts(nusd, tokens, output)
+    amounts = held_amounts if is_open else used_amounts
+    before = amounts(lease.nusd, lease.tokens, lease.output)
     for limit, counter, start_s in lease.parts:
         measure = limit.measure
         if counter.start_s != start_s:
@@ -345,14 +360,6 @@ def _charge(lease: _Lease, nusd: int, tokens: int) -> None:
             counter.spent += used[measure]
         else:
             counter.spent = max(counter.spent + used[measure] - before[measure], 0)
-
-
-def _held(nusd: int, tokens: int) -> dict[Measure, int]:
-    return {"nusd": nusd, "tokens": tokens, "requests": 0, "concurrent": 1}
-
-
-def _used(nusd: int, tokens: int) -> dict[Measure, int]:
-    return {"nusd": nusd, "tokens": tokens, "requests": 0, "concurrent": 0}
 
 
 def _standings(
@@ -378,10 +385,12 @@ def _first_due(team: _Team) -> float | None:
 
 def _unjournaled(team_id: str, lease: _Lease) -> Unjournaled:
     is_expired = lease.state == "expired"
-    return Unjournaled(lease.request_id, team_id, lease.nusd, lease.tokens, is_expired)
+    return Unjournaled(
+        lease.request_id, team_id, lease.nusd, lease.tokens, is_expired, lease.output
+    )
 
 
 def _is_charge_of(lease: _Lease, charge: Unjournaled) -> bool:
     """Whether this is the lease's latest charge, not one that was corrected since."""
-    known = (lease.nusd, lease.tokens, lease.state == "expired")
-    return known == (charge.nusd, charge.tokens, charge.is_expired)
+    known = (lease.nusd, lease.tokens, lease.output, lease.state == "expired")
+    return known == (charge.nusd, charge.tokens, charge.output, charge.is_expired)

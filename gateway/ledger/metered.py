@@ -15,15 +15,23 @@ from typing import Any, Protocol
 from gateway.config import BudgetSettings
 from gateway.errors import DependencyUnavailable
 from gateway.ledger.book import BudgetBook
-from gateway.ledger.conversation import AnsweredConversations, conversation, end_user
 from gateway.ledger.counters import LedgerCounters
 from gateway.ledger.debts import Debt, Debts
+from gateway.ledger.naming import ScopeNames
 from gateway.ledger.refusals import refused, turn_refused
 from gateway.ledger.reservation import Charge, Reservation
 from gateway.ledger.running import RunningLeases
 from gateway.ledger.settlements import Lease, SettlementRecord, found_settlement
 from gateway.ledger.store import LedgerStore
-from gateway.ledger.types import Granted, Hold, Limit, Refused, Unjournaled
+from gateway.ledger.types import (
+    Granted,
+    Hold,
+    Limit,
+    OutputCap,
+    Refused,
+    Standing,
+    Unjournaled,
+)
 from gateway.ledger.worst_case import WorstCase, worst_case
 from gateway.types import ANSWERED, CLIENT_LEFT, Caller, HostedModel, Usage
 from gateway.wire import ChatRequest
@@ -83,7 +91,7 @@ class MeteredLedger:
         self._clock = clock
         self._monotonic = monotonic
         self._running = RunningLeases(store, self.counters, settings.lease_s, monotonic)
-        self._answers = AnsweredConversations()
+        self._names = ScopeNames(book, from_prefix=settings.conversation_from_prefix)
         self._debts = Debts(store, journal.record_settlement, clock)
         self._down_until_s = float("-inf")
 
@@ -103,8 +111,12 @@ class MeteredLedger:
         caller: Caller,
         request: ChatRequest,
         models: Sequence[HostedModel],
+        cap: OutputCap | None = None,
     ) -> Reservation:
         """Hold the worst case of `request` on any of `models` in every scope, or refuse.
+
+        Args:
+            cap: What a turn policy allots; it lowers the caller's own output limit too.
 
         Raises:
             BudgetExhausted: A budget of money or tokens has no room.
@@ -112,12 +124,14 @@ class MeteredLedger:
             DependencyUnavailable: The store is down, and the mode is ``closed``.
             InvalidRequest: The output limit is no positive whole number.
         """
-        lease, limits = self._lease(request_id, caller, request)
+        lease, limits = self._names.lease(request_id, caller, request, cap, self._clock())
         turn_limits = self._book.turn_limits(caller.team_id)
-        if not limits and not turn_limits:
+        if not limits and not turn_limits and cap is None:
             return Reservation(request_id)
         prompt_tokens = await self._count_prompt(request.body)
         need = worst_case(request.body, models, prompt_tokens, self._settings)
+        if cap is not None:
+            need = need.within(cap.tokens, self._settings.min_completion_tokens)
         most = need.most_completion_tokens
         for limit in turn_limits:
             most = min(most, need.afforded(limit.cap, limit.measure))
@@ -160,9 +174,10 @@ class MeteredLedger:
         if lease is None or not self._running.end(reservation.lease_name):
             return
         if answer_id is not None and lease.conversation_digest is not None:
-            self._answers.note(lease.team_id, answer_id, lease.conversation_digest)
-        tokens = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
-        charge = Charge(cost_nusd, tokens)
+            self._names.note_answer(lease.team_id, answer_id, lease.conversation_digest)
+        output = 0 if usage is None else usage.completion_tokens
+        tokens = 0 if usage is None else usage.prompt_tokens + output
+        charge = Charge(cost_nusd, tokens, output)
         name = reservation.lease_name if reservation.is_held else lease.late_name
         self._journal.record_settlement(
             SettlementRecord(
@@ -175,7 +190,10 @@ class MeteredLedger:
                 is_estimated=usage is not None and usage.is_estimated,
                 outcome=outcome,
                 settled_at_unix_s=self._clock(),
-                acknowledges=Unjournaled(name, lease.team_id, cost_nusd, tokens, is_expired=False),
+                charged_output_tokens=output,
+                acknowledges=Unjournaled(
+                    name, lease.team_id, cost_nusd, tokens, is_expired=False, output=output
+                ),
             )
         )
         self.counters.settled += 1
@@ -186,7 +204,9 @@ class MeteredLedger:
             self._debts.add(Debt(lease, charge))
             return
         try:
-            await self._store.settle(lease.team_id, reservation.lease_name, cost_nusd, tokens)
+            await self._store.settle(
+                lease.team_id, reservation.lease_name, cost_nusd, tokens, output
+            )
         except DependencyUnavailable as error:
             self._note_failure(error)
             self._debts.add(Debt(lease, charge))
@@ -223,34 +243,25 @@ class MeteredLedger:
         except (DependencyUnavailable, TimeoutError):
             _log.warning("budgets: %d settlements did not reach the store", self.unsettled)
 
-    def _lease(
-        self, request_id: str, caller: Caller, request: ChatRequest
-    ) -> tuple[Lease | None, tuple[Limit, ...]]:
-        """Name the scopes of a request as far as anything limits them, and the limits."""
-        kinds = self._book.limited_kinds(caller.team_id)
-        user = talk = None
-        if "user" in kinds:
-            user = end_user(request, caller)
-        if "conversation" in kinds:
-            talk = conversation(
-                request,
-                caller,
-                from_prefix=self._settings.conversation_from_prefix,
-                answers=self._answers,
-            )
-        known = self._book.limits(caller.team_id, caller.key_id, user, talk)
-        if not known.limits:
-            return None, ()
-        lease = Lease(
-            request_id=request_id,
-            team_id=caller.team_id,
-            key_id=caller.key_id,
-            user_digest=user,
-            conversation_digest=talk,
-            limits=known.codes,
-            reserved_at_unix_s=self._clock(),
-        )
-        return lease, known.limits
+    def conversation(self, request: ChatRequest, caller: Caller) -> str | None:
+        """Return the `id` of the conversation's scope; None where the request names none."""
+        return self._names.conversation(request, caller)
+
+    async def standing(self, limit: Limit) -> Standing:
+        """Read where one limit stands; untouched where the store is down and the mode ``open``.
+
+        Raises:
+            DependencyUnavailable: The store is down, and the mode is ``closed``.
+        """
+        try:
+            if not self._is_down():
+                return (await self._store.standings([limit]))[0]
+        except DependencyUnavailable as error:
+            self._note_failure(error)
+        if self._settings.when_store_is_down == "closed":
+            self.counters.refused_for_outage += 1
+            raise _cannot_be_checked()
+        return Standing(limit, 0, 0, None)
 
     async def _admit(self, lease: Lease, hold: Hold, need: WorstCase) -> Reservation:
         try:
@@ -258,10 +269,7 @@ class MeteredLedger:
         except DependencyUnavailable as error:
             if self._settings.when_store_is_down == "closed":
                 self.counters.refused_for_outage += 1
-                raise DependencyUnavailable(
-                    "Budgets cannot be checked at the moment; try again.",
-                    retry_after_s=error.retry_after_s or 1.0,
-                ) from error
+                raise _cannot_be_checked(error.retry_after_s) from error
             self.counters.served_unchecked += 1
             unchecked = Reservation(
                 request_id=lease.request_id,
@@ -286,6 +294,7 @@ class MeteredLedger:
             completion_tokens=need.per_choice(outcome.completion_tokens),
             nusd=outcome.nusd,
             tokens=outcome.tokens,
+            output=outcome.completion_tokens,
             standings=outcome.standings,
         )
         self._running.add(hold.request_id, lease, is_held=True)
@@ -363,3 +372,9 @@ class MeteredLedger:
 
     def _note_refusal(self, kind: str) -> None:
         self.counters.refused[kind] = self.counters.refused.get(kind, 0) + 1
+
+
+def _cannot_be_checked(retry_after_s: float | None = None) -> DependencyUnavailable:
+    return DependencyUnavailable(
+        "Budgets cannot be checked at the moment; try again.", retry_after_s=retry_after_s or 1.0
+    )

@@ -128,13 +128,16 @@ class RedisStore:
         lease_ms = round(lease_s * 1000)
         return bool(await self._certain("renew", team_id, request_id, (), lease_ms))
 
-    async def settle(self, team_id: str, request_id: str, nusd: int, tokens: int) -> bool:
+    async def settle(
+        self, team_id: str, request_id: str, nusd: int, tokens: int, output: int = 0
+    ) -> bool:
         """Replace a hold by what was used, in the windows it was held in; idempotent.
 
         A request that Redis does not know, as after it lost its data, is charged nothing: its
         journal row is what `waypost budgets rebuild` counts.
         """
-        return bool(await self._certain("settle", team_id, request_id, (), nusd, tokens))
+        charged = await self._certain("settle", team_id, request_id, (), nusd, tokens, output)
+        return bool(charged)
 
     async def standings(self, limits: Sequence[Limit]) -> tuple[Standing, ...]:
         """Read where limits (all of one team) stand."""
@@ -250,9 +253,9 @@ def _standings(limits: Sequence[Limit], flat: list[int]) -> tuple[Standing, ...]
 def _write_charge(charge: Unjournaled) -> str:
     """Write a charge as the script does."""
     state = "x" if charge.is_expired else "s"
-    return f"{charge.request_id} {state} {charge.nusd} {charge.tokens}"
+    return f"{charge.request_id} {state} {charge.nusd} {charge.tokens} {charge.output}"
 
 
 def _read_charge(team_id: str, written: bytes) -> Unjournaled:
-    request_id, state, nusd, tokens = written.decode().rsplit(" ", 3)
-    return Unjournaled(request_id, team_id, int(nusd), int(tokens), is_expired=state == "x")
+    request_id, state, nusd, tokens, output = written.decode().rsplit(" ", 4)
+    return Unjournaled(request_id, team_id, int(nusd), int(tokens), state == "x", int(output))

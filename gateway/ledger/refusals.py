@@ -1,5 +1,6 @@
 """What a caller is told when a limit refuses: which scope, what is left, whether waiting helps."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from budget.errors import BudgetExhausted
@@ -20,6 +21,9 @@ _PERIODS: Final[dict[Window, str]] = {
     "month": "per month",
     "total": "in total",
 }
+
+
+UNITS: Final[Mapping[str, str]] = {"concurrent": "requests", "output": "output tokens"}
 
 
 def refused(
@@ -51,6 +55,7 @@ def _is_blocked_by_held(standing: Standing, need: WorstCase) -> bool:
     least = {
         "nusd": need.cost_nusd(need.least_completion_tokens),
         "tokens": need.prompt_tokens + need.least_completion_tokens,
+        "output": need.least_completion_tokens,
     }.get(standing.limit.measure, 1)
     return standing.held > 0 and standing.spent + least <= standing.limit.cap
 
@@ -80,4 +85,4 @@ def _amount(amount: int, measure: Measure) -> str:
     if measure == "nusd":
         dollars = f"{amount / NUSD_PER_USD:.9f}".rstrip("0")
         return f"{dollars}{'00'[: max(0, 2 - len(dollars.partition('.')[2]))]} USD"
-    return f"{amount} {'requests' if measure == 'concurrent' else measure}"
+    return f"{amount} {UNITS.get(measure, measure)}"

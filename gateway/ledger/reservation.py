@@ -18,6 +18,7 @@ class Charge:
 
     nusd: int
     tokens: int
+    output: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Reservation:
         limits: Those it is charged to.
         is_held: Whether the store holds it; False while the store is down (mode ``open``).
         completion_tokens: Output limit to send upstream for each choice; None leaves the caller's.
-        nusd: Held in money; `tokens` likewise.
+        nusd: Held in money; `tokens`, and `output` of these, likewise.
         standings: Where the limits stood with this turn's worst case held.
     """
 
@@ -42,6 +43,7 @@ class Reservation:
     completion_tokens: int | None = None
     nusd: int = 0
     tokens: int = 0
+    output: int = 0
     standings: tuple[Standing, ...] = ()
 
 
@@ -78,7 +80,8 @@ def standing_headers(
     for kind, rest in _remaining(standings, returned).items():
         for unit, value in rest.items():
             shown = f"{value:.9f}" if unit == "usd" else str(value)
-            headers.append((f"x-waypost-budget-{kind}-remaining-{unit}".encode(), shown.encode()))
+            name = f"x-waypost-budget-{kind}-remaining-{unit.replace('_', '-')}"
+            headers.append((name.encode(), shown.encode()))
     return headers
 
 
@@ -112,13 +115,22 @@ def _returned(reservation: Reservation, charge: Charge | None) -> Charge | None:
     """Return what of the hold was not used after all."""
     if charge is None or not reservation.is_held:
         return None
-    return Charge(reservation.nusd - charge.nusd, reservation.tokens - charge.tokens)
+    return Charge(
+        reservation.nusd - charge.nusd,
+        reservation.tokens - charge.tokens,
+        reservation.output - charge.output,
+    )
 
 
 def _left(standing: Standing, returned: Charge | None) -> int:
     if returned is None:
         return standing.remaining
-    back = {"nusd": returned.nusd, "tokens": returned.tokens, "concurrent": 1}
+    back = {
+        "nusd": returned.nusd,
+        "tokens": returned.tokens,
+        "output": returned.output,
+        "concurrent": 1,
+    }
     left = standing.limit.cap - standing.spent - standing.held
     return max(left + back.get(standing.limit.measure, 0), 0)
 
@@ -135,7 +147,11 @@ def _remaining(
 ) -> dict[str, dict[str, int | float]]:
     """Return the least that is left of each kind of scope, in USD and in tokens."""
     remaining: dict[str, dict[str, int | float]] = {}
-    units: dict[Measure, str] = {"nusd": "usd", "tokens": "tokens"}
+    units: dict[Measure, str] = {
+        "nusd": "usd",
+        "tokens": "tokens",
+        "output": "output_tokens",
+    }
     for standing in standings:
         kind, unit = standing.limit.scope.kind, units.get(standing.limit.measure)
         if unit is None or kind not in _SHOWN_KINDS or standing.limit.window == "minute":

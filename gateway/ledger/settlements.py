@@ -23,6 +23,7 @@ _KINDS: Final[dict[ScopeKind, str]] = {
 _MEASURES: Final[dict[Measure, str]] = {
     "nusd": "n",
     "tokens": "t",
+    "output": "o",
     "requests": "r",
     "concurrent": "c",
 }
@@ -87,6 +88,7 @@ class SettlementRecord:
 
     Attributes:
         model: What answered; None where nothing did, or nobody knows.
+        charged_tokens: Of prompt and completion; `charged_output_tokens` of the completion alone.
         charged_requests: 1; in a reset, what is taken back, as a negative number.
         is_estimated: Charged by a count of the gateway's own, or in full for want of any.
         outcome: ``answered``, the class of an error, ``ClientLeft``, ``expired``, ``recovered``
@@ -104,6 +106,7 @@ class SettlementRecord:
     outcome: str
     settled_at_unix_s: float
     charged_requests: int = 1
+    charged_output_tokens: int = 0
     acknowledges: Unjournaled | None = None
 
 
@@ -142,6 +145,7 @@ def found_settlement(found: Unjournaled, now_unix_s: float) -> SettlementRecord:
         held_tokens=found.tokens,
         charged_nusd=found.nusd,
         charged_tokens=found.tokens,
+        charged_output_tokens=found.output,
         is_estimated=True,
         outcome=EXPIRED if found.is_expired else RECOVERED,
         settled_at_unix_s=now_unix_s,

@@ -26,7 +26,9 @@ class LedgerStore(Protocol):
         """Extend a lease; False where it has ended."""
         ...
 
-    async def settle(self, team_id: str, request_id: str, nusd: int, tokens: int) -> bool:
+    async def settle(
+        self, team_id: str, request_id: str, nusd: int, tokens: int, output: int = 0
+    ) -> bool:
         """Replace a hold by what was used, in the windows it was held in; idempotent.
 
         False where nothing was charged: the request was settled before, or is not known.

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Measure = Literal["nusd", "tokens", "requests", "concurrent"]
-"""``concurrent`` counts leases that are open; it has the window ``now``."""
+Measure = Literal["nusd", "tokens", "output", "requests", "concurrent"]
+"""``output`` counts completion tokens, reasoning included; ``tokens`` the prompt's as well.
+``concurrent`` counts leases that are open; it has the window ``now``."""
 Window = Literal["now", "minute", "hour", "day", "week", "month", "total"]
 """Calendar windows in UTC; a week begins on Monday (ISO 8601)."""
 ScopeKind = Literal["team", "key", "user", "conversation", "turn"]
@@ -63,6 +64,20 @@ class Hold:
     lease_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class OutputCap:
+    """What a turn policy allots to one turn, and the conversation's budget that it comes from.
+
+    Attributes:
+        tokens: Completion tokens, of all choices together.
+        limit: Held in the same atomic step as every other limit; None where no conversation is
+            named, so that nothing but this turn is capped.
+    """
+
+    tokens: int
+    limit: Limit | None
+
+
 class Standing(NamedTuple):
     """Where one limit stands: ``spent + held <= cap`` unless the cap was lowered under it.
 
@@ -86,6 +101,7 @@ class Unjournaled:
     """A charge whose journal row is not known to be kept; whoever is told of it writes the row.
 
     Attributes:
+        tokens: Of prompt and completion; `output` of the completion alone.
         is_expired: Nobody settled the hold in time, so it was charged in full.
     """
 
@@ -94,6 +110,7 @@ class Unjournaled:
     nusd: int
     tokens: int
     is_expired: bool
+    output: int = 0
 
 
 @dataclass(frozen=True, slots=True)

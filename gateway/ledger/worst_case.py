@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -40,6 +40,18 @@ class WorstCase:
     most_completion_tokens: int
     is_capped: bool
 
+    def within(self, tokens: int, least_per_choice: int) -> "WorstCase":
+        """Return the same with an answer of at most `tokens`, whatever the caller asked for."""
+        if self.most_completion_tokens <= tokens:
+            return self
+        least = self.choices * least_per_choice
+        return replace(
+            self,
+            least_completion_tokens=min(least, self.least_completion_tokens),
+            most_completion_tokens=max(tokens, least),
+            is_capped=False,
+        )
+
     def cost_nusd(self, completion_tokens: int) -> int:
         """Price the prompt and so many completion tokens."""
         cost = completion_tokens * self.completion_nusd_per_mtok
@@ -53,6 +65,8 @@ class WorstCase:
         """Count the completion tokens that fit under `cap`, prompt included; may be negative."""
         if measure == "tokens":
             return cap - self.prompt_tokens
+        if measure == "output":
+            return cap
         room = cap - self.prompt_nusd
         if room < 0 or self.completion_nusd_per_mtok == 0:
             return -1 if room < 0 else MAX_TOKENS
@@ -99,7 +113,7 @@ def worst_case(
 def with_output_limit(
     body: Mapping[str, Any], model: HostedModel, completion_tokens: int | None
 ) -> Mapping[str, Any]:
-    """Return the body to send to `model`: with the granted output limit where the caller set none.
+    """Return the body to send to `model`: with the granted output limit, under the caller's name.
 
     Args:
         completion_tokens: For each choice; None leaves the body as it is.
@@ -108,12 +122,14 @@ def with_output_limit(
         return body
     limits = [completion_tokens, model.capabilities.max_output_tokens]
     limits += [_default(model, name) for name in OUTPUT_LIMITS]
-    defaults = [name for name in OUTPUT_LIMITS if model.request_defaults.get(name) is not None]
     name = "max_completion_tokens" if _TAKES_NEW_NAME.search(model.upstream_name) else "max_tokens"
-    return {
-        **body,
-        (defaults[0] if defaults else name): min(limit for limit in limits if limit is not None),
-    }
+    for given in (body, model.request_defaults):
+        named = [each for each in OUTPUT_LIMITS if given.get(each) is not None]
+        if named:
+            name = named[0]
+            break
+    others = {field: value for field, value in body.items() if field not in OUTPUT_LIMITS}
+    return others | {name: min(limit for limit in limits if limit is not None)}
 
 
 def _added_tokens(model: HostedModel) -> int:

@@ -69,6 +69,8 @@ LIMITS = [
     limit("nusd", "month", 1_500, TEAM),
     limit("tokens", "hour", 400, TEAM),
     limit("tokens", "week", 700),
+    limit("output", "total", 200, CONVERSATION),
+    limit("output", "day", 250),
     limit("requests", "minute", 6),
     limit("requests", "day", 12, TEAM),
     limit("concurrent", "now", 3, KEY),
@@ -147,11 +149,16 @@ class Interleavings(RuleBasedStateMachine):
             lease.ends_s = self.clock() + lease_s
 
     @precondition(lambda self: self.model.leases)
-    @rule(data=st.data(), nusd=st.integers(0, 250), tokens=st.integers(0, 150))
-    def settle(self, data, nusd, tokens) -> None:
+    @rule(
+        data=st.data(),
+        nusd=st.integers(0, 250),
+        tokens=st.integers(0, 150),
+        output=st.integers(0, 80),
+    )
+    def settle(self, data, nusd, tokens, output) -> None:
         request_id = self.pick(data).hold.request_id
-        answer = self.ask(self.store.settle("acme", request_id, nusd, tokens))
-        assert answer == self.model.settle(request_id, nusd, tokens, self.clock())
+        answer = self.ask(self.store.settle("acme", request_id, nusd, tokens, output))
+        assert answer == self.model.settle(request_id, nusd, tokens, output, self.clock())
 
     @precondition(lambda self: self.told)
     @rule(data=st.data())

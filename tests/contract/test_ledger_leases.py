@@ -21,7 +21,9 @@ async def test_charges_an_expired_lease_in_full_and_tells_one_caller(
 
     answer = await granted(store, "r", money, slots)
 
-    assert answer.unjournaled == (Unjournaled("lost", "acme", 100, 103, is_expired=True),)
+    assert answer.unjournaled == (
+        Unjournaled("lost", "acme", 100, 103, is_expired=True, output=100),
+    )
     assert (await granted(store, "r", money, slots)).unjournaled == ()
 
 
@@ -107,6 +109,16 @@ async def test_never_forgets_what_was_spent_in_total(store: Reapable, clock: Man
         assert await stands(store, money) == (30, 0)
 
 
+async def test_remembers_for_weeks_what_a_conversation_put_out(
+    store: Reapable, clock: ManualClock
+) -> None:
+    output = limit("output", "total", 50, CONVERSATION)
+    await granted(store, "r", output, most=40)
+    await store.settle("acme", "r", 0, 40, 40)
+    clock.advance(20 * 86_400)
+    assert await stands(store, output) == (40, 0)
+
+
 async def test_never_forgets_what_is_held(store: Reapable, clock: ManualClock) -> None:
     money = limit("nusd", "total", 1_000, CONVERSATION)
     await store.reserve(hold("r", money, lease_s=400 * 86_400.0))
@@ -160,4 +172,6 @@ async def test_renewed_leases_live_on(store: Reapable, clock: ManualClock) -> No
     assert await stands(store, money) == (0, 100)
     clock.advance(10.0)
     assert not await store.renew("acme", "r", 60.0)
-    assert await store.reap("acme") == (Unjournaled("r", "acme", 100, 100, is_expired=True),)
+    assert await store.reap("acme") == (
+        Unjournaled("r", "acme", 100, 100, is_expired=True, output=100),
+    )

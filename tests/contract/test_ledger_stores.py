@@ -146,6 +146,23 @@ async def test_waiting_does_not_help_where_a_total_is_spent(store: Reapable) -> 
     assert (await refused(store, "s", of)).retry_after_s is None
 
 
+async def test_holds_and_charges_output_apart_from_the_prompt(store: Reapable) -> None:
+    output = limit("output", "total", 50, CONVERSATION)
+    await granted(store, "r", output, tokens=1000, least=1, most=40)
+    assert await stands(store, output) == (0, 40)
+    await store.settle("acme", "r", 100, 1012, 12)
+    assert await stands(store, output) == (12, 0)
+
+
+async def test_grants_no_more_output_than_is_left(store: Reapable) -> None:
+    output = limit("output", "total", 50, CONVERSATION)
+    await granted(store, "first", output, least=1, most=30)
+    second = await granted(store, "second", output, least=1, most=30)
+    assert second.completion_tokens == 20
+    answer = await refused(store, "third", output, least=1, most=30)
+    assert answer.standing.limit == output
+
+
 async def test_requests_are_not_given_back(store: Reapable) -> None:
     rate = limit("requests", "minute", 1)
     await granted(store, "r", rate)

@@ -65,9 +65,9 @@ class SwitchedStore(MemoryStore):
         self._check()
         return await super().reserve(hold)
 
-    async def settle(self, team_id, request_id, nusd, tokens):
+    async def settle(self, team_id, request_id, nusd, tokens, output=0):
         self._check()
-        return await super().settle(team_id, request_id, nusd, tokens)
+        return await super().settle(team_id, request_id, nusd, tokens, output)
 
     async def renew(self, team_id, request_id, lease_s):
         self._check()

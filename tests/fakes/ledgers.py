@@ -44,6 +44,7 @@ class ModelLease:
     is_open: bool = True
     charged_nusd: int = 0
     charged_tokens: int = 0
+    charged_output: int = 0
 
 
 @dataclass
@@ -61,14 +62,16 @@ class LedgerModel:
     def spent(self, of: Limit, now_s: float) -> int:
         """Sum what was charged to the current window."""
         return sum(
-            _by_measure(of.measure, lease.charged_nusd, lease.charged_tokens, 1, 0)
+            _by_measure(
+                of.measure, lease.charged_nusd, lease.charged_tokens, lease.charged_output, 1, 0
+            )
             for lease in self._in_window(of, now_s)
         )
 
     def held(self, of: Limit, now_s: float) -> int:
         """Sum what open leases hold in the current window."""
         return sum(
-            _by_measure(of.measure, lease.nusd, lease.tokens, 0, 1)
+            _by_measure(of.measure, lease.nusd, lease.tokens, lease.completion, 0, 1)
             for lease in self._in_window(of, now_s)
             if lease.is_open
         )
@@ -79,7 +82,7 @@ class LedgerModel:
         return all(
             self.spent(of, now_s)
             + self.held(of, now_s)
-            + _by_measure(of.measure, nusd, tokens, 1, 1)
+            + _by_measure(of.measure, nusd, tokens, completion, 1, 1)
             <= of.cap
             for of in wanted.limits
         )
@@ -98,23 +101,25 @@ class LedgerModel:
             wanted, starts, completion, nusd, tokens, ends_s
         )
 
-    def settle(self, request_id: str, nusd: int, tokens: int, now_s: float) -> bool:
+    def settle(self, request_id: str, nusd: int, tokens: int, output: int, now_s: float) -> bool:
         """Charge what was used, once."""
         if request_id in self.settled:
             return False
         lease = self.leases[request_id]
-        lease.is_open, lease.charged_nusd, lease.charged_tokens = False, nusd, tokens
+        lease.is_open, lease.charged_output = False, output
+        lease.charged_nusd, lease.charged_tokens = nusd, tokens
         self.settled.add(request_id)
-        self._tell(request_id, nusd, tokens, now_s + lease.hold.lease_s, is_expired=False)
+        self._tell(lease, now_s + lease.hold.lease_s, is_expired=False)
         return True
 
     def expire(self, now_s: float) -> None:
         """Charge in full every open lease whose time is over."""
-        for request_id, lease in self.leases.items():
+        for lease in self.leases.values():
             if lease.is_open and lease.ends_s <= now_s:
                 lease.is_open = False
                 lease.charged_nusd, lease.charged_tokens = lease.nusd, lease.tokens
-                self._tell(request_id, lease.nusd, lease.tokens, now_s, is_expired=True)
+                lease.charged_output = lease.completion
+                self._tell(lease, now_s, is_expired=True)
 
     def tell(self, now_s: float) -> set[Unjournaled]:
         """Take the charges whose turn it is; they come again after half a minute."""
@@ -133,11 +138,16 @@ class LedgerModel:
         ends_s = window_end(of.window, now_s)
         return None if ends_s is None else ends_s - now_s
 
-    def _tell(
-        self, request_id: str, nusd: int, tokens: int, tell_s: float, *, is_expired: bool
-    ) -> None:
-        charge = Unjournaled(request_id, "acme", nusd, tokens, is_expired)
-        self.to_tell[request_id] = (tell_s, charge)
+    def _tell(self, lease: ModelLease, tell_s: float, *, is_expired: bool) -> None:
+        charge = Unjournaled(
+            lease.hold.request_id,
+            "acme",
+            lease.charged_nusd,
+            lease.charged_tokens,
+            is_expired,
+            lease.charged_output,
+        )
+        self.to_tell[charge.request_id] = (tell_s, charge)
 
     def _in_window(self, of: Limit, now_s: float) -> Sequence[ModelLease]:
         start = window_start(of.window, now_s)
@@ -149,6 +159,14 @@ def _worst(wanted: Hold, completion: int) -> tuple[int, int]:
     return wanted.fixed_nusd + cost, wanted.fixed_tokens + completion
 
 
-def _by_measure(measure: Measure, nusd: int, tokens: int, requests: int, concurrent: int) -> int:
-    amounts = {"nusd": nusd, "tokens": tokens, "requests": requests, "concurrent": concurrent}
+def _by_measure(
+    measure: Measure, nusd: int, tokens: int, output: int, requests: int, concurrent: int
+) -> int:
+    amounts = {
+        "nusd": nusd,
+        "tokens": tokens,
+        "output": output,
+        "requests": requests,
+        "concurrent": concurrent,
+    }
     return amounts[measure]

@@ -55,7 +55,16 @@ def row(number: int, *limits: Limit, days_ago: float = 0, user=None, **changes) 
         reserved_at_unix_s=NOON_UNIX_S - days_ago * DAY_S,
     )
     record = SettlementRecord(
-        lease, "m", 90, 9, 10, 5, is_estimated=False, outcome="answered", settled_at_unix_s=1.0
+        lease,
+        "m",
+        90,
+        9,
+        10,
+        5,
+        is_estimated=False,
+        outcome="answered",
+        settled_at_unix_s=1.0,
+        charged_output_tokens=2,
     )
     return replace(record, **changes)
 
@@ -91,6 +100,7 @@ async def test_a_settlement_is_stored_as_it_was_recorded(engine, tmp_path):
         "held_tokens": 9,
         "charged_nusd": 10,
         "charged_tokens": 5,
+        "charged_output_tokens": 2,
         "charged_requests": 1,
         "is_estimated": True,
         "outcome": "answered",

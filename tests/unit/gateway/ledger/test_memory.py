@@ -12,7 +12,8 @@ from gateway.ledger.memory import (
 )
 from gateway.ledger.types import Scope, Unjournaled
 from tests.fakes.clocks import ManualClock
-from tests.fakes.ledgers import hold, limit
+from tests.fakes.ledger_calls import granted, stands
+from tests.fakes.ledgers import CONVERSATION, hold, limit
 
 SETTLED = Unjournaled("r", "acme", 1, 1, is_expired=False)
 
@@ -168,3 +169,20 @@ async def test_waits_for_the_first_lease_that_is_still_open(store: MemoryStore) 
     await store.renew("acme", "renewed", 30.0)
     answer = await store.reserve(hold("r", money))
     assert answer.retry_after_s == 30.0
+
+
+async def test_forgets_a_conversation_a_month_after_its_last_turn(
+    store: MemoryStore, clock: ManualClock
+) -> None:
+    output = limit("output", "total", 50, CONVERSATION)
+    await granted(store, "first", output, most=20)
+    await store.settle("acme", "first", 0, 20, 20)
+    clock.advance(29 * 86_400.0)
+    await granted(store, "second", output, most=20)
+    await store.settle("acme", "second", 0, 20, 20)
+    clock.advance(29 * 86_400.0)
+    await store.settle("other", "nothing", 0, 0)
+    assert await stands(store, output) == (40, 0)
+    clock.advance(31 * 86_400.0)
+    await store.settle("other", "nothing", 0, 0)
+    assert await stands(store, output) == (0, 0)
