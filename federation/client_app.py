@@ -12,7 +12,7 @@ from federation.exchanges.exchange import Exchange, Task
 from federation.exchanges.masked import KeyExchange
 from federation.exchanges.table import EXCHANGES
 from federation.privacy.accounting import PrivacyAccount
-from federation.protection import Protection
+from federation.protection import Protection, told
 from federation.protocol import (
     ARRAYS,
     ARTIFACT,
@@ -89,5 +89,6 @@ def _answer_of(site: Site, protection: Protection, exchange: Exchange) -> Answer
 
 
 def _receive(site: Site, message: Message) -> RecordDict:
-    artifact = Instruction.from_content(message.content).sent[ARTIFACT]
-    return answer(site.receive(np.asarray(artifact, np.uint8).tobytes()))
+    instruction = Instruction.from_content(message.content)
+    verdict = site.receive(np.asarray(instruction.sent[ARTIFACT], np.uint8).tobytes())
+    return answer(told(verdict, instruction.plan))

@@ -1,7 +1,7 @@
 """What a site does to its answers before they leave: noise, its own checks, masks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from federation.exchanges.exchange import Exchange, Task
 from federation.exchanges.masked import KeyRing, is_masked, member_count
 from federation.privacy.accounting import PrivacyAccount
 from federation.protocol import Payload, TrainingPlan
-from federation.site import SitePolicy
+from federation.site import SitePolicy, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +71,10 @@ class Protection:
         sharers = max(1, member_count(instruction) // 2) if masked else 1
         noisy = exchange.noisy_answer(task, self.new_rng(), sharers)
         return noisy if masked else exchange.repaired(instruction, noisy)
+
+
+def told(verdict: Verdict, plan: TrainingPlan) -> Verdict:
+    """Keep the figures behind a verdict at the site where the plan has noise: they have none."""
+    if plan.noise is None:
+        return verdict
+    return replace(verdict, reason="the site keeps its reason to itself", figures={})
