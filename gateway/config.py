@@ -209,7 +209,7 @@ class CoordinatorSettings(Settings):
     ] = None
     every_hours: Annotated[
         float | None, Field(gt=0, description="Between trainings; without it, on demand alone.")
-    ] = 24.0
+    ] = None
     kind: Literal["kmeans", "mlp", "ridge"] = "kmeans"
     training: Annotated[dict[str, Any], Field(description="Settings of that kind of router.")] = {}
     models: Annotated[

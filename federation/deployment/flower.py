@@ -41,7 +41,7 @@ from flwr.proto.runtime_pb2 import (
 from flwr.serverapp import Grid
 from flwr.supercore.constant import TaskType
 from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.error import FlowerError
+from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
@@ -281,9 +281,11 @@ def _has_signed_off(fleet: FleetHttpClient, public_key: bytes, node_id_file: Pat
         logger.warning("the coordinator cannot be reached: %s", error)
         return False
     except httpx.HTTPStatusError as error:
-        if error.response.status_code in UNAVAILABLE_CODES:
-            return False
         told = FlowerError.from_json(error.response.text)
+        # The gate knows this node, Flower does not yet, or holds it for online still.
+        is_early = told is not None and told.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED
+        if is_early or error.response.status_code in UNAVAILABLE_CODES:
+            return False
         raise SystemExit(f"the coordinator refused: {told.message if told else error}") from error
 
 

@@ -2,10 +2,11 @@
 
 import logging
 from pathlib import Path
+from typing import Final
 
 import click
 
-from federation.deployment.children import Child, Children
+from federation.deployment.children import Child, Children, RestartTiming
 from federation.deployment.programs import Program, free_port
 from gateway.commands.federation.places import node_dir
 from gateway.commands.federation.running import log_to_stderr, run_until_stopped
@@ -13,6 +14,9 @@ from gateway.commands.options import settings_option
 from gateway.config import ConfigurationError, GatewaySettings
 
 logger = logging.getLogger(__name__)
+
+PATIENT: Final = RestartTiming(first_wait_s=1.0, last_wait_s=60.0)
+"""Each start takes some 5 s of CPU time, and a coordinator that refuses seldom changes its mind."""
 
 
 @click.command("join")
@@ -38,7 +42,7 @@ def join_federation(settings: GatewaySettings) -> None:
     click.echo(f"  logs: {program.folder}")
     click.echo(f"Waypost takes part as {node.name} through {node.coordinator}")
     # Together: a SuperNode waits for ever for the answer of a process that is gone.
-    run_until_stopped(Children((supernode, answering), logger.warning).run())
+    run_until_stopped(Children((supernode, answering), logger.warning, PATIENT).run())
 
 
 def _file(key: str, path: Path | None) -> Path:

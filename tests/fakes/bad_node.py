@@ -1,0 +1,61 @@
+"""A node that multiplies what it sends: ``python -m tests.fakes.bad_node FACTOR --config FILE``."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context, Message, RecordDict
+
+from federation.client_app import build_client_app
+from federation.deployment.children import Child, Children
+from federation.deployment.flower import Tasks
+from federation.deployment.programs import Program, free_port
+from federation.protocol import ARRAYS, to_record
+from gateway.commands.database import opened
+from gateway.commands.federation.places import node_dir
+from gateway.commands.federation.running import run_until_stopped
+from gateway.commands.federation.site import open_site
+from gateway.config import GatewaySettings, load_settings
+
+
+def answer_badly(settings: GatewaySettings, program: Program, factor: float) -> None:
+    """Answer as an honest node would, times `factor`."""
+    with opened(settings) as engine:
+        honest = build_client_app(open_site(settings, engine))
+
+        def app(message: Message, context: Context) -> Message:
+            reply = honest(message=message, context=context)
+            if not reply.has_content() or ARRAYS not in reply.content.array_records:
+                return reply
+            arrays = reply.content.array_records[ARRAYS]
+            bad = {
+                name: (array.numpy() * factor).astype(array.dtype) for name, array in arrays.items()
+            }
+            return Message(RecordDict({ARRAYS: to_record(bad)}), reply_to=message)
+
+        Tasks(program.address, program.secret_file.read_bytes()).serve(app)  # type: ignore[arg-type]
+
+
+def main(factor: float, file: Path) -> None:
+    """Do what `waypost federation join` does, with another process to answer."""
+    settings = load_settings(file, {})
+    node = settings.federation.node
+    program = Program(node_dir(settings), free_port())
+    program.prepare()
+    answering = Child(
+        name="bad-node",
+        function="tests.fakes.bad_node:answer_badly",
+        log_file=program.folder / "node.log",
+        arguments=(settings, program, factor),
+        environ=program.environ(),
+    )
+    assert node.coordinator is not None
+    assert node.authority is not None
+    assert node.private_key is not None
+    supernode = program.supernode(node.coordinator, node.authority, node.private_key)
+    run_until_stopped(Children((supernode, answering), print).run())
+
+
+if __name__ == "__main__":
+    np.seterr(all="ignore")
+    main(float(sys.argv[1]), Path(sys.argv[3]))

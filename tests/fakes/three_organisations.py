@@ -1,0 +1,127 @@
+"""The whole of a federation at work: what the test of it asserts and the demonstration prints."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+
+from federation.deployment.sessions import SessionRecord
+from gateway.artifact_store import ArtifactStore
+from gateway.config import load_settings
+from tests.fakes.federation import PATIENCE_S, Daemon, Federation, federation_in
+from tests.fakes.organisations import NAMES, OWN_NAMES, Merit, Organisation, encoder, organisations
+from tests.fakes.server import serve
+from tests.fakes.turns import until
+from tests.fakes.upstream import ScriptedUpstream, completion, json_answer
+
+CHAT = "/v1/chat/completions"
+TRAINING = """
+kind = "kmeans"
+training = {{ clusters = 24, local_clusters = 24 }}
+least_rows = 5
+models = {{ {names} }}
+"""
+NODE = "least_rows = 5\n"
+
+
+@dataclass(eq=False)
+class Party:
+    """One organisation, its gateway and its node.
+
+    Attributes:
+        key: Of a caller of its gateway.
+        local_version: Of the router that learned from its own log alone.
+        answers: Status and router version of every request while the federation trained.
+    """
+
+    organisation: Organisation
+    settings_file: Path
+    key: str
+    local_version: str
+    gateway: Daemon
+    node: Daemon
+    answers: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Its routers."""
+        return ArtifactStore(load_settings(self.settings_file, {}).artifact_dir)
+
+    def merit(self, version: str) -> Merit:
+        """Measure one of its routers on queries that nobody has seen."""
+        return self.organisation.merit(self.store.read(version), encoder())
+
+    async def ask_on(self, is_over: asyncio.Event) -> None:
+        """Ask one query after the other."""
+        url = (await self.gateway.says(r"Waypost serves (http://[\d.:]+)/v1"))[1]
+        headers = {"authorization": f"Bearer {self.key}"}
+        async with httpx2.AsyncClient(
+            base_url=url, headers=headers, trust_env=False, timeout=30
+        ) as http:
+            while not is_over.is_set():
+                text = self.organisation.texts[self.answers.total() % 100]
+                body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
+                answer = await http.post(CHAT, json=body)
+                version = answer.headers.get("x-waypost-router-version", "")
+                self.answers[answer.status_code, version] += 1
+                await asyncio.sleep(0.05)
+
+    async def follows(self) -> None:
+        """Wait until its gateway routes with the version that was activated."""
+        await until(lambda: (200, self.store.active()) in self.answers, PATIENCE_S)
+
+
+@dataclass(frozen=True, eq=False)
+class Demonstration:
+    """What came of one session among three organisations."""
+
+    session: SessionRecord
+    parties: tuple[Party, ...]
+
+
+async def demonstrate(folder: Path, say: Callable[[str], None]) -> Demonstration:
+    """Fill three gateways, start everything, train while callers ask, and wait for the swap."""
+    async with AsyncExitStack() as stack:
+        upstream = ScriptedUpstream(json_answer(completion()))
+        url = await stack.enter_async_context(serve(upstream, lifespan="off"))
+        federation = await stack.enter_async_context(federation_in(folder))
+        coordinator = lay_out(federation, quorum=len(NAMES))
+        parties = []
+        for seed, organisation in enumerate(organisations()):
+            parties.append(found(federation, organisation, url, seed))
+            say(f"{organisation.name}: {organisation.logged.sum()} queries logged, router learned")
+        await asyncio.gather(
+            coordinator.start(), *(d.start() for p in parties for d in (p.gateway, p.node))
+        )
+        say(f"started a coordinator, {len(parties)} gateways and their nodes")
+        is_over = asyncio.Event()
+        asking = [asyncio.create_task(party.ask_on(is_over)) for party in parties]
+        session = await federation.train()
+        say(f"session {session.id} {session.state}: {session.reason or 'no problem'}")
+        await asyncio.gather(*(party.follows() for party in parties))
+        is_over.set()
+        await asyncio.gather(*asking)
+        return Demonstration(session, tuple(parties))
+
+
+def lay_out(federation: Federation, *, quorum: int, round_timeout_s: float = 60.0) -> Daemon:
+    """Lay out the coordinator of these organisations."""
+    other = {shared: own for names in OWN_NAMES.values() for shared, own in names.items()}
+    names = ", ".join(f'"{shared}" = ["{own}"]' for shared, own in other.items())
+    return federation.lay_out_coordinator(
+        quorum=quorum, round_timeout_s=round_timeout_s, more=TRAINING.format(names=names)
+    )
+
+
+def found(federation: Federation, organisation: Organisation, upstream: str, seed: int) -> Party:
+    settings = organisation.settings_text(federation.folder, upstream)
+    name = organisation.name
+    node = federation.lay_out_node(name, settings, NODE)
+    file = federation.settings_file(name)
+    key = organisation.fill(load_settings(file, {}), encoder(), seed)
+    local = organisation.train_locally(file, federation.folder / f"{name}.router")
+    return Party(organisation, file, key, local, federation.daemon(name, "serve"), node)
