@@ -42,6 +42,7 @@ from federation.exchanges.ridge import settings_of as ridge_settings_of
 from federation.exchanges.rows import RowSumExchange, scales_of
 from federation.fleet import Fleet, Question, need_quorum
 from federation.learning import kmeans, mlp, ridge
+from federation.privacy.accounting import noise_multiplier_for
 from federation.protocol import Payload, TrainingPlan, to_record
 from federation.secure_rounds import agree, hear_total
 from federation.updates import Reply
@@ -273,3 +274,17 @@ STRATEGIES: Final[dict[str, type[RouterStrategy]]] = {
     "mlp": FederatedMlp,
     "ridge": FederatedRidge,
 }
+
+
+def calibrated(plan: TrainingPlan, epsilon: float, delta: float) -> TrainingPlan:
+    """Set the plan's noise so that one session costs each site no more than `epsilon`.
+
+    Raises:
+        ValueError: The plan has no noise to set, or `epsilon` or `delta` mean nothing.
+    """
+    if plan.noise is None:
+        raise ValueError("a plan without noise cannot be calibrated")
+    exchanges = STRATEGIES[plan.kind].plan_exchanges(plan)
+    releases = [exchange.release(plan) for exchange in exchanges]
+    multiplier = noise_multiplier_for(epsilon, delta, releases)
+    return replace(plan, noise=replace(plan.noise, noise_multiplier=multiplier))

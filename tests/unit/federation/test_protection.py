@@ -1,5 +1,7 @@
 """What a site does to its answers before they leave."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,6 +25,7 @@ from federation.protocol import Instruction, TrainingPlan
 from federation.server_app import Session
 from federation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from federation.site import SitePolicy
+from federation.strategies import calibrated
 from federation.updates import Reply
 from tests.fakes.evaluations import DIMENSION, MODELS
 from tests.fakes.sites import plan_of, site_of, sites_of
@@ -175,3 +178,21 @@ def test_refuses_a_plan_that_noise_does_not_go_with(kind, wrong, reason) -> None
 def test_a_plan_with_protections_survives_json() -> None:
     plan = plan_of("mlp", **NOISY, **SECURE)
     assert TrainingPlan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(("kind", "releases"), [("kmeans", 2), ("mlp", 4)])
+def test_a_calibrated_session_costs_a_site_just_its_epsilon(tmp_path, kind, releases) -> None:
+    plan = calibrated(plan_of(kind, **NOISY), epsilon=4.0, delta=1e-4)
+    account = PrivacyAccount(tmp_path / "spent.json", epsilon=4.0, delta=1e-4)
+    site = sites_of()[0]
+    nodes = {1: build_client_app(site, account)}
+    grid = InProcessGrid(nodes)
+    plan = replace(plan, quorum=1)
+    Session(grid, plan, MemoryCheckpoints(), grid.clock, grid.sleep).run(LONG_AGO)
+    assert len(account.read().spent) == releases
+    assert 3.9 < account.read().epsilon_spent() <= 4.0
+
+
+def test_a_plan_without_noise_cannot_be_calibrated() -> None:
+    with pytest.raises(ValueError, match="without noise"):
+        calibrated(plan_of("kmeans"), 1.0, 1e-4)
