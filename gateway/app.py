@@ -6,14 +6,15 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
 from sqlalchemy import Engine
 from starlette.routing import Route
 
-from gateway.artifact_store import ArtifactStore
-from gateway.artifacts import ActiveRouter
+from gateway.artifact_store import ArtifactStore, policy_store
+from gateway.artifacts import ActiveArtifact, ActivePolicy, ActiveRouter
 from gateway.auth import Authenticator
 from gateway.config import ConfigurationError, GatewaySettings
 from gateway.embedded.routers import packaged_router
@@ -38,6 +39,7 @@ from gateway.providers.http import HttpClient
 from gateway.routing import Routing
 from gateway.service import ChatService
 from gateway.startup import Startup
+from gateway.turn_budgets import TurnBudgets
 from gateway.types import HostedModel
 from router_models.decide import Exploration
 
@@ -98,16 +100,19 @@ async def open_gateway(
         stack.push_async_callback(log.aclose)
         embedder = _open_embedder(settings, stack)
         router = await _open_router(settings, embedder, stack)
+        policy = ActivePolicy(policy_store(settings.data_dir), embedder.encoder)
+        await _follow(policy, settings, stack)
         authenticator = Authenticator(startup.engine, settings.keys)
         stack.callback(authenticator.close)
         budgets = await stack.enter_async_context(
             open_budgets(settings.budgets, startup.engine, log, PromptCounter(load=find_tokenizer))
         )
         service = _build_service(
-            settings, pool, http, embedder, router, budgets.ledger, log, metrics
+            settings, pool, http, embedder, router, policy, budgets.ledger, log, metrics
         )
         _watch_counters(metrics, log, embedder, router)
         _watch_budgets(metrics, budgets)
+        _watch_turn_budgets(metrics, service.turn_budgets, policy)
         yield Gateway(
             public=_build_public_app(settings, service, authenticator, log, startup.engine, pool),
             admin=build_admin_app(
@@ -133,14 +138,22 @@ def _open_embedder(settings: GatewaySettings, stack: AsyncExitStack) -> QueryEmb
 async def _open_router(
     settings: GatewaySettings, embedder: QueryEmbedder, stack: AsyncExitStack
 ) -> ActiveRouter:
-    """Load the active router and follow the store; a router that is refused leaves none."""
+    """Load the active router; one that is refused leaves none."""
     router = ActiveRouter(
         ArtifactStore(settings.artifact_dir),
         encoder=embedder.encoder,
         default_file=packaged_router(embedder.encoder.id),
     )
-    await router.refresh()
-    watching = asyncio.create_task(router.watch(settings.routing.artifact_poll_s))
+    await _follow(router, settings, stack)
+    return router
+
+
+async def _follow(
+    artifact: ActiveArtifact[Any], settings: GatewaySettings, stack: AsyncExitStack
+) -> None:
+    """Load what is active in a store, then whatever becomes active there."""
+    await artifact.refresh()
+    watching = asyncio.create_task(artifact.watch(settings.routing.artifact_poll_s))
 
     async def stop() -> None:
         watching.cancel()
@@ -148,7 +161,6 @@ async def _open_router(
             await watching
 
     stack.push_async_callback(stop)
-    return router
 
 
 @asynccontextmanager
@@ -210,6 +222,7 @@ def _build_service(
     http: HttpClient,
     embedder: QueryEmbedder,
     router: ActiveRouter,
+    policy: ActivePolicy,
     ledger: Ledger,
     log: EvaluationLog,
     metrics: Metrics,
@@ -225,6 +238,16 @@ def _build_service(
     )
     return ChatService(
         routing=routing,
+        turn_budgets=TurnBudgets(
+            settings=settings.turn_budgets,
+            profiles=settings.all_profiles,
+            profile_of=routing.profile_of,
+            ledger=ledger,
+            policy=policy,
+            embed=embedder.embed,
+            min_completion_tokens=settings.budgets.min_completion_tokens,
+            rng=np.random.default_rng(),
+        ),
         providers=providers,
         ledger=ledger,
         log=log,
@@ -342,3 +365,21 @@ def _watch_budgets(metrics: Metrics, budgets: Budgets) -> None:
 
     metrics.observe_counters(counters)
     metrics.observe_gauges(gauges)
+
+
+def _watch_turn_budgets(metrics: Metrics, turn_budgets: TurnBudgets, policy: ActivePolicy) -> None:
+    """Let a scrape read what turn budgets keep count of."""
+
+    def counters() -> dict[str, float]:
+        kept = turn_budgets.counters
+        return {
+            "turn_budget_turns": kept.turns,
+            "turn_budget_allotted_tokens": kept.allotted_tokens,
+            "turn_budget_used_tokens": kept.used_tokens,
+            "turn_budget_cut_off": kept.cut_off,
+            "turn_budget_policy_failures": kept.policy_failures,
+            "policy_artifacts_rejected": policy.rejected,
+        }
+
+    metrics.observe_counters(counters)
+    metrics.observe_gauges(lambda: {"policy_loaded": policy.current is not None})

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic
 
+from budget.artifact import POLICY_FILE, PolicyManifest
 from router_models.artifact import ROUTER_FILE
 from router_models.assessment import Assessment
 from router_models.errors import ArtifactRejected
@@ -258,6 +259,11 @@ class ArtifactStore(SealedStore[Manifest]):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, ROUTER_FILE, "router")
+
+
+def policy_store(data_dir: Path) -> SealedStore[PolicyManifest]:
+    """Open the store of budget policies, which is kept beside that of routers."""
+    return SealedStore(data_dir / "policies", POLICY_FILE, "policy")
 
 
 def check_version(version: str) -> None:

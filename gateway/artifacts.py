@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from budget.artifact import PolicyManifest, SealedPolicy
+from budget.artifact import load as load_policy
 from gateway.artifact_store import (
     ACTIVE_FILE,
     SUFFIX,
@@ -22,7 +24,7 @@ from router_models.errors import ArtifactRejected
 from router_models.router import Router
 from router_models.sealed_file import EncoderIdentity, Seal
 
-__all__ = ["ActiveRouter", "ArtifactStore"]
+__all__ = ["ActivePolicy", "ActiveRouter", "ArtifactStore"]
 
 MAX_PINNED: Final = 4
 """How many pinned versions stay in memory; K-means takes about 0.3 MB, kNN tens."""
@@ -197,6 +199,13 @@ class ActiveArtifact(Generic[ServedT]):
         found = self._load_bytes(self._store.read(version))
         check_name(version, found.manifest)
         return found
+
+
+class ActivePolicy(ActiveArtifact[SealedPolicy]):
+    """The budget policy that serves; without one a built-in policy does."""
+
+    def __init__(self, store: SealedStore[PolicyManifest], encoder: EncoderIdentity) -> None:
+        super().__init__(store, lambda data: load_policy(data, encoder), noun="budget policy")
 
 
 class ActiveRouter(ActiveArtifact[Router]):

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.enforcement import own_limit
 from gateway.types import Capabilities, HostedModel
 
 MOST_CHARS_PER_TOKEN: Final = 6.0
@@ -35,7 +36,7 @@ class Verdict:
     Attributes:
         reason: ``ok``, or why not: ``no_tools``, ``no_vision``, ``no_audio``, ``no_video``,
             ``no_json_schema``, ``context_too_long``, ``context_may_be_too_long``,
-            ``output_too_long`` or ``unavailable``.
+            ``output_too_long``, ``over_allotment`` or ``unavailable``.
     """
 
     is_eligible: bool
@@ -51,6 +52,7 @@ NO_JSON_SCHEMA: Final = Verdict(is_eligible=False, reason="no_json_schema")
 CONTEXT_TOO_LONG: Final = Verdict(is_eligible=False, reason="context_too_long")
 CONTEXT_MAY_BE_TOO_LONG: Final = Verdict(is_eligible=False, reason="context_may_be_too_long")
 OUTPUT_TOO_LONG: Final = Verdict(is_eligible=False, reason="output_too_long")
+OVER_ALLOTMENT: Final = Verdict(is_eligible=False, reason="over_allotment")
 UNAVAILABLE: Final = Verdict(is_eligible=False, reason="unavailable")
 
 _SPECIAL: Final = (
@@ -117,6 +119,24 @@ def judge(
         for position in doubtful:
             verdicts[position] = CONTEXT_MAY_BE_TOO_LONG
     return tuple(verdicts)
+
+
+def within_allotment(
+    models: Sequence[HostedModel], verdicts: tuple[Verdict, ...], tokens: int
+) -> tuple[Verdict, ...]:
+    """Rule out the arms whose own output limit is above a turn's allotment.
+
+    A model with an output limit of its own is a pair of model and budget, and what the router
+    expects of it holds at that budget. Where no pair fits, all stay: they are cut to fit.
+    """
+    limits = [own_limit(model) or 0 for model in models]
+    judged = zip(verdicts, limits, strict=True)
+    if not any(verdict.is_eligible and limit <= tokens for verdict, limit in judged):
+        return verdicts
+    return tuple(
+        OVER_ALLOTMENT if verdict.is_eligible and limit > tokens else verdict
+        for verdict, limit in zip(verdicts, limits, strict=True)
+    )
 
 
 def read_needs(body: Mapping[str, Any]) -> Needs:

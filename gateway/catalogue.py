@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Literal
 
 from gateway.config import (
     CapabilitySettings,
@@ -35,6 +36,10 @@ _TAKES_NO_SCHEMA = re.compile(
     r"gpt-3\.5|gpt-4(?![.o\d])|gpt-4-|o1-(mini|preview)|claude-(v1|2|3)|"
     r"claude-(opus|sonnet)-4-[01](?!\d)|llama-?2",
     re.IGNORECASE,
+)
+# All of these take the efforts low, medium and high.
+_TAKES_EFFORT = re.compile(
+    r"(^|/)(o1(?!-(mini|preview))|o[34]|gpt-5(?!.*(chat|pro)))", re.IGNORECASE
 )
 
 
@@ -71,7 +76,16 @@ def capabilities_of(
         json_schema=known.json_schema if known.json_schema is not None else takes_schema,
         context_tokens=known.context_tokens or default_context,
         max_output_tokens=known.max_output_tokens,
+        reasoning=_reasoning(upstream_name, known),
     )
+
+
+def _reasoning(
+    upstream_name: str, known: CapabilitySettings
+) -> Literal["effort", "thinking"] | None:
+    if known.reasoning is None:
+        return "effort" if _TAKES_EFFORT.search(upstream_name) else None
+    return None if known.reasoning == "none" else known.reasoning
 
 
 def _model(

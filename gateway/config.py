@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from gateway.turn_budget_settings import TurnBudgetSettings
+
 
 class ConfigurationError(Exception):
     """The settings cannot be used; the message names the file, the key and the remedy."""
@@ -81,6 +83,10 @@ class CapabilitySettings(Settings):
     json_schema: bool | None = None
     context_tokens: Annotated[int | None, Field(gt=0)] = None
     max_output_tokens: Annotated[int | None, Field(gt=0)] = None
+    reasoning: Annotated[
+        Literal["none", "effort", "thinking"] | None,
+        Field(description="Takes `reasoning_effort`, or Anthropic's `thinking` with a budget."),
+    ] = None
 
 
 class ProviderSettings(Settings):
@@ -127,6 +133,9 @@ class ProfileSettings(Settings):
 
     willingness_to_pay_usd: Annotated[float, Field(gt=0, description="USD per unit of quality.")]
     models: Annotated[list[str] | None, Field(description="All models by default.")] = None
+    turn_budget_tokens: Annotated[
+        int | None, Field(gt=0, description="Instead of turn_budgets.tokens_per_conversation.")
+    ] = None
 
 
 class RoutingSettings(Settings):
@@ -276,6 +285,7 @@ class GatewaySettings(Settings):
     keys: KeySettings = KeySettings()
     routing: RoutingSettings = RoutingSettings()
     budgets: BudgetSettings = BudgetSettings()
+    turn_budgets: TurnBudgetSettings = TurnBudgetSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     federation: FederationSettings = FederationSettings()
     profiles: dict[str, ProfileSettings] = {}

@@ -11,9 +11,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from gateway.artifacts import ActiveRouter
-from gateway.capabilities import UNAVAILABLE, Verdict, judge
+from gateway.capabilities import UNAVAILABLE, Verdict, judge, within_allotment
 from gateway.config import ProfileSettings
 from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
+from gateway.turn_budgets import Allot, TurnAllotment
 from gateway.types import Caller, CandidateRecord, HostedModel
 from gateway.wire import ChatRequest
 from router_models.decide import Exploration, RouteDecision, decide
@@ -52,6 +53,7 @@ class RoutePlan:
         propensity: Probability with which `models[0]` was chosen.
         reason: ``router``, ``explored``, ``named``, ``router_missing`` or ``router_failed``.
         familiarity: How close the query is to what the router was trained on, 0 to 1.
+        allotment: What the turn gets of its conversation's budget; None where there is none.
     """
 
     models: tuple[HostedModel, ...]
@@ -64,6 +66,7 @@ class RoutePlan:
     familiarity: float | None
     encoder_id: str | None
     embedding: Float32 | None
+    allotment: TurnAllotment | None = None
 
 
 class _Predictions(NamedTuple):
@@ -101,8 +104,21 @@ class Routing:
         """Whether `model` names a choice of the router rather than a model."""
         return model == AUTO or model in self.profiles
 
-    async def plan(self, request: ChatRequest, caller: Caller) -> RoutePlan:
+    def profile_of(self, request: ChatRequest, caller: Caller) -> str:
+        """Name the profile that a request falls under: its own, the key's, or the default."""
+        if request.model in self.profiles:
+            return request.model
+        # A key's profile may have left the settings since the key was made.
+        known = caller.profile is not None and caller.profile in self.profiles
+        return caller.profile if known and caller.profile else self.default_profile
+
+    async def plan(
+        self, request: ChatRequest, caller: Caller, allot: Allot | None = None
+    ) -> RoutePlan:
         """Choose the models to try for `request`.
+
+        Args:
+            allot: Shares out the conversation's budget; None where it has none.
 
         Raises:
             ModelNotFound: The caller names a model that is not served to it.
@@ -111,7 +127,7 @@ class Routing:
             InvalidRequest: A pinned router version is unknown.
         """
         if self.is_routed(request.model):
-            return await self._route(request, caller)
+            return await self._route(request, caller, allot)
         model = self.models.get(request.model)
         if model is None or not caller.may_use(model.name):
             raise ModelNotFound(
@@ -130,10 +146,11 @@ class Routing:
             familiarity=None,
             encoder_id=self.embedder.encoder_id,
             embedding=embedding,
+            allotment=None if allot is None else allot(embedding, None, None),
         )
 
-    async def _route(self, request: ChatRequest, caller: Caller) -> RoutePlan:
-        name = self._profile_name(request, caller)
+    async def _route(self, request: ChatRequest, caller: Caller, allot: Allot | None) -> RoutePlan:
+        name = self.profile_of(request, caller)
         profile = self.profiles[name]
         pool = self._pool(profile, caller)
         verdicts = judge(request.body, pool, self.is_available)
@@ -142,6 +159,10 @@ class Routing:
         embedding = await self.embedder.embed(request.query)
         router = await self._router(request.options.router_version)
         predictions, reason = self._predict(router, pool, embedding)
+        allotment = None
+        if allot is not None:
+            allotment = allot(embedding, *_best(predictions, verdicts))
+            verdicts = within_allotment(pool, verdicts, allotment.cap.tokens)
         paid = request.options.willingness_to_pay_usd or profile.willingness_to_pay_usd
         decision = None if predictions is None else self._decide(pool, verdicts, predictions, paid)
         if decision is None:
@@ -161,14 +182,8 @@ class Routing:
             familiarity=None if predictions is None else predictions.familiarity,
             encoder_id=self.embedder.encoder_id,
             embedding=embedding,
+            allotment=allotment,
         )
-
-    def _profile_name(self, request: ChatRequest, caller: Caller) -> str:
-        if request.model != AUTO:
-            return request.model
-        # A key's profile may have left the settings since the key was made.
-        known = caller.profile is not None and caller.profile in self.profiles
-        return caller.profile if known and caller.profile else self.default_profile
 
     def _pool(self, profile: ProfileSettings, caller: Caller) -> tuple[HostedModel, ...]:
         return tuple(
@@ -233,6 +248,19 @@ class Routing:
         """Order the eligible models: the declared default first, then as configured."""
         names = [m.name for m, v in zip(pool, verdicts, strict=True) if v.is_eligible]
         return tuple(sorted(names, key=lambda name: name != self.default_model))
+
+
+def _best(
+    predictions: _Predictions | None, verdicts: tuple[Verdict, ...]
+) -> tuple[float | None, float | None]:
+    """Return quality and cost of the best model that can answer; None where none is predicted."""
+    if predictions is None:
+        return None, None
+    figures = zip(predictions.quality, predictions.cost_usd, verdicts, strict=True)
+    known = [
+        (quality, cost) for quality, cost, can in figures if can.is_eligible and quality is not None
+    ]
+    return max(known, key=lambda best: best[0], default=(None, None))
 
 
 def _nobody(pool: tuple[HostedModel, ...], verdicts: tuple[Verdict, ...]) -> Exception:

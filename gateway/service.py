@@ -7,12 +7,13 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
 
 from budget.errors import BudgetExhausted
+from gateway.enforcement import told, with_reasoning
 from gateway.errors import (
     GatewayError,
     ProviderCutOff,
@@ -28,6 +29,7 @@ from gateway.metrics import Metrics
 from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
 from gateway.routing import RoutePlan, Routing
 from gateway.turn import CHARS_PER_TOKEN, Turn
+from gateway.turn_budgets import TurnBudgets
 from gateway.types import ANSWERED, CLIENT_LEFT, NUSD_PER_USD, Caller, HostedModel, TurnRecord
 from gateway.wire import ChatRequest
 
@@ -77,6 +79,7 @@ class ChatService:
     """
 
     routing: Routing
+    turn_budgets: TurnBudgets
     providers: Mapping[str, Provider]
     ledger: Ledger
     log: TurnLog
@@ -86,8 +89,13 @@ class ChatService:
     rng: random.Random
 
     async def plan(self, request: ChatRequest, caller: Caller) -> RoutePlan:
-        """Say how `request` would be routed, without serving it."""
-        return await self.routing.plan(request, caller)
+        """Say how `request` is to be routed, and what it is allotted, without serving it."""
+        allot = await self.turn_budgets.open(request, caller)
+        plan = await self.routing.plan(request, caller, allot)
+        made = plan.allotment
+        if made is not None and made.is_told:
+            plan = replace(plan, models=told(plan.models, made.cap.tokens))
+        return plan
 
     async def complete(self, request: ChatRequest, caller: Caller) -> Answer:
         """Answer `request` with one JSON body.
@@ -129,10 +137,11 @@ class ChatService:
         """Plan and reserve on the way in; settle and record on every way out."""
         turn = Turn.begin(request, caller, self.clock, self.rng)
         try:
-            turn.plan = plan = await self.routing.plan(request, caller)
+            turn.plan = plan = await self.plan(request, caller)
             self.metrics.decided(plan.models[0].name, plan.reason)
+            cap = None if plan.allotment is None else plan.allotment.cap
             turn.reservation = await self.ledger.reserve(
-                turn.request_id, caller, request, plan.models
+                turn.request_id, caller, request, plan.models, cap
             )
             yield turn
         except BaseException as error:
@@ -178,9 +187,12 @@ class ChatService:
         turn.served = model
         if turn.upstream_started_s is None:
             turn.upstream_started_s = self.clock()
+        body = with_output_limit(turn.request.body, model, turn.completion_tokens)
+        if turn.plan is not None and turn.plan.allotment is not None:
+            body = with_reasoning(body, model)
         return UpstreamCall(
             model=model,
-            body=with_output_limit(turn.request.body, model, turn.completion_tokens),
+            body=body,
             deadline_s=turn.started_s + self.deadline_s,
             request_id=turn.request_id,
         )
@@ -231,6 +243,9 @@ class ChatService:
         if turn.served is None:
             self.metrics.refused(turn.error or "")
             return
+        if turn.plan is not None and turn.plan.allotment is not None:
+            used = 0 if turn.usage is None else turn.usage.completion_tokens
+            self.turn_budgets.close(turn.plan.allotment, used, was_cut_off=turn.was_cut_off)
         self.metrics.answered(
             provider=turn.served.provider,
             model=turn.served.name,

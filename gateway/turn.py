@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.enforcement import own_limit
 from gateway.ledger.reservation import Charge, Reservation, budget_headers, budget_summary
 from gateway.routing import RoutePlan
 from gateway.types import CLIENT_LEFT, NUSD_PER_USD, Caller, HostedModel, TurnRecord, Usage
@@ -80,12 +81,21 @@ class Turn:
         return None if self.reservation is None else self.reservation.completion_tokens
 
     @property
+    def was_cut_off(self) -> bool:
+        """Whether the answer stopped at what was granted, not at a limit of caller or model."""
+        granted, served = self.completion_tokens, self.served
+        if self.finish_reason != "length" or granted is None or served is None:
+            return False
+        return granted <= (own_limit(served) or granted)
+
+    @property
     def charge(self) -> Charge | None:
         """What the ledger will be told; None while the usage is not known."""
         usage = self.usage
         if usage is None:
             return None
-        return Charge(self.cost_nusd, usage.prompt_tokens + usage.completion_tokens)
+        output = usage.completion_tokens
+        return Charge(self.cost_nusd, usage.prompt_tokens + output, output)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Say how the turn was routed, in response headers."""
@@ -101,6 +111,8 @@ class Turn:
         if served is not None:
             headers.append((b"x-waypost-model", served.name.encode("utf-8")))
             headers.append((b"x-waypost-provider", served.provider.encode("utf-8")))
+        if plan.allotment is not None:
+            headers.extend(plan.allotment.headers())
         if self.reservation is not None:
             headers.extend(budget_headers(self.reservation, self.charge))
         return headers
@@ -108,6 +120,7 @@ class Turn:
     def summary(self) -> dict[str, Any]:
         """Say the same, and the cost, as the `waypost` object of an answer."""
         plan, served = self.plan, self.served
+        allotment = None if plan is None else plan.allotment
         budget = None
         if self.reservation is not None:
             budget = budget_summary(self.reservation, self.charge)
@@ -121,6 +134,7 @@ class Turn:
             "propensity": None if plan is None else plan.propensity,
             "cost_usd": self.cost_nusd / NUSD_PER_USD,
             "usage_is_estimated": self.usage is not None and self.usage.is_estimated,
+            **({} if allotment is None else {"turn_budget": allotment.summary()}),
             **({} if budget is None else {"budget": budget}),
         }
 
@@ -142,6 +156,8 @@ class Turn:
         """Freeze the turn into its log row."""
         plan, served, request = self.plan, self.served, self.request
         upstream = self.upstream_started_s
+        allotted = None if plan is None else plan.allotment
+        made = None if allotted is None else allotted.allotment
         return TurnRecord(
             request_id=self.request_id,
             decision_id=self.decision_id,
@@ -162,7 +178,7 @@ class Turn:
             propensity=1.0 if plan is None else plan.propensity,
             route_reason="refused" if plan is None else plan.reason,
             router_version=None if plan is None else plan.router_version,
-            policy_version=None,
+            policy_version=None if made is None else made.policy_version,
             willingness_to_pay_usd=None if plan is None else plan.willingness_to_pay_usd,
             usage=self.usage,
             cost_nusd=self.cost_nusd,
@@ -174,6 +190,10 @@ class Turn:
             error=self.error,
             attempts=self.attempts,
             metadata=_metadata(request),
+            budget_tokens=None if allotted is None else allotted.budget_tokens,
+            proposed_tokens=None if made is None else made.proposed_tokens,
+            allotted_tokens=None if allotted is None else allotted.cap.tokens,
+            policy_propensity=None if made is None else made.propensity,
         )
 
 

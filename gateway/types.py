@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from router_models.types import Float32
 
@@ -59,13 +59,19 @@ class ModelPrice:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a hosted model can take; None means unknown and is not filtered on."""
+    """What a hosted model can take; None means unknown and is not filtered on.
+
+    Attributes:
+        reasoning: How the model is told to think more or less: ``effort`` is OpenAI's
+            `reasoning_effort`, ``thinking`` Anthropic's token budget; None where it cannot be.
+    """
 
     tools: bool = True
     vision: bool = False
     json_schema: bool = True
     context_tokens: int | None = None
     max_output_tokens: int | None = None
+    reasoning: Literal["effort", "thinking"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,9 @@ class TurnRecord:
         route_reason: Why the model was chosen: ``router``, ``explored``, ``named``,
             ``router_missing``, ``router_failed``.
         cost_nusd: Charged cost, nano-USD.
+        policy_version: Budget policy that shared out the conversation's `budget_tokens`.
+        proposed_tokens: What it proposed for this turn; `allotted_tokens` is what fitted.
+        policy_propensity: Probability with which it drew that proposal.
     """
 
     request_id: str
@@ -177,3 +186,7 @@ class TurnRecord:
     error: str | None
     attempts: int
     metadata: Mapping[str, str] = field(default_factory=dict)
+    budget_tokens: int | None = None
+    proposed_tokens: int | None = None
+    allotted_tokens: int | None = None
+    policy_propensity: float | None = None

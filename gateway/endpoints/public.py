@@ -152,6 +152,7 @@ def _hosted(model: HostedModel) -> dict[str, Any]:
 
 def explain(plan: RoutePlan) -> dict[str, Any]:
     """Render a plan as `/v1/route` answers it."""
+    allotment = plan.allotment
     return {
         "object": "waypost.route",
         "model": plan.models[0].name,
@@ -165,4 +166,5 @@ def explain(plan: RoutePlan) -> dict[str, Any]:
         "encoder": plan.encoder_id,
         "familiarity": plan.familiarity,
         "candidates": [asdict(candidate) for candidate in plan.candidates],
+        **({} if allotment is None else {"turn_budget": allotment.explain()}),
     }

@@ -58,13 +58,16 @@ class FakeStream:
 class FakeProvider:
     """Answers each call with the next item of its script; the last one repeats."""
 
-    def __init__(self, *script: Any, usage: Usage | None = USAGE) -> None:
+    def __init__(
+        self, *script: Any, usage: Usage | None = USAGE, finish_reason: str = "stop"
+    ) -> None:
         self.name = "fake"
         self.calls: list[UpstreamCall] = []
         self.closed_streams = 0
         self.is_up = True
         self._script = list(script)
         self._usage = usage
+        self._finish_reason = finish_reason
 
     def _next(self, call: UpstreamCall) -> Any:
         self.calls.append(call)
@@ -77,7 +80,7 @@ class FakeProvider:
         body = self._next(call)
         if body is FakeStream.HANG:
             await asyncio.Event().wait()
-        return Completion(dict(body), self._usage, "stop")
+        return Completion(dict(body), self._usage, self._finish_reason)
 
     @asynccontextmanager
     async def stream(self, call: UpstreamCall) -> AsyncIterator[FakeStream]:

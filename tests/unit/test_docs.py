@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from gateway.config import (
     CapabilitySettings,
@@ -13,7 +14,6 @@ from gateway.config import (
     PriceSettings,
     ProfileSettings,
     ProviderSettings,
-    Settings,
 )
 from gateway.errors import INTERNAL, RENDERINGS
 from gateway.metrics import Metrics
@@ -26,12 +26,12 @@ NAMED_TABLES = {
 }
 
 
-def keys(settings: type[Settings], prefix: str = "") -> Iterator[str]:
+def keys(settings: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in settings.model_fields.items():
         kind = NAMED_TABLES.get(name) if settings is GatewaySettings else None
         if kind is not None:
             yield from keys(kind, f"{name}.NAME.")
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from keys(field.annotation, f"{prefix}{name}.")
         elif name not in {"price", "capabilities"}:
             yield f"{prefix}{name}"

@@ -1,9 +1,10 @@
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
@@ -15,12 +16,15 @@ from gateway.errors import (
     ProviderUnavailable,
 )
 from gateway.ledger.reservation import Reservation
+from gateway.ledger.types import OutputCap
 from gateway.metrics import Metrics
 from gateway.routing import RoutePlan
 from gateway.service import ChatService
-from gateway.types import Caller, HostedModel, ModelPrice, TurnRecord, Usage
+from gateway.turn_budgets import Allot
+from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, TurnRecord, Usage
 from gateway.wire import ChatRequest, parse_chat_request
 from tests.fakes.providers import BODY, FakeProvider, FakeStream, event
+from tests.fakes.turn_budgets import Conversations, make_turn_budgets
 
 CALLER = Caller(key_id="k", team_id="t")
 PRICE = ModelPrice(input_nusd_per_mtok=1_000_000_000, output_nusd_per_mtok=2_000_000_000)
@@ -34,9 +38,12 @@ class Planned:
     models: tuple[HostedModel, ...] = (FIRST, SECOND)
     error: Exception | None = None
 
-    async def plan(self, request: ChatRequest, caller: Caller) -> RoutePlan:
+    async def plan(
+        self, request: ChatRequest, caller: Caller, allot: Allot | None = None
+    ) -> RoutePlan:
         if self.error is not None:
             raise self.error
+        embedding = np.zeros(4, np.float32)
         return RoutePlan(
             models=self.models,
             candidates=(),
@@ -47,7 +54,8 @@ class Planned:
             router_version="v1",
             familiarity=1.0,
             encoder_id="e",
-            embedding=None,
+            embedding=embedding,
+            allotment=None if allot is None else allot(embedding, None, None),
         )
 
 
@@ -60,15 +68,17 @@ class Log:
 
 
 @dataclass
-class Settled:
-    held: list[str] = field(default_factory=list)
+class Settled(Conversations):
+    held_for: list[str] = field(default_factory=list)
+    caps: list[OutputCap | None] = field(default_factory=list)
     reserved: asyncio.Event = field(default_factory=asyncio.Event)
     settled: list[tuple[str, Usage | None, int]] = field(default_factory=list)
 
-    async def reserve(self, request_id, caller, request, models) -> Reservation:
-        self.held.append(request_id)
+    async def reserve(self, request_id, caller, request, models, cap=None) -> Reservation:
+        self.held_for.append(request_id)
+        self.caps.append(cap)
         self.reserved.set()
-        return Reservation(request_id)
+        return Reservation(request_id, completion_tokens=None if cap is None else cap.tokens)
 
     async def settle(self, reservation, usage, cost_nusd, *, model, outcome, answer_id) -> None:
         await asyncio.sleep(0)
@@ -90,10 +100,16 @@ class Bench:
 
 @pytest.fixture
 def bench() -> Callable[..., Bench]:
-    def build(one: FakeProvider, two: FakeProvider | None = None, **planned: Any) -> Bench:
+    def build(
+        one: FakeProvider,
+        two: FakeProvider | None = None,
+        budgets: dict[str, Any] | None = None,
+        **planned: Any,
+    ) -> Bench:
         log, ledger, time_s = Log(), Settled(), [0.0]
         service = ChatService(
             routing=Planned(**planned),
+            turn_budgets=make_turn_budgets(ledger, **(budgets or {})),
             providers={"one": one, "two": two or FakeProvider(BODY)},
             ledger=ledger,
             log=log,
@@ -190,7 +206,7 @@ async def test_a_request_that_cannot_be_planned_is_logged_and_holds_nothing(benc
     with pytest.raises(ModelNotFound):
         await it.service.complete(request(), CALLER)
     assert (it.row.error, it.row.served_model) == ("ModelNotFound", None)
-    assert it.ledger.held == []
+    assert it.ledger.held_for == []
 
 
 async def test_estimates_usage_where_the_provider_reports_none(bench) -> None:
@@ -299,3 +315,76 @@ async def test_keeps_metadata_strings_and_the_task_label(bench) -> None:
     sent = request(metadata={"app": "a", "n": 1}, waypost={"task": "maths"})
     await it.service.complete(sent, CALLER)
     assert it.row.metadata == {"task": "maths", "app": "a"}
+
+
+BUDGET = {"waypost": {"turn_budget": 3000, "conversation_id": "c"}}
+
+
+async def test_a_turn_without_a_budget_is_neither_looked_up_nor_capped(bench) -> None:
+    it = bench(FakeProvider(BODY))
+    answer = await it.service.complete(request(), CALLER)
+    assert (it.ledger.asked, it.ledger.caps) == ([], [None])
+    assert "turn_budget" not in orjson.loads(answer.body)["waypost"]
+    assert it.row.allotted_tokens is None
+
+
+async def test_a_turn_s_allotment_is_held_and_enforced(bench) -> None:
+    one = FakeProvider(BODY)
+    it = bench(one)
+    await it.service.complete(request(**BUDGET), CALLER)
+    assert [(cap.tokens, cap.limit.cap) for cap in it.ledger.caps] == [(256, 3000)]
+    assert one.calls[0].body["max_tokens"] == 256
+
+
+async def test_says_what_a_turn_was_allotted_and_logs_it(bench) -> None:
+    it = bench(FakeProvider(BODY))
+    answer = await it.service.complete(request(**BUDGET), CALLER)
+    assert orjson.loads(answer.body)["waypost"]["turn_budget"] == {
+        "budget_tokens": 3000,
+        "proposed_tokens": 256,
+        "allotted_tokens": 256,
+        "policy_version": "split",
+        "propensity": 1.0,
+    }
+    assert dict(answer.headers)[b"x-waypost-turn-allotted-tokens"] == b"256"
+    row = it.row
+    assert (row.budget_tokens, row.proposed_tokens, row.allotted_tokens) == (3000, 256, 256)
+    assert (row.policy_version, row.policy_propensity) == ("split", 1.0)
+
+
+async def test_a_turn_that_was_cut_off_raises_the_next_allotment(bench) -> None:
+    it = bench(FakeProvider(BODY, finish_reason="length"))
+    for _ in range(2):
+        await it.service.complete(request(**BUDGET), CALLER)
+    assert [row.proposed_tokens for row in it.log.rows] == [256, 512]
+
+
+async def test_an_arm_cut_off_by_its_own_limit_raises_nothing(bench) -> None:
+    brief = replace(FIRST, request_defaults={"max_tokens": 24})
+    it = bench(FakeProvider(BODY, finish_reason="length"), models=(brief,))
+    for _ in range(2):
+        await it.service.complete(request(**BUDGET), CALLER)
+    assert [row.proposed_tokens for row in it.log.rows] == [256, 256]
+
+
+async def test_a_model_that_reasons_is_told_how_much(bench) -> None:
+    one = FakeProvider(BODY)
+    reasoner = replace(FIRST, capabilities=Capabilities(reasoning="effort"))
+    it = bench(one, models=(reasoner,))
+    await it.service.complete(request(**BUDGET), CALLER)
+    await it.service.complete(request(), CALLER)
+    assert [call.body.get("reasoning_effort") for call in one.calls] == ["low", None]
+
+
+async def test_the_model_is_told_its_allotment_where_the_settings_say_so(bench) -> None:
+    one = FakeProvider(BODY)
+    it = bench(one, budgets={"tells_model": True})
+    await it.service.complete(request(**BUDGET), CALLER)
+    assert one.calls[0].model.system_prompt == "Think for at most 256 tokens."
+
+
+async def test_counts_what_allotted_turns_use(bench) -> None:
+    it = bench(FakeProvider(BODY))
+    await it.service.complete(request(**BUDGET), CALLER)
+    kept = it.service.turn_budgets.counters
+    assert (kept.turns, kept.allotted_tokens, kept.used_tokens) == (1, 256, 5)
