@@ -1,7 +1,9 @@
 """`waypost federation certificates`: make what coordinator and nodes know each other by."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -10,7 +12,17 @@ from gateway.commands.federation.places import certificates_of
 from gateway.commands.options import settings_option
 from gateway.config import GatewaySettings
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _check_names(
+    ctx: click.Context, param: click.Parameter, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    del ctx, param
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise click.BadParameter(f"{name!r}: a name has letters, digits, dots, - and _")
+    return names
 
 
 @click.command("certificates")
@@ -18,7 +30,13 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 @click.option(
     "--host", "hosts", multiple=True, help="Name or address that nodes call; may be repeated."
 )
-@click.option("--node", "nodes", multiple=True, help="Make this node's keys; may be repeated.")
+@click.option(
+    "--node",
+    "nodes",
+    multiple=True,
+    callback=_check_names,
+    help="Make this node's keys; may be repeated.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

@@ -1,7 +1,9 @@
 """`waypost federation train` and `status`: ask for a training, see how trainings went."""
 
 import time
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
@@ -45,5 +47,23 @@ def show_status(settings: GatewaySettings, last: int) -> None:
 def _describe(session: SessionRecord) -> None:
     reason = f": {session.reason}" if session.reason else ""
     click.echo(f"{session.id}  {session.state}  asked by {session.asked_by}{reason}")
-    for name, value in session.report.items():
-        click.echo(f"  {name}: {value}")
+    for line in _lines(session.report):
+        click.echo(f"  {line}")
+
+
+def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """Put a `federation.report.SessionReport` into lines."""
+    if "version" in report:
+        yield f"router {report['version']}"
+    for node, reason in report.get("refused", {}).items():
+        yield f"refused node {node}: {reason}"
+    for each in report.get("rounds", ()):
+        yield f"{each['duration_s']:6.1f} s  {each['exchange']}: {', '.join(each['accepted'])}"
+        for site, reason in each["rejected"].items():
+            yield f"          without {site}: {reason}"
+        for site in each["silent"]:
+            yield f"          without {site}: no answer in time"
+    for site, verdict in report.get("verdicts", {}).items():
+        yield f"{site}: {verdict['outcome']}, {verdict['reason']}"
+    for site, reason in report.get("unanswered", {}).items():
+        yield f"{site}: no verdict, {reason}"
