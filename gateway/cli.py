@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "evaluate": "Measure routers: accuracy against cost.",
     "calibrate": "Onboard a model by asking it verifiable prompts.",
     "router": "List, activate and roll back router artefacts.",
+    "policy": "List, activate and roll back budget policies.",
     "federation": "Train one router with other organisations.",
     "keys": "Create, list and revoke virtual keys.",
     "teams": "Create and list teams.",

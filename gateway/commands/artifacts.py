@@ -1,0 +1,153 @@
+"""The subcommands of every kind of artefact: list, show, activate, rollback, import."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+import click
+
+from gateway.artifact_store import SealedStore, StoredArtifact, read_artifact
+from gateway.commands.options import settings_option
+from gateway.config import GatewaySettings
+from router_models.errors import ArtifactRejected
+from router_models.sealed_file import SealT
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactKind(Generic[SealT]):
+    """What the subcommands need to know of one kind of artefact.
+
+    Attributes:
+        noun: What the command is called, and the kind in its messages.
+        plural: Of the noun.
+        otherwise: What serves where the store is empty.
+        open_store: Opens the kind's store.
+        traits: What `list` says of one beside its version and date.
+        brief: What is said of one that was activated.
+        contents: What `show` says of its own, in order.
+    """
+
+    noun: str
+    plural: str
+    otherwise: str
+    open_store: Callable[[GatewaySettings], SealedStore[SealT]]
+    traits: Callable[[SealT], str]
+    brief: Callable[[SealT], str]
+    contents: Callable[[SealT], dict[str, object]]
+
+
+def artifact_commands(kind: ArtifactKind[SealT]) -> click.Group:
+    """Make the group of subcommands for one kind of artefact."""
+    group = click.Group(help=f"List, activate and roll back {kind.noun} artefacts.")
+    _add_reading(group, kind)
+    _add_serving(group, kind)
+    return group
+
+
+def _add_reading(group: click.Group, kind: ArtifactKind[SealT]) -> None:
+    @group.command(
+        "list",
+        help=f"List the {kind.plural} in the data directory, the newest first; * marks the one "
+        "that serves.\n\nBelow one from a federation stands what became of it here, and why.",
+    )
+    @settings_option
+    def list_artifacts(settings: GatewaySettings) -> None:
+        store = kind.open_store(settings)
+        with _explained():
+            stored = store.list_all()
+        if not stored:
+            click.echo(
+                f"no {kind.noun} in {store.folder}: {kind.otherwise}; "
+                f"`waypost {store.command} import FILE` adds one"
+            )
+        for item in stored:
+            click.echo(_line(kind, item))
+
+    @group.command(
+        "show", help="Print the manifest of VERSION as JSON, and why it serves or does not."
+    )
+    @click.argument("version")
+    @settings_option
+    def show_artifact(version: str, settings: GatewaySettings) -> None:
+        store = kind.open_store(settings)
+        with _explained():
+            shown = _to_json(kind, store.manifest(version))
+            made = store.assessment(version)
+        if made is not None:
+            shown["assessment"] = json.loads(made.to_json())
+        click.echo(json.dumps(shown, indent=2))
+
+
+def _add_serving(group: click.Group, kind: ArtifactKind[SealT]) -> None:
+    def report(manifest: SealT) -> None:
+        click.echo(f"active: {manifest.version} ({kind.brief(manifest)})")
+
+    @group.command(
+        "activate", help="Let VERSION serve; running gateways follow within a second or so."
+    )
+    @click.argument("version")
+    @settings_option
+    def activate_artifact(version: str, settings: GatewaySettings) -> None:
+        with _explained():
+            report(kind.open_store(settings).activate(version))
+
+    @group.command("rollback", help=f"Let the {kind.noun} serve that served before the active one.")
+    @settings_option
+    def roll_back_artifact(settings: GatewaySettings) -> None:
+        with _explained():
+            report(kind.open_store(settings).rollback())
+
+    @group.command(
+        "import", help="Verify FILE and keep it in the data directory under its version."
+    )
+    @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+    @click.option("--activate", is_flag=True, help="Let it serve at once.")
+    @settings_option
+    def import_artifact(file: Path, *, activate: bool, settings: GatewaySettings) -> None:
+        store = kind.open_store(settings)
+        with _explained():
+            manifest = store.put(read_artifact(file))
+            click.echo(f"imported {manifest.version}")
+            if activate:
+                report(store.activate(manifest.version))
+            else:
+                click.echo(f"waypost {store.command} activate {manifest.version} lets it serve")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """End the command with the sentence that says what is wrong with the artefact or the disk."""
+    try:
+        yield
+    except (ArtifactRejected, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _line(kind: ArtifactKind[SealT], item: StoredArtifact[SealT]) -> str:
+    mark = "*" if item.is_active else " "
+    if item.manifest is None:
+        return f"{mark} {item.version}  unusable: {item.problem}"
+    manifest = item.manifest
+    line = f"{mark} {item.version}  {manifest.created_at:%Y-%m-%d %H:%M}  {kind.traits(manifest)}"
+    made = item.assessment
+    return line if made is None else f"{line}\n    {made.outcome}: {made.reason}"
+
+
+def _to_json(kind: ArtifactKind[SealT], manifest: SealT) -> dict[str, Any]:
+    return {
+        "version": manifest.version,
+        "parent": manifest.parent,
+        "created_at": manifest.created_at.isoformat(),
+        "kind": manifest.kind,
+        **kind.contents(manifest),
+        "encoder_id": manifest.encoder_id,
+        "encoder_sha256": manifest.encoder_sha256,
+        "dimension": manifest.dimension,
+        "provenance": manifest.provenance,
+        "training": manifest.training,
+        "checksum": manifest.checksum,
+        "format_version": manifest.format_version,
+    }
