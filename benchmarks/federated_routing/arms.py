@@ -16,8 +16,6 @@ from federation.learning.settings import (
     FederatedMlpSettings,
     FederatedSettings,
 )
-from router_models.guard import GuardedEstimator
-from router_models.training.guard import fit_guard
 from router_models.training.mlp import CLIP_Z, cost_scale_of
 from router_models.training.settings import KMeansSettings, MlpSettings, Settings
 from router_models.training.train import fit
@@ -58,30 +56,13 @@ def grid_of(arm: str, kind: str) -> list[AnySettings]:
 
 
 def routers_of(arm: str, rows: Sequence[Rows], settings: AnySettings, seed: int) -> list[Estimator]:
-    """The router that each client ends up with, without a guard; one for all unless local."""
+    """The router that each client ends up with; one for all unless local."""
     if isinstance(settings, FederatedSettings):
-        return [train_together(rows, settings, seed, has_guard=False).estimator] * len(rows)
+        return [train_together(rows, settings, seed).estimator] * len(rows)
     if arm == CENTRALISED:
         everything = pooled(rows)
         return [fit(everything.train, everything.validation, settings, seed)] * len(rows)
     return [fit(own.train, own.validation, settings, seed) for own in rows]
-
-
-def guarded_routers_of(
-    arm: str, rows: Sequence[Rows], settings: AnySettings, seed: int
-) -> list[GuardedEstimator]:
-    """The same, as they are served: each behind a guard that was fitted on the same rows."""
-    if isinstance(settings, FederatedSettings):
-        router = train_together(rows, settings, seed, has_guard=True).estimator
-        assert isinstance(router, GuardedEstimator)
-        return [router] * len(rows)
-    tables = [pooled(rows)] if arm == CENTRALISED else rows
-    bare = routers_of(arm, rows, settings, seed)
-    made = [
-        GuardedEstimator(estimator, fit_guard(own.train, own.validation, seed))
-        for estimator, own in zip(bare, tables, strict=False)
-    ]
-    return made * len(rows) if arm == CENTRALISED else made
 
 
 def pooled(rows: Sequence[Rows]) -> Rows:

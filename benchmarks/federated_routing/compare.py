@@ -12,13 +12,12 @@ from benchmarks.federated_routing.arms import (
     KINDS,
     LOCAL,
     AnySettings,
-    guarded_routers_of,
+    routers_of,
 )
 from benchmarks.federated_routing.measure import Float64, Measured, mean_of, measure
 from benchmarks.federated_routing.protocol import Client, join
 from federation.learning.personal import personalise
 from router_models.frontier import Judge, Outcomes, bootstrap_weights, route
-from router_models.guard import GuardedEstimator
 from router_models.types import Estimator, Evaluations
 
 MIXTURE: Final = "mixture"
@@ -27,7 +26,7 @@ DRAWS: Final = 200
 Choice = Mapping[str, Mapping[str, AnySettings]]
 """Settings by kind and arm."""
 
-Routers = dict[str, list[GuardedEstimator]]
+Routers = dict[str, list[Estimator]]
 """By arm, one per client."""
 
 
@@ -76,9 +75,9 @@ class Deal:
 def train_all(clients: Sequence[Client], kind: str, choice: Choice, seed: int) -> Routers:
     """Train every arm, and mix each client's own router with the federated one."""
     rows = [client.rows for client in clients]
-    routers = {arm: guarded_routers_of(arm, rows, choice[kind][arm], seed) for arm in ARMS}
+    routers = {arm: routers_of(arm, rows, choice[kind][arm], seed) for arm in ARMS}
     routers[MIXTURE] = [
-        GuardedEstimator(personalise(mine.estimator, ours.estimator, own.validation), ours.guard)
+        personalise(mine, ours, own.validation)
         for mine, ours, own in zip(routers[LOCAL], routers[FEDERATED], rows, strict=True)
     ]
     return routers
@@ -126,7 +125,7 @@ def compare(
     )
 
 
-def _distinct(routers: list[GuardedEstimator]) -> list[GuardedEstimator]:
+def _distinct(routers: list[Estimator]) -> list[Estimator]:
     """Each router once; federated and centralised training make one for all clients."""
     return list({id(router): router for router in routers}.values())
 

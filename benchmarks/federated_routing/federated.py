@@ -22,11 +22,10 @@ def train_together(
     settings: FederatedSettings,
     seed: int,
     *,
-    has_guard: bool,
     least_rows: int = PAPERS_LEAST_ROWS,
     traffic: list[Exchanged] | None = None,
 ) -> SessionResult:
-    """Run one session over these clients; all have the same models."""
+    """Run one session, without a guard, over these clients; all have the same models."""
     dimension = rows[0].train.embeddings.shape[1]
     encoder = EncoderName(ANY_ENCODER, "0" * 64, dimension)
     policy = SitePolicy(least_rows=least_rows)
@@ -40,7 +39,7 @@ def train_together(
         encoder=encoder,
         columns=rows[0].train.models,
         least_rows=least_rows,
-        has_guard=has_guard,
+        has_guard=False,
         seed=seed,
     )
     return simulate(sites, plan, traffic=traffic)

@@ -23,7 +23,6 @@ from benchmarks.federated_routing.summary import figures_of
 from federation.learning import growth, mlp
 from federation.learning.kmeans import ClusterSums
 from federation.learning.settings import (
-    KINDS,
     FederatedMlpSettings,
     FederatedSettings,
 )
@@ -39,17 +38,16 @@ CALIBRATION_SHARE: Final = 0.1
 
 
 def measure_growth(
-    answers: Evaluations, settings: Mapping[str, Mapping[str, Any]], seeds: int
+    answers: Evaluations, settings: Mapping[str, FederatedSettings], seeds: int
 ) -> dict[str, Any]:
     """Let three models join, then three clients, on every deal.
 
     Args:
-        settings: Of federated training by kind, as tuned at this alpha.
+        settings: Of federated training, by kind.
         seeds: Deals.
     """
     measured: dict[str, Any] = {"seeds": seeds}
-    for kind, fields in settings.items():
-        chosen = KINDS[kind](**fields)
+    for kind, chosen in settings.items():
         models = [_join_models(answers, chosen, seed) for seed in range(seeds)]
         clients = [_join_clients(answers, chosen, seed) for seed in range(seeds)]
         measured[kind] = {"models": _summary(models), "clients": _summary(clients)}
@@ -76,14 +74,14 @@ def _join_models(
     clients = split(with_models(answers, np.concatenate([old, new])), ALPHA, seed)
     n_old = len(old)
     before = split(with_models(answers, old), ALPHA, seed)
-    base = train_together([c.rows for c in before], settings, seed, has_guard=False).estimator
+    base = train_together([c.rows for c in before], settings, seed).estimator
     calibration = [_calibration(client, n_old, seed) for client in clients]
     grown = _with_models(base, calibration, settings, seed)
     everything = [
         Rows(_beside(small.rows.train, bought, whole), _padded(small.rows.validation, whole))
         for small, bought, whole in zip(before, calibration, clients, strict=True)
     ]
-    anew = train_together(everything, settings, seed, has_guard=False).estimator
+    anew = train_together(everything, settings, seed).estimator
     bench = Bench.of(join(client.test for client in clients), seed)
     of_old = with_models(bench.rows, np.arange(n_old))
     chosen_before = route(base.predict(bench.rows.embeddings), of_old)
@@ -147,9 +145,9 @@ def _join_clients(
     clients = split(answers, ALPHA, seed)
     rows = [client.rows for client in clients]
     there, joining = rows[:-JOINING], rows[-JOINING:]
-    routers = {"before": train_together(there, settings, seed, has_guard=False).estimator}
+    routers = {"before": train_together(there, settings, seed).estimator}
     routers["grown"] = _with_clients(routers["before"], there, joining, settings, seed)
-    routers["retrained"] = train_together(rows, settings, seed, has_guard=False).estimator
+    routers["retrained"] = train_together(rows, settings, seed).estimator
     everybody = Bench.of(join(client.test for client in clients), seed)
     newcomers = [Bench.of(client.test, seed) for client in clients[-JOINING:]]
     measured = {}

@@ -8,7 +8,7 @@ from benchmarks.federated_routing.federated import train_together
 from benchmarks.federated_routing.measure import Measured
 from benchmarks.federated_routing.protocol import join, split
 from benchmarks.federated_routing.summary import figures_of
-from federation.learning.settings import KINDS, FederatedSettings
+from federation.learning.settings import FederatedSettings
 from router_models.types import Evaluations
 
 ALPHA: Final = 0.6
@@ -17,18 +17,17 @@ MOST_SEEDS: Final = 2
 
 
 def measure_least_rows(
-    answers: Evaluations, settings: Mapping[str, Mapping[str, Any]], seeds: int
+    answers: Evaluations, settings: Mapping[str, FederatedSettings], seeds: int
 ) -> dict[str, Any]:
     """Train with every minimum on the first deals.
 
     Args:
-        settings: Of federated training by kind, as tuned at this alpha.
+        settings: Of federated training, by kind.
         seeds: Deals; no more than `MOST_SEEDS` are used, since the effect is large.
     """
     n_seeds = min(seeds, MOST_SEEDS)
     measured: dict[str, Any] = {"seeds": n_seeds}
-    for kind, fields in settings.items():
-        chosen = KINDS[kind](**fields)
+    for kind, chosen in settings.items():
         runs = [_with_each_minimum(answers, chosen, seed) for seed in range(n_seeds)]
         measured[kind] = {
             str(least): figures_of([run[least] for run in runs]) for least in MINIMUMS
@@ -44,6 +43,6 @@ def _with_each_minimum(
     bench = Bench.of(join(client.test for client in clients), seed)
     measured = {}
     for least in MINIMUMS:
-        session = train_together(rows, settings, seed, has_guard=True, least_rows=least)
+        session = train_together(rows, settings, seed, least_rows=least)
         measured[least] = bench.measure(bench.outcomes(session.estimator))
     return measured

@@ -29,7 +29,7 @@ LEAST_ROWS: Final = 60
 """A deal that leaves a client with fewer is drawn again: nobody joins with nothing to give."""
 
 MOST_DEALS: Final = 10_000
-NAMED: Final = ("zeroeval", "mmlu_pro", "reasoning_gym", "llmrouter_ulab")
+NAMED: Final = ("llmrouter_ulab", "reasoning_gym", "mmlu_pro", "zeroeval")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -90,7 +90,7 @@ def measure_cost(answers: Evaluations, kind: str, n_clients: int, n_models: int)
     rows = [_client(answers, n_models, rng) for _ in range(n_clients)]
     tally, start_bytes = Tally(), _peak_bytes()
     began_s = time.process_time()
-    train_together(rows, SETTINGS[kind], 0, has_guard=False, traffic=tally)
+    train_together(rows, SETTINGS[kind], 0, traffic=tally)
     return Cost(
         kind,
         n_clients,

@@ -5,7 +5,6 @@ from benchmarks.federated_routing.arms import (
     ARMS,
     KINDS,
     grid_of,
-    guarded_routers_of,
     pooled,
     routers_of,
     validation_loss,
@@ -36,17 +35,6 @@ def test_what_is_trained_on_all_rows_is_one_router_for_all(arm):
 
 def test_alone_every_client_has_a_router_of_its_own():
     assert len({id(router) for router in routers_of("local", ROWS, SETTINGS["local"], 0)}) == 3
-
-
-@pytest.mark.parametrize("arm", ARMS)
-def test_a_guard_goes_around_the_same_estimator(arm):
-    bare = routers_of(arm, ROWS, SETTINGS[arm], 0)
-    guarded = guarded_routers_of(arm, ROWS, SETTINGS[arm], 0)
-    for one, other in zip(bare, guarded, strict=True):
-        some = ROWS[0].validation.embeddings
-        np.testing.assert_array_equal(
-            one.predict(some).quality, other.estimator.predict(some).quality
-        )
 
 
 def test_the_loss_of_a_router_that_learned_is_lower_than_of_one_that_learned_noise():

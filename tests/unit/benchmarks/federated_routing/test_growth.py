@@ -1,5 +1,3 @@
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 
@@ -10,8 +8,8 @@ from tests.fakes.evaluations import made_up
 
 ANSWERS = made_up(800)
 SETTINGS = {
-    "kmeans": asdict(FederatedKMeansSettings(clusters=4, prior_rows=1.0)),
-    "mlp": asdict(FederatedMlpSettings(hidden=8, rounds=3, learning_rate=1e-2)),
+    "kmeans": FederatedKMeansSettings(clusters=4, prior_rows=1.0),
+    "mlp": FederatedMlpSettings(hidden=8, rounds=3, learning_rate=1e-2),
 }
 
 
