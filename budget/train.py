@@ -1,7 +1,7 @@
 """Trains TAB by GRPO on any environment; what comes out proposes with numpy alone."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import cos, pi
 from typing import Any, NamedTuple, Self
 
@@ -64,6 +64,24 @@ class TrainingSettings:
     seed: int = 0
 
 
+def with_token_price(settings: TrainingSettings, price: float) -> TrainingSettings:
+    """Let every token cost `price` right answers, and enforce the budget as a gateway does.
+
+    The paper's reward minds tokens beyond B alone, so within B a policy has no reason to spare
+    them on questions that it will get wrong anyway. Groups differ by little here, so they are not
+    divided by their spread, and little entropy is enough to outweigh them.
+    """
+    return replace(
+        settings,
+        penalty=price,
+        free_share=0.0,
+        is_enforced=True,
+        advantage_eps=1.0,
+        entropy_bonus=0.0005,
+        learning_rate=0.01,
+    )
+
+
 class StepFigures(NamedTuple):
     """One point of the learning curve: means over the step's rollouts."""
 
@@ -72,6 +90,48 @@ class StepFigures(NamedTuple):
     accuracy: float
     tokens: float
     groups_with_spread: float
+
+
+def start_groups(
+    environment: Environment, settings: TrainingSettings, rng: np.random.Generator
+) -> list[Conversation]:
+    """Draw problems and budgets; rollouts of one group follow each other."""
+    problems = environment.problems
+    conversations = []
+    for row in rng.choice(len(problems), settings.groups_per_step).tolist():
+        budget = settings.budgets[int(rng.integers(len(settings.budgets)))]
+        solvers = environment.start(row, rng, settings.group_size)
+        conversations += [
+            Conversation(problems[row], solver, budget, settings.is_enforced) for solver in solvers
+        ]
+    return conversations
+
+
+def draw_choices(log_odds: Tensor, rng: np.random.Generator) -> Tensor:
+    """Draw one choice per row of log probabilities; shape ``(n,)``."""
+    shares = torch.from_numpy(rng.random(len(log_odds), np.float32))
+    drawn = torch.searchsorted(log_odds.exp().cumsum(1), shares[:, None], right=True)[:, 0]
+    return drawn.clamp(max=log_odds.shape[1] - 1)
+
+
+def score_groups(conversations: Sequence[Conversation], settings: TrainingSettings) -> Tensor:
+    """Return rewards of finished conversations; shape ``(n_groups, group_size)``."""
+    free_tokens = np.array([one.budget_tokens for one in conversations]) * settings.free_share
+    tokens = np.array([one.used_tokens for one in conversations])
+    is_right = np.array([one.is_right for one in conversations])
+    rewards = reward(is_right, tokens, free_tokens, settings.penalty)
+    return torch.from_numpy(rewards).reshape(-1, settings.group_size)
+
+
+def measure_step(step: int, conversations: Sequence[Conversation], rewards: Tensor) -> StepFigures:
+    """Return the step's point of the learning curve."""
+    return StepFigures(
+        step,
+        float(rewards.mean()),
+        float(np.mean([one.is_right for one in conversations])),
+        float(np.mean([one.used_tokens for one in conversations])),
+        float(has_spread(rewards).float().mean()),
+    )
 
 
 class _Turns(NamedTuple):
@@ -170,10 +230,10 @@ class Trainer:
         remaining = 0.5 * (1.0 + cos(pi * step / settings.steps))
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * remaining
-        conversations = self._start_groups()
+        conversations = start_groups(self.environment, settings, self.rng)
         plans = self._plans(conversations)
         turns = self._play(conversations, plans)
-        rewards = self._score(conversations)
+        rewards = score_groups(conversations, settings)
         is_telling = has_spread(rewards)
         if is_telling.any():
             kept = is_telling[turns.rollout // settings.group_size]
@@ -181,28 +241,7 @@ class Trainer:
             chosen = _Turns(*(column[kept] for column in turns))
             bonus = settings.entropy_bonus * remaining
             self._learn(chosen, plans, advantages[chosen.rollout], bonus)
-        self.curve.append(
-            StepFigures(
-                step,
-                float(rewards.mean()),
-                float(np.mean([one.is_right for one in conversations])),
-                float(np.mean([one.used_tokens for one in conversations])),
-                float(is_telling.float().mean()),
-            )
-        )
-
-    def _start_groups(self) -> list[Conversation]:
-        """Draw problems and budgets; rollouts of one group follow each other."""
-        settings, problems = self.settings, self.environment.problems
-        conversations = []
-        for row in self.rng.choice(len(problems), settings.groups_per_step).tolist():
-            budget = settings.budgets[int(self.rng.integers(len(settings.budgets)))]
-            solvers = self.environment.start(row, self.rng, settings.group_size)
-            conversations += [
-                Conversation(problems[row], solver, budget, settings.is_enforced)
-                for solver in solvers
-            ]
-        return conversations
+        self.curve.append(measure_step(step, conversations, rewards))
 
     def _plans(self, conversations: Sequence[Conversation]) -> tuple[Tensor, Tensor]:
         """Scaled embeddings of each group's problem, padded with zeros, and their lengths."""
@@ -225,27 +264,13 @@ class Trainer:
             with torch.no_grad():
                 groups = rows // self.settings.group_size
                 log_odds = self.network(questions[groups, turn], torch.from_numpy(seen))
-            drawn = self._draw(log_odds)
+            drawn = draw_choices(log_odds, self.rng)
             for row, choice in zip(active, drawn.tolist(), strict=True):
                 conversations[row].answer(self.settings.choices[choice])
             taken = log_odds.gather(1, drawn[:, None])[:, 0]
             turns = torch.full_like(rows, turn)
             played.append(_Turns(rows, turns, torch.from_numpy(seen), drawn, taken))
         return _Turns(*(torch.cat(column) for column in zip(*played, strict=True)))
-
-    def _draw(self, log_odds: Tensor) -> Tensor:
-        shares = torch.from_numpy(self.rng.random(len(log_odds), np.float32))
-        drawn = torch.searchsorted(log_odds.exp().cumsum(1), shares[:, None], right=True)[:, 0]
-        return drawn.clamp(max=log_odds.shape[1] - 1)
-
-    def _score(self, conversations: Sequence[Conversation]) -> Tensor:
-        """Return rewards; shape ``(n_groups, group_size)``."""
-        settings = self.settings
-        free_tokens = np.array([one.budget_tokens for one in conversations]) * settings.free_share
-        tokens = np.array([one.used_tokens for one in conversations])
-        is_right = np.array([one.is_right for one in conversations])
-        rewards = reward(is_right, tokens, free_tokens, settings.penalty)
-        return torch.from_numpy(rewards).reshape(-1, settings.group_size)
 
     def _learn(
         self, turns: _Turns, plans: tuple[Tensor, Tensor], advantages: Tensor, bonus: float

@@ -20,7 +20,7 @@ from budget.environments.trace import TraceEnvironment
 from budget.evaluate import Comparison, Front, Outcomes, compare, oracle_front, play
 from budget.policy import BudgetPolicy, StaticPolicy
 from budget.tab import AllSubQuestionsPolicy, TabPolicy
-from budget.train import StepFigures, Trainer, TrainingSettings
+from budget.train import StepFigures, Trainer, TrainingSettings, with_token_price
 from gateway.budget_pictures import Marked, draw_fronts, draw_learning
 from gateway.encoders import load_encoder
 from gateway.problem_files import build_environment
@@ -48,7 +48,7 @@ class Setting:
     title: str
     queries: Callable[[Path], Sequence[problems.Query]]
     choices: tuple[int, ...] = GRID
-    prices: tuple[float, ...] = (0.04,)
+    prices: tuple[float, ...] = (0.06,)
     has_paper_reward: bool = False
     is_socratic: bool = False
 
@@ -58,7 +58,7 @@ SETTINGS: Final = {
     "rg_domain": Setting(
         "Reasoning Gym, Claude Sonnet 4, one domain per problem",
         lambda folder: problems.reasoning_gym(folder, SONNET, "domain"),
-        prices=(0.02, 0.04),
+        prices=(0.05, 0.08),
         has_paper_reward=True,
     ),
     "rg_mixed": Setting(
@@ -79,10 +79,6 @@ SETTINGS: Final = {
         lambda folder: problems.concise_cot(folder, "gpt-4"),
         choices=(64, 128, 256, 512),
         is_socratic=True,
-    ),
-    "rg_maverick": Setting(
-        "Reasoning Gym, Llama 4 Maverick, one domain per problem",
-        lambda folder: problems.reasoning_gym(folder, "llama-4-maverick", "domain"),
     ),
 }
 
@@ -126,7 +122,7 @@ def measure(name: str, setting: Setting, arguments: argparse.Namespace) -> dict[
         "choices": setting.choices,
         "budgets": budgets,
         "problems": {split: one.describe() for split, one in environments.items()},
-        "rows": {label: [_to_json(row) for row in found] for label, found in rows.items()},
+        "rows": {label: [asdict(row) for row in found] for label, found in rows.items()},
         "oracle": ceiling(rows["unbound"], oracle),
     }
 
@@ -147,20 +143,16 @@ def train(
 ) -> tuple[dict[str, list[BudgetPolicy]], dict[str, list[list[StepFigures]]]]:
     """Train every kind with every seed; the price of a token is set against a typical problem."""
     typical = budgets["typical"]
-    ours = TrainingSettings(
+    paper = TrainingSettings(
         choices=setting.choices,
         budgets=(typical // 2, typical, 2 * typical, budgets["unbound"]),
-        free_share=0.0,
-        is_enforced=True,
-        advantage_eps=1.0,
         steps=arguments.steps,
     )
     variants = {
-        f", price {price:g}": replace(ours, penalty=price / typical) for price in setting.prices
+        f", price {price:g}": with_token_price(paper, price / typical) for price in setting.prices
     }
     if setting.has_paper_reward:
-        paper = replace(ours, free_share=1.0, is_enforced=False, advantage_eps=1e-4)
-        variants[f", {PAPER}"] = replace(paper, penalty=0.001)
+        variants[f", {PAPER}"] = paper
     policies: dict[str, list[BudgetPolicy]] = {}
     curves: dict[str, list[list[StepFigures]]] = {}
     for kind in KINDS:
@@ -262,10 +254,6 @@ def picture(
 
 def _column(outcomes: Sequence[Outcomes], item: str) -> Any:
     return torch.tensor([getattr(one, item) for one in outcomes], dtype=torch.float64).numpy()
-
-
-def _to_json(row: Row) -> dict[str, Any]:
-    return asdict(row)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from budget.baselines import baseline_families, cheapest_near_best
 from budget.environments.conversation import Environment
 from budget.errors import InvalidProblems
 from budget.evaluate import Comparison, Front, Outcomes, compare, oracle_front, play
-from budget.mdp import CHOICES, OVERRUN_PENALTY
+from budget.mdp import CHOICES
 from budget.tab import AllSubQuestionsPolicy, TabPolicy
-from budget.train import Trainer, TrainingSettings
+from budget.train import Trainer, TrainingSettings, with_token_price
 from gateway.budget_pictures import Marked, draw_fronts, draw_learning
 from gateway.calibration import CalibrationError, read_json_lines
 from gateway.commands.database import opened
@@ -113,8 +113,9 @@ def train_policy(
         budgets=tuple(sorted(set(budgets))),
         steps=steps,
         seed=seed,
-        **reward_settings(token_price),
     )
+    if token_price is not None:
+        training = with_token_price(training, token_price / 1000.0)
     encoder = load_encoder("static")
     with _explained(), _solving(url, key) as http:
         if http is None:
@@ -170,19 +171,6 @@ def _needed(value: T | None, name: str) -> T:
     if value is None:
         raise click.UsageError(f"--url needs {name} too")
     return value
-
-
-def reward_settings(token_price: float | None) -> dict[str, Any]:
-    """Return the reward's settings: the paper's, or a price for every token used."""
-    if token_price is None:
-        return {"penalty": OVERRUN_PENALTY, "free_share": 1.0, "is_enforced": False}
-    return {
-        "penalty": token_price / 1000.0,
-        "free_share": 0.0,
-        "is_enforced": True,
-        # Groups that fail whatever they spend must not weigh as much as those that differ.
-        "advantage_eps": 1.0,
-    }
 
 
 def _run(trainer: Trainer, checkpoint: Path | None) -> None:

@@ -7,25 +7,22 @@ import torch
 from budget.evaluate import play
 from budget.policy import StaticPolicy
 from budget.tab import AllSubQuestionsPolicy, TabPolicy
-from budget.train import Trainer, TrainingSettings
+from budget.train import Trainer, TrainingSettings, with_token_price
 from tests.fakes.problems import trace_environment
 
 CHOICES = (64, 512, 2048)
 KINDS = [["easy", "long"], ["hopeless", "long"], ["long", "hopeless"], ["easy", "easy"]]
 ENVIRONMENT = trace_environment(KINDS * 3)
-SETTINGS = TrainingSettings(
+PAPER = TrainingSettings(
     choices=CHOICES,
-    budgets=(1000, 5000),
-    penalty=2e-4,
-    free_share=0.0,
-    is_enforced=True,
-    advantage_eps=1.0,
+    budgets=(400,),
     steps=60,
     groups_per_step=12,
     learning_rate=0.02,
     n_read=4,
     n_hidden=16,
 )
+SETTINGS = with_token_price(replace(PAPER, budgets=(1000, 5000)), 2e-4)
 SHORT = replace(SETTINGS, steps=4)
 
 
@@ -48,8 +45,7 @@ def test_learns_to_spend_where_it_matters(kind):
 
 
 def test_with_the_papers_reward_learns_to_stay_within_the_budget():
-    paper = replace(SETTINGS, penalty=0.001, free_share=1.0, is_enforced=False, budgets=(400,))
-    policy = run(replace(paper, advantage_eps=1e-4))[1]
+    policy = run(PAPER)[1]
     assert play(policy, ENVIRONMENT, 10_000).mean_tokens < 800
 
 
