@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from gateway.federation_settings import FederationSettings
 from gateway.turn_budget_settings import TurnBudgetSettings
 
 
@@ -205,67 +206,6 @@ class EmbeddedSettings(Settings):
     threads: Annotated[int, Field(gt=0)] = 2
     parallel: Annotated[int, Field(gt=0)] = 4
     context_tokens: Annotated[int, Field(gt=0)] = 8192
-
-
-class CoordinatorSettings(Settings):
-    """The one process that a federation's nodes call, and what it has them learn."""
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535, description="0 picks a free port.")] = 9443
-    certificates: Annotated[
-        Path | None,
-        Field(description="Filled by `waypost federation certificates`; in data_dir by default."),
-    ] = None
-    every_hours: Annotated[
-        float | None, Field(gt=0, description="Between trainings; without it, on demand alone.")
-    ] = None
-    kind: Literal["kmeans", "mlp", "ridge"] = "kmeans"
-    training: Annotated[dict[str, Any], Field(description="Settings of that kind of router.")] = {}
-    models: Annotated[
-        dict[str, list[str]], Field(description="Names of models with their other names.")
-    ] = {}
-    least_rows: Annotated[int, Field(gt=0, description="Nothing made of fewer is asked for.")] = 10
-    quorum: Annotated[int, Field(gt=0, description="Fewer good answers fail a round.")] = 2
-    round_timeout_s: Annotated[
-        float, Field(gt=0, description="A round ends without nodes that take longer.")
-    ] = 600.0
-    rule: Annotated[
-        Literal["mean", "median", "trimmed_mean"], Field(description="How weights are combined.")
-    ] = "mean"
-    seed: int = 0
-    max_body_bytes: Annotated[int, Field(gt=0, description="Of one call of a node.")] = (
-        64 * 1024 * 1024
-    )
-
-
-class NodeSettings(Settings):
-    """How this gateway takes part in a federation."""
-
-    name: Annotated[str | None, Field(description="Of the organisation.")] = None
-    coordinator: Annotated[str | None, Field(description="Its host:port.")] = None
-    authority: Annotated[Path | None, Field(description="The coordinator's ca.crt.")] = None
-    private_key: Annotated[Path | None, Field(description="This node's own key.")] = None
-    models: Annotated[
-        dict[str, list[str]], Field(description="The federation's names with this gateway's.")
-    ] = {}
-    private_models: Annotated[
-        list[str], Field(description="Models that nobody else has; never mentioned.")
-    ] = []
-    teams: Annotated[
-        list[str] | None, Field(description="Whose turns are learned from; all by default.")
-    ] = None
-    least_rows: Annotated[int, Field(gt=0, description="Nothing made of fewer leaves.")] = 10
-    most_rows: Annotated[int, Field(gt=0, description="The latest so many are read.")] = 200_000
-    tolerance: Annotated[
-        float, Field(ge=0, description="What a new router may lose here and still serve.")
-    ] = 0.02
-
-
-class FederationSettings(Settings):
-    """Learning with other organisations without showing them queries."""
-
-    coordinator: CoordinatorSettings = CoordinatorSettings()
-    node: NodeSettings = NodeSettings()
 
 
 DEFAULT_PROFILES = {

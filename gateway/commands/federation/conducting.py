@@ -1,7 +1,7 @@
 """The coordinator's process that conducts trainings; it runs beside Flower's SuperLink."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +13,10 @@ from federation.deployment.flower import Operator, Tasks
 from federation.deployment.programs import Program
 from federation.deployment.sessions import FileCheckpoints
 from federation.learning.settings import KINDS
+from federation.privacy.settings import NoiseSettings
 from federation.protocol import EncoderName, TrainingPlan
 from federation.server_app import Session
+from federation.strategies import calibrated
 from gateway.commands.federation.places import certificates_of, sessions_of
 from gateway.commands.federation.running import log_to_stderr
 from gateway.config import GatewaySettings
@@ -54,16 +56,29 @@ def conduct(settings: GatewaySettings, program: Program) -> None:
 
 
 def plan_of(settings: GatewaySettings) -> TrainingPlan:
-    """Put into a plan what the settings say of a training."""
-    coordinator, encoder = settings.federation.coordinator, load_encoder(settings.routing.encoder)
-    return TrainingPlan(
-        kind=coordinator.kind,
-        settings=KINDS[coordinator.kind](**coordinator.training),
+    """Put into a plan what the settings say of a training.
+
+    Raises:
+        ValueError: The settings contradict each other.
+    """
+    asked, encoder = settings.federation.coordinator, load_encoder(settings.routing.encoder)
+    plan = TrainingPlan(
+        kind=asked.kind,
+        settings=KINDS[asked.kind](**asked.training),
         encoder=EncoderName(encoder.id, encoder.sha256, encoder.dimension),
-        registry=ModelRegistry(coordinator.models),
-        least_rows=coordinator.least_rows,
-        quorum=coordinator.quorum,
-        timeout_s=coordinator.round_timeout_s,
-        rule=coordinator.rule,
-        seed=coordinator.seed,
+        registry=ModelRegistry(asked.models),
+        models=tuple(sorted(asked.models)) if asked.knows_all_models else (),
+        least_rows=asked.least_rows,
+        quorum=asked.quorum,
+        timeout_s=asked.round_timeout_s,
+        rule=asked.rule,
+        norm_bound=asked.norm_bound,
+        largest_share=asked.largest_share,
+        dearest_usd=asked.dearest_usd,
+        secure_sum=asked.secure_sum,
+        seed=asked.seed,
     )
+    if asked.epsilon is None:
+        return plan
+    noise = NoiseSettings(noise_multiplier=1.0, dearest_usd=asked.dearest_usd_by_model)
+    return calibrated(replace(plan, noise=noise, has_guard=False), asked.epsilon, asked.delta)

@@ -45,7 +45,11 @@ def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
         clock=lambda: datetime.now(UTC),
         own_names=own_names,
         private_models=frozenset(node.private_models),
-        policy=SitePolicy(least_rows=node.least_rows),
+        policy=SitePolicy(
+            least_rows=node.least_rows,
+            needs_noise=node.epsilon is not None,
+            needs_secure_sum=node.needs_secure_sum,
+        ),
         bar=Bar(tolerance=node.tolerance),
         most_rows=node.most_rows,
     )

@@ -1,0 +1,58 @@
+"""Three organisations as real processes, with TLS and node keys, end up with better routers."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.fakes.organisations import NAMES
+from tests.fakes.three_organisations import Demonstration, demonstrate
+
+pytestmark = pytest.mark.xdist_group("federation")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shown(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demonstration]:
+    yield await demonstrate(tmp_path_factory.mktemp("federation"), print)
+
+
+def test_a_session_ends_with_a_router_that_every_site_judged(shown):
+    assert shown.session.state == "finished", shown.session.reason
+    assert set(shown.session.report["members"]) == set(NAMES)
+    assert set(shown.session.report["verdicts"]) == set(NAMES)
+
+
+def test_every_gateway_activated_what_came_out(shown):
+    outcomes = {n: v["outcome"] for n, v in shown.session.report["verdicts"].items()}
+
+    assert outcomes == dict.fromkeys(NAMES, "activated"), shown.session.report["verdicts"]
+    for party in shown.parties:
+        verdict = shown.session.report["verdicts"][party.organisation.name]
+        assert party.store.active() == verdict["version"]
+
+
+@pytest.mark.parametrize("place", range(len(NAMES)), ids=NAMES)
+def test_every_gateway_routes_better_than_its_local_router_did(shown, place):
+    party = shown.parties[place]
+
+    before, after = party.merit(party.local_version), party.merit(party.store.active())
+
+    assert after.area > before.area
+    assert after.gain > before.gain
+
+
+@pytest.mark.parametrize("place", range(len(NAMES)), ids=NAMES)
+def test_no_request_fails_while_the_router_is_swapped(shown, place):
+    party = shown.parties[place]
+
+    assert set(party.answers) == {(200, party.local_version), (200, party.store.active())}
+
+
+def test_one_command_goes_back_to_the_local_router(shown):
+    party = shown.parties[0]
+    shared = party.store.active()
+
+    party.store.rollback()
+
+    assert party.store.active() == party.local_version
+    party.store.activate(shared)
