@@ -64,6 +64,9 @@ async def test_a_turn_is_stored_as_it_was_recorded(engine, log):
     assert row["cost_nusd"] == 12_345_678_901
     assert row["metadata"] == {"task": "gsm8k"}
     assert row["is_estimated"] is False
+    allotment = ("budget_tokens", "proposed_tokens", "allotted_tokens", "policy_propensity")
+    assert [row[name] for name in allotment] == [8000, 1024, 512, 0.25]
+    assert row["policy_version"] == "p-1"
 
 
 async def test_a_turn_that_failed_before_anything_was_known_is_stored(engine, log):

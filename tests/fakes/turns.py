@@ -37,7 +37,7 @@ def make_turn(number: int = 0, **changes: Any) -> TurnRecord:
         propensity=0.9,
         route_reason="router",
         router_version="r-1",
-        policy_version=None,
+        policy_version="p-1",
         willingness_to_pay_usd=0.02,
         usage=Usage(100, 50, cached_tokens=20, cache_write_tokens=5, reasoning_tokens=7),
         cost_nusd=12_345_678_901,
@@ -49,6 +49,10 @@ def make_turn(number: int = 0, **changes: Any) -> TurnRecord:
         error=None,
         attempts=1,
         metadata={"task": "gsm8k"},
+        budget_tokens=8000,
+        proposed_tokens=1024,
+        allotted_tokens=512,
+        policy_propensity=0.25,
     )
     return replace(turn, **changes)
 

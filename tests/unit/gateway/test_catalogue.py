@@ -136,3 +136,20 @@ def test_the_settings_have_the_last_word_on_what_a_model_takes() -> None:
     known = CapabilitySettings(tools=True, vision=True, json_schema=True, context_tokens=7)
     found = capabilities_of("o1-mini", known, None)
     assert found == Capabilities(vision=True, context_tokens=7)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "reasoning"),
+    [
+        ("o3-mini", None, "effort"),
+        ("openai/gpt-5-mini", None, "effort"),
+        ("o1-mini", None, None),
+        ("gpt-5-chat-latest", None, None),
+        ("gpt-4o", None, None),
+        ("claude-opus-4-1", None, None),
+        ("claude-opus-4-1", "thinking", "thinking"),
+        ("gpt-5", "none", None),
+    ],
+)
+def test_knows_how_a_model_is_told_to_think(name, known, reasoning) -> None:
+    assert capabilities_of(name, CapabilitySettings(reasoning=known), None).reasoning == reasoning

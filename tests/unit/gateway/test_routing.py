@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gateway.wire import ChatRequest, parse_chat_request
 from router_models.decide import Exploration
 from router_models.errors import NoModelAvailable
 from tests.fakes.artifacts import ENCODER, router_artifact
+from tests.fakes.turn_budgets import make_turn_budgets
 
 CALLER = Caller(key_id="k", team_id="t")
 PRICE = ModelPrice(1, 1)
@@ -202,3 +204,70 @@ async def test_exploration_logs_the_probability_it_chose_with(routing, kind) -> 
     assert explored
     assert all(0 < plan.propensity <= 1 for plan in plans)
     assert sum(c.propensity for c in plans[0].candidates) == pytest.approx(1.0)
+
+
+def arm(name: str, max_tokens: int) -> HostedModel:
+    return replace(hosted(name), request_defaults={"max_tokens": max_tokens})
+
+
+async def best_of(it: Routing, turn_budget: int | None) -> tuple[str, list[str]]:
+    """Route at any price; return the chosen model and every candidate's verdict."""
+    own = {} if turn_budget is None else {"turn_budget": turn_budget}
+    asked = request(waypost={"willingness_to_pay": 1e6, **own})
+    allot = await make_turn_budgets(choices=[256, 4096], expected_turns=1).open(asked, CALLER)
+    plan = await it.plan(asked, CALLER, allot)
+    return plan.models[0].name, [candidate.verdict for candidate in plan.candidates]
+
+
+async def test_model_and_budget_are_chosen_together_within_the_allotment(routing) -> None:
+    it = await routing(arm("small", 4096), arm("large", 4096))
+    best, _ = await best_of(it, None)
+    other = {"small": "large", "large": "small"}[best]
+    pairs = await routing(arm(best, 4096), arm(other, 256))
+    assert await best_of(pairs, 4096) == (best, ["ok", "ok"])
+    assert await best_of(pairs, 256) == (other, ["over_allotment", "ok"])
+
+
+async def test_where_no_pair_fits_all_are_cut_to_fit(routing) -> None:
+    it = await routing(arm("small", 4096), arm("large", 512))
+    assert (await best_of(it, 256))[1] == ["ok", "ok"]
+
+
+async def test_the_policy_sees_what_the_router_expects_of_the_best_model(routing) -> None:
+    seen = []
+
+    def allot(embedding, quality, cost_usd):
+        seen.append((quality, cost_usd))
+        raise NoModelAvailable("seen enough")
+
+    it = await routing()
+    plan = await it.plan(request(), CALLER)
+    with pytest.raises(NoModelAvailable):
+        await it.plan(request(), CALLER, allot)
+    best = max(plan.candidates, key=lambda candidate: candidate.quality)
+    assert seen == [(best.quality, best.cost_usd)]
+
+
+async def test_a_named_model_s_turn_is_allotted_too(routing) -> None:
+    asked = request("small", waypost={"turn_budget": 1000})
+    allot = await make_turn_budgets().open(asked, CALLER)
+    plan = await (await routing()).plan(asked, CALLER, allot)
+    assert plan.allotment is not None
+    assert plan.allotment.cap.tokens == 256
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "profile"),
+    [
+        ("auto", None, "balanced"),
+        ("auto", "economy", "economy"),
+        ("quality", "economy", "quality"),
+        ("small", "economy", "economy"),
+        ("small", "gone", "balanced"),
+    ],
+)
+async def test_a_request_falls_under_its_own_profile_else_the_key_s(
+    routing, model, key, profile
+) -> None:
+    caller = Caller("k", "t", profile=key)
+    assert (await routing()).profile_of(request(model), caller) == profile
