@@ -1,0 +1,141 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import flwr
+import httpx
+import pytest
+from flwr.app import Context, Message, Metadata, RecordDict
+from flwr.app.message import make_message
+from flwr.clientapp import ClientApp
+from flwr.common.config import get_fab_config
+from flwr.supercore.error import ApiErrorCode
+
+from federation.deployment import flower
+from federation.deployment.flower import _bundle, _has_signed_off, _reply, check_version
+from federation.deployment.gate import UNKNOWN_NODE
+
+NODE_ID = 2**63 + 11
+KEY = b"public key"
+
+
+def refusal(status: int, code: int = 0) -> httpx.HTTPStatusError:
+    """An answer that is no good, as Flower's client raises it."""
+    request = httpx.Request("POST", "https://coordinator/v1/fleet/activate-node")
+    detail = {"code": code, "detail": "told so"}
+    return httpx.HTTPStatusError(
+        "refused", request=request, response=httpx.Response(status, json=detail)
+    )
+
+
+@dataclass
+class FakeFleet:
+    """A coordinator that plays a script for each of two calls and remembers them."""
+
+    activations: list[Any] = field(default_factory=list)
+    deactivations: list[Any] = field(default_factory=list)
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+
+    def ActivateNode(self, request: Any) -> Any:  # noqa: N802
+        """Sign a node on."""
+        self.calls.append(("activate", request.public_key))
+        return self._play(self.activations, SimpleNamespace(node_id=NODE_ID))
+
+    def DeactivateNode(self, request: Any) -> Any:  # noqa: N802
+        """Sign a node off."""
+        self.calls.append(("deactivate", request.node_id))
+        return self._play(self.deactivations, None)
+
+    def _play(self, script: list[Any], otherwise: Any) -> Any:
+        outcome = script.pop(0) if script else otherwise
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+@pytest.fixture
+def node_id_file(tmp_path: Path) -> Path:
+    return tmp_path / "node-id"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that signs its predecessor off is away for no time."""
+    monkeypatch.setattr(flower, "ABSENCE_S", 0.0)
+
+
+def sign_off(fleet: FakeFleet, file: Path) -> bool:
+    return _has_signed_off(fleet, KEY, file)  # type: ignore[arg-type]
+
+
+def test_a_first_start_learns_the_nodes_id_and_leaves_it_signed_off(node_id_file):
+    fleet = FakeFleet()
+
+    assert sign_off(fleet, node_id_file)
+    assert fleet.calls == [("activate", KEY), ("deactivate", NODE_ID)]
+    assert node_id_file.read_text() == str(NODE_ID)
+
+
+def test_a_start_after_a_kill_signs_the_predecessor_off(node_id_file):
+    node_id_file.write_text("5")
+    fleet = FakeFleet()
+
+    assert sign_off(fleet, node_id_file)
+    assert fleet.calls == [("deactivate", 5)]
+
+
+def test_an_id_of_another_coordinator_is_replaced(node_id_file):
+    node_id_file.write_text("5")
+    fleet = FakeFleet(deactivations=[refusal(401)])
+
+    assert sign_off(fleet, node_id_file)
+    assert node_id_file.read_text() == str(NODE_ID)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        httpx.ConnectError("nobody there"),
+        refusal(503),
+        refusal(400, ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED),
+    ],
+    ids=["down", "restarting", "not registered yet"],
+)
+def test_what_may_pass_is_tried_again(node_id_file, problem):
+    assert not sign_off(FakeFleet(activations=[problem]), node_id_file)
+    assert not node_id_file.exists()
+
+
+def test_a_coordinator_that_does_not_know_the_node_ends_it_with_the_reason(node_id_file):
+    with pytest.raises(SystemExit, match="the coordinator refused: told so"):
+        sign_off(FakeFleet(activations=[refusal(404, UNKNOWN_NODE)]), node_id_file)
+
+
+def test_the_bundle_is_one_that_flower_takes_and_always_the_same():
+    assert get_fab_config(_bundle())["project"]["name"] == "waypost"
+    assert _bundle() == _bundle()
+
+
+def test_another_flower_than_the_one_written_for_is_refused(monkeypatch):
+    monkeypatch.setattr(flwr, "__version__", "1.42.0")
+
+    with pytest.raises(RuntimeError, match=r"needs flwr 1\.41; 1\.42\.0 is installed"):
+        check_version()
+
+
+def test_an_app_that_fails_answers_with_an_error_and_goes_on_living():
+    app = ClientApp()
+
+    @app.query("break")
+    def fail(message: Message, context: Context) -> Message:
+        raise ZeroDivisionError("by nothing")
+
+    metadata = Metadata(1, "m", 2, 3, "", "0", 1.0e9, 60.0, "query.break")
+    question = make_message(metadata=metadata, content=RecordDict())
+    context = Context(1, 3, {}, RecordDict(), {})
+
+    reply, status, reason = _reply(app, question, context)
+
+    assert reply.has_error()
+    assert (status, reason) == ("failed", "ZeroDivisionError: by nothing")
