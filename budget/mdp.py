@@ -33,7 +33,7 @@ FEATURES: Final = (
     "cut-off turns / 4, at most 1",
     "log of the message's characters / 12",
     "log of the history's characters / 12",
-    "predicted quality, 0.5 if unknown",
+    "predicted quality, 0 if unknown",
     "quality is predicted",
     "log of 1 + predicted cost in 1e-4 USD / 8",
     "there is a plan",
@@ -43,10 +43,17 @@ FEATURES: Final = (
 """What each number of `features` is, in order."""
 
 
-def features(state: TurnState) -> Float32:
-    """Turn the ledger's side of a state into numbers near [0, 1]; shape ``(len(FEATURES),)``."""
+def features(state: TurnState, *, sees_plan: bool = True) -> Float32:
+    """Turn the ledger's side of a state into numbers near [0, 1]; shape ``(len(FEATURES),)``.
+
+    What is unknown is 0, so that it says nothing to a network that never saw it known.
+
+    Args:
+        state: The conversation.
+        sees_plan: Whether the policy may know how many sub-questions are to come.
+    """
     budget = max(state.budget_tokens, 1)
-    n_planned = 0 if state.plan is None else len(state.plan)
+    n_planned = len(state.plan) if sees_plan and state.plan is not None else 0
     to_come = max(n_planned - state.plan_position - 1, 0)
     return np.array(
         (
@@ -59,7 +66,7 @@ def features(state: TurnState) -> Float32:
             min(state.cut_off_turns, 4) / 4.0,
             log1p(state.prompt_chars) / 12.0,
             log1p(state.history_chars) / 12.0,
-            0.5 if state.quality is None else state.quality,
+            0.0 if state.quality is None else state.quality,
             float(state.quality is not None),
             0.0 if state.cost_usd is None else log1p(state.cost_usd * 1e4) / 8.0,
             float(n_planned > 0),

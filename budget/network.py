@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from budget.mdp import FEATURES
-from budget.tab import AllSubQuestionsPolicy, TabPolicy
+from budget.tab import TabPolicy
 from router_models.arrays import Scaler
 from router_models.types import Float32
 
@@ -28,13 +28,10 @@ class TabNetwork(nn.Module):
         self.reader = nn.Linear(len(scaler.shift), n_read)
         self.hidden = nn.Linear(policy.blocks * n_read + len(FEATURES), n_hidden)
         self.head = nn.Linear(n_hidden, len(choices))
+        # A feature that training never varies must not move the policy that serves.
+        nn.init.zeros_(self.hidden.weight[:, -len(FEATURES) :])
         nn.init.zeros_(self.head.weight)  # begins by preferring no choice
         nn.init.zeros_(self.head.bias)
-
-    @property
-    def reads_plan(self) -> bool:
-        """Whether it sees past and coming sub-questions."""
-        return issubclass(self.policy, AllSubQuestionsPolicy)
 
     def read_plans(self, plans: Tensor, lengths: Tensor) -> Tensor:
         """Read what each turn of each plan sees of the questions.
@@ -47,7 +44,7 @@ class TabNetwork(nn.Module):
             Shape ``(n, n_turns, blocks * n_read)``.
         """
         read = torch.tanh(self.reader(plans))
-        if not self.reads_plan:
+        if not self.policy.sees_plan:
             return read
         turns = torch.arange(read.shape[1])
         is_past = (turns[None, :] < turns[:, None]).expand(len(plans), -1, -1)

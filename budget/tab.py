@@ -30,6 +30,7 @@ class TabPolicy:
     kind: ClassVar[str] = "tab"
     blocks: ClassVar[int] = 1
     """How many vectors of length n_read the hidden layer takes in."""
+    sees_plan: ClassVar[bool] = False
 
     choices: tuple[int, ...]
     scaler: Scaler
@@ -42,7 +43,9 @@ class TabPolicy:
 
     def probabilities(self, state: TurnState) -> Float32:
         """Return how likely each choice is."""
-        inputs = np.concatenate((self.read_questions(state), features(state)))
+        inputs = np.concatenate(
+            (self.read_questions(state), features(state, sees_plan=self.sees_plan))
+        )
         logits = np.tanh(inputs @ self.hidden + self.hidden_bias) @ self.head + self.head_bias
         odds: Float32 = np.exp(logits - logits.max())
         odds /= odds.sum()
@@ -101,6 +104,7 @@ class AllSubQuestionsPolicy(TabPolicy):
 
     kind: ClassVar[str] = "allsubq"
     blocks: ClassVar[int] = 5
+    sees_plan: ClassVar[bool] = True
 
     def read_questions(self, state: TurnState) -> Float32:
         """Read present, past and coming questions; shape ``(5 * n_read,)``."""

@@ -260,7 +260,9 @@ class Trainer:
         for turn in range(questions.shape[1]):
             active = [row for row, one in enumerate(conversations) if not one.is_over]
             rows = torch.tensor(active)
-            seen = np.stack([features(conversations[row].state()) for row in active])
+            states = [conversations[row].state() for row in active]
+            sees_plan = self.network.policy.sees_plan
+            seen = np.stack([features(state, sees_plan=sees_plan) for state in states])
             with torch.no_grad():
                 groups = rows // self.settings.group_size
                 log_odds = self.network(questions[groups, turn], torch.from_numpy(seen))

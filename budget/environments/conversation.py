@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
 from budget.mdp import project
 from budget.types import TurnState
 from router_models.types import Float32
+
+CHARS_PER_TOKEN: Final = 4
+"""Of an answer, for the length of a history whose answers' texts nobody kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,5 +133,6 @@ class Conversation:
         self._was_cut_off = answer.was_cut_off
         self._cut_off_turns += answer.was_cut_off
         self._history_chars += len(self.problem.texts[self.turn])
+        self._history_chars += CHARS_PER_TOKEN * answer.tokens
         self.turn += 1
         return answer

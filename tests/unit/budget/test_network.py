@@ -27,7 +27,7 @@ def test_network_and_policy_are_the_same_function(kind):
         conversation = Conversation(problem, solver, 1000)
         while not conversation.is_over:
             state = conversation.state()
-            seen = torch.from_numpy(features(state))[None]
+            seen = torch.from_numpy(features(state, sees_plan=kind.sees_plan))[None]
             log_odds = network(questions[row, state.turn_index][None], seen)
             found = log_odds.exp().detach().numpy()[0]
             np.testing.assert_allclose(policy.probabilities(state), found, rtol=1e-5)

@@ -38,9 +38,7 @@ def test_question_and_ledger_move_the_probabilities(kind, change):
 
 
 def other_future() -> TurnState:
-    plan = PLAN.copy()
-    plan[3] = -plan[3]
-    return replace(STATE, plan=plan)
+    return replace(STATE, plan=np.concatenate([PLAN[:3], -PLAN]))
 
 
 def test_tab_does_not_see_the_coming_sub_questions():

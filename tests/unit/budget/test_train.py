@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from budget.environments.conversation import Conversation
 from budget.evaluate import play
 from budget.policy import StaticPolicy
 from budget.tab import AllSubQuestionsPolicy, TabPolicy
@@ -116,3 +117,11 @@ def test_policies_of_plans_of_unequal_length_learn_together():
     environment = trace_environment([["easy"], ["long", "easy", "hopeless"]])
     policy = run(SHORT, AllSubQuestionsPolicy, environment)[1]
     assert np.isfinite(policy.head).all()
+
+
+def test_what_training_never_knew_does_not_move_the_policy():
+    policy = run()[1]
+    (solver,) = ENVIRONMENT.start(0, np.random.default_rng(0))
+    state = Conversation(ENVIRONMENT.problems[0], solver, 1000).state()
+    known = replace(state, quality=0.9, cost_usd=0.5)
+    np.testing.assert_array_equal(policy.probabilities(state), policy.probabilities(known))

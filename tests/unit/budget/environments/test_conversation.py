@@ -46,7 +46,7 @@ def test_a_state_is_what_a_gateways_ledger_knows():
     state = one.state()
     assert (state.budget_tokens, state.used_tokens, state.remaining_tokens) == (1000, 100, 900)
     assert (state.turn_index, state.was_cut_off, state.cut_off_turns) == (1, True, 1)
-    assert (state.text, state.prompt_chars, state.history_chars) == ("easy", 4, 4)
+    assert (state.text, state.prompt_chars, state.history_chars) == ("easy", 4, 4 + 4 * 100)
     assert state.plan_position == 1
     assert state.plan_texts == ("long", "easy", "easy")
 
