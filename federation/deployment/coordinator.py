@@ -63,7 +63,7 @@ class Conductor:
 
     def _next(self) -> SessionRecord | None:
         """Return the oldest open session; ask for one if it is time."""
-        sessions = self.sessions.list_all()
+        sessions = self.sessions.recent()
         is_open = next((session for session in sessions if session.is_open), None)
         if is_open is not None or self.every is None:
             return is_open
@@ -110,17 +110,23 @@ def keep_admitting(operator: Operator, folder: Path, poll_s: float) -> None:
     """
 
     def run() -> None:
+        admitted = NodeKeys({})
         while True:
-            try:
-                _admit(operator, NodeKeys.read(folder))
-            except httpx.HTTPError as error:
-                logger.warning("cannot register nodes: %s", error)
+            wanted = NodeKeys.read(folder)
+            if wanted != admitted:
+                try:
+                    _admit(operator, wanted)
+                    admitted = wanted
+                except httpx.HTTPError as error:
+                    logger.warning("cannot register nodes: %s", error)
             time.sleep(poll_s)
 
     threading.Thread(target=run, name="node-keys", daemon=True).start()
 
 
 def _admit(operator: Operator, wanted: NodeKeys) -> None:
+    for problem in wanted.problems:
+        logger.warning("%s", problem)
     registered = operator.registered()
     for name, key in wanted.keys.items():
         if key not in registered:

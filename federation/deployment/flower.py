@@ -109,7 +109,7 @@ class Tasks:
     """
 
     def __init__(
-        self, address: str, secret: bytes, authority: bytes | None = None, poll_s: float = 0.1
+        self, address: str, secret: bytes, authority: bytes | None = None, poll_s: float = 0.4
     ) -> None:
         check_version()
         self._address = address

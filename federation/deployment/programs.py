@@ -65,7 +65,8 @@ class Program:
                 "--enable-supernode-auth",
                 "--disable-runtime-dependency-installation",
             ),
-            environ=self.environ(),
+            # It would note every poll of every node.
+            environ={**self.environ(), "FLWR_LOG_LEVEL": "WARNING"},
         )
 
     def supernode(self, coordinator: str, authority: Path, private_key: Path) -> Child:

@@ -6,6 +6,7 @@ coordinator changes a session; anybody may add one that waits.
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 FILE: Final = "session.json"
+KEPT: Final = 100
+"""Sessions that are kept; older ones are deleted when one ends."""
 
 State = Literal["waiting", "training", "finished", "failed"]
 
@@ -55,7 +58,7 @@ class SessionStore:
 
     def ask(self, asked_by: str, now: datetime) -> SessionRecord:
         """Ask for a training; one that waits already will do."""
-        waiting = [session for session in self.list_all() if session.state == "waiting"]
+        waiting = [session for session in self.recent() if session.state == "waiting"]
         if waiting:
             return waiting[0]
         session = SessionRecord(f"{now:%Y%m%dT%H%M%S%f}", asked_by, now)
@@ -65,7 +68,16 @@ class SessionStore:
 
     def list_all(self) -> list[SessionRecord]:
         """Read every session, the oldest first."""
-        return [self.read(path.parent.name) for path in sorted(self.folder.glob(f"*/{FILE}"))]
+        return [self.read(session_id) for session_id in self._ids()]
+
+    def recent(self) -> list[SessionRecord]:
+        """Read the open sessions, and before them the one that ended last; the oldest first."""
+        found: list[SessionRecord] = []
+        for session_id in reversed(self._ids()):
+            found.insert(0, self.read(session_id))
+            if not found[0].is_open:
+                break
+        return found
 
     def read(self, session_id: str) -> SessionRecord:
         """Read one session.
@@ -105,11 +117,16 @@ class SessionStore:
         state: State = "finished" if reason is None else "failed"
         ended = replace(session, state=state, ended_at=now, reason=reason, report=report)
         self.write(ended)
+        for session_id in self._ids()[:-KEPT]:
+            shutil.rmtree(self.folder / session_id)
         return ended
 
     def folder_of(self, session: SessionRecord) -> Path:
         """Return where a session's files are kept."""
         return self.folder / session.id
+
+    def _ids(self) -> list[str]:
+        return sorted(path.parent.name for path in self.folder.glob(f"*/{FILE}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from federation.deployment.sessions import FILE, FileCheckpoints, SessionStore
+from federation.deployment.sessions import FILE, KEPT, FileCheckpoints, SessionStore
 
 NOW = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)
 
@@ -50,6 +50,28 @@ def test_an_ended_session_is_no_longer_open_and_says_why(store):
 
     assert store.read(begun.id) == failed
     assert (failed.state, failed.is_open) == ("failed", False)
+
+
+def ended(store, hour: int):
+    """A session that was asked for and ended at this hour."""
+    begun = store.begin(store.ask("schedule", NOW + timedelta(hours=hour)), run_id=hour)
+    return store.end(begun, NOW, report={}, reason=None)
+
+
+def test_the_recent_ones_are_those_that_are_open_and_the_one_that_ended_last(store):
+    for hour in range(3):
+        last = ended(store, hour)
+    trained = store.begin(store.ask("operator", NOW + timedelta(hours=3)), run_id=3)
+    waiting = store.ask("operator", NOW + timedelta(hours=4))
+
+    assert store.recent() == [last, trained, waiting]
+
+
+def test_old_sessions_are_deleted_with_their_files(store):
+    oldest, *others = [ended(store, hour) for hour in range(KEPT + 1)]
+
+    assert [session.id for session in store.list_all()] == [session.id for session in others]
+    assert not store.folder_of(oldest).exists()
 
 
 def test_a_report_is_kept(store):
