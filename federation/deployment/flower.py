@@ -70,7 +70,7 @@ ABSENCE_S: Final = 2.0
 """Longer than a coordinator waits between two looks, so that it learns that work was lost."""
 RECONNECT_S: Final = 1.0
 UNAVAILABLE_CODES: Final = frozenset({502, 503, 504})
-GONE_CODES: Final = frozenset({400, 404, 409})
+OVER: Final = frozenset({ApiErrorCode.RUN_ALREADY_FINISHED, ApiErrorCode.RUN_ID_NOT_FOUND})
 BUNDLE: Final = """
 [project]
 name = "waypost"
@@ -232,7 +232,8 @@ class Operator:
         try:
             self._control.StopRun(StopRunRequest(run_id=run_id))
         except httpx.HTTPStatusError as error:
-            if error.response.status_code not in GONE_CODES:
+            told = FlowerError.from_json(error.response.text)
+            if told is None or told.code not in OVER:
                 raise
 
 

@@ -13,7 +13,13 @@ from flwr.common.config import get_fab_config
 from flwr.supercore.error import ApiErrorCode
 
 from federation.deployment import flower
-from federation.deployment.flower import _bundle, _has_signed_off, _reply, check_version
+from federation.deployment.flower import (
+    Operator,
+    _bundle,
+    _has_signed_off,
+    _reply,
+    check_version,
+)
 from federation.deployment.gate import UNKNOWN_NODE
 
 NODE_ID = 2**63 + 11
@@ -139,3 +145,37 @@ def test_an_app_that_fails_answers_with_an_error_and_goes_on_living():
 
     assert reply.has_error()
     assert (status, reason) == ("failed", "ZeroDivisionError: by nothing")
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        refusal(412, ApiErrorCode.RUN_ALREADY_FINISHED),
+        refusal(404, ApiErrorCode.RUN_ID_NOT_FOUND),
+    ],
+    ids=["finished", "of a database that is gone"],
+)
+def test_a_run_that_is_over_needs_no_stopping(problem):
+    stop_run(RefusingLink(problem))
+
+
+def test_a_link_that_refuses_for_another_reason_is_not_ignored():
+    with pytest.raises(httpx.HTTPStatusError):
+        stop_run(RefusingLink(refusal(403)))
+
+
+def stop_run(link: "RefusingLink") -> None:
+    operator = object.__new__(Operator)
+    operator._control = link
+    operator.stop_run(7)
+
+
+@dataclass
+class RefusingLink:
+    """A SuperLink that will not stop a run."""
+
+    problem: httpx.HTTPStatusError
+
+    def StopRun(self, request: Any) -> None:  # noqa: N802
+        """Refuse."""
+        raise self.problem
