@@ -240,6 +240,7 @@ class TurnBudgets:
             state,
             self._rng,
             exploration=self._settings.exploration,
+            reserve_tokens=self._min_completion_tokens * _turns_to_come(state),
             raises_after_cut_off=True,
             policy_version=version,
         )
@@ -268,6 +269,11 @@ class CutOffs:
         self._known.move_to_end(conversation)
         if len(self._known) > self._max_conversations:
             self._known.popitem(last=False)
+
+
+def _turns_to_come(state: TurnState) -> int:
+    """Count the planned turns after this one: for each the least of an answer is kept back."""
+    return 0 if state.plan is None else max(len(state.plan) - state.plan_position - 1, 0)
 
 
 def _chars(request: ChatRequest) -> int:

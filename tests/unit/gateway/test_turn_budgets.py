@@ -139,6 +139,12 @@ async def test_a_plan_says_how_many_turns_are_to_come() -> None:
     assert (await allotted(budgets, request(turn_budget=4096, **TALK))).cap.tokens == 512
 
 
+async def test_keeps_the_least_of_an_answer_for_every_planned_turn_to_come() -> None:
+    budgets = make_turn_budgets(choices=[4096])
+    planned = request(turn_budget=1000, plan=["a", "b", "c"], **TALK)
+    assert (await allotted(budgets, planned)).cap.tokens == 1000 - 2 * 16
+
+
 async def test_a_conversation_that_was_cut_off_is_allotted_more() -> None:
     budgets = make_turn_budgets()
     first = await allotted(budgets, request(turn_budget=3000, **TALK))
