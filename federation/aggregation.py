@@ -155,6 +155,9 @@ RULES: dict[str, Rule] = {
 ROBUST_RULES = frozenset({"median", "trimmed_mean"})
 """Those that must see each client's arrays, so that no secure sum can feed them."""
 
+MODERATED_SHARES: dict[str, float] = {"median": 0.5, "trimmed_mean": TRIM_SHARE}
+"""What robust rules mean for sums; see `moderate`."""
+
 
 def update_norm(current: Arrays, arrays: Arrays) -> float:
     """Euclidean distance of all `arrays` together from the `current` ones."""
@@ -195,6 +198,37 @@ def bound_norms(
         replace(contribution, arrays=shorten(current, contribution.arrays, longest_norm))
         for contribution in contributions
     ]
+
+
+def moderate(totals: Float64, counts: Float64, share: float) -> Float64:
+    """Move sites' sums so that no site's mean of a model lies outside those of the middle sites.
+
+    Sums cannot be left out value by value as weights can, but what a site says of a model on the
+    whole can be held to what others say of it. Where that is more than most say, its sums shrink;
+    where it is less, the difference is spread over its evaluations.
+
+    Args:
+        totals: Never negative; shape ``(n_sites, ..., n_models)``.
+        counts: Evaluations behind each; same shape.
+        share: Of the sites with evaluations of a model, how many highest and lowest are moved; 0.5
+            moves all to the median.
+
+    Returns:
+        Totals of the same shape.
+    """
+    inner = tuple(range(1, totals.ndim - 1))
+    rows = counts.sum(axis=inner, keepdims=True)
+    mean = totals.sum(axis=inner, keepdims=True) / np.where(rows > 0, rows, 1.0)
+    ordered = np.sort(np.where(rows > 0, mean, np.inf), axis=0)
+    known = (rows > 0).sum(axis=0, keepdims=True)
+    cut = np.minimum(np.floor(share * known), np.maximum(known - 1, 0) // 2).astype(np.intp)
+    low, high = (
+        np.take_along_axis(ordered, at, axis=0) for at in (cut, np.maximum(known - 1 - cut, 0))
+    )
+    shrunk = totals * np.divide(high, mean, out=np.ones_like(mean), where=mean > high)
+    missing = np.where((rows > 0) & (mean < low), low - mean, 0.0)
+    moved: Float64 = shrunk + missing * counts
+    return moved
 
 
 def _per_coordinate(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from federation.aggregation import MODERATED_SHARES, moderate
 from federation.errors import PlanRefused
 from federation.learning.sums import Sums
 from federation.privacy.accounting import Release
@@ -135,6 +136,8 @@ class SumExchange(Exchange):
     prefix: ClassVar[str]
     is_held_out: ClassVar[bool] = False
     """About the rows that nobody trains on."""
+    moderated: ClassVar[tuple[str, ...]] = ()
+    """Sums per model, of `count` evaluations, that a robust rule holds to what other sites say."""
 
     @abstractmethod
     def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
@@ -172,8 +175,24 @@ class SumExchange(Exchange):
     def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
         """Add up, no site for more than its share."""
         rows = np.array([self.rows(reply.payload) for reply in replies])
+        share = MODERATED_SHARES.get(instruction.plan.rule)
+        if share is not None:
+            replies = self._moderate(instruction, replies, share)
         total = add_up(replies, rows, instruction.plan.largest_share)
         return {**state, **prefixed(self.prefix, total)}
+
+    def _moderate(
+        self, instruction: Instruction, replies: Sequence[Reply], share: float
+    ) -> list[Reply]:
+        payloads = [dict(reply.payload) for reply in replies]
+        for name in self.moderated:
+            totals, counts = (np.stack([p[key] for p in payloads]) for key in (name, "count"))
+            for payload, total in zip(payloads, moderate(totals, counts, share), strict=True):
+                payload[name] = total
+        return [
+            Reply(reply.site, self.repaired(instruction, payload))
+            for reply, payload in zip(replies, payloads, strict=True)
+        ]
 
 
 def noise_of(plan: TrainingPlan) -> NoiseSettings:

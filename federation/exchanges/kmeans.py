@@ -103,6 +103,7 @@ class CellExchange(SumExchange):
     name: ClassVar[str] = "train.cells"
     sends: ClassVar[tuple[str, ...]] = (SCALES, CENTROIDS)
     prefix: ClassVar[str] = CELLS
+    moderated: ClassVar[tuple[str, ...]] = ("quality_sum", "cost_sum")
 
     def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Add up per cluster, and per cluster and model."""

@@ -40,6 +40,7 @@ class RowSumExchange(SumExchange):
     name: ClassVar[str] = "query.rows"
     sends: ClassVar[tuple[str, ...]] = ()
     prefix: ClassVar[str] = ROWS
+    moderated: ClassVar[tuple[str, ...]] = ("quality_sum", "cost_sum")
 
     def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:  # noqa: ARG002
         """Add up features, qualities and costs."""

@@ -12,6 +12,7 @@ from federation.aggregation import (
     WeightedSums,
     bound_norms,
     coordinate_median,
+    moderate,
     trimmed_mean,
     update_norm,
     weighted_mean,
@@ -130,3 +131,48 @@ def test_an_update_of_usual_length_is_left_alone() -> None:
 
 def test_no_updates_have_no_bound() -> None:
     assert bound_norms(CURRENT, [], ratio=2.0) == []
+
+
+counted = arrays(np.float64, (5, 3, 2), elements=st.floats(0.0, 50.0))
+
+
+def means_of(totals: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return totals.sum(axis=1) / np.maximum(counts.sum(axis=1), 1e-9)
+
+
+@given(qualities=arrays(np.float64, (5, 3, 2), elements=st.floats(0.0, 1.0)))
+def test_no_sites_mean_of_a_model_stays_outside_the_middle_sites(
+    qualities: NDArray[np.float64],
+) -> None:
+    counts = np.full((5, 3, 2), 10.0)
+    moved = means_of(moderate(qualities * 10.0, counts, share=0.3), counts)
+    middle = np.sort(means_of(qualities * 10.0, counts), axis=0)[1:-1]
+    assert (moved >= middle[0] - 1e-9).all()
+    assert (moved <= middle[-1] + 1e-9).all()
+
+
+def test_a_share_of_one_half_moves_every_site_to_the_median() -> None:
+    counts = np.full((3, 1, 1), 10.0)
+    totals = np.array([1.0, 4.0, 9.0]).reshape(3, 1, 1)
+    np.testing.assert_allclose(moderate(totals, counts, 0.5).ravel(), 4.0)
+
+
+def test_sites_that_agree_are_left_alone() -> None:
+    counts = np.array([[[2.0], [8.0]], [[5.0], [5.0]], [[10.0], [0.0]]])
+    totals = counts * 0.5
+    np.testing.assert_allclose(moderate(totals, counts, 0.5), totals)
+
+
+@given(counts=counted)
+def test_a_site_without_evaluations_of_a_model_adds_none(counts: NDArray[np.float64]) -> None:
+    counts[0] = 0.0
+    moved = moderate(counts * 0.7, counts, 0.3)
+    assert not moved[0].any()
+    assert np.isfinite(moved).all()
+
+
+def test_one_liar_among_ten_cannot_praise_a_model() -> None:
+    counts = np.full((10, 4, 1), 5.0)
+    totals = counts * 0.3
+    totals[0] = counts[0]
+    assert moderate(totals, counts, 0.3)[0].sum() == pytest.approx(0.3 * 20)

@@ -141,7 +141,7 @@ def test_one_site_of_two_cannot_move_the_other_by_a_hundredfold_update():
 def test_a_site_is_held_to_the_rows_that_it_said_it_has():
     fault = {LAST: during("train.cells", changed(longer_claim))}
     (report,) = rounds_of(simulate(sites_of(), plan_of(), faults=fault), "train.cells")
-    assert "the site said about 128" in report.rejected["site-3"]
+    assert "about 128 were announced" in report.rejected["site-3"]
 
 
 def test_a_round_ends_without_a_node_that_stays_silent():

@@ -208,3 +208,19 @@ def test_aligns_rows_that_have_none_of_the_columns():
     rows = align(select(made_up(5), np.arange(5)), ("other",), ModelRegistry())
     assert np.isnan(rows.quality).all()
     assert rows.models == ("other",)
+
+
+@pytest.mark.parametrize("rule", ["median", "trimmed_mean"])
+def test_a_robust_rule_keeps_one_liar_from_praising_a_model_in_kmeans(rule):
+    def routed(rule):
+        sites = sites_of(5)
+        lie = replace(
+            sites[0].train,
+            quality=np.where(np.arange(4) == 0, 1.0, 0.0) + 0.0 * sites[0].train.quality,
+        )
+        result = simulate([replace(sites[0], train=lie), *sites[1:]], plan_of(rule=rule))
+        return result.estimator.predict(QUERIES).quality[:, COLUMNS.index(MODELS[0])].mean()
+
+    honest = simulate(sites_of(5), plan_of()).estimator.predict(QUERIES).quality
+    truth = honest[:, COLUMNS.index(MODELS[0])].mean()
+    assert abs(routed(rule) - truth) < 0.5 * abs(routed("mean") - truth)
