@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 from budget.evaluate import Comparison, Front
 from budget.train import StepFigures
 
-COLORS: Final = ("#0b6e99", "#d9622b", "#5b8c3a", "#8a4f9e", "#c2a01e", "#7a5c45", "#b03a5b")
+COLORS: Final = (
+    "#0b6e99",
+    "#d9622b",
+    "#5b8c3a",
+    "#8a4f9e",
+    "#c2a01e",
+    "#7a5c45",
+    "#b03a5b",
+    "#2f4858",
+)
 INK: Final = "#333333"
 
 
@@ -43,6 +52,7 @@ def draw_fronts(
     axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=9)
     _finish(axes)
     return figure
 
@@ -73,7 +83,7 @@ def _around(intervals: Sequence[tuple[float, float, float]]) -> list[list[float]
 
 def draw_learning(title: str, curves: Mapping[str, Sequence[Sequence[StepFigures]]]) -> Figure:
     """Draw reward and tokens over the steps, one line per training seed."""
-    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    figure = Figure(figsize=(11.0, 3.8), layout="constrained")
     panels = figure.subplots(1, 2)
     for (label, runs), color in zip(curves.items(), COLORS * len(curves), strict=False):
         for number, run in enumerate(runs):
@@ -87,6 +97,9 @@ def draw_learning(title: str, curves: Mapping[str, Sequence[Sequence[StepFigures
         axes.set_xlabel("step")
         axes.set_ylabel(name)
         _finish(axes)
+    if len(curves) > 1:
+        lines, labels = panels[0].get_legend_handles_labels()
+        figure.legend(lines, labels, loc="outside right upper", frameon=False, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     return figure
 
@@ -101,4 +114,3 @@ def _smooth(values: Sequence[float], window: int = 10) -> list[float]:
 def _finish(axes: Axes) -> None:
     axes.grid(color="#dddddd", lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)

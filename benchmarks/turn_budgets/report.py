@@ -5,6 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from matplotlib.figure import Figure
+
+from budget.evaluate import Comparison, Front
+from gateway.budget_pictures import Marked, draw_fronts
+
 FOLDER: Final = Path(__file__).parent
 BUDGETS: Final = {
     "unbound": "A budget that never binds",
@@ -34,12 +40,31 @@ SUMMARY_HEADS: Final = (
 
 def main() -> None:
     results = json.loads((FOLDER / "results.json").read_text())
+    for name, found in results.items():
+        picture(found).savefig(FOLDER / f"{name}.png", dpi=110)
     speed = json.loads((FOLDER / "speed.json").read_text())
     page = (FOLDER / "template.md").read_text()
     page = page.replace("<!-- summary -->", summary(results))
     page = page.replace("<!-- speed -->", speed_line(speed))
     page = page.replace("<!-- sets -->", "\n".join(section(*item) for item in results.items()))
     (FOLDER / "README.md").write_text(page)
+
+
+def picture(found: Mapping[str, Any]) -> Figure:
+    """Accuracy against tokens, where the budget never binds."""
+    static, oracle = (
+        Front(np.array(one["tokens"]), np.array(one["accuracy"]))
+        for one in (found["fronts"]["static"], found["fronts"]["oracle"])
+    )
+    marked = [
+        Marked(
+            row["label"],
+            row["family"],
+            Comparison(**{name: tuple(values) for name, values in row["figures"].items()}),
+        )
+        for row in found["rows"]["unbound"]
+    ]
+    return draw_fronts(found["title"], static, oracle, marked)
 
 
 def summary(results: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Measure budget policies on real samples: `python -m benchmarks.turn_budgets.run --data DIR`.
 
 Learns on train problems, tunes everything on val, measures on test. Writes results.json and the
-pictures beside itself; `python -m benchmarks.turn_budgets.report` writes README.md from them.
+learning curves beside itself; `python -m benchmarks.turn_budgets.report` makes the other pictures
+and README.md of them.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from benchmarks.turn_budgets import problems
@@ -21,7 +23,7 @@ from budget.evaluate import Comparison, Front, Outcomes, compare, oracle_front, 
 from budget.policy import BudgetPolicy, StaticPolicy
 from budget.tab import AllSubQuestionsPolicy, TabPolicy
 from budget.train import StepFigures, Trainer, TrainingSettings, with_token_price
-from gateway.budget_pictures import Marked, draw_fronts, draw_learning
+from gateway.budget_pictures import draw_learning
 from gateway.encoders import load_encoder
 from gateway.problem_files import build_environment
 
@@ -48,7 +50,7 @@ class Setting:
     title: str
     queries: Callable[[Path], Sequence[problems.Query]]
     choices: tuple[int, ...] = GRID
-    prices: tuple[float, ...] = (0.06,)
+    prices: tuple[float, ...] = (0.03,)
     has_paper_reward: bool = False
     is_socratic: bool = False
 
@@ -58,7 +60,7 @@ SETTINGS: Final = {
     "rg_domain": Setting(
         "Reasoning Gym, Claude Sonnet 4, one domain per problem",
         lambda folder: problems.reasoning_gym(folder, SONNET, "domain"),
-        prices=(0.05, 0.08),
+        prices=(0.03, 0.05, 0.08),
         has_paper_reward=True,
     ),
     "rg_mixed": Setting(
@@ -116,7 +118,7 @@ def measure(name: str, setting: Setting, arguments: argparse.Namespace) -> dict[
         for label, budget in budgets.items()
     }
     oracle = oracle_front(environments["test"], setting.choices[0])
-    picture(name, setting, environments["test"], families, oracle, rows["unbound"], arguments.out)
+    static = [play(policy, environments["test"], unbound) for policy in families["static"]]
     return {
         "title": setting.title,
         "choices": setting.choices,
@@ -124,6 +126,7 @@ def measure(name: str, setting: Setting, arguments: argparse.Namespace) -> dict[
         "problems": {split: one.describe() for split, one in environments.items()},
         "rows": {label: [asdict(row) for row in found] for label, found in rows.items()},
         "oracle": ceiling(rows["unbound"], oracle),
+        "fronts": {"static": points(front_of(static)), "oracle": points(oracle)},
     }
 
 
@@ -236,24 +239,17 @@ def ceiling(rows: Sequence[Row], oracle: Front) -> dict[str, float]:
     return {"tokens": tokens, "saved": 1.0 - tokens / static.tokens[0]}
 
 
-def picture(
-    name: str,
-    setting: Setting,
-    test: TraceEnvironment,
-    families: Mapping[str, Sequence[BudgetPolicy]],
-    oracle: Front,
-    rows: Sequence[Row],
-    folder: Path,
-) -> None:
-    unbound = setting.choices[-1] * max(problems.TURNS)
-    static = [play(policy, test, unbound) for policy in families["static"]]
-    front = Front.of(*(_column(static, item) for item in ("mean_tokens", "accuracy")))
-    marked = [Marked(row.label, row.family, row.figures) for row in rows]
-    draw_fronts(setting.title, front, oracle, marked).savefig(folder / f"{name}.png", dpi=110)
+def front_of(outcomes: Sequence[Outcomes]) -> Front:
+    return Front.of(
+        np.array([outcome.mean_tokens for outcome in outcomes]),
+        np.array([outcome.accuracy for outcome in outcomes]),
+    )
 
 
-def _column(outcomes: Sequence[Outcomes], item: str) -> Any:
-    return torch.tensor([getattr(one, item) for one in outcomes], dtype=torch.float64).numpy()
+def points(front: Front) -> dict[str, list[float]]:
+    """At most 60 points of a front, for the picture."""
+    kept = np.unique(np.linspace(0, len(front.tokens) - 1, 60).round().astype(int))
+    return {"tokens": front.tokens[kept].tolist(), "accuracy": front.accuracy[kept].tolist()}
 
 
 if __name__ == "__main__":
