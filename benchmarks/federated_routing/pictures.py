@@ -8,12 +8,15 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.federated_routing.arms import ARMS, FEDERATED, KINDS, LOCAL
 
 COLOURS: Final = {"local": "tab:orange", "federated": "tab:blue", "centralised": "tab:green"}
 ALPHAS: Final = ("alpha 0.6", "alpha 0.03")
 MEGABYTE: Final = 1e6
+CLIENT_RANGE: Final = (-0.25, 0.45)
+"""A few clients with a dozen test rows lie outside, and would flatten all others."""
 
 
 def draw_all(results: Mapping[str, Any], out: Path) -> None:
@@ -56,6 +59,9 @@ def _frontiers(axes: Axes, frontiers: Mapping[str, Any], kind: str) -> None:
         label = f"{arm} (mean of clients)" if arm == LOCAL else arm
         axes.plot(1000 * cost, quality, color=COLOURS[arm], label=label)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
 
 
@@ -85,6 +91,7 @@ def _whiskers(axes: Axes, each: Sequence[Mapping[str, float]]) -> None:
     axes.vlines(place, low, high, color="tab:blue", lw=1, alpha=0.5)
     axes.plot(place, value, ".", color="tab:blue", ms=4)
     axes.axhline(0.0, color="k", lw=0.8)
+    axes.set_ylim(*CLIENT_RANGE)
     axes.grid(alpha=0.3)
 
 

@@ -49,11 +49,11 @@ def main() -> None:
             began_s = time.process_time()
             found[part] = _measure(part, answers, found, seeds)
             found[part]["cpu_s"] = round(time.process_time() - began_s, 1)
-            file.write_text(json.dumps(results, indent=1) + "\n")
+            _save(results, file)
             print(f"{name}, {part}: {found[part]['cpu_s']} CPU seconds", flush=True)
     if arguments.again or not results["scaling"]:
         results["scaling"] = measure_scaling(tables[names[0]], is_quick=arguments.quick)
-        file.write_text(json.dumps(results, indent=1) + "\n")
+        _save(results, file)
     report.write(results, arguments.out)
 
 
@@ -66,6 +66,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SEEDS} seeds, few clients")
     parser.add_argument("--again", action="store_true", help="measure what is there already, too")
     return parser.parse_args()
+
+
+def _save(results: Mapping[str, Any], file: Path) -> None:
+    file.write_text(json.dumps(_rounded(results), indent=1) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    """Keep five digits, which is more than any interval leaves."""
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _measure(
