@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import ClassVar, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from federation.errors import ReplyRejected
 from federation.exchanges.exchange import Exchange, SumExchange, Task
@@ -57,7 +58,7 @@ class KeyRing:
         if key is None:
             raise SecureSumRefused("no key was agreed on for this sum, or it was used already")
         label = [sha256(instruction.plan.to_json().encode()).hexdigest(), instruction.round]
-        members = [row.tobytes() for row in instruction.sent[MEMBERS]]
+        members = [row.tobytes() for row in _members(instruction)]
         return dict(mask(payload, key, members, json.dumps([*label, exchange.name])))
 
 
@@ -104,7 +105,19 @@ def masked_form(form: Form) -> Form:
 
 def member_count(instruction: Instruction) -> int:
     """Count the sites that a masked answer was made for."""
-    return len(instruction.sent[MEMBERS])
+    return len(_members(instruction))
+
+
+def _members(instruction: Instruction) -> NDArray[np.uint8]:
+    """Return the keys that a question names.
+
+    Raises:
+        SecureSumRefused: It names none.
+    """
+    keys = instruction.sent.get(MEMBERS)
+    if keys is None or keys.dtype != np.uint8 or keys.ndim != 2:
+        raise SecureSumRefused("the question does not say whose keys its sum is masked with")
+    return keys
 
 
 def open_total(exchange: Exchange, instruction: Instruction, replies: Sequence[Reply]) -> Reply:

@@ -196,3 +196,11 @@ def test_a_calibrated_session_costs_a_site_just_its_epsilon(tmp_path, kind, rele
 def test_a_plan_without_noise_cannot_be_calibrated() -> None:
     with pytest.raises(ValueError, match="without noise"):
         calibrated(plan_of("kmeans"), 1.0, 1e-4)
+
+
+@pytest.mark.parametrize("options", [SECURE, {**NOISY, **SECURE}], ids=["masks", "masks and noise"])
+def test_a_masked_question_that_names_no_members_is_refused(options) -> None:
+    protection = seeded()
+    protection.ring.draw()
+    with pytest.raises(SecureSumRefused, match="does not say whose keys"):
+        protection.answer(RowSumExchange(), Task(site_of(1), instruction_of(**options)))
