@@ -4,11 +4,12 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.artifact_store import ArtifactStore
-from gateway.artifacts import ActiveRouter
+from gateway.artifact_store import ArtifactStore, policy_store
+from gateway.artifacts import ActivePolicy, ActiveRouter
 from router_models.artifact import read_manifest
 from router_models.errors import ArtifactRejected
 from tests.fakes.artifacts import ENCODER, EncoderIdentity, router_artifact
+from tests.fakes.policies import policy_artifact
 
 FIRST, SECOND, THIRD = (router_artifact(seed) for seed in range(3))
 FOREIGN = router_artifact(encoder=EncoderIdentity(id="minilm2-cheap-1"))
@@ -306,3 +307,17 @@ async def test_a_load_that_everybody_left_fails_quietly(store, active):
     leaving.cancel()
     await until(lambda: not active._loading)
     assert active.last_error is None
+
+
+async def test_a_policy_of_another_encoder_leaves_the_old_one_serving(tmp_path, caplog):
+    store = policy_store(tmp_path)
+    policy = ActivePolicy(store, ENCODER)
+    served = store.put(policy_artifact(0)).version
+    store.activate(served)
+    assert await policy.refresh()
+    other = EncoderIdentity(id="another-1")
+    store.activate(store.put(policy_artifact(1, encoder=other)).version)
+    with caplog.at_level(logging.CRITICAL):
+        assert not await policy.refresh()
+    assert policy.current is not None
+    assert (policy.current.version, policy.rejected) == (served, 1)

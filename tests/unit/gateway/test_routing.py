@@ -271,3 +271,11 @@ async def test_a_request_falls_under_its_own_profile_else_the_key_s(
 ) -> None:
     caller = Caller("k", "t", profile=key)
     assert (await routing()).profile_of(request(model), caller) == profile
+
+
+async def test_without_a_router_a_turn_is_allotted_all_the_same(routing) -> None:
+    asked = request(waypost={"turn_budget": 1000})
+    allot = await make_turn_budgets().open(asked, CALLER)
+    plan = await (await routing(with_router=False)).plan(asked, CALLER, allot)
+    assert plan.allotment is not None
+    assert (plan.reason, plan.allotment.cap.tokens) == ("router_missing", 256)

@@ -154,6 +154,13 @@ async def test_a_conversation_that_was_cut_off_is_allotted_more() -> None:
     assert [made.cap.tokens for made in (first, again, other)] == [256, 512, 256]
 
 
+async def test_nothing_is_remembered_of_a_request_without_a_conversation() -> None:
+    budgets = make_turn_budgets()
+    first = await allotted(budgets, request(turn_budget=3000))
+    budgets.close(first, 256, was_cut_off=True)
+    assert (await allotted(budgets, request(turn_budget=3000))).cap.tokens == 256
+
+
 async def test_a_budget_too_small_for_any_answer_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="at least 16"):
         await make_turn_budgets().open(request(turn_budget=15), CALLER)
