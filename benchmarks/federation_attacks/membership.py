@@ -9,7 +9,7 @@ the message is a sum, the change of the candidate's loss against that of other s
 trained network (LiRA, arXiv 2112.03570, with the other sites as shadow models).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,26 +177,6 @@ def _sum_ratio(
         total, n * mean, spread_out
     )
     return np.clip(ratio, -MOST, MOST)
-
-
-def by_loss(
-    before: MlpEstimator, after: MlpEstimator, shadows: Sequence[MlpEstimator], rows: Evaluations
-) -> Float64:
-    """Ask by how much a round lowered the candidate's loss, against what it did elsewhere.
-
-    Args:
-        before: The common weights that the round began with.
-        after: What the site made of them.
-        shadows: What other sites made of them; none in a secure sum.
-        rows: The candidates.
-    """
-    start = losses(before, rows)
-    gain = start - losses(after, rows)
-    if not shadows:
-        return gain
-    usual = np.stack([start - losses(shadow, rows) for shadow in shadows])
-    scores: Float64 = (gain - usual.mean(axis=0)) / (usual.std(axis=0) + LEAST_DEVIATION)
-    return scores
 
 
 def losses(estimator: MlpEstimator, rows: Evaluations) -> Float64:

@@ -204,3 +204,11 @@ def test_a_masked_question_that_names_no_members_is_refused(options) -> None:
     protection.ring.draw()
     with pytest.raises(SecureSumRefused, match="does not say whose keys"):
         protection.answer(RowSumExchange(), Task(site_of(1), instruction_of(**options)))
+
+
+def test_a_masked_gradient_is_charged_as_a_sampled_step(tmp_path) -> None:
+    account = PrivacyAccount(tmp_path / "spent.json", epsilon=100.0, delta=1e-4)
+    session_of(plan_of("mlp", quorum=4, secure_sum=True, **NOISY), account).run(LONG_AGO)
+    # Four sites share this account: each sends sums once and a gradient in each of three rounds.
+    assert account.read().spent.count(Release(2.0)) == 4
+    assert account.read().spent.count(NOISE.gradient()) == 12
