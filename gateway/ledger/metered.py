@@ -197,21 +197,17 @@ class MeteredLedger:
             )
         )
         self.counters.settled += 1
-        if not reservation.is_held:
-            self._debts.add(Debt(lease, charge, reservation.limits))
-            return
-        if self._is_down():
-            self._debts.add(Debt(lease, charge))
+        owed = Debt(lease, charge, None if reservation.is_held else reservation.limits)
+        if not reservation.is_held or self._is_down():
+            self._debts.add(owed)
             return
         try:
-            await self._store.settle(
-                lease.team_id, reservation.lease_name, cost_nusd, tokens, output
-            )
+            await self._store.settle(lease.team_id, name, cost_nusd, tokens, output)
         except DependencyUnavailable as error:
             self._note_failure(error)
-            self._debts.add(Debt(lease, charge))
+            self._debts.add(owed)
         except BaseException:
-            self._debts.add(Debt(lease, charge))
+            self._debts.add(owed)
             raise
 
     async def run(self) -> None:
