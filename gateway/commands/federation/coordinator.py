@@ -12,7 +12,7 @@ from federation.deployment.children import Child, Children
 from federation.deployment.gate import Gate, GateLimits
 from federation.deployment.node_keys import WatchedKeys
 from federation.deployment.programs import Program, free_port
-from federation.learning.settings import KINDS
+from gateway.commands.federation.conducting import plan_of
 from gateway.commands.federation.places import certificates_of, coordinator_dir
 from gateway.commands.federation.running import log_to_stderr, run_until_stopped
 from gateway.commands.options import settings_option
@@ -28,9 +28,9 @@ def run_coordinator(settings: GatewaySettings) -> None:
     log_to_stderr(settings)
     coordinator = settings.federation.coordinator
     try:
-        KINDS[coordinator.kind](**coordinator.training)
-    except TypeError as error:
-        raise ConfigurationError(f"federation.coordinator.training: {error}") from error
+        plan_of(settings)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"federation.coordinator: {error}") from error
     certificates = certificates_of(settings)
     if not certificates.server_key.exists():
         raise ConfigurationError(

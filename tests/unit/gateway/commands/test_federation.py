@@ -79,7 +79,12 @@ def test_a_coordinator_without_a_certificate_says_how_to_make_one(settings_file)
 def test_a_misspelt_setting_of_training_stops_the_coordinator(settings_file):
     table = "[federation.coordinator]\ntraining = { cluster = 3 }\n"
 
-    assert "federation.coordinator.training" in refuse(settings_file, "coordinator", table)
+    assert "'cluster'" in refuse(settings_file, "coordinator", table)
+
+
+def test_settings_that_contradict_each_other_stop_the_coordinator(settings_file):
+    table = '[federation.coordinator]\nsecure_sum = true\nrule = "median"\n'
+    assert "federation.coordinator: " in refuse(settings_file, "coordinator", table)
 
 
 def test_a_node_without_a_name_does_not_start(settings_file):
