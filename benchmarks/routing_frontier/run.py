@@ -60,9 +60,9 @@ def main() -> None:
         started = time.perf_counter()
         dataset = protocol.read(arguments.data, name)
         embedded = {e: _embed(dataset, e, name, arguments.embeddings) for e in ENCODERS}
-        if arguments.retune or name not in settings:
-            settings[name] = _tuned(embedded)
-            settings_file.write_text(json.dumps(settings, indent=1) + "\n")
+        known = {} if arguments.retune else settings.get(name, {})
+        settings[name] = _tuned(embedded, known)
+        settings_file.write_text(json.dumps(settings, indent=1) + "\n")
         results[name] = _measure_set(name, embedded, settings[name], arguments.seeds, arguments.out)
         results[name]["wall_s"] = round(time.perf_counter() - started, 1)
         results_file.write_text(json.dumps(results, indent=1) + "\n")
@@ -78,12 +78,14 @@ def _embed(dataset: Dataset, encoder_name: str, name: str, folder: Path | None) 
     return replace(dataset, embeddings=vectors, encoder_id=encoder.id)
 
 
-def _tuned(embedded: dict[str, Dataset]) -> dict[str, Any]:
-    """Tune every kind on every encoder, on seed 0; most of the benchmark's time."""
-    settings = {}
+def _tuned(embedded: dict[str, Dataset], known: dict[str, Any]) -> dict[str, Any]:
+    """Tune what is not known, every kind on every encoder, on seed 0; most of the time."""
+    settings = dict(known)
     for encoder, dataset in embedded.items():
         rows = protocol.rows_of(dataset)
         for kind in KINDS:
+            if f"{kind} ({encoder})" in settings:
+                continue
             best = tune(rows.train, rows.val, kind, 0)[0]
             settings[f"{kind} ({encoder})"] = asdict(best.settings)
             print(f"  {kind} ({encoder}): {best}", flush=True)
