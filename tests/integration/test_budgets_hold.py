@@ -160,11 +160,12 @@ async def test_a_killed_gateway_costs_its_leases_and_wedges_nobody(gateways):
     await until(lambda: gateways.upstream.stalled == STALLED)
     watch = Watch(gateways)
 
+    # While the key has money left: a refusal would never be journaled.
+    settled = await freeze_unjournaled(victim, gateways, key)
     half = CLIENTS * 3 // 4
     sending = asyncio.create_task(load(survivors, key, TALK, half))
     answered = gateways.upstream.answered
     await until(lambda: gateways.upstream.answered > answered + 20)
-    settled = await freeze_unjournaled(victim, gateways, key)
     await victim.kill()
     sent = settled + await sending
 
