@@ -13,7 +13,13 @@ from budget.tab import AllSubQuestionsPolicy, TabPolicy
 from budget.types import TurnState
 from router_models.arrays import under
 from router_models.errors import ArtifactRejected
-from router_models.sealed_file import EncoderIdentity, Seal, SealedFile, require
+from router_models.sealed_file import (
+    EncoderIdentity,
+    EncoderSeal,
+    SealedFile,
+    require,
+    require_encoder,
+)
 
 FORMAT_VERSION: Final = 1
 MOST_TOKENS: Final = 2**31
@@ -28,7 +34,7 @@ POLICY_PREFIX: Final = "policy/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyManifest(Seal):
+class PolicyManifest(EncoderSeal):
     """What a policy was made of.
 
     Attributes:
@@ -54,6 +60,7 @@ class SealedPolicy:
 
 
 def _parse_choices(table: Mapping[str, Any]) -> dict[str, Any]:
+    require_encoder(table)
     choices = table["choices"]
     require(
         isinstance(choices, list) and all(type(choice) is int for choice in choices),

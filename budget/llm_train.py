@@ -1,9 +1,8 @@
 """Trains the language-model budgeter by GRPO: LoRA adapters on a frozen model."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from math import cos, pi
-from typing import Any, Final, NamedTuple, Self
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -12,15 +11,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from budget.environments.conversation import Conversation, Environment
-from budget.grpo import clipped_loss, group_advantages, has_spread
+from budget.grpo import clipped_loss
 from budget.llm_policy import LlmPolicy, render
 from budget.train import (
     MAX_GRADIENT_NORM,
-    StepFigures,
+    TrainingRun,
     TrainingSettings,
     draw_choices,
-    measure_step,
-    score_groups,
     start_groups,
 )
 
@@ -71,27 +68,17 @@ class _Turns(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class LlmTrainer:
-    """A training run: policy, optimiser and generator, one step at a time.
+class LlmTrainer(TrainingRun[_Turns, list[str]]):
+    """Trains the adapters of a language model; widths of TAB's network are not read.
 
     Rollouts of one group mostly stand at the same prompt, and each distinct prompt of a step is
     read once: the model's cost hardly grows with the size of a group.
 
     Attributes:
-        environment: What is played.
-        settings: How; widths of TAB's network are not read.
         policy: What learns: the trainable weights of its model.
-        optimiser: Adam on them.
-        rng: Draws problems, budgets, samples and choices.
-        curve: One point per step taken.
     """
 
-    environment: Environment
-    settings: TrainingSettings
-    policy: LlmPolicy
-    optimiser: torch.optim.Optimizer
-    rng: np.random.Generator
-    curve: list[StepFigures] = field(default_factory=list)
+    policy: LlmPolicy = field(kw_only=True)
 
     @classmethod
     def begin(cls, environment: Environment, settings: TrainingSettings, policy: LlmPolicy) -> Self:
@@ -109,60 +96,28 @@ class LlmTrainer:
         optimiser = torch.optim.AdamW(
             trainable, settings.learning_rate, weight_decay=settings.weight_decay
         )
-        return cls(environment, settings, policy, optimiser, rng)
+        return cls(environment, settings, optimiser, rng, policy=policy)
+
+    @property
+    def kind(self) -> str:
+        """Of the policy."""
+        return self.policy.kind
 
     def run(self, show: Callable[[Iterable[int]], Iterable[int]] = iter) -> LlmPolicy:
-        """Take the steps that are left; `show` may wrap them in a progress bar."""
-        for step in show(range(len(self.curve), self.settings.steps)):
-            self.step(step)
+        """Take the steps that are left, and return what came of them."""
+        self.take_steps(show)
         return self.policy
 
-    def checkpoint(self) -> dict[str, Any]:
-        """Return everything that `resume` needs but the frozen model: tensors and plain values."""
-        return {
-            "kind": self.policy.kind,
-            "settings": asdict(self.settings),
-            "learned": {name: one.clone() for name, one in self.policy.learned().items()},
-            "optimiser": self.optimiser.state_dict(),
-            "rng": self.rng.bit_generator.state,
-            "curve": [tuple(point) for point in self.curve],
-        }
+    def learned(self) -> dict[str, Tensor]:
+        """Return what the frozen model does not have."""
+        return self.policy.learned()
 
-    def resume(self, checkpoint: dict[str, Any]) -> None:
-        """Go on where a run with the same model and settings stopped.
+    def load(self, learned: dict[str, Tensor]) -> None:
+        """Take over what `learned` returned."""
+        self.policy.load(learned)
 
-        Raises:
-            ValueError: The checkpoint is of another kind, of other settings or of another model.
-        """
-        for name, own in (("kind", self.policy.kind), ("settings", asdict(self.settings))):
-            if checkpoint[name] != own:
-                raise ValueError(f"the checkpoint has {name} {checkpoint[name]}, not {own}")
-        self.policy.load(checkpoint["learned"])
-        self.optimiser.load_state_dict(checkpoint["optimiser"])
-        self.rng.bit_generator.state = checkpoint["rng"]
-        self.curve = [StepFigures(*point) for point in checkpoint["curve"]]
-
-    def step(self, step: int) -> None:
-        """Roll out groups, score them, and move the adapters."""
-        settings = self.settings
-        remaining = 0.5 * (1.0 + cos(pi * step / settings.steps))
-        for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * remaining
-        conversations = start_groups(self.environment, settings, self.rng)
-        prompts, turns = self._play(conversations)
-        rewards = score_groups(conversations, settings)
-        is_telling = has_spread(rewards)
-        if is_telling.any():
-            kept = is_telling[turns.rollout // settings.group_size]
-            chosen = _Turns(*(column[kept] for column in turns))
-            advantages = group_advantages(rewards, settings.advantage_eps).flatten()
-            bonus = settings.entropy_bonus * remaining
-            for _ in range(settings.epochs):
-                self._learn(prompts, chosen, advantages[chosen.rollout], bonus)
-        self.curve.append(measure_step(step, conversations, rewards))
-
-    def _play(self, conversations: Sequence[Conversation]) -> tuple[list[str], _Turns]:
-        """Answer every turn of every conversation; returns distinct prompts, and turns."""
+    def play(self, conversations: Sequence[Conversation]) -> tuple[_Turns, list[str]]:
+        """Answer every turn; what is seen is the distinct prompts."""
         row_of: dict[str, int] = {}
         known = torch.empty(0, len(self.settings.choices))
         played = []
@@ -178,7 +133,7 @@ class LlmTrainer:
                 conversations[row].answer(self.settings.choices[choice])
             taken = log_odds.gather(1, drawn[:, None])[:, 0]
             played.append(_Turns(torch.tensor(active), prompts, drawn, taken))
-        return list(row_of), _Turns(*(torch.cat(one) for one in zip(*played, strict=True)))
+        return _Turns(*(torch.cat(one) for one in zip(*played, strict=True))), list(row_of)
 
     def _read(self, prompts: Sequence[str]) -> Tensor:
         read = torch.empty(len(prompts), len(self.settings.choices))
@@ -187,12 +142,11 @@ class LlmTrainer:
                 read[rows] = self.policy.log_odds([prompts[row] for row in rows]).cpu()
         return read
 
-    def _learn(
-        self, prompts: Sequence[str], turns: _Turns, advantages: Tensor, bonus: float
-    ) -> None:
+    def learn(self, turns: _Turns, seen: list[str], advantages: Tensor, bonus: float) -> None:
+        """Take one optimiser step on `turns`."""
         self.optimiser.zero_grad()
-        for rows in _batches(prompts, set(turns.prompt.tolist())):
-            read = self.policy.log_odds([prompts[row] for row in rows]).cpu()
+        for rows in _batches(seen, set(turns.prompt.tolist())):
+            read = self.policy.log_odds([seen[row] for row in rows]).cpu()
             held = torch.isin(turns.prompt, torch.tensor(rows))
             at = torch.tensor([rows.index(prompt) for prompt in turns.prompt[held].tolist()])
             log_odds = read[at]

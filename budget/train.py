@@ -1,9 +1,10 @@
 """Trains TAB by GRPO on any environment; what comes out proposes with numpy alone."""
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import cos, pi
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -134,6 +135,116 @@ def measure_step(step: int, conversations: Sequence[Conversation], rewards: Tens
     )
 
 
+class Turns(Protocol):
+    """What a kind of policy keeps of its rollouts' turns: one row each, `rollout` says whose."""
+
+    @property
+    def rollout(self) -> Tensor:
+        """Which conversation a turn belongs to; shape ``(n,)``."""
+        ...
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the columns."""
+        ...
+
+
+Played = TypeVar("Played", bound=Turns)
+Seen = TypeVar("Seen")
+
+
+@dataclass(slots=True, eq=False)
+class TrainingRun(ABC, Generic[Played, Seen]):
+    """GRPO of any kind of policy, one step at a time; subclasses say how it plays and learns.
+
+    Attributes:
+        environment: What is played.
+        settings: How.
+        optimiser: Adam on what learns.
+        rng: Draws problems, budgets, samples and choices.
+        curve: One point per step taken.
+    """
+
+    environment: Environment
+    settings: TrainingSettings
+    optimiser: torch.optim.Optimizer
+    rng: np.random.Generator
+    curve: list[StepFigures] = field(default_factory=list)
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """Of the policy."""
+
+    @abstractmethod
+    def learned(self) -> dict[str, Tensor]:
+        """Return the weights that learn, by name."""
+
+    @abstractmethod
+    def load(self, learned: dict[str, Tensor]) -> None:
+        """Take over what `learned` returned.
+
+        Raises:
+            ValueError: It belongs to another policy.
+        """
+
+    @abstractmethod
+    def play(self, conversations: Sequence[Conversation]) -> tuple[Played, Seen]:
+        """Answer every turn of every conversation; returns the turns and what they all saw."""
+
+    @abstractmethod
+    def learn(self, turns: Played, seen: Seen, advantages: Tensor, bonus: float) -> None:
+        """Take one optimiser step on `turns`; `advantages` has one entry per turn."""
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return everything that `resume` needs: tensors and plain values."""
+        return {
+            "kind": self.kind,
+            "settings": asdict(self.settings),
+            "learned": {name: one.clone() for name, one in self.learned().items()},
+            "optimiser": self.optimiser.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "curve": [tuple(point) for point in self.curve],
+        }
+
+    def resume(self, checkpoint: dict[str, Any]) -> None:
+        """Go on where a run with the same settings stopped; the end is the same to the bit.
+
+        Raises:
+            ValueError: The checkpoint is of another kind, of other settings or of another policy.
+        """
+        for name, own in (("kind", self.kind), ("settings", asdict(self.settings))):
+            if checkpoint[name] != own:
+                raise ValueError(f"the checkpoint has {name} {checkpoint[name]}, not {own}")
+        self.load(checkpoint["learned"])
+        self.optimiser.load_state_dict(checkpoint["optimiser"])
+        self.rng.bit_generator.state = checkpoint["rng"]
+        self.curve = [StepFigures(*point) for point in checkpoint["curve"]]
+
+    def take_steps(self, show: Callable[[Iterable[int]], Iterable[int]] = iter) -> None:
+        """Take the steps that are left; `show` may wrap them in a progress bar."""
+        for step in show(range(len(self.curve), self.settings.steps)):
+            self.step(step)
+
+    def step(self, step: int) -> None:
+        """Roll out groups, score them, and move what learns."""
+        settings = self.settings
+        remaining = 0.5 * (1.0 + cos(pi * step / settings.steps))
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.learning_rate * remaining
+        conversations = start_groups(self.environment, settings, self.rng)
+        turns, seen = self.play(conversations)
+        rewards = score_groups(conversations, settings)
+        is_telling = has_spread(rewards)
+        if is_telling.any():
+            kept = is_telling[turns.rollout // settings.group_size]
+            chosen = type(turns)(*(column[kept] for column in turns))
+            advantages = group_advantages(rewards, settings.advantage_eps).flatten()
+            bonus = settings.entropy_bonus * remaining
+            for _ in range(settings.epochs):
+                self.learn(chosen, seen, advantages[chosen.rollout], bonus)
+        self.curve.append(measure_step(step, conversations, rewards))
+
+
 class _Turns(NamedTuple):
     """Every turn of a step's rollouts, one row each.
 
@@ -153,24 +264,14 @@ class _Turns(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Trainer:
-    """A training run: network, optimiser and generator, one step at a time.
+class Trainer(TrainingRun[_Turns, tuple[Tensor, Tensor]]):
+    """Trains TAB's network.
 
     Attributes:
-        environment: What is played.
-        settings: How.
         network: What learns.
-        optimiser: Adam on its weights.
-        rng: Draws problems, budgets, samples and choices.
-        curve: One point per step taken.
     """
 
-    environment: Environment
-    settings: TrainingSettings
-    network: TabNetwork
-    optimiser: torch.optim.Optimizer
-    rng: np.random.Generator
-    curve: list[StepFigures] = field(default_factory=list)
+    network: TabNetwork = field(kw_only=True)
 
     @classmethod
     def begin(
@@ -191,69 +292,29 @@ class Trainer:
             network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
         )
         rng = np.random.default_rng(settings.seed)
-        return cls(environment, settings, network, optimiser, rng)
+        return cls(environment, settings, optimiser, rng, network=network)
+
+    @property
+    def kind(self) -> str:
+        """Of the policy."""
+        return self.network.policy.kind
 
     def run(self, show: Callable[[Iterable[int]], Iterable[int]] = iter) -> TabPolicy:
-        """Take the steps that are left; `show` may wrap them in a progress bar."""
-        for step in show(range(len(self.curve), self.settings.steps)):
-            self.step(step)
+        """Take the steps that are left, and return what came of them."""
+        self.take_steps(show)
         return self.network.to_policy()
 
-    def checkpoint(self) -> dict[str, Any]:
-        """Return everything that `resume` needs: tensors and plain values."""
-        return {
-            "kind": self.network.policy.kind,
-            "settings": asdict(self.settings),
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "rng": self.rng.bit_generator.state,
-            "curve": [tuple(point) for point in self.curve],
-        }
+    def learned(self) -> dict[str, Tensor]:
+        """Return the network's weights."""
+        return self.network.state_dict()
 
-    def resume(self, checkpoint: dict[str, Any]) -> None:
-        """Go on where a run with the same settings stopped; the end is the same to the bit.
+    def load(self, learned: dict[str, Tensor]) -> None:
+        """Take over what `learned` returned."""
+        self.network.load_state_dict(learned)
 
-        Raises:
-            ValueError: The checkpoint is of another kind or of other settings.
-        """
-        for name, own in (("kind", self.network.policy.kind), ("settings", asdict(self.settings))):
-            if checkpoint[name] != own:
-                raise ValueError(f"the checkpoint has {name} {checkpoint[name]}, not {own}")
-        self.network.load_state_dict(checkpoint["network"])
-        self.optimiser.load_state_dict(checkpoint["optimiser"])
-        self.rng.bit_generator.state = checkpoint["rng"]
-        self.curve = [StepFigures(*point) for point in checkpoint["curve"]]
-
-    def step(self, step: int) -> None:
-        """Roll out groups, score them, and move the network."""
-        settings = self.settings
-        remaining = 0.5 * (1.0 + cos(pi * step / settings.steps))
-        for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * remaining
-        conversations = start_groups(self.environment, settings, self.rng)
+    def play(self, conversations: Sequence[Conversation]) -> tuple[_Turns, tuple[Tensor, Tensor]]:
+        """Answer every turn, drawing from the network's distribution; what is seen is the plans."""
         plans = self._plans(conversations)
-        turns = self._play(conversations, plans)
-        rewards = score_groups(conversations, settings)
-        is_telling = has_spread(rewards)
-        if is_telling.any():
-            kept = is_telling[turns.rollout // settings.group_size]
-            advantages = group_advantages(rewards, settings.advantage_eps).flatten()
-            chosen = _Turns(*(column[kept] for column in turns))
-            bonus = settings.entropy_bonus * remaining
-            self._learn(chosen, plans, advantages[chosen.rollout], bonus)
-        self.curve.append(measure_step(step, conversations, rewards))
-
-    def _plans(self, conversations: Sequence[Conversation]) -> tuple[Tensor, Tensor]:
-        """Scaled embeddings of each group's problem, padded with zeros, and their lengths."""
-        plans = [one.problem.embeddings for one in conversations[:: self.settings.group_size]]
-        lengths = [len(plan) for plan in plans]
-        padded = np.zeros((len(plans), max(lengths), plans[0].shape[1]), np.float32)
-        for row, plan in zip(padded, plans, strict=True):
-            row[: len(plan)] = self.network.scaler.apply(plan)
-        return torch.from_numpy(padded), torch.tensor(lengths)
-
-    def _play(self, conversations: Sequence[Conversation], plans: tuple[Tensor, Tensor]) -> _Turns:
-        """Answer every turn of every conversation, drawing from the network's distribution."""
         with torch.no_grad():
             questions = self.network.read_plans(*plans)
         played = []
@@ -272,19 +333,28 @@ class Trainer:
             taken = log_odds.gather(1, drawn[:, None])[:, 0]
             turns = torch.full_like(rows, turn)
             played.append(_Turns(rows, turns, torch.from_numpy(seen), drawn, taken))
-        return _Turns(*(torch.cat(column) for column in zip(*played, strict=True)))
+        return _Turns(*(torch.cat(column) for column in zip(*played, strict=True))), plans
 
-    def _learn(
-        self, turns: _Turns, plans: tuple[Tensor, Tensor], advantages: Tensor, bonus: float
+    def learn(
+        self, turns: _Turns, seen: tuple[Tensor, Tensor], advantages: Tensor, bonus: float
     ) -> None:
-        for _ in range(self.settings.epochs):
-            questions = self.network.read_plans(*plans)
-            seen = questions[turns.rollout // self.settings.group_size, turns.turn]
-            log_odds = self.network(seen, turns.features)
-            taken = log_odds.gather(1, turns.choice[:, None])[:, 0]
-            loss = clipped_loss(taken, turns.log_probability, advantages, self.settings.clip)
-            entropy = -(log_odds.exp() * log_odds).sum(dim=1).mean()
-            self.optimiser.zero_grad()
-            (loss - bonus * entropy).backward()
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
-            self.optimiser.step()
+        """Take one optimiser step on `turns`."""
+        questions = self.network.read_plans(*seen)
+        asked = questions[turns.rollout // self.settings.group_size, turns.turn]
+        log_odds = self.network(asked, turns.features)
+        taken = log_odds.gather(1, turns.choice[:, None])[:, 0]
+        loss = clipped_loss(taken, turns.log_probability, advantages, self.settings.clip)
+        entropy = -(log_odds.exp() * log_odds).sum(dim=1).mean()
+        self.optimiser.zero_grad()
+        (loss - bonus * entropy).backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
+        self.optimiser.step()
+
+    def _plans(self, conversations: Sequence[Conversation]) -> tuple[Tensor, Tensor]:
+        """Scaled embeddings of each group's problem, padded with zeros, and their lengths."""
+        plans = [one.problem.embeddings for one in conversations[:: self.settings.group_size]]
+        lengths = [len(plan) for plan in plans]
+        padded = np.zeros((len(plans), max(lengths), plans[0].shape[1]), np.float32)
+        for row, plan in zip(padded, plans, strict=True):
+            row[: len(plan)] = self.network.scaler.apply(plan)
+        return torch.from_numpy(padded), torch.tensor(lengths)

@@ -121,7 +121,7 @@ def test_each_distinct_prompt_of_a_step_is_read_once(monkeypatch):
         return log_odds(policy, prompts)
 
     monkeypatch.setattr(LlmPolicy, "log_odds", counting)
-    trainer._play(start_groups(trainer.environment, trainer.settings, trainer.rng))
+    trainer.play(start_groups(trainer.environment, trainer.settings, trainer.rng))
     assert len(read) == len(set(read)) < 40
 
 
