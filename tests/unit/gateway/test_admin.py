@@ -11,7 +11,6 @@ from starlette.routing import Route
 
 from gateway.auth import Authenticator, declared_authentication
 from gateway.config import EvaluationLogSettings, KeySettings
-from gateway.database import create_database_engine, ensure_schema
 from gateway.endpoints.admin import MAX_BODY_BYTES, build_admin_app
 from gateway.errors import Unauthenticated
 from gateway.evaluation_log import EvaluationLog
@@ -19,14 +18,6 @@ from tests.fakes.routes import every_route
 from tests.fakes.turns import make_turn
 
 TOKEN = "the-admin-token-of-this-test"
-
-
-@pytest.fixture
-def engine(tmp_path: Path):
-    engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
-    ensure_schema(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from fastapi import Depends, FastAPI
@@ -11,7 +10,6 @@ from sqlalchemy.exc import OperationalError
 from gateway import auth
 from gateway.auth import Authenticator, credential, declared_authentication, declares
 from gateway.config import KeySettings
-from gateway.database import create_database_engine, ensure_schema
 from gateway.errors import DependencyUnavailable, Unauthenticated
 from gateway.keys import KeyStore
 from tests.fakes.turns import until
@@ -47,14 +45,6 @@ class Database:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def engine(tmp_path: Path):
-    engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
-    ensure_schema(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import logging
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select
@@ -9,7 +8,6 @@ from sqlalchemy.exc import OperationalError
 
 from gateway import evaluation_log
 from gateway.config import EvaluationLogSettings
-from gateway.database import create_database_engine, ensure_schema
 from gateway.evaluation_log import EvaluationLog
 from gateway.evaluation_rows import to_payload, to_row
 from gateway.ledger.settlements import found_settlement
@@ -34,14 +32,6 @@ class Switch:
         if not self.is_on:
             raise OUTAGE
         self._insert(connection, rows)
-
-
-@pytest.fixture
-def engine(tmp_path: Path):
-    engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
-    ensure_schema(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -5,21 +5,13 @@ import pytest
 
 from gateway import grades as grades_module
 from gateway.config import EvaluationLogSettings
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine
 from gateway.errors import InvalidRequest, NotFound
 from gateway.evaluation_log import EvaluationLog
 from gateway.grades import GradeBook, RecentAnswers
 from tests.fakes.turns import make_turn
 
 SETTINGS = EvaluationLogSettings(retention_days=None)
-
-
-@pytest.fixture
-def engine(tmp_path: Path):
-    engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
-    ensure_schema(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -9,20 +9,11 @@ from sqlalchemy import Engine, select
 
 from gateway import keys as keys_module
 from gateway.config import ConfigurationError
-from gateway.database import create_database_engine, ensure_schema
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys import KeyStore, ensure_embedded_key, load_admin_token
 from migrations.tables import Key
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def engine(tmp_path: Path):
-    engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
-    ensure_schema(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

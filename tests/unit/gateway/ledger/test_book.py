@@ -1,5 +1,4 @@
 import asyncio
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
@@ -8,14 +7,7 @@ from gateway.keys import KeyStore
 from gateway.ledger import book as book_module
 from gateway.ledger.book import BudgetBook, BudgetRules
 from gateway.ledger.definitions import BudgetDefinitions, scope_digest
-from tests.fakes.budgets import budget, migrated
-
-
-@pytest.fixture
-def engine(tmp_path: Path):
-    engine = migrated(f"sqlite:///{tmp_path / 'waypost.db'}")
-    yield engine
-    engine.dispose()
+from tests.fakes.budgets import budget
 
 
 @pytest.fixture

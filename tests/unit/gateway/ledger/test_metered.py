@@ -1,5 +1,4 @@
 import asyncio
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -23,15 +22,7 @@ from tests.fakes.budgets import (
     SwitchedStore,
     asked,
     count_prompt,
-    migrated,
 )
-
-
-@pytest.fixture
-def engine(tmp_path: Path):
-    engine = migrated(f"sqlite:///{tmp_path / 'waypost.db'}")
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -8,15 +7,7 @@ from gateway.errors import DependencyUnavailable
 from gateway.types import Caller
 from tests.fakes.budgets import (
     Bench,
-    migrated,
 )
-
-
-@pytest.fixture
-def engine(tmp_path: Path):
-    engine = migrated(f"sqlite:///{tmp_path / 'waypost.db'}")
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

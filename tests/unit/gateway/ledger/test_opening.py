@@ -1,5 +1,4 @@
 import asyncio
-from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -11,16 +10,9 @@ from gateway.ledger import opening
 from gateway.ledger.opening import open_budgets, open_store
 from gateway.ledger.redis_store import RedisStore
 from gateway.types import Caller, Usage
-from tests.fakes.budgets import Journal, asked, budget, hosted, migrated, write
+from tests.fakes.budgets import Journal, asked, budget, hosted, write
 
 REDIS = BudgetSettings(store="redis", redis_url=SecretStr("redis://127.0.0.1:1/0"))
-
-
-@pytest.fixture
-def engine(tmp_path: Path):
-    engine = migrated(f"sqlite:///{tmp_path / 'waypost.db'}")
-    yield engine
-    engine.dispose()
 
 
 async def count_prompt(body) -> int:

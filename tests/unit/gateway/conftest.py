@@ -1,0 +1,16 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from gateway.database import create_database_engine, ensure_schema
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A gateway's database as it is after its first start."""
+    engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
+    ensure_schema(engine)
+    yield engine
+    engine.dispose()
