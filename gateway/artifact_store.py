@@ -1,4 +1,4 @@
-"""Artefacts on disk, routers or budget policies: kept, listed, activated and rolled back.
+"""Artefacts on disk, routers, budget policies or adapters: kept, listed, activated and rolled back.
 
 A folder holds ``<version>.safetensors`` files that never change, a file ``active`` with the
 version that serves, and a file ``history`` with the versions activated so far, the latest last.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Generic
 
 from budget.artifact import POLICY_FILE, PolicyManifest
+from router_models.adapter import ADAPTER_FILE, AdapterManifest
 from router_models.artifact import ROUTER_FILE
 from router_models.assessment import Assessment
 from router_models.errors import ArtifactRejected
@@ -264,6 +265,11 @@ class ArtifactStore(SealedStore[Manifest]):
 def policy_store(data_dir: Path) -> SealedStore[PolicyManifest]:
     """Open the store of budget policies, which is kept beside that of routers."""
     return SealedStore(data_dir / "policies", POLICY_FILE, "policy")
+
+
+def adapter_store(data_dir: Path) -> SealedStore[AdapterManifest]:
+    """Open the store of adapters for hosted models, which is kept beside that of routers."""
+    return SealedStore(data_dir / "adapters", ADAPTER_FILE, "reasoner")
 
 
 def check_version(version: str) -> None:

@@ -12,7 +12,7 @@ from router_models.guard import ESTIMATORS as GUARDED_KINDS
 from router_models.guard import Guard, GuardedEstimator
 from router_models.registry import ModelRegistry
 from router_models.router import Manifest, Router
-from router_models.sealed_file import EncoderIdentity, SealedFile, require
+from router_models.sealed_file import EncoderIdentity, SealedFile, require, require_encoder
 from router_models.types import Arrays, Estimator
 
 FORMAT_VERSION: Final = 1
@@ -27,6 +27,7 @@ GUARD_PREFIX: Final = "guard/"
 
 
 def _parse_models(table: Mapping[str, Any]) -> dict[str, Any]:
+    require_encoder(table)
     require(isinstance(table["has_guard"], bool), "has_guard", "true or false")
     models = table["models"]
     require(

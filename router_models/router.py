@@ -10,7 +10,7 @@ from router_models.guard import Guard, GuardedEstimator
 from router_models.kmeans import CellStatistics, KMeansEstimator
 from router_models.one_query import OneQuery
 from router_models.registry import ModelRegistry
-from router_models.sealed_file import OPTIONAL, Seal
+from router_models.sealed_file import OPTIONAL, EncoderSeal
 from router_models.types import Estimator, Float32
 
 REMEMBERED_PREDICTIONS = 1024
@@ -20,7 +20,7 @@ UNSEEN_VARIANCE = 1.0 / 12.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest(Seal):
+class Manifest(EncoderSeal):
     """What a router was made of: for whom, from what, and how well it did.
 
     Attributes:

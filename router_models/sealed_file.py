@@ -64,9 +64,6 @@ class Seal:
     Attributes:
         format_version: Of the artefact form.
         kind: Of what the file holds: 2 to 16 letters.
-        encoder_id: The encoder whose vectors it reads.
-        encoder_sha256: Digest of that encoder's weights.
-        dimension: Of those vectors.
         created_at: UTC, whole seconds.
         training: Figures of the training run, as JSON.
         provenance: What it was trained on, as counts.
@@ -76,9 +73,6 @@ class Seal:
 
     format_version: int
     kind: str
-    encoder_id: str
-    encoder_sha256: str
-    dimension: int
     created_at: datetime
     training: Mapping[str, Any]
     provenance: Mapping[str, int]
@@ -92,6 +86,21 @@ class Seal:
         Equal names hold equal bytes.
         """
         return f"{self.kind}-{self.created_at:%Y%m%d}-{self.checksum[:12]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSeal(Seal):
+    """What the manifest says of every artefact that reads an encoder's vectors.
+
+    Attributes:
+        encoder_id: The encoder whose vectors it reads.
+        encoder_sha256: Digest of that encoder's weights.
+        dimension: Of those vectors.
+    """
+
+    encoder_id: str
+    encoder_sha256: str
+    dimension: int
 
     def check_encoder(self, encoder: EncoderIdentity) -> None:
         """Make sure that the artefact reads this encoder's vectors.
@@ -210,6 +219,17 @@ def require(is_met: bool, item: str, expected: str) -> None:  # noqa: FBT001
         raise ArtifactRejected(f"the manifest's {item} is not {expected}")
 
 
+def require_encoder(table: Mapping[str, Any]) -> None:
+    """Refuse a manifest whose entries of an `EncoderSeal` are not what they should be.
+
+    Raises:
+        ArtifactRejected: They are not.
+    """
+    for item in ("encoder_id", "encoder_sha256"):
+        require(isinstance(table[item], str), item, "a string")
+    require(type(table["dimension"]) is int and table["dimension"] > 0, "dimension", "above 0")
+
+
 def to_json(manifest: Seal) -> dict[str, Any]:
     """Return the manifest as the table that is written."""
     table = {
@@ -279,9 +299,8 @@ def _object(text: str | bytes, what: str) -> dict[str, Any]:
 
 def _check_seal(table: Mapping[str, Any]) -> datetime:
     """Check the entries that every manifest has; return the one that JSON cannot hold."""
-    for item in ("kind", "encoder_id", "encoder_sha256", "created_at", "checksum"):
+    for item in ("kind", "created_at", "checksum"):
         require(isinstance(table[item], str), item, "a string")
-    require(type(table["dimension"]) is int and table["dimension"] > 0, "dimension", "above 0")
     require(_SHA256.fullmatch(table["checksum"]) is not None, "checksum", "a SHA-256")
     require(isinstance(table["training"], dict), "training", "an object")
     provenance = table["provenance"]

@@ -13,7 +13,7 @@ from gateway.artifact_store import SealedStore, StoredArtifact, read_artifact
 from gateway.commands.options import settings_option
 from gateway.config import GatewaySettings
 from router_models.errors import ArtifactRejected
-from router_models.sealed_file import SealT
+from router_models.sealed_file import EncoderSeal, SealT
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,15 @@ def _line(kind: ArtifactKind[SealT], item: StoredArtifact[SealT]) -> str:
     return line if made is None else f"{line}\n    {made.outcome}: {made.reason}"
 
 
+def encoder_contents(manifest: EncoderSeal) -> dict[str, object]:
+    """Return what `show` says of the encoder that an artefact reads."""
+    return {
+        "encoder_id": manifest.encoder_id,
+        "encoder_sha256": manifest.encoder_sha256,
+        "dimension": manifest.dimension,
+    }
+
+
 def _to_json(kind: ArtifactKind[SealT], manifest: SealT) -> dict[str, Any]:
     return {
         "version": manifest.version,
@@ -143,9 +152,6 @@ def _to_json(kind: ArtifactKind[SealT], manifest: SealT) -> dict[str, Any]:
         "created_at": manifest.created_at.isoformat(),
         "kind": manifest.kind,
         **kind.contents(manifest),
-        "encoder_id": manifest.encoder_id,
-        "encoder_sha256": manifest.encoder_sha256,
-        "dimension": manifest.dimension,
         "provenance": manifest.provenance,
         "training": manifest.training,
         "checksum": manifest.checksum,

@@ -2,7 +2,7 @@
 
 from budget.artifact import PolicyManifest
 from gateway.artifact_store import SealedStore, policy_store
-from gateway.commands.artifacts import ArtifactKind, artifact_commands
+from gateway.commands.artifacts import ArtifactKind, artifact_commands, encoder_contents
 from gateway.config import GatewaySettings
 
 
@@ -23,7 +23,11 @@ def _brief(manifest: PolicyManifest) -> str:
 
 
 def _contents(manifest: PolicyManifest) -> dict[str, object]:
-    return {"choices": manifest.choices, "features_version": manifest.features_version}
+    return {
+        "choices": manifest.choices,
+        "features_version": manifest.features_version,
+        **encoder_contents(manifest),
+    }
 
 
 command = artifact_commands(

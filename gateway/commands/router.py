@@ -1,7 +1,7 @@
 """`waypost router`: list, show, import, activate and roll back router artefacts."""
 
 from gateway.artifact_store import ArtifactStore
-from gateway.commands.artifacts import ArtifactKind, artifact_commands
+from gateway.commands.artifacts import ArtifactKind, artifact_commands, encoder_contents
 from gateway.config import GatewaySettings
 from router_models.router import Manifest
 
@@ -24,6 +24,7 @@ def _contents(manifest: Manifest) -> dict[str, object]:
         "has_guard": manifest.has_guard,
         "models": manifest.models,
         "registry": manifest.registry,
+        **encoder_contents(manifest),
     }
 
 
