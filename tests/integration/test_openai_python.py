@@ -18,29 +18,11 @@ from tests.fakes.upstream import (
     stream_chunks,
     usage_chunk,
 )
+from tests.fakes.weather import CALL, TOOL
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HELLO: list[Any] = [{"role": "user", "content": "Say hello."}]
-TOOL: Any = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "Weather of a city.",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string"}},
-            "required": ["city"],
-            "additionalProperties": False,
-        },
-        "strict": True,
-    },
-}
-CALL = {
-    "id": "call_1",
-    "type": "function",
-    "function": {"name": "get_weather", "arguments": '{"city":"Oslo"}'},
-}
 
 
 class Capital(BaseModel):

@@ -7,29 +7,11 @@ import pytest
 
 from tests.fakes.gateway import CLAUDE, GAMMA_KEY
 from tests.fakes.upstream import Answer, event, json_answer
+from tests.fakes.weather import CALL, TOOL
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HELLO: list[Any] = [{"role": "user", "content": "Say hello."}]
-TOOL: Any = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "Weather of a city.",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string"}},
-            "required": ["city"],
-            "additionalProperties": False,
-        },
-        "strict": True,
-    },
-}
-CALL = {
-    "id": "call_1",
-    "type": "function",
-    "function": {"name": "get_weather", "arguments": '{"city":"Oslo"}'},
-}
 
 
 MESSAGE = {
