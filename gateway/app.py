@@ -18,10 +18,9 @@ from gateway.artifacts import ActiveArtifact, ActivePolicy, ActiveRouter
 from gateway.auth import Authenticator
 from gateway.config import ConfigurationError, GatewaySettings
 from gateway.embedded.routers import packaged_router
-from gateway.embedded.variants import EMBEDDED_PROVIDER
 from gateway.encoders import QueryEmbedder, load_encoder, open_embedder
 from gateway.endpoints.admin import build_admin_app
-from gateway.endpoints.asgi import Receive, Scope, Send
+from gateway.endpoints.asgi import Receive, Scope, Send, closing
 from gateway.endpoints.chat import ChatEndpoint
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
@@ -36,6 +35,7 @@ from gateway.pool import Pool, open_pool
 from gateway.providers.base import Provider
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
+from gateway.readiness import Readiness
 from gateway.routing import Routing
 from gateway.service import ChatService
 from gateway.startup import Startup
@@ -55,9 +55,12 @@ class PublicApp:
 
     chat: ChatEndpoint
     others: FastAPI
+    readiness: Readiness
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
+        if self.readiness.is_leaving:
+            send = closing(send)
         if scope["type"] == "http" and scope["path"] == CHAT_PATH and scope["method"] == "POST":
             await self.chat(scope, receive, send)
         else:
@@ -73,6 +76,7 @@ class Gateway:
     pool: Pool
     router_version: str | None
     budgets: Budgets
+    readiness: Readiness
 
 
 @asynccontextmanager
@@ -113,8 +117,11 @@ async def open_gateway(
         _watch_counters(metrics, log, embedder, router)
         _watch_budgets(metrics, budgets)
         _watch_turn_budgets(metrics, service.turn_budgets, policy)
+        readiness = Readiness(pool)
         yield Gateway(
-            public=_build_public_app(settings, service, authenticator, log, startup.engine, pool),
+            public=_build_public_app(
+                settings, service, authenticator, log, startup.engine, readiness
+            ),
             admin=build_admin_app(
                 engine=startup.engine,
                 log=log,
@@ -125,6 +132,7 @@ async def open_gateway(
             pool=pool,
             router_version=None if router.current is None else router.current.version,
             budgets=budgets,
+            readiness=readiness,
         )
 
 
@@ -271,7 +279,7 @@ def _build_public_app(
     authenticator: Authenticator,
     log: EvaluationLog,
     engine: Engine,
-    pool: Pool,
+    readiness: Readiness,
 ) -> PublicApp:
     # FastAPI's own pages declare no authentication and load scripts from elsewhere; its redirects
     # name the scheme it sees, so behind a proxy they would send a caller's key over plain HTTP.
@@ -288,23 +296,15 @@ def _build_public_app(
         service=service,
         authenticator=authenticator,
         grades=GradeBook(log, engine),
-        models=pool.models,
+        models=readiness.pool.models,
         profiles=settings.all_profiles,
-        is_ready=lambda: _readiness(pool),
+        is_ready=readiness.state,
         max_body_bytes=settings.server.max_body_bytes,
     ).install(app)
     chat = ChatEndpoint(service, authenticator, settings.server.max_body_bytes)
     # In the table of routes too: what walks it must see every endpoint there is.
     app.router.routes.append(Route(CHAT_PATH, chat, methods=["POST"]))
-    return PublicApp(chat, app)
-
-
-def _readiness(pool: Pool) -> tuple[bool, str]:
-    embedded = pool.embedded
-    others = [model for model in pool.models.values() if model.provider != EMBEDDED_PROVIDER]
-    if embedded is None or others or embedded.is_ready:
-        return True, f"{len(pool.models)} models"
-    return False, embedded.problem or "the embedded model is loading"
+    return PublicApp(chat, app, readiness)
 
 
 def _watch_counters(

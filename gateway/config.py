@@ -36,7 +36,15 @@ class ServerSettings(Settings):
     request_deadline_s: Annotated[
         float, Field(gt=0, description="All attempts and fallbacks of one turn together.")
     ] = 600.0
-    shutdown_grace_s: Annotated[float, Field(ge=0)] = 30.0
+    drain_s: Annotated[
+        float,
+        Field(
+            ge=0, description="Told to stop, /ready says no but requests are still taken this long."
+        ),
+    ] = 0.0
+    shutdown_grace_s: Annotated[
+        float, Field(ge=0, description="After that, for answers that still run.")
+    ] = 30.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -46,6 +54,9 @@ class DatabaseSettings(Settings):
     url: Annotated[
         str | None, Field(description="SQLAlchemy URL; SQLite in the data directory by default.")
     ] = None
+    wait_s: Annotated[
+        float, Field(ge=0, description="A start waits this long for a database that is down.")
+    ] = 0.0
 
 
 class EvaluationLogSettings(Settings):

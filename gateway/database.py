@@ -4,8 +4,10 @@ Writes happen in the evaluation log's writer thread, reads in worker threads; wh
 driver is in docs/decisions/database.md.
 """
 
+import logging
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +30,7 @@ from sqlalchemy.exc import (
     DBAPIError,
     IntegrityError,
     NotSupportedError,
+    OperationalError,
     ProgrammingError,
     SQLAlchemyError,
     StatementError,
@@ -41,7 +44,11 @@ CONNECT_TIMEOUT_S = 3
 DIALECTS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 ROW_FAULT_SQLSTATES = ("22", "23", "54")
 """Postgres' classes data exception, integrity violation and limit exceeded (a row too big)."""
+RETRY_S = 0.5
 JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+logger = logging.getLogger(__name__)
 
 
 def create_database_engine(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
@@ -119,12 +126,40 @@ def schema_revision(engine: Engine) -> str | None:
         return revision
 
 
+def wait_for_database(
+    engine: Engine,
+    wait_s: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Return when the database answers.
+
+    Raises:
+        OperationalError: It did not within `wait_s`; what it said last.
+    """
+    give_up_at_s = clock() + wait_s
+    while True:
+        try:
+            engine.connect().close()
+        except OperationalError as error:
+            if clock() >= give_up_at_s:
+                raise
+            logger.warning("waiting for the database: %s", summary(error))
+            sleep(RETRY_S)
+        else:
+            return
+
+
 def ensure_schema(engine: Engine) -> bool:
     """Bring the schema to the newest revision; returns whether there was anything to do.
 
-    Alembic is imported only where there is: it costs a tenth of a second at every start.
+    A newer schema is served as it is: revisions only add to the one before, so that a release works
+    beside the next one while that is rolled out, and after it was rolled back. Alembic is imported
+    only where there is something to do: it costs a tenth of a second at every start.
     """
-    if schema_revision(engine) == HEAD_REVISION:
+    revision = schema_revision(engine)
+    if revision is not None and revision >= HEAD_REVISION:
         return False
     import_module("migrations.history").upgrade(engine)
     return True

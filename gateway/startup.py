@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.config import ConfigurationError, GatewaySettings
-from gateway.database import create_database_engine, ensure_schema, summary
+from gateway.database import create_database_engine, ensure_schema, summary, wait_for_database
 from gateway.keys import ensure_embedded_key, load_admin_token
 
 
@@ -40,6 +40,7 @@ def prepare(settings: GatewaySettings) -> Startup:
         ) from error
     engine = create_database_engine(settings.database_url)
     try:
+        wait_for_database(engine, settings.database.wait_s)
         ensure_schema(engine)
         new_key = ensure_embedded_key(engine)
     except SQLAlchemyError as error:

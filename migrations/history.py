@@ -40,6 +40,12 @@ def head() -> str | None:
     return ScriptDirectory.from_config(configuration(None)).get_current_head()
 
 
+def revisions() -> list[str]:
+    """Return all revisions, the oldest first."""
+    scripts = ScriptDirectory.from_config(configuration(None)).walk_revisions()
+    return [script.revision for script in scripts][::-1]
+
+
 def configuration(connection: Connection | None) -> Config:
     """Point Alembic at this package, so that it works from an installed wheel."""
     config = Config()

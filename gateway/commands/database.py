@@ -9,7 +9,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.commands.options import settings_option
 from gateway.config import GatewaySettings
-from gateway.database import create_database_engine, ensure_schema, schema_revision, summary
+from gateway.database import (
+    create_database_engine,
+    ensure_schema,
+    schema_revision,
+    summary,
+    wait_for_database,
+)
 from gateway.errors import GatewayError
 from migrations.tables import HEAD_REVISION
 
@@ -22,8 +28,9 @@ def command() -> None:
 @command.command()
 @settings_option
 def upgrade(settings: GatewaySettings) -> None:
-    """Bring the schema to the newest revision; safe while gateways run."""
+    """Bring the schema to the newest revision; safe while gateways run, and to run again."""
     with connected(settings) as engine:
+        wait_for_database(engine, settings.database.wait_s)
         has_changed = ensure_schema(engine)
     click.echo(f"{'upgraded to' if has_changed else 'already at'} {HEAD_REVISION}")
 

@@ -63,21 +63,26 @@ async def _serve(settings: GatewaySettings, startup: Startup) -> None:
         admin = _EmbeddableServer(
             _config(server, gateway.admin, server.admin_host, server.admin_port)
         )
-        servers = (public, admin)
+        loop = asyncio.get_running_loop()
 
         def stop() -> None:
             # The second signal ends at once, as uvicorn's own handler does.
-            for running in servers:
-                running.force_exit = running.should_exit
-                running.should_exit = True
+            public.force_exit = gateway.readiness.is_leaving
+            gateway.readiness.is_leaving = True
+            loop.call_later(0 if public.force_exit else server.drain_s, public.close)
 
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
         async with asyncio.TaskGroup() as tasks:
-            for running in servers:
-                tasks.create_task(running.serve())
+            tasks.create_task(_serve_callers(public, admin))
+            tasks.create_task(admin.serve())
             tasks.create_task(_announce(startup, gateway, public, admin))
+
+
+async def _serve_callers(public: "_EmbeddableServer", admin: "_EmbeddableServer") -> None:
+    """Serve callers until the last answer is out; until then the metrics can be read."""
+    await public.serve()
+    admin.close()
 
 
 async def _announce(
@@ -126,6 +131,10 @@ class _EmbeddableServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+
+    def close(self) -> None:
+        """Take no more connections, and end when the answers under way are out."""
+        self.should_exit = True
 
     def capture_signals(self) -> Any:
         """Leave the signals to `_serve`."""

@@ -64,6 +64,17 @@ async def send_error(send: Send, error: Exception, headers: Headers = ()) -> Non
     await send_whole(send, rendered.status, extra, rendered.body)
 
 
+def closing(send: Send) -> Send:
+    """Wrap `send` so that the connection is closed after this answer."""
+
+    async def closing_send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"connection", b"close")]
+        await send(message)
+
+    return closing_send
+
+
 class LeavingClient:
     """Cancels the task that serves a request when its caller leaves.
 

@@ -1,30 +1,24 @@
 """The real process: what it prints, what it loads, and how it ends."""
 
 import asyncio
-import re
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.fakes.gateway import SMALL, SteppedUpstream, Upstreams
+from tests.fakes.processes import CHAT, KEY, ROOT, caller, start
 from tests.fakes.server import serve
 from tests.fakes.turns import until
 from tests.fakes.upstream import completion, json_answer, stream_chunks
 
-ROOT = Path(__file__).resolve().parents[2]
-CHAT = "/v1/chat/completions"
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "Say hello."}]}
 DONE = b"data: [DONE]\n\n"
-LAST_LINE = re.compile(r"Waypost serves (http://127\.0\.0\.1:\d+)/v1")
-KEY = re.compile(r"your key, shown only now: (wp-\S+)")
 SETTINGS = """
 data_dir = "{data}"
 [server]
@@ -42,40 +36,6 @@ flush_interval_s = 0.01
 """
 
 
-@dataclass
-class Serving:
-    """A process that serves, and what it printed until it did."""
-
-    process: asyncio.subprocess.Process
-    printed: list[str] = field(default_factory=list)
-
-    async def started(self) -> str:
-        """Wait until it serves; return its URL."""
-        assert self.process.stdout is not None
-        while line := (await self.process.stdout.readline()).decode():
-            self.printed.append(line)
-            if found := LAST_LINE.match(line):
-                return found[1]
-        raise AssertionError(f"the process ended: {self.printed}")
-
-    @property
-    def key(self) -> str | None:
-        """The first key, where this start made it."""
-        found = KEY.search("".join(self.printed))
-        return None if found is None else found[1]
-
-    async def end(self, number: signal.Signals) -> int:
-        """Send a signal and return the exit status."""
-        self.process.send_signal(number)
-        return await self.ended()
-
-    async def ended(self) -> int:
-        """Wait for the exit status."""
-        await self.process.communicate()
-        assert self.process.returncode is not None
-        return self.process.returncode
-
-
 @pytest.fixture
 async def upstreams() -> Upstreams:
     return Upstreams()
@@ -87,30 +47,6 @@ async def settings_file(tmp_path: Path, upstreams: Upstreams) -> AsyncIterator[P
         file = tmp_path / "waypost.toml"
         file.write_text(SETTINGS.format(data=tmp_path / "data", upstream=url))
         yield file
-
-
-@asynccontextmanager
-async def start(settings_file: Path) -> AsyncIterator[Serving]:
-    """Run `python -m gateway serve`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "gateway", "serve", "--config", str(settings_file)),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    serving = Serving(process)
-    try:
-        yield serving
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
-
-
-def caller(url: str, key: str) -> httpx2.AsyncClient:
-    headers = {"authorization": f"Bearer {key}"}
-    return httpx2.AsyncClient(base_url=url, headers=headers, timeout=20, trust_env=False)
 
 
 async def test_a_first_start_shows_a_key_that_works_and_later_ones_none(settings_file, upstreams):

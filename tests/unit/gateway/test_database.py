@@ -15,7 +15,14 @@ from sqlalchemy.exc import (
 )
 
 from gateway.config import ConfigurationError
-from gateway.database import create_database_engine, dump_json, is_row_fault, summary, writing
+from gateway.database import (
+    create_database_engine,
+    dump_json,
+    is_row_fault,
+    summary,
+    wait_for_database,
+    writing,
+)
 
 
 def wrapped(kind, original):
@@ -129,3 +136,27 @@ def test_a_summary_holds_neither_statement_nor_row():
 
 def test_json_never_holds_what_postgres_cannot():
     assert dump_json({"a": "\x00"}) == '{"a":"\\ufffd"}'
+
+
+def test_waits_until_the_database_is_there(tmp_path):
+    blocked = tmp_path / "data"
+    blocked.write_text("a file where the directory should be")
+    engine = create_database_engine(f"sqlite:///{blocked / 'waypost.db'}")
+
+    wait_for_database(engine, 60, sleep=lambda _: blocked.unlink())
+
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+    engine.dispose()
+
+
+def test_gives_up_on_a_database_that_never_comes(tmp_path):
+    blocked = tmp_path / "data"
+    blocked.write_text("a file where the directory should be")
+    engine = create_database_engine(f"sqlite:///{blocked / 'waypost.db'}")
+    waited_s = []
+
+    with pytest.raises(OperationalError):
+        wait_for_database(engine, 2, clock=lambda: sum(waited_s), sleep=waited_s.append)
+
+    assert sum(waited_s) == 2

@@ -1,10 +1,11 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from itertools import pairwise
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, insert, inspect
+from sqlalchemy import Engine, insert, inspect, text
 from sqlalchemy.exc import StatementError
 
 from gateway.database import create_database_engine, ensure_schema, schema_revision
@@ -75,3 +76,40 @@ def test_processes_may_migrate_at_the_same_time(url: str):
     finally:
         for engine in engines:
             engine.dispose()
+
+
+def test_a_newer_schema_is_served_as_it_is(engine: Engine):
+    history.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    assert not ensure_schema(engine)
+    assert schema_revision(engine) == "9999"
+
+
+@pytest.mark.parametrize(("earlier", "later"), list(pairwise(history.revisions())))
+def test_a_revision_takes_nothing_from_the_release_before(engine: Engine, earlier: str, later: str):
+    history.upgrade(engine, earlier)
+    before = columns(engine)
+
+    history.upgrade(engine, later)
+
+    after = columns(engine)
+    assert {name: after.get(name) for name in before} == before
+    added = [column for name, column in after.items() if name not in before]
+    known = {table for table, _ in before}
+    assert all(is_optional for (table, _, is_optional) in added if table in known)
+
+
+def columns(engine: Engine) -> dict[tuple[str, str], tuple[str, str, bool]]:
+    """Describe each column: its table, its type, and whether an insert may leave it out."""
+    inspector = inspect(engine)
+    return {
+        (table, column["name"]): (
+            table,
+            str(column["type"]),
+            column["nullable"] or column["default"] is not None,
+        )
+        for table in inspector.get_table_names()
+        for column in inspector.get_columns(table)
+    }

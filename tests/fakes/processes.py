@@ -1,0 +1,83 @@
+"""A real gateway process: started, watched while it starts, and ended."""
+
+import asyncio
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAT = "/v1/chat/completions"
+LAST_LINE = re.compile(r"Waypost serves (http://127\.0\.0\.1:\d+)/v1")
+ADMIN = re.compile(r"admin and metrics: (http://127\.0\.0\.1:\d+) ")
+KEY = re.compile(r"your key, shown only now: (wp-\S+)")
+
+
+@dataclass
+class Serving:
+    """A process that serves, and what it printed until it did."""
+
+    process: asyncio.subprocess.Process
+    printed: list[str] = field(default_factory=list)
+
+    async def started(self) -> str:
+        """Wait until it serves; return its URL."""
+        assert self.process.stdout is not None
+        while line := (await self.process.stdout.readline()).decode():
+            self.printed.append(line)
+            if found := LAST_LINE.match(line):
+                return found[1]
+        raise AssertionError(f"the process ended: {self.printed}")
+
+    @property
+    def admin_url(self) -> str:
+        """Where operators reach it."""
+        found = ADMIN.search("".join(self.printed))
+        assert found is not None
+        return found[1]
+
+    @property
+    def key(self) -> str | None:
+        """The first key, where this start made it."""
+        found = KEY.search("".join(self.printed))
+        return None if found is None else found[1]
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal and return the exit status."""
+        self.process.send_signal(number)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait for the exit status."""
+        await self.process.communicate()
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+
+@asynccontextmanager
+async def start(settings_file: Path) -> AsyncIterator[Serving]:
+    """Run `python -m gateway serve`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "gateway", "serve", "--config", str(settings_file)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    serving = Serving(process)
+    try:
+        yield serving
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+def caller(url: str, key: str) -> httpx2.AsyncClient:
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx2.AsyncClient(base_url=url, headers=headers, timeout=20, trust_env=False)

@@ -1,0 +1,226 @@
+"""SIGTERM under load with streams open: no answer is lost, and no row of the log."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import select
+
+from gateway.database import create_database_engine
+from migrations.tables import Turn
+from tests.fakes.processes import CHAT, Serving, caller, start
+from tests.fakes.server import serve
+from tests.fakes.turns import until
+from tests.fakes.upstream import JSON, completion, event, stream_chunks
+
+STREAMS = 12
+CALLERS = 6
+SETTINGS = """
+data_dir = "{data}"
+[server]
+port = 0
+admin_port = 0
+drain_s = {drain_s}
+[database]
+url = "{database}"
+[providers.alpha]
+base_url = "{upstream}/v1"
+[models.small]
+provider = "alpha"
+price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
+[embedded]
+enabled = false
+"""
+SHORT = {"model": "small", "messages": [{"role": "user", "content": "Say hello."}]}
+LONG = SHORT | {"stream": True}
+DONE = b"data: [DONE]\n\n"
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@dataclass
+class HeldUpstream:
+    """Answers short requests at once; streams stop halfway until `released` is set."""
+
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    held: int = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        raw = b""
+        while True:
+            message = await receive()
+            raw += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        if b'"stream":true' in raw.replace(b" ", b""):
+            await self._stream(send)
+        else:
+            headers = [(name.encode(), value.encode()) for name, value in JSON.items()]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": event(completion())[6:-2]})
+
+    async def _stream(self, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        first, *rest = stream_chunks("Hello!")
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        self.held += 1
+        await self.released.wait()
+        for chunk in rest:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@dataclass
+class Balancer:
+    """Callers that stop coming once the gateway says it is not ready, as behind a balancer."""
+
+    http: httpx2.AsyncClient
+    answered: list[str] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    not_ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def probe(self) -> None:
+        """Ask whether the gateway wants requests, until it does not."""
+        while (await self.http.get("/ready")).status_code == 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        self.not_ready.set()
+
+    async def call(self) -> None:
+        """Send short requests one after the other while the gateway is ready."""
+        while not self.not_ready.is_set():
+            response = await self.http.post(CHAT, json=SHORT)
+            self.statuses[response.status_code] += 1
+            self.answered.append(response.headers["x-request-id"])
+
+    async def stream(self) -> bytes:
+        """Read one stream to its end."""
+        async with self.http.stream("POST", CHAT, json=LONG) as response:
+            self.statuses[response.status_code] += 1
+            self.answered.append(response.headers["x-request-id"])
+            return await response.aread()
+
+
+@pytest.fixture
+async def upstream() -> HeldUpstream:
+    return HeldUpstream()
+
+
+@pytest.fixture
+async def settings_file(tmp_path: Path, upstream: HeldUpstream, database_url: str):
+    async with serve(upstream, lifespan="off") as url:
+        file = tmp_path / "waypost.toml"
+        text = SETTINGS.format(
+            data=tmp_path / "data", database=database_url, upstream=url, drain_s=0.5
+        )
+        file.write_text(text)
+        yield file
+
+
+@asynccontextmanager
+async def calling(settings_file: Path) -> AsyncIterator[tuple[Serving, httpx2.AsyncClient]]:
+    """Start a gateway and a caller that has its first key."""
+    async with start(settings_file) as gateway:
+        url = await gateway.started()
+        assert gateway.key is not None
+        async with caller(url, gateway.key) as http:
+            yield gateway, http
+
+
+def logged(url: str) -> dict[str, str | None]:
+    """Read the log's rows as another process sees them: request id and error."""
+    engine = create_database_engine(url)
+    try:
+        with engine.connect() as connection:
+            return {row.request_id: row.error for row in connection.execute(select(Turn.__table__))}
+    finally:
+        engine.dispose()
+
+
+async def load(
+    gateway: Serving, upstream: HeldUpstream, balancer: Balancer
+) -> tuple[list[bytes], int]:
+    """Stop a gateway in the middle of everything; returns its streams and its exit status."""
+    async with asyncio.TaskGroup() as tasks:
+        streams = [tasks.create_task(balancer.stream()) for _ in range(STREAMS)]
+        for _ in range(CALLERS):
+            tasks.create_task(balancer.call())
+        tasks.create_task(balancer.probe())
+        await until(lambda: upstream.held == STREAMS and len(balancer.answered) > 2 * STREAMS)
+        gateway.process.send_signal(signal.SIGTERM)
+        await balancer.not_ready.wait()
+        await refused(balancer.http.base_url)
+        upstream.released.set()
+        status = await gateway.ended()
+    return [stream.result() for stream in streams], status
+
+
+async def refused(address: httpx2.URL) -> None:
+    """Wait until a new connection is refused."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(address.host, address.port)
+            except OSError:
+                return
+            writer.close()
+            await asyncio.sleep(0.02)
+
+
+async def test_no_answer_and_no_row_is_lost_when_told_to_stop_under_load(
+    settings_file: Path, upstream: HeldUpstream, database_url: str
+):
+    async with calling(settings_file) as (gateway, http):
+        balancer = Balancer(http)
+        streams, status = await load(gateway, upstream, balancer)
+
+    assert status == 0
+    assert set(balancer.statuses) == {200}
+    assert all(stream.endswith(DONE) for stream in streams)
+    rows = logged(database_url)
+    assert set(rows) == set(balancer.answered)
+    assert set(rows.values()) == {None}
+
+
+@on_sqlite
+async def test_a_gateway_told_to_stop_still_answers_and_closes_the_connection(
+    settings_file: Path, upstream: HeldUpstream
+):
+    async with calling(settings_file) as (gateway, http):
+        before = await http.post(CHAT, json=SHORT)
+        gateway.process.send_signal(signal.SIGTERM)
+        await Balancer(http).probe()
+        during = await http.post(CHAT, json=SHORT)
+        status = await gateway.ended()
+
+    assert "connection" not in before.headers
+    assert during.status_code == 200
+    assert during.headers["connection"] == "close"
+    assert status == 0
+
+
+@on_sqlite
+async def test_the_metrics_can_be_read_until_the_last_answer_is_out(
+    settings_file: Path, upstream: HeldUpstream
+):
+    async with calling(settings_file) as (gateway, http):
+        balancer = Balancer(http)
+        stream = asyncio.create_task(balancer.stream())
+        await until(lambda: upstream.held == 1)
+        gateway.process.send_signal(signal.SIGTERM)
+        await refused(balancer.http.base_url)
+        async with httpx2.AsyncClient(trust_env=False) as prometheus:
+            scraped = await prometheus.get(f"{gateway.admin_url}/metrics")
+        upstream.released.set()
+        await stream
+        status = await gateway.ended()
+
+    assert "waypost_log_queue_depth" in scraped.text
+    assert status == 0
