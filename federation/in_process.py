@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+
+from federation.report import size_of
 
 CLIENT_APP_RAISED = 100
 """Flower's error code where a client app fails."""
@@ -148,16 +150,3 @@ class InProcessGrid(Grid):
             return self.nodes[node](message, context)
         except Exception as error:  # noqa: BLE001 - as Flower's own client process does
             return Message(Error(CLIENT_APP_RAISED, str(error)), reply_to=message)
-
-
-def size_of(message: Message) -> int:
-    """Bytes of a message's arrays and texts, without what Flower wraps them in."""
-    if not message.has_content():
-        return 0
-    total = 0
-    for record in message.content.values():
-        if isinstance(record, ArrayRecord):
-            total += sum(len(array.data) for array in record.values())
-        else:
-            total += sum(len(str(value)) for value in record.values())
-    return total

@@ -6,7 +6,8 @@ from dataclasses import replace
 from flwr.app import Message
 
 from federation.exchanges.masked import KeyExchange, open_total
-from federation.fleet import Fleet, Question, hold_to_claim, need_quorum
+from federation.fleet import Fleet, Question, hold_to_claim
+from federation.nodes import need_quorum
 from federation.protocol import Instruction
 from federation.site import SiteProfile
 from federation.updates import Reply

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,15 +14,13 @@ from federation import checkpoint
 from federation.checkpoint import Checkpoints
 from federation.errors import CheckpointRejected, QuorumMissing
 from federation.exchanges.rows import SITES, row_sums_of
-from federation.fleet import Fleet, need_quorum
-from federation.protocol import TrainingPlan
+from federation.fleet import Fleet
+from federation.protocol import MODELS_JOIN, TrainingPlan
 from federation.report import SessionReport
-from federation.strategies import STRATEGIES, Progress
+from federation.strategies import Progress
+from federation.strategy_table import strategy_of
 from router_models.artifact import dump
 from router_models.types import Estimator
-
-POLL_S = 3.0
-"""Between looks for nodes that have not connected yet."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +49,7 @@ class Session:
 
     Attributes:
         checkpoints: Where progress is kept; a session begins with what is there.
+        start: Where it begins otherwise; with the router, where one grows.
         clock: Seconds, for waiting and for durations.
         sleep: Waits that many seconds.
     """
@@ -58,6 +57,7 @@ class Session:
     grid: Grid
     plan: TrainingPlan
     checkpoints: Checkpoints
+    start: Progress = field(default_factory=Progress)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -68,11 +68,11 @@ class Session:
             QuorumMissing: Too few sites connected, or answered well, in time. The checkpoint stays.
         """
         plan, progress = self._resume()
-        fleet = Fleet(self.grid, plan, self.clock)
-        self._gather(fleet)
+        fleet = Fleet(self.grid, plan, self.clock, learned=progress.sites)
+        fleet.gather(self.sleep)
         if not plan.columns:
-            fleet.plan = plan = replace(plan, columns=columns_of(fleet))
-        strategy = STRATEGIES[plan.kind](fleet, progress, lambda p: self._keep(plan, p))
+            fleet.plan = plan = settled(fleet)
+        strategy = strategy_of(plan)(fleet, progress, lambda p: self._keep(plan, p))
         estimator = strategy.run()
         progress = strategy.progress
         artifact = dump(
@@ -80,8 +80,9 @@ class Session:
             plan.encoder,
             created_at=created_at,
             training=_figures(plan, progress),
-            provenance=_provenance(plan, progress),
-            registry=plan.registry.only(plan.columns),
+            provenance={**_provenance(plan, progress), "models": len(estimator.models)},
+            parent=None if plan.growth is None else plan.growth.parent,
+            registry=plan.registry.only(estimator.models),
         )
         fleet.publish(artifact)
         self.checkpoints.clear()
@@ -91,65 +92,34 @@ class Session:
         """Go on where a session of the same plan was cut off; begin anew where there is none."""
         data = self.checkpoints.load()
         if data is None:
-            return self.plan, Progress()
+            return self.plan, self.start
         try:
             plan, progress = checkpoint.load(data, self.plan)
         except CheckpointRejected as error:
             logger.warning("beginning anew: %s", error)
-            return self.plan, Progress()
+            return self.plan, self.start
         logger.info("going on after round %d", progress.round)
         return plan, progress
 
     def _keep(self, plan: TrainingPlan, progress: Progress) -> None:
         self.checkpoints.save(checkpoint.dump(plan, progress))
 
-    def _gather(self, fleet: Fleet) -> None:
-        """Wait until enough sites are there.
 
-        Raises:
-            QuorumMissing: They did not come in time.
-        """
-        deadline = self.clock() + self.plan.timeout_s
-        fleet.greet()
-        while len(fleet.present()) < self.plan.quorum and self.clock() < deadline:
-            self.sleep(POLL_S)
-            fleet.greet()
-        need_quorum(self.plan, len(fleet.present()), fleet.report)
-
-
-def columns_of(fleet: Fleet) -> tuple[str, ...]:
-    """List the models that any site has rows of.
+def settled(fleet: Fleet) -> TrainingPlan:
+    """Fix what the session is about, now that the sites are known.
 
     Raises:
         QuorumMissing: Not one site has a row.
     """
-    columns = sorted({model for site in fleet.present().values() for model in site.models})
+    plan, growth = fleet.plan, fleet.plan.growth
+    columns = {model for site in fleet.teachers().values() for model in site.models}
     if not columns:
         raise QuorumMissing("no site has rows of any model")
-    return tuple(columns)
-
-
-def build_server_app(
-    plan_of: Callable[[Context], TrainingPlan],
-    checkpoints: Checkpoints,
-    now: Callable[[], datetime],
-    finish: Callable[[SessionResult], None],
-) -> ServerApp:
-    """Make the app that runs one session per run.
-
-    Args:
-        plan_of: Says what a run is to train.
-        checkpoints: Where progress is kept between runs.
-        now: Date of a router, with its time zone.
-        finish: Gets what came of it.
-    """
-    app = ServerApp()
-
-    @app.main()
-    def main(grid: Grid, context: Context) -> None:
-        finish(Session(grid, plan_of(context), checkpoints).run(now()))
-
-    return app
+    if growth is None:
+        return replace(plan, columns=tuple(sorted(columns)))
+    joining = fleet.joining(growth)
+    new = tuple(sorted(columns - set(growth.models)))
+    return replace(plan, columns=new if joining == MODELS_JOIN else growth.models, joining=joining)
 
 
 def _figures(plan: TrainingPlan, progress: Progress) -> dict[str, Any]:
@@ -157,6 +127,7 @@ def _figures(plan: TrainingPlan, progress: Progress) -> dict[str, Any]:
     return {
         "federated": True,
         "settings": asdict(plan.settings),
+        "joined": plan.joining,
         "seed": plan.seed,
         "rule": plan.rule,
         "rounds": progress.round,
@@ -171,5 +142,4 @@ def _provenance(plan: TrainingPlan, progress: Progress) -> dict[str, int]:
         "sites": int(progress.state[SITES][0]),
         "train_queries": round(float(sums.rows[0])),
         "train_evaluations": round(float(sums.count.sum())),
-        "models": len(plan.columns),
     }

@@ -40,8 +40,9 @@ from federation.exchanges.mlp_sums import LossSumExchange, WeightSumExchange
 from federation.exchanges.ridge import GramExchange, gram_of
 from federation.exchanges.ridge import settings_of as ridge_settings_of
 from federation.exchanges.rows import RowSumExchange, scales_of
-from federation.fleet import Fleet, Question, need_quorum
+from federation.fleet import Fleet, Question
 from federation.learning import kmeans, mlp, ridge
+from federation.nodes import need_quorum
 from federation.privacy.accounting import noise_multiplier_for
 from federation.protocol import Payload, TrainingPlan, to_record
 from federation.secure_rounds import agree, hear_total

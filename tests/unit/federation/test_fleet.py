@@ -7,7 +7,8 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
 from federation.errors import QuorumMissing
-from federation.fleet import NO_ANSWER, problem_of
+from federation.fleet import problem_of
+from federation.nodes import NO_ANSWER
 from federation.protocol import ANSWER, ARRAYS
 from federation.simulation import simulate
 from federation.site import SitePolicy

@@ -1,10 +1,8 @@
-import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Message, RecordDict
 
 from federation.client_app import build_client_app
-from federation.in_process import InProcessGrid, size_of
-from federation.protocol import ARRAYS, to_record
+from federation.in_process import InProcessGrid
 from federation.server_app import Session
 from federation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from tests.fakes.sites import plan_of, silence, site_of, sites_of
@@ -65,18 +63,6 @@ def test_has_no_runs():
         _ = grid.run
     with pytest.raises(NotImplementedError):
         grid.set_run(None)
-
-
-def test_counts_the_bytes_of_arrays_and_texts():
-    arrays = to_record({"sums": np.zeros(1000)})
-    empty = size_of(message_to(1, RecordDict({ARRAYS: to_record({"sums": np.zeros(0)})})))
-    assert size_of(message_to(1, RecordDict({ARRAYS: arrays}))) == empty + 8000
-    assert size_of(message_to(1, RecordDict({"plan": ConfigRecord({"text": "abc"})}))) == 3
-
-
-def test_a_failure_has_no_content_to_count():
-    (reply,) = InProcessGrid({1: broken_app}).send_and_receive([message_to(1)])
-    assert size_of(reply) == 0
 
 
 def test_records_every_message_with_its_bytes():

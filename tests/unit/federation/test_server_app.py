@@ -7,7 +7,8 @@ from federation.checkpoint import dump
 from federation.client_app import build_client_app
 from federation.errors import QuorumMissing
 from federation.in_process import InProcessGrid
-from federation.server_app import POLL_S, Session, build_server_app
+from federation.nodes import POLL_S
+from federation.server_app import Session, build_server_app
 from federation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from federation.strategies import Progress
 from router_models.artifact import read_manifest
