@@ -34,13 +34,24 @@ def has_spread(rewards: Tensor) -> Tensor:
     return rewards.amax(dim=1) > rewards.amin(dim=1)
 
 
+def clipped_terms(
+    log_probability: Tensor,
+    old_log_probability: Tensor,
+    advantages: Tensor,
+    clip_low: float,
+    clip_high: float,
+) -> Tensor:
+    """Return the clipped surrogate of each choice made, to be maximised; all have one shape.
+
+    arXiv 1707.06347, equation 7, with a group's advantages.
+    """
+    ratio = (log_probability - old_log_probability).exp()
+    clipped = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
+    return torch.minimum(ratio * advantages, clipped * advantages)
+
+
 def clipped_loss(
     log_probability: Tensor, old_log_probability: Tensor, advantages: Tensor, clip: float = 0.2
 ) -> Tensor:
-    """Return the clipped surrogate of the choices made, to be minimised.
-
-    arXiv 1707.06347, equation 7, with a group's advantages; all arguments have shape ``(n,)``.
-    """
-    ratio = (log_probability - old_log_probability).exp()
-    clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
-    return -torch.minimum(ratio * advantages, clipped * advantages).mean()
+    """Return the mean of `clipped_terms`, to be minimised; all arguments have shape ``(n,)``."""
+    return -clipped_terms(log_probability, old_log_probability, advantages, clip, clip).mean()
