@@ -11,14 +11,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from federation.reasoner.aggregate import A_MARK, B_MARK, Weights
 from federation.reasoner.settings import ReasonerSettings
 from router_models.types import Float32
-
-Weights = dict[str, Float32]
-"""Adapters by the names peft gives them in a file."""
-
-A_MARK = ".lora_A."
-B_MARK = ".lora_B."
 
 
 def load_base(

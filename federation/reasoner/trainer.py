@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from federation.reasoner.aggregate import Weights, learning_part
 from federation.reasoner.grpo import (
     Sample,
     advantages_of,
@@ -16,7 +17,7 @@ from federation.reasoner.grpo import (
     token_losses,
     tree_log_probabilities,
 )
-from federation.reasoner.lora import Weights, let_learn, lora_weights, put_lora
+from federation.reasoner.lora import let_learn, lora_weights, put_lora
 from federation.reasoner.packing import Sequel, Tree, pack
 from federation.reasoner.prompts import ChatTokenizer, Prompt, tokens_of
 from federation.reasoner.rollouts import Response, Sampler
@@ -116,8 +117,7 @@ class Learner:
 
         Args:
             weights: By name, as `lora_weights` gives them.
-            round_: Counted from 1. Alternating aggregation lets B learn first: while B is zero,
-                A has no gradient.
+            round_: Counted from 1; says which part learns where they alternate.
 
         Raises:
             ValueError: The adapters are another model's.
@@ -125,7 +125,7 @@ class Learner:
         put_lora(self.model, weights)
         self.prompts_used = 0
         self.anchor = [one.detach().clone() for one in self.adapters]
-        self._thaw(round_)
+        let_learn(self.model, learning_part(self.settings.aggregation, round_))
 
     def private_step(self, prompts: Sequence[Prompt]) -> StepFigures:
         """Answer private prompts and learn from how the answers compare."""
@@ -197,10 +197,6 @@ class Learner:
         device = self.model.device
         self.anchor = [one.to(device) for one in checkpoint["anchor"]]
         self.step, self.prompts_used = checkpoint["step"], checkpoint["prompts_used"]
-
-    def _thaw(self, round_: int) -> None:
-        if self.settings.aggregation == "alternating":
-            let_learn(self.model, "B" if round_ % 2 else "A")
 
     def _answer(self, prompts: Sequence[Prompt]) -> list[PublicAnswers]:
         seed = int(np.random.SeedSequence([self.seed, self.step]).generate_state(1)[0])
