@@ -15,9 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.frontier import bootstrap_weights, routing_gains
-from router_models.off_policy import LoggedChoices, policy_value
+from router_models.off_policy import (
+    LoggedChoices,
+    guess_means,
+    known_models,
+    policy_value,
+    predict_columns,
+)
 from router_models.router import Router
-from router_models.training.statistics import model_means, select
+from router_models.training.statistics import select
 from router_models.types import Evaluations, Float32, Prediction
 
 Float64 = NDArray[np.float64]
@@ -237,22 +243,10 @@ def _explain(
     )
 
 
-def _aligned(router: Router, embeddings: Float32, models: tuple[str, ...]) -> Prediction:
-    """Predict for these names of models; quality -inf marks one that the router does not know."""
-    prediction = router.served.predict(embeddings)
-    columns = [router.column(model) for model in models]
-    known = [place for place, column in enumerate(columns) if column is not None]
-    shape = (len(embeddings), len(models))
-    quality, cost = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.float32)
-    quality[:, known] = prediction.quality[:, [c for c in columns if c is not None]]
-    cost[:, known] = prediction.cost_usd[:, [c for c in columns if c is not None]]
-    return Prediction(quality, cost)
-
-
 def _all_aligned(
     routers: Mapping[str, Router], embeddings: Float32, models: tuple[str, ...]
 ) -> dict[str, Prediction]:
-    return {name: _aligned(router, embeddings, models) for name, router in routers.items()}
+    return {name: predict_columns(router, embeddings, models) for name, router in routers.items()}
 
 
 def _routing(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> Evidence | None:
@@ -260,7 +254,7 @@ def _routing(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> Evid
     answered = np.isfinite(held_out.answers.quality)
     usable = answered.sum(axis=1) >= 2
     for router in routers.values():
-        usable &= answered[:, _known(router, held_out.answers.models)].any(axis=1)
+        usable &= answered[:, known_models(router, held_out.answers.models)].any(axis=1)
     if usable.sum() < bar.least_queries:
         return None
     truth = select(held_out.answers, np.flatnonzero(usable))
@@ -277,11 +271,11 @@ def _off_policy(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> E
     choices = held_out.choices
     usable = np.ones(len(choices.answered), bool)
     for router in routers.values():
-        usable &= (choices.propensity[:, _known(router, choices.models)] > 0).any(axis=1)
+        usable &= (choices.propensity[:, known_models(router, choices.models)] > 0).any(axis=1)
     if usable.sum() < bar.least_effective_rows:
         return None
     choices = choices.at(usable)
-    guess = _guess(held_out.prior, len(choices.answered))
+    guess = guess_means(held_out.prior, len(choices.answered))
     mean_cost = float(choices.cost_usd.mean())
     merits: dict[str, Float64] = {}
     snips: dict[str, float] = {}
@@ -305,7 +299,7 @@ def _prediction(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> E
     answers = held_out.answers
     answered = np.isfinite(answers.quality)
     for router in routers.values():
-        answered[:, ~_known(router, answers.models)] = False
+        answered[:, ~known_models(router, answers.models)] = False
     if answered.sum() < bar.least_answers:
         return None
     prices = held_out.prices[:, None]
@@ -331,19 +325,5 @@ def forgotten(new: Router, active: Router, held_out: HeldOut) -> tuple[str, ...]
     """Models with held-out answers that `active` routes to and `new` does not know."""
     answers = held_out.answers
     answered = np.isfinite(answers.quality).any(axis=0)
-    gone = answered & _known(active, answers.models) & ~_known(new, answers.models)
+    gone = answered & known_models(active, answers.models) & ~known_models(new, answers.models)
     return tuple(model for model, is_gone in zip(answers.models, gone, strict=True) if is_gone)
-
-
-def _known(router: Router, models: tuple[str, ...]) -> NDArray[np.bool_]:
-    return np.array([router.column(model) is not None for model in models], bool)
-
-
-def _guess(prior: Evaluations, rows: int) -> Prediction:
-    """Each model's mean over train rows, the same for all queries and for all routers."""
-    if not np.isfinite(prior.quality).any():
-        nothing = np.zeros((rows, len(prior.models)), np.float32)
-        return Prediction(nothing, nothing)
-    quality, cost = model_means(prior)
-    shape = (rows, len(prior.models))
-    return Prediction(np.broadcast_to(quality, shape), np.broadcast_to(cost, shape))

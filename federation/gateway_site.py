@@ -11,12 +11,12 @@ import numpy as np
 
 from federation.acceptance import Bar, Decision, Float64, HeldOut, decide, find_nonsense
 from federation.learning.personal import personalise
-from federation.log_rows import LoggedRows, LogRow, gather
 from federation.site import SCHEMA_VERSION, SitePolicy, SiteProfile, Verdict
 from router_models.artifact import dump, load
 from router_models.assessment import Assessment, Outcome
 from router_models.errors import ArtifactRejected, InvalidEvaluations, InvalidRegistry
 from router_models.guard import GuardedEstimator
+from router_models.log_rows import LoggedRows, LogRow, gather
 from router_models.registry import ModelRegistry
 from router_models.router import Manifest, Router
 from router_models.sealed_file import EncoderIdentity

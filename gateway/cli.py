@@ -18,6 +18,7 @@ SUBCOMMANDS = {
     "route": "Show which model the router would choose for a query.",
     "train": "Train a router from the evaluation log or a table.",
     "evaluate": "Measure routers: accuracy against cost.",
+    "frontier": "Measure the serving router and a candidate on the log.",
     "calibrate": "Onboard a model by asking it verifiable prompts.",
     "router": "List, activate and roll back router artefacts.",
     "policy": "List, activate and roll back budget policies.",

@@ -6,13 +6,16 @@ Doubly robust: Dudík, Langford, Li, "Doubly Robust Policy Evaluation and Learni
 arXiv 1103.4601), equation 2. SNIPS: Swaminathan and Joachims (NeurIPS 2015), equation 6.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.types import Float32, Prediction
+from router_models.router import Router
+from router_models.training.statistics import model_means
+from router_models.types import Evaluations, Float32, Prediction
 
 Float64 = NDArray[np.float64]
 
@@ -57,20 +60,29 @@ class PolicyValue:
     """What choosing by one prediction is worth at one price.
 
     Attributes:
-        doubly_robust: Estimate of each row's utility; shape ``(n_rows,)``; its mean is the value.
-        snips: The same value from the matching answers alone.
+        quality: Doubly robust estimate for each row; shape ``(n_rows,)``; its mean is the value.
+        cost_usd: The same of the cost.
+        price: Quality given up per USD saved.
+        snips: Utility by the matching answers alone.
         effective_rows: How many equally weighted answers the matching ones are worth.
     """
 
-    doubly_robust: Float64
+    quality: Float64
+    cost_usd: Float64
+    price: float
     snips: float
     effective_rows: float
+
+    @property
+    def doubly_robust(self) -> Float64:
+        """Estimate of each row's utility, quality - price * cost."""
+        return self.quality - self.price * self.cost_usd
 
 
 def policy_value(
     prediction: Prediction, choices: LoggedChoices, guess: Prediction, price: float
 ) -> PolicyValue:
-    """Estimate the utility, quality - price * cost, of choosing by `prediction`.
+    """Estimate what choosing by `prediction` is worth.
 
     Args:
         prediction: Quality -inf marks a model that the router does not know; every row has one
@@ -84,13 +96,46 @@ def policy_value(
     offered = choices.propensity > 0
     wanted = prediction.quality - price * prediction.cost_usd
     chosen = np.argmax(np.where(offered, wanted, -np.inf), axis=1)
-    got = (choices.quality - price * choices.cost_usd).astype(np.float64)
-    guessed = (guess.quality - price * guess.cost_usd).astype(np.float64)
     odds = choices.propensity[rows, choices.answered].astype(np.float64)
     weight = np.where(chosen == choices.answered, 1.0 / odds, 0.0)
+
+    def corrected(got: Float32, guessed: Float32) -> Float64:
+        surprise = got.astype(np.float64) - guessed[rows, choices.answered]
+        return guessed[rows, chosen] + weight * surprise
+
     total = weight.sum()
+    got = (choices.quality - price * choices.cost_usd).astype(np.float64)
     return PolicyValue(
-        guessed[rows, chosen] + weight * (got - guessed[rows, choices.answered]),
+        corrected(choices.quality, guess.quality),
+        corrected(choices.cost_usd, guess.cost_usd),
+        price,
         float(weight @ got / total) if total else float("nan"),
         float(total**2 / (weight @ weight)) if total else 0.0,
     )
+
+
+def guess_means(prior: Evaluations, rows: int) -> Prediction:
+    """Guess each model's mean over `prior`, the same for all queries and for all routers."""
+    if not np.isfinite(prior.quality).any():
+        nothing = np.zeros((rows, len(prior.models)), np.float32)
+        return Prediction(nothing, nothing)
+    quality, cost = model_means(prior)
+    shape = (rows, len(prior.models))
+    return Prediction(np.broadcast_to(quality, shape), np.broadcast_to(cost, shape))
+
+
+def known_models(router: Router, models: Sequence[str]) -> NDArray[np.bool_]:
+    """Which of `models` the router predicts; shape ``(n_models,)``."""
+    return np.array([router.column(model) is not None for model in models], bool)
+
+
+def predict_columns(router: Router, embeddings: Float32, models: Sequence[str]) -> Prediction:
+    """Predict for these names of models; quality -inf marks one that the router does not know."""
+    prediction = router.served.predict(embeddings)
+    columns = [router.column(model) for model in models]
+    known = [place for place, column in enumerate(columns) if column is not None]
+    shape = (len(embeddings), len(models))
+    quality, cost = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.float32)
+    quality[:, known] = prediction.quality[:, [c for c in columns if c is not None]]
+    cost[:, known] = prediction.cost_usd[:, [c for c in columns if c is not None]]
+    return Prediction(quality, cost)

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 
-import numpy as np
 from sqlalchemy import Engine
 
 from federation.acceptance import Bar, Float64
@@ -10,14 +9,12 @@ from federation.gateway_site import GatewaySite
 from federation.site import SitePolicy
 from gateway.artifact_store import ArtifactStore
 from gateway.commands.federation.team_rows import TeamsRows
+from gateway.commands.frontier import operating_points
 from gateway.config import ConfigurationError, GatewaySettings
 from gateway.embedded.routers import packaged_router
 from gateway.encoders import load_encoder
 from router_models.errors import InvalidRegistry
 from router_models.registry import ModelRegistry
-
-OPERATING_POINTS = 9
-"""Between the least and the most that a profile pays for quality."""
 
 
 def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
@@ -56,6 +53,5 @@ def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
 
 
 def prices_of(settings: GatewaySettings) -> Float64:
-    """Spread operating points over what the profiles pay: quality per USD, one over that."""
-    paid = [profile.willingness_to_pay_usd for profile in settings.all_profiles.values()]
-    return np.geomspace(1.0 / max(paid), 1.0 / min(paid), OPERATING_POINTS)
+    """Return quality per USD at the operating points: one over the willingness to pay."""
+    return 1.0 / operating_points(settings)[::-1]

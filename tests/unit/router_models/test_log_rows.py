@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from federation.log_rows import gather
+from router_models.log_rows import gather
 from router_models.registry import ModelRegistry
 
 NO_ALIASES = ModelRegistry()

@@ -1,4 +1,4 @@
-"""The evaluation log of a gateway, read once into arrays that a session learns from."""
+"""The evaluation log of a gateway, read once into arrays to learn from and to measure on."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,0 +1,120 @@
+"""`waypost frontier`: measure the router that serves, and one that could, on the gateway's log."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import click
+import numpy as np
+from sqlalchemy import Engine
+
+from gateway.artifact_store import ArtifactStore
+from gateway.commands.database import opened
+from gateway.commands.options import settings_option
+from gateway.config import GatewaySettings
+from gateway.embedded.routers import packaged_router
+from gateway.encoders import load_encoder
+from gateway.frontier_file import FrontierFile
+from gateway.log_export import DatabaseRows, Selection
+from router_models.artifact import load
+from router_models.errors import RouterModelsError
+from router_models.frontier import Interval
+from router_models.log_rows import LoggedRows, gather
+from router_models.logged_frontier import LoggedFrontier, Role, measure
+from router_models.registry import ModelRegistry
+from router_models.router import Router
+from router_models.sealed_file import EncoderIdentity
+
+OPERATING_POINTS = 9
+"""Between the least and the most that a profile pays for quality."""
+
+
+@click.command()
+@settings_option
+@click.option(
+    "--candidate", help="Version to compare; by default the newest made after the one that serves."
+)
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=50_000, show_default=True, help="The latest."
+)
+@click.option("--seed", type=int, default=0, help="Of the bootstrap.")
+def command(settings: GatewaySettings, candidate: str | None, rows: int, seed: int) -> None:
+    """Estimate quality over cost from graded answers whose model was drawn at random.
+
+    The result is kept beside the routers, where gateways publish it as metrics.
+    """
+    encoder = load_encoder(settings.routing.encoder)
+    store = ArtifactStore(settings.artifact_dir)
+    try:
+        routers = _open_routers(store, encoder, candidate)
+        with opened(settings) as engine:
+            logged = _read(engine, encoder, rows)
+        found = measure(
+            routers,
+            logged.choices(),
+            logged.evaluations("train", logged.models, ModelRegistry()),
+            operating_points(settings).tolist(),
+            rng=np.random.default_rng(seed),
+            now=datetime.now(UTC),
+        )
+        FrontierFile(settings.artifact_dir).write(found)
+    except (RouterModelsError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(_table(found))
+
+
+def operating_points(settings: GatewaySettings) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Spread willingness to pay, USD per unit of quality, over what the profiles pay."""
+    paid = [profile.willingness_to_pay_usd for profile in settings.all_profiles.values()]
+    return np.geomspace(min(paid), max(paid), OPERATING_POINTS)
+
+
+def _open_routers(
+    store: ArtifactStore, encoder: EncoderIdentity, candidate: str | None
+) -> dict[Role, Router]:
+    version = store.active()
+    packaged = packaged_router(encoder.id)
+    routers: dict[Role, Router] = {}
+    if version is not None:
+        routers["current"] = load(store.read(version), encoder)
+    elif packaged is not None:
+        routers["current"] = load(packaged.read_bytes(), encoder)
+    candidate = candidate or _newest_since(store, routers)
+    if candidate is not None:
+        routers["candidate"] = load(store.read(candidate), encoder)
+    if not routers:
+        raise click.ClickException("there is no router to measure; see `waypost train`")
+    return routers
+
+
+def _newest_since(store: ArtifactStore, routers: Mapping[Role, Router]) -> str | None:
+    """Return the newest version that was made after the active one."""
+    usable = [item for item in store.list_all() if item.manifest is not None]
+    if "current" in routers:
+        made = routers["current"].manifest.created_at
+        usable = [i for i in usable if i.manifest is not None and i.manifest.created_at > made]
+    return usable[0].version if usable else None
+
+
+def _read(engine: Engine, encoder: EncoderIdentity, rows: int) -> LoggedRows:
+    batches = DatabaseRows(engine).iter_latest(rows, Selection(encoder_id=encoder.id))
+    return gather(batches, encoder.dimension, rows)
+
+
+def _table(found: LoggedFrontier) -> str:
+    lines = [f"{found.answers} held-out answers to {found.queries} queries; 95 % intervals"]
+    for curve in found.curves:
+        lines.append(f"{curve.role.replace('_', ' ')}: {curve.version}")
+        if not curve.points:
+            lines.append("  too few answers match what it would choose")
+        lines += [
+            f"  pays ${point.willingness_to_pay_usd:<10.4g} quality {_spread(point.quality, 1)}"
+            f"  $ per 1,000 {_spread(point.cost_usd, 1000)}"
+            f"  {point.effective_answers:.0f} effective answers"
+            for point in curve.points
+        ]
+    return "\n".join(lines)
+
+
+def _spread(figure: Interval, scale: float) -> str:
+    low, value, high = (scale * each for each in (figure.low, figure.value, figure.high))
+    return f"{value:.4f} [{low:.4f}, {high:.4f}]"
