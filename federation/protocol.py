@@ -200,10 +200,7 @@ class Instruction:
 
     def to_content(self) -> RecordDict:
         """Lay out for Flower."""
-        head = ConfigRecord(
-            {"protocol": PROTOCOL_VERSION, "plan": self.plan.to_json(), "round": self.round}
-        )
-        return RecordDict({PLAN: head, ARRAYS: to_record(self.sent)})
+        return lay_out(self.plan.to_json(), self.round, self.sent)
 
     @classmethod
     def from_content(cls, content: RecordDict) -> "Instruction":
@@ -212,17 +209,32 @@ class Instruction:
         Raises:
             PlanRefused: The coordinator is of another version.
         """
-        head = content.config_records[PLAN]
-        if head["protocol"] != PROTOCOL_VERSION:
-            raise PlanRefused(
-                f"coordinator and node speak different protocols ({head['protocol']!r}, not "
-                f"{PROTOCOL_VERSION}): run the same version on both"
-            )
-        sent = from_record(content.array_records[ARRAYS])
-        plan, round_ = head["plan"], head["round"]
-        if not isinstance(plan, str) or not isinstance(round_, int):
-            raise PlanRefused("the coordinator's instruction is not laid out as this node expects")
+        plan, round_, sent = take_apart(content)
         return cls(TrainingPlan.from_json(plan), round_, sent)
+
+
+def lay_out(plan: str, round_: int, sent: Payload) -> RecordDict:
+    """Lay out an instruction for Flower."""
+    head = ConfigRecord({"protocol": PROTOCOL_VERSION, "plan": plan, "round": round_})
+    return RecordDict({PLAN: head, ARRAYS: to_record(sent)})
+
+
+def take_apart(content: RecordDict) -> tuple[str, int, Payload]:
+    """Read `lay_out`.
+
+    Raises:
+        PlanRefused: The coordinator is of another version.
+    """
+    head = content.config_records[PLAN]
+    if head["protocol"] != PROTOCOL_VERSION:
+        raise PlanRefused(
+            f"coordinator and node speak different protocols ({head['protocol']!r}, not "
+            f"{PROTOCOL_VERSION}): run the same version on both"
+        )
+    plan, round_ = head["plan"], head["round"]
+    if not isinstance(plan, str) or not isinstance(round_, int):
+        raise PlanRefused("the coordinator's instruction is not laid out as this node expects")
+    return plan, round_, from_record(content.array_records[ARRAYS])
 
 
 def to_record(payload: Mapping[str, NDArray[Any]]) -> ArrayRecord:
@@ -240,8 +252,8 @@ def refusal(reason: str) -> RecordDict:
     return RecordDict({REFUSAL: ConfigRecord({"reason": reason})})
 
 
-def answer(value: SiteProfile | Verdict) -> RecordDict:
-    """Lay out an answer that is no payload."""
+def answer(value: Any) -> RecordDict:
+    """Lay out an answer that is no payload but a dataclass of plain values."""
     text = json.dumps(dataclasses.asdict(value), sort_keys=True, allow_nan=False)
     return RecordDict({ANSWER: ConfigRecord({"json": text})})
 
@@ -259,7 +271,7 @@ def read_profile(message: Message) -> SiteProfile:
     Raises:
         ReplyRejected: It is no profile.
     """
-    table = _table(message)
+    table = read_table(message)
     try:
         profile = SiteProfile(**{**table, "models": tuple(table["models"])})
     except (KeyError, TypeError) as error:
@@ -279,7 +291,7 @@ def read_verdict(message: Message) -> Verdict:
     Raises:
         ReplyRejected: It is no verdict.
     """
-    table = _table(message)
+    table = read_table(message)
     try:
         verdict = Verdict(**table)
         figures = {str(name): float(value) for name, value in verdict.figures.items()}
@@ -290,7 +302,12 @@ def read_verdict(message: Message) -> Verdict:
     return dataclasses.replace(verdict, figures=figures)
 
 
-def _table(message: Message) -> dict[str, Any]:
+def read_table(message: Message) -> dict[str, Any]:
+    """Read `answer`.
+
+    Raises:
+        ReplyRejected: It is something else.
+    """
     try:
         table = json.loads(_text(message, ANSWER, "json"))
     except (ValueError, RecursionError) as error:

@@ -12,7 +12,7 @@ from math import isfinite
 import numpy as np
 
 from federation.reasoner.prompts import ChatTokenizer, Prompt
-from federation.reasoner.rollouts import Response
+from federation.reasoner.responses import Response
 from federation.reasoner.settings import ReasonerSettings
 from router_models.verifiers import verify
 

@@ -20,7 +20,8 @@ from federation.reasoner.grpo import (
 from federation.reasoner.lora import let_learn, lora_weights, put_lora
 from federation.reasoner.packing import Sequel, Tree, pack
 from federation.reasoner.prompts import ChatTokenizer, Prompt, tokens_of
-from federation.reasoner.rollouts import Response, Sampler
+from federation.reasoner.responses import Response
+from federation.reasoner.rollouts import Sampler
 from federation.reasoner.settings import ReasonerSettings
 from federation.reasoner.swap import Answer, admit_foreign, balanced_swap, grade, random_swap
 
@@ -117,12 +118,14 @@ class Learner:
 
         Args:
             weights: By name, as `lora_weights` gives them.
-            round_: Counted from 1; says which part learns where they alternate.
+            round_: Counted from 1; says which part learns where they alternate, and from where
+                steps are counted on: a client may have missed some rounds.
 
         Raises:
             ValueError: The adapters are another model's.
         """
         put_lora(self.model, weights)
+        self.step = (round_ - 1) * self.settings.steps_per_round
         self.prompts_used = 0
         self.anchor = [one.detach().clone() for one in self.adapters]
         let_learn(self.model, learning_part(self.settings.aggregation, round_))
