@@ -264,7 +264,7 @@ def _split(credential: bytes | None) -> tuple[str, bytes]:
 
 def _read_keys(engine: Engine, ids: list[str], read_at_s: float) -> dict[str, _KnownKey]:
     query = (
-        select(KEYS, TEAMS.c.logs_text)
+        select(KEYS, TEAMS.c.logs_text, TEAMS.c.trains_reasoner)
         .join(TEAMS, TEAMS.c.id == KEYS.c.team_id)
         .where(KEYS.c.id.in_(ids))
     )
@@ -284,6 +284,7 @@ def _known_key(row: Mapping[str, Any], read_at_s: float) -> _KnownKey:
             allowed_models=None if allowed is None else frozenset(allowed),
             profile=row["profile"],
             logs_text=row["logs_text"],
+            trains_reasoner=row["trains_reasoner"],
         ),
         secret_sha256=row["secret_sha256"],
         previous_sha256=row["previous_secret_sha256"] or NO_DIGEST,

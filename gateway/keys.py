@@ -10,13 +10,13 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, RowMapping, Select, insert, select, update
+from sqlalchemy import Connection, Engine, RowMapping, Select, insert, or_, select, update
 
 from gateway.config import ConfigurationError
 from gateway.database import writing
@@ -30,15 +30,18 @@ MAX_PAGE = 500
 TEAM_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 TEAMS = Base.metadata.tables["teams"]
 KEYS = Base.metadata.tables["keys"]
+TURNS = Base.metadata.tables["turns"]
+GRADES = Base.metadata.tables["grades"]
 KEY_COLUMNS = [c for c in KEYS.c if not c.name.endswith("secret_sha256")]
 
 
 @dataclass(frozen=True, slots=True)
 class TeamInfo:
-    """A tenant; `logs_text` says whether its log keeps the text of queries."""
+    """A tenant; what its log keeps is what it opted in to, as `migrations.tables.Team` says."""
 
     id: str
     logs_text: bool
+    trains_reasoner: bool
     created_at: datetime
 
 
@@ -84,7 +87,9 @@ class KeyStore:
     engine: Engine
     now: Callable[[], datetime] = utc_now
 
-    def create_team(self, team_id: str, *, logs_text: bool = False) -> TeamInfo:
+    def create_team(
+        self, team_id: str, *, logs_text: bool = False, trains_reasoner: bool = False
+    ) -> TeamInfo:
         """Add a team.
 
         Raises:
@@ -94,25 +99,31 @@ class KeyStore:
             raise InvalidRequest(
                 "a team's id has 1 to 63 lower-case letters, digits, - or _", param="id"
             )
-        team = TeamInfo(team_id, logs_text, self.now())
+        team = TeamInfo(team_id, logs_text, trains_reasoner, self.now())
         with writing(self.engine) as connection:
             if _team(connection, team_id) is not None:
                 raise InvalidRequest(f"team {team_id!r} exists already", param="id")
-            connection.execute(
-                insert(TEAMS).values(id=team.id, logs_text=logs_text, created_at=team.created_at)
-            )
+            connection.execute(insert(TEAMS).values(asdict(team)))
         return team
 
-    def update_team(self, team_id: str, *, logs_text: bool) -> TeamInfo:
-        """Change whether the team's log keeps the text of queries.
+    def update_team(
+        self, team_id: str, *, logs_text: bool | None = None, trains_reasoner: bool | None = None
+    ) -> TeamInfo:
+        """Change what the team's log keeps; None leaves a choice as it is.
+
+        Where `trains_reasoner` is taken back, the prompts, answers and verifiers kept so far are
+        erased.
 
         Raises:
             NotFound: There is no such team.
         """
+        given = {"logs_text": logs_text, "trains_reasoner": trains_reasoner}
+        changes = {name: choice for name, choice in given.items() if choice is not None}
         with writing(self.engine) as connection:
-            connection.execute(
-                update(TEAMS).where(TEAMS.c.id == team_id).values(logs_text=logs_text)
-            )
+            if changes:
+                connection.execute(update(TEAMS).where(TEAMS.c.id == team_id).values(changes))
+            if trains_reasoner is False:
+                _forget_exchanges(connection, team_id)
         return self.team(team_id)
 
     def team(self, team_id: str) -> TeamInfo:
@@ -286,6 +297,21 @@ def _create_token(file: Path) -> None:
         pass  # another process was quicker; its token counts
     finally:
         fresh.unlink()
+
+
+def _forget_exchanges(connection: Connection, team_id: str) -> None:
+    """Erase what a reasoner would learn from; turns and grades themselves stay."""
+    connection.execute(
+        update(TURNS)
+        .where(TURNS.c.team_id == team_id)
+        .where(or_(TURNS.c.messages.is_not(None), TURNS.c.answer.is_not(None)))
+        .values(messages=None, answer=None)
+    )
+    connection.execute(
+        update(GRADES)
+        .where(GRADES.c.team_id == team_id, GRADES.c.verifier.is_not(None))
+        .values(verifier=None)
+    )
 
 
 def _join(key_id: str, secret: str) -> SecretStr:

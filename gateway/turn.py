@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.enforcement import own_limit
+from gateway.exchange import prompt_of
 from gateway.ledger.reservation import Charge, Reservation, budget_headers, budget_summary
 from gateway.routing import RoutePlan
 from gateway.types import CLIENT_LEFT, NUSD_PER_USD, Caller, HostedModel, TurnRecord, Usage
@@ -25,6 +26,7 @@ class Turn:
     Attributes:
         clock: Seconds of a monotonic clock.
         error: Class name of what ended the turn, None if it was answered whole.
+        answer: Its text, gathered only where the team lets a reasoner learn from it.
     """
 
     request: ChatRequest
@@ -43,6 +45,7 @@ class Turn:
     answer_id: str | None = None
     finish_reason: str | None = None
     error: str | None = None
+    answer: str | None = None
     attempts: int = 0
     _priced: tuple[Usage, int] | None = None
 
@@ -194,6 +197,8 @@ class Turn:
             proposed_tokens=None if made is None else made.proposed_tokens,
             allotted_tokens=None if allotted is None else allotted.cap.tokens,
             policy_propensity=None if made is None else made.propensity,
+            messages=prompt_of(request) if self.caller.trains_reasoner else None,
+            answer=self.answer if self.error is None else None,
         )
 
 

@@ -105,6 +105,7 @@ class Caller:
         allowed_models: Model names the key may use; None means all.
         profile: Routing profile used where the request names none.
         logs_text: The team opted in to keeping query text in its own log.
+        trains_reasoner: It opted in to keeping prompts and answers for a reasoner to learn from.
     """
 
     key_id: str
@@ -112,6 +113,7 @@ class Caller:
     allowed_models: frozenset[str] | None = None
     profile: str | None = None
     logs_text: bool = False
+    trains_reasoner: bool = False
 
     def may_use(self, model: str) -> bool:
         """Whether the key admits `model`."""
@@ -153,6 +155,8 @@ class TurnRecord:
         policy_version: Budget policy that shared out the conversation's `budget_tokens`.
         proposed_tokens: What it proposed for this turn; `allotted_tokens` is what fitted.
         policy_propensity: Probability with which it drew that proposal.
+        messages: The prompt, and `answer`, what it was answered: only where the team opted in,
+            and both are text.
     """
 
     request_id: str
@@ -190,3 +194,13 @@ class TurnRecord:
     proposed_tokens: int | None = None
     allotted_tokens: int | None = None
     policy_propensity: float | None = None
+    messages: tuple[Mapping[str, str], ...] | None = None
+    answer: str | None = None
+
+    @property
+    def expected(self) -> CandidateRecord | None:
+        """What the router expected of the model that served; None where it knew nothing."""
+        for candidate in self.candidates:
+            if candidate.model == self.served_model:
+                return None if candidate.quality is None else candidate
+        return None

@@ -20,11 +20,12 @@ from sqlalchemy import (
     String,
     Text,
     TypeDecorator,
+    false,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -67,12 +68,19 @@ class Base(DeclarativeBase):
 
 
 class Team(Base):
-    """A tenant: owns keys, and nobody else reads its turns."""
+    """A tenant: owns keys, and nobody else reads its turns.
+
+    Attributes:
+        logs_text: It opted in to keeping the text of queries in its log.
+        trains_reasoner: It opted in to keeping prompts, answers and verifiers, so that answers
+            can be verified and a reasoning model learns from what they were verified by.
+    """
 
     __tablename__ = "teams"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     logs_text: Mapped[bool]
+    trains_reasoner: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime]
 
 
@@ -144,6 +152,8 @@ class Turn(Base):
     error: Mapped[str | None] = mapped_column(Text)
     attempts: Mapped[int]
     labels: Mapped[dict[str, str]] = mapped_column("metadata", Json)
+    messages: Mapped[list[dict[str, str]] | None] = mapped_column(Json)
+    answer: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         Index("ix_turns_started_at", "started_at", "request_id"),
@@ -168,6 +178,7 @@ class Grade(Base):
     source: Mapped[str]
     score: Mapped[float]
     comment: Mapped[str | None] = mapped_column(Text)
+    verifier: Mapped[dict[str, Any] | None] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 

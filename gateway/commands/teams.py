@@ -1,5 +1,7 @@
 """`waypost teams`: create, list and change teams."""
 
+from typing import Any
+
 import click
 
 from gateway.commands.database import opened
@@ -9,12 +11,26 @@ from gateway.keys import KeyStore, TeamInfo
 
 PAGE = 100
 
-text_option = click.option(
-    "--log-text/--no-log-text",
-    "logs_text",
-    default=False,
-    help="Keep the text of the team's queries in its log.",
-)
+
+def choices_of_team(function: Any) -> Any:
+    """Give a command the choices that a team makes; None where it leaves one as it is."""
+    for option in (
+        click.option(
+            "--train-reasoner/--no-train-reasoner",
+            "trains_reasoner",
+            default=None,
+            help="Keep prompts and answers, to verify them and to tune a reasoning model on them. "
+            "Taking it back erases what was kept.",
+        ),
+        click.option(
+            "--log-text/--no-log-text",
+            "logs_text",
+            default=None,
+            help="Keep the text of the team's queries in its log.",
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 @click.group()
@@ -25,21 +41,22 @@ def command() -> None:
 @command.command()
 @settings_option
 @click.argument("team_id")
-@text_option
-def create(settings: GatewaySettings, team_id: str, logs_text: bool) -> None:  # noqa: FBT001
-    """Create a team."""
+@choices_of_team
+def create(settings: GatewaySettings, team_id: str, **choices: bool | None) -> None:
+    """Create a team; what it does not choose to keep is not kept."""
+    made = {name: bool(choice) for name, choice in choices.items()}
     with opened(settings) as engine:
-        click.echo(_line(KeyStore(engine).create_team(team_id, logs_text=logs_text)))
+        click.echo(_line(KeyStore(engine).create_team(team_id, **made)))
 
 
 @command.command()
 @settings_option
 @click.argument("team_id")
-@text_option
-def update(settings: GatewaySettings, team_id: str, logs_text: bool) -> None:  # noqa: FBT001
-    """Change whether the team's log keeps the text of queries."""
+@choices_of_team
+def update(settings: GatewaySettings, team_id: str, **choices: bool | None) -> None:
+    """Change what the team's log keeps; a choice that is not named stays as it is."""
     with opened(settings) as engine:
-        click.echo(_line(KeyStore(engine).update_team(team_id, logs_text=logs_text)))
+        click.echo(_line(KeyStore(engine).update_team(team_id, **choices)))
 
 
 @command.command("list")
@@ -55,4 +72,5 @@ def list_teams(settings: GatewaySettings) -> None:
 
 
 def _line(team: TeamInfo) -> str:
-    return f"{team.id:16} {'text logged' if team.logs_text else 'text not logged'}"
+    text = "text logged" if team.logs_text else "text not logged"
+    return f"{team.id:16} {text}{', trains a reasoner' if team.trains_reasoner else ''}"

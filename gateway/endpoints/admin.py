@@ -43,12 +43,14 @@ class TeamBody(Body):
 
     id: Name
     logs_text: bool = False
+    trains_reasoner: bool = False
 
 
 class TeamChanges(Body):
-    """What of a team may change."""
+    """What of a team may change; fields that are left out stay as they are."""
 
-    logs_text: bool
+    logs_text: bool | None = None
+    trains_reasoner: bool | None = None
 
 
 class KeyBody(Body):
@@ -188,7 +190,8 @@ def _team_endpoints(store: KeyStore) -> APIRouter:
     @endpoints.post("/teams", status_code=201)
     def create_team(body: TeamBody) -> dict[str, Any]:
         """Create a team."""
-        return asdict(store.create_team(body.id, logs_text=body.logs_text))
+        choices = body.model_dump(exclude={"id"})
+        return asdict(store.create_team(body.id, **choices))
 
     @endpoints.get("/teams")
     def list_teams(after: After = None, limit: Limit = 100) -> dict[str, Any]:
@@ -203,7 +206,7 @@ def _team_endpoints(store: KeyStore) -> APIRouter:
     @endpoints.patch("/teams/{team_id}")
     def update_team(team_id: str, body: TeamChanges) -> dict[str, Any]:
         """Change a team."""
-        return asdict(store.update_team(team_id, logs_text=body.logs_text))
+        return asdict(store.update_team(team_id, **body.model_dump()))
 
     return endpoints
 

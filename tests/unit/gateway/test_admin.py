@@ -105,6 +105,16 @@ async def test_a_team_is_created_shown_changed_and_listed(operator):
     assert listed == {"data": [changed.json()], "next_after": None}
 
 
+async def test_a_team_opts_in_to_training_without_changing_its_other_choices(operator):
+    created = await operator.post("/admin/teams", json={"id": "blue", "logs_text": True})
+    assert created.json()["trains_reasoner"] is False
+
+    changed = await operator.patch("/admin/teams/blue", json={"trains_reasoner": True})
+
+    assert changed.json()["trains_reasoner"] is True
+    assert changed.json()["logs_text"] is True
+
+
 async def test_a_key_lives_from_creation_to_revocation(operator, engine):
     await operator.post("/admin/teams", json={"id": "blue"})
     body = {"team_id": "blue", "name": "laptop", "allowed_models": ["b", "a"]}

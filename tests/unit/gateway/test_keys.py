@@ -63,6 +63,13 @@ def test_a_team_may_opt_in_to_logging_text(store):
     assert store.team("blue").logs_text
 
 
+def test_a_choice_that_is_not_named_stays_as_it_is(store):
+    assert not store.team("blue").trains_reasoner
+    store.update_team("blue", trains_reasoner=True)
+    team = store.update_team("blue", logs_text=True)
+    assert (team.logs_text, team.trains_reasoner) == (True, True)
+
+
 @pytest.mark.parametrize(
     "action",
     [

@@ -72,6 +72,13 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(config, 
     assert "hush" not in output
 
 
+def test_a_team_opts_in_to_training_and_out_again(waypost):
+    waypost("teams", "create", "blue", "--log-text")
+    assert "trains a reasoner" in waypost("teams", "update", "blue", "--train-reasoner")
+    assert "text logged, trains a reasoner" in waypost("teams", "list")
+    assert "trains" not in waypost("teams", "update", "blue", "--no-train-reasoner")
+
+
 def test_teams_are_created_changed_and_listed(waypost):
     waypost("teams", "create", "blue")
     waypost("teams", "create", "green", "--log-text")
