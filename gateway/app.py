@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from gateway.auth import Authenticator
 from gateway.config import ConfigurationError, GatewaySettings
 from gateway.embedded.routers import packaged_router
 from gateway.encoders import QueryEmbedder, load_encoder, open_embedder
+from gateway.endpoints.access import CHAT_PATH, Access
 from gateway.endpoints.admin import build_admin_app
 from gateway.endpoints.asgi import Receive, Scope, Send, closing
 from gateway.endpoints.chat import ChatEndpoint
@@ -27,7 +29,6 @@ from gateway.endpoints.public import PublicEndpoints
 from gateway.evaluation_log import EvaluationLog
 from gateway.grades import GradeBook
 from gateway.ledger.base import Ledger
-from gateway.ledger.definitions import SCOPE_KINDS
 from gateway.ledger.opening import Budgets, open_budgets
 from gateway.ledger.prompt_tokens import PromptCounter, find_tokenizer
 from gateway.metrics import Metrics
@@ -36,14 +37,21 @@ from gateway.providers.base import Provider
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
 from gateway.readiness import Readiness
+from gateway.readings import (
+    read_budgets,
+    read_embedder,
+    read_log,
+    read_policy,
+    read_process,
+    read_providers,
+    read_router,
+)
 from gateway.routing import Routing
 from gateway.service import ChatService
 from gateway.startup import Startup
 from gateway.turn_budgets import TurnBudgets
 from gateway.types import HostedModel
 from router_models.decide import Exploration
-
-CHAT_PATH = "/v1/chat/completions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +64,18 @@ class PublicApp:
     chat: ChatEndpoint
     others: FastAPI
     readiness: Readiness
+    access: Access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if self.readiness.is_leaving:
             send = closing(send)
-        if scope["type"] == "http" and scope["path"] == CHAT_PATH and scope["method"] == "POST":
-            await self.chat(scope, receive, send)
-        else:
+        if scope["type"] != "http":
             await self.others(scope, receive, send)
+        elif scope["path"] == CHAT_PATH and scope["method"] == "POST":
+            await self.access.serve(self.chat, scope, receive, send)
+        else:
+            await self.access.serve(self.others, scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +125,16 @@ async def open_gateway(
         service = _build_service(
             settings, pool, http, embedder, router, policy, budgets.ledger, log, metrics
         )
-        _watch_counters(metrics, log, embedder, router)
-        _watch_budgets(metrics, budgets)
-        _watch_turn_budgets(metrics, service.turn_budgets, policy)
+        for read in (
+            read_log(log, settings.evaluation_log),
+            read_embedder(embedder),
+            read_router(router, ArtifactStore(settings.artifact_dir)),
+            read_policy(policy, service.turn_budgets),
+            read_budgets(budgets),
+            read_providers(service.providers, pool.models, pool.embedded),
+            read_process(),
+        ):
+            metrics.observe(read)
         readiness = Readiness(pool)
         yield Gateway(
             public=_build_public_app(
@@ -235,7 +253,7 @@ def _build_service(
     log: EvaluationLog,
     metrics: Metrics,
 ) -> ChatService:
-    providers = build_providers(pool.providers, http)
+    providers = build_providers(pool.providers, http, clock=time.monotonic)
     routing = _build_routing(
         settings,
         pool,
@@ -261,7 +279,7 @@ def _build_service(
         log=log,
         metrics=metrics,
         deadline_s=settings.server.request_deadline_s,
-        clock=asyncio.get_running_loop().time,
+        clock=time.monotonic,
         rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
     )
 
@@ -295,7 +313,7 @@ def _build_public_app(
     PublicEndpoints(
         service=service,
         authenticator=authenticator,
-        grades=GradeBook(log, engine),
+        grades=GradeBook(log, engine, service.metrics.graded),
         models=readiness.pool.models,
         profiles=settings.all_profiles,
         is_ready=readiness.state,
@@ -304,82 +322,9 @@ def _build_public_app(
     chat = ChatEndpoint(service, authenticator, settings.server.max_body_bytes)
     # In the table of routes too: what walks it must see every endpoint there is.
     app.router.routes.append(Route(CHAT_PATH, chat, methods=["POST"]))
-    return PublicApp(chat, app, readiness)
-
-
-def _watch_counters(
-    metrics: Metrics, log: EvaluationLog, embedder: QueryEmbedder, router: ActiveRouter
-) -> None:
-    """Let a scrape read what the log, the embedding cache and the router keep count of."""
-
-    def counters() -> dict[str, float]:
-        kept = log.counters
-        return {
-            "log_rows_recorded": kept.recorded,
-            "log_rows_written": kept.written,
-            "log_rows_spooled": kept.spooled,
-            "log_rows_replayed": kept.replayed,
-            "log_rows_dropped": kept.dropped,
-            "embedding_cache_hits": embedder.cache_hits,
-            "embedding_cache_misses": embedder.cache_misses,
-            "router_artifacts_rejected": router.rejected,
-        }
-
-    def gauges() -> dict[str, float]:
-        return {
-            "log_queue_depth": log.queue_depth,
-            "log_spool_bytes": log.spool_bytes,
-            "log_database_down": log.is_database_down,
-            "router_loaded": router.current is not None,
-        }
-
-    metrics.observe_counters(counters)
-    metrics.observe_gauges(gauges)
-
-
-def _watch_budgets(metrics: Metrics, budgets: Budgets) -> None:
-    """Let a scrape read what the ledger and the budget book keep count of."""
-    ledger, book = budgets.ledger, budgets.book
-
-    def counters() -> dict[str, float]:
-        kept = ledger.counters
-        return {
-            "budget_reserved": kept.reserved,
-            "budget_settled": kept.settled,
-            **{f"budget_refused_by_{kind}": kept.refused.get(kind, 0) for kind in SCOPE_KINDS},
-            "budget_refused_for_outage": kept.refused_for_outage,
-            "budget_served_unchecked": kept.served_unchecked,
-            "budget_leases_expired": kept.expired,
-            "budget_leases_renewed": kept.renewed,
-            "budget_leases_lost": kept.lost_leases,
-            "budget_store_failures": kept.store_failures,
-            "budget_definition_read_failures": book.failed_reads,
-        }
-
-    def gauges() -> dict[str, float]:
-        return {
-            "budget_running": ledger.running,
-            "budget_unsettled": ledger.unsettled,
-            "budget_definitions_stale": book.is_stale,
-        }
-
-    metrics.observe_counters(counters)
-    metrics.observe_gauges(gauges)
-
-
-def _watch_turn_budgets(metrics: Metrics, turn_budgets: TurnBudgets, policy: ActivePolicy) -> None:
-    """Let a scrape read what turn budgets keep count of."""
-
-    def counters() -> dict[str, float]:
-        kept = turn_budgets.counters
-        return {
-            "turn_budget_turns": kept.turns,
-            "turn_budget_allotted_tokens": kept.allotted_tokens,
-            "turn_budget_used_tokens": kept.used_tokens,
-            "turn_budget_cut_off": kept.cut_off,
-            "turn_budget_policy_failures": kept.policy_failures,
-            "policy_artifacts_rejected": policy.rejected,
-        }
-
-    metrics.observe_counters(counters)
-    metrics.observe_gauges(lambda: {"policy_loaded": policy.current is not None})
+    access = Access(
+        service.metrics.requests,
+        is_logged=settings.server.log_format == "json",
+        clock=service.clock,
+    )
+    return PublicApp(chat, app, readiness, access)

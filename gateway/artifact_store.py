@@ -170,6 +170,15 @@ class SealedStore(Generic[SealT]):
         except (OSError, ValueError):
             return None
 
+    def assessments(self) -> list[tuple[str, Assessment]]:
+        """List what was noted, with the versions it was noted of; no artefact is read."""
+        names = (
+            path.name.removesuffix(NOTE_SUFFIX) for path in self.folder.glob(f"*{NOTE_SUFFIX}")
+        )
+        versions = [name for name in names if VERSION_PATTERN.fullmatch(name)]
+        noted = [(version, self.assessment(version)) for version in versions]
+        return [(version, assessment) for version, assessment in noted if assessment is not None]
+
     def prune(self, keep: int) -> tuple[str, ...]:
         """Delete all but the `keep` latest assessed versions; return which were deleted.
 

@@ -46,6 +46,10 @@ class ServerSettings(Settings):
         float, Field(ge=0, description="After that, for answers that still run.")
     ] = 30.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Annotated[
+        Literal["text", "json"],
+        Field(description="json: an object per line, and a line for every request."),
+    ] = "text"
 
 
 class DatabaseSettings(Settings):

@@ -1,157 +1,173 @@
-"""Prometheus metrics: OpenTelemetry's GenAI names where it has them, waypost_* where not.
+"""Prometheus metrics of turns: OpenTelemetry's GenAI names where it has them, waypost_* where not.
 
 https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/ (status: Development).
 No label carries a key, a team or a caller's text: the set of series is bounded by the settings.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 
-from gateway.types import NUSD_PER_USD, Usage
+from gateway.expectations import Expectations
+from gateway.grades import GradeRecord, KnownAnswer
+from gateway.routing import RoutePlan
+from gateway.series import Counts, Distribution, Labels, Reading, render
+from gateway.types import NUSD_PER_USD, HostedModel, TurnRecord
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_CHUNK_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _OVERHEAD = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1)
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
-Family = TypeVar("Family", Counter, Histogram)
 _MODEL = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+MAX_VERSIONS: Final = 8
+"""Routers that have series; callers may pin any that is in the store."""
 
 
 class Metrics:
-    """All series of one gateway, in a registry of its own."""
+    """All series of one gateway process, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._children: dict[tuple[Counter | Histogram, tuple[str, ...]], Counter | Histogram] = {}
-        self._duration = Histogram(
+        self.requests = self._counts(
+            "waypost_requests", "Requests of callers by endpoint and status.", "endpoint", "status"
+        )
+        self._duration = self._distribution(
             "gen_ai_client_operation_duration_seconds",
             "From request to the answer's last byte.",
+            _SECONDS,
             (*_MODEL, "error_type"),
-            buckets=_SECONDS,
-            registry=self.registry,
         )
-        self._first_chunk = Histogram(
+        self._first_chunk = self._distribution(
             "gen_ai_client_operation_time_to_first_chunk_seconds",
             "From request to the first event of a stream.",
+            _SECONDS,
             _MODEL,
-            buckets=_SECONDS,
-            registry=self.registry,
         )
-        self._tokens = Histogram(
+        self._per_chunk = self._distribution(
+            "gen_ai_client_operation_time_per_output_chunk_seconds",
+            "Between two runs of events of a stream, as they arrive.",
+            _CHUNK_SECONDS,
+            _MODEL,
+        )
+        self._tokens = self._distribution(
             "gen_ai_client_token_usage",
             "Tokens per call.",
+            _TOKENS,
             (*_MODEL, "gen_ai_token_type"),
-            buckets=_TOKENS,
-            registry=self.registry,
         )
-        self._overhead = Histogram(
+        self._overhead = self._distribution(
             "waypost_gateway_overhead_seconds",
             "Time spent in the gateway before the upstream call.",
-            buckets=_OVERHEAD,
-            registry=self.registry,
+            _OVERHEAD,
         )
-        self._cost = Counter(
-            "waypost_cost_usd", "Charged cost.", ("model", "provider"), registry=self.registry
-        )
-        self._decisions = Counter(
+        self._cost = self._counts("waypost_cost_usd", "Charged cost.", "model", "provider")
+        self._decisions = self._counts(
             "waypost_router_decisions",
-            "Turns by chosen model and reason.",
-            ("model", "reason"),
-            registry=self.registry,
+            "Turns by chosen model, router and reason.",
+            *("model", "version", "reason"),
         )
-        self._failures = Counter(
+        self._failures = self._counts(
             "waypost_router_failures",
             "Turns for which the router could not choose; the default model served.",
-            ("reason",),
-            registry=self.registry,
+            "reason",
         )
-        self._fallbacks = Counter(
+        self._fallbacks = self._counts(
             "waypost_fallbacks",
             "Upstream failures after which another model was tried.",
-            ("model", "error_type"),
-            registry=self.registry,
+            *("model", "provider", "error_type"),
         )
-        self._refusals = Counter(
+        self._refusals = self._counts(
             "waypost_refused_requests",
             "Requests refused before a model was chosen.",
-            ("error_type",),
-            registry=self.registry,
+            "error_type",
         )
+        self._grades = self._counts(
+            "waypost_grades", "Grades of answers by model.", "model", "source"
+        )
+        self._scores = self._counts("waypost_grade_scores", "Their sum.", "model", "source")
+        self._expectations = Expectations()
+        for family in self._expectations.families:
+            self.registry.register(family)
+        self._versions: dict[str, None] = {}
 
-    def answered(
-        self,
-        *,
-        provider: str,
-        model: str,
-        error: str | None,
-        usage: Usage | None,
-        cost_nusd: int,
-        latency_s: float,
-        first_byte_s: float | None,
-        gateway_s: float | None,
-    ) -> None:
-        """Count one turn that reached a model."""
-        names = ("chat", provider, model)
-        self._child(self._duration, *names, error or "").observe(latency_s)
-        if first_byte_s is not None:
-            self._child(self._first_chunk, *names).observe(first_byte_s)
-        if usage is not None:
-            self._child(self._tokens, *names, "input").observe(usage.prompt_tokens)
-            self._child(self._tokens, *names, "output").observe(usage.completion_tokens)
-        self._child(self._cost, model, provider).inc(cost_nusd / NUSD_PER_USD)
-        if gateway_s is not None:
-            self._overhead.observe(gateway_s)
-
-    def _child(self, family: Family, *labels: str) -> Family:
-        """Return the series of `labels`; kept, since the library takes 3 µs to find one."""
-        known = self._children.get((family, labels))
-        if known is None:
-            known = self._children[family, labels] = family.labels(*labels)
-        return cast("Family", known)
-
-    def decided(self, model: str, reason: str) -> None:
+    def decided(self, plan: RoutePlan) -> None:
         """Count one decision."""
-        self._child(self._decisions, model, reason).inc()
+        version = plan.router_version or ""
+        self._admit(version)
+        self._decisions.add((plan.models[0].name, version, plan.reason))
 
     def router_failed(self, reason: str) -> None:
         """Count one turn the router could not choose for."""
-        self._failures.labels(reason).inc()
+        self._failures.add((reason,))
 
-    def fell_back(self, model: str, error: str) -> None:
+    def fell_back(self, model: HostedModel, error: str) -> None:
         """Count one upstream failure that another model makes good."""
-        self._fallbacks.labels(model, error).inc()
+        self._fallbacks.add((model.name, model.provider, error))
 
     def refused(self, error: str) -> None:
-        """Count one request refused before a model was chosen."""
-        self._refusals.labels(error).inc()
+        """Count one turn refused before a model was chosen."""
+        self._refusals.add((error,))
 
-    def observe_counters(self, read: Callable[[], Mapping[str, float]]) -> None:
-        """Expose the counters that `read` returns at every scrape, named ``waypost_<key>``."""
-        self.registry.register(_Reader(read, CounterMetricFamily))
+    def time_chunks(self, model: HostedModel | None) -> Callable[[float], None]:
+        """Return what to tell the seconds between two chunks of a stream of `model`."""
+        provider, name = ("", "") if model is None else (model.provider, model.name)
+        observe, labels = self._per_chunk.observe, ("chat", provider, name)
+        return lambda seconds: observe(labels, seconds)
 
-    def observe_gauges(self, read: Callable[[], Mapping[str, float]]) -> None:
-        """Expose the gauges that `read` returns at every scrape, named ``waypost_<key>``."""
-        self.registry.register(_Reader(read, GaugeMetricFamily))
+    def answered(self, turn: TurnRecord) -> None:
+        """Count one turn that reached a model."""
+        model, provider = turn.served_model or "", turn.provider or ""
+        names, usage = ("chat", provider, model), turn.usage
+        self._duration.observe((*names, turn.error or ""), turn.latency_s)
+        if turn.first_byte_s is not None:
+            self._first_chunk.observe(names, turn.first_byte_s)
+        if usage is not None:
+            self._tokens.observe((*names, "input"), usage.prompt_tokens)
+            self._tokens.observe((*names, "output"), usage.completion_tokens)
+        self._cost.add((model, provider), (turn.cost_nusd or 0) / NUSD_PER_USD)
+        if turn.gateway_s is not None:
+            self._overhead.observe((), turn.gateway_s)
+        if turn.router_version is not None and turn.error is None:
+            self._expectations.compare_cost(turn)
 
-    def render(self) -> bytes:
-        """Render all series in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def graded(self, answer: KnownAnswer, grade: GradeRecord) -> None:
+        """Count one grade of an answer."""
+        labels = (answer.model, grade.source)
+        self._grades.add(labels)
+        self._scores.add(labels, grade.score)
+        if answer.router_version is not None and answer.quality is not None:
+            self._admit(answer.router_version)
+            self._expectations.compare_quality(answer.router_version, answer.quality, grade.score)
 
+    def observe(self, read: Callable[[], Iterable[Metric]]) -> None:
+        """Expose at every scrape what `read` then returns."""
+        self.registry.register(Reading(read))
 
-class _Reader(Collector):
-    """Reads plain numbers that other parts keep, when scraped and not before."""
+    def render(self, worker: str | None = None) -> bytes:
+        """Render all series in Prometheus' text format; `worker` becomes a label of each."""
+        return render(self.registry, worker)
 
-    def __init__(
-        self,
-        read: Callable[[], Mapping[str, float]],
-        family: type[CounterMetricFamily] | type[GaugeMetricFamily],
-    ) -> None:
-        self._read = read
-        self._family = family
+    def _admit(self, version: str) -> None:
+        """Make room for another router's series by dropping those of the oldest one."""
+        if version in self._versions:
+            return
+        self._versions[version] = None
+        if len(self._versions) > MAX_VERSIONS:
+            oldest = next(iter(self._versions))
+            del self._versions[oldest]
+            for family in (self._decisions, *self._expectations.families):
+                family.forget(oldest)
 
-    def collect(self) -> Iterable[Metric]:
-        for name, value in self._read().items():
-            yield self._family(f"waypost_{name}", name.replace("_", " ") + ".", value=value)
+    def _counts(self, name: str, meaning: str, *labels: str) -> Counts:
+        family = Counts(name, meaning, labels)
+        self.registry.register(family)
+        return family
+
+    def _distribution(
+        self, name: str, meaning: str, bounds: tuple[float, ...], labels: Labels = ()
+    ) -> Distribution:
+        family = Distribution(name, meaning, bounds, labels)
+        self.registry.register(family)
+        return family

@@ -23,6 +23,7 @@ from gateway.errors import (
     ProviderUnavailable,
     error_body,
 )
+from gateway.exchange import StreamedText, answer_of
 from gateway.ledger.base import Ledger
 from gateway.ledger.worst_case import with_output_limit
 from gateway.metrics import Metrics
@@ -74,7 +75,7 @@ class ChatService:
 
     Attributes:
         deadline_s: Seconds for all attempts and fallbacks of one turn together.
-        clock: Monotonic seconds; the event loop's time.
+        clock: Monotonic seconds. Not the event loop's time: uvloop counts in milliseconds.
         rng: Makes ids; seeded apart in every process.
     """
 
@@ -112,6 +113,8 @@ class ChatService:
             turn.answer_id = _id_of(completion.body)
             if turn.usage is None:
                 turn.usage = turn.estimate_usage(_answer_tokens(completion.body))
+            if caller.trains_reasoner:
+                turn.answer = answer_of(completion.body)
             body = orjson.dumps({**completion.body, "waypost": turn.summary()})
             cost = f"{turn.cost_nusd / NUSD_PER_USD:.9f}".encode()
             return Answer([*turn.headers(), (b"x-waypost-cost-usd", cost)], body)
@@ -138,7 +141,7 @@ class ChatService:
         turn = Turn.begin(request, caller, self.clock, self.rng)
         try:
             turn.plan = plan = await self.plan(request, caller)
-            self.metrics.decided(plan.models[0].name, plan.reason)
+            self.metrics.decided(plan)
             cap = None if plan.allotment is None else plan.allotment.cap
             turn.reservation = await self.ledger.reserve(
                 turn.request_id, caller, request, plan.models, cap
@@ -203,13 +206,22 @@ class ChatService:
         turn.attempts += 1
         if is_last or self.clock() >= turn.started_s + self.deadline_s:
             raise error
-        self.metrics.fell_back(model.name, type(error).__name__)
+        self.metrics.fell_back(model, type(error).__name__)
         _log.warning("%s: %s failed, trying the next model: %s", turn.request_id, model.name, error)
 
     async def _forward(self, turn: Turn, upstream: AnswerStream) -> AsyncIterator[bytes]:
         """Forward events; end with usage and [DONE], or with an error event and no [DONE]."""
+        clock, time_chunk = self.clock, self.metrics.time_chunks(turn.served)
+        before_s: float | None = None
+        text = StreamedText() if turn.caller.trains_reasoner else None
         try:
             async for events in upstream:
+                now_s = clock()
+                if before_s is not None:
+                    time_chunk(now_s - before_s)
+                before_s = now_s
+                if text is not None:
+                    text.feed(events)
                 yield events
         except GatewayError as error:
             turn.fail(error)
@@ -221,6 +233,7 @@ class ChatService:
             yield b"data: " + error_body(error) + b"\n\n"
             return
         _note_stream(turn, upstream)
+        turn.answer = None if text is None else text.text
         if turn.request.wants_usage:
             yield b"data: " + orjson.dumps(_usage_event(turn, upstream)) + b"\n\n"
         yield DONE
@@ -246,16 +259,7 @@ class ChatService:
         if turn.plan is not None and turn.plan.allotment is not None:
             used = 0 if turn.usage is None else turn.usage.completion_tokens
             self.turn_budgets.close(turn.plan.allotment, used, was_cut_off=turn.was_cut_off)
-        self.metrics.answered(
-            provider=turn.served.provider,
-            model=turn.served.name,
-            error=turn.error,
-            usage=turn.usage,
-            cost_nusd=turn.cost_nusd,
-            latency_s=row.latency_s,
-            first_byte_s=row.first_byte_s,
-            gateway_s=row.gateway_s,
-        )
+        self.metrics.answered(row)
 
 
 def _note_stream(turn: Turn, upstream: AnswerStream) -> None:

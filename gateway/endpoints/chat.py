@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from budget.errors import BudgetExhausted
 from gateway.auth import Authenticator, credential
+from gateway.endpoints.access import WatchedSend
 from gateway.endpoints.asgi import (
     ClientLeft,
     LeavingClient,
@@ -40,25 +41,18 @@ class ChatEndpoint:
     max_body_bytes: int
     authentication: str = "key"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: WatchedSend) -> None:
         """Serve one request; every error leaves in OpenAI's shape."""
-        has_begun = False
-
-        async def noting_send(message: object) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)  # type: ignore[arg-type]
-
         try:
-            await self._serve(scope, receive, noting_send)
+            await self._serve(scope, receive, send)
         except ClientLeft:
             return
         except (GatewayError, BudgetExhausted, RouterModelsError) as error:
-            if not has_begun:
+            if send.status is None:
                 await send_error(send, error)
         except Exception as error:
             _log.exception("chat completion failed")
-            if has_begun:
+            if send.status is not None:
                 raise
             await send_error(send, error)
 

@@ -94,6 +94,8 @@ class MeteredLedger:
         self._names = ScopeNames(book, from_prefix=settings.conversation_from_prefix)
         self._debts = Debts(store, journal.record_settlement, clock)
         self._down_until_s = float("-inf")
+        self.has_store_failed = False
+        """The last call of the store failed."""
 
     @property
     def running(self) -> int:
@@ -203,6 +205,7 @@ class MeteredLedger:
             return
         try:
             await self._store.settle(lease.team_id, name, cost_nusd, tokens, output)
+            self.has_store_failed = False
         except DependencyUnavailable as error:
             self._note_failure(error)
             self._debts.add(owed)
@@ -276,6 +279,7 @@ class MeteredLedger:
             )
             self._running.add(hold.request_id, lease, is_held=False)
             return unchecked
+        self.has_store_failed = False
         self._note_unjournaled(outcome.unjournaled)
         if isinstance(outcome, Refused):
             self._note_refusal(outcome.standing.limit.scope.kind)
@@ -362,6 +366,7 @@ class MeteredLedger:
 
     def _note_failure(self, error: DependencyUnavailable) -> None:
         self.counters.store_failures += 1
+        self.has_store_failed = True
         if not self._is_down():
             _log.warning("budgets: the store is down: %s", error)
         self._down_until_s = self._monotonic() + RETRY_STORE_S

@@ -40,6 +40,31 @@ class Completion:
     attempts: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class BreakerState:
+    """Whether a model is paused for its failures."""
+
+    is_open: bool
+    times_opened: int
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a provider does.
+
+    Attributes:
+        waiting: Calls that wait for one of the `limit` places.
+        retries: Attempts repeated so far.
+        breakers: By upstream name, of the models that were called.
+    """
+
+    in_flight: int
+    waiting: int
+    limit: int
+    retries: int
+    breakers: Mapping[str, BreakerState]
+
+
 class AnswerStream(Protocol):
     """A streamed answer: iterate for bytes to forward, then read what passed by.
 
@@ -91,6 +116,10 @@ class Provider(Protocol):
 
     def is_available(self, model: str) -> bool:
         """Whether the circuit breaker of `model` lets calls through."""
+        ...
+
+    def condition(self) -> Condition:
+        """Say how it does, for metrics."""
         ...
 
     async def aclose(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from gateway.errors import ProviderTimeout, ProviderUnavailable
+from gateway.providers.base import BreakerState, Condition
 from gateway.providers.failures import AttemptFailed
 
 FIRST_BACKOFF_S = 0.2
@@ -32,9 +33,15 @@ class Breaker:
     failures: int
     cooldown_s: float
     clock: Clock
+    times_opened: int = 0
     _failed_in_a_row: int = 0
     _opened_at: float | None = None
     _is_probing: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it failed and has not answered since."""
+        return self._opened_at is not None
 
     def is_available(self) -> bool:
         """Whether a call would be let through now."""
@@ -68,6 +75,7 @@ class Breaker:
         """Note that the model failed."""
         self._failed_in_a_row += 1
         if self._is_probing or self._failed_in_a_row >= self.failures:
+            self.times_opened += not self.is_open
             self._opened_at = self.clock()
         self._is_probing = False
 
@@ -97,11 +105,12 @@ class Limiter:
     """At most `slots` calls at a time, at most as many waiting, each for at most `wait_s`."""
 
     def __init__(self, provider: str, slots: int, wait_s: float) -> None:
+        self.limit = slots
+        self.in_flight = 0
+        self.waiting = 0
         self._provider = provider
         self._slots = asyncio.Semaphore(slots)
-        self._max_waiting = slots
         self._wait_s = wait_s
-        self._waiting = 0
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -114,22 +123,24 @@ class Limiter:
             await self._queue()
         else:
             await self._slots.acquire()
+        self.in_flight += 1
         try:
             yield
         finally:
+            self.in_flight -= 1
             self._slots.release()
 
     async def _queue(self) -> None:
-        if self._waiting >= self._max_waiting:
+        if self.waiting >= self.limit:
             raise self._full()
-        self._waiting += 1
+        self.waiting += 1
         try:
             async with asyncio.timeout(self._wait_s):
                 await self._slots.acquire()
         except TimeoutError as error:
             raise self._full() from error
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
     def _full(self) -> ProviderUnavailable:
         return ProviderUnavailable(
@@ -151,6 +162,7 @@ class Resilience:
     backoff: Backoff
     clock: Clock
     sleep: Sleep
+    retries: int = 0
     _breakers: dict[str, Breaker] = field(default_factory=dict)
 
     def breaker(self, model: str) -> Breaker:
@@ -160,6 +172,15 @@ class Resilience:
             known = Breaker(self.breaker_failures, self.breaker_cooldown_s, self.clock)
             self._breakers[model] = known
         return known
+
+    def condition(self) -> Condition:
+        """Say how the provider does."""
+        limiter = self.limiter
+        breakers = {
+            model: BreakerState(breaker.is_open, breaker.times_opened)
+            for model, breaker in list(self._breakers.items())
+        }
+        return Condition(limiter.in_flight, limiter.waiting, limiter.limit, self.retries, breakers)
 
     async def attempt(
         self, breaker: Breaker, deadline_s: float, once: Callable[[], Awaitable[T]]
@@ -190,6 +211,7 @@ class Resilience:
                 breaker.abandoned()
                 raise
             retries += 1
+            self.retries += 1
 
     def _admit(self, breaker: Breaker, deadline_s: float) -> None:
         if self.clock() >= deadline_s:

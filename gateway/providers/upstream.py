@@ -16,7 +16,7 @@ from gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from gateway.providers.base import Completion, UpstreamCall
+from gateway.providers.base import Completion, Condition, UpstreamCall
 from gateway.providers.failures import (
     AttemptFailed,
     error_object,
@@ -212,6 +212,10 @@ class HttpProvider:
     def is_available(self, model: str) -> bool:
         """Whether the circuit breaker of `model`, an upstream name, lets calls through."""
         return self.resilience.breaker(model).is_available()
+
+    def condition(self) -> Condition:
+        """Say how it does, for metrics."""
+        return self.resilience.condition()
 
     async def aclose(self) -> None:
         """Do nothing: the connections belong to the client that all providers share."""

@@ -64,10 +64,10 @@ async def test_recent_answers_know_their_team(engine, tmp_path):
     log = EvaluationLog(engine, SETTINGS, tmp_path / "spool")
     log.record(make_turn(1, team_id="blue"))
 
-    assert log.recent.team_of("req_000001") == "blue"
-    assert log.recent.team_of("dec_000001") == "blue"
-    assert log.recent.team_of("chatcmpl-000001") == "blue"
-    assert log.recent.team_of("req_000002") is None
+    assert log.recent.find("req_000001").team_id == "blue"
+    assert log.recent.find("dec_000001").team_id == "blue"
+    assert log.recent.find("chatcmpl-000001").team_id == "blue"
+    assert log.recent.find("req_000002") is None
 
 
 async def test_rows_go_to_the_spool_while_the_database_is_down_and_back(engine, tmp_path, switch):

@@ -1,0 +1,100 @@
+"""Every request of a caller, whatever came of it: counted, and logged where that is asked for."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.endpoints.asgi import Message, Receive, Scope, Send
+from gateway.series import Counts
+
+CHAT_PATH: Final = "/v1/chat/completions"
+ENDPOINTS: Final = {
+    CHAT_PATH: "chat",
+    "/v1/models": "models",
+    "/v1/route": "route",
+    "/v1/feedback": "feedback",
+    "/health": "health",
+    "/ready": "ready",
+}
+CLIENT_LEFT_STATUS: Final = 499
+"""The caller left before there was a status; nginx's number."""
+LOGGED_HEADERS: Final = {
+    b"x-request-id": "request_id",
+    b"x-waypost-model": "model",
+    b"x-waypost-provider": "provider",
+    b"x-waypost-route-reason": "reason",
+    b"x-waypost-router-version": "router_version",
+}
+
+_log = logging.getLogger("gateway.access")
+
+
+class WatchedSend:
+    """Sends, and remembers how the response began; None where it has not."""
+
+    __slots__ = ("_send", "headers", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status: int | None = None
+        self.headers: Any = ()
+
+    async def __call__(self, message: Message) -> None:
+        """Send one message."""
+        if self.status is None:
+            self.status = message["status"]
+            self.headers = message.get("headers", ())
+        await self._send(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Watches requests.
+
+    Attributes:
+        is_logged: Write a line for each.
+        clock: Monotonic seconds.
+    """
+
+    requests: Counts
+    is_logged: bool
+    clock: Callable[[], float]
+
+    async def serve(
+        self,
+        app: Callable[[Scope, Receive, WatchedSend], Awaitable[None]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Have `app` serve one HTTP request."""
+        watched, began_s = WatchedSend(send), self.clock()
+        endpoint = endpoint_of(scope["path"])
+        try:
+            await app(scope, receive, watched)
+        finally:
+            status = watched.status or CLIENT_LEFT_STATUS
+            self.requests.add((endpoint, str(status)))
+            if self.is_logged:
+                self._write(scope["method"], endpoint, watched, status, self.clock() - began_s)
+
+    def _write(
+        self, method: str, endpoint: str, sent: WatchedSend, status: int, duration_s: float
+    ) -> None:
+        """Write one line; the path as sent stays out of it, since it may hold anything."""
+        told = {
+            LOGGED_HEADERS[name]: value.decode("utf-8", "replace")
+            for name, value in sent.headers
+            if name in LOGGED_HEADERS
+        }
+        fields = {"endpoint": endpoint, "status": status, "duration_s": round(duration_s, 6)}
+        _log.info("%s %s %d", method, endpoint, status, extra={"fields": {**fields, **told}})
+
+
+def endpoint_of(path: str) -> str:
+    """Name the endpoint of a path; ``other`` where there is none."""
+    known = ENDPOINTS.get(path)
+    if known is not None:
+        return known
+    return "models" if path.startswith("/v1/models/") else "other"
