@@ -17,5 +17,9 @@ class QuorumMissing(FederationError):
     """Too few nodes answered in time; the last checkpoint is still good."""
 
 
+class GrowthRefused(FederationError):
+    """Nothing can join the router that was asked to grow, and why."""
+
+
 class CheckpointRejected(FederationError):
     """Bytes that no session can be continued from: damaged, or of another plan."""

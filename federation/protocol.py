@@ -32,6 +32,9 @@ HELLO: Final = "query.hello"
 REFUSED: Final = "query.refused"
 PUBLISH: Final = "query.publish"
 
+MODELS_JOIN: Final = "models"
+CLIENTS_JOIN: Final = "clients"
+
 ARRAYS: Final = "arrays"
 PLAN: Final = "plan"
 ANSWER: Final = "answer"
@@ -53,6 +56,36 @@ class EncoderName:
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """A router that is there already, and what may join it.
+
+    Attributes:
+        parent: Version of the router.
+        models: Its models, in the order of its columns.
+        allowed: Of `MODELS_JOIN` and `CLIENTS_JOIN`; what enough sites bring decides, in this
+            order.
+    """
+
+    parent: str
+    models: tuple[str, ...]
+    allowed: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot join.
+
+        Raises:
+            ValueError: Nothing is allowed, or something unknown.
+        """
+        if not self.allowed or not set(self.allowed) <= {MODELS_JOIN, CLIENTS_JOIN}:
+            raise ValueError(f"{MODELS_JOIN} or {CLIENTS_JOIN} join a router, or both may")
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> "Growth":
+        """Read what `asdict` wrote."""
+        return cls(table["parent"], tuple(table["models"]), tuple(table["allowed"]))
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingPlan:
     """One session, as everybody who takes part in it knows it.
 
@@ -62,7 +95,10 @@ class TrainingPlan:
         encoder: Whose vectors are routed.
         registry: What sites may call their models.
         models: Canonical names that sites may have rows of; empty for any.
-        columns: Canonical names of the models, fixed once the sites are known; empty before.
+        columns: Canonical names of the models, fixed once the sites are known; empty before. Where
+            models join a router, of those alone.
+        growth: The router that the session starts from; None to begin anew.
+        joining: What joins it, fixed with the columns; empty before, and where nothing does.
         least_rows: No centroid, no cell and no model of fewer rows leaves a site.
         has_guard: Guard the router against unfamiliar queries; experiments may leave it out.
         validate_every: Rounds of training between two validations; the last round has one.
@@ -85,6 +121,8 @@ class TrainingPlan:
     registry: ModelRegistry = field(default_factory=ModelRegistry)
     models: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    growth: Growth | None = None
+    joining: str = ""
     least_rows: int = 10
     has_guard: bool = True
     validate_every: int = 1
@@ -122,6 +160,12 @@ class TrainingPlan:
             self._check_secure_sum()
         if self.noise is not None:
             self._check_noise()
+        if self.growth is not None:
+            self._check_growth()
+
+    def unsettled(self) -> "TrainingPlan":
+        """Return the plan as it was before the sites were known."""
+        return dataclasses.replace(self, columns=(), joining="")
 
     @property
     def least_visible_rows(self) -> int:
@@ -145,13 +189,25 @@ class TrainingPlan:
         if self.has_guard:
             raise ValueError("a guard needs centroids, which have no noise: set has_guard = false")
 
+    def _check_growth(self) -> None:
+        if self.kind == "ridge":
+            raise ValueError(
+                "a ridge router does not grow: training it anew takes one pass of sums"
+            )
+        if self.kind == "mlp" and self.noise is not None:
+            raise ValueError(
+                "an mlp router does not grow under noise: use kmeans, or train it anew"
+            )
+
     def to_json(self) -> str:
         """Write the plan; the same plan gives the same text."""
         table = {item.name: getattr(self, item.name) for item in fields(self)}
         table["settings"] = dataclasses.asdict(self.settings)
         table["encoder"] = dataclasses.asdict(self.encoder)
         table["registry"] = self.registry.to_mapping()
-        table["noise"] = None if self.noise is None else dataclasses.asdict(self.noise)
+        for name in ("noise", "growth"):
+            value = getattr(self, name)
+            table[name] = None if value is None else dataclasses.asdict(value)
         return json.dumps(table, sort_keys=True, allow_nan=False)
 
     @classmethod
@@ -171,6 +227,7 @@ class TrainingPlan:
                 "models": tuple(table["models"]),
                 "columns": tuple(table["columns"]),
                 "noise": None if table["noise"] is None else NoiseSettings(**table["noise"]),
+                "growth": None if table["growth"] is None else Growth.from_table(table["growth"]),
             }
             return cls(**{**table, **parsed})
         except (ValueError, TypeError, KeyError, InvalidRegistry) as error:

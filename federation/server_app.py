@@ -1,4 +1,4 @@
-"""One session from the first greeting to the published router, and the Flower app that runs it."""
+"""One session from the first greeting to the published router."""
 
 import logging
 import time
@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp import Grid
 
 from federation import checkpoint
 from federation.checkpoint import Checkpoints
@@ -49,17 +48,17 @@ class Session:
 
     Attributes:
         checkpoints: Where progress is kept; a session begins with what is there.
-        start: Where it begins otherwise; with the router, where one grows.
         clock: Seconds, for waiting and for durations.
         sleep: Waits that many seconds.
+        start: Where it begins otherwise; with the router, where one grows.
     """
 
     grid: Grid
     plan: TrainingPlan
     checkpoints: Checkpoints
-    start: Progress = field(default_factory=Progress)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    start: Progress = field(default_factory=Progress)
 
     def run(self, created_at: datetime) -> SessionResult:
         """Train and publish; an earlier session of the same plan that was cut off goes on.
@@ -68,8 +67,8 @@ class Session:
             QuorumMissing: Too few sites connected, or answered well, in time. The checkpoint stays.
         """
         plan, progress = self._resume()
-        fleet = Fleet(self.grid, plan, self.clock, learned=progress.sites)
-        fleet.gather(self.sleep)
+        fleet = Fleet(self.grid, plan, self.clock, learned=self.start.sites)
+        self._gather(fleet)
         if not plan.columns:
             fleet.plan = plan = settled(fleet)
         strategy = strategy_of(plan)(fleet, progress, lambda p: self._keep(plan, p))
@@ -87,6 +86,23 @@ class Session:
         fleet.publish(artifact)
         self.checkpoints.clear()
         return SessionResult(plan, estimator, artifact, progress, fleet.report)
+
+    def _gather(self, fleet: Fleet) -> None:
+        """Wait until enough sites are there that have something to teach.
+
+        Raises:
+            QuorumMissing: They did not come in time.
+        """
+        growth = fleet.plan.growth
+        try:
+            fleet.gather(self.sleep)
+        except QuorumMissing as error:
+            if growth is None:
+                raise
+            raise QuorumMissing(
+                f"too few of {len(fleet.present())} sites bring {' or '.join(growth.allowed)} that "
+                f"router {growth.parent} lacks: {error}"
+            ) from error
 
     def _resume(self) -> tuple[TrainingPlan, Progress]:
         """Go on where a session of the same plan was cut off; begin anew where there is none."""
@@ -127,7 +143,7 @@ def _figures(plan: TrainingPlan, progress: Progress) -> dict[str, Any]:
     return {
         "federated": True,
         "settings": asdict(plan.settings),
-        "joined": plan.joining,
+        **({} if plan.growth is None else {"joined": plan.joining}),
         "seed": plan.seed,
         "rule": plan.rule,
         "rounds": progress.round,

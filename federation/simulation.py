@@ -13,6 +13,7 @@ from federation.in_process import Exchanged, Fault, InProcessGrid
 from federation.protocol import EncoderName, TrainingPlan
 from federation.server_app import Session, SessionResult
 from federation.site import SCHEMA_VERSION, Site, SitePolicy, SiteProfile, Verdict
+from federation.strategies import Progress
 from router_models.artifact import read_manifest
 from router_models.registry import ModelRegistry
 from router_models.types import Evaluations
@@ -100,6 +101,7 @@ def simulate(
     faults: Mapping[int, Fault] | None = None,
     checkpoints: Checkpoints | None = None,
     traffic: list[Exchanged] | None = None,
+    start: Progress | None = None,
     created_at: datetime = LONG_AGO,
 ) -> SessionResult:
     """Run one session over these sites; the same plan and sites give the same bits.
@@ -110,6 +112,7 @@ def simulate(
         faults: What befalls the replies of a node.
         checkpoints: Where to go on, and where to keep progress.
         traffic: A list that gets every message.
+        start: Where to begin; with the router, where one grows.
         created_at: Date of the router.
 
     Raises:
@@ -118,4 +121,5 @@ def simulate(
     nodes = {node: build_client_app(site) for node, site in enumerate(sites, start=1)}
     grid = InProcessGrid(nodes, faults or {}, traffic)
     kept = checkpoints or MemoryCheckpoints()
-    return Session(grid, plan, kept, grid.clock, grid.sleep).run(created_at)
+    begun = start or Progress()
+    return Session(grid, plan, kept, grid.clock, grid.sleep, begun).run(created_at)

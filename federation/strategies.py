@@ -10,7 +10,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -43,7 +42,6 @@ from federation.exchanges.rows import RowSumExchange, scales_of
 from federation.fleet import Fleet, Question
 from federation.learning import kmeans, mlp, ridge
 from federation.nodes import need_quorum
-from federation.privacy.accounting import noise_multiplier_for
 from federation.protocol import Payload, TrainingPlan, to_record
 from federation.secure_rounds import agree, hear_total
 from federation.updates import Reply
@@ -61,6 +59,7 @@ class Progress:
         best: The weights that did best on validation, named as in `state`; empty before any.
         best_round: Whose weights they are; 0 before any.
         losses: Validation loss after each round that measured one.
+        sites: Names of those whose rows the router is made of so far.
     """
 
     round: int = 0
@@ -68,6 +67,7 @@ class Progress:
     best: Payload = field(default_factory=dict)
     best_round: int = 0
     losses: Mapping[int, float] = field(default_factory=dict)
+    sites: frozenset[str] = frozenset()
 
     def judged(self, loss: float) -> "Progress":
         """Remember this round's weights if none did better."""
@@ -95,8 +95,8 @@ class RouterStrategy(Strategy):
         self.fleet = fleet
         self.progress = progress
         self.keep = keep
-        guard = GUARD_EXCHANGES if fleet.plan.has_guard else ()
-        self.exchanges = (*self.plan_exchanges(fleet.plan), *guard)
+        plan = fleet.plan
+        self.exchanges = (*self.plan_exchanges(plan), *self.guard_exchanges(plan))
         self._question: Question | None = None
 
     @classmethod
@@ -109,6 +109,17 @@ class RouterStrategy(Strategy):
     def build(cls, plan: TrainingPlan, state: Payload) -> Estimator:
         """Put the final state into an estimator that serves."""
 
+    @classmethod
+    def guard_exchanges(cls, plan: TrainingPlan) -> tuple[Exchange, ...]:
+        """List the exchanges that its guard takes, after those."""
+        return GUARD_EXCHANGES if plan.has_guard else ()
+
+    @classmethod
+    def finish(cls, plan: TrainingPlan, state: Payload) -> Estimator:
+        """Build the estimator, and guard it."""
+        estimator = cls.build(plan, state)
+        return GuardedEstimator(estimator, guard_of(plan, state)) if plan.has_guard else estimator
+
     def run(self) -> Estimator:
         """Do the rounds that are left, and build the router.
 
@@ -119,9 +130,7 @@ class RouterStrategy(Strategy):
         if left:
             initial = to_record(self.progress.state)
             self.start(self.fleet.grid, initial, left, self.fleet.plan.timeout_s)
-        plan, state = self.fleet.plan, self.progress.final_state()
-        estimator = self.build(plan, state)
-        return GuardedEstimator(estimator, guard_of(plan, state)) if plan.has_guard else estimator
+        return self.finish(self.fleet.plan, self.progress.final_state())
 
     def configure_train(
         self,
@@ -147,11 +156,16 @@ class RouterStrategy(Strategy):
             ReplyRejected: The total of masked answers is not usable.
         """
         question, good = self._hear(replies)
-        n_sites = len(question.asked) if question.is_masked else len(good)
-        need_quorum(self.fleet.plan, n_sites, self.fleet.report)
-        state = question.exchange.merge(self.progress.state, question.instruction, good)
-        self.progress = replace(self.progress, round=question.instruction.round, state=state)
-        return to_record(state), MetricRecord({"sites": n_sites})
+        asked = frozenset(site.name for site in question.asked.values())
+        sites = asked if question.is_masked else frozenset(reply.site for reply in good)
+        need_quorum(self.fleet.plan, len(sites), self.fleet.report)
+        exchange, instruction, progress = question.exchange, question.instruction, self.progress
+        state = exchange.merge(progress.state, instruction, good)
+        learned = sites if exchange.is_learned else frozenset()
+        self.progress = replace(
+            progress, round=instruction.round, state=state, sites=progress.sites | learned
+        )
+        return to_record(state), MetricRecord({"sites": len(sites)})
 
     def configure_evaluate(
         self,
@@ -238,16 +252,22 @@ class FederatedMlp(RouterStrategy):
     @classmethod
     def plan_exchanges(cls, plan: TrainingPlan) -> tuple[Exchange, ...]:
         """Scales and first weights, then as many rounds of training as the settings say."""
+        return (InitialWeightExchange(), *cls.training(plan))
+
+    @classmethod
+    def training(
+        cls, plan: TrainingPlan, exchange: type[Exchange] | None = None
+    ) -> tuple[Exchange, ...]:
+        """List the rounds of training by `exchange`; by default of all weights."""
         settings = mlp_settings_of(plan)
-        train: type[Exchange] = WeightSumExchange if plan.secure_sum else WeightExchange
+        train = exchange or (WeightSumExchange if plan.secure_sum else WeightExchange)
         validate: type[Exchange] = LossSumExchange if plan.secure_sum else LossExchange
         # A loss has no noise, so with noise the last round counts, not the best.
         validation = validate() if plan.noise is None else None
-        training = [
+        return tuple(
             train(settings.client_share, validation if left % plan.validate_every == 0 else None)
             for left in reversed(range(settings.rounds))
-        ]
-        return (InitialWeightExchange(), *training)
+        )
 
     @classmethod
     def build(cls, plan: TrainingPlan, state: Payload) -> Estimator:
@@ -268,24 +288,3 @@ class FederatedRidge(RouterStrategy):
         """Solve the heads."""
         scales, settings = scales_of(plan, state), ridge_settings_of(plan)
         return ridge.to_estimator(plan.columns, scales, gram_of(plan, state), settings)
-
-
-STRATEGIES: Final[dict[str, type[RouterStrategy]]] = {
-    "kmeans": FederatedKMeans,
-    "mlp": FederatedMlp,
-    "ridge": FederatedRidge,
-}
-
-
-def calibrated(plan: TrainingPlan, epsilon: float, delta: float) -> TrainingPlan:
-    """Set the plan's noise so that one session costs each site no more than `epsilon`.
-
-    Raises:
-        ValueError: The plan has no noise to set, or `epsilon` or `delta` mean nothing.
-    """
-    if plan.noise is None:
-        raise ValueError("a plan without noise cannot be calibrated")
-    exchanges = STRATEGIES[plan.kind].plan_exchanges(plan)
-    releases = [exchange.release(plan) for exchange in exchanges]
-    multiplier = noise_multiplier_for(epsilon, delta, releases)
-    return replace(plan, noise=replace(plan.noise, noise_multiplier=multiplier))

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
-from operator import add
 from typing import Any, Final
 
 import numpy as np
 
 from benchmarks.federated_routing.compare import Bench
-from benchmarks.federated_routing.federated import PAPERS_LEAST_ROWS, train_together
+from benchmarks.federated_routing.federated import grow, train_together
 from benchmarks.federated_routing.measure import Measured, mean_of
 from benchmarks.federated_routing.protocol import (
     Client,
@@ -20,17 +18,10 @@ from benchmarks.federated_routing.protocol import (
     with_models,
 )
 from benchmarks.federated_routing.summary import figures_of
-from federation.learning import growth, mlp
-from federation.learning.kmeans import ClusterSums
-from federation.learning.settings import (
-    FederatedMlpSettings,
-    FederatedSettings,
-)
-from federation.learning.statistics import RowSums
+from federation.learning.settings import FederatedSettings
+from federation.protocol import CLIENTS_JOIN, MODELS_JOIN
 from router_models.frontier import route
-from router_models.kmeans import KMeansEstimator
-from router_models.mlp import MlpEstimator
-from router_models.types import Estimator, Evaluations
+from router_models.types import Evaluations
 
 ALPHA: Final = 0.6
 JOINING: Final = 3
@@ -77,9 +68,9 @@ def _join_models(
     clients = split(with_models(answers, np.concatenate([old, new])), ALPHA, seed)
     n_old = len(old)
     before = split(with_models(answers, old), ALPHA, seed)
-    base = train_together([c.rows for c in before], settings, seed).estimator
+    base = train_together([c.rows for c in before], settings, seed)
     calibration = [_calibration(client, n_old, seed) for client in clients]
-    grown = _with_models(base, calibration, settings, seed)
+    grown = grow(base, [_without_validation(own) for own in calibration], settings, MODELS_JOIN)
     everything = [
         Rows(_beside(small.rows.train, bought, whole), _padded(small.rows.validation, whole))
         for small, bought, whole in zip(before, calibration, clients, strict=True)
@@ -87,7 +78,7 @@ def _join_models(
     anew = train_together(everything, settings, seed).estimator
     bench = Bench.of(join(client.test for client in clients), seed)
     of_old = with_models(bench.rows, np.arange(n_old))
-    chosen_before = route(base.predict(bench.rows.embeddings), of_old)
+    chosen_before = route(base.estimator.predict(bench.rows.embeddings), of_old)
     return {
         "before": bench.measure(chosen_before),
         "grown": bench.measure(bench.outcomes(grown)),
@@ -118,28 +109,10 @@ def _padded(old: Evaluations, whole: Client) -> Evaluations:
     return _beside(old, nothing, whole)
 
 
-def _with_models(
-    router: Estimator,
-    calibration: Sequence[Evaluations],
-    settings: FederatedSettings,
-    seed: int,
-) -> Estimator:
-    new = calibration[0].models
-    if isinstance(router, KMeansEstimator):
-        return growth.add_models(router, new, _cell_sums(router, calibration))
-    assert isinstance(router, MlpEstimator)
-    assert isinstance(settings, FederatedMlpSettings)
-    scales = growth.scales_of_new_models(router, reduce(add, map(RowSums.gather, calibration)))
-    own = growth.settings_for_new_models(settings)
-    heads = growth.new_heads(router, scales)
-    moments: dict[str, Any] = {}
-    for number in range(own.rounds):
-        updates = [
-            mlp.train_locally(heads, rows, scales, own, seed + number, frozen_trunk=True)
-            for rows in calibration
-        ]
-        heads, moments = growth.descend_heads(heads, mlp.average(heads, updates), moments, own)
-    return growth.join_models(router, new, heads, scales)
+def _without_validation(calibration: Evaluations) -> Rows:
+    """All calibration rows are trained on: the last round counts."""
+    nothing = np.full_like(calibration.quality, np.nan)
+    return Rows(calibration, replace(calibration, quality=nothing, cost_usd=nothing))
 
 
 def _join_clients(
@@ -148,9 +121,12 @@ def _join_clients(
     clients = split(answers, ALPHA, seed)
     rows = [client.rows for client in clients]
     there, joining = rows[:-JOINING], rows[-JOINING:]
-    routers = {"before": train_together(there, settings, seed).estimator}
-    routers["grown"] = _with_clients(routers["before"], there, joining, settings, seed)
-    routers["retrained"] = train_together(rows, settings, seed).estimator
+    before = train_together(there, settings, seed)
+    routers = {
+        "before": before.estimator,
+        "grown": grow(before, joining, settings, CLIENTS_JOIN),
+        "retrained": train_together(rows, settings, seed).estimator,
+    }
     everybody = Bench.of(join(client.test for client in clients), seed)
     newcomers = [Bench.of(client.test, seed) for client in clients[-JOINING:]]
     measured = {}
@@ -159,36 +135,3 @@ def _join_clients(
         own = [bench.measure(bench.outcomes(router)) for bench in newcomers]
         measured[f"{label}, newcomers' rows"] = mean_of(own)
     return measured
-
-
-def _with_clients(
-    router: Estimator,
-    there: Sequence[Rows],
-    joining: Sequence[Rows],
-    settings: FederatedSettings,
-    seed: int,
-) -> Estimator:
-    if isinstance(router, KMeansEstimator):
-        return growth.add_clients(router, _cell_sums(router, [own.train for own in joining]))
-    assert isinstance(router, MlpEstimator)
-    assert isinstance(settings, FederatedMlpSettings)
-    scales = reduce(add, (RowSums.gather(own.train) for own in there)).scales()
-    own_settings = growth.settings_for_new_clients(settings)
-    teacher = weights = growth.weights_of(router)
-    for number in range(own_settings.rounds):
-        updates = [
-            mlp.train_locally(
-                weights, own.train, scales, own_settings, seed + number, teacher=teacher
-            )
-            for own in joining
-        ]
-        weights = mlp.average(weights, updates)
-    return mlp.to_estimator(weights, router.models, scales)
-
-
-def _cell_sums(router: KMeansEstimator, tables: Sequence[Evaluations]) -> ClusterSums:
-    gathered = [
-        ClusterSums.gather(router.centroids, router.scaler, rows, PAPERS_LEAST_ROWS)
-        for rows in tables
-    ]
-    return reduce(add, gathered)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from federation.learning.settings import FederatedKMeansSettings, FederatedMlpSettings
 from federation.privacy.settings import NoiseSettings
 from federation.protocol import EncoderName, TrainingPlan
-from federation.strategies import calibrated
+from federation.strategy_table import calibrated
 
 DELTA: Final = 1e-4
 """Sites have about 350 train queries."""

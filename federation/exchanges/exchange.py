@@ -71,6 +71,8 @@ class Exchange(ABC):
     """Prefixes of what sites are told of the session's state."""
     is_about_rows: ClassVar[bool] = True
     """Whether an answer says anything of a site's rows."""
+    is_learned: ClassVar[bool] = False
+    """Whether the router is made of the answers: whoever sent one is in it."""
 
     share: float = 1.0
     validation: "Exchange | None" = None

@@ -102,6 +102,7 @@ class CellExchange(SumExchange):
 
     name: ClassVar[str] = "train.cells"
     sends: ClassVar[tuple[str, ...]] = (SCALES, CENTROIDS)
+    is_learned: ClassVar[bool] = True
     prefix: ClassVar[str] = CELLS
     moderated: ClassVar[tuple[str, ...]] = ("quality_sum", "cost_sum")
 
@@ -153,8 +154,9 @@ def cells_of(plan: TrainingPlan, state: Payload) -> ClusterSums:
 
 
 def scaler_in(plan: TrainingPlan, state: Payload) -> Scaler:
-    """Return what rows are scaled by before clustering."""
-    return scaler_of(settings_of(plan), scales_of(plan, state).scaler)
+    """Return what rows are scaled by before clustering; a router that grows has its own."""
+    measured = scales_of(plan, state).scaler
+    return measured if plan.growth else scaler_of(settings_of(plan), measured)
 
 
 def settings_of(plan: TrainingPlan) -> FederatedKMeansSettings:

@@ -1,6 +1,7 @@
 """Federated averaging of the MLP router: one round of training, and how well it went."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -9,7 +10,9 @@ from federation.aggregation import RULES, Contribution, bound_norms, update_norm
 from federation.exchanges.exchange import Exchange, Task, noise_of, prefixed, under
 from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
 from federation.learning.adam import descend
+from federation.learning.growth import settings_for_new_clients, settings_for_new_models
 from federation.learning.mlp import (
+    HEADS,
     LocalUpdate,
     initial_weights,
     train_locally,
@@ -18,10 +21,20 @@ from federation.learning.mlp import (
 from federation.learning.settings import FederatedMlpSettings
 from federation.privacy.accounting import Release
 from federation.privacy.noisy_gradient import follow_noisy_gradient
-from federation.protocol import Instruction, Payload, TrainingPlan
+from federation.protocol import (
+    CLIENTS_JOIN,
+    MODELS_JOIN,
+    Instruction,
+    Payload,
+    TrainingPlan,
+)
 from federation.updates import Field, Form, Reply, capped
+from router_models.types import Evaluations
 
 WEIGHTS = "weights."
+TEACHER = "teacher."
+"""Weights of the router that new clients join, which keep it from forgetting what it knew."""
+
 MOMENTS = "moments."
 """Of the coordinator's Adam; kept with the state, sent to nobody."""
 
@@ -48,20 +61,16 @@ class WeightExchange(Exchange):
     """Every site trains the common weights on its rows; they are averaged."""
 
     name: ClassVar[str] = "train.weights"
-    sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES)
+    sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES, TEACHER)
+    is_learned: ClassVar[bool] = True
+
+    def learning(self, instruction: Instruction) -> Payload:
+        """Return the weights that move, as they were sent."""
+        return under(WEIGHTS, instruction.sent)
 
     def answer(self, task: Task) -> Payload:
         """Train on the site's rows."""
-        instruction = task.instruction
-        plan, sent = instruction.plan, instruction.sent
-        update = train_locally(
-            under(WEIGHTS, sent),
-            task.train_rows(),
-            scales_of(plan, sent),
-            settings_of(plan),
-            instruction.seed,
-        )
-        return update.to_arrays()
+        return local_update(task.instruction, task.train_rows()).to_arrays()
 
     def release(self, plan: TrainingPlan) -> Release:
         """One noisy gradient."""
@@ -75,7 +84,7 @@ class WeightExchange(Exchange):
         """Weights of the same shapes, and the rows behind them."""
         fields = {
             name: Field(array.shape, "float32", -LARGEST_WEIGHT, LARGEST_WEIGHT)
-            for name, array in under(WEIGHTS, instruction.sent).items()
+            for name, array in self.learning(instruction).items()
         }
         n_models = len(instruction.plan.columns)
         for name, length in (("rows", 1), ("rows_per_model", n_models)):
@@ -88,12 +97,12 @@ class WeightExchange(Exchange):
 
     def length(self, instruction: Instruction, payload: Payload) -> float:
         """Distance from the weights that were sent."""
-        current = under(WEIGHTS, instruction.sent)
+        current = self.learning(instruction)
         return update_norm(current, {name: payload[name] for name in current})
 
     def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
         """Put the weights together by the plan's rule, each head by its model's rows."""
-        plan, current = instruction.plan, under(WEIGHTS, instruction.sent)
+        plan, current = instruction.plan, self.learning(instruction)
         updates = [LocalUpdate.from_arrays(reply.payload, current) for reply in replies]
         rows = np.concatenate(
             [[u.rows for u in updates], [u.rows_per_model for u in updates]], axis=1
@@ -107,6 +116,47 @@ class WeightExchange(Exchange):
             contributions = bound_norms(current, contributions, plan.norm_bound)
         averaged = RULES[plan.rule](current, contributions)
         return {**state, **advance(state, current, averaged, settings_of(plan))}
+
+
+class HeadExchange(WeightExchange):
+    """The same with the trunk frozen: new models' heads alone are trained and leave a site."""
+
+    name: ClassVar[str] = "train.heads"
+
+    def learning(self, instruction: Instruction) -> Payload:
+        """Return the heads."""
+        return heads_in(instruction)
+
+    def answer(self, task: Task) -> Payload:
+        """Train the heads on the site's rows."""
+        return local_heads(task.instruction, task.train_rows()).to_arrays()
+
+
+def heads_in(instruction: Instruction) -> Payload:
+    """Return the heads that sites were sent."""
+    return {name: instruction.sent[WEIGHTS + name] for name in HEADS}
+
+
+def local_update(
+    instruction: Instruction, rows: Evaluations, *, frozen_trunk: bool = False
+) -> LocalUpdate:
+    """Train what was sent on a site's rows, close to the teacher where one was sent too."""
+    plan, sent = instruction.plan, instruction.sent
+    return train_locally(
+        under(WEIGHTS, sent),
+        rows,
+        scales_of(plan, sent),
+        settings_of(plan),
+        instruction.seed,
+        frozen_trunk=frozen_trunk,
+        teacher=under(TEACHER, sent) or None,
+    )
+
+
+def local_heads(instruction: Instruction, rows: Evaluations) -> LocalUpdate:
+    """Train the heads that were sent on a site's rows."""
+    update = local_update(instruction, rows, frozen_trunk=True)
+    return replace(update, weights={name: update.weights[name] for name in HEADS})
 
 
 def advance(
@@ -176,8 +226,12 @@ def noisy_update(task: Task, rng: np.random.Generator, sharers: int) -> LocalUpd
 
 
 def settings_of(plan: TrainingPlan) -> FederatedMlpSettings:
-    """Return the plan's settings, which are of this kind."""
+    """Return the plan's settings, which are of this kind, as what joins a router needs them."""
     assert isinstance(plan.settings, FederatedMlpSettings)  # noqa: S101
+    if plan.joining == MODELS_JOIN:
+        return settings_for_new_models(plan.settings)
+    if plan.joining == CLIENTS_JOIN:
+        return settings_for_new_clients(plan.settings)
     return plan.settings
 
 

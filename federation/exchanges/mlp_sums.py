@@ -10,14 +10,18 @@ from federation.exchanges.exchange import SumExchange, Task, under
 from federation.exchanges.mlp import (
     LARGEST_COUNT,
     LOSS,
+    TEACHER,
     WEIGHTS,
     WeightExchange,
     advance,
+    heads_in,
+    local_heads,
+    local_update,
     noisy_update,
     settings_of,
 )
 from federation.exchanges.rows import LARGEST_SUM, SCALES, scales_of
-from federation.learning.mlp import LocalUpdate, train_locally, validation_loss
+from federation.learning.mlp import LocalUpdate, validation_loss
 from federation.privacy.accounting import Release
 from federation.protocol import Instruction, Payload, TrainingPlan
 from federation.updates import Field, Form, Reply
@@ -28,14 +32,17 @@ class WeightSumExchange(SumExchange):
     """Every site trains the common weights, and sends them times its rows, with its rows."""
 
     name: ClassVar[str] = "train.weight_sums"
-    sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES)
+    sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES, TEACHER)
+    is_learned: ClassVar[bool] = True
     prefix: ClassVar[str] = WEIGHTS
+
+    def learning(self, instruction: Instruction) -> Payload:
+        """Return the weights that move, as they were sent."""
+        return under(WEIGHTS, instruction.sent)
 
     def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Train on the rows."""
-        plan, sent = instruction.plan, instruction.sent
-        scales, settings = scales_of(plan, sent), settings_of(plan)
-        return _weigh(train_locally(under(WEIGHTS, sent), rows, scales, settings, instruction.seed))
+        return _weigh(local_update(instruction, rows))
 
     def release(self, plan: TrainingPlan) -> Release:
         """One noisy gradient."""
@@ -47,9 +54,8 @@ class WeightSumExchange(SumExchange):
 
     def form(self, instruction: Instruction) -> Form:
         """Sums of the weights' shapes, and what they were weighed by."""
-        weights = under(WEIGHTS, instruction.sent)
         n_models = len(instruction.plan.columns)
-        nothing = LocalUpdate(weights, np.zeros(1), np.zeros(n_models))
+        nothing = LocalUpdate(self.learning(instruction), np.zeros(1), np.zeros(n_models))
         sums = WeightedSums.gather(nothing.contribution())
         fields = {
             n: Field(a.shape, low=0.0, high=LARGEST_COUNT) for n, a in sums.to_arrays().items()
@@ -65,10 +71,24 @@ class WeightSumExchange(SumExchange):
 
     def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
         """Divide the total by its weights."""
-        current = under(WEIGHTS, instruction.sent)
+        current = self.learning(instruction)
         (total,) = replies
         averaged = WeightedSums.from_arrays(total.payload).mean(current)
         return {**state, **advance(state, current, averaged, settings_of(instruction.plan))}
+
+
+class HeadSumExchange(WeightSumExchange):
+    """The same with the trunk frozen: new models' heads alone are trained and leave a site."""
+
+    name: ClassVar[str] = "train.head_sums"
+
+    def learning(self, instruction: Instruction) -> Payload:
+        """Return the heads."""
+        return heads_in(instruction)
+
+    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
+        """Train the heads on the rows."""
+        return _weigh(local_heads(instruction, rows))
 
 
 class LossSumExchange(SumExchange):

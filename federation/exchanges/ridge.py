@@ -24,6 +24,7 @@ class GramExchange(SumExchange):
 
     name: ClassVar[str] = "train.gram"
     sends: ClassVar[tuple[str, ...]] = (SCALES,)
+    is_learned: ClassVar[bool] = True
     prefix: ClassVar[str] = GRAM
 
     def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:

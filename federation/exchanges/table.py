@@ -5,8 +5,8 @@ from typing import Final
 from federation.exchanges.exchange import Exchange
 from federation.exchanges.guard import GUARD_EXCHANGES
 from federation.exchanges.kmeans import CellExchange, CentroidExchange
-from federation.exchanges.mlp import LossExchange, WeightExchange
-from federation.exchanges.mlp_sums import LossSumExchange, WeightSumExchange
+from federation.exchanges.mlp import HeadExchange, LossExchange, WeightExchange
+from federation.exchanges.mlp_sums import HeadSumExchange, LossSumExchange, WeightSumExchange
 from federation.exchanges.ridge import GramExchange
 from federation.exchanges.rows import RowSumExchange
 
@@ -15,8 +15,10 @@ EXCHANGES: Final[tuple[Exchange, ...]] = (
     CentroidExchange(),
     CellExchange(),
     WeightExchange(),
+    HeadExchange(),
     LossExchange(),
     WeightSumExchange(),
+    HeadSumExchange(),
     LossSumExchange(),
     GramExchange(),
     *GUARD_EXCHANGES,

@@ -5,22 +5,20 @@ everything else frozen, and learns from new clients alone while held close to wh
 """
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from federation.learning.adam import descend
 from federation.learning.kmeans import ClusterSums
-from federation.learning.mlp import HEADS, to_estimator
+from federation.learning.mlp import to_estimator
 from federation.learning.settings import FederatedMlpSettings
-from federation.learning.statistics import RowSums, Scales
+from federation.learning.statistics import Scales
 from router_models.guard import Guard
 from router_models.kmeans import KMeansEstimator
 from router_models.mlp import MlpEstimator
 from router_models.training.kmeans import mean_radii
 from router_models.training.mlp import Weights, logit
-from router_models.types import Arrays, Float32
+from router_models.types import Float32
 
 NEW_MODEL_ROUNDS: Final = 40
 NEW_MODEL_RATE: Final = 1e-2
@@ -68,36 +66,32 @@ def add_clients(router: KMeansEstimator, sums: ClusterSums) -> KMeansEstimator:
     )
 
 
-def scales_of(router: MlpEstimator, guard: Guard) -> Scales:
-    """Read back what the router's clients scaled their rows by."""
-    return Scales(
-        router.scaler,
-        router.cost_scale,
-        router.cost_floor_usd,
-        guard.quality_means,
-        guard.cost_means_usd,
-    )
-
-
 def weights_of(router: MlpEstimator) -> Weights:
     """Read back the common weights; a new client's start and its teacher's."""
     names = ("trunk.", "head_")
     return {n: array for n, array in router.to_arrays().items() if n.startswith(names)}
 
 
-def scales_of_new_models(router: MlpEstimator, sums: RowSums) -> Scales:
-    """Measure new models' costs on calibration rows; features are scaled as they were.
+def scales_of_new_models(router: KMeansEstimator | MlpEstimator, measured: Scales) -> Scales:
+    """Scale new models' costs as measured on calibration rows, and features as the router does."""
+    return replace(measured, scaler=router.scaler)
 
-    Raises:
-        InvalidEvaluations: No client has such a row.
-    """
-    return replace(sums.scales(), scaler=router.scaler)
+
+def scales_of_new_clients(router: MlpEstimator, measured: Scales) -> Scales:
+    """Scale new clients' rows as the router's own were, so that its weights mean the same."""
+    return replace(
+        measured,
+        scaler=router.scaler,
+        cost_scale=router.cost_scale,
+        cost_floor_usd=router.cost_floor_usd,
+    )
 
 
 def new_heads(router: MlpEstimator, scales: Scales) -> Weights:
     """Begin heads for new models on the router's trunk; train them with the trunk frozen.
 
-    They begin at their models' means for every query: there is little to unlearn them with.
+    They begin at their models' means for every query: there is little to unlearn them with. Only
+    they may move: a coordinator's Adam would let even a frozen trunk decay.
 
     Args:
         router: What they join.
@@ -111,25 +105,6 @@ def new_heads(router: MlpEstimator, scales: Scales) -> Weights:
         "head_weight": np.zeros((len(router.head_weight), len(bias)), np.float32),
         "head_bias": bias,
     }
-
-
-def descend_heads(
-    heads: Weights, averaged: Weights, moments: Arrays, settings: FederatedMlpSettings
-) -> tuple[dict[str, Float32], dict[str, NDArray[Any]]]:
-    """Take one step of the coordinator's Adam with the heads; the trunk does not even decay.
-
-    Args:
-        heads: Weights that clients were sent.
-        averaged: Of what they sent back, from `average`.
-        moments: As the step before returned them; nothing before the first.
-        settings: From `settings_for_new_models`.
-    """
-    learning = {name: heads[name] for name in HEADS}
-    gradient = {name: array - averaged[name] for name, array in learning.items()}
-    after, moments = descend(
-        learning, gradient, moments, settings.learning_rate, settings.weight_decay
-    )
-    return {**heads, **after}, moments
 
 
 def join_models(
@@ -162,4 +137,19 @@ def widen_guard(guard: Guard, scales: Scales) -> Guard:
         guard,
         quality_means=np.concatenate([guard.quality_means, scales.quality_means]),
         cost_means_usd=np.concatenate([guard.cost_means_usd, scales.cost_means_usd]),
+    )
+
+
+def extend_guard(guard: Guard, centroids: Float32, reach: Float32) -> Guard:
+    """Make familiar what lies near new clients' rows; nothing that was becomes less so.
+
+    Args:
+        guard: Of the router that they join; its limits and the models' means stay.
+        centroids: Of the new clients' rows.
+        reach: Of each of these.
+    """
+    return replace(
+        guard,
+        centroids=np.concatenate([guard.centroids, centroids]),
+        reach=np.concatenate([guard.reach, reach]),
     )

@@ -16,7 +16,7 @@ from federation.learning.settings import KINDS
 from federation.privacy.settings import NoiseSettings
 from federation.protocol import EncoderName, TrainingPlan
 from federation.server_app import Session
-from federation.strategies import calibrated
+from federation.strategy_table import calibrated
 from gateway.commands.federation.places import certificates_of, sessions_of
 from gateway.commands.federation.running import log_to_stderr
 from gateway.config import GatewaySettings

@@ -25,7 +25,7 @@ from federation.protocol import Instruction, TrainingPlan
 from federation.server_app import Session
 from federation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from federation.site import SitePolicy
-from federation.strategies import calibrated
+from federation.strategy_table import calibrated
 from federation.updates import Reply
 from tests.fakes.evaluations import DIMENSION, MODELS
 from tests.fakes.sites import plan_of, site_of, sites_of

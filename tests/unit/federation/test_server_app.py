@@ -1,20 +1,17 @@
 from dataclasses import replace
 
 import pytest
-from flwr.app import Context, RecordDict
 
 from federation.checkpoint import dump
 from federation.client_app import build_client_app
 from federation.errors import QuorumMissing
 from federation.in_process import InProcessGrid
 from federation.nodes import POLL_S
-from federation.server_app import Session, build_server_app
+from federation.server_app import Session
 from federation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from federation.strategies import Progress
 from router_models.artifact import read_manifest
 from tests.fakes.sites import plan_of, site_of, sites_of
-
-CONTEXT = Context(1, 1, {}, RecordDict(), {})
 
 
 class LateGrid(InProcessGrid):
@@ -112,17 +109,3 @@ def test_every_site_gets_the_router():
     versions = {verdict.version for verdict in result.report.verdicts.values()}
     assert versions == {read_manifest(result.artifact).version}
     assert len(result.report.verdicts) == 3
-
-
-def test_the_server_app_runs_one_session_per_run():
-    grid = InProcessGrid({n: build_client_app(site_of(n)) for n in (1, 2)})
-    finished = []
-    app = build_server_app(
-        lambda context: plan_of(seed=int(context.run_config["seed"])),
-        MemoryCheckpoints(),
-        lambda: LONG_AGO,
-        finished.append,
-    )
-    for seed in (1, 2):
-        app(grid, replace(CONTEXT, run_config={"seed": seed}))
-    assert [result.plan.seed for result in finished] == [1, 2]

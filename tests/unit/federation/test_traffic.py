@@ -3,18 +3,30 @@
 import json
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from federation.growing import Parent
+from federation.learning import growth
 from federation.learning.guard import LOCAL_CLUSTERS
 from federation.privacy.settings import NoiseSettings
-from federation.protocol import ANSWER, ARRAYS, from_record
-from federation.simulation import simulate
+from federation.protocol import (
+    ANSWER,
+    ARRAYS,
+    CLIENTS_JOIN,
+    MODELS_JOIN,
+    PLAN,
+    from_record,
+)
+from federation.simulation import align, simulate
 from federation.site import Verdict
+from router_models.artifact import load
+from router_models.registry import ModelRegistry
 from tests.fakes.evaluations import DIMENSION, MODELS
-from tests.fakes.sites import plan_of, site_of
+from tests.fakes.sites import ENCODER, plan_of, site_of
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "explanation" / "what-is-shared.md"
 NOISE = NoiseSettings(1.0, dict.fromkeys(MODELS, 0.01), longest_vector=6.0)
@@ -32,6 +44,13 @@ PLANS = {
     for kind in ("kmeans", "mlp", "ridge")
     if not (kind == "ridge" and "noise" in options)
 }  # fmt: skip
+
+JOINING = {
+    f"{joining} joining {name}": (joining, plan)
+    for joining in (MODELS_JOIN, CLIENTS_JOIN)
+    for name, plan in PLANS.items()
+    if plan.kind == "kmeans" or (plan.kind == "mlp" and plan.noise is None)
+}
 
 
 def documented() -> dict[str, dict[str, tuple[str, ...]]]:
@@ -53,12 +72,27 @@ def sites():
     ]
 
 
-@pytest.fixture(scope="module", params=PLANS.values(), ids=PLANS.keys())
-def traffic(request):
-    """All messages of one session."""
+@cache
+def record(name):
+    """All messages of one session; new heads take fewer rounds than they should."""
     messages = []
-    simulate(sites(), request.param, traffic=messages)
+    if name in PLANS:
+        simulate(sites(), PLANS[name], traffic=messages)
+        return messages
+    joining, plan = JOINING[name]
+    few = [replace(s, train=align(s.train, MODELS[:3], ModelRegistry())) for s in sites()]
+    there = few if joining == MODELS_JOIN else sites()[:1]
+    begun = simulate(there, replace(PLANS[f"{plan.kind} plain"], quorum=1))
+    parent = Parent(load(begun.artifact, ENCODER), begun.progress.sites)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(growth, "NEW_MODEL_ROUNDS", 3)
+        simulate(sites(), parent.plan(plan, (joining,)), traffic=messages, start=parent.progress())
     return messages
+
+
+@pytest.fixture(scope="module", params=[*PLANS, *JOINING])
+def traffic(request):
+    return record(request.param)
 
 
 def arrays_in(traffic):
@@ -73,12 +107,15 @@ def lengths_of(traffic):
     """How long each named length is in this session; None for any up to a limit."""
     sent = [m.instruction.content.array_records[ARRAYS] for m in traffic]
     weights = DIMENSION + 1
+    n_models = len(
+        json.loads(traffic[-1].instruction.content.config_records[PLAN]["plan"])["columns"]
+    )
     known = {
         "1": 1,
         "256": 256,
         "d": DIMENSION,
-        "M": 4,
-        "2M": 8,
+        "M": n_models,
+        "2M": 2 * n_models,
         "K": 4,
         "h": 8,
         "W": weights,
@@ -146,10 +183,8 @@ def test_no_centroid_is_the_vector_of_one_query(traffic) -> None:
 
 def test_the_tables_have_no_message_that_is_never_sent() -> None:
     sent = set()
-    for plan in PLANS.values():
-        messages = []
-        simulate(sites(), plan, traffic=messages)
-        sent |= {message for message, _ in arrays_in(messages)}
+    for name in (*PLANS, *JOINING):
+        sent |= {message for message, _ in arrays_in(record(name))}
     assert set(documented()) == sent - {"query.keys"}
 
 

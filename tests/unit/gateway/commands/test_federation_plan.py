@@ -5,7 +5,7 @@ import pytest
 from federation.learning.settings import FederatedMlpSettings
 from federation.privacy.accounting import epsilon_of
 from federation.protocol import TrainingPlan
-from federation.strategies import STRATEGIES
+from federation.strategy_table import STRATEGIES
 from gateway.commands.federation.conducting import plan_of
 from gateway.config import load_settings
 from gateway.encoders import load_encoder

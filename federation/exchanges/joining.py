@@ -1,0 +1,62 @@
+"""What joins a router that is there already begins where that router stands."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from federation.exchanges.exchange import prefixed
+from federation.exchanges.kmeans import CENTROIDS
+from federation.exchanges.mlp import TEACHER, WEIGHTS
+from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
+from federation.learning import growth
+from federation.protocol import MODELS_JOIN, Instruction, Payload, TrainingPlan
+from federation.updates import Reply
+from router_models.guard import Guard, GuardedEstimator
+from router_models.kmeans import KMeansEstimator
+from router_models.mlp import MlpEstimator
+from router_models.nesting import pack, unpack
+from router_models.types import Estimator
+
+PARENT = "parent."
+"""Arrays of the router that grows; kept with the state, sent to nobody as they are."""
+
+GROWING: Final[tuple[type[Estimator], ...]] = (KMeansEstimator, MlpEstimator, GuardedEstimator)
+"""Kinds of router that something can join."""
+
+
+class JoiningRowExchange(RowSumExchange):
+    """Row sums of what joins; costs are scaled as they say, features as the router does."""
+
+    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+        """Add up, and lay out what is learned from here."""
+        state = super().merge(state, instruction, replies)
+        plan = instruction.plan
+        measured = scales_of(plan, state)
+        router, _ = parent_of(plan, state)
+        if isinstance(router, KMeansEstimator):
+            scales = growth.scales_of_new_models(router, measured)
+            begun: Payload = {CENTROIDS: router.centroids}
+        elif plan.joining == MODELS_JOIN:
+            scales = growth.scales_of_new_models(router, measured)
+            begun = prefixed(WEIGHTS, growth.new_heads(router, scales))
+        else:
+            scales = growth.scales_of_new_clients(router, measured)
+            weights = growth.weights_of(router)
+            begun = {**prefixed(WEIGHTS, weights), **prefixed(TEACHER, weights)}
+        return {**state, **prefixed(SCALES, scales.to_arrays()), **begun}
+
+
+def begin(router: Estimator) -> Payload:
+    """Return what a session's state holds before its first round, where a router grows."""
+    return pack(PARENT, router)
+
+
+def parent_of(
+    plan: TrainingPlan, state: Payload
+) -> tuple[KMeansEstimator | MlpEstimator, Guard | None]:
+    """Read the router that grows, and its guard if it has one, out of a session's state."""
+    assert plan.growth is not None  # noqa: S101
+    served = unpack(PARENT, plan.growth.models, state, GROWING)
+    guard = served.guard if isinstance(served, GuardedEstimator) else None
+    router = served.estimator if isinstance(served, GuardedEstimator) else served
+    assert isinstance(router, KMeansEstimator | MlpEstimator)  # noqa: S101
+    return router, guard
