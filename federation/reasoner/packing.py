@@ -20,9 +20,9 @@ class Sequel(NamedTuple):
     response: tuple[int, ...]
 
     @property
-    def tokens(self) -> tuple[int, ...]:
-        """Everything the model reads."""
-        return self.prompt + self.response
+    def read(self) -> tuple[int, ...]:
+        """What the model reads to predict the response: all but its last token."""
+        return self.prompt + self.response[:-1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,11 +50,11 @@ class Tree:
 
 def pack(sequels: Sequence[Sequel], most_tokens: int) -> Iterator[Tree]:
     """Pack sequels into trees of at most `most_tokens`; a longer sequel has one of its own."""
-    ordered = sorted(range(len(sequels)), key=lambda at: sequels[at].tokens)
+    ordered = sorted(range(len(sequels)), key=lambda at: sequels[at].read)
     members: list[int] = []
     size, before = 0, tuple[int, ...]()
     for at in ordered:
-        tokens = sequels[at].tokens
+        tokens = sequels[at].read
         added = len(tokens) - _shared(before, tokens)
         if members and size + added > most_tokens:
             yield _grow(sequels, members)
@@ -76,14 +76,14 @@ def _grow(sequels: Sequence[Sequel], members: list[int]) -> Tree:
     targets: list[int] = []
     for at in members:
         sequel = sequels[at]
-        own = sequel.tokens
+        own = sequel.read
         del path[_shared(before, own) :]
         for token in own[len(path) :]:
             parents.append(path[-1] if path else -1)
             positions.append(len(path))
             path.append(len(tokens))
             tokens.append(token)
-        predicting += path[len(sequel.prompt) - 1 : -1]
+        predicting += path[len(sequel.prompt) - 1 :]
         targets += sequel.response
         before = own
     mask = torch.eye(len(tokens), dtype=torch.bool)

@@ -99,23 +99,24 @@ class _Drawing:
         Returns:
             For each row of the next step: the row it goes on from, its token, its answers.
         """
-        where = [row for row, answers in enumerate(rows) for _ in answers]
-        answers = [answer for row in rows for answer in row]
-        place = len(self.tokens[answers[0]])
+        place = len(self.tokens[rows[0][0]])
+        widest = max(map(len, rows))
+        padded = [list(row) + [row[0]] * (widest - len(row)) for row in rows]
         # Inverse of the distribution function; in double precision the last token has its chance.
-        heights = log_probabilities.double().exp().cumsum(dim=1)
-        chosen = torch.tensor(self.chances[answers, place], device=heights.device)
-        at = torch.tensor(where, device=heights.device)
-        targets = chosen * heights[at, -1]
-        drawn = torch.searchsorted(heights[at], targets[:, None], right=True)[:, 0]
+        heights = log_probabilities.exp().cumsum(dim=1, dtype=torch.float64)
+        targets = torch.tensor(self.chances[padded, place], device=heights.device)
+        drawn = torch.searchsorted(heights, targets * heights[:, -1:], right=True)
         drawn = drawn.clamp(max=heights.shape[1] - 1)
-        seen = log_probabilities[at, drawn].tolist()
+        seen = log_probabilities.gather(1, drawn).tolist()
         following: dict[tuple[int, int], list[int]] = {}
-        for row, answer, token, log_p in zip(where, answers, drawn.tolist(), seen, strict=True):
-            self.tokens[answer].append(token)
-            self.log_probabilities[answer].append(log_p)
-            if token != self.end and place + 1 < self.chances.shape[1]:
-                following.setdefault((row, token), []).append(answer)
+        for row, (answers, tokens, chances) in enumerate(
+            zip(rows, drawn.tolist(), seen, strict=True)
+        ):
+            for answer, token, chance in zip(answers, tokens, chances, strict=False):
+                self.tokens[answer].append(token)
+                self.log_probabilities[answer].append(chance)
+                if token != self.end and place + 1 < self.chances.shape[1]:
+                    following.setdefault((row, token), []).append(answer)
         parents = [row for row, _ in following]
         return parents, [token for _, token in following], list(following.values())
 
@@ -170,6 +171,7 @@ def _read(model: PeftModel, ids: Tensor, mask: Tensor, cache: Any) -> _State:
         position_ids=positions,
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
+        # As an index, not a number: a slice would be no contiguous matrix, which costs 0.1 s here.
+        logits_to_keep=torch.tensor([ids.shape[1] - 1], device=ids.device),
     )
     return _State(cache, mask, read.logits[:, -1])
