@@ -25,6 +25,7 @@ from federation.protocol import (
     refusal,
     to_record,
 )
+from federation.reasoner.client import ReasonerClient, ReasonerSite
 from federation.site import Site
 from router_models.errors import RouterModelsError
 
@@ -33,7 +34,9 @@ Answer = Callable[[Message], RecordDict]
 logger = logging.getLogger(__name__)
 
 
-def build_client_app(site: Site, account: PrivacyAccount | None = None) -> ClientApp:
+def build_client_app(
+    site: Site, account: PrivacyAccount | None = None, reasoner: ReasonerSite | None = None
+) -> ClientApp:
     """Make the app that answers for `site`.
 
     It keeps nothing between messages but the key of the next masked answer.
@@ -41,14 +44,23 @@ def build_client_app(site: Site, account: PrivacyAccount | None = None) -> Clien
     Args:
         site: Whose rows are learned from.
         account: What noisy answers are charged to; a site that has one sends no others.
+        reasoner: Whose prompts a reasoning model is tuned on; None takes no part in that.
     """
-    app = ClientApp()
+    app = build_reasoner_app(reasoner)
     protection = Protection(account)
     _register(app, HELLO, lambda message: _greet(site, protection, message))
-    _register(app, REFUSED, _hear_refusal)
     _register(app, PUBLISH, lambda message: _receive(site, message))
     for exchange in (*EXCHANGES, KeyExchange(ring=protection.ring)):
         _register(app, exchange.name, _answer_of(site, protection, exchange))
+    return app
+
+
+def build_reasoner_app(site: ReasonerSite | None) -> ClientApp:
+    """Make the app of a site that tunes a reasoning model, and no more."""
+    app = ClientApp()
+    _register(app, REFUSED, _hear_refusal)
+    for name, reply_to in ReasonerClient(site).answers().items():
+        _register(app, name, reply_to)
     return app
 
 

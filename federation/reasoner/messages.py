@@ -6,6 +6,7 @@ Only numbers leave a site: its adapters, and the tokens of right answers to publ
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -102,8 +103,9 @@ class ReasonerInstruction:
         """
         try:
             tables = json.loads(self.sent[PUBLIC].tobytes())
+            # One by one: a small public set has a prompt twice in a batch.
             return {
-                int(number): parse_prompts([(f"step {number}", table) for table in batch])
+                int(number): [prompt for one in batch for prompt in parse_prompts([("", one)])]
                 for number, batch in tables.items()
             }
         except (KeyError, ValueError, TypeError, AttributeError, InvalidPrompt) as error:
@@ -192,10 +194,9 @@ def unpack(payload: Arrays) -> list[tuple[int, Response]]:
     """Read `pack`; texts are empty, for whoever wants them reads the tokens."""
     tokens, seen = payload["tokens"].tolist(), payload["log_probabilities"].tolist()
     ends = np.cumsum(payload["length"]).tolist()
-    starts = [0, *ends[:-1]]
     return [
-        (int(place), Response("", tuple(tokens[a:b]), tuple(seen[a:b]), is_complete=True))
-        for place, a, b in zip(payload["prompt"].tolist(), starts, ends, strict=True)
+        (place, Response("", tuple(tokens[a:b]), tuple(seen[a:b]), is_complete=True))
+        for place, (a, b) in zip(payload["prompt"].tolist(), pairwise((0, *ends)), strict=True)
     ]
 
 

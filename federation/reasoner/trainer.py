@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from federation.reasoner.aggregate import Weights, learning_part
+from federation.reasoner.figures import StepFigures
 from federation.reasoner.grpo import (
     Sample,
     advantages_of,
@@ -26,28 +27,6 @@ from federation.reasoner.settings import ReasonerSettings
 from federation.reasoner.swap import Answer, admit_foreign, balanced_swap, grade, random_swap
 
 _SWAPS: Final = {"balanced": balanced_swap, "random": random_swap}
-
-
-class StepFigures(NamedTuple):
-    """What one step did.
-
-    Attributes:
-        reward: Mean of the own answers.
-        prompts: Prompts of the step.
-        prompts_used: Prompts whose answers differed in reward after the swap: those that taught.
-        tokens_generated: Of the own answers.
-        answers_swapped: Other clients' answers learned from.
-        tokens_swapped: Their tokens.
-        loss: Before the step; 0 where no prompt taught.
-    """
-
-    reward: float
-    prompts: int
-    prompts_used: int
-    tokens_generated: int
-    answers_swapped: int
-    tokens_swapped: int
-    loss: float
 
 
 @dataclass(frozen=True, slots=True)

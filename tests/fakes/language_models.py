@@ -7,10 +7,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 
-def tiny_model(seed: int = 0, width: int = 16) -> LlamaForCausalLM:
+def tiny_model(seed: int = 0, width: int = 16, n_tokens: int = 256) -> LlamaForCausalLM:
     """Make a model of two layers and random weights, large enough that inputs matter."""
     config = LlamaConfig(
-        vocab_size=256,
+        vocab_size=n_tokens,
         hidden_size=width,
         intermediate_size=32,
         num_hidden_layers=2,

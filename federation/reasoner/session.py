@@ -1,0 +1,297 @@
+"""One session from the first greeting to the published adapters, at the coordinator."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any, ClassVar
+
+import numpy as np
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from federation.aggregation import update_norm
+from federation.checkpoint import Checkpoints
+from federation.errors import CheckpointRejected, ReplyRejected
+from federation.exchanges.exchange import prefixed, under
+from federation.nodes import Nodes, need_quorum
+from federation.protocol import Payload
+from federation.reasoner.aggregate import Adapters, aggregate
+from federation.reasoner.figures import StepFigures
+from federation.reasoner.messages import (
+    ADAPTER,
+    ADAPTERS,
+    ANSWERS,
+    FIGURES,
+    HELLO,
+    POOL,
+    PROMPTS_USED,
+    PUBLISH,
+    ReasonerInstruction,
+    ReasonerProfile,
+    adapters_form,
+    answers_form,
+    lay_out_prompts,
+    problem_of,
+    read_profile,
+)
+from federation.reasoner.plan import Phase, ReasonerPlan
+from federation.reasoner.progress import Progress, Told, dump, load
+from federation.reasoner.prompts import Prompt, batch_of
+from federation.report import SessionReport
+from federation.updates import Form, Reply, capped, read_reply
+from router_models import adapter
+from router_models.types import Arrays
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PhaseQuestion:
+    """A phase under way.
+
+    Attributes:
+        sent: The same to all.
+        answers: Of each site to the last public prompts; a site is told the others'.
+        form: Of what comes back.
+        current: The adapters that the round began with.
+        asked: Members that were asked, by node.
+        began_s: On the nodes' clock.
+    """
+
+    plan: ReasonerPlan
+    phase: Phase
+    sent: Payload
+    answers: Mapping[str, Payload]
+    form: Form
+    current: Arrays
+    asked: Mapping[int, ReasonerProfile]
+    began_s: float
+
+    @property
+    def name(self) -> str:
+        """Flower's message type."""
+        return ADAPTERS if self.ends_round else ANSWERS
+
+    @property
+    def round(self) -> int:
+        """Number of the phase."""
+        return self.phase.number
+
+    @property
+    def ends_round(self) -> bool:
+        """Whether adapters come back."""
+        return self.phase.answered is None
+
+    def content_for(self, site: ReasonerProfile) -> RecordDict:
+        """Lay out what this site is told; who answered what is not."""
+        others = [self.answers[name] for name in sorted(self.answers) if name != site.name]
+        pool: Payload = {}
+        for number, payload in enumerate(others):
+            pool |= prefixed(f"{POOL}{number}/", payload)
+        return ReasonerInstruction(self.plan, self.round, {**self.sent, **pool}).to_content()
+
+    def read(self, site: ReasonerProfile, message: Message) -> Payload:  # noqa: ARG002
+        """Unpack an answer.
+
+        Raises:
+            ReplyRejected: It is not what was asked for.
+        """
+        return read_reply(message, self.form)
+
+    def length(self, payload: Payload) -> float:
+        """Say how far adapters moved; answers to prompts have no length."""
+        return update_norm(self.current, under(ADAPTER, payload)) if self.ends_round else 0.0
+
+
+@dataclass(slots=True)
+class ReasonerFleet(Nodes[ReasonerPlan, ReasonerProfile]):
+    """The nodes of a session."""
+
+    greeting: ClassVar[str] = HELLO
+    publication: ClassVar[str] = PUBLISH
+
+    def lay_out(self, sent: Payload) -> RecordDict:
+        """Lay out an instruction that belongs to no phase."""
+        return ReasonerInstruction(self.plan, sent=sent).to_content()
+
+    def admit(self, reply: Message) -> ReasonerProfile:
+        """Read a profile that goes with the plan.
+
+        Raises:
+            ReplyRejected: It is none, or does not.
+        """
+        profile = read_profile(reply)
+        problem = problem_of(profile, self.plan.base)
+        if problem is not None:
+            raise ReplyRejected(problem)
+        return profile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReasonerResult:
+    """What came of a session.
+
+    Attributes:
+        weights: Adapters by name.
+        artifact: The same, as they were published.
+        progress: The final one, with the figures of every step.
+    """
+
+    plan: ReasonerPlan
+    weights: Arrays
+    artifact: bytes
+    progress: Progress
+    report: SessionReport
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReasonerSession:
+    """Runs one session on a grid.
+
+    Attributes:
+        public: Prompts that all sites answer; none are needed where the plan has no public steps.
+        initial: Adapters that the first round begins with.
+        checkpoints: Where progress is kept; a session begins with what is there.
+        clock: Seconds, for waiting and for durations.
+        sleep: Waits that many seconds.
+        notice: Called with the progress after every phase.
+    """
+
+    grid: Grid
+    plan: ReasonerPlan
+    public: Sequence[Prompt]
+    initial: Arrays
+    checkpoints: Checkpoints
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    notice: Callable[[Progress], None] = lambda _: None
+
+    def run(self, created_at: datetime) -> ReasonerResult:
+        """Tune and publish; an earlier session of the same plan that was cut off goes on.
+
+        Raises:
+            QuorumMissing: Too few sites connected, or answered well, in time. The checkpoint stays.
+            ValueError: The plan has public steps, and there is no public prompt.
+        """
+        if self.plan.settings.public and not self.public:
+            raise ValueError("public steps need public prompts")
+        progress = self._resume()
+        fleet = ReasonerFleet(self.grid, self.plan, self.clock)
+        fleet.gather(self.sleep)
+        for phase in self.plan.phases()[progress.phase :]:
+            progress = self._advance(fleet, phase, progress)
+            self.checkpoints.save(dump(self.plan, progress))
+            self.notice(progress)
+        artifact = _artifact(self.plan, progress, created_at)
+        fleet.publish(artifact)
+        self.checkpoints.clear()
+        return ReasonerResult(self.plan, progress.weights, artifact, progress, fleet.report)
+
+    def _resume(self) -> Progress:
+        """Go on where a session of the same plan was cut off; begin anew where there is none."""
+        data = self.checkpoints.load()
+        if data is None:
+            return Progress(self.initial)
+        try:
+            progress = load(data, self.plan)
+        except CheckpointRejected as error:
+            logger.warning("beginning anew: %s", error)
+            return Progress(self.initial)
+        logger.info("going on after phase %d", progress.phase)
+        return progress
+
+    def _advance(self, fleet: ReasonerFleet, phase: Phase, progress: Progress) -> Progress:
+        """Ask what a phase asks, of nodes that joined since the last one too.
+
+        Raises:
+            QuorumMissing: Too few answered well.
+        """
+        fleet.greet()
+        question = self._question(fleet, phase, progress)
+        messages = self.grid.send_and_receive(fleet.messages(question), timeout=self.plan.timeout_s)
+        good = fleet.hear(question, messages)
+        need_quorum(self.plan, len(good), fleet.report)
+        progress = replace(progress, phase=phase.number)
+        if not question.ends_round:
+            return replace(progress, answers={reply.site: reply.payload for reply in good})
+        return replace(
+            progress,
+            weights=_aggregate(self.plan, phase.round, progress.weights, good),
+            answers={},
+            figures={**progress.figures, phase.round: _figures(good)},
+        )
+
+    def _question(self, fleet: ReasonerFleet, phase: Phase, progress: Progress) -> PhaseQuestion:
+        plan, size = self.plan, self.plan.settings.prompts_per_step
+        batches = {
+            step.number: batch_of(self.public, size, step.turn, plan.seed)
+            for step in phase.public_steps
+        }
+        weights = prefixed(ADAPTER, progress.weights) if phase.begins_round else {}
+        return PhaseQuestion(
+            plan=plan,
+            phase=phase,
+            sent={**weights, **lay_out_prompts(batches)},
+            answers={} if phase.begins_round else progress.answers,
+            form=_form(plan, phase, progress.weights),
+            current=progress.weights,
+            asked=fleet.present(),
+            began_s=self.clock(),
+        )
+
+
+def _form(plan: ReasonerPlan, phase: Phase, current: Arrays) -> Form:
+    if phase.answered is not None:
+        return answers_form(plan)
+    return adapters_form(plan, current, len(StepFigures._fields))
+
+
+def _aggregate(
+    plan: ReasonerPlan, round_: int, current: Arrays, good: Sequence[Reply]
+) -> dict[str, NDArray[Any]]:
+    """Put adapters together; whoever learned from no prompt does not count."""
+    used = np.array([reply.payload[PROMPTS_USED][0] for reply in good])
+    clients = [
+        Adapters(under(ADAPTER, reply.payload), float(count))
+        for reply, count in zip(good, capped(used, plan.largest_share), strict=True)
+        if count > 0
+    ]
+    return aggregate(plan.settings.aggregation, round_, dict(current), clients)
+
+
+def _figures(good: Sequence[Reply]) -> Told:
+    return {
+        reply.site: tuple(StepFigures(*step) for step in reply.payload[FIGURES].tolist())
+        for reply in good
+    }
+
+
+def _artifact(plan: ReasonerPlan, progress: Progress, created_at: datetime) -> bytes:
+    """Seal the adapters; sites are not named."""
+    steps = [step for told in progress.figures.values() for own in told.values() for step in own]
+    rewards = {
+        str(round_): float(np.mean([step.reward for own in told.values() for step in own]))
+        for round_, told in progress.figures.items()
+    }
+    return adapter.dump(
+        dict(progress.weights),
+        adapter.BaseModel(plan.base.id, plan.base.sha256),
+        alpha=plan.settings.lora_alpha,
+        created_at=created_at,
+        training={
+            "federated": True,
+            "settings": asdict(plan.settings),
+            "seed": plan.seed,
+            "rounds": plan.rounds,
+            "rewards": rewards,
+            "tokens_generated": sum(step.tokens_generated for step in steps),
+            "tokens_swapped": sum(step.tokens_swapped for step in steps),
+        },
+        provenance={
+            "sites": len(progress.sites),
+            "prompts": int(sum(step.prompts for step in steps)),
+        },
+    )
