@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -61,6 +60,7 @@ def dump(plan: TrainingPlan, progress: Progress) -> bytes:
         "round": progress.round,
         "best_round": progress.best_round,
         "losses": {str(round_): loss for round_, loss in progress.losses.items()},
+        "sites": sorted(progress.sites),
     }
     best = {_BEST + name: array for name, array in progress.best.items()}
     return write(head, {**progress.state, **best})
@@ -70,7 +70,7 @@ def load(data: bytes, plan: TrainingPlan) -> tuple[TrainingPlan, Progress]:
     """Read `dump`.
 
     Returns:
-        The plan with its columns, and how far it has come.
+        The plan with what the sites have settled, and how far it has come.
 
     Raises:
         CheckpointRejected: The bytes are damaged, or `plan` is another than theirs.
@@ -79,11 +79,11 @@ def load(data: bytes, plan: TrainingPlan) -> tuple[TrainingPlan, Progress]:
     try:
         found = TrainingPlan.from_json(head["plan"])
         losses = {int(round_): float(loss) for round_, loss in head["losses"].items()}
-        numbers = int(head["round"]), int(head["best_round"])
+        numbers, sites = (int(head["round"]), int(head["best_round"])), frozenset(head["sites"])
     except (PlanRefused, ValueError, KeyError, TypeError) as error:
         raise CheckpointRejected("the checkpoint is damaged") from error
-    if replace(found, columns=()) != replace(plan, columns=()):
+    if found.unsettled() != plan.unsettled():
         raise CheckpointRejected("the checkpoint is of another plan")
     best = {n.removeprefix(_BEST): a for n, a in arrays.items() if n.startswith(_BEST)}
     state = {name: array for name, array in arrays.items() if not name.startswith(_BEST)}
-    return found, Progress(numbers[0], state, best, numbers[1], losses)
+    return found, Progress(numbers[0], state, best, numbers[1], losses, sites)
