@@ -1,0 +1,43 @@
+"""A language of ten digits, in which a tiny model can learn to answer."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from federation.reasoner.prompts import Prompt, parse_prompts
+from federation.reasoner.rollouts import Response
+
+MARKER: Final = 10
+END: Final = 11
+N_TOKENS: Final = 12
+
+
+class DigitTokenizer:
+    """One token per digit; everything else is the token 10, and answers end with the token 11."""
+
+    eos_token_id: int = END
+    chat_template: str = "digits"
+
+    def apply_chat_template(
+        self, conversation: Any, *, add_generation_prompt: bool, return_dict: bool
+    ) -> list[int]:
+        text = "".join(message["content"] for message in conversation)
+        return [int(one) if one.isascii() and one.isdigit() else MARKER for one in text]
+
+    def decode(self, token_ids: Any, *, skip_special_tokens: bool) -> str:
+        return "".join(str(token) for token in token_ids if token < MARKER)
+
+    def get_vocab(self) -> dict[str, int]:
+        return {str(token): token for token in range(N_TOKENS)}
+
+
+def digit_prompt(text: str = "1 2", ends_with: str = "3") -> Prompt:
+    """Make a prompt whose answer must end with one of these digits."""
+    verifier = {"kind": "regex", "pattern": f"[{ends_with}]$"}
+    return parse_prompts([("here", {"query_id": text, "text": text, "verifier": verifier})])[0]
+
+
+def response(digits: str, log_probabilities: Sequence[float] | None = None) -> Response:
+    """Make a complete response of these digits."""
+    tokens = (*map(int, digits), END)
+    seen = tuple(log_probabilities or [-0.5] * len(tokens))
+    return Response(digits, tokens, seen, is_complete=True)
