@@ -34,7 +34,6 @@ EXTRAS = {
     "torch": "train",
     "sklearn": "train",
     "pyarrow": "train",
-    "jsonschema_rs": "train",
     "matplotlib": "train",
     "redis": "redis",
     "hiredis": "redis",

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, and_, delete, or_, select, text, updat
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.database import JSON_OPTIONS
+from gateway.exchange import Messages
 from gateway.grades import GradeRecord
 from gateway.ledger.settlements import EXPIRED, RECOVERED, SettlementRecord
 from gateway.ledger.types import Unjournaled
@@ -95,6 +96,8 @@ def to_row(record: TurnRecord | GradeRecord | SettlementRecord) -> Row:
         "error": storable(record.error),
         "attempts": record.attempts,
         "metadata": record.metadata,
+        "messages": _storable_messages(record.messages),
+        "answer": storable(record.answer),
     }
     return Row("turns", columns)
 
@@ -108,6 +111,12 @@ def storable(value: str | None) -> str | None:
     if not value.isascii():
         value = value.encode("utf-8", "replace").decode("utf-8")
     return value
+
+
+def _storable_messages(messages: Messages | None) -> list[dict[str, str | None]] | None:
+    if messages is None:
+        return None
+    return [{name: storable(text) for name, text in one.items()} for one in messages]
 
 
 def to_payload(row: Row) -> bytes:
@@ -206,6 +215,7 @@ def _grade_row(grade: GradeRecord) -> Row:
         "source": grade.source,
         "score": float(grade.score),
         "comment": storable(grade.comment),
+        "verifier": grade.verifier,
         "created_at": datetime.fromtimestamp(grade.created_at_unix_s, UTC),
     }
     return Row("grades", columns)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.auth import Authenticator, credential, declares
 from gateway.config import ProfileSettings
 from gateway.endpoints.asgi import read_body
-from gateway.errors import ModelNotFound
+from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.grades import GradeBook
 from gateway.routing import AUTO, RoutePlan
 from gateway.service import ChatService
@@ -19,14 +19,17 @@ from gateway.wire import parse_chat_request
 
 
 class Feedback(BaseModel):
-    """A caller's grade of a past answer."""
+    """A caller's grade of a past answer: a score, or a verifier that the answer is checked by."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: Annotated[
         str, Field(min_length=1, max_length=256, description="Answer, decision or request id.")
     ]
-    score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    score: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
+    verifier: Annotated[
+        dict[str, Any] | None, Field(description="Such as {kind: numeric, reference: 42}.")
+    ] = None
     grader: Annotated[str, Field(min_length=1, max_length=128)] = "caller"
     comment: Annotated[str | None, Field(max_length=4000)] = None
 
@@ -81,7 +84,7 @@ class PublicEndpoints:
         @endpoints.post("/v1/feedback", tags=["routing"], status_code=202)
         async def grade(
             feedback: Feedback, caller: Annotated[Caller, Depends(requires_key)]
-        ) -> dict[str, str]:
+        ) -> dict[str, str | float]:
             """Grade a past answer; grades are what the router learns from."""
             return await self._grade(feedback, caller)
 
@@ -108,15 +111,20 @@ class PublicEndpoints:
         hosted = [_hosted(m) for m in self.models.values() if caller.may_use(m.name)]
         return routed + hosted
 
-    async def _grade(self, feedback: Feedback, caller: Caller) -> dict[str, str]:
-        grade = await self.grades.record_grade(
-            feedback.id,
-            team_id=caller.team_id,
-            grader=f"{feedback.grader} ({caller.key_id})",
-            score=feedback.score,
-            comment=feedback.comment,
-        )
-        return {"status": "accepted", "grade_id": grade.grade_id}
+    async def _grade(self, feedback: Feedback, caller: Caller) -> dict[str, str | float]:
+        given: dict[str, Any] = {
+            "team_id": caller.team_id,
+            "grader": f"{feedback.grader} ({caller.key_id})",
+            "comment": feedback.comment,
+        }
+        score, verifier = feedback.score, feedback.verifier
+        if score is not None and verifier is None:
+            grade = await self.grades.record_grade(feedback.id, score=score, **given)
+        elif verifier is not None and score is None:
+            grade = await self.grades.verify_answer(feedback.id, verifier=verifier, **given)
+        else:
+            raise InvalidRequest("Give either `score` or `verifier`.", param="score")
+        return {"status": "accepted", "grade_id": grade.grade_id, "score": grade.score}
 
 
 async def _nobody() -> None:

@@ -310,6 +310,22 @@ async def test_keeps_the_query_s_text_only_where_the_team_opted_in(bench) -> Non
     assert [row.query_text for row in it.log.rows] == [None, "hello"]
 
 
+async def test_keeps_prompt_and_answer_only_where_the_team_trains_a_reasoner(bench) -> None:
+    it = bench(FakeProvider(BODY, BODY))
+    await it.service.complete(request(), Caller("k", "t", logs_text=True))
+    await it.service.complete(request(), Caller("k", "t", trains_reasoner=True))
+    assert [row.messages for row in it.log.rows] == [None, ({"role": "user", "content": "hello"},)]
+    assert [row.answer for row in it.log.rows] == [None, BODY["choices"][0]["message"]["content"]]
+
+
+async def test_keeps_the_text_of_a_whole_stream_but_not_of_a_broken_one(bench) -> None:
+    it = bench(FakeProvider(HI, (event("h"), ProviderCutOff("gone"))))
+    for _ in range(2):
+        async with it.service.stream(request(), Caller("k", "t", trains_reasoner=True)) as answer:
+            _ = [events async for events in answer.events]
+    assert [row.answer for row in it.log.rows] == ["hi", None]
+
+
 async def test_keeps_metadata_strings_and_the_task_label(bench) -> None:
     it = bench(FakeProvider(BODY))
     sent = request(metadata={"app": "a", "n": 1}, waypost={"task": "maths"})
