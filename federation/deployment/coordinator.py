@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 MOST_ATTEMPTS: Final = 5
 """A session that ends its process every time is given up."""
 
-Train = Callable[[Grid, Path], Mapping[str, Any]]
-"""Trains in a grid of nodes, with a folder for its checkpoints; returns a report."""
+Train = Callable[[Grid, SessionRecord], Mapping[str, Any]]
+"""Trains in a grid of nodes what a session asks for; returns a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class Conductor:
     """Begins trainings, one after the other, and resumes what was interrupted.
 
     Attributes:
-        every: A session begins when the last one was asked for so long ago; None: on demand alone.
+        every: A session begins when the last one that trained anew was asked for so long ago; None:
+            on demand alone.
         clock: The time of day.
     """
 
@@ -68,7 +69,8 @@ class Conductor:
         if is_open is not None or self.every is None:
             return is_open
         now = self.clock()
-        if sessions and now - sessions[-1].asked_at < self.every:
+        anew = [session for session in sessions if session.grow is None]
+        if anew and now - anew[-1].asked_at < self.every:
             return None
         return self.sessions.ask("schedule", now)
 
@@ -94,7 +96,7 @@ class Conductor:
             logger.warning("run %d is none of ours and is not served", run_id)
             return
         try:
-            report = self.train(grid, self.sessions.folder_of(session))
+            report = self.train(grid, session)
         except FederationError as error:
             logger.warning("session %s failed: %s", session.id, error)
             self.sessions.end(session, self.clock(), report={}, reason=str(error))

@@ -14,9 +14,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from federation.protocol import CLIENTS_JOIN, MODELS_JOIN
+
 FILE: Final = "session.json"
 KEPT: Final = 100
 """Sessions that are kept; older ones are deleted when one ends."""
+
+GROWTHS: Final[Mapping[str, tuple[str, ...]]] = {
+    "models": (MODELS_JOIN,),
+    "clients": (CLIENTS_JOIN,),
+    "any": (CLIENTS_JOIN, MODELS_JOIN),
+}
+"""What an operator may ask to join a router; of any, whatever enough sites turn out to bring."""
 
 State = Literal["waiting", "training", "finished", "failed"]
 
@@ -28,6 +37,7 @@ class SessionRecord:
     Attributes:
         id: The folder's name; later sessions sort later.
         asked_by: Such as ``schedule`` or ``operator``.
+        grow: What may join the latest router, of `GROWTHS`; None to train anew.
         run_id: Flower's name of the run that is or was trained in.
         attempts: How often it was begun; more than once after a kill.
         reason: Why it failed.
@@ -37,6 +47,7 @@ class SessionRecord:
     id: str
     asked_by: str
     asked_at: datetime
+    grow: str | None = None
     state: State = "waiting"
     run_id: int | None = None
     attempts: int = 0
@@ -56,12 +67,12 @@ class SessionStore:
 
     folder: Path
 
-    def ask(self, asked_by: str, now: datetime) -> SessionRecord:
-        """Ask for a training; one that waits already will do."""
-        waiting = [session for session in self.recent() if session.state == "waiting"]
-        if waiting:
-            return waiting[0]
-        session = SessionRecord(f"{now:%Y%m%dT%H%M%S%f}", asked_by, now)
+    def ask(self, asked_by: str, now: datetime, grow: str | None = None) -> SessionRecord:
+        """Ask for a training; one of the same kind that waits already will do."""
+        for session in self.recent():
+            if session.state == "waiting" and session.grow == grow:
+                return session
+        session = SessionRecord(f"{now:%Y%m%dT%H%M%S%f}", asked_by, now, grow)
         self.folder_of(session).mkdir(parents=True, mode=0o700)
         self.write(session)
         return session
@@ -71,13 +82,22 @@ class SessionStore:
         return [self.read(session_id) for session_id in self._ids()]
 
     def recent(self) -> list[SessionRecord]:
-        """Read the open sessions, and before them the one that ended last; the oldest first."""
+        """Read the sessions since the last that trained anew and ended, and that; oldest first."""
         found: list[SessionRecord] = []
         for session_id in reversed(self._ids()):
             found.insert(0, self.read(session_id))
-            if not found[0].is_open:
+            if not found[0].is_open and found[0].grow is None:
                 break
         return found
+
+    def latest(self, file: str) -> tuple[SessionRecord, bytes] | None:
+        """Read what the newest finished session that has it left in `file`."""
+        for session_id in reversed(self._ids()):
+            session = self.read(session_id)
+            path = self.folder_of(session) / file
+            if session.state == "finished" and path.exists():
+                return session, path.read_bytes()
+        return None
 
     def read(self, session_id: str) -> SessionRecord:
         """Read one session.

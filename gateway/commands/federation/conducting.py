@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from flwr.serverapp import Grid
@@ -11,22 +10,30 @@ from flwr.serverapp import Grid
 from federation.deployment.coordinator import Conductor, keep_admitting
 from federation.deployment.flower import Operator, Tasks
 from federation.deployment.programs import Program
-from federation.deployment.sessions import FileCheckpoints
+from federation.deployment.sessions import (
+    GROWTHS,
+    FileCheckpoints,
+    SessionRecord,
+    SessionStore,
+)
+from federation.errors import FederationError, GrowthRefused
+from federation.growing import Parent
 from federation.learning.settings import KINDS
 from federation.privacy.settings import NoiseSettings
 from federation.protocol import EncoderName, TrainingPlan
 from federation.server_app import Session
+from federation.strategies import Progress
 from federation.strategy_table import calibrated
-from gateway.commands.federation.places import certificates_of, sessions_of
+from gateway.commands.federation.places import ROUTER, certificates_of, sessions_of
 from gateway.commands.federation.running import log_to_stderr
 from gateway.config import GatewaySettings
 from gateway.encoders import load_encoder
-from router_models.artifact import read_manifest
+from router_models.artifact import load, read_manifest
+from router_models.errors import ArtifactRejected
 from router_models.registry import ModelRegistry
 
 ADMIT_POLL_S: Final = 0.5
 CHECKPOINT: Final = "checkpoint"
-ROUTER: Final = "router.safetensors"
 
 
 def conduct(settings: GatewaySettings, program: Program) -> None:
@@ -38,21 +45,65 @@ def conduct(settings: GatewaySettings, program: Program) -> None:
         Operator(program.address, authority), certificates_of(settings).public_keys, ADMIT_POLL_S
     )
 
-    def train(grid: Grid, folder: Path) -> Mapping[str, Any]:
-        checkpoints = FileCheckpoints(folder / CHECKPOINT)
-        result = Session(grid, plan, checkpoints).run(datetime.now(UTC))
-        (folder / ROUTER).write_bytes(result.artifact)
-        return {"version": read_manifest(result.artifact).version, **asdict(result.report)}
+    store = sessions_of(settings)
+
+    def train(grid: Grid, session: SessionRecord) -> Mapping[str, Any]:
+        return train_router(grid, session, store, plan)
 
     hours = coordinator.every_hours
     Conductor(
         operator=Operator(program.address, authority),
         tasks=Tasks(program.address, program.secret_file.read_bytes(), authority),
-        sessions=sessions_of(settings),
+        sessions=store,
         train=train,
         every=None if hours is None else timedelta(hours=hours),
         clock=lambda: datetime.now(UTC),
     ).run()
+
+
+def train_router(
+    grid: Grid, session: SessionRecord, store: SessionStore, plan: TrainingPlan
+) -> Mapping[str, Any]:
+    """Train anew, or let something join the latest router.
+
+    The router bears the date on which it was asked for, so that it is the same one after a restart.
+
+    Raises:
+        FederationError: It failed, for good: what sites sent for it is not kept.
+    """
+    folder, start = store.folder_of(session), Progress()
+    checkpoints = FileCheckpoints(folder / CHECKPOINT)
+    try:
+        if session.grow is not None:
+            parent = parent_in(store, plan)
+            plan, start = parent.plan(plan, GROWTHS[session.grow]), parent.progress()
+        result = Session(grid, plan, checkpoints, start=start).run(session.asked_at)
+    except FederationError:
+        checkpoints.clear()
+        raise
+    (folder / ROUTER).write_bytes(result.artifact)
+    return {
+        "version": read_manifest(result.artifact).version,
+        "joined": result.plan.joining,
+        "sites": sorted(result.progress.sites),
+        **asdict(result.report),
+    }
+
+
+def parent_in(store: SessionStore, plan: TrainingPlan) -> Parent:
+    """Find the router that was published last.
+
+    Raises:
+        GrowthRefused: There is none, or it reads another encoder's vectors.
+    """
+    found = store.latest(ROUTER)
+    if found is None:
+        raise GrowthRefused("there is no router yet that anything could join: train one first")
+    session, artifact = found
+    try:
+        return Parent(load(artifact, plan.encoder), session.report["sites"])
+    except ArtifactRejected as error:
+        raise GrowthRefused(f"the router of session {session.id} cannot grow: {error}") from error
 
 
 def plan_of(settings: GatewaySettings) -> TrainingPlan:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from federation.deployment.sessions import SessionRecord
+from federation.deployment.sessions import GROWTHS, SessionRecord
 from gateway.commands.federation.places import sessions_of
 from gateway.commands.options import settings_option
 from gateway.config import GatewaySettings
@@ -18,10 +18,16 @@ POLL_S = 0.5
 @click.command("train")
 @settings_option
 @click.option("--no-wait", is_flag=True, help="Ask, and leave.")
-def train_now(*, settings: GatewaySettings, no_wait: bool) -> None:
+@click.option(
+    "--grow",
+    type=click.Choice(list(GROWTHS)),
+    help="Let new models or new sites join the latest router instead of training anew; "
+    "any: whichever there are.",
+)
+def train_now(*, settings: GatewaySettings, no_wait: bool, grow: str | None) -> None:
     """Ask the coordinator that shares this data directory for a training now."""
     store = sessions_of(settings)
-    session = store.ask("operator", datetime.now(UTC))
+    session = store.ask("operator", datetime.now(UTC), grow)
     click.echo(f"asked for session {session.id}")
     while not no_wait and session.is_open:
         time.sleep(POLL_S)
@@ -54,7 +60,8 @@ def _describe(session: SessionRecord) -> None:
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     """Put a `federation.report.SessionReport` into lines."""
     if "version" in report:
-        yield f"router {report['version']}"
+        joined = report.get("joined")
+        yield f"router {report['version']}" + (f", which {joined} joined" if joined else "")
     for node, reason in report.get("refused", {}).items():
         yield f"refused node {node}: {reason}"
     for each in report.get("rounds", ()):

@@ -58,11 +58,11 @@ class Training:
     """Plays a script: what it does in each attempt."""
 
     script: list[Any]
-    folders: list[Path] = field(default_factory=list)
+    sessions: list[SessionRecord] = field(default_factory=list)
 
-    def __call__(self, grid: Any, folder: Path) -> dict[str, Any]:
+    def __call__(self, grid: Any, session: SessionRecord) -> dict[str, Any]:
         assert grid is GRID
-        self.folders.append(folder)
+        self.sessions.append(session)
         outcome = self.script.pop(0)
         if isinstance(outcome, BaseException):
             raise outcome
@@ -117,7 +117,7 @@ def test_a_session_that_was_asked_for_is_trained_and_reported(store):
 
     session = store.read(asked.id)
     assert (session.state, session.report) == ("finished", {"version": "r-1"})
-    assert training.folders == [store.folder_of(session)]
+    assert [each.id for each in training.sessions] == [asked.id]
 
 
 def test_sessions_are_trained_one_after_the_other(store):
@@ -126,7 +126,7 @@ def test_sessions_are_trained_one_after_the_other(store):
 
     training = conduct(store, FakeFlower(), {}, {})
 
-    assert training.folders[0].name == first.id
+    assert training.sessions[0].id == first.id
     assert states(store) == ["finished", "finished"]
 
 
@@ -181,7 +181,7 @@ def test_a_run_that_somebody_else_started_trains_nothing(store):
 
     training = conduct(store, flower, {})
 
-    assert len(training.folders) == 1
+    assert len(training.sessions) == 1
     assert flower.served == [666, 1]
     assert store.read(asked.id).run_id == 1
 
@@ -200,4 +200,16 @@ def test_a_restart_does_not_begin_what_is_not_due(store):
 
     training = conduct(store, FakeFlower(), every=timedelta(hours=48))
 
-    assert training.folders == []
+    assert training.sessions == []
+
+
+def test_what_joins_a_router_does_not_put_off_training_anew(store):
+    store.end(store.ask("operator", NOW), NOW, report={}, reason=None)
+    later = NOW + timedelta(hours=1)
+    store.end(store.ask("operator", later, "any"), later, report={}, reason=None)
+
+    conduct(store, FakeFlower(), {}, every=timedelta(hours=2))
+
+    third = store.list_all()[2]
+    assert (third.asked_by, third.grow) == ("schedule", None)
+    assert third.asked_at == NOW + timedelta(hours=2)

@@ -26,6 +26,27 @@ def test_asking_twice_is_asking_once(store):
     assert store.ask("schedule", NOW + timedelta(hours=1)) == first
 
 
+def test_asking_for_something_else_is_no_repetition(store):
+    first = store.ask("operator", NOW)
+
+    second = store.ask("operator", NOW + timedelta(seconds=1), "models")
+
+    assert (first.grow, store.read(second.id).grow) == (None, "models")
+
+
+def test_the_latest_file_is_that_of_the_newest_finished_session(store):
+    for hour, reason in enumerate((None, None, "too few sites", None)):
+        session = store.begin(store.ask("operator", NOW + timedelta(hours=hour)), run_id=hour)
+        if hour < 3:
+            (store.folder_of(session) / "router").write_bytes(bytes([hour]))
+        store.end(session, NOW, report={}, reason=reason)
+
+    session, data = store.latest("router")
+
+    assert (session.id, data) == (store.list_all()[1].id, bytes([1]))
+    assert store.latest("nothing") is None
+
+
 def test_who_asks_while_one_trains_gets_another_one_after_it(store):
     first = store.begin(store.ask("operator", NOW), run_id=7)
 

@@ -122,7 +122,12 @@ def test_status_shows_how_sessions_went(settings_file, sessions):
         unanswered={"late": "no answer in time"},
     )
     first = sessions.begin(sessions.ask("schedule", NOW), run_id=1)
-    sessions.end(first, NOW, report={"version": "kmeans-1", **asdict(report)}, reason=None)
+    sessions.end(
+        first,
+        NOW,
+        report={"version": "kmeans-1", "joined": "models", **asdict(report)},
+        reason=None,
+    )
     second = sessions.begin(sessions.ask("operator", datetime.now(UTC)), run_id=2)
     sessions.end(second, NOW, report={}, reason="1 of 2 sites answered")
 
@@ -130,7 +135,7 @@ def test_status_shows_how_sessions_went(settings_file, sessions):
 
     assert f"{first.id}  finished  asked by schedule" in output
     for line in (
-        "router kmeans-1",
+        "router kmeans-1, which models joined",
         "refused node 7: its encoder is another",
         "4.2 s  query.rows: acme",
         "without liar: not finite",
@@ -144,3 +149,11 @@ def test_status_shows_how_sessions_went(settings_file, sessions):
 
 def test_status_without_a_session_says_how_to_ask_for_one(settings_file):
     assert "waypost federation train" in run(settings_file, "status").output
+
+
+def test_what_may_join_a_router_is_asked_for_on_disk(settings_file, sessions):
+    run(settings_file, "train", "--no-wait", "--grow", "models")
+
+    (session,) = sessions.list_all()
+    assert session.grow == "models"
+    assert run(settings_file, "train", "--grow", "sites").exit_code == 2
