@@ -12,6 +12,12 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+MetricsPort = Annotated[
+    int | None,
+    Field(ge=0, le=65535, description="Of `GET /metrics`; none by default, 0 picks a free one."),
+]
+
+
 class CoordinatorSettings(_Table):
     """The one process that a federation's nodes call, and what it has them learn."""
 
@@ -66,6 +72,8 @@ class CoordinatorSettings(_Table):
     max_body_bytes: Annotated[int, Field(gt=0, description="Of one call of a node.")] = (
         64 * 1024 * 1024
     )
+    metrics_host: str = "127.0.0.1"
+    metrics_port: MetricsPort = None
 
 
 class NodeSettings(_Table):
@@ -97,6 +105,8 @@ class NodeSettings(_Table):
     tolerance: Annotated[
         float, Field(ge=0, description="What a new router may lose here and still serve.")
     ] = 0.02
+    metrics_host: str = "127.0.0.1"
+    metrics_port: MetricsPort = None
 
 
 class FederationSettings(_Table):

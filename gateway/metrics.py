@@ -4,13 +4,13 @@ https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/ (status: Deve
 No label carries a key, a team or a caller's text: the set of series is bounded by the settings.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import Metric
 
 from gateway.expectations import Expectations
+from gateway.families import Read
 from gateway.grades import GradeRecord, KnownAnswer
 from gateway.routing import RoutePlan
 from gateway.series import Counts, Distribution, Labels, Reading, render
@@ -141,7 +141,7 @@ class Metrics:
             self._admit(answer.router_version)
             self._expectations.compare_quality(answer.router_version, answer.quality, grade.score)
 
-    def observe(self, read: Callable[[], Iterable[Metric]]) -> None:
+    def observe(self, read: Read) -> None:
         """Expose at every scrape what `read` then returns."""
         self.registry.register(Reading(read))
 

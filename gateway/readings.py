@@ -1,6 +1,6 @@
 """Metrics that other parts keep the numbers of, as families that a scrape reads."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Final
 
@@ -13,53 +13,18 @@ from gateway.config import EvaluationLogSettings
 from gateway.embedded.process import EmbeddedPool
 from gateway.encoders import QueryEmbedder
 from gateway.evaluation_log import EvaluationLog
+from gateway.families import Read, counter, counters, gauge, gauges, info
 from gateway.ledger.definitions import SCOPE_KINDS
 from gateway.ledger.opening import Budgets
 from gateway.providers.base import Provider
 from gateway.turn_budgets import TurnBudgets
 from gateway.types import HostedModel
 
-Read = Callable[[], Iterable[Metric]]
 CALLS: Final = {
     "in_flight": "Calls under way.",
     "waiting": "Calls that wait for a place.",
     "limit": "Calls under way at most.",
 }
-
-
-def counter(name: str, meaning: str, value: float | None) -> Metric:
-    """Make a family of one counter, or none; `name` goes without ``_total``."""
-    return CounterMetricFamily(name, meaning, value=value)
-
-
-def gauge(name: str, meaning: str, value: float | None) -> Metric:
-    """Make a family of one gauge, or none."""
-    return GaugeMetricFamily(name, meaning, value=value)
-
-
-def counters(name: str, meaning: str, label: str, values: Mapping[str, float]) -> Metric:
-    """Make a family of counters, by the values of one label."""
-    family = CounterMetricFamily(name, meaning, labels=[label])
-    for value, number in values.items():
-        family.add_metric([value], number)
-    return family
-
-
-def gauges(name: str, meaning: str, label: str, values: Mapping[str, float]) -> Metric:
-    """Make a family of gauges, by the values of one label."""
-    family = GaugeMetricFamily(name, meaning, labels=[label])
-    for value, number in values.items():
-        family.add_metric([value], number)
-    return family
-
-
-def info(name: str, meaning: str, told: Mapping[str, str] | None) -> Metric:
-    """Make a gauge of 1 whose labels are what is told, or none where there is nothing to tell."""
-    if told is None:
-        return GaugeMetricFamily(name, meaning)
-    family = GaugeMetricFamily(name, meaning, labels=list(told))
-    family.add_metric(list(told.values()), 1.0)
-    return family
 
 
 def read_log(log: EvaluationLog, settings: EvaluationLogSettings) -> Read:

@@ -7,12 +7,14 @@ The client library's own counters take a lock for each number: three times as mu
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from gateway.families import Read
 
 Labels = tuple[str, ...]
 VERSION: Final = "version"
@@ -93,7 +95,7 @@ class Distribution(Collector):
 class Reading(Collector):
     """Families that other parts keep the numbers of: read when scraped, and not before."""
 
-    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+    def __init__(self, read: Read) -> None:
         self._read = read
 
     def collect(self) -> Iterable[Metric]:

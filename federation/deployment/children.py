@@ -59,7 +59,12 @@ class RestartTiming:
 
 
 class Children:
-    """A group of children; when one ends, the others are ended too and all are started again."""
+    """A group of children; when one ends, the others are ended too and all are started again.
+
+    Attributes:
+        restarts: Times they were.
+        are_up: All of them run.
+    """
 
     def __init__(
         self,
@@ -67,6 +72,8 @@ class Children:
         report: Callable[[str], None],
         timing: RestartTiming | None = None,
     ) -> None:
+        self.restarts = 0
+        self.are_up = False
         self._children = children
         self._report = report
         self._timing = timing or RestartTiming()
@@ -78,6 +85,7 @@ class Children:
         while True:
             started_s = clock()
             ended, status = await self._run_once()
+            self.restarts += 1
             if clock() - started_s >= timing.stable_s:
                 wait_s = timing.first_wait_s
             self._report(
@@ -92,9 +100,11 @@ class Children:
         started: list[tuple[Child, SpawnProcess]] = []
         try:
             started.extend((child, _start(child)) for child in self._children)
+            self.are_up = True
             child, process = await _first_to_end(started)
             return child, process.exitcode
         finally:
+            self.are_up = False
             await asyncio.shield(self._stop([process for _, process in started]))
 
     async def _stop(self, processes: list[SpawnProcess]) -> None:

@@ -13,7 +13,13 @@ from federation.deployment.gate import Gate, GateLimits
 from federation.deployment.node_keys import WatchedKeys
 from federation.deployment.programs import Program, free_port
 from gateway.commands.federation.conducting import plan_of
-from gateway.commands.federation.places import certificates_of, coordinator_dir
+from gateway.commands.federation.exposing import (
+    exposed,
+    read_children,
+    read_sessions,
+    tell_metrics,
+)
+from gateway.commands.federation.places import certificates_of, coordinator_dir, sessions_of
 from gateway.commands.federation.running import log_to_stderr, run_until_stopped
 from gateway.commands.options import settings_option
 from gateway.config import ConfigurationError, GatewaySettings
@@ -62,15 +68,19 @@ async def _coordinate(settings: GatewaySettings) -> None:
         clock=lambda: datetime.now(UTC),
         limits=GateLimits(max_body_bytes=coordinator.max_body_bytes),
     )
-    async with (
-        gate.listen(
-            coordinator.host, coordinator.port, certificates.server, certificates.server_key
-        ) as port,
-        asyncio.TaskGroup() as tasks,
-    ):
-        click.echo(f"  logs: {program.folder}")
-        click.echo(f"  nodes: {certificates.public_keys}")
-        click.echo(f"Waypost coordinates at {coordinator.host}:{port}")
-        # Apart: Flower's side keeps its state on disk, so either may be replaced alone.
-        for child in (superlink, conductor):
-            tasks.create_task(Children((child,), logger.warning).run())
+    # Apart: Flower's side keeps its state on disk, so either may be replaced alone.
+    groups = {child.name: Children((child,), logger.warning) for child in (superlink, conductor)}
+    readings = read_children(groups), read_sessions(sessions_of(settings))
+    with exposed(coordinator.metrics_host, coordinator.metrics_port, *readings) as metrics_url:
+        async with (
+            gate.listen(
+                coordinator.host, coordinator.port, certificates.server, certificates.server_key
+            ) as port,
+            asyncio.TaskGroup() as tasks,
+        ):
+            click.echo(f"  logs: {program.folder}")
+            click.echo(f"  nodes: {certificates.public_keys}")
+            tell_metrics(metrics_url)
+            click.echo(f"Waypost coordinates at {coordinator.host}:{port}")
+            for group in groups.values():
+                tasks.create_task(group.run())

@@ -8,7 +8,14 @@ import click
 
 from federation.deployment.children import Child, Children, RestartTiming
 from federation.deployment.programs import Program, free_port
-from gateway.commands.federation.places import node_dir
+from gateway.artifact_store import ArtifactStore
+from gateway.commands.federation.exposing import (
+    exposed,
+    read_children,
+    read_node,
+    tell_metrics,
+)
+from gateway.commands.federation.places import account_of, node_dir
 from gateway.commands.federation.running import log_to_stderr, run_until_stopped
 from gateway.commands.options import settings_option
 from gateway.config import ConfigurationError, GatewaySettings
@@ -39,10 +46,20 @@ def join_federation(settings: GatewaySettings) -> None:
         environ=program.environ(),
     )
     supernode = program.supernode(node.coordinator, authority, private_key)
-    click.echo(f"  logs: {program.folder}")
-    click.echo(f"Waypost takes part as {node.name} through {node.coordinator}")
     # Together: a SuperNode waits for ever for the answer of a process that is gone.
-    run_until_stopped(Children((supernode, answering), logger.warning, PATIENT).run())
+    children = Children((supernode, answering), logger.warning, PATIENT)
+    readings = (
+        read_children({"supernode": children, "node": children}),
+        read_node(ArtifactStore(settings.artifact_dir), account_of(settings)),
+    )
+    try:
+        with exposed(node.metrics_host, node.metrics_port, *readings) as metrics_url:
+            click.echo(f"  logs: {program.folder}")
+            tell_metrics(metrics_url)
+            click.echo(f"Waypost takes part as {node.name} through {node.coordinator}")
+            run_until_stopped(children.run())
+    except OSError as error:
+        raise click.ClickException(f"cannot listen at {node.metrics_host}: {error}") from error
 
 
 def _file(key: str, path: Path | None) -> Path:

@@ -1,10 +1,17 @@
 """Where a coordinator and a node keep what is theirs, below the data directory."""
 
 from pathlib import Path
+from typing import Final
 
 from federation.deployment.certificates import CertificateFolder
 from federation.deployment.sessions import SessionStore
+from federation.privacy.accounting import PrivacyAccount
 from gateway.config import GatewaySettings
+
+ROUTER: Final = "router.safetensors"
+"""What a finished session leaves in its folder."""
+ACCOUNT: Final = "privacy.json"
+"""What a node's answers have cost of its privacy."""
 
 
 def certificates_of(settings: GatewaySettings) -> CertificateFolder:
@@ -26,3 +33,11 @@ def coordinator_dir(settings: GatewaySettings) -> Path:
 def node_dir(settings: GatewaySettings) -> Path:
     """Return where the node's processes keep state and logs."""
     return settings.federation_dir / "node"
+
+
+def account_of(settings: GatewaySettings) -> PrivacyAccount | None:
+    """Return what the node's answers are charged to; None where it gives away what it likes."""
+    node = settings.federation.node
+    if node.epsilon is None:
+        return None
+    return PrivacyAccount(node_dir(settings) / ACCOUNT, node.epsilon, node.delta)
