@@ -27,6 +27,7 @@ from gateway.endpoints.chat import ChatEndpoint
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
 from gateway.evaluation_log import EvaluationLog
+from gateway.frontier_file import FrontierFile
 from gateway.grades import GradeBook
 from gateway.ledger.base import Ledger
 from gateway.ledger.opening import Budgets, open_budgets
@@ -129,6 +130,7 @@ async def open_gateway(
             read_log(log, settings.evaluation_log),
             read_embedder(embedder),
             read_router(router, ArtifactStore(settings.artifact_dir)),
+            FrontierFile(settings.artifact_dir).collect,
             read_policy(policy, service.turn_budgets),
             read_budgets(budgets),
             read_providers(service.providers, pool.models, pool.embedded),

@@ -7,7 +7,6 @@ from typing import Final
 
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from router_models.logged_frontier import LoggedFrontier
 
@@ -17,7 +16,7 @@ _BOUNDS: Final = {"estimate": "value", "low": "low", "high": "high"}
 _log = logging.getLogger(__name__)
 
 
-class FrontierFile(Collector):
+class FrontierFile:
     """One file; whoever scrapes gets what it holds, and nothing where it is missing or damaged."""
 
     def __init__(self, folder: Path) -> None:
@@ -48,8 +47,6 @@ class FrontierFile(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield a gauge per figure, router and operating point."""
         held = self.read()
-        if held is None:
-            return
         labels = ("version", "role", "willingness_to_pay_usd")
         quality = GaugeMetricFamily(
             "waypost_router_frontier_quality",
@@ -66,16 +63,17 @@ class FrontierFile(Collector):
             "Equally weighted answers that the estimate rests on.",
             labels=labels,
         )
-        for curve in held.curves:
+        measured = GaugeMetricFamily(
+            "waypost_router_frontier_measured_timestamp_seconds",
+            "When the frontier was measured.",
+        )
+        if held is not None:
+            measured.add_metric((), held.measured_at.timestamp())
+        for curve in () if held is None else held.curves:
             for point in curve.points:
                 names = (curve.version, curve.role, f"{point.willingness_to_pay_usd:.4g}")
                 for bound, field in _BOUNDS.items():
                     quality.add_metric((*names, bound), getattr(point.quality, field))
                     cost.add_metric((*names, bound), getattr(point.cost_usd, field))
                 answers.add_metric(names, point.effective_answers)
-        measured = GaugeMetricFamily(
-            "waypost_router_frontier_measured_timestamp_seconds",
-            "When the frontier was measured.",
-            value=held.measured_at.timestamp(),
-        )
         yield from (quality, cost, answers, measured)
