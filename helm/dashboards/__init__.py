@@ -1,0 +1,1 @@
+"""Grafana dashboards in Python; `python -m helm.dashboards` writes what the chart ships."""

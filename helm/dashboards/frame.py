@@ -1,0 +1,88 @@
+"""What every dashboard has: variables, links, rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models import dashboard as models
+
+from helm.dashboards.panels import SOURCE, PanelBuilder
+
+PAGE: Final = "docs/how-to/see-cost-and-quality.md"
+"""Which explains the dashboards."""
+TAG: Final = "waypost"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Panels under a heading."""
+
+    title: str
+    panels: Sequence[PanelBuilder]
+
+
+def frame(
+    name: str, title: str, description: str, jobs_from: str, rows: Sequence[Row]
+) -> models.Dashboard:
+    """Make a dashboard.
+
+    Args:
+        name: End of its address in Grafana, and of its file.
+        title: In Grafana's list.
+        description: What question it answers.
+        jobs_from: The metric that whoever is shown has.
+        rows: From top to bottom.
+    """
+    built = (
+        dashboard.Dashboard(title)
+        .uid(f"waypost-{name}")
+        .description(f"{description} See {PAGE}.")
+        .tags([TAG])
+        .timezone("browser")
+        .time("now-6h", "now")
+        .refresh("30s")
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .link(_other_dashboards())
+        .with_variable(
+            dashboard.DatasourceVariable("datasource").label("Source").type("prometheus")
+        )
+        .with_variable(_choice("job", f"label_values({jobs_from}, job)"))
+        .with_variable(_choice("instance", f'label_values({jobs_from}{{job=~"$job"}}, instance)'))
+    )
+    for row in rows:
+        built = built.with_row(dashboard.Row(row.title))
+        for panel in row.panels:
+            built = built.with_panel(panel)
+    made = built.build()
+    for number, panel in enumerate(made.panels or (), start=1):
+        panel.id_val = number
+    return made
+
+
+def _choice(name: str, query: str) -> dashboard.QueryVariable:
+    everything = models.VariableOption(text="All", value="$__all", selected=True)
+    definition: dict[str, Any] = {"query": query, "refId": name}
+    return (
+        dashboard.QueryVariable(name)
+        .label(name.capitalize())
+        .datasource(SOURCE)
+        .query(definition)
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.ALPHABETICAL_ASC)
+        .multi(multi=True)
+        .include_all(include_all=True)
+        .all_value(".*")
+        .current(everything)
+    )
+
+
+def _other_dashboards() -> dashboard.DashboardLink:
+    return (
+        dashboard.DashboardLink("Waypost")
+        .type(models.DashboardLinkType.DASHBOARDS)
+        .tags([TAG])
+        .as_dropdown(as_dropdown=True)
+        .include_vars(include_vars=True)
+        .keep_time(keep_time=True)
+    )

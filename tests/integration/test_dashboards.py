@@ -1,0 +1,63 @@
+"""Every query of every dashboard and alert, asked of a Prometheus that watches a busy gateway."""
+
+import math
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.fakes.alerts import RULES, read_rules
+from tests.fakes.dashboards import Target, read_dashboards, targets
+from tests.fakes.observed import Observed, observed
+
+pytestmark = [pytest.mark.xdist_group("dashboards"), pytest.mark.asyncio(loop_scope="module")]
+WINDOW, SPAN = "8s", "30s"
+QUERIES = [
+    target
+    for name, dashboard in read_dashboards().items()
+    for panel in dashboard["panels"]
+    for target in targets(name, panel, WINDOW, SPAN)
+]
+METRIC = re.compile(r"\b(?:waypost|gen_ai|process)_\w+")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Observed]:
+    """A gateway that was busy for some seconds, during which one of its providers was down."""
+    async with observed(tmp_path_factory.mktemp("watched"), RULES) as watched:
+        await watched.traffic.flow(3.0, pause_s=0.02)
+        watched.upstream.is_failing = True
+        await watched.traffic.flow(3.0, pause_s=0.02)
+        watched.upstream.is_failing = False
+        await watched.traffic.flow(3.0, pause_s=0.02)
+        yield watched
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda q: f"{q.dashboard}/{q.panel}/{q.ref_id}")
+async def test_a_query_of_a_panel_returns_data(watched: Observed, query: Target):
+    found = await watched.prometheus.instant(query.expr)
+
+    values = [float(series["value"][1]) for series in found]
+    assert any(math.isfinite(value) for value in values), f"{query.expr} is {values}"
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda q: f"{q.dashboard}/{q.panel}/{q.ref_id}")
+async def test_a_legend_names_labels_that_the_series_have(watched: Observed, query: Target):
+    wanted = set(re.findall(r"\{\{(\w+)\}\}", query.legend))
+
+    for series in await watched.prometheus.instant(query.expr):
+        assert wanted <= series["metric"].keys()
+
+
+async def test_prometheus_evaluates_every_alert(watched: Observed):
+    rules = await watched.prometheus.rules()
+
+    assert {rule["name"] for rule in rules} == {rule["alert"] for rule in read_rules()}
+    assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] == "err"} == {}
+
+
+async def test_every_metric_that_an_alert_watches_exists(watched: Observed):
+    watched_for = {name for rule in read_rules() for name in METRIC.findall(rule["expr"])}
+
+    assert watched_for - await watched.prometheus.metric_names() == set()
