@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 from starlette.routing import Route
 
+from gateway.announcements import OfferedModels
 from gateway.artifact_store import ArtifactStore, policy_store
 from gateway.artifacts import ActiveArtifact, ActivePolicy, ActiveRouter
 from gateway.auth import Authenticator
@@ -110,6 +111,7 @@ async def open_gateway(
         if pool.embedded is not None:
             await pool.embedded.start()
             stack.push_async_callback(pool.embedded.aclose)
+        await _follow(pool.models, settings, stack)
         metrics = Metrics()
         log = EvaluationLog(startup.engine, settings.evaluation_log, settings.spool_dir)
         log.start()
@@ -177,11 +179,11 @@ async def _open_router(
 
 
 async def _follow(
-    artifact: ActiveArtifact[Any], settings: GatewaySettings, stack: AsyncExitStack
+    followed: ActiveArtifact[Any] | OfferedModels, settings: GatewaySettings, stack: AsyncExitStack
 ) -> None:
-    """Load what is active in a store, then whatever becomes active there."""
-    await artifact.refresh()
-    watching = asyncio.create_task(artifact.watch(settings.routing.artifact_poll_s))
+    """Load what serves according to a folder, then whatever shall serve from there."""
+    await followed.refresh()
+    watching = asyncio.create_task(followed.watch(settings.routing.artifact_poll_s))
 
     async def stop() -> None:
         watching.cancel()

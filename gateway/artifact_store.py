@@ -71,7 +71,7 @@ class SealedStore(Generic[SealT]):
         manifest = self.form.read(data)[0]
         path = self.path(manifest.version)
         if not self._holds(path, data):
-            self._write(path, data)
+            replace_file(path, data)
         return manifest
 
     def read(self, version: str) -> bytes:
@@ -128,7 +128,7 @@ class SealedStore(Generic[SealT]):
             # History first: were the process killed in between, `rollback` ignores what is past
             # the active version.
             self._write_history([*self.history(), version])
-            self._write(self.folder / ACTIVE_FILE, f"{version}\n".encode())
+            replace_file(self.folder / ACTIVE_FILE, f"{version}\n".encode())
         return manifest
 
     def rollback(self) -> SealT:
@@ -147,7 +147,7 @@ class SealedStore(Generic[SealT]):
                 f"no earlier version to go back to; `waypost {self.command} list` shows all"
             )
         manifest = self.manifest(earlier[-1])
-        self._write(self.folder / ACTIVE_FILE, f"{earlier[-1]}\n".encode())
+        replace_file(self.folder / ACTIVE_FILE, f"{earlier[-1]}\n".encode())
         self._write_history(earlier)
         return manifest
 
@@ -157,7 +157,7 @@ class SealedStore(Generic[SealT]):
         Raises:
             ArtifactRejected: `version` is not the name of a version.
         """
-        self._write(self._note_path(version), assessment.to_json().encode())
+        replace_file(self._note_path(version), assessment.to_json().encode())
 
     def assessment(self, version: str) -> Assessment | None:
         """Return what was noted of `version`; None where nothing legible was.
@@ -240,28 +240,7 @@ class SealedStore(Generic[SealT]):
 
     def _write_history(self, versions: list[str]) -> None:
         lines = "".join(f"{version}\n" for version in versions[-HISTORY_VERSIONS:])
-        self._write(self.folder / HISTORY_FILE, lines.encode())
-
-    def _write(self, path: Path, data: bytes) -> None:
-        """Replace `path` whole or not at all, and survive a power cut."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                # Other accounts, such as the gateway's, may read what the operator wrote.
-                temporary.chmod(0o644)
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(self.folder / HISTORY_FILE, lines.encode())
 
 
 class ArtifactStore(SealedStore[Manifest]):
@@ -274,6 +253,29 @@ class ArtifactStore(SealedStore[Manifest]):
 def policy_store(data_dir: Path) -> SealedStore[PolicyManifest]:
     """Open the store of budget policies, which is kept beside that of routers."""
     return SealedStore(data_dir / "policies", POLICY_FILE, "policy")
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace `path` whole or not at all, and survive a power cut."""
+    folder = path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            # Other accounts, such as the gateway's, may read what the operator wrote.
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def adapter_store(data_dir: Path) -> SealedStore[AdapterManifest]:

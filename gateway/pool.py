@@ -1,17 +1,20 @@
 """Which models this gateway hosts: those configured, those discovered, those that run embedded."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gateway.announcements import GGUF_SUFFIX, AnnouncementFile, OfferedModels
+from gateway.artifact_store import adapter_store
 from gateway.catalogue import build_models
 from gateway.config import ConfigurationError, GatewaySettings, ProviderSettings
 from gateway.discovery import discover
-from gateway.embedded.process import LOG_NAME, EmbeddedPool
+from gateway.embedded.process import LOG_NAME, EmbeddedPool, adapter_field
 from gateway.embedded.variants import EMBEDDED_PROVIDER, embedded_models, embedded_provider_settings
 from gateway.embedded.weights import EmbeddedUnavailable, find_weights
 from gateway.providers.http import HttpClient
 from gateway.types import HostedModel
+from router_models.errors import ArtifactRejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Pool:
     """
 
     providers: Mapping[str, ProviderSettings]
-    models: Mapping[str, HostedModel]
+    models: OfferedModels
     embedded: EmbeddedPool | None
     notes: tuple[str, ...]
 
@@ -46,9 +49,11 @@ async def open_pool(
     providers = dict(settings.providers)
     if discovered is not None:
         providers |= discovered.providers
-    embedded = _embedded(settings, environ, log_dir, notes)
+    announced = AnnouncementFile(adapter_store(settings.data_dir).folder)
+    adapters = _embedded_adapters(announced, notes)
+    embedded = _embedded(settings, environ, log_dir, adapters.values(), notes)
     if embedded is not None:
-        models |= embedded_models(settings.embedded.context_tokens)
+        models |= _untuned(embedded_models(settings.embedded.context_tokens), len(adapters))
         providers[EMBEDDED_PROVIDER] = embedded_provider_settings(
             embedded.base_url, embedded.api_key, embedded.max_concurrency
         )
@@ -57,11 +62,38 @@ async def open_pool(
             "There is no model to serve. Configure one, set a provider's API key, or install the "
             f"embedded pool. {' '.join(notes)}"
         )
-    return Pool(providers, models, embedded, tuple(notes))
+    tuned = {version: adapter_field(len(adapters), place) for place, version in enumerate(adapters)}
+    offered = OfferedModels(models, announced, tuned, EMBEDDED_PROVIDER)
+    await offered.refresh()
+    return Pool(providers, offered, embedded, tuple(notes))
+
+
+def _embedded_adapters(announced: AnnouncementFile, notes: list[str]) -> dict[str, Path]:
+    """Find the announced adapters that llama.cpp can load, by version."""
+    try:
+        versions = dict.fromkeys(one.version for one in announced.read())
+    except ArtifactRejected as error:
+        notes.append(str(error))
+        return {}
+    files = {version: announced.folder / f"{version}{GGUF_SUFFIX}" for version in versions}
+    return {version: file for version, file in files.items() if file.is_file()}
+
+
+def _untuned(models: Mapping[str, HostedModel], n_adapters: int) -> dict[str, HostedModel]:
+    """Turn all adapters off in the requests of the models themselves."""
+    off = adapter_field(n_adapters, None)
+    return {
+        name: replace(model, request_defaults={**model.request_defaults, **off})
+        for name, model in models.items()
+    }
 
 
 def _embedded(
-    settings: GatewaySettings, environ: Mapping[str, str], log_dir: Path, notes: list[str]
+    settings: GatewaySettings,
+    environ: Mapping[str, str],
+    log_dir: Path,
+    adapters: Iterable[Path],
+    notes: list[str],
 ) -> EmbeddedPool | None:
     """The embedded pool runs by default where nothing is configured, else when switched on."""
     wanted = settings.embedded.enabled
@@ -74,4 +106,6 @@ def _embedded(
             raise
         notes.append(str(error))
         return None
-    return EmbeddedPool(weights, settings.embedded, log_dir / LOG_NAME, environ)
+    return EmbeddedPool(
+        weights, settings.embedded, log_dir / LOG_NAME, environ, adapters=tuple(adapters)
+    )

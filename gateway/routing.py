@@ -172,7 +172,8 @@ class Routing:
             reason = decision.reason
             order, propensity = (decision.model, *decision.fallbacks), decision.propensity
         return RoutePlan(
-            models=tuple(self.models[model] for model in order),
+            # Not looked up again: an adapter may have been withdrawn since the pool was read.
+            models=tuple(map({model.name: model for model in pool}.__getitem__, order)),
             candidates=_records(pool, verdicts, predictions, decision, order[0]),
             propensity=propensity,
             reason=reason,

@@ -14,7 +14,7 @@ import sys
 import threading
 from typing import Any, BinaryIO
 
-from xllamacpp import CommonParams, Server
+from xllamacpp import CommonAdapterLoraInfo, CommonParams, Server
 
 PR_SET_PDEATHSIG = 1
 PROMPT_CACHE_MIB = 64
@@ -75,8 +75,10 @@ def run_server(options: dict[str, Any]) -> Any:
     # Measured: 0.4 s to the first answer instead of 0.7 s; the first request warms up.
     params.warmup = False
     params.fit_params = False
-    # Keeps the long prompts of all arms (5 MB each) though there are fewer slots than arms.
-    params.cache_ram_mib = PROMPT_CACHE_MIB
+    params.lora_adapters = [CommonAdapterLoraInfo(path, 0.0) for path in options["adapters"]]
+    # Keeps the long prompts of all arms (5 MB each) though there are fewer slots than arms. But
+    # llama.cpp hands what was read with one adapter to requests with another (measured).
+    params.cache_ram_mib = 0 if options["adapters"] else PROMPT_CACHE_MIB
     params.verbosity = WARNING_LEVEL
     params.ui = False
     params.offline = True

@@ -9,7 +9,7 @@ import secrets
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class EmbeddedPool:
         weights: The GGUF file.
         log_file: Where llama.cpp's messages go.
         environ: The gateway's environment; the child gets a few harmless variables of it.
+        adapters: GGUF files; requests turn them on by their place here, see `adapter_field`.
         command: The child's program; replaced in tests.
         on_restart: Called each time a child is about to be replaced.
     """
@@ -77,6 +78,7 @@ class EmbeddedPool:
         log_file: Path,
         environ: Mapping[str, str],
         *,
+        adapters: Sequence[Path] = (),
         timing: PoolTiming | None = None,
         command: tuple[str, ...] = (sys.executable, "-P", str(CHILD)),
         on_restart: Callable[[], None] = lambda: None,
@@ -92,7 +94,7 @@ class EmbeddedPool:
         self._on_restart = on_restart
         self._environ = {name: environ[name] for name in PASSED_VARIABLES if name in environ}
         self._reserved, self._port = _reserve_port()
-        self._options = self._child_options(weights, settings)
+        self._options = self._child_options(weights, settings, adapters)
         self._ready = asyncio.Event()
         self._process: Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -220,9 +222,12 @@ class EmbeddedPool:
         self.problem = f"The embedded models' process {reason}; its log is {self.log_file}"
         logger.warning("%s", self.problem)
 
-    def _child_options(self, weights: Path, settings: EmbeddedSettings) -> dict[str, Any]:
+    def _child_options(
+        self, weights: Path, settings: EmbeddedSettings, adapters: Sequence[Path]
+    ) -> dict[str, Any]:
         return {
             "weights": str(weights),
+            "adapters": [str(path) for path in adapters],
             "model": BASE_MODEL,
             "port": self._port,
             "reuse_port": self._reserved is not None,
@@ -234,6 +239,17 @@ class EmbeddedPool:
             "http_threads": self.max_concurrency + 8,
             "parent_pid": os.getpid(),
         }
+
+
+def adapter_field(n_adapters: int, chosen: int | None) -> dict[str, Any]:
+    """Return the request field that turns one adapter on and all others off.
+
+    It is needed also where none is on: without it llama.cpp goes on from what its slot read last,
+    whichever adapter that was read with (measured).
+    """
+    if n_adapters == 0:
+        return {}
+    return {"lora": [{"id": n, "scale": float(n == chosen)} for n in range(n_adapters)]}
 
 
 def usable_threads(wanted: int, cores: int) -> int:

@@ -13,6 +13,7 @@ from gateway.embedded import child
 
 OPTIONS = {
     "weights": "/models/small.gguf",
+    "adapters": [],
     "model": "small",
     "port": 4711,
     "reuse_port": True,
@@ -87,6 +88,15 @@ def test_configures_llama_cpp_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert params.model.path == "/models/small.gguf"
     assert (params.port, params.api_keys) == (4711, ["secret"])
     assert (params.n_ctx, params.n_parallel, params.cpuparams.n_threads) == (8192, 4, 2)
+    assert params.cache_ram_mib == child.PROMPT_CACHE_MIB
+
+
+def test_keeps_no_prompts_between_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "Server", lambda params: params)
+    params = child.run_server({**OPTIONS, "adapters": ["/a.gguf", "/b.gguf"]})
+    loaded = [(adapter.path, adapter.scale) for adapter in params.lora_adapters]
+    assert loaded == [("/a.gguf", 0.0), ("/b.gguf", 0.0)]
+    assert params.cache_ram_mib == 0
 
 
 def test_serves_on_and_ignores_the_interrupt_key(
