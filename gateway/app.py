@@ -51,6 +51,7 @@ from gateway.readings import (
 from gateway.routing import Routing
 from gateway.service import ChatService
 from gateway.startup import Startup
+from gateway.tracing import Tracing, open_tracing
 from gateway.turn_budgets import TurnBudgets
 from gateway.types import HostedModel
 from router_models.decide import Exploration
@@ -125,8 +126,9 @@ async def open_gateway(
         budgets = await stack.enter_async_context(
             open_budgets(settings.budgets, startup.engine, log, PromptCounter(load=find_tokenizer))
         )
+        tracing = await stack.enter_async_context(open_tracing(settings.tracing))
         service = _build_service(
-            settings, pool, http, embedder, router, policy, budgets.ledger, log, metrics
+            settings, pool, http, embedder, router, policy, budgets.ledger, log, metrics, tracing
         )
         for read in (
             read_log(log, settings.evaluation_log),
@@ -256,8 +258,9 @@ def _build_service(
     ledger: Ledger,
     log: EvaluationLog,
     metrics: Metrics,
+    tracing: Tracing,
 ) -> ChatService:
-    providers = build_providers(pool.providers, http, clock=time.monotonic)
+    providers = build_providers(pool.providers, http)
     routing = _build_routing(
         settings,
         pool,
@@ -282,6 +285,7 @@ def _build_service(
         ledger=ledger,
         log=log,
         metrics=metrics,
+        tracing=tracing,
         deadline_s=settings.server.request_deadline_s,
         clock=time.monotonic,
         rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)

@@ -211,6 +211,27 @@ class BudgetSettings(Settings):
         return self
 
 
+class TracingSettings(Settings):
+    """Where traces of turns are sent."""
+
+    endpoint: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://",
+            description="Of a collector's OTLP over HTTP, such as http://localhost:4318/v1/traces.",
+        ),
+    ] = None
+    headers: dict[str, SecretStr] = {}
+    service_name: str = "waypost"
+    sampled_share: Annotated[
+        float, Field(ge=0, le=1, description="Of turns whose caller does not say.")
+    ] = 1.0
+    content: Annotated[
+        bool, Field(description="Prompts too, of teams that keep the text of their queries.")
+    ] = False
+    timeout_s: Annotated[float, Field(gt=0, description="One batch.")] = 10.0
+
+
 class EmbeddedSettings(Settings):
     """The pool of small models that runs on this machine."""
 
@@ -242,6 +263,7 @@ class GatewaySettings(Settings):
     budgets: BudgetSettings = BudgetSettings()
     turn_budgets: TurnBudgetSettings = TurnBudgetSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
+    tracing: TracingSettings = TracingSettings()
     federation: FederationSettings = FederationSettings()
     profiles: dict[str, ProfileSettings] = {}
     providers: dict[str, ProviderSettings] = {}

@@ -29,6 +29,7 @@ from gateway.ledger.worst_case import with_output_limit
 from gateway.metrics import Metrics
 from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
 from gateway.routing import RoutePlan, Routing
+from gateway.tracing import Tracing
 from gateway.turn import CHARS_PER_TOKEN, Turn
 from gateway.turn_budgets import TurnBudgets
 from gateway.types import ANSWERED, CLIENT_LEFT, NUSD_PER_USD, Caller, HostedModel, TurnRecord
@@ -85,6 +86,7 @@ class ChatService:
     ledger: Ledger
     log: TurnLog
     metrics: Metrics
+    tracing: Tracing
     deadline_s: float
     clock: Callable[[], float]
     rng: random.Random
@@ -139,13 +141,16 @@ class ChatService:
     async def _turn(self, request: ChatRequest, caller: Caller) -> AsyncIterator[Turn]:
         """Plan and reserve on the way in; settle and record on every way out."""
         turn = Turn.begin(request, caller, self.clock, self.rng)
+        turn.trace = trace = self.tracing.begin(request, caller)
         try:
-            turn.plan = plan = await self.plan(request, caller)
+            with trace.step("route"):
+                turn.plan = plan = await self.plan(request, caller)
             self.metrics.decided(plan)
             cap = None if plan.allotment is None else plan.allotment.cap
-            turn.reservation = await self.ledger.reserve(
-                turn.request_id, caller, request, plan.models, cap
-            )
+            with trace.step("reserve"):
+                turn.reservation = await self.ledger.reserve(
+                    turn.request_id, caller, request, plan.models, cap
+                )
             yield turn
         except BaseException as error:
             turn.fail(error)
@@ -198,6 +203,7 @@ class ChatService:
             body=body,
             deadline_s=turn.started_s + self.deadline_s,
             request_id=turn.request_id,
+            trace_headers=turn.trace.begin_call(model),
         )
 
     def _fall_back_or_raise(
@@ -207,6 +213,7 @@ class ChatService:
         if is_last or self.clock() >= turn.started_s + self.deadline_s:
             raise error
         self.metrics.fell_back(model, type(error).__name__)
+        turn.trace.fail_call(type(error).__name__)
         _log.warning("%s: %s failed, trying the next model: %s", turn.request_id, model.name, error)
 
     async def _forward(self, turn: Turn, upstream: AnswerStream) -> AsyncIterator[bytes]:
@@ -253,6 +260,7 @@ class ChatService:
     def _record(self, turn: Turn) -> None:
         row = turn.record()
         self.log.record(row)
+        turn.trace.end(row)
         if turn.served is None:
             self.metrics.refused(turn.error or "")
             return

@@ -3,13 +3,14 @@
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.enforcement import own_limit
 from gateway.exchange import prompt_of
 from gateway.ledger.reservation import Charge, Reservation, budget_headers, budget_summary
 from gateway.routing import RoutePlan
+from gateway.tracing import TurnTrace, Untraced
 from gateway.types import CLIENT_LEFT, NUSD_PER_USD, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest, text_of
 
@@ -47,6 +48,7 @@ class Turn:
     error: str | None = None
     answer: str | None = None
     attempts: int = 0
+    trace: TurnTrace = field(default_factory=Untraced)
     _priced: tuple[Usage, int] | None = None
 
     @classmethod

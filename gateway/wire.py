@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat/create, plus one object of o
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -22,6 +22,7 @@ MAX_PLAN = 64
 MAX_SUB_QUESTION_CHARS = 8_000
 _IN_HEADERS = ("conversation_id", "router_version", "task", "turn_budget", "willingness_to_pay")
 _OWN_FIELDS = frozenset({*_IN_HEADERS, "plan", "plan_position"})
+_TRACE_HEADERS = ((b"traceparent", "traceparent"), (b"tracestate", "tracestate"))
 _OWN_HEADERS = tuple(
     (b"x-waypost-" + name.replace("_", "-").encode(), name) for name in _IN_HEADERS
 )
@@ -59,6 +60,7 @@ class ChatRequest:
         query: Text of the last user message: what the router reads.
         turn_index: User messages before this one.
         wants_usage: The caller asked for the final usage chunk of a stream.
+        trace_headers: W3C's, where the caller sent them.
     """
 
     model: str
@@ -68,6 +70,7 @@ class ChatRequest:
     is_stream: bool
     wants_usage: bool
     options: RouteOptions
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_chat_request(raw: bytes, headers: Mapping[bytes, bytes]) -> ChatRequest:
@@ -100,6 +103,11 @@ def parse_chat_request(raw: bytes, headers: Mapping[bytes, bytes]) -> ChatReques
         is_stream=is_stream,
         wants_usage=is_stream and stream_options.get("include_usage") is True,
         options=parse_options(own, headers),
+        trace_headers={
+            name: headers[raw_name].decode("latin-1")
+            for raw_name, name in _TRACE_HEADERS
+            if raw_name in headers
+        },
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.types import HostedModel, Usage
@@ -14,14 +14,16 @@ class UpstreamCall:
 
     Attributes:
         body: The caller's body with the gateway's own fields removed; adapters copy, never edit.
-        deadline_s: Event-loop time (`loop.time()`) after which no attempt is started.
+        deadline_s: Monotonic time (`time.monotonic()`) after which no attempt is started.
         request_id: Sent upstream as ``x-request-id``, so that both logs can be joined.
+        trace_headers: Sent upstream too.
     """
 
     model: HostedModel
     body: Mapping[str, Any]
     deadline_s: float
     request_id: str
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 
 from gateway.config import ConfigurationError, ProviderSettings
@@ -21,17 +22,16 @@ def build_providers(
     http: HttpClient,
     *,
     rng: random.Random | None = None,
-    clock: Clock | None = None,
+    clock: Clock = time.monotonic,
     sleep: Sleep = asyncio.sleep,
 ) -> dict[str, Provider]:
     """Build one provider per table of `settings`; must be called inside a running event loop.
 
-    `clock` is the running loop's by default, since that is what `UpstreamCall.deadline_s` is on.
+    `clock` is what `UpstreamCall.deadline_s` is on.
 
     Raises:
         ConfigurationError: A table lacks what its kind needs.
     """
-    clock = clock or asyncio.get_running_loop().time
     backoff = Backoff(rng or random.Random())  # noqa: S311 - spreads retries, guards nothing
     return {
         name: _build(name, table, http, _resilience(name, table, backoff, clock, sleep))

@@ -297,7 +297,7 @@ class HttpProvider:
             response = await self.http.request(
                 "POST",
                 self.dialect.url(call),
-                headers={**self.headers, "x-request-id": call.request_id},
+                headers={**self.headers, "x-request-id": call.request_id, **call.trace_headers},
                 body=body,
                 connect_timeout_s=self.timeouts.connect_s,
                 timeout_s=timeout_s,

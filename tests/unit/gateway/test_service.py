@@ -20,6 +20,7 @@ from gateway.ledger.types import OutputCap
 from gateway.metrics import Metrics
 from gateway.routing import RoutePlan
 from gateway.service import ChatService
+from gateway.tracing import Untraced
 from gateway.turn_budgets import Allot
 from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, TurnRecord, Usage
 from gateway.wire import ChatRequest, parse_chat_request
@@ -114,6 +115,7 @@ def bench() -> Callable[..., Bench]:
             ledger=ledger,
             log=log,
             metrics=Metrics(),
+            tracing=Untraced(),
             deadline_s=60.0,
             clock=lambda: time_s[0],
             rng=random.Random(0),

@@ -1,0 +1,164 @@
+"""Traces as a real collector gets them, over OTLP and HTTP."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from gateway.config import TracingSettings
+from gateway.keys import KeyStore
+from gateway.tracing import Untraced, open_tracing
+from tests.fakes.collector import Collector, told
+from tests.fakes.gateway import LARGE, SMALL, RunningGateway, running_gateway
+from tests.fakes.server import serve
+from tests.fakes.upstream import completion, error_answer, json_answer, stream_answer
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAT = "/v1/chat/completions"
+BODY = {"model": "auto", "messages": [{"role": "user", "content": "A very private question."}]}
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
+Traced = Callable[..., AbstractAsyncContextManager[tuple[RunningGateway, Collector]]]
+
+
+@pytest.fixture
+def traced(tmp_path) -> Traced:
+    """Run a gateway that sends traces; they have all arrived once the context is left."""
+
+    @asynccontextmanager
+    async def run(**tracing: Any) -> AsyncIterator[tuple[RunningGateway, Collector]]:
+        collector = Collector()
+        async with serve(collector, lifespan="off") as url:
+            settings = {"endpoint": f"{url}/v1/traces", **tracing}
+            async with running_gateway(tmp_path, tracing=settings) as gateway:
+                gateway.alpha.answers = [json_answer(completion())]
+                gateway.beta.answers = [json_answer(completion())]
+                yield gateway, collector
+
+    return run
+
+
+async def test_a_turn_is_a_span_with_its_steps_and_its_call_inside(traced):
+    tenant = {"x-tenant": "acme"}
+    async with traced(headers=tenant) as (gateway, collector), gateway.caller() as http:
+        answer = await http.post(CHAT, json=BODY | {"temperature": 0.5})
+
+    (turn,) = collector.named("chat auto")
+    (call,) = collector.named("chat alpha-small")
+    (route,), (reserve,) = collector.named("route"), collector.named("reserve")
+    assert turn.kind == Span.SPAN_KIND_SERVER
+    assert call.kind == Span.SPAN_KIND_CLIENT
+    assert {route.parent_span_id, reserve.parent_span_id, call.parent_span_id} == {turn.span_id}
+    assert turn.parent_span_id == b""
+    assert collector.headers[0]["x-tenant"] == "acme"
+    told_turn, told_call = told(turn), told(call)
+    assert told_turn["gen_ai.operation.name"] == "chat"
+    assert told_turn["gen_ai.request.model"] == "auto"
+    assert told_turn["gen_ai.request.temperature"] == 0.5
+    assert told_turn["gen_ai.response.model"] == SMALL
+    assert told_turn["gen_ai.response.finish_reasons"] == ["stop"]
+    assert told_turn["gen_ai.usage.output_tokens"] == 3
+    assert told_turn["waypost.request_id"] == answer.headers["x-request-id"]
+    assert told_turn["waypost.router.version"] == answer.headers["x-waypost-router-version"]
+    assert told_call["gen_ai.provider.name"] == "alpha"
+    assert told_call["gen_ai.request.model"] == "alpha-small"
+
+
+async def test_a_trace_goes_on_through_the_gateway(traced):
+    async with traced() as (gateway, collector):
+        async with gateway.caller() as http:
+            await http.post(CHAT, json=BODY, headers={"traceparent": PARENT, "tracestate": "a=b"})
+        sent = gateway.alpha.last.headers
+
+    (turn,), (call,) = collector.named("chat auto"), collector.named("chat alpha-small")
+    assert turn.trace_id.hex() == call.trace_id.hex() == TRACE_ID
+    assert turn.parent_span_id.hex() == "00f067aa0ba902b7"
+    assert sent["traceparent"] == f"00-{TRACE_ID}-{call.span_id.hex()}-01"
+    assert sent["tracestate"] == "a=b"
+
+
+async def test_a_fallback_is_a_second_call_in_the_same_turn(traced):
+    async with traced() as (gateway, collector):
+        gateway.alpha.answers = [error_answer(503, "down")]
+        async with gateway.caller() as http:
+            await http.post(CHAT, json=BODY | {"stream": True})
+            gateway.beta.answers = [stream_answer()]
+            await http.post(CHAT, json=BODY | {"stream": True})
+
+    failed, _ = collector.named("chat alpha-small")
+    _, answered = collector.named("chat beta-large")
+    _, turn = collector.named("chat auto")
+    assert told(failed)["error.type"] == "ProviderUnavailable"
+    assert failed.status.code == Status.STATUS_CODE_ERROR
+    assert failed.end_time_unix_nano <= answered.start_time_unix_nano
+    assert told(answered)["gen_ai.response.model"] == LARGE
+    assert "error.type" not in told(answered) | told(turn)
+    assert turn.end_time_unix_nano >= answered.end_time_unix_nano
+
+
+async def test_a_refused_turn_says_why(traced):
+    async with traced() as (gateway, collector), gateway.caller() as http:
+        await http.post(CHAT, json=BODY | {"model": "nothing"})
+
+    (turn,), (route,) = collector.named("chat nothing"), collector.named("route")
+    assert told(turn)["error.type"] == told(route)["error.type"] == "ModelNotFound"
+
+
+@pytest.mark.parametrize(("content", "keeps_text"), [(False, True), (True, False)])
+async def test_prompts_stay_out_unless_both_operator_and_team_agree(traced, content, keeps_text):
+    async with traced(content=content) as (gateway, collector):
+        KeyStore(gateway.engine).update_team("default", logs_text=keeps_text)
+        async with gateway.caller() as http:
+            await http.post(CHAT, json=BODY)
+
+    assert len(collector.spans) == 4
+    assert b"private" not in collector.raw
+
+
+async def test_prompts_are_on_spans_where_both_agree(traced):
+    async with traced(content=True) as (gateway, collector):
+        KeyStore(gateway.engine).update_team("default", logs_text=True)
+        async with gateway.caller() as http:
+            await http.post(CHAT, json=BODY)
+
+    (turn,) = collector.named("chat auto")
+    assert "A very private question." in told(turn)["gen_ai.input.messages"]
+
+
+async def test_a_caller_that_does_not_sample_is_heeded(traced):
+    async with traced() as (gateway, collector), gateway.caller() as http:
+        await http.post(CHAT, json=BODY, headers={"traceparent": PARENT[:-1] + "0"})
+
+    assert collector.spans == []
+
+
+async def test_a_dead_collector_costs_no_answer(tmp_path):
+    tracing = {"endpoint": "http://127.0.0.1:1/v1/traces", "timeout_s": 0.1}
+    async with running_gateway(tmp_path, tracing=tracing) as gateway:
+        gateway.alpha.answers = [json_answer(completion())]
+        async with gateway.caller() as http:
+            answer = await http.post(CHAT, json=BODY)
+
+    assert answer.status_code == 200
+
+
+async def test_without_an_endpoint_nobody_listens():
+    async with open_tracing(TracingSettings()) as tracing:
+        assert isinstance(tracing, Untraced)
+
+
+def test_a_gateway_that_does_not_trace_loads_no_tracer():
+    program = (
+        "import sys, gateway.app, gateway.commands.serve; print('opentelemetry' in sys.modules)"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+
+    assert ended.stdout == "False\n"
