@@ -11,10 +11,10 @@ from flwr.app import Message, RecordDict
 from federation.errors import ReplyRejected
 from federation.exchanges.exchange import Exchange
 from federation.exchanges.masked import is_masked, masked_form
+from federation.joining import MODELS_JOIN
 from federation.nodes import Nodes
 from federation.protocol import (
     HELLO,
-    MODELS_JOIN,
     PUBLISH,
     Growth,
     Instruction,

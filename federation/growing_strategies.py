@@ -11,8 +11,9 @@ from federation.exchanges.kmeans import CellExchange, cells_of
 from federation.exchanges.mlp import WEIGHTS, HeadExchange
 from federation.exchanges.mlp_sums import HeadSumExchange
 from federation.exchanges.rows import scales_of
+from federation.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.learning import growth
-from federation.protocol import CLIENTS_JOIN, MODELS_JOIN, Payload, TrainingPlan
+from federation.protocol import Payload, TrainingPlan
 from federation.strategies import FederatedMlp, RouterStrategy
 from router_models.guard import GuardedEstimator
 from router_models.kmeans import KMeansEstimator

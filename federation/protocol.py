@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from federation.aggregation import ROBUST_RULES, RULES
 from federation.errors import PlanRefused, ReplyRejected
+from federation.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.learning.settings import KINDS, FederatedMlpSettings, FederatedSettings
 from federation.privacy.secure_sum import LEAST_MEMBERS
 from federation.privacy.settings import NoiseSettings
@@ -31,9 +32,6 @@ PROTOCOL_VERSION: Final = 1
 HELLO: Final = "query.hello"
 REFUSED: Final = "query.refused"
 PUBLISH: Final = "query.publish"
-
-MODELS_JOIN: Final = "models"
-CLIENTS_JOIN: Final = "clients"
 
 ARRAYS: Final = "arrays"
 PLAN: Final = "plan"

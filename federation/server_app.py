@@ -14,7 +14,8 @@ from federation.checkpoint import Checkpoints
 from federation.errors import CheckpointRejected, QuorumMissing
 from federation.exchanges.rows import SITES, row_sums_of
 from federation.fleet import Fleet
-from federation.protocol import MODELS_JOIN, TrainingPlan
+from federation.joining import MODELS_JOIN
+from federation.protocol import TrainingPlan
 from federation.report import SessionReport
 from federation.strategies import Progress
 from federation.strategy_table import strategy_of

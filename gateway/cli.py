@@ -1,16 +1,12 @@
-"""The `waypost` command: a table of subcommands, each imported only when it is called.
-
-Serving must not pay for torch, and training must not need a web server, so every subcommand is a
-module of its own (https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands).
-"""
+"""The `waypost` command: a table of subcommands, each imported only when it is called."""
 
 import os
 import sys
-from importlib import import_module
 from typing import Any
 
 import click
 
+from gateway.commands.lazy import LazyGroup
 from gateway.config import ConfigurationError
 
 SUBCOMMANDS = {
@@ -30,58 +26,9 @@ SUBCOMMANDS = {
     "log": "Export and prune the evaluation log.",
     "database": "Create or upgrade the database schema.",
 }
-EXTRAS = {
-    "torch": "train",
-    "sklearn": "train",
-    "pyarrow": "train",
-    "matplotlib": "train",
-    "redis": "redis",
-    "hiredis": "redis",
-    "xllamacpp": "embedded",
-    "psycopg": "postgres",
-    "onnxruntime": "accurate",
-    "tqdm": "train",
-    "flwr": "federation",
-    "cryptography": "federation",
-    "dp_accounting": "federation",
-    "transformers": "reason",
-    "peft": "reason",
-    "gguf": "reason",
-}
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are modules of `gateway.commands`, each with a `command`."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the subcommands in the order a newcomer meets them."""
-        del ctx
-        return list(SUBCOMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the subcommand `cmd_name`."""
-        del ctx
-        if cmd_name not in SUBCOMMANDS:
-            return None
-        try:
-            command: click.Command = import_module(f"gateway.commands.{cmd_name}").command
-        except ModuleNotFoundError as error:
-            extra = EXTRAS.get((error.name or "").partition(".")[0])
-            if extra is None:
-                raise
-            raise click.ClickException(
-                f"`waypost {cmd_name}` needs {error.name}: pip install 'waypost[{extra}]'"
-            ) from error
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the subcommands without importing any of them."""
-        del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl(list(SUBCOMMANDS.items()))
-
-
-@click.group(cls=LazyGroup)
+@click.group(cls=LazyGroup, package="gateway.commands", subcommands=SUBCOMMANDS)
 @click.version_option(package_name="waypost")
 def cli() -> None:
     """Waypost: an OpenAI-compatible gateway that learns which model to ask."""

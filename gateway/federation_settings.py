@@ -83,6 +83,9 @@ class NodeSettings(_Table):
     coordinator: Annotated[str | None, Field(description="Its host:port.")] = None
     authority: Annotated[Path | None, Field(description="The coordinator's ca.crt.")] = None
     private_key: Annotated[Path | None, Field(description="This node's own key.")] = None
+    poll_s: Annotated[
+        float, Field(gt=0, description="Between two looks for something to answer.")
+    ] = 3.0
     models: Annotated[
         dict[str, list[str]], Field(description="The federation's names with this gateway's.")
     ] = {}

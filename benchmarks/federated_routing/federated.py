@@ -7,8 +7,9 @@ from typing import Final
 from benchmarks.federated_routing.protocol import Rows
 from federation.growing import Parent
 from federation.in_process import Exchanged
+from federation.joining import CLIENTS_JOIN
 from federation.learning.settings import KINDS, FederatedSettings
-from federation.protocol import CLIENTS_JOIN, EncoderName, TrainingPlan
+from federation.protocol import EncoderName, TrainingPlan
 from federation.server_app import SessionResult
 from federation.simulation import RowsSite, simulate
 from federation.site import SitePolicy

@@ -18,8 +18,8 @@ from benchmarks.federated_routing.protocol import (
     with_models,
 )
 from benchmarks.federated_routing.summary import figures_of
+from federation.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.learning.settings import FederatedSettings
-from federation.protocol import CLIENTS_JOIN, MODELS_JOIN
 from router_models.frontier import route
 from router_models.types import Evaluations
 

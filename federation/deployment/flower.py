@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import flwr
 import httpx
@@ -54,6 +54,7 @@ from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
+from flwr.supernode import start_client_internal
 from flwr.supernode.cli import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
@@ -237,8 +238,12 @@ class Operator:
                 raise
 
 
-def run_supernode(coordinator: str, authority: Path, private_key: Path, node_id_file: Path) -> None:
+def run_supernode(
+    coordinator: str, authority: Path, private_key: Path, node_id_file: Path, poll_s: float
+) -> None:
     """Run Flower's SuperNode, the arguments of its command line being set.
+
+    Flower's own looks for a message every 3 s; this one every `poll_s`.
 
     A killed SuperNode counts as online for another 60 s: in that time it cannot come back, and the
     round waits for it. So the next one signs it off first, under the id that it left in
@@ -261,7 +266,22 @@ def run_supernode(coordinator: str, authority: Path, private_key: Path, node_id_
     with fleet:
         while not _has_signed_off(fleet, public_key_to_bytes(public), node_id_file):
             time.sleep(RECONNECT_S)
+    pull = start_client_internal._pull_and_store_message  # noqa: SLF001
+    start_client_internal._pull_and_store_message = waiting(pull, poll_s)  # noqa: SLF001
     flower_supernode()
+
+
+def waiting(pull: Callable[..., int | None], poll_s: float) -> Callable[..., int]:
+    """Have `pull` look again and again until there is something, without Flower's longer wait."""
+
+    def wait(**collaborators: Any) -> int:
+        while True:
+            found = pull(**collaborators)
+            if found is not None:
+                return found
+            time.sleep(poll_s)
+
+    return wait
 
 
 def _has_signed_off(fleet: FleetHttpClient, public_key: bytes, node_id_file: Path) -> bool:

@@ -69,13 +69,15 @@ class Program:
             environ={**self.environ(), "FLWR_LOG_LEVEL": "WARNING"},
         )
 
-    def supernode(self, coordinator: str, authority: Path, private_key: Path) -> Child:
-        """Return a site's side, which calls the coordinator and is never called."""
+    def supernode(
+        self, coordinator: str, authority: Path, private_key: Path, poll_s: float
+    ) -> Child:
+        """Return a site's side, which calls the coordinator every `poll_s` and is never called."""
         return Child(
             name="supernode",
             function="federation.deployment.flower:run_supernode",
             log_file=self.folder / "supernode.log",
-            arguments=(coordinator, authority, private_key, self.folder / "node-id"),
+            arguments=(coordinator, authority, private_key, self.folder / "node-id", poll_s),
             argv=(
                 *self._runtime_arguments(),
                 *("--superlink", coordinator),

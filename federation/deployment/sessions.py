@@ -14,18 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from federation.protocol import CLIENTS_JOIN, MODELS_JOIN
-
 FILE: Final = "session.json"
 KEPT: Final = 100
 """Sessions that are kept; older ones are deleted when one ends."""
-
-GROWTHS: Final[Mapping[str, tuple[str, ...]]] = {
-    "models": (MODELS_JOIN,),
-    "clients": (CLIENTS_JOIN,),
-    "any": (CLIENTS_JOIN, MODELS_JOIN),
-}
-"""What an operator may ask to join a router; of any, whatever enough sites turn out to bring."""
 
 State = Literal["waiting", "training", "finished", "failed"]
 
@@ -37,7 +28,7 @@ class SessionRecord:
     Attributes:
         id: The folder's name; later sessions sort later.
         asked_by: Such as ``schedule`` or ``operator``.
-        grow: What may join the latest router, of `GROWTHS`; None to train anew.
+        grow: What may join the latest router, of `federation.joining.GROWTHS`; None to train anew.
         run_id: Flower's name of the run that is or was trained in.
         attempts: How often it was begun; more than once after a kill.
         reason: Why it failed.

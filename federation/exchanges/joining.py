@@ -7,8 +7,9 @@ from federation.exchanges.exchange import prefixed
 from federation.exchanges.kmeans import CENTROIDS
 from federation.exchanges.mlp import TEACHER, WEIGHTS
 from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
+from federation.joining import MODELS_JOIN
 from federation.learning import growth
-from federation.protocol import MODELS_JOIN, Instruction, Payload, TrainingPlan
+from federation.protocol import Instruction, Payload, TrainingPlan
 from federation.updates import Reply
 from router_models.guard import Guard, GuardedEstimator
 from router_models.kmeans import KMeansEstimator

@@ -9,6 +9,7 @@ import numpy as np
 from federation.aggregation import RULES, Contribution, bound_norms, update_norm
 from federation.exchanges.exchange import Exchange, Task, noise_of, prefixed, under
 from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
+from federation.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.learning.adam import descend
 from federation.learning.growth import settings_for_new_clients, settings_for_new_models
 from federation.learning.mlp import (
@@ -22,8 +23,6 @@ from federation.learning.settings import FederatedMlpSettings
 from federation.privacy.accounting import Release
 from federation.privacy.noisy_gradient import follow_noisy_gradient
 from federation.protocol import (
-    CLIENTS_JOIN,
-    MODELS_JOIN,
     Instruction,
     Payload,
     TrainingPlan,

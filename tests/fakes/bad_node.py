@@ -52,7 +52,7 @@ def main(factor: float, file: Path) -> None:
     assert node.coordinator is not None
     assert node.authority is not None
     assert node.private_key is not None
-    supernode = program.supernode(node.coordinator, node.authority, node.private_key)
+    supernode = program.supernode(node.coordinator, node.authority, node.private_key, node.poll_s)
     run_until_stopped(Children((supernode, answering), print).run())
 
 

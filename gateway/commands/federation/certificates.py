@@ -42,7 +42,7 @@ def _check_names(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to write to; the coordinator's own by default.",
 )
-def make_certificates(
+def command(
     settings: GatewaySettings, hosts: tuple[str, ...], nodes: tuple[str, ...], out: Path | None
 ) -> None:
     """Make the coordinator's certificate for --host, and keys for each --node.

@@ -11,13 +11,13 @@ from federation.deployment.coordinator import Conductor, keep_admitting
 from federation.deployment.flower import Operator, Tasks
 from federation.deployment.programs import Program
 from federation.deployment.sessions import (
-    GROWTHS,
     FileCheckpoints,
     SessionRecord,
     SessionStore,
 )
 from federation.errors import FederationError, GrowthRefused
 from federation.growing import Parent
+from federation.joining import GROWTHS
 from federation.learning.settings import KINDS
 from federation.privacy.settings import NoiseSettings
 from federation.protocol import EncoderName, TrainingPlan

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @click.command("coordinator")
 @settings_option
-def run_coordinator(settings: GatewaySettings) -> None:
+def command(settings: GatewaySettings) -> None:
     """Run the federation's coordinator until it is told to stop."""
     log_to_stderr(settings)
     coordinator = settings.federation.coordinator

@@ -28,7 +28,7 @@ PATIENT: Final = RestartTiming(first_wait_s=1.0, last_wait_s=60.0)
 
 @click.command("join")
 @settings_option
-def join_federation(settings: GatewaySettings) -> None:
+def command(settings: GatewaySettings) -> None:
     """Take part in a federation until told to stop, with this gateway's evaluation log."""
     log_to_stderr(settings)
     node = settings.federation.node
@@ -45,7 +45,7 @@ def join_federation(settings: GatewaySettings) -> None:
         arguments=(settings, program),
         environ=program.environ(),
     )
-    supernode = program.supernode(node.coordinator, authority, private_key)
+    supernode = program.supernode(node.coordinator, authority, private_key, node.poll_s)
     # Together: a SuperNode waits for ever for the answer of a process that is gone.
     children = Children((supernode, answering), logger.warning, PATIENT)
     readings = (

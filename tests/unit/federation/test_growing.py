@@ -8,11 +8,12 @@ import pytest
 from federation.errors import GrowthRefused, QuorumMissing
 from federation.exchanges.exchange import under
 from federation.growing import Parent
+from federation.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.learning import growth, kmeans, mlp
 from federation.learning.adam import descend
 from federation.learning.statistics import RowSums
 from federation.privacy.settings import NoiseSettings
-from federation.protocol import CLIENTS_JOIN, MODELS_JOIN, Instruction
+from federation.protocol import Instruction
 from federation.simulation import MemoryCheckpoints, align, simulate
 from router_models.artifact import load, read_manifest
 from router_models.registry import ModelRegistry

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from federation.growing import Parent
+from federation.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.learning import growth
 from federation.learning.guard import LOCAL_CLUSTERS
 from federation.privacy.settings import NoiseSettings
 from federation.protocol import (
     ANSWER,
     ARRAYS,
-    CLIENTS_JOIN,
-    MODELS_JOIN,
     PLAN,
     from_record,
 )

@@ -19,6 +19,7 @@ from federation.deployment.flower import (
     _has_signed_off,
     _reply,
     check_version,
+    waiting,
 )
 from federation.deployment.gate import UNKNOWN_NODE
 
@@ -179,3 +180,15 @@ class RefusingLink:
     def StopRun(self, request: Any) -> None:  # noqa: N802
         """Refuse."""
         raise self.problem
+
+
+def test_a_node_looks_again_and_again_until_there_is_a_message():
+    found = [None, None, 7]
+    asked = []
+
+    def pull(**collaborators: Any) -> int | None:
+        asked.append(collaborators)
+        return found.pop(0)
+
+    assert waiting(pull, 0.0)(state="its own") == 7
+    assert asked == [{"state": "its own"}] * 3

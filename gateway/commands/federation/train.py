@@ -1,0 +1,37 @@
+"""`waypost federation train`: ask for a training now."""
+
+import time
+from datetime import UTC, datetime
+
+import click
+
+from federation.joining import GROWTHS
+from gateway.commands.federation.places import sessions_of
+from gateway.commands.federation.status import describe
+from gateway.commands.options import settings_option
+from gateway.config import GatewaySettings
+
+POLL_S = 0.5
+
+
+@click.command("train")
+@settings_option
+@click.option("--no-wait", is_flag=True, help="Ask, and leave.")
+@click.option(
+    "--grow",
+    type=click.Choice(list(GROWTHS)),
+    help="Let new models or new sites join the latest router instead of training anew; "
+    "any: whichever there are.",
+)
+def command(*, settings: GatewaySettings, no_wait: bool, grow: str | None) -> None:
+    """Ask the coordinator that shares this data directory for a training now."""
+    store = sessions_of(settings)
+    session = store.ask("operator", datetime.now(UTC), grow)
+    click.echo(f"asked for session {session.id}")
+    while not no_wait and session.is_open:
+        time.sleep(POLL_S)
+        session = store.read(session.id)
+    if session.state == "failed":
+        raise click.ClickException(f"session {session.id} failed: {session.reason}")
+    if not no_wait:
+        describe(session)
