@@ -1,0 +1,75 @@
+# Two images out of one file:
+#   docker build --target gateway .      serves requests; no torch, no compiler
+#   docker build --target federation .   trains routers, coordinates or joins a federation
+
+# The tag that is tested. A release pins what it was built on:
+#   --build-arg PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:...
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+WORKDIR /src
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# The environment holds what runs and nothing that installs: pip stays in this stage.
+RUN python -m venv /opt/pip && python -m venv --without-pip /opt/venv
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY migrations migrations
+COPY router_models router_models
+COPY budget budget
+COPY federation federation
+COPY gateway gateway
+
+FROM build AS gateway-environment
+ARG GATEWAY_EXTRAS=accurate,postgres,redis,tokens,tracing
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python install -c constraints.txt ".[${GATEWAY_EXTRAS}]"
+
+# The registry's own torch carries two gigabytes of CUDA; PIP_EXTRA_INDEX_URL may name PyTorch's
+# index of CPU wheels.
+FROM build AS federation-environment
+ARG FEDERATION_EXTRAS=federation,postgres,redis
+ARG PIP_EXTRA_INDEX_URL=
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python install -c constraints.txt \
+    ".[${FEDERATION_EXTRAS}]"
+
+FROM ${PYTHON_IMAGE} AS runtime
+# tini passes SIGTERM on from the first moment and buries the children of children. Its version is
+# the distribution's, which mends it.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 waypost \
+    && useradd --uid 10001 --gid 10001 --home-dir /var/lib/waypost --no-create-home \
+        --shell /usr/sbin/nologin waypost \
+    && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/waypost
+# Nothing but the data directory need be writable.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    MPLCONFIGDIR=/var/lib/waypost/matplotlib \
+    OMP_NUM_THREADS=1 \
+    WAYPOST_DATA_DIR=/var/lib/waypost
+LABEL org.opencontainers.image.title="Waypost" \
+      org.opencontainers.image.description="An LLM gateway that learns which model to ask" \
+      org.opencontainers.image.licenses="Apache-2.0"
+VOLUME /var/lib/waypost
+WORKDIR /var/lib/waypost
+# By number, so that an orchestrator can see that it is not root.
+USER 10001:10001
+ENTRYPOINT ["/usr/bin/tini", "--", "waypost"]
+
+FROM runtime AS federation
+COPY --from=federation-environment /opt/venv /opt/venv
+EXPOSE 9443
+# Of a coordinator; a node listens nowhere and is run without it.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+    CMD ["python", "-c", "import socket; socket.create_connection(('127.0.0.1', 9443), 3)"]
+CMD ["federation", "coordinator"]
+
+# Last, so that it is what `docker build .` makes.
+FROM runtime AS gateway
+COPY --from=gateway-environment /opt/venv /opt/venv
+# 8081 is the operators': it listens to this container alone until server.admin_host says otherwise.
+EXPOSE 8080 8081
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/health', timeout=3)"]
+CMD ["serve", "--host", "0.0.0.0"]
