@@ -246,19 +246,28 @@ class Learner:
     def _backward(self, batch: "_Batch", n_tokens: int) -> float:
         """Add a batch's share of the mean over all `n_tokens`; returns that share."""
         settings = self.settings
+        if settings.kl_beta > 0 and batch.reference is None:
+            batch.reference = self._reference(batch.tree)
         log_p = tree_log_probabilities(self.model, batch.tree, settings)
         if batch.old is None:
             # The model has not moved since the batch began: no second pass for the old policy.
             batch.old = log_p.detach()
         losses = token_losses(log_p, batch.old, batch.behaviour, batch.advantages, settings)
-        if settings.kl_beta > 0:
-            if batch.reference is None:
-                with torch.no_grad(), self.model.disable_adapter():
-                    batch.reference = tree_log_probabilities(self.model, batch.tree, settings)
+        if batch.reference is not None:
             losses = losses + settings.kl_beta * divergence(log_p, batch.reference)
         loss = losses.sum() / n_tokens
         torch.autograd.backward(loss)
         return float(loss.detach())
+
+    def _reference(self, tree: Tree) -> Tensor:
+        """Return the base model's log-probabilities of a tree's response tokens."""
+        learning = [one.requires_grad for one in self.adapters]
+        with torch.no_grad(), self.model.disable_adapter():
+            reference = tree_log_probabilities(self.model, tree, self.settings)
+        # peft lets all adapters learn again, the one whose turn it is not as well.
+        for weights, is_learning in zip(self.adapters, learning, strict=True):
+            weights.requires_grad_(is_learning)
+        return reference
 
     def _pull_to_anchor(self) -> None:
         """Add the gradient of FedProx's term, µ/2 · |w - anchor|²."""
@@ -275,7 +284,7 @@ class _Batch:
 
     Attributes:
         old: None before the first epoch.
-        reference: Log-probabilities of the base model; None until needed.
+        reference: Log-probabilities of the base model; None where nothing pulls to it.
     """
 
     tree: Tree

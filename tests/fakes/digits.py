@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
 from federation.reasoner.prompts import Prompt, parse_prompts
 from federation.reasoner.rollouts import Response
 
@@ -28,6 +31,16 @@ class DigitTokenizer:
 
     def get_vocab(self) -> dict[str, int]:
         return {str(token): token for token in range(N_TOKENS)}
+
+
+def library_tokenizer() -> PreTrainedTokenizerFast:
+    """Make the library's own tokenizer of the same tokens, which can be saved and loaded."""
+    tokens = {**{str(digit): digit for digit in range(10)}, "?": MARKER, "<end>": END}
+    tokenizer = Tokenizer(models.WordLevel(tokens, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>", unk_token="?"
+    )
 
 
 def digit_prompt(text: str = "1 2", ends_with: str = "3") -> Prompt:
