@@ -105,7 +105,7 @@ def _providers() -> list[PanelBuilder]:
         ),
         graph(
             "Calls under way",
-            "Of the most that a provider's `max_concurrent` allows; waiting ones come on top.",
+            "Of the most that a provider's `max_concurrency` allows; waiting ones come on top.",
             "short",
             Query(total("waypost_provider_calls_in_flight", by="provider"), "{{provider}}"),
             Query(total("waypost_provider_calls_waiting", by="provider"), "{{provider}}, waiting"),
