@@ -1,7 +1,8 @@
 """Tunes a reasoning model at one client, one step at a time. READ THIS FIRST of this package."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any, Final, Self
 
 import numpy as np
@@ -115,8 +116,11 @@ class Learner:
         return self._learn(own, [one.answers for one in own])
 
     def answer_public(self, prompts: Sequence[Prompt]) -> list[PublicAnswers]:
-        """Answer public prompts; asked again before the step, the answers are the same."""
-        return self._answer(prompts)
+        """Answer public prompts; asked again before the step, the answers are the same.
+
+        Their log-probabilities go with them, so here they are found where the sampler has none.
+        """
+        return [self._with_log_probabilities(one) for one in self._answer(prompts)]
 
     def public_step(
         self,
@@ -187,6 +191,21 @@ class Learner:
             PublicAnswers(prompt, tuple(grade(prompt, responses)))
             for prompt, responses in zip(prompts, drawn, strict=True)
         ]
+
+    def _with_log_probabilities(self, own: PublicAnswers) -> PublicAnswers:
+        if all(one.response.log_probabilities for one in own.answers):
+            return own
+        read = tokens_of(own.prompt, self.tokenizer)
+        answers = list(own.answers)
+        sequels = [Sequel(read, one.response.tokens) for one in answers]
+        for tree in pack(sequels, self.settings.microbatch_tokens):
+            with torch.no_grad():
+                found = iter(tree_log_probabilities(self.model, tree, self.settings).tolist())
+            for at in tree.members:
+                seen = tuple(islice(found, len(sequels[at].response)))
+                response = replace(answers[at].response, log_probabilities=seen)
+                answers[at] = replace(answers[at], response=response)
+        return replace(own, answers=tuple(answers))
 
     def _learn(
         self, own: Sequence[PublicAnswers], groups: Sequence[Sequence[Answer]]

@@ -144,6 +144,23 @@ def test_answers_to_public_prompts_are_the_same_when_asked_again():
     assert learner.answer_public(PROMPTS) != begin(seed=1).answer_public(PROMPTS)
 
 
+def test_public_answers_carry_what_a_sampler_could_not_tell():
+    learner = begin()
+    known = learner.answer_public(PROMPTS[:3])
+
+    class Silent:
+        def sample(self, prompts, k, seed):
+            drawn = [[one.response for one in own.answers] for own in known]
+            return [[replace(one, log_probabilities=()) for one in group] for group in drawn]
+
+    learner.sampler = Silent()
+    for own, expected in zip(learner.answer_public(PROMPTS[:3]), known, strict=True):
+        for one, other in zip(own.answers, expected.answers, strict=True):
+            assert one.response.log_probabilities == pytest.approx(
+                other.response.log_probabilities, abs=1e-4
+            )
+
+
 def test_a_learner_that_was_killed_goes_on_where_it_was():
     whole, killed = begin(proximal_mu=0.1), begin(proximal_mu=0.1)
     for step in range(4):
