@@ -280,7 +280,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def adapter_store(data_dir: Path) -> SealedStore[AdapterManifest]:
     """Open the store of adapters for hosted models, which is kept beside that of routers."""
-    return SealedStore(data_dir / "adapters", ADAPTER_FILE, "reasoner")
+    return SealedStore(data_dir / "adapters", ADAPTER_FILE, "reasoner adapters")
 
 
 def check_version(version: str) -> None:

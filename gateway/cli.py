@@ -18,6 +18,7 @@ SUBCOMMANDS = {
     "calibrate": "Onboard a model by asking it verifiable prompts.",
     "router": "List, activate and roll back router artefacts.",
     "policy": "List, activate and roll back budget policies.",
+    "reasoner": "Tune a language model on answers that can be verified, and serve it.",
     "federation": "Train one router with other organisations.",
     "keys": "Create, list and revoke virtual keys.",
     "teams": "Create and list teams.",

@@ -42,12 +42,14 @@ class ArtifactKind(Generic[SealT]):
 def artifact_commands(kind: ArtifactKind[SealT]) -> click.Group:
     """Make the group of subcommands for one kind of artefact."""
     group = click.Group(help=f"List, activate and roll back {kind.noun} artefacts.")
-    _add_reading(group, kind)
+    add_reading(group, kind)
     _add_serving(group, kind)
     return group
 
 
-def _add_reading(group: click.Group, kind: ArtifactKind[SealT]) -> None:
+def add_reading(group: click.Group, kind: ArtifactKind[SealT]) -> None:
+    """Give a group the subcommands that change nothing."""
+
     @group.command(
         "list",
         help=f"List the {kind.plural} in the data directory, the newest first; * marks the one "
@@ -56,7 +58,7 @@ def _add_reading(group: click.Group, kind: ArtifactKind[SealT]) -> None:
     @settings_option
     def list_artifacts(settings: GatewaySettings) -> None:
         store = kind.open_store(settings)
-        with _explained():
+        with explained():
             stored = store.list_all()
         if not stored:
             click.echo(
@@ -73,7 +75,7 @@ def _add_reading(group: click.Group, kind: ArtifactKind[SealT]) -> None:
     @settings_option
     def show_artifact(version: str, settings: GatewaySettings) -> None:
         store = kind.open_store(settings)
-        with _explained():
+        with explained():
             shown = _to_json(kind, store.manifest(version))
             made = store.assessment(version)
         if made is not None:
@@ -91,13 +93,13 @@ def _add_serving(group: click.Group, kind: ArtifactKind[SealT]) -> None:
     @click.argument("version")
     @settings_option
     def activate_artifact(version: str, settings: GatewaySettings) -> None:
-        with _explained():
+        with explained():
             report(kind.open_store(settings).activate(version))
 
     @group.command("rollback", help=f"Let the {kind.noun} serve that served before the active one.")
     @settings_option
     def roll_back_artifact(settings: GatewaySettings) -> None:
-        with _explained():
+        with explained():
             report(kind.open_store(settings).rollback())
 
     @group.command(
@@ -108,7 +110,7 @@ def _add_serving(group: click.Group, kind: ArtifactKind[SealT]) -> None:
     @settings_option
     def import_artifact(file: Path, *, activate: bool, settings: GatewaySettings) -> None:
         store = kind.open_store(settings)
-        with _explained():
+        with explained():
             manifest = store.put(read_artifact(file))
             click.echo(f"imported {manifest.version}")
             if activate:
@@ -118,11 +120,15 @@ def _add_serving(group: click.Group, kind: ArtifactKind[SealT]) -> None:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """End the command with the sentence that says what is wrong with the artefact or the disk."""
+def explained(*errors: type[Exception]) -> Iterator[None]:
+    """End the command with the sentence that says what is wrong with the artefact or the disk.
+
+    Args:
+        errors: Others that say such sentences.
+    """
     try:
         yield
-    except (ArtifactRejected, OSError) as error:
+    except (ArtifactRejected, OSError, *errors) as error:
         raise click.ClickException(str(error)) from error
 
 

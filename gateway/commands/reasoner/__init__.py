@@ -1,0 +1,22 @@
+"""`waypost reasoner`: tune a language model on answers that can be verified, and serve it."""
+
+from typing import Final
+
+import click
+
+from gateway.commands.lazy import LazyGroup
+
+SUBCOMMANDS: Final = {
+    "prompts": "Write the prompts of the log whose answers were verified.",
+    "train": "Tune a model on verifiable prompts, on this machine alone.",
+    "evaluate": "Measure a model with and without adapters.",
+    "adapters": "List, show, import and export adapters.",
+    "announce": "Have a vLLM server load an adapter, and offer it as a model.",
+    "embed": "Offer an adapter as a model of the embedded pool.",
+    "withdraw": "Offer an adapter no longer.",
+}
+
+
+@click.group(cls=LazyGroup, package=__name__, subcommands=SUBCOMMANDS)
+def command() -> None:
+    """Tune a language model on answers that can be verified, and serve it."""

@@ -1,0 +1,48 @@
+"""`waypost reasoner announce`: an adapter on a vLLM server, offered as a model."""
+
+from pathlib import Path
+
+import click
+
+from gateway.adapter_hosts import HostRefused
+from gateway.artifact_store import adapter_store
+from gateway.commands.artifacts import explained
+from gateway.commands.options import settings_option
+from gateway.commands.reasoner.hosts import open_host
+from gateway.config import GatewaySettings
+from router_models.adapter import load
+
+
+@click.command("announce")
+@settings_option
+@click.argument("version")
+@click.option("--model", required=True, help="The model of the settings that it was tuned from.")
+@click.option("--name", required=True, help="What callers name it by.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where vLLM gets adapters from; adapters/served in the data directory by default.",
+)
+@click.option("--server-folder", help="The same folder as vLLM's own machine sees it.")
+def command(
+    settings: GatewaySettings,
+    version: str,
+    model: str,
+    name: str,
+    folder: Path | None,
+    server_folder: str | None,
+) -> None:
+    """Have a vLLM server load the adapter VERSION, and offer it to callers.
+
+    vLLM must run with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, as the provider of
+    MODEL. What had the name before is unloaded; announcing it again goes back to it. The same
+    command mends a vLLM server that was started anew.
+    """
+    if name in settings.models:
+        raise click.UsageError(f"--name: {name!r} is a model of the settings")
+    with explained(HostRefused), open_host(settings, model, folder, server_folder) as host:
+        adapter = load(adapter_store(settings.data_dir).read(version))
+        before = host.announce(adapter, name, model)
+    click.echo(f"{name} is {version} on {model}; gateways offer it within a second or so")
+    if before is not None and before.version != version:
+        click.echo(f"before, it was {before.version}")

@@ -1,0 +1,112 @@
+"""The model that is tuned or measured, and the prompts that is done with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from federation.reasoner.lora import attach_lora, base_sha256, load_base, put_lora
+from federation.reasoner.prompts import ChatTokenizer, InvalidPrompt, Prompt, parse_prompts
+from federation.reasoner.settings import ReasonerSettings
+from gateway.calibration import CalibrationError, read_json_lines
+from gateway.commands.database import opened
+from gateway.config import GatewaySettings
+from gateway.embedded.weights import find_weights
+from gateway.reasoning_prompts import private_prompts
+from router_models.adapter import Adapter, BaseModel
+from router_models.errors import ArtifactRejected
+
+GGUF = ".gguf"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Base:
+    """A model without adapters."""
+
+    model: PreTrainedModel
+    tokenizer: ChatTokenizer
+    identity: BaseModel
+
+    def with_adapter(self, adapter: Adapter) -> PeftModel:
+        """Attach an adapter; the base is the base again after `PeftModel.unload`.
+
+        Raises:
+            ArtifactRejected: It belongs to another model.
+        """
+        manifest = adapter.manifest
+        if manifest.base_sha256 != self.identity.sha256:
+            raise ArtifactRejected(
+                f"{adapter.version} was tuned from {manifest.base_model} with other weights than "
+                f"{self.identity.id} has"
+            )
+        shape = ReasonerSettings(
+            lora_rank=manifest.rank, lora_alpha=manifest.alpha, lora_targets=manifest.targets
+        )
+        model = attach_lora(self.model, shape, seed=0)
+        put_lora(model, adapter.weights)
+        return model
+
+
+def base_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--base`` and ``--device``."""
+    for option in (
+        click.option(
+            "--device", help="Where to compute, such as cuda; there by default where it is."
+        ),
+        click.option(
+            "--base",
+            help="Folder, GGUF file or Hugging Face id of a causal language model; by default "
+            "that of the embedded pool.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def open_base(settings: GatewaySettings, source: str | None, device: str | None) -> Base:
+    """Load a model; on a GPU in bfloat16.
+
+    Raises:
+        click.ClickException: It cannot be loaded.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    if source is None or source.endswith(GGUF):
+        file = find_weights(settings.embedded) if source is None else Path(source)
+        folder, gguf_file, name = str(file.parent), file.name, file.name
+    else:
+        folder, gguf_file, name = source, None, source.rstrip("/")
+    try:
+        model, tokenizer = load_base(folder, gguf_file=gguf_file, dtype=dtype, device=device)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"--base: {name} cannot be loaded: {error}") from error
+    return Base(model, tokenizer, BaseModel(name, base_sha256(model)))
+
+
+def gather_prompts(settings: GatewaySettings, file: Path | None) -> list[Prompt]:
+    """Read prompts from a JSON Lines file, or from the log of the teams that opted in.
+
+    Raises:
+        click.ClickException: There are none, or one of them is wrong.
+    """
+    try:
+        if file is None:
+            with opened(settings) as engine:
+                prompts = parse_prompts(private_prompts(engine))
+        else:
+            prompts = parse_prompts(read_json_lines(file))
+    except (CalibrationError, InvalidPrompt) as error:
+        raise click.ClickException(str(error)) from error
+    if not prompts:
+        raise click.ClickException(
+            f"no prompt in {file}"
+            if file
+            else "the log has no verified prompt of a team that opted in: name a file, or see "
+            "`waypost reasoner prompts --help`"
+        )
+    return prompts

@@ -1,0 +1,43 @@
+"""`waypost reasoner embed`: an adapter as a model of the embedded pool."""
+
+import click
+
+from gateway.announcements import GGUF_SUFFIX, Announcement, AnnouncementFile
+from gateway.artifact_store import adapter_store
+from gateway.commands.artifacts import explained
+from gateway.commands.options import settings_option
+from gateway.config import GatewaySettings
+from gateway.embedded.adapter_file import write_gguf
+from gateway.embedded.variants import embedded_models
+from gateway.embedded.weights import find_weights
+from router_models.adapter import load
+from router_models.errors import ArtifactRejected
+
+
+@click.command("embed")
+@settings_option
+@click.argument("version")
+@click.option("--model", default="smollm2-135m", show_default=True, help="Embedded model.")
+@click.option("--name", required=True, help="What callers name it by.")
+def command(settings: GatewaySettings, version: str, model: str, name: str) -> None:
+    """Offer the adapter VERSION as a model of the embedded pool, from the gateway's next start.
+
+    `waypost reasoner withdraw NAME` takes it back.
+    """
+    arms = embedded_models()
+    if model not in arms:
+        raise click.UsageError(f"--model: no embedded model {model!r}; known: {', '.join(arms)}")
+    if name in arms or name in settings.models:
+        raise click.UsageError(f"--name: {name!r} is another model's")
+    store = adapter_store(settings.data_dir)
+    weights = find_weights(settings.embedded)
+    with explained():
+        adapter = load(store.read(version))
+        if adapter.manifest.base_model != weights.name:
+            raise ArtifactRejected(
+                f"{version} was tuned from {adapter.manifest.base_model}, but the embedded pool "
+                f"runs {weights.name}"
+            )
+        write_gguf(adapter, weights, store.folder / f"{version}{GGUF_SUFFIX}")
+        AnnouncementFile(store.folder).put(Announcement(name, model, version))
+    click.echo(f"{name} is {version} on {model} from the gateway's next start")

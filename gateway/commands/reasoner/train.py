@@ -1,0 +1,174 @@
+"""`waypost reasoner train`: GRPO with LoRA adapters on verifiable prompts, without a federation."""
+
+import hashlib
+import pickle
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import torch
+from tqdm import tqdm
+
+from federation.reasoner.lora import attach_lora
+from federation.reasoner.prompts import Prompt, batch_of
+from federation.reasoner.rollouts import LocalSampler
+from federation.reasoner.settings import ReasonerSettings
+from federation.reasoner.trainer import Learner, StepFigures
+from gateway.artifact_store import adapter_store
+from gateway.commands.artifacts import explained
+from gateway.commands.options import settings_option
+from gateway.commands.reasoner.bases import base_options, gather_prompts, open_base
+from gateway.config import GatewaySettings
+from router_models.adapter import dump
+
+CURVE_POINTS: Final = 50
+"""Of the figures that the artefact keeps."""
+
+
+@click.command("train")
+@settings_option
+@click.argument("prompts", type=click.Path(path_type=Path, exists=True), required=False)
+@base_options
+@click.option("--steps", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--rank", "lora_rank", type=click.IntRange(1), default=16, show_default=True)
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), default=5e-5, show_default=True
+)
+@click.option("--prompts-per-step", type=click.IntRange(1), default=8, show_default=True)
+@click.option(
+    "--group-size",
+    type=click.IntRange(2),
+    default=8,
+    show_default=True,
+    help="Answers to a prompt.",
+)
+@click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--seed", type=int, default=0, help="The same seed gives the same adapter.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Kept after every step; a run that was stopped goes on from it.",
+)
+def command(
+    *,
+    settings: GatewaySettings,
+    prompts: Path | None,
+    base: str | None,
+    device: str | None,
+    steps: int,
+    seed: int,
+    checkpoint: Path | None,
+    **choices: Any,
+) -> None:
+    """Tune a model on PROMPTS, a JSON Lines file of prompts with verifiers.
+
+    Without PROMPTS those of the log are learned from, of teams that opted in. What comes of it is
+    an adapter in the data directory; `waypost reasoner evaluate` measures it.
+    """
+    learned = ReasonerSettings(**choices, lora_alpha=2.0 * choices["lora_rank"], public=False)
+    found = gather_prompts(settings, prompts)
+    opened = open_base(settings, base, device)
+    model = attach_lora(opened.model, learned, seed)
+    sampler = LocalSampler(model, opened.tokenizer, learned)
+    learner = Learner.begin(model, opened.tokenizer, sampler, learned, seed)
+    identity = _digest(found, opened.identity.sha256)
+    run = Run(learner, found, seed, checkpoint, identity)
+    figures = run.finish(steps)
+    with explained(ValueError):
+        data = dump(
+            learner.weights(),
+            opened.identity,
+            alpha=learned.lora_alpha,
+            created_at=datetime.now(UTC),
+            training={"seed": seed, "settings": asdict(learned), **_curve(figures)},
+            provenance={"prompts": len(found), "steps": steps},
+        )
+        manifest = adapter_store(settings.data_dir).put(data)
+    first, last = _mean(figures[:10]), _mean(figures[-10:])
+    click.echo(f"mean reward {first:.3f} in the first ten steps, {last:.3f} in the last ten")
+    click.echo(f"made {manifest.version}; waypost reasoner evaluate {manifest.version} measures it")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """A training that can be stopped after every step.
+
+    Attributes:
+        identity: Digest of prompts and model; a checkpoint of others is refused.
+    """
+
+    learner: Learner
+    prompts: Sequence[Prompt]
+    seed: int
+    checkpoint: Path | None
+    identity: str
+
+    def finish(self, steps: int) -> list[StepFigures]:
+        """Take the steps that are left; returns the figures of all.
+
+        Raises:
+            click.ClickException: The checkpoint is of another run, or no checkpoint.
+        """
+        figures = self._resume()
+        size = self.learner.settings.prompts_per_step
+        with tqdm(total=steps, initial=len(figures), desc="tuning", unit="step") as bar:
+            for step in range(len(figures), steps):
+                batch = batch_of(self.prompts, size, step, self.seed)
+                figures.append(self.learner.private_step(batch))
+                self._keep(figures)
+                bar.set_postfix(reward=f"{figures[-1].reward:.2f}", taught=figures[-1].prompts_used)
+                bar.update()
+        return figures
+
+    def _resume(self) -> list[StepFigures]:
+        if self.checkpoint is None or not self.checkpoint.is_file():
+            return []
+        try:
+            kept = torch.load(self.checkpoint, weights_only=True)
+            if kept["identity"] != self.identity:
+                raise ValueError("it is of other prompts or another model")  # noqa: TRY301
+            self.learner.resume(kept["learner"])
+        except ValueError as error:
+            raise click.ClickException(
+                f"{self.checkpoint}: {error}; remove it to begin anew"
+            ) from error
+        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
+            raise click.ClickException(
+                f"{self.checkpoint} cannot be read as a checkpoint; remove it to begin anew"
+            ) from error
+        return [StepFigures(*one) for one in kept["figures"]]
+
+    def _keep(self, figures: Sequence[StepFigures]) -> None:
+        """Replace the checkpoint, whole or not at all."""
+        if self.checkpoint is None:
+            return
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save(
+            {
+                "identity": self.identity,
+                "figures": [tuple(one) for one in figures],
+                "learner": self.learner.checkpoint(),
+            },
+            partial,
+        )
+        partial.replace(self.checkpoint)
+
+
+def _digest(prompts: Sequence[Prompt], base_sha256: str) -> str:
+    return hashlib.sha256(f"{base_sha256} {prompts}".encode()).hexdigest()
+
+
+def _curve(figures: Sequence[StepFigures]) -> dict[str, Any]:
+    every = max(len(figures) // CURVE_POINTS, 1)
+    return {
+        "curve": [list(one) for one in figures[::every]],
+        "curve_columns": list(StepFigures._fields),
+        "tokens_generated": sum(one.tokens_generated for one in figures),
+    }
+
+
+def _mean(figures: Sequence[StepFigures]) -> float:
+    return sum(one.reward for one in figures) / len(figures)

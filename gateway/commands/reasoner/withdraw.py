@@ -1,0 +1,27 @@
+"""`waypost reasoner withdraw`: an adapter that is offered no longer."""
+
+import click
+
+from gateway.adapter_hosts import HostRefused
+from gateway.announcements import AnnouncementFile
+from gateway.artifact_store import adapter_store
+from gateway.commands.artifacts import explained
+from gateway.commands.options import settings_option
+from gateway.commands.reasoner.hosts import open_host
+from gateway.config import GatewaySettings
+
+
+@click.command("withdraw")
+@settings_option
+@click.argument("name")
+def command(settings: GatewaySettings, name: str) -> None:
+    """Offer NAME no longer, and have its vLLM server unload the adapter."""
+    announced = AnnouncementFile(adapter_store(settings.data_dir).folder)
+    with explained(HostRefused):
+        found = next((one for one in announced.read() if one.name == name), None)
+        if found is None or found.model not in settings.models:
+            announced.remove(name)
+        else:
+            with open_host(settings, found.model) as host:
+                host.withdraw(name)
+    click.echo(f"{name} is offered no longer")
