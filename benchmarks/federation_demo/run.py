@@ -11,7 +11,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.fakes.three_organisations import Demonstration, demonstrate
+from tests.fakes.three_organisations import Demonstration, demonstrated
 
 
 def main() -> None:
@@ -20,11 +20,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the figures.")
     out: Path | None = parser.parse_args().out
     with TemporaryDirectory() as folder:
-        shown = asyncio.run(demonstrate(Path(folder), print))
-        figures = figures_of(shown)
+        figures = asyncio.run(measure(Path(folder)))
     print_table(figures)
     if out is not None:
         out.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+async def measure(folder: Path) -> dict[str, Any]:
+    """Show it, and collect the figures."""
+    async with demonstrated(folder, print) as shown:
+        return figures_of(shown)
 
 
 def figures_of(shown: Demonstration) -> dict[str, Any]:

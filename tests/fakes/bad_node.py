@@ -1,6 +1,7 @@
-"""A node that multiplies what it sends: ``python -m tests.fakes.bad_node FACTOR --config FILE``."""
+"""A node that spoils what it sends: ``python -m tests.fakes.bad_node join --config FILE``."""
 
 import sys
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,12 @@ from gateway.commands.federation.running import run_until_stopped
 from gateway.commands.federation.site import open_site
 from gateway.config import GatewaySettings, load_settings
 
+FACTORS = (np.nan, 100.0)
 
-def answer_badly(settings: GatewaySettings, program: Program, factor: float) -> None:
-    """Answer as an honest node would, times `factor`."""
+
+def answer_badly(settings: GatewaySettings, program: Program) -> None:
+    """Answer as an honest node would, times each of `FACTORS` in turn."""
+    factors = cycle(FACTORS)
     with opened(settings) as engine:
         honest = build_client_app(open_site(settings, engine))
 
@@ -27,7 +31,7 @@ def answer_badly(settings: GatewaySettings, program: Program, factor: float) -> 
             reply = honest(message=message, context=context)
             if not reply.has_content() or ARRAYS not in reply.content.array_records:
                 return reply
-            arrays = reply.content.array_records[ARRAYS]
+            arrays, factor = reply.content.array_records[ARRAYS], next(factors)
             bad = {
                 name: (array.numpy() * factor).astype(array.dtype) for name, array in arrays.items()
             }
@@ -36,7 +40,7 @@ def answer_badly(settings: GatewaySettings, program: Program, factor: float) -> 
         Tasks(program.address, program.secret_file.read_bytes()).serve(app)  # type: ignore[arg-type]
 
 
-def main(factor: float, file: Path) -> None:
+def main(file: Path) -> None:
     """Do what `waypost federation join` does, with another process to answer."""
     settings = load_settings(file, {})
     node = settings.federation.node
@@ -46,7 +50,7 @@ def main(factor: float, file: Path) -> None:
         name="bad-node",
         function="tests.fakes.bad_node:answer_badly",
         log_file=program.folder / "node.log",
-        arguments=(settings, program, factor),
+        arguments=(settings, program),
         environ=program.environ(),
     )
     assert node.coordinator is not None
@@ -58,4 +62,4 @@ def main(factor: float, file: Path) -> None:
 
 if __name__ == "__main__":
     np.seterr(all="ignore")
-    main(float(sys.argv[1]), Path(sys.argv[3]))
+    main(Path(sys.argv[3]))

@@ -152,8 +152,17 @@ class Federation:
 
     def questions(self, name: str) -> int:
         """How many questions a node has begun to answer."""
+        return self._supernode_log(name).count("Receiving: ")
+
+    async def connected(self, *names: str) -> None:
+        """Wait until the coordinator has let these nodes in."""
+        await until(
+            lambda: all("SuperNode ID: " in self._supernode_log(name) for name in names), PATIENCE_S
+        )
+
+    def _supernode_log(self, name: str) -> str:
         log = self.folder / name / "federation" / "node" / "supernode.log"
-        return log.read_text().count("Receiving: ") if log.exists() else 0
+        return log.read_text() if log.exists() else ""
 
     def checkpoint(self, session: SessionRecord) -> bytes | None:
         """What the coordinator would go on from."""

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ training = {{ clusters = 24, local_clusters = 24 }}
 least_rows = 5
 models = {{ {names} }}
 """
-NODE = "least_rows = 5\n"
+NODE = "least_rows = 5\npoll_s = 0.3\n"
 
 
 @dataclass(eq=False)
@@ -77,19 +77,22 @@ class Party:
 
 @dataclass(frozen=True, eq=False)
 class Demonstration:
-    """What came of one session among three organisations."""
+    """What came of one session among three organisations, whose nodes run on."""
 
     session: SessionRecord
     parties: tuple[Party, ...]
+    federation: Federation
+    coordinator: Daemon
 
 
-async def demonstrate(folder: Path, say: Callable[[str], None]) -> Demonstration:
+@asynccontextmanager
+async def demonstrated(folder: Path, say: Callable[[str], None]) -> AsyncIterator[Demonstration]:
     """Fill three gateways, start everything, train while callers ask, and wait for the swap."""
     async with AsyncExitStack() as stack:
         upstream = ScriptedUpstream(json_answer(completion()))
         url = await stack.enter_async_context(serve(upstream, lifespan="off"))
         federation = await stack.enter_async_context(federation_in(folder))
-        coordinator = lay_out(federation, quorum=len(NAMES))
+        coordinator = lay_out(federation)
         parties = []
         for seed, organisation in enumerate(organisations()):
             parties.append(found(federation, organisation, url, seed))
@@ -97,6 +100,7 @@ async def demonstrate(folder: Path, say: Callable[[str], None]) -> Demonstration
         await asyncio.gather(
             coordinator.start(), *(d.start() for p in parties for d in (p.gateway, p.node))
         )
+        await federation.connected(*NAMES)
         say(f"started a coordinator, {len(parties)} gateways and their nodes")
         is_over = asyncio.Event()
         asking = [asyncio.create_task(party.ask_on(is_over)) for party in parties]
@@ -105,16 +109,15 @@ async def demonstrate(folder: Path, say: Callable[[str], None]) -> Demonstration
         await asyncio.gather(*(party.follows() for party in parties))
         is_over.set()
         await asyncio.gather(*asking)
-        return Demonstration(session, tuple(parties))
+        await asyncio.gather(*(party.gateway.end() for party in parties))
+        yield Demonstration(session, tuple(parties), federation, coordinator)
 
 
-def lay_out(federation: Federation, *, quorum: int, round_timeout_s: float = 60.0) -> Daemon:
+def lay_out(federation: Federation) -> Daemon:
     """Lay out the coordinator of these organisations."""
     other = {shared: own for names in OWN_NAMES.values() for shared, own in names.items()}
     names = ", ".join(f'"{shared}" = ["{own}"]' for shared, own in other.items())
-    return federation.lay_out_coordinator(
-        quorum=quorum, round_timeout_s=round_timeout_s, more=TRAINING.format(names=names)
-    )
+    return federation.lay_out_coordinator(more=TRAINING.format(names=names))
 
 
 def found(federation: Federation, organisation: Organisation, upstream: str, seed: int) -> Party:

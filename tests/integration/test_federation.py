@@ -1,19 +1,10 @@
 """Three organisations as real processes, with TLS and node keys, end up with better routers."""
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 
 from tests.fakes.organisations import NAMES
-from tests.fakes.three_organisations import Demonstration, demonstrate
 
 pytestmark = pytest.mark.xdist_group("federation")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shown(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demonstration]:
-    yield await demonstrate(tmp_path_factory.mktemp("federation"), print)
 
 
 def test_a_session_ends_with_a_router_that_every_site_judged(shown):

@@ -1,7 +1,7 @@
 """The coordinator's process that conducts trainings; it runs beside Flower's SuperLink."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -18,19 +18,16 @@ from federation.deployment.sessions import (
 from federation.errors import FederationError, GrowthRefused
 from federation.growing import Parent
 from federation.joining import GROWTHS
-from federation.learning.settings import KINDS
-from federation.privacy.settings import NoiseSettings
-from federation.protocol import EncoderName, TrainingPlan
+from federation.protocol import TrainingPlan
 from federation.server_app import Session
 from federation.strategies import Progress
 from federation.strategy_table import calibrated
 from gateway.commands.federation.places import ROUTER, certificates_of, sessions_of
+from gateway.commands.federation.planning import plan_of
 from gateway.commands.federation.running import log_to_stderr
 from gateway.config import GatewaySettings
-from gateway.encoders import load_encoder
 from router_models.artifact import load, read_manifest
 from router_models.errors import ArtifactRejected
-from router_models.registry import ModelRegistry
 
 ADMIT_POLL_S: Final = 0.5
 CHECKPOINT: Final = "checkpoint"
@@ -39,7 +36,7 @@ CHECKPOINT: Final = "checkpoint"
 def conduct(settings: GatewaySettings, program: Program) -> None:
     """Begin trainings as they are due or asked for, for ever."""
     log_to_stderr(settings)
-    coordinator, plan = settings.federation.coordinator, plan_of(settings)
+    coordinator, plan = settings.federation.coordinator, calibrated_plan_of(settings)
     authority = program.loopback.authority.read_bytes()
     keep_admitting(
         Operator(program.address, authority), certificates_of(settings).public_keys, ADMIT_POLL_S
@@ -59,6 +56,14 @@ def conduct(settings: GatewaySettings, program: Program) -> None:
         every=None if hours is None else timedelta(hours=hours),
         clock=lambda: datetime.now(UTC),
     ).run()
+
+
+def calibrated_plan_of(settings: GatewaySettings) -> TrainingPlan:
+    """Put into a plan what the settings say, with as much noise as its epsilon takes."""
+    coordinator, plan = settings.federation.coordinator, plan_of(settings)
+    if coordinator.epsilon is None:
+        return plan
+    return calibrated(plan, coordinator.epsilon, coordinator.delta)
 
 
 def train_router(
@@ -104,32 +109,3 @@ def parent_in(store: SessionStore, plan: TrainingPlan) -> Parent:
         return Parent(load(artifact, plan.encoder), session.report["sites"])
     except ArtifactRejected as error:
         raise GrowthRefused(f"the router of session {session.id} cannot grow: {error}") from error
-
-
-def plan_of(settings: GatewaySettings) -> TrainingPlan:
-    """Put into a plan what the settings say of a training.
-
-    Raises:
-        ValueError: The settings contradict each other.
-    """
-    asked, encoder = settings.federation.coordinator, load_encoder(settings.routing.encoder)
-    plan = TrainingPlan(
-        kind=asked.kind,
-        settings=KINDS[asked.kind](**asked.training),
-        encoder=EncoderName(encoder.id, encoder.sha256, encoder.dimension),
-        registry=ModelRegistry(asked.models),
-        models=tuple(sorted(asked.models)) if asked.knows_all_models else (),
-        least_rows=asked.least_rows,
-        quorum=asked.quorum,
-        timeout_s=asked.round_timeout_s,
-        rule=asked.rule,
-        norm_bound=asked.norm_bound,
-        largest_share=asked.largest_share,
-        dearest_usd=asked.dearest_usd,
-        secure_sum=asked.secure_sum,
-        seed=asked.seed,
-    )
-    if asked.epsilon is None:
-        return plan
-    noise = NoiseSettings(noise_multiplier=1.0, dearest_usd=asked.dearest_usd_by_model)
-    return calibrated(replace(plan, noise=noise, has_guard=False), asked.epsilon, asked.delta)

@@ -12,7 +12,6 @@ from federation.deployment.children import Child, Children
 from federation.deployment.gate import Gate, GateLimits
 from federation.deployment.node_keys import WatchedKeys
 from federation.deployment.programs import Program, free_port
-from gateway.commands.federation.conducting import plan_of
 from gateway.commands.federation.exposing import (
     exposed,
     read_children,
@@ -20,6 +19,7 @@ from gateway.commands.federation.exposing import (
     tell_metrics,
 )
 from gateway.commands.federation.places import certificates_of, coordinator_dir, sessions_of
+from gateway.commands.federation.planning import plan_of
 from gateway.commands.federation.running import log_to_stderr, run_until_stopped
 from gateway.commands.options import settings_option
 from gateway.config import ConfigurationError, GatewaySettings

@@ -6,16 +6,22 @@ from federation.learning.settings import FederatedMlpSettings
 from federation.privacy.accounting import epsilon_of
 from federation.protocol import TrainingPlan
 from federation.strategy_table import STRATEGIES
-from gateway.commands.federation.conducting import plan_of
-from gateway.config import load_settings
+from gateway.commands.federation.conducting import calibrated_plan_of
+from gateway.commands.federation.planning import plan_of
+from gateway.config import GatewaySettings, load_settings
 from gateway.encoders import load_encoder
+
+
+def settings(tmp_path: Path, table: str) -> GatewaySettings:
+    """Return a coordinator's settings."""
+    file = tmp_path / "coordinator.toml"
+    file.write_text(f'data_dir = "{tmp_path}"\n[federation.coordinator]\n{table}\n')
+    return load_settings(file, {})
 
 
 def plan(tmp_path: Path, table: str) -> TrainingPlan:
     """Return the plan that a coordinator with these settings trains by."""
-    file = tmp_path / "coordinator.toml"
-    file.write_text(f'data_dir = "{tmp_path}"\n[federation.coordinator]\n{table}\n')
-    return plan_of(load_settings(file, {}))
+    return plan_of(settings(tmp_path, table))
 
 
 def test_a_plan_is_of_the_kind_and_settings_that_were_asked_for(tmp_path):
@@ -47,7 +53,9 @@ def test_a_closed_list_of_models_is_part_of_the_plan(tmp_path):
 
 
 def test_noise_keeps_a_session_within_its_epsilon(tmp_path):
-    made = plan(tmp_path, "epsilon = 4.0\ndelta = 1e-5\ndearest_usd_by_model = { a = 0.1 }")
+    made = calibrated_plan_of(
+        settings(tmp_path, "epsilon = 4.0\ndelta = 1e-5\ndearest_usd_by_model = { a = 0.1 }")
+    )
 
     exchanges = STRATEGIES[made.kind].plan_exchanges(made)
     spent = epsilon_of([exchange.release(made) for exchange in exchanges], 1e-5)
