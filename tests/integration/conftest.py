@@ -8,7 +8,6 @@ import pytest_asyncio
 from openai import AsyncOpenAI
 
 from tests.fakes.gateway import RunningGateway, running_gateway
-from tests.fakes.three_organisations import Demonstration, demonstrated
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -45,10 +44,3 @@ async def shared_client(shared_gateway: RunningGateway) -> AsyncIterator[AsyncOp
 def client(gateway: RunningGateway, shared_client: AsyncOpenAI) -> AsyncOpenAI:
     """OpenAI's SDK with a key of the shared gateway."""
     return shared_client
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def shown(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demonstration]:
-    """Three organisations that have trained once; their nodes and the coordinator run on."""
-    async with demonstrated(tmp_path_factory.mktemp("federation"), print) as demonstration:
-        yield demonstration
