@@ -20,8 +20,10 @@ from sqlalchemy import (
     StaticPool,
     create_engine,
     event,
+    func,
     inspect,
     make_url,
+    select,
     text,
 )
 from sqlalchemy.engine import URL
@@ -45,6 +47,8 @@ DIALECTS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 ROW_FAULT_SQLSTATES = ("22", "23", "54")
 """Postgres' classes data exception, integrity violation and limit exceeded (a row too big)."""
 RETRY_S = 0.5
+POSTGRES_START_LOCK = 0x77617973
+"""Key of the advisory lock of those that start ("ways"); another than the migrations'."""
 JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -78,6 +82,15 @@ def create_database_engine(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) 
             "tcp_user_timeout": 10_000,
         },
     )
+
+
+@contextmanager
+def one_start_at_a_time(engine: Engine) -> Iterator[None]:
+    """Keep out other processes that start; a SQLite file has one process, which is let through."""
+    with engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(POSTGRES_START_LOCK)))
+        yield
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, RowMapping, Select, insert, or_, select, update
 
 from gateway.config import ConfigurationError
-from gateway.database import writing
+from gateway.database import one_start_at_a_time, writing
 from gateway.errors import InvalidRequest, NotFound
 from migrations.tables import Base
 
@@ -253,15 +253,22 @@ def digest(secret: bytes) -> bytes:
 
 
 def ensure_embedded_key(engine: Engine) -> str | None:
-    """Make a first team and key where there is no key at all; returns the key, this once."""
+    """Make a first team and key where there is no key at all.
+
+    Returns:
+        The key, this once, and to one only of several processes that start together.
+    """
     store = KeyStore(engine)
     if store.keys(limit=1):
         return None
-    with engine.connect() as connection:
-        has_team = _team(connection, EMBEDDED_TEAM) is not None
-    if not has_team:
-        store.create_team(EMBEDDED_TEAM)
-    return store.create_key(EMBEDDED_TEAM, "first key").secret.get_secret_value()
+    with one_start_at_a_time(engine):
+        if store.keys(limit=1):
+            return None
+        with engine.connect() as connection:
+            has_team = _team(connection, EMBEDDED_TEAM) is not None
+        if not has_team:
+            store.create_team(EMBEDDED_TEAM)
+        return store.create_key(EMBEDDED_TEAM, "first key").secret.get_secret_value()
 
 
 def load_admin_token(file: Path) -> SecretStr:

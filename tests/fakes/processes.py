@@ -32,7 +32,9 @@ class Serving:
             self.printed.append(line)
             if found := LAST_LINE.match(line):
                 return found[1]
-        raise AssertionError(f"the process ended: {self.printed}")
+        assert self.process.stderr is not None
+        said = (await self.process.stderr.read()).decode()
+        raise AssertionError(f"the process ended: {self.printed} {said}")
 
     @property
     def admin_url(self) -> str:

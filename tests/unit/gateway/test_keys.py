@@ -9,9 +9,11 @@ from sqlalchemy import Engine, select
 
 from gateway import keys as keys_module
 from gateway.config import ConfigurationError
+from gateway.database import create_database_engine, ensure_schema
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys import KeyStore, ensure_embedded_key, load_admin_token
 from migrations.tables import Key
+from tests.fakes.postgres import Postgres
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -154,6 +156,19 @@ def test_the_first_key_joins_a_default_team_that_is_there(engine):
     KeyStore(engine).create_team("default")
 
     assert ensure_embedded_key(engine) is not None
+
+
+def test_of_gateways_that_start_together_one_makes_the_first_key(postgres: Postgres):
+    url = postgres.new_database()
+    engines = [create_database_engine(url) for _ in range(4)]
+    ensure_schema(engines[0])
+    with ThreadPoolExecutor(len(engines)) as pool:
+        made = list(pool.map(ensure_embedded_key, engines))
+
+    assert len([key for key in made if key is not None]) == 1
+    assert len(KeyStore(engines[0]).keys()) == 1
+    for engine in engines:
+        engine.dispose()
 
 
 def test_the_admin_token_is_made_once_and_private(tmp_path):

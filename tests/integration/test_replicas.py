@@ -1,0 +1,204 @@
+"""Two gateway processes with one Redis and one Postgres answer as one."""
+
+import asyncio
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from gateway.artifact_store import ArtifactStore
+from gateway.encoders import load_encoder
+from router_models.artifact import read_manifest
+from tests.fakes.gateway import LARGE, SMALL, Upstreams, router_for
+from tests.fakes.gateways import eventually
+from tests.fakes.postgres import Postgres
+from tests.fakes.processes import CHAT, Serving, caller, start
+from tests.fakes.redis import running_redis
+from tests.fakes.server import serve
+from tests.fakes.upstream import completion, json_answer
+
+WITHIN_S = 10.0
+"""What "within seconds" may mean on a busy machine; the settings say 1."""
+ADMIN_TOKEN = "an-admin-token-of-the-test"
+SETTINGS = """
+data_dir = "{data}"
+[server]
+port = 0
+admin_port = 0
+admin_token = "{token}"
+[database]
+url = "{database}"
+[budgets]
+store = "redis"
+redis_url = "{redis}"
+[embedded]
+enabled = false
+[profiles.balanced]
+willingness_to_pay_usd = 1.0
+[providers.alpha]
+base_url = "{upstream}/alpha/v1"
+[providers.beta]
+base_url = "{upstream}/beta/v1"
+[models.small]
+provider = "alpha"
+price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
+[models.large]
+provider = "beta"
+price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
+"""
+ENCODER = load_encoder("static")
+FIRST = router_for(ENCODER, best=SMALL)
+SECOND = router_for(ENCODER, best=LARGE, seed=1)
+V1 = read_manifest(FIRST).version
+V2 = read_manifest(SECOND).version
+BODY = {
+    "model": "auto",
+    "max_tokens": 16,
+    "messages": [{"role": "user", "content": "Say hello."}],
+}
+
+
+@dataclass
+class Replica:
+    """One process, as callers and as operators see it."""
+
+    process: Serving
+    callers: httpx2.AsyncClient
+    operators: httpx2.AsyncClient
+
+    async def ask(self, key: str, model: str = "auto") -> httpx2.Response:
+        """Send one request."""
+        headers = {"authorization": f"Bearer {key}"}
+        return await self.callers.post(CHAT, json=BODY | {"model": model}, headers=headers)
+
+    async def serves(self) -> list[str]:
+        """Read from the metrics which router this process says it serves."""
+        scraped = await self.operators.get("/metrics")
+        return re.findall(
+            r'^waypost_router_info\{.*version="([^"]+)".*\} 1\.0$', scraped.text, re.M
+        )
+
+
+@dataclass
+class Replicas:
+    """Two processes and what they share."""
+
+    first: Replica
+    second: Replica
+    key: str
+    store: ArtifactStore
+
+
+@pytest.fixture
+async def replicas(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Replicas]:
+    upstreams = Upstreams()
+    for name in ("alpha", "beta"):
+        upstreams.by_name[name].answers = [json_answer(completion())]
+    store = ArtifactStore(tmp_path / "data" / "routers")
+    store.activate(store.put(FIRST).version)
+    store.put(SECOND)
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(serve(upstreams, lifespan="off"))
+        redis = stack.enter_context(running_redis())
+        file = tmp_path / "waypost.toml"
+        file.write_text(
+            SETTINGS.format(
+                data=tmp_path / "data",
+                token=ADMIN_TOKEN,
+                database=postgres.new_database(),
+                redis=redis.url,
+                upstream=url,
+            )
+        )
+        both = await asyncio.gather(*(_replica(file, stack) for _ in range(2)))
+        (key,) = {each.process.key for each in both} - {None}
+        yield Replicas(*both, key, store)
+
+
+async def _replica(file: Path, stack: AsyncExitStack) -> Replica:
+    process = await stack.enter_async_context(start(file))
+    url = await process.started()
+    callers = await stack.enter_async_context(caller(url, "none"))
+    operators = await stack.enter_async_context(caller(process.admin_url, ADMIN_TOKEN))
+    operators.base_url = httpx2.URL(process.admin_url)
+    callers.base_url = httpx2.URL(url)
+    return Replica(process, callers, operators)
+
+
+def decision(answer: httpx2.Response) -> dict[str, Any]:
+    """Return what the gateway says of its choice, without what differs by nature."""
+    assert answer.status_code == 200, answer.text
+    told = answer.json()["waypost"]
+    return {name: told[name] for name in told if not name.endswith(("_id", "_s", "_ms"))}
+
+
+async def test_both_give_the_same_answer_for_the_same_reasons(replicas: Replicas):
+    first = decision(await replicas.first.ask(replicas.key))
+    second = decision(await replicas.second.ask(replicas.key))
+
+    assert first == second
+    assert first["router_version"] == V1
+
+
+async def test_a_router_activated_once_is_served_and_reported_by_both(replicas: Replicas):
+    both = (replicas.first, replicas.second)
+    assert [await each.serves() for each in both] == [[V1], [V1]]
+
+    replicas.store.activate(V2)
+
+    async def follows(which: Replica) -> bool:
+        return await which.serves() == [V2]
+
+    for each in both:
+        await eventually(partial(follows, each), WITHIN_S)
+    answers = [await each.ask(replicas.key) for each in both]
+    assert [answer.headers["x-waypost-router-version"] for answer in answers] == [V2, V2]
+    assert [answer.headers["x-waypost-model"] for answer in answers] == [LARGE, LARGE]
+
+
+async def test_a_key_made_and_revoked_at_one_is_known_and_forgotten_by_the_other(
+    replicas: Replicas,
+):
+    team = {"team_id": "default", "name": "other"}
+    made = (await replicas.first.operators.post("/admin/keys", json=team)).json()
+    assert (await replicas.second.ask(made["key"])).status_code == 200
+
+    await replicas.first.operators.post(f"/admin/keys/{made['id']}/revoke")
+
+    async def is_refused() -> bool:
+        return (await replicas.second.ask(made["key"])).status_code == 401
+
+    await eventually(is_refused, WITHIN_S)
+
+
+async def test_what_is_spent_at_one_is_gone_at_the_other(replicas: Replicas):
+    budget = {
+        "team_id": "default",
+        "scope": "team",
+        "measure": "requests",
+        "window": "total",
+        "cap": 3,
+    }
+    created = await replicas.first.operators.post("/admin/budgets", json=budget)
+    assert created.status_code == 201, created.text
+
+    async def is_spent(at: Replica) -> bool:
+        return (await at.ask(replicas.key)).status_code == 429
+
+    await eventually(partial(is_spent, replicas.second), WITHIN_S)
+    await eventually(partial(is_spent, replicas.first), WITHIN_S)
+    usage = await replicas.first.operators.get(f"/admin/budgets/{created.json()['id']}/usage")
+    assert [each["spent"] for each in usage.json()["data"]] == [3]
+
+
+async def test_one_goes_on_when_the_other_is_told_to_stop(replicas: Replicas):
+    assert await replicas.first.process.end(signal.SIGTERM) == 0
+
+    assert (await replicas.second.ask(replicas.key)).status_code == 200
