@@ -54,6 +54,7 @@ from gateway.startup import Startup
 from gateway.tracing import Tracing, open_tracing
 from gateway.turn_budgets import TurnBudgets
 from gateway.types import HostedModel
+from gateway.worker_metrics import WorkerMetrics
 from router_models.decide import Exploration
 
 
@@ -95,12 +96,16 @@ class Gateway:
 
 @asynccontextmanager
 async def open_gateway(
-    settings: GatewaySettings, environ: Mapping[str, str], startup: Startup
+    settings: GatewaySettings,
+    environ: Mapping[str, str],
+    startup: Startup,
+    workers: WorkerMetrics | None = None,
 ) -> AsyncIterator[Gateway]:
     """Run everything a gateway needs; leaving drains the log and stops the embedded models.
 
     Args:
         startup: The database, already of the current schema, and the admin token.
+        workers: How the metrics of all workers are gathered, where there are several.
 
     Raises:
         ConfigurationError: The settings cannot be served.
@@ -141,6 +146,8 @@ async def open_gateway(
             read_process(),
         ):
             metrics.observe(read)
+        if workers is not None:
+            await stack.enter_async_context(workers.answering(metrics.render))
         readiness = Readiness(pool)
         yield Gateway(
             public=_build_public_app(
@@ -150,7 +157,7 @@ async def open_gateway(
                 engine=startup.engine,
                 log=log,
                 token=startup.admin_token,
-                metrics=metrics.render,
+                metrics=metrics.page if workers is None else workers.page,
                 budgets=budgets.desk,
             ),
             pool=pool,

@@ -45,6 +45,9 @@ class ServerSettings(Settings):
     shutdown_grace_s: Annotated[
         float, Field(ge=0, description="After that, for answers that still run.")
     ] = 30.0
+    workers: Annotated[
+        int, Field(ge=1, le=64, description="Processes; more than one need Redis for budgets.")
+    ] = 1
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Annotated[
         Literal["text", "json"],

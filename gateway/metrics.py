@@ -4,6 +4,7 @@ https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/ (status: Deve
 No label carries a key, a team or a caller's text: the set of series is bounded by the settings.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -148,6 +149,10 @@ class Metrics:
     def render(self, worker: str | None = None) -> bytes:
         """Render all series in Prometheus' text format; `worker` becomes a label of each."""
         return render(self.registry, worker)
+
+    async def page(self) -> bytes:
+        """Render all series in a thread, so that no request waits for it."""
+        return await asyncio.to_thread(self.render)
 
     def _admit(self, version: str) -> None:
         """Make room for another router's series by dropping those of the oldest one."""

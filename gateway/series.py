@@ -109,7 +109,7 @@ def render(registry: CollectorRegistry, worker: str | None = None) -> bytes:
     Args:
         worker: Put on every series as a label; None leaves it out.
     """
-    text = generate_latest(registry)
+    text: bytes = generate_latest(registry)
     if worker is None:
         return text
     label = b'worker="' + worker.encode() + b'"'
@@ -119,6 +119,13 @@ def render(registry: CollectorRegistry, worker: str | None = None) -> bytes:
         return name + b"{" + label + (b"," if has_labels else b"}")
 
     return _SAMPLE.sub(labelled, text)
+
+
+def write_family(family: Metric) -> bytes:
+    """Write one family in the same format."""
+    registry = CollectorRegistry()
+    registry.register(Reading(lambda: [family]))
+    return render(registry)
 
 
 def merge(pages: Iterable[bytes]) -> bytes:

@@ -46,8 +46,19 @@ def prepare(settings: GatewaySettings) -> Startup:
     except SQLAlchemyError as error:
         where = engine.url.render_as_string(hide_password=True)
         raise ConfigurationError(f"database {where}: cannot be used: {summary(error)}") from error
+    return Startup(engine, *_admin_token(settings), new_key)
+
+
+def open_prepared(settings: GatewaySettings) -> Startup:
+    """Open in another process what `prepare` has prepared in this one's parent."""
+    engine = create_database_engine(settings.database_url)
+    return Startup(engine, *_admin_token(settings), new_key=None)
+
+
+def _admin_token(settings: GatewaySettings) -> tuple[SecretStr, str]:
+    """Return the token and where an operator finds it."""
     given = settings.server.admin_token
     if given is not None:
-        return Startup(engine, given, "server.admin_token", new_key)
+        return given, "server.admin_token"
     file = settings.data_dir / "admin-token"
-    return Startup(engine, load_admin_token(file), str(file), new_key)
+    return load_admin_token(file), str(file)

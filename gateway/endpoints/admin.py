@@ -5,7 +5,7 @@ functions, which FastAPI runs in worker threads.
 """
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -129,7 +129,7 @@ def build_admin_app(
     engine: Engine,
     log: EvaluationLog,
     token: SecretStr,
-    metrics: Callable[[], bytes],
+    metrics: Callable[[], Awaitable[bytes]],
     budgets: BudgetDesk | None = None,
 ) -> FastAPI:
     """Make the admin application.
@@ -177,9 +177,9 @@ def build_admin_app(
         return {"status": "ok"}
 
     @app.get("/metrics", tags=["health"], dependencies=[public])
-    def show_metrics() -> Response:
+    async def show_metrics() -> Response:
         """Show all metrics; they name neither keys nor teams."""
-        return Response(metrics(), media_type=METRICS_TYPE)
+        return Response(await metrics(), media_type=METRICS_TYPE)
 
     return app
 

@@ -7,16 +7,13 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
+from gateway import log_lines
 from gateway.config import GatewaySettings
 
 
 def log_to_stderr(settings: GatewaySettings) -> None:
     """Have this process write its log as the gateway does."""
-    logging.basicConfig(
-        level=settings.server.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_lines.log_to_stderr(settings.server)
     logging.getLogger("flwr").propagate = False  # it writes by itself
 
 

@@ -25,11 +25,13 @@ def log(engine, tmp_path: Path) -> EvaluationLog:
     return EvaluationLog(engine, EvaluationLogSettings(), tmp_path / "spool")
 
 
+async def show() -> bytes:
+    return b"waypost_up 1\n"
+
+
 @pytest.fixture
 def app(engine, log):
-    return build_admin_app(
-        engine=engine, log=log, token=SecretStr(TOKEN), metrics=lambda: b"waypost_up 1\n"
-    )
+    return build_admin_app(engine=engine, log=log, token=SecretStr(TOKEN), metrics=show)
 
 
 @pytest.fixture

@@ -29,11 +29,15 @@ def desk(tmp_path: Path, clock):
     engine.dispose()
 
 
+async def show_nothing() -> bytes:
+    return b""
+
+
 @pytest.fixture
 def app(desk, tmp_path):
     log = EvaluationLog(desk.engine, EvaluationLogSettings(), tmp_path / "spool")
     return build_admin_app(
-        engine=desk.engine, log=log, token=SecretStr(TOKEN), metrics=bytes, budgets=desk
+        engine=desk.engine, log=log, token=SecretStr(TOKEN), metrics=show_nothing, budgets=desk
     )
 
 
