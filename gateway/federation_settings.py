@@ -18,6 +18,47 @@ MetricsPort = Annotated[
 ]
 
 
+class TuningSettings(_Table):
+    """The reasoning model that the federation's nodes tune together."""
+
+    model: Annotated[
+        str | None,
+        Field(description="Folder, GGUF file or Hugging Face id; none is tuned without it."),
+    ] = None
+    public_prompts: Annotated[
+        Path | None, Field(description="JSON Lines file: prompts that all sites answer.")
+    ] = None
+    training: Annotated[
+        dict[str, Any], Field(description="Of `federation.reasoner.settings.ReasonerSettings`.")
+    ] = {}
+    rounds: Annotated[int, Field(gt=0, description="Aggregations of adapters.")] = 10
+    phase_timeout_s: Annotated[
+        float, Field(gt=0, description="An exchange ends without nodes that take longer.")
+    ] = 3600.0
+    device: Annotated[
+        str | None, Field(description="Such as cuda; there by default where it is.")
+    ] = None
+
+
+class SiteTuningSettings(_Table):
+    """This site's part in tuning a reasoning model."""
+
+    model: Annotated[
+        str | None,
+        Field(description="Its copy of the federation's; takes no part without it."),
+    ] = None
+    prompts: Annotated[
+        Path | None,
+        Field(description="JSON Lines file of private prompts, beside those of the log."),
+    ] = None
+    least_prompts: Annotated[
+        int, Field(gt=0, description="No adapters made of fewer private prompts leave.")
+    ] = 32
+    device: Annotated[
+        str | None, Field(description="Such as cuda; there by default where it is.")
+    ] = None
+
+
 class CoordinatorSettings(_Table):
     """The one process that a federation's nodes call, and what it has them learn."""
 
@@ -74,6 +115,7 @@ class CoordinatorSettings(_Table):
     )
     metrics_host: str = "127.0.0.1"
     metrics_port: MetricsPort = None
+    reasoner: TuningSettings = TuningSettings()
 
 
 class NodeSettings(_Table):
@@ -110,6 +152,7 @@ class NodeSettings(_Table):
     ] = 0.02
     metrics_host: str = "127.0.0.1"
     metrics_port: MetricsPort = None
+    reasoner: SiteTuningSettings = SiteTuningSettings()
 
 
 class FederationSettings(_Table):

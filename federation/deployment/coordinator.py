@@ -35,8 +35,8 @@ class Conductor:
     """Begins trainings, one after the other, and resumes what was interrupted.
 
     Attributes:
-        every: A session begins when the last one that trained anew was asked for so long ago; None:
-            on demand alone.
+        every: A session begins when the last router to be trained anew was asked for so long ago;
+            None: on demand alone.
         clock: The time of day.
     """
 
@@ -69,7 +69,7 @@ class Conductor:
         if is_open is not None or self.every is None:
             return is_open
         now = self.clock()
-        anew = [session for session in sessions if session.grow is None]
+        anew = [session for session in sessions if session.is_router_anew]
         if anew and now - anew[-1].asked_at < self.every:
             return None
         return self.sessions.ask("schedule", now)

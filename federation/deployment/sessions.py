@@ -19,6 +19,7 @@ KEPT: Final = 100
 """Sessions that are kept; older ones are deleted when one ends."""
 
 State = Literal["waiting", "training", "finished", "failed"]
+Task = Literal["router", "reasoner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class SessionRecord:
         id: The folder's name; later sessions sort later.
         asked_by: Such as ``schedule`` or ``operator``.
         grow: What may join the latest router, of `federation.joining.GROWTHS`; None to train anew.
+        task: What is trained.
         run_id: Flower's name of the run that is or was trained in.
         attempts: How often it was begun; more than once after a kill.
         reason: Why it failed.
@@ -39,6 +41,7 @@ class SessionRecord:
     asked_by: str
     asked_at: datetime
     grow: str | None = None
+    task: Task = "router"
     state: State = "waiting"
     run_id: int | None = None
     attempts: int = 0
@@ -51,6 +54,11 @@ class SessionRecord:
         """Whether there is something left to do."""
         return self.state in {"waiting", "training"}
 
+    @property
+    def is_router_anew(self) -> bool:
+        """Whether it trains a router from nothing, which is what is done again and again."""
+        return self.task == "router" and self.grow is None
+
 
 @dataclass(frozen=True, slots=True)
 class SessionStore:
@@ -58,12 +66,14 @@ class SessionStore:
 
     folder: Path
 
-    def ask(self, asked_by: str, now: datetime, grow: str | None = None) -> SessionRecord:
+    def ask(
+        self, asked_by: str, now: datetime, grow: str | None = None, task: Task = "router"
+    ) -> SessionRecord:
         """Ask for a training; one of the same kind that waits already will do."""
         for session in self.recent():
-            if session.state == "waiting" and session.grow == grow:
+            if session.state == "waiting" and (session.grow, session.task) == (grow, task):
                 return session
-        session = SessionRecord(f"{now:%Y%m%dT%H%M%S%f}", asked_by, now, grow)
+        session = SessionRecord(f"{now:%Y%m%dT%H%M%S%f}", asked_by, now, grow, task)
         self.folder_of(session).mkdir(parents=True, mode=0o700)
         self.write(session)
         return session
@@ -73,11 +83,11 @@ class SessionStore:
         return [self.read(session_id) for session_id in self._ids()]
 
     def recent(self) -> list[SessionRecord]:
-        """Read the sessions since the last that trained anew and ended, and that; oldest first."""
+        """Read the sessions since the last router that was trained anew, and that; oldest first."""
         found: list[SessionRecord] = []
         for session_id in reversed(self._ids()):
             found.insert(0, self.read(session_id))
-            if not found[0].is_open and found[0].grow is None:
+            if not found[0].is_open and found[0].is_router_anew:
                 break
         return found
 

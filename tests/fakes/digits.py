@@ -1,45 +1,57 @@
 """A language of ten digits, in which a tiny model can learn to answer."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from federation.reasoner.prompts import Prompt, parse_prompts
-from federation.reasoner.rollouts import Response
+from federation.reasoner.responses import Response
 
 MARKER: Final = 10
 END: Final = 11
 N_TOKENS: Final = 12
 
 
+@dataclass(frozen=True)
 class DigitTokenizer:
-    """One token per digit; everything else is the token 10, and answers end with the token 11."""
+    """One token per digit, the next one for everything else, and one more that ends answers."""
 
-    eos_token_id: int = END
+    n_digits: int = MARKER
     chat_template: str = "digits"
+
+    @property
+    def eos_token_id(self) -> int:
+        return self.n_digits + 1
 
     def apply_chat_template(
         self, conversation: Any, *, add_generation_prompt: bool, return_dict: bool
     ) -> list[int]:
         text = "".join(message["content"] for message in conversation)
-        return [int(one) if one.isascii() and one.isdigit() else MARKER for one in text]
+        tokens = {str(digit): digit for digit in range(self.n_digits)}
+        return [tokens.get(one, self.n_digits) for one in text]
 
     def decode(self, token_ids: Any, *, skip_special_tokens: bool) -> str:
-        return "".join(str(token) for token in token_ids if token < MARKER)
+        return "".join(str(token) for token in token_ids if token < self.n_digits)
 
     def get_vocab(self) -> dict[str, int]:
-        return {str(token): token for token in range(N_TOKENS)}
+        return {str(token): token for token in range(self.n_digits + 2)}
 
 
-def library_tokenizer() -> PreTrainedTokenizerFast:
+def library_tokenizer(n_digits: int = MARKER) -> PreTrainedTokenizerFast:
     """Make the library's own tokenizer of the same tokens, which can be saved and loaded."""
-    tokens = {**{str(digit): digit for digit in range(10)}, "?": MARKER, "<end>": END}
+    digits = {str(digit): digit for digit in range(n_digits)}
+    tokens = {**digits, "?": n_digits, "<end>": n_digits + 1}
     tokenizer = Tokenizer(models.WordLevel(tokens, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>", unk_token="?"
+        tokenizer_object=tokenizer,
+        eos_token="<end>",
+        pad_token="<end>",
+        unk_token="?",
+        chat_template="{% for message in messages %}{{ message.content }}{% endfor %}",
     )
 
 

@@ -15,11 +15,11 @@ from federation.reasoner.settings import ReasonerSettings
 from federation.reasoner.simulation import SimulatedSite
 from federation.reasoner.trainer import Learner
 from router_models.types import Float32
+from tests.fakes.digits import DigitTokenizer
 from tests.fakes.language_models import tiny_model
 
-MARKER: Final = 4
-END: Final = 5
-N_TOKENS: Final = 6
+TOKENIZER: Final = DigitTokenizer(4)
+"""With so few tokens, answers often end and often are right."""
 SETTINGS: Final = ReasonerSettings(
     lora_rank=2,
     lora_alpha=4.0,
@@ -35,25 +35,6 @@ SETTINGS: Final = ReasonerSettings(
 )
 
 
-class DigitTokenizer:
-    """One token for each of 0 to 3, one for all else, and one that ends an answer."""
-
-    eos_token_id: int = END
-    chat_template: str = "digits"
-
-    def apply_chat_template(
-        self, conversation: Any, *, add_generation_prompt: bool, return_dict: bool
-    ) -> list[int]:
-        text = "".join(message["content"] for message in conversation)
-        return [int(one) if one in "0123" else MARKER for one in text]
-
-    def decode(self, token_ids: Any, *, skip_special_tokens: bool) -> str:
-        return "".join(str(token) for token in token_ids if token < MARKER)
-
-    def get_vocab(self) -> dict[str, int]:
-        return {str(token): token for token in range(N_TOKENS)}
-
-
 @dataclass(frozen=True, eq=False)
 class Reasoner:
     """A model that several sites share, with the adapters that a session begins with."""
@@ -64,15 +45,19 @@ class Reasoner:
 
     def learner(self, plan: ReasonerPlan, seed: int) -> Learner:
         """Make a learner of this model."""
-        sampler = LocalSampler(self.model, DigitTokenizer(), plan.settings)
-        return Learner.begin(self.model, DigitTokenizer(), sampler, plan.settings, seed)
+        sampler = LocalSampler(self.model, TOKENIZER, plan.settings)
+        return Learner.begin(self.model, TOKENIZER, sampler, plan.settings, seed)
 
 
 @cache
 def reasoner() -> Reasoner:
     """Make the model; learners leave nothing in it that the next one would not overwrite."""
-    base = tiny_model(seed=3, n_tokens=N_TOKENS)  # of several, one that often ends its answers
-    name = BaseName("tiny", base_sha256(base), tokenizer_sha256(DigitTokenizer()), N_TOKENS)
+    base = tiny_model(
+        seed=3, n_tokens=len(TOKENIZER.get_vocab())
+    )  # of several, one that often ends its answers
+    name = BaseName(
+        "tiny", base_sha256(base), tokenizer_sha256(TOKENIZER), len(TOKENIZER.get_vocab())
+    )
     model = attach_lora(base, SETTINGS, seed=0)
     return Reasoner(model, name, lora_weights(model))
 

@@ -1,8 +1,13 @@
 """A node's process that answers the coordinator from this gateway's database."""
 
+from collections.abc import Callable
+
+from sqlalchemy import Engine
+
 from federation.client_app import build_client_app
 from federation.deployment.flower import Tasks
 from federation.deployment.programs import Program
+from federation.reasoner.client import ReasonerSite
 from gateway.commands.database import opened
 from gateway.commands.federation.places import account_of
 from gateway.commands.federation.running import log_to_stderr
@@ -12,7 +17,17 @@ from gateway.config import GatewaySettings
 
 def answer(settings: GatewaySettings, program: Program) -> None:
     """Answer message after message, for as long as the SuperNode lives."""
+    serve(settings, program, lambda *_: None)
+
+
+def serve(
+    settings: GatewaySettings,
+    program: Program,
+    open_reasoner: Callable[[GatewaySettings, Engine], ReasonerSite | None],
+) -> None:
+    """Do that, with a site that tunes a reasoning model where there is one."""
     log_to_stderr(settings)
     with opened(settings) as engine:
-        app = build_client_app(open_site(settings, engine), account_of(settings))
+        site, reasoner = open_site(settings, engine), open_reasoner(settings, engine)
+        app = build_client_app(site, account_of(settings), reasoner)
         Tasks(program.address, program.secret_file.read_bytes()).serve(app)

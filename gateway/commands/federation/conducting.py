@@ -1,6 +1,6 @@
 """The coordinator's process that conducts trainings; it runs beside Flower's SuperLink."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -33,8 +33,17 @@ ADMIT_POLL_S: Final = 0.5
 CHECKPOINT: Final = "checkpoint"
 
 
+Tune = Callable[[Grid, SessionRecord, SessionStore], Mapping[str, Any]]
+"""Has a reasoning model tuned; returns a report."""
+
+
 def conduct(settings: GatewaySettings, program: Program) -> None:
     """Begin trainings as they are due or asked for, for ever."""
+    conduct_with(settings, program, refuse_tuning)
+
+
+def conduct_with(settings: GatewaySettings, program: Program, tune: Tune) -> None:
+    """Do that, with `tune` for those of a reasoning model."""
     log_to_stderr(settings)
     coordinator, plan = settings.federation.coordinator, calibrated_plan_of(settings)
     authority = program.loopback.authority.read_bytes()
@@ -45,6 +54,8 @@ def conduct(settings: GatewaySettings, program: Program) -> None:
     store = sessions_of(settings)
 
     def train(grid: Grid, session: SessionRecord) -> Mapping[str, Any]:
+        if session.task == "reasoner":
+            return tune(grid, session, store)
         return train_router(grid, session, store, plan)
 
     hours = coordinator.every_hours
@@ -64,6 +75,15 @@ def calibrated_plan_of(settings: GatewaySettings) -> TrainingPlan:
     if coordinator.epsilon is None:
         return plan
     return calibrated(plan, coordinator.epsilon, coordinator.delta)
+
+
+def refuse_tuning(*_: object) -> Mapping[str, Any]:
+    """Say that there is no model to tune.
+
+    Raises:
+        FederationError: Always.
+    """
+    raise FederationError("no model to tune: name one in federation.coordinator.reasoner.model")
 
 
 def train_router(

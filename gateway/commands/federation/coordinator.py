@@ -12,6 +12,7 @@ from federation.deployment.children import Child, Children
 from federation.deployment.gate import Gate, GateLimits
 from federation.deployment.node_keys import WatchedKeys
 from federation.deployment.programs import Program, free_port
+from federation.errors import FederationError
 from gateway.commands.federation.exposing import (
     exposed,
     read_children,
@@ -21,6 +22,7 @@ from gateway.commands.federation.exposing import (
 from gateway.commands.federation.places import certificates_of, coordinator_dir, sessions_of
 from gateway.commands.federation.planning import plan_of
 from gateway.commands.federation.running import log_to_stderr, run_until_stopped
+from gateway.commands.federation.tuning_plan import check_tuning
 from gateway.commands.options import settings_option
 from gateway.config import ConfigurationError, GatewaySettings
 
@@ -35,7 +37,9 @@ def command(settings: GatewaySettings) -> None:
     coordinator = settings.federation.coordinator
     try:
         plan_of(settings)
-    except (TypeError, ValueError) as error:
+        if coordinator.reasoner.model is not None:
+            check_tuning(settings)
+    except (TypeError, ValueError, FederationError) as error:
         raise ConfigurationError(f"federation.coordinator: {error}") from error
     certificates = certificates_of(settings)
     if not certificates.server_key.exists():
@@ -54,9 +58,10 @@ async def _coordinate(settings: GatewaySettings) -> None:
     program = Program(coordinator_dir(settings), free_port())
     program.prepare()
     superlink = program.superlink(datetime.now(UTC))
+    conducting = "conducting" if coordinator.reasoner.model is None else "tuning"
     conductor = Child(
         name="conductor",
-        function="gateway.commands.federation.conducting:conduct",
+        function=f"gateway.commands.federation.{conducting}:conduct",
         log_file=program.folder / "conductor.log",
         arguments=(settings, program),
         environ=program.environ(),

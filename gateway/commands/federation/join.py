@@ -34,20 +34,26 @@ def command(settings: GatewaySettings) -> None:
     node = settings.federation.node
     if node.name is None or node.coordinator is None:
         raise ConfigurationError("federation.node: a node needs a name and a coordinator")
+    if node.reasoner.model is not None and (node.epsilon is not None or node.needs_secure_sum):
+        raise ConfigurationError(
+            "federation.node.reasoner: adapters leave without noise and unmasked, which epsilon "
+            "and needs_secure_sum forbid: leave out either"
+        )
     authority = _file("authority", node.authority)
     private_key = _file("private_key", node.private_key)
     program = Program(node_dir(settings), free_port())
     program.prepare()
-    answering = Child(
+    answering = "answering" if node.reasoner.model is None else "reasoning"
+    child = Child(
         name="node",
-        function="gateway.commands.federation.answering:answer",
+        function=f"gateway.commands.federation.{answering}:answer",
         log_file=program.folder / "node.log",
         arguments=(settings, program),
         environ=program.environ(),
     )
     supernode = program.supernode(node.coordinator, authority, private_key, node.poll_s)
     # Together: a SuperNode waits for ever for the answer of a process that is gone.
-    children = Children((supernode, answering), logger.warning, PATIENT)
+    children = Children((supernode, child), logger.warning, PATIENT)
     readings = (
         read_children({"supernode": children, "node": children}),
         read_node(ArtifactStore(settings.artifact_dir), account_of(settings)),

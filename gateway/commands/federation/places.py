@@ -9,7 +9,9 @@ from federation.privacy.accounting import PrivacyAccount
 from gateway.config import GatewaySettings
 
 ROUTER: Final = "router.safetensors"
-"""What a finished session leaves in its folder."""
+"""What a finished session of a router leaves in its folder."""
+ADAPTER: Final = "adapter.safetensors"
+"""The same of a session that tuned a reasoning model."""
 ACCOUNT: Final = "privacy.json"
 """What a node's answers have cost of its privacy."""
 
@@ -33,6 +35,11 @@ def coordinator_dir(settings: GatewaySettings) -> Path:
 def node_dir(settings: GatewaySettings) -> Path:
     """Return where the node's processes keep state and logs."""
     return settings.federation_dir / "node"
+
+
+def states_dir(settings: GatewaySettings) -> Path:
+    """Return where the node keeps how far it has come in tuning a reasoning model."""
+    return settings.federation_dir / "reasoner"
 
 
 def account_of(settings: GatewaySettings) -> PrivacyAccount | None:

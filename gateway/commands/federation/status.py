@@ -1,7 +1,6 @@
 """`waypost federation status`: see how trainings went."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import click
 
@@ -27,15 +26,17 @@ def describe(session: SessionRecord) -> None:
     """Say how a session went."""
     reason = f": {session.reason}" if session.reason else ""
     click.echo(f"{session.id}  {session.state}  asked by {session.asked_by}{reason}")
-    for line in _lines(session.report):
+    for line in _lines(session):
         click.echo(f"  {line}")
 
 
-def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+def _lines(session: SessionRecord) -> Iterator[str]:
     """Put a `federation.report.SessionReport` into lines."""
+    report = session.report
     if "version" in report:
         joined = report.get("joined")
-        yield f"router {report['version']}" + (f", which {joined} joined" if joined else "")
+        made = "router" if session.task == "router" else "adapters"
+        yield f"{made} {report['version']}" + (f", which {joined} joined" if joined else "")
     for node, reason in report.get("refused", {}).items():
         yield f"refused node {node}: {reason}"
     for each in report.get("rounds", ()):

@@ -2,9 +2,11 @@
 
 import time
 from datetime import UTC, datetime
+from typing import get_args
 
 import click
 
+from federation.deployment.sessions import Task
 from federation.joining import GROWTHS
 from gateway.commands.federation.places import sessions_of
 from gateway.commands.federation.status import describe
@@ -23,10 +25,18 @@ POLL_S = 0.5
     help="Let new models or new sites join the latest router instead of training anew; "
     "any: whichever there are.",
 )
-def command(*, settings: GatewaySettings, no_wait: bool, grow: str | None) -> None:
+@click.option(
+    "--task",
+    type=click.Choice(get_args(Task)),
+    default="router",
+    help="What to train: a router, or adapters of the reasoning model in the settings.",
+)
+def command(*, settings: GatewaySettings, no_wait: bool, grow: str | None, task: Task) -> None:
     """Ask the coordinator that shares this data directory for a training now."""
+    if grow is not None and task != "router":
+        raise click.UsageError("--grow: nothing joins a reasoning model")
     store = sessions_of(settings)
-    session = store.ask("operator", datetime.now(UTC), grow)
+    session = store.ask("operator", datetime.now(UTC), grow, task)
     click.echo(f"asked for session {session.id}")
     while not no_wait and session.is_open:
         time.sleep(POLL_S)

@@ -22,7 +22,7 @@ from federation.reasoner.responses import Response
 from router_models.verifiers import verify
 from tests.fakes.reasoners import (
     SETTINGS,
-    DigitTokenizer,
+    TOKENIZER,
     public_prompts,
     reasoner,
     reasoner_plan,
@@ -145,9 +145,9 @@ def test_only_right_and_whole_answers_leave(site):
     sent = unpack(ReasonerClient(site).work(site, first()))
     assert sent
     for place, response in sent:
-        text = DigitTokenizer().decode(response.tokens, skip_special_tokens=True)
+        text = TOKENIZER.decode(response.tokens, skip_special_tokens=True)
         assert verify(BATCH[place].verifier, text) == 1.0
-        assert response.tokens[-1] == DigitTokenizer.eos_token_id
+        assert response.tokens[-1] == TOKENIZER.eos_token_id
 
 
 def test_a_site_that_was_not_there_when_the_round_began_waits_for_the_next(site):

@@ -23,7 +23,7 @@ from federation.reasoner.rollouts import LocalSampler
 from federation.reasoner.simulation import simulate
 from federation.reasoner.trainer import Learner
 from tests.fakes.reasoners import (
-    DigitTokenizer,
+    TOKENIZER,
     public_prompts,
     reasoner,
     reasoner_plan,
@@ -42,7 +42,7 @@ class Eavesdropper:
     drawn: dict[str, set[tuple[int, ...]]] = field(default_factory=dict)
 
     def learner(self, plan, seed):
-        model, tokenizer = reasoner().model, DigitTokenizer()
+        model, tokenizer = reasoner().model, TOKENIZER
         sampler = Listening(LocalSampler(model, tokenizer, plan.settings), self)
         return Learner.begin(model, tokenizer, sampler, plan.settings, seed)
 
@@ -104,7 +104,7 @@ def content(message):
 
 
 def test_no_private_prompt_is_in_any_message(recording):
-    tokens = tokens_of(Prompt("", (Message("user", SECRET),), None), DigitTokenizer())
+    tokens = tokens_of(Prompt("", (Message("user", SECRET),), None), TOKENIZER)
     runs = [np.array(tokens[-10:], dtype).tobytes() for dtype in (np.int32, np.int64)]
     for exchanged in recording.traffic:
         for message in (exchanged.instruction, exchanged.reply):
@@ -120,7 +120,7 @@ def test_answers_that_leave_are_those_drawn_for_public_prompts_and_right(recordi
         batch = batch_of(exchanged)
         for place, response in unpack(payload_of(exchanged.reply)):
             assert response.tokens in recording.drawn[batch[place]["query_id"]]
-            text = DigitTokenizer().decode(response.tokens, skip_special_tokens=True)
+            text = TOKENIZER.decode(response.tokens, skip_special_tokens=True)
             assert text.endswith(("0", "1")), "those are the right ones"
             n_sent += 1
     assert n_sent > 10
