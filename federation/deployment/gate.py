@@ -7,7 +7,7 @@ So that port stays on this machine, and this gate passes on what a registered no
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,11 +57,13 @@ class GateLimits:
     Attributes:
         max_body_bytes: Of one call; Flower sends arrays in pieces of 5 MiB.
         deadline_s: For one call, its body included.
+        first_call_s: Who has connected and called nothing by then is hung up on.
         max_calls: At the same time, of all nodes together.
     """
 
     max_body_bytes: int = 64 * 1024 * 1024
     deadline_s: float = 60.0
+    first_call_s: float = 10.0
     max_calls: int = 64
 
 
@@ -100,7 +102,7 @@ class Gate:
             async def handle(request: web.BaseRequest) -> web.StreamResponse:
                 return await self._handle(request, session, passing)
 
-            server = web.Server(handle, access_log=None)
+            server = _ImpatientServer(handle, self.limits.first_call_s)
             runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
             await runner.setup()
             try:
@@ -123,7 +125,7 @@ class Gate:
     ) -> web.StreamResponse:
         call = request.path.removeprefix(FLEET)
         if request.method != "POST" or not request.path.startswith(FLEET) or call not in CALLS:
-            return web.Response(status=404)
+            return _closing(web.Response(status=404))
         # Before the body: a stranger does not get to send one.
         if self.keys().admit(request.headers, self.clock()) is None:
             logger.warning("refused %s from %s: not a registered node", call, request.remote)
@@ -155,12 +157,51 @@ class Gate:
             return web.Response(body=content, status=answer.status, headers=passed)
 
 
+class _ImpatientServer(web.Server):
+    """Hangs up on whoever connects and asks nothing; aiohttp waits for a first call for ever.
+
+    Between calls it hangs up after 75 s by itself.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        first_call_s: float,
+    ) -> None:
+        self._silent: set[web.RequestHandler] = set()
+        self._first_call_s = first_call_s
+
+        async def hear(request: web.BaseRequest) -> web.StreamResponse:
+            self._silent.discard(request.protocol)
+            return await answer(request)
+
+        super().__init__(hear, access_log=None)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Give a new caller its time."""
+        super().connection_made(handler, transport)
+        self._silent.add(handler)
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._first_call_s, self._hang_up, handler, transport)
+
+    def _hang_up(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        if handler in self._silent:
+            self._silent.discard(handler)
+            transport.abort()
+
+
 def _is_passed(header: str) -> bool:
     return header.lower() not in DROPPED_HEADERS
 
 
+def _closing(response: web.Response) -> web.Response:
+    """Hang up after the answer: who is no node does not keep a connection."""
+    response.force_close()
+    return response
+
+
 def _stranger() -> web.Response:
-    return web.json_response(
+    answer = web.json_response(
         {
             "code": UNKNOWN_NODE,
             "detail": "The coordinator does not know this node's key: have its operator add the "
@@ -168,3 +209,4 @@ def _stranger() -> web.Response:
         },
         status=404,
     )
+    return _closing(answer)

@@ -233,3 +233,54 @@ async def test_without_tls_nobody_is_heard(node):
         with pytest.raises(httpx2.TransportError):
             await plain.post(f"http://127.0.0.1:{node.gate_port}{PULL}", headers=node.signed())
     assert node.flower.calls == []
+
+
+async def connected_to(node: Node) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect with TLS, and ask nothing yet."""
+    trusted = ssl.create_default_context(cafile=node.folder.authority)
+    return await asyncio.open_connection("127.0.0.1", node.gate_port, ssl=trusted)
+
+
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
+    """Read until the other side hangs up, in whatever manner."""
+    async with asyncio.timeout(5):
+        try:
+            return await reader.read()
+        except (ConnectionError, ssl.SSLError):
+            return b""
+
+
+@pytest.mark.parametrize("said", [b"", b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost:"])
+async def test_who_connects_and_does_not_call_is_hung_up_on(tmp_path, said):
+    async with gated(tmp_path, GateLimits(first_call_s=0.1)) as node:
+        reader, writer = await connected_to(node)
+        writer.write(said)
+
+        assert await rest_of(reader) == b""
+        writer.close()
+
+
+async def test_a_node_that_calls_in_time_keeps_its_connection(tmp_path):
+    async with gated(tmp_path, GateLimits(first_call_s=0.1)) as node:
+        reader, writer = await connected_to(node)
+        lines = [f"{name}: {value}" for name, value in node.signed().items()]
+        head = "\r\n".join([f"POST {PULL} HTTP/1.1", "Host: x", "Content-Length: 0", *lines])
+        for _ in range(2):
+            writer.write(f"{head}\r\n\r\n".encode())
+            assert b" 200 " in await reader.readline()
+            await reader.readuntil(node.flower.answer)
+            silent_reader, silent_writer = await connected_to(node)
+            await rest_of(silent_reader)
+            silent_writer.close()
+        writer.close()
+
+
+async def test_a_stranger_is_told_and_hung_up_on(tmp_path):
+    async with gated(tmp_path) as node:
+        reader, writer = await connected_to(node)
+        writer.write(f"POST {PULL} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+
+        answer = await rest_of(reader)
+        writer.close()
+
+        assert b"does not know this node" in answer
