@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Engine, select, union_all
+from sqlalchemy import Engine, select, true, union_all
 
 from gateway.grades import ANSWER_IDS
 from migrations.tables import Grade, Team, Turn
@@ -31,6 +31,7 @@ def private_prompts(
         Tables with `query_id`, `messages`, `verifier` and `task`, the latest first, each with the
         words that tell where it stands: what `gateway.calibration.read_json_lines` reads of a file.
     """
+    is_chosen = true() if team_ids is None else Turn.team_id.in_(team_ids)
     graded = union_all(
         *(
             select(Turn.request_id, Grade.verifier, Grade.created_at, Grade.id)
@@ -38,7 +39,7 @@ def private_prompts(
             .join(Team, Team.id == Turn.team_id)
             .where(Team.trains_reasoner, Turn.messages.is_not(None))
             .where(Grade.source == "verifier", Grade.verifier.is_not(None))
-            .where(True if team_ids is None else Turn.team_id.in_(team_ids))
+            .where(is_chosen)
             for column in ANSWER_IDS
         )
     ).subquery()

@@ -53,7 +53,7 @@ class AdapterManifest(Seal):
     base_model: str
     base_sha256: str
     rank: int
-    alpha: float
+    alpha: int
     targets: tuple[str, ...]
 
 
@@ -81,8 +81,7 @@ class Adapter:
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": manifest.base_model,
             "r": manifest.rank,
-            # Whole numbers as such: readers declare it an integer, as peft's own files have it.
-            "lora_alpha": int(manifest.alpha) if manifest.alpha.is_integer() else manifest.alpha,
+            "lora_alpha": manifest.alpha,
             "lora_dropout": 0.0,
             "target_modules": list(manifest.targets),
             "bias": "none",
@@ -108,8 +107,7 @@ def _parse(table: Mapping[str, Any]) -> dict[str, Any]:
         "a SHA-256",
     )
     require(type(table["rank"]) is int and table["rank"] > 0, "rank", "above 0")
-    alpha = table["alpha"]
-    require(isinstance(alpha, float) and 0.0 < alpha < float("inf"), "alpha", "above 0")
+    require(type(table["alpha"]) is int and table["alpha"] > 0, "alpha", "above 0")
     targets = table["targets"]
     require(
         isinstance(targets, list)
@@ -136,7 +134,7 @@ def dump(
     weights: Mapping[str, Float32],
     base: BaseModel,
     *,
-    alpha: float,
+    alpha: int,
     created_at: datetime,
     training: Mapping[str, Any],
     provenance: Mapping[str, int],
@@ -166,7 +164,7 @@ def dump(
         base_model=base.id,
         base_sha256=base.sha256,
         rank=next(iter(pairs.values()))[0].shape[0],
-        alpha=float(alpha),
+        alpha=alpha,
         targets=tuple(sorted({module.rpartition(".")[2] for module in pairs})),
         created_at=created_at,
         training=training,

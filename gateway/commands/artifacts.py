@@ -126,9 +126,10 @@ def explained(*errors: type[Exception]) -> Iterator[None]:
     Args:
         errors: Others that say such sentences.
     """
+    expected = (ArtifactRejected, OSError, *errors)
     try:
         yield
-    except (ArtifactRejected, OSError, *errors) as error:
+    except expected as error:
         raise click.ClickException(str(error)) from error
 
 

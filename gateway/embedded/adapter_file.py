@@ -36,7 +36,7 @@ def write_gguf(adapter: Adapter, base: Path, file: Path) -> None:
     writer = gguf.GGUFWriter(partial, architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, adapter.manifest.alpha)
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(adapter.manifest.alpha))
     for name, weights in _tensors(adapter, reader, architecture).items():
         writer.add_tensor(name, np.ascontiguousarray(weights))
     writer.write_header_to_file()

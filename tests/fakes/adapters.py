@@ -32,7 +32,7 @@ def sealed_adapter(*, seed: int = 0, base: BaseModel = BASE, **changes: object) 
     """Seal drawn weights."""
     given = {
         "weights": adapter_weights(seed=seed),
-        "alpha": 4.0,
+        "alpha": 4,
         "created_at": NOW,
         "training": {"steps": 3},
         "provenance": {"prompts": 8},

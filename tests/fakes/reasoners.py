@@ -22,7 +22,7 @@ TOKENIZER: Final = DigitTokenizer(4)
 """With so few tokens, answers often end and often are right."""
 SETTINGS: Final = ReasonerSettings(
     lora_rank=2,
-    lora_alpha=4.0,
+    lora_alpha=4,
     lora_targets=("q_proj", "v_proj"),
     group_size=6,
     prompts_per_step=3,

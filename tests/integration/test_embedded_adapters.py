@@ -32,7 +32,7 @@ def data_dir(tmp_path: Path) -> Path:
     weights = adapter_weights(modules, width=WIDTH)
     weights = {name: one * np.float32(0.05) for name, one in weights.items()}
     store = adapter_store(tmp_path)
-    version = store.put(sealed_adapter(weights=weights, alpha=2.0)).version
+    version = store.put(sealed_adapter(weights=weights, alpha=2)).version
     base = find_weights(EmbeddedSettings())
     write_gguf(load(store.read(version)), base, store.folder / f"{version}.gguf")
     AnnouncementFile(store.folder).put(Announcement(TUNED, BASE, version))

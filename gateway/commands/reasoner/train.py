@@ -12,11 +12,12 @@ import click
 import torch
 from tqdm import tqdm
 
+from federation.reasoner.figures import StepFigures
 from federation.reasoner.lora import attach_lora
 from federation.reasoner.prompts import Prompt, batch_of
 from federation.reasoner.rollouts import LocalSampler
 from federation.reasoner.settings import ReasonerSettings
-from federation.reasoner.trainer import Learner, StepFigures
+from federation.reasoner.trainer import Learner
 from gateway.artifact_store import adapter_store
 from gateway.commands.artifacts import explained
 from gateway.commands.options import settings_option
@@ -68,7 +69,7 @@ def command(
     Without PROMPTS those of the log are learned from, of teams that opted in. What comes of it is
     an adapter in the data directory; `waypost reasoner evaluate` measures it.
     """
-    learned = ReasonerSettings(**choices, lora_alpha=2.0 * choices["lora_rank"], public=False)
+    learned = ReasonerSettings(**choices, lora_alpha=2 * choices["lora_rank"], public=False)
     found = gather_prompts(settings, prompts)
     opened = open_base(settings, base, device)
     model = attach_lora(opened.model, learned, seed)

@@ -20,7 +20,7 @@ def test_reads_back_the_weights_and_what_they_belong_to():
     assert all(np.array_equal(adapter.weights[name], one) for name, one in weights.items())
     manifest = adapter.manifest
     assert (manifest.base_model, manifest.base_sha256) == (BASE.id, BASE.sha256)
-    assert (manifest.rank, manifest.alpha, manifest.created_at) == (2, 4.0, NOW)
+    assert (manifest.rank, manifest.alpha, manifest.created_at) == (2, 4, NOW)
     assert manifest.targets == ("down_proj", "q_proj")
     assert manifest.training == {"steps": 3}
     assert manifest.provenance == {"prompts": 8}
@@ -92,7 +92,7 @@ def test_seals_no_weights_that_are_no_adapter(weights, message):
     [
         ({"base": type(BASE)("", BASE.sha256)}, "base_model is not a name"),
         ({"base": type(BASE)("tiny", "short")}, "base_sha256 is not a SHA-256"),
-        ({"alpha": -1.0}, "alpha is not above 0"),
+        ({"alpha": -1}, "alpha is not above 0"),
     ],
 )
 def test_seals_no_manifest_that_says_nothing(changes, message):

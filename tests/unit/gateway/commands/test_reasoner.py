@@ -93,7 +93,7 @@ def test_tunes_a_model_and_keeps_the_adapter_with_its_history(train, tmp_path, b
     adapter = trained(tmp_path, train("--steps", "3"))
 
     assert adapter.manifest.base_model == str(base)
-    assert (adapter.manifest.rank, adapter.manifest.alpha) == (2, 4.0)
+    assert (adapter.manifest.rank, adapter.manifest.alpha) == (2, 4)
     assert adapter.manifest.provenance == {"prompts": 8, "steps": 3}
     assert len(adapter.manifest.training["curve"]) == 3
     assert any(up.any() for _, up in adapter.pairs().values())
