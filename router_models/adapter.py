@@ -164,7 +164,7 @@ def dump(
         base_model=base.id,
         base_sha256=base.sha256,
         rank=next(iter(pairs.values()))[0].shape[0],
-        alpha=alpha,
+        alpha=int(alpha),
         targets=tuple(sorted({module.rpartition(".")[2] for module in pairs})),
         created_at=created_at,
         training=training,
