@@ -15,22 +15,19 @@ from typing import Any, ClassVar
 
 import jsonschema_rs
 
+from router_models.expressions import NotMaths
+from router_models.maths import Maths, is_same, read_maths
+from router_models.written_numbers import Number, find_numbers, only_number, plain
+
 MAX_ANSWER_CHARS = 100_000
 MAX_PATTERN_CHARS = 1_000
 MAX_PATTERN_BYTES = 1_000_000
 
 # "Answer: 42", "The final answer is **42**", "#### 42" (GSM8K's own mark).
 _MARK = re.compile(r"(?:\banswer\b[*_]{0,2}\s{0,3}(?::|=|\bis\b:?)|####)[*_\s]{0,5}", re.IGNORECASE)
-_NUMBER = re.compile(
-    r"(?:(?<![\w.)])[-+]\s?)?"
-    r"(?:\\d?frac\{(?P<top>[-+]?\d{1,30})\}\{(?P<bottom>\d{1,30})\}"
-    r"|(?<![\w.])[$€£]?(?P<whole>\d{1,3}(?:,\d{3}){1,20}(?!\d)|\d{1,300})?(?P<decimals>\.\d{1,300})?"
-    r"(?P<exponent>[eE][-+]?\d{1,3}(?!\w))?(?:\s?/\s?(?P<divisor>\d{1,300}(?:\.\d{1,30})?))?)"
-    r"(?P<percent>\s?\\?%)?"
-)
+_MATH_SPAN = re.compile(r"\$([^$]{1,500})\$")
 _FENCE = re.compile(r"```[a-zA-Z]{0,10}[ \t]*\n(.*?)```", re.DOTALL)
 _WRAPPING = " \t\r\n\"'`*_.!\u201c\u201d\u2018\u2019"
-_MINUS_SIGN = "\u2212"
 
 
 class InvalidVerifier(ValueError):
@@ -85,10 +82,10 @@ class NumericSpec:
         _require(self.number is not None, "reference", f"{self.reference!r} is not a number")
 
     @property
-    def number(self) -> "Number | None":
+    def number(self) -> Number | None:
         """The reference as a number."""
         if isinstance(self.reference, str):
-            return _only_number(self.reference)
+            return only_number(self.reference)
         is_finite = _is_number(self.reference) and math.isfinite(self.reference)
         return Number(float(self.reference)) if is_finite else None
 
@@ -175,28 +172,40 @@ class RegexSpec:
         return bool(self._validator.is_valid(text))
 
 
-VerifierSpec = ExactSpec | NumericSpec | ChoiceSpec | JsonSchemaSpec | RegexSpec
-
-_KINDS: Mapping[str, type[VerifierSpec]] = MappingProxyType(
-    {spec.kind: spec for spec in (ExactSpec, NumericSpec, ChoiceSpec, JsonSchemaSpec, RegexSpec)}
-)
-
-
 @dataclass(frozen=True, slots=True)
-class Number:
-    """A number as written: 50 % has the value 50."""
+class MathSpec:
+    """The answer is the reference by mathematics: an expression, equation, tuple, set or interval.
 
-    value: float
-    is_percent: bool = False
+    The expression is the one marked as in `NumericSpec`, else the last in ``$...$``, else the last
+    line. See `maths.is_same`.
 
-    def equals(self, other: "Number", tolerance: float) -> bool:
-        """Whether both mean the same, `other` being the reference."""
-        readings = [(self.value, other.value)]
-        if self.is_percent and not other.is_percent:
-            readings.append((self.value / 100, other.value))
-        if other.is_percent and not self.is_percent:
-            readings.append((self.value, other.value / 100))
-        return any(abs(a - b) <= tolerance * max(1.0, abs(b)) for a, b in readings)
+    Attributes:
+        reference: In LaTeX or plain notation.
+    """
+
+    kind: ClassVar[str] = "math"
+    reference: str
+    _maths: Maths = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.reference, str), "reference", "must be text")
+        try:
+            object.__setattr__(self, "_maths", read_maths(self.reference))
+        except NotMaths as error:
+            raise InvalidVerifier(f"reference: {self.reference!r}: {error}") from error
+
+    def is_met_by(self, text: str) -> bool:
+        """Whether an expression means the reference."""
+        try:
+            return is_same(self._maths, read_maths(text))
+        except NotMaths:
+            return False
+
+
+VerifierSpec = ExactSpec | NumericSpec | ChoiceSpec | JsonSchemaSpec | RegexSpec | MathSpec
+
+_SPECS = (ExactSpec, NumericSpec, ChoiceSpec, JsonSchemaSpec, RegexSpec, MathSpec)
+_KINDS: Mapping[str, type[VerifierSpec]] = MappingProxyType({spec.kind: spec for spec in _SPECS})
 
 
 def parse_verifier(table: Mapping[str, Any]) -> VerifierSpec:
@@ -225,8 +234,9 @@ def parse_verifier(table: Mapping[str, Any]) -> VerifierSpec:
 
 def verify(spec: VerifierSpec, answer: str) -> float:
     """Score `answer` in [0, 1]; of a very long answer only the end is read."""
-    text = unicodedata.normalize("NFKC", answer[-MAX_ANSWER_CHARS:]).replace(_MINUS_SIGN, "-")
-    return float(_CHECKS[spec.kind](spec, text))
+    text = answer[-MAX_ANSWER_CHARS:]
+    # Of mathematics the plain form would lose the exponents of "x²".
+    return float(_CHECKS[spec.kind](spec, text if isinstance(spec, MathSpec) else plain(text)))
 
 
 def final_answer(text: str) -> str | None:
@@ -258,10 +268,10 @@ def _check_numeric(spec: NumericSpec, text: str) -> bool:
     marked = final_answer(text)
     found: Number | None = None
     if marked is not None:
-        numbers = _numbers(marked.rpartition("=")[2])
+        numbers = find_numbers(marked.rpartition("=")[2])
         found = numbers[0] if numbers else None
     if found is None:
-        numbers = _numbers(text)
+        numbers = find_numbers(text)
         found = numbers[-1] if numbers else None
     reference = spec.number
     return found is not None and reference is not None and found.equals(reference, spec.tolerance)
@@ -286,6 +296,14 @@ def _check_regex(spec: RegexSpec, text: str) -> bool:
     return spec.is_found_in(text.strip() if spec.is_full else text)
 
 
+def _check_math(spec: MathSpec, text: str) -> bool:
+    marked = final_answer(text)
+    if marked is None:
+        spans = _MATH_SPAN.findall(text)
+        marked = spans[-1] if spans else text.strip().rpartition("\n")[2]
+    return spec.is_met_by(marked)
+
+
 _CHECKS: Mapping[str, Callable[[Any, str], bool]] = MappingProxyType(
     {
         ExactSpec.kind: _check_exact,
@@ -293,6 +311,7 @@ _CHECKS: Mapping[str, Callable[[Any, str], bool]] = MappingProxyType(
         ChoiceSpec.kind: _check_choice,
         JsonSchemaSpec.kind: _check_json,
         RegexSpec.kind: _check_regex,
+        MathSpec.kind: _check_math,
     }
 )
 
@@ -328,31 +347,6 @@ def _mentions(text: str, words: str) -> bool:
 def _normalise(text: str, *, is_case_kept: bool) -> str:
     plain = " ".join(unicodedata.normalize("NFKC", text).strip(_WRAPPING).split())
     return plain if is_case_kept else plain.casefold()
-
-
-def _numbers(text: str) -> list[Number]:
-    found = (_read_number(match) for match in _NUMBER.finditer(text))
-    return [number for number in found if number is not None]
-
-
-def _only_number(text: str) -> Number | None:
-    match = _NUMBER.fullmatch(unicodedata.normalize("NFKC", text).replace(_MINUS_SIGN, "-").strip())
-    return None if match is None else _read_number(match)
-
-
-def _read_number(match: "re.Match[str]") -> Number | None:
-    if match["top"] is not None:
-        top, bottom = match["top"], match["bottom"]
-    else:
-        if match["whole"] is None and match["decimals"] is None:
-            return None
-        digits = (match["whole"] or "0").replace(",", "") + (match["decimals"] or "")
-        top, bottom = digits + (match["exponent"] or ""), match["divisor"] or "1"
-    if float(bottom) == 0:
-        return None
-    value = float(top) / float(bottom)
-    sign = -1.0 if match[0].startswith("-") else 1.0
-    return Number(sign * value, match["percent"] is not None) if math.isfinite(value) else None
 
 
 def _last_boxed(text: str) -> str | None:

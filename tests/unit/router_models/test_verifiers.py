@@ -22,6 +22,23 @@ def scored(kind: str, answer: str, **fields: Any) -> float:
 
 
 @pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        ("x²+1", 1.0),
+        ("The answer is $1+x^2$.", 1.0),
+        (r"First $x+1$, so \boxed{x\cdot x+1}", 1.0),
+        ("As $x+1$ shows, it is $1+x^2$", 1.0),
+        ("x = 3\nx^2+1", 1.0),
+        ("x+1", 0.0),
+        ("I do not know :-(", 0.0),
+        (r"\boxed{x^2+1} and \boxed{x}", 0.0),
+    ],
+)
+def test_mathematics_is_compared_by_what_it_means(answer: str, score: float) -> None:
+    assert scored("math", answer, reference="x^2 + 1") == score
+
+
+@pytest.mark.parametrize(
     ("reference", "answer"),
     [
         ("42", "42"),
@@ -255,6 +272,8 @@ def test_reads_the_end_of_a_very_long_answer() -> None:
         ({"kind": "choice", "reference": "Z"}, "reference: 'Z' is not in `choices`"),
         ({"kind": "choice", "reference": "a", "choices": "abc"}, "choices: must be a list"),
         ({"kind": "choice", "reference": "a", "choices": 3}, "wrong type"),
+        ({"kind": "math", "reference": 3}, "reference: must be text"),
+        ({"kind": "math", "reference": "x^"}, "reference: 'x^': something is missing"),
         ({"kind": "regex", "pattern": 3}, "pattern: must be text"),
         ({"kind": "regex", "pattern": "(?=a)"}, "pattern: "),
         ({"kind": "regex", "pattern": "a)(b", "is_full": True}, "pattern: "),
