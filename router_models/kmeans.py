@@ -81,10 +81,6 @@ class CellStatistics:
             **{i.name: getattr(self, i.name) - getattr(other, i.name) for i in fields(self)}
         )
 
-    def decayed(self, share: float) -> "CellStatistics":
-        """Weigh these rows down to `share` of their weight, so that newer ones count more."""
-        return CellStatistics(**{i.name: getattr(self, i.name) * share for i in fields(self)})
-
     def model_means(self) -> tuple[Float64, Float64]:
         """Each model's mean quality and cost; shape ``(n_models,)`` each.
 

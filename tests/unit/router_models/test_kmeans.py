@@ -130,13 +130,6 @@ def test_sums_of_two_clients_are_the_sums_of_their_pooled_rows(cut):
         )
 
 
-def test_old_rows_count_less_after_decay_and_means_stay():
-    statistics = statistics_of([[0.5], [0.5]], [[1.0]] * 2, [0, 0])
-    decayed = statistics.decayed(0.5)
-    assert decayed.count[0, 0] == 1.0
-    assert decayed.quality_sum[0, 0] / decayed.count[0, 0] == 0.5
-
-
 def test_models_join_and_leave_without_touching_the_sums_of_others():
     one = statistics_of([[0.5], [0.1]], [[1.0]] * 2, [0, 1])
     two = statistics_of([[0.9], [0.7]], [[2.0]] * 2, [0, 1])
