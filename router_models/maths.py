@@ -96,8 +96,8 @@ def _is_close(one: Values, other: Values) -> bool:
 def _is_same_equation(one: Maths, other: Maths) -> bool:
     """Whether two equations of two sides have the same solutions, so far as a factor tells."""
     sides = [part.values for part in (*one.parts, *other.parts)]
-    if len(sides) != 4 or any(side is None for side in sides):
-        return False
+    if any(side is None for side in sides):
+        return all(map(is_same, one.parts, other.parts))
     here, there, here_too, there_too = (np.asarray(side) for side in sides)
     if _is_close(here, here_too) and _is_close(there, there_too):
         return True

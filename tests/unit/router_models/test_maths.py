@@ -93,6 +93,7 @@ def test_tells_apart_what_a_computer_algebra_system_tells_apart(reference, answe
         ("x = 1, 2", "2, 1"),
         (r"x\in[0,1]", "[0,1]"),
         ("x<y<z", "z>y>x"),
+        ("x = (1,2)", "x = (1, 2)"),
         ("|x-3|", "|3-x|"),
         (r"e^{i\pi}", "-1"),
         (r"\sqrt{-4}", "2i"),
@@ -120,6 +121,7 @@ def test_reads_what_people_write(reference, answer):
         "1" * (MAX_CHARS + 1),
         "sin " * 100,
         "(" * 100 + "1" + ")" * 100,
+        "(1," * 30 + "1" + ")" * 30,
         "x^" + "-" * 400 + "1" + ")",
     ],
 )
