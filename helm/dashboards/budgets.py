@@ -4,6 +4,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from helm.dashboards.frame import Row, frame
 from helm.dashboards.panels import (
+    GRAPH_HEIGHT,
     GREEN,
     ORANGE,
     QUARTER,
@@ -14,7 +15,7 @@ from helm.dashboards.panels import (
     number,
     states,
 )
-from helm.dashboards.queries import Query, highest, increase, per_second, total
+from helm.dashboards.queries import Query, at, highest, increase, per_second, total
 
 TURNS = "waypost_turn_budget_turns_total"
 
@@ -41,11 +42,13 @@ def _limits() -> list[PanelBuilder]:
             "By a budget, in this time range.",
             Query(increase("waypost_budget_refused_total")),
             decimals=0,
+            height=GRAPH_HEIGHT,
         ),
         number(
             "Running",
             "Reservations that are not settled yet: one per request under way.",
             Query(total("waypost_budget_running")),
+            height=GRAPH_HEIGHT,
         ),
         number(
             "Served unchecked",
@@ -54,6 +57,7 @@ def _limits() -> list[PanelBuilder]:
             steps=[(1, ORANGE)],
             below=GREEN,
             decimals=0,
+            height=GRAPH_HEIGHT,
         ),
         graph(
             "Refusals by scope",
@@ -85,7 +89,7 @@ def _ledger() -> list[PanelBuilder]:
         states(
             "Store",
             "Redis, or the process' own memory.",
-            Query(f"min by (instance) ({_store_up()})", "{{instance}}"),
+            Query(f"min by (instance) (waypost_budget_store_up{at()})", "{{instance}}"),
             {"0": ("down", RED), "1": ("up", GREEN)},
             width=THIRD,
         ),
@@ -106,8 +110,8 @@ def _ledger() -> list[PanelBuilder]:
             width=THIRD,
         ),
         number(
-            "Definitions",
-            "Whether budgets were read from the database lately.",
+            "Budgets out of date",
+            "Whether they could not be read from the database lately.",
             Query(highest("waypost_budget_definitions_stale")),
             "bool_yes_no",
             steps=[(1, ORANGE)],
@@ -124,10 +128,6 @@ def _ledger() -> list[PanelBuilder]:
             width=QUARTER,
         ),
     ]
-
-
-def _store_up() -> str:
-    return 'waypost_budget_store_up{job=~"$job",instance=~"$instance"}'
 
 
 def _turn_budgets() -> list[PanelBuilder]:

@@ -6,6 +6,7 @@ from helm.dashboards.frame import Row, frame
 from helm.dashboards.panels import (
     BLUE,
     FULL,
+    GRAPH_HEIGHT,
     GREEN,
     GREY,
     ORANGE,
@@ -103,6 +104,7 @@ def _frontier() -> list[PanelBuilder]:
             steps=[(7 * 86_400, ORANGE)],
             below=GREEN,
             width=QUARTER,
+            height=GRAPH_HEIGHT,
         ),
         graph(
             "Effective answers",
@@ -184,6 +186,7 @@ def _savings() -> list[PanelBuilder]:
             "currencyUSD",
             below=GREEN,
             width=QUARTER,
+            height=GRAPH_HEIGHT,
         ),
         number(
             "Charged against expected",
@@ -194,6 +197,7 @@ def _savings() -> list[PanelBuilder]:
             below=ORANGE,
             decimals=2,
             width=QUARTER,
+            height=GRAPH_HEIGHT,
         ),
         graph(
             "Saved by routing",

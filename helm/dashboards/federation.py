@@ -5,6 +5,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from helm.dashboards.frame import Row, frame
 from helm.dashboards.panels import (
     FULL,
+    GRAPH_HEIGHT,
     GREEN,
     QUARTER,
     RED,
@@ -140,6 +141,7 @@ def _node() -> list[PanelBuilder]:
             Query(f"time() - max({OF}node_last_verdict_timestamp_seconds{at()})"),
             "s",
             width=QUARTER,
+            height=GRAPH_HEIGHT,
         ),
         number(
             "Privacy spent",
@@ -149,5 +151,6 @@ def _node() -> list[PanelBuilder]:
             steps=[(0.9, RED)],
             below=GREEN,
             width=QUARTER,
+            height=GRAPH_HEIGHT,
         ),
     ]

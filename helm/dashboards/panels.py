@@ -25,7 +25,7 @@ from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from grafana_foundation_sdk.models.xychart import ScatterShow, SeriesMapping
 
-from helm.dashboards.queries import Query
+from helm.dashboards.queries import RANGE, Query
 
 PanelBuilder = Builder[models.Panel]
 SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -57,6 +57,7 @@ def number(
     decimals: int | None = None,
     shows_name: bool = False,
     width: int = SIXTH,
+    height: int = NUMBER_HEIGHT,
 ) -> stat.Panel:
     """Show one figure; `steps` are lower bounds with the colour from there on.
 
@@ -64,13 +65,16 @@ def number(
         below: Colour under the first step.
         shows_name: Show the legend in place of the value.
     """
+    is_of_range = RANGE in query.expr
+    has_area = not (shows_name or is_of_range)
+    target = _target(query, "A")
     panel = (
         stat.Panel()
         .title(title)
         .description(meaning)
         .datasource(SOURCE)
         .unit(unit)
-        .height(NUMBER_HEIGHT)
+        .height(height)
         .span(width)
         .no_value("none")
         .thresholds(_thresholds(below, steps))
@@ -78,8 +82,8 @@ def number(
             common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(values=False)
         )
         .color_mode(common.BigValueColorMode.VALUE)
-        .graph_mode(common.BigValueGraphMode.NONE if shows_name else common.BigValueGraphMode.AREA)
-        .with_target(_target(query, "A"))
+        .graph_mode(common.BigValueGraphMode.AREA if has_area else common.BigValueGraphMode.NONE)
+        .with_target(target.instant() if is_of_range else target)
     )
     if shows_name:
         panel = panel.text_mode(common.BigValueTextMode.NAME)

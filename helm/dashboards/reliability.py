@@ -4,6 +4,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from helm.dashboards.frame import Row, frame
 from helm.dashboards.panels import (
+    GRAPH_HEIGHT,
     GREEN,
     ORANGE,
     QUARTER,
@@ -105,11 +106,10 @@ def _providers() -> list[PanelBuilder]:
         ),
         graph(
             "Calls under way",
-            "Of the most that a provider's `max_concurrency` allows; waiting ones come on top.",
+            "Those above a provider's `max_concurrency` wait.",
             "short",
             Query(total("waypost_provider_calls_in_flight", by="provider"), "{{provider}}"),
             Query(total("waypost_provider_calls_waiting", by="provider"), "{{provider}}, waiting"),
-            Query(total("waypost_provider_calls_limit", by="provider"), "{{provider}}, at most"),
         ),
         graph(
             "Fallbacks",
@@ -161,10 +161,14 @@ def _log() -> list[PanelBuilder]:
         ),
         graph(
             "Spool",
-            "On disk until the database is back; rows are dropped when it is full.",
-            "bytes",
-            Query(total("waypost_log_spool_bytes"), "spooled"),
-            Query(total("waypost_log_spool_limit_bytes"), "at most"),
+            "Share of its place on disk, in the fullest replica: rows wait there until the "
+            "database is back, and are dropped when it is full.",
+            "percentunit",
+            Query(
+                f"max(waypost_log_spool_bytes{at()} / waypost_log_spool_limit_bytes{at()})",
+                "taken",
+            ),
+            most=1.0,
             width=QUARTER,
         ),
     ]
@@ -183,6 +187,7 @@ def _serving() -> list[PanelBuilder]:
             "Replicas and workers",
             "That were scraped.",
             Query(f"count(waypost_build_info{at()})"),
+            height=GRAPH_HEIGHT,
         ),
         number(
             "Artefacts refused",
@@ -193,6 +198,7 @@ def _serving() -> list[PanelBuilder]:
             ),
             steps=[(1, ORANGE)],
             below=GREEN,
+            height=GRAPH_HEIGHT,
         ),
         number(
             "Turns without a router",
@@ -201,5 +207,6 @@ def _serving() -> list[PanelBuilder]:
             "reqps",
             steps=[(0.001, ORANGE)],
             below=GREEN,
+            height=GRAPH_HEIGHT,
         ),
     ]

@@ -5,11 +5,12 @@ that fails for a while.
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,15 @@ from gateway.commands.federation.exposing import (
     read_sessions,
 )
 from gateway.commands.frontier import command as frontier_command
-from gateway.config import load_settings
+from gateway.config import GatewaySettings, load_settings
+from gateway.database import create_database_engine
 from gateway.families import Read
+from gateway.log_export import DatabaseRows
 from router_models.artifact import dump
 from router_models.assessment import Assessment
+from router_models.log_rows import gather
+from router_models.registry import ModelRegistry
+from router_models.training.statistics import select
 from router_models.training.train import train
 from router_models.types import Evaluations
 from tests.fakes.organisations import Organisation, encoder, organisations
@@ -69,6 +75,15 @@ MODEL = """
 provider = "{provider}"
 price = {{ input_usd_per_mtok = {price}, output_usd_per_mtok = {price} }}
 """
+POOL = (
+    "codegemma-7b",
+    "gemma-2-9b-it",
+    "llama-3.1-8b-instruct",
+    "llama-3.1-nemotron-51b-instruct",
+)
+FEW = 80
+"""Queries that the router which serves has learned from."""
+CHILDREN = ("superlink", "conductor", "supernode", "node")
 SITES = ("acme", "borealis", "cirrus")
 REPORT = SessionReport(
     members=dict.fromkeys(SITES),  # type: ignore[arg-type]
@@ -85,6 +100,7 @@ REPORT = SessionReport(
     unanswered={"cirrus": "no answer in time"},
 )
 """Of a session at whose end one of the sites was gone."""
+CALLERS = 4
 GREEDY = "greedy"
 """A user who asks for more than the budget of every user allows."""
 
@@ -163,16 +179,16 @@ class Traffic:
     sent: int = 0
     statuses: list[int] = field(default_factory=list)
 
-    async def flow(self, seconds: float, pause_s: float, callers: int = 4) -> None:
-        """Ask for so long."""
-        end_s = time.monotonic() + seconds
+    async def flow(self, seconds: float, pause_s: float, requests: int = 0) -> None:
+        """Ask for so long, and longer on a slow machine: until so many were sent."""
+        end_s, enough = time.monotonic() + seconds, self.sent + requests
 
         async def ask_on() -> None:
-            while time.monotonic() < end_s:
+            while time.monotonic() < end_s or self.sent < enough:
                 await self._ask()
                 await asyncio.sleep(pause_s)
 
-        await asyncio.gather(*(ask_on() for _ in range(callers)))
+        await asyncio.gather(*(ask_on() for _ in range(CALLERS)))
 
     async def _ask(self) -> None:
         self.sent += 1
@@ -182,7 +198,7 @@ class Traffic:
         body: dict[str, Any] = {"messages": [{"role": "user", "content": text}]}
         body["model"] = self.rng.choice(("auto", "auto", "auto", "economy", "quality"))
         if number % 10 == 0:
-            body["model"] = self.organisation.truth.models[number // 10 % 9]
+            body["model"] = POOL[number // 10 % len(POOL)]
         if number % 7 == 0:
             body |= {"stream": True}
         if number % 3 == 0:
@@ -201,8 +217,8 @@ class Traffic:
 
     async def _grade(self, query: int, answer: httpx2.Response) -> None:
         model = answer.headers.get("x-waypost-model")
-        if model in self.organisation.truth.models:
-            column = self.organisation.truth.models.index(model)
+        if model in POOL:
+            column = POOL.index(model)
             score = float(self.organisation.truth.quality[query, column])
             given = {"id": answer.headers["x-request-id"], "score": score}
             await self.http.post("/v1/feedback", json=given)
@@ -221,7 +237,7 @@ class Observed:
 @asynccontextmanager
 async def observed(folder: Path, rule_files: tuple[Path, ...] = ()) -> AsyncIterator[Observed]:
     """Start a gateway with a router, a candidate, budgets and a measured frontier; and watch it."""
-    acme = organisations()[0]
+    acme = _with_models(organisations()[0])
     async with AsyncExitStack() as stack:
         upstream = Upstream(random.Random(0))
         url = await stack.enter_async_context(serve(upstream, lifespan="off"))
@@ -229,9 +245,9 @@ async def observed(folder: Path, rule_files: tuple[Path, ...] = ()) -> AsyncIter
         file.write_text(_settings(acme, folder / "data", url))
         settings = load_settings(file, {})
         key = acme.fill(settings, encoder(), seed=0)
-        _store_routers(acme, ArtifactStore(settings.artifact_dir))
+        _store_routers(settings)
         _run(frontier_command, "--config", str(file))
-        limits = ("--scope", "user", "--requests", "20", "--per", "day")
+        limits = ("--scope", "user", "--requests", "3", "--per", "day")
         _run(budgets_command, "create", "--config", str(file), "--team", "default", *limits)
         gateway = await stack.enter_async_context(start(file))
         public = await gateway.started()
@@ -242,6 +258,15 @@ async def observed(folder: Path, rule_files: tuple[Path, ...] = ()) -> AsyncIter
         yield Observed(prometheus, gateway, upstream, Traffic(acme, http, random.Random(1)))
 
 
+def _with_models(acme: Organisation) -> Organisation:
+    """Leave only some of its models, so that its log says more of each."""
+    columns = [acme.truth.models.index(name) for name in POOL]
+    truth = Evaluations(
+        acme.truth.embeddings, acme.truth.quality[:, columns], acme.truth.cost_usd[:, columns], POOL
+    )
+    return replace(acme, truth=truth, prices=acme.prices[columns])
+
+
 def _settings(acme: Organisation, data: Path, upstream: str) -> str:
     models = [
         MODEL.format(name=name, price=price, provider="shaky" if place % 2 else "steady")
@@ -250,32 +275,30 @@ def _settings(acme: Organisation, data: Path, upstream: str) -> str:
     return SETTINGS.format(data=data, upstream=upstream) + "".join(models)
 
 
-def _store_routers(acme: Organisation, store: ArtifactStore) -> None:
-    """Let a router of few rows serve and keep one of many as the candidate."""
-    rows = np.flatnonzero(acme.logged)
-    train_rows, held_out = rows[: len(rows) * 8 // 10], rows[len(rows) * 8 // 10 :]
-    for kind, taken, day in (("kmeans", train_rows[:60], 1), ("ridge", train_rows, 2)):
-        router = train(_at(acme, taken), _at(acme, held_out), kind, 0)
+def _store_routers(settings: GatewaySettings) -> None:
+    """Let a router serve that learned from few rows, and keep one of all rows as the candidate."""
+    store = ArtifactStore(settings.artifact_dir)
+    engine = create_database_engine(settings.database_url)
+    logged = gather(DatabaseRows(engine).iter_evaluations(), encoder().dimension, 10_000)
+    engine.dispose()
+    rows, held_out = (
+        logged.evaluations(split, logged.models, ModelRegistry()) for split in ("train", "val")
+    )
+    few = select(rows, np.arange(FEW))
+    for taken, day in ((few, 1), (rows, 2)):
+        made_at = datetime(2026, 11, day, tzinfo=UTC)
         data = dump(
-            router,
+            train(taken, held_out, "kmeans", 0),
             encoder(),
-            created_at=datetime(2026, 11, day, tzinfo=UTC),
+            created_at=made_at,
             training={"seed": 0},
-            provenance={"train_queries": len(taken)},
+            provenance={"train_queries": len(taken.quality)},
         )
         version = store.put(data).version
-        if kind == "kmeans":
+        if taken is few:
             store.activate(version)
         else:
-            made = Assessment("candidate", "it waits", datetime(2026, 11, day, tzinfo=UTC))
-            store.note(version, made)
-
-
-def _at(acme: Organisation, rows: Any) -> Evaluations:
-    truth = acme.truth
-    return Evaluations(
-        truth.embeddings[rows], truth.quality[rows], truth.cost_usd[rows], truth.models
-    )
+            store.note(version, Assessment("candidate", "it waits", made_at))
 
 
 def _expose_federation(folder: Path, store: ArtifactStore, stack: AsyncExitStack) -> dict[str, str]:
@@ -285,9 +308,13 @@ def _expose_federation(folder: Path, store: ArtifactStore, stack: AsyncExitStack
     begun = sessions.begin(sessions.ask("schedule", now), run_id=1)
     sessions.end(begun, now, report=asdict(REPORT), reason=None)
     account = PrivacyAccount(folder / "privacy.json", epsilon=8.0, delta=1e-6)
+    flower, ours = (_children(folder, *names) for names in (CHILDREN[:2], CHILDREN[2:]))
+    for group in (flower | ours).values():
+        running = asyncio.create_task(group.run())
+        stack.push_async_callback(_cancel, running)
     reads: dict[str, tuple[Read, ...]] = {
-        "coordinator": (read_sessions(sessions), _children(folder, "superlink", "conductor")),
-        "node": (read_node(store, account), _children(folder, "supernode", "node")),
+        "coordinator": (read_sessions(sessions), read_children(flower)),
+        "node": (read_node(store, account), read_children(ours)),
     }
     return {
         f"waypost-{name}": _address(stack.enter_context(exposed("127.0.0.1", 0, *read)) or "")
@@ -295,9 +322,19 @@ def _expose_federation(folder: Path, store: ArtifactStore, stack: AsyncExitStack
     }
 
 
-def _children(folder: Path, *names: str) -> Read:
-    groups = {n: Children((Child(n, "module:name", folder / "log"),), print) for n in names}
-    return read_children(groups)
+def _children(folder: Path, *names: str) -> dict[str, Children]:
+    """Make groups of a process that does nothing each."""
+    function = "tests.fakes.child_functions:note_and_wait"
+    return {
+        name: Children((Child(name, function, folder / "log", (folder / "pids",)),), print)
+        for name in names
+    }
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def _address(url: str) -> str:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -12,7 +13,7 @@ from tests.fakes.dashboards import Target, read_dashboards, targets
 from tests.fakes.observed import Observed, observed
 
 pytestmark = [pytest.mark.xdist_group("dashboards"), pytest.mark.asyncio(loop_scope="module")]
-WINDOW, SPAN = "8s", "30s"
+WINDOW, SPAN = "60s", "60s"
 QUERIES = [
     target
     for name, dashboard in read_dashboards().items()
@@ -26,28 +27,30 @@ METRIC = re.compile(r"\b(?:waypost|gen_ai|process)_\w+")
 async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Observed]:
     """A gateway that was busy for some seconds, during which one of its providers was down."""
     async with observed(tmp_path_factory.mktemp("watched"), RULES) as watched:
-        await watched.traffic.flow(3.0, pause_s=0.02)
-        watched.upstream.is_failing = True
-        await watched.traffic.flow(3.0, pause_s=0.02)
-        watched.upstream.is_failing = False
-        await watched.traffic.flow(3.0, pause_s=0.02)
+        for is_failing in (False, True, False):
+            watched.upstream.is_failing = is_failing
+            await watched.traffic.flow(3.0, pause_s=0.02, requests=100)
         yield watched
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=lambda q: f"{q.dashboard}/{q.panel}/{q.ref_id}")
-async def test_a_query_of_a_panel_returns_data(watched: Observed, query: Target):
-    found = await watched.prometheus.instant(query.expr)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def answers(watched: Observed) -> dict[Target, list[dict[str, Any]]]:
+    """What Prometheus says to every query."""
+    return {query: await watched.prometheus.instant(query.expr) for query in QUERIES}
 
-    values = [float(series["value"][1]) for series in found]
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda q: f"{q.dashboard}/{q.panel}/{q.ref_id}")
+async def test_a_query_of_a_panel_returns_data(answers, query):
+    values = [float(series["value"][1]) for series in answers[query]]
+
     assert any(math.isfinite(value) for value in values), f"{query.expr} is {values}"
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda q: f"{q.dashboard}/{q.panel}/{q.ref_id}")
-async def test_a_legend_names_labels_that_the_series_have(watched: Observed, query: Target):
+async def test_a_legend_names_labels_that_the_series_have(answers, query):
     wanted = set(re.findall(r"\{\{(\w+)\}\}", query.legend))
 
-    for series in await watched.prometheus.instant(query.expr):
-        assert wanted <= series["metric"].keys()
+    assert all(wanted <= series["metric"].keys() for series in answers[query])
 
 
 async def test_prometheus_evaluates_every_alert(watched: Observed):
