@@ -214,7 +214,11 @@ class ChatService:
             raise error
         self.metrics.fell_back(model, type(error).__name__)
         turn.trace.fail_call(type(error).__name__)
-        _log.warning("%s: %s failed, trying the next model: %s", turn.request_id, model.name, error)
+        _log.warning(
+            "%s: %s failed, trying the next model: %s",
+            *(turn.request_id, model.name, error),
+            extra=_about(turn),
+        )
 
     async def _forward(self, turn: Turn, upstream: AnswerStream) -> AsyncIterator[bytes]:
         """Forward events; end with usage and [DONE], or with an error event and no [DONE]."""
@@ -236,7 +240,7 @@ class ChatService:
             return
         except Exception as error:  # noqa: BLE001 (a begun stream must end with an error event)
             turn.fail(error)
-            _log.exception("%s: the stream failed", turn.request_id)
+            _log.exception("%s: the stream failed", turn.request_id, extra=_about(turn))
             yield b"data: " + error_body(error) + b"\n\n"
             return
         _note_stream(turn, upstream)
@@ -268,6 +272,11 @@ class ChatService:
             used = 0 if turn.usage is None else turn.usage.completion_tokens
             self.turn_budgets.close(turn.plan.allotment, used, was_cut_off=turn.was_cut_off)
         self.metrics.answered(row)
+
+
+def _about(turn: Turn) -> dict[str, Any]:
+    """Say on a log line whose it is."""
+    return {"fields": {"request_id": turn.request_id}}
 
 
 def _note_stream(turn: Turn, upstream: AnswerStream) -> None:

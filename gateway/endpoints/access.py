@@ -17,6 +17,7 @@ ENDPOINTS: Final = {
     "/health": "health",
     "/ready": "ready",
 }
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_LEFT_STATUS: Final = 499
 """The caller left before there was a status; nginx's number."""
 LOGGED_HEADERS: Final = {
@@ -88,6 +89,7 @@ class Access:
             for name, value in sent.headers
             if name in LOGGED_HEADERS
         }
+        method = method if method in METHODS else "other"
         fields = {"endpoint": endpoint, "status": status, "duration_s": round(duration_s, 6)}
         _log.info("%s %s %d", method, endpoint, status, extra={"fields": {**fields, **told}})
 

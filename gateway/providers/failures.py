@@ -25,6 +25,7 @@ _NO_SUCH_MODEL = frozenset({"model_not_found", "DeploymentNotFound", "not_found_
 _UNKNOWN_MODEL_TEXT = re.compile(
     r"not a valid model|(model|deployment).*(not found|does not exist|not exist)", re.I | re.S
 )
+_NAME = re.compile(r"[A-Za-z0-9_.]{1,48}")
 _STATUS_OF_TYPE = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -123,6 +124,13 @@ def redacted(error: ProviderError, secrets: tuple[str, ...]) -> ProviderError:
         return error
     clean = error_object(orjson.dumps({"error": dict(error.body)}), secrets)
     return ProviderRejected(error.message, provider=error.provider, status=error.status, body=clean)
+
+
+def reason_in(body: bytes, secrets: tuple[str, ...]) -> str:
+    """Name what a provider gives as its reason; its words may quote a prompt, names do not."""
+    said = error_object(body, secrets)
+    names = (str(said.get(field)) for field in ("code", "type") if said.get(field) is not None)
+    return next((name for name in names if _NAME.fullmatch(name)), "not named")
 
 
 def error_object(body: bytes, secrets: tuple[str, ...]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from gateway.providers.failures import (
     error_object,
     failed_exchange,
     failed_status,
+    reason_in,
     redacted,
     stream_error,
 )
@@ -314,8 +315,11 @@ class HttpProvider:
             response.close()
         failed = failed_status(response.status, response.headers, said, self.name, self.secrets)
         if isinstance(failed.error, ProviderMisconfigured):
-            words = error_object(said, self.secrets).get("message", "no reason given")
-            _log.warning("%s; model %s: %.300s", failed.error, call.model.name, words)
+            _log.warning(
+                "%s; model %s, reason %s",
+                *(failed.error, call.model.name, reason_in(said, self.secrets)),
+                extra={"fields": {"request_id": call.request_id}},
+            )
         raise failed
 
     def _left_s(self, deadline_s: float) -> float:

@@ -113,12 +113,14 @@ async def test_passes_a_rejection_on_without_trying_again(http: HttpClient) -> N
 async def test_tells_the_operator_but_not_the_caller_of_a_bad_key(
     http: HttpClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serve(ScriptedUpstream(error_answer(401, "Bad key sk-secret"))) as url:
+    refusal = error_answer(401, "Bad key sk-secret", code="invalid_api_key")
+    async with serve(ScriptedUpstream(refusal)) as url:
         with caplog.at_level(logging.WARNING), pytest.raises(ProviderMisconfigured) as caught:
             await consumed(provider_at(url, http))
         assert url not in caught.value.message
     assert "sk-secret" not in caught.value.message
-    assert "Bad key [redacted]" in caplog.text
+    assert "reason invalid_api_key" in caplog.text
+    assert "Bad key" not in caplog.text
 
 
 async def test_an_unreachable_provider_is_unavailable(http: HttpClient) -> None:
