@@ -83,7 +83,8 @@ class Adapter:
             "r": manifest.rank,
             "lora_alpha": manifest.alpha,
             "lora_dropout": 0.0,
-            "target_modules": list(manifest.targets),
+            # In full: the last names alone would stand for layers that have no adapter, too.
+            "target_modules": list(self.pairs()),
             "bias": "none",
             "fan_in_fan_out": False,
             "inference_mode": True,

@@ -45,7 +45,9 @@ class Base:
                 f"{self.identity.id} has"
             )
         shape = ReasonerSettings(
-            lora_rank=manifest.rank, lora_alpha=manifest.alpha, lora_targets=manifest.targets
+            lora_rank=manifest.rank,
+            lora_alpha=manifest.alpha,
+            lora_targets=tuple(adapter.pairs()),
         )
         model = attach_lora(self.model, shape, seed=0)
         put_lora(model, adapter.weights)

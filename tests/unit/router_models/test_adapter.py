@@ -45,7 +45,10 @@ def test_writes_what_peft_reads():
     assert config["peft_type"] == "LORA"
     assert config["base_model_name_or_path"] == BASE.id
     assert (config["r"], config["lora_alpha"]) == (2, 4)
-    assert config["target_modules"] == ["down_proj", "q_proj"]
+    assert config["target_modules"] == [
+        "model.layers.0.mlp.down_proj",
+        "model.layers.0.self_attn.q_proj",
+    ]
     weights = load_safetensors(files["adapter_model.safetensors"])
     assert {name: one.shape for name, one in weights.items()} == {
         name: one.shape for name, one in adapter_weights().items()

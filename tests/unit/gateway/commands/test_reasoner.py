@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from federation.reasoner.lora import base_sha256
 from gateway.announcements import Announcement, AnnouncementFile
 from gateway.artifact_store import adapter_store
 from gateway.cli import cli
 from router_models.adapter import BaseModel, load
-from tests.fakes.adapters import sealed_adapter
+from tests.fakes.adapters import adapter_weights, sealed_adapter
 from tests.fakes.digits import library_tokenizer
 from tests.fakes.language_models import tiny_model
 
@@ -137,6 +138,17 @@ def test_does_not_measure_an_adapter_on_another_model(waypost, prompts, base, tm
 
     said = waypost("evaluate", other.version, "--prompts", prompts, "--base", base, fails=True)
     assert "was tuned from other" in said
+
+
+def test_measures_an_adapter_of_some_layers_only(waypost, prompts, base, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(base)
+    width = model.config.hidden_size
+    weights = adapter_weights(["model.layers.1.self_attn.o_proj"], width=width)
+    identity = BaseModel("tiny", base_sha256(model))
+    version = adapter_store(tmp_path).put(sealed_adapter(weights=weights, base=identity)).version
+
+    lines = waypost("evaluate", version, "--prompts", prompts, "--base", base).splitlines()
+    assert lines[2].startswith(version)
 
 
 def test_exports_what_peft_loads(train, waypost, base, tmp_path):
