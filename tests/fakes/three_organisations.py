@@ -35,7 +35,8 @@ class Party:
     Attributes:
         key: Of a caller of its gateway.
         local_version: Of the router that learned from its own log alone.
-        answers: Status and router version of every request while the federation trained.
+        shared_version: Of the router that served here once the federation had trained.
+        answers: Status and router version of every request while it trained.
     """
 
     organisation: Organisation
@@ -44,6 +45,7 @@ class Party:
     local_version: str
     gateway: Daemon
     node: Daemon
+    shared_version: str = ""
     answers: Counter[tuple[int, str]] = field(default_factory=Counter)
 
     @property
@@ -72,7 +74,8 @@ class Party:
 
     async def follows(self) -> None:
         """Wait until its gateway routes with the version that was activated."""
-        await until(lambda: (200, self.store.active()) in self.answers, PATIENCE_S)
+        self.shared_version = self.store.active() or ""
+        await until(lambda: (200, self.shared_version) in self.answers, PATIENCE_S)
 
 
 @dataclass(frozen=True, eq=False)
