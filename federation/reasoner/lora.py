@@ -20,7 +20,7 @@ def load_base(
     source: str | Path,
     *,
     gguf_file: str | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
     device: str = "cpu",
 ) -> tuple[PreTrainedModel, Any]:
     """Load a causal language model and its tokenizer.
@@ -28,7 +28,7 @@ def load_base(
     Args:
         source: Folder, or id on the hub.
         gguf_file: Name of a GGUF file there; its weights are unpacked.
-        dtype: Of the frozen weights.
+        dtype: Of the frozen weights; ``auto`` is that of the files.
         device: Where the model computes.
     """
     where = {"gguf_file": gguf_file} if gguf_file else {}
@@ -38,10 +38,13 @@ def load_base(
 
 
 def base_sha256(base: nn.Module) -> str:
-    """Digest the names and values of all weights, to be taken before adapters are attached."""
+    """Digest the names and values of all weights, to be taken before adapters are attached.
+
+    Sites with and without a GPU have the same digest: values count, not how they are kept.
+    """
     digest = hashlib.sha256()
     for name, weights in sorted(base.state_dict().items()):
-        plain = weights.detach().cpu().contiguous().flatten()
+        plain = weights.detach().cpu().float().contiguous().flatten()
         digest.update(f"{name} {plain.dtype} {tuple(weights.shape)}\n".encode())
         digest.update(plain.view(torch.uint8).numpy())
     return digest.hexdigest()

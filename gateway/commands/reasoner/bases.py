@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import torch
@@ -71,18 +71,19 @@ def base_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_base(settings: GatewaySettings, source: str | None, device: str | None) -> Base:
-    """Load a model; on a GPU in bfloat16.
+    """Load a model; on a GPU in the precision of its files, which its digest survives.
 
     Raises:
         click.ClickException: It cannot be loaded.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
     if source is None or source.endswith(GGUF):
         file = find_weights(settings.embedded) if source is None else Path(source)
         folder, gguf_file, name = str(file.parent), file.name, file.name
     else:
         folder, gguf_file, name = source, None, source.rstrip("/")
+    is_plain = device == "cpu" or gguf_file is not None
+    dtype: torch.dtype | Literal["auto"] = torch.float32 if is_plain else "auto"
     try:
         model, tokenizer = load_base(folder, gguf_file=gguf_file, dtype=dtype, device=device)
     except (OSError, ValueError) as error:
