@@ -82,12 +82,15 @@ class ReasonerSettings:
     mixed_precision: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no run can follow; lists from JSON become tuples.
+        """Refuse what no run can follow; lists become tuples, and whole numbers integers.
 
         Raises:
             ValueError: A value is out of range or unknown.
         """
         object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
+        if self.lora_alpha != int(self.lora_alpha):
+            raise ValueError(f"lora_alpha is a whole number, not {self.lora_alpha}")
+        object.__setattr__(self, "lora_alpha", int(self.lora_alpha))
         _require_one_of("swap", self.swap, get_args(Swap))
         _require_one_of("foreign_ratio", self.foreign_ratio, get_args(ForeignRatio))
         _require_one_of("aggregation", self.aggregation, get_args(Aggregation))

@@ -11,6 +11,10 @@ def test_settings_survive_json():
     assert ReasonerSettings(**json.loads(json.dumps(asdict(settings)))) == settings
 
 
+def test_a_whole_number_is_an_integer_however_it_was_written():
+    assert type(ReasonerSettings(lora_alpha=16.0).lora_alpha) is int
+
+
 def test_every_so_many_steps_of_a_round_one_is_public():
     settings = ReasonerSettings(public_every=3)
     assert [settings.is_public(step) for step in range(1, 8)] == [
@@ -35,6 +39,7 @@ def test_no_step_is_public_without_public_data():
         ("group_size", 1),
         ("lora_rank", 0),
         ("lora_targets", ()),
+        ("lora_alpha", 1.5),
         ("steps_per_round", 0),
         ("public_every", 0),
         ("swap", "fair"),
