@@ -126,7 +126,7 @@ def explained(*errors: type[Exception]) -> Iterator[None]:
     Args:
         errors: Others that say such sentences.
     """
-    expected = (ArtifactRejected, OSError, *errors)
+    expected: tuple[type[Exception], ...] = (ArtifactRejected, OSError, *errors)
     try:
         yield
     except expected as error:

@@ -8,10 +8,12 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
+from click.testing import CliRunner
 
 from gateway.adapter_hosts import AdapterHost, HostRefused, VllmServer
 from gateway.announcements import AnnouncementFile, OfferedModels
 from gateway.artifact_store import adapter_store
+from gateway.cli import cli
 from router_models.adapter import Adapter, load
 from router_models.errors import ArtifactRejected
 from tests.fakes.adapters import adapter_weights, sealed_adapter
@@ -185,3 +187,29 @@ async def test_says_when_an_adapter_cannot_be_unloaded(site):
     with pytest.raises(HostRefused, match="cannot be found"):
         await asyncio.to_thread(site.host.withdraw, "maths")
     await site.offers(None)
+
+
+async def test_an_operator_announces_and_withdraws_on_the_command_line(site, tmp_path):
+    adapter_store(tmp_path).put(sealed_adapter(seed=1))
+    base_url = str(site.host.server.http.base_url).rstrip("/")
+    config = tmp_path / "waypost.toml"
+    config.write_text(
+        f'data_dir = "{tmp_path}"\n[routing]\nartifact_poll_s = 0.01\n'
+        f'[providers.vllm]\nbase_url = "{base_url}"\napi_key = "{KEY}"\n[models.base]\n'
+        'provider = "vllm"\nprice = { input_usd_per_mtok = 1, output_usd_per_mtok = 1 }\n'
+    )
+
+    async def waypost(*arguments: str) -> str:
+        given = ["reasoner", *arguments, "--config", str(config)]
+        result = await asyncio.to_thread(CliRunner().invoke, cli, given)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    named = ("--model", "base", "--name", "maths")
+    assert "maths is lora-" in await waypost("announce", FIRST.version, *named)
+    await site.offers(FIRST)
+    assert await site.answer() == f"answered by {FIRST.version}"
+
+    assert "offered no longer" in await waypost("withdraw", "maths")
+    await site.offers(None)
+    assert site.vllm.adapters == {}

@@ -6,15 +6,15 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from gateway.announcements import Announcement, AnnouncementFile
 from gateway.app import open_gateway
 from gateway.artifact_store import adapter_store
+from gateway.cli import cli
 from gateway.config import EmbeddedSettings, GatewaySettings, process_environment
-from gateway.embedded.adapter_file import write_gguf
 from gateway.embedded.weights import find_weights
 from gateway.startup import prepare
-from router_models.adapter import load
+from router_models.adapter import BaseModel
 from tests.fakes.adapters import adapter_weights, sealed_adapter
 from tests.fakes.server import serve
 
@@ -31,11 +31,14 @@ def data_dir(tmp_path: Path) -> Path:
     modules = [f"model.layers.{layer}.self_attn.o_proj" for layer in range(10, 20)]
     weights = adapter_weights(modules, width=WIDTH)
     weights = {name: one * np.float32(0.05) for name, one in weights.items()}
-    store = adapter_store(tmp_path)
-    version = store.put(sealed_adapter(weights=weights, alpha=2)).version
-    base = find_weights(EmbeddedSettings())
-    write_gguf(load(store.read(version)), base, store.folder / f"{version}.gguf")
-    AnnouncementFile(store.folder).put(Announcement(TUNED, BASE, version))
+    base = BaseModel(find_weights(EmbeddedSettings()).name, "ab" * 32)
+    sealed = sealed_adapter(base=base, weights=weights, alpha=2)
+    version = adapter_store(tmp_path).put(sealed).version
+    config = tmp_path / "waypost.toml"
+    config.write_text(f'data_dir = "{tmp_path}"\n')
+    arguments = ["reasoner", "embed", version, "--name", TUNED, "--config", str(config)]
+    embedded = CliRunner().invoke(cli, arguments)
+    assert embedded.exit_code == 0, embedded.output
     return tmp_path
 
 
