@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from gateway.endpoints.chat import ChatEndpoint
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
 from gateway.evaluation_log import EvaluationLog
+from gateway.families import Read
 from gateway.frontier_file import FrontierFile
 from gateway.grades import GradeBook
 from gateway.ledger.base import Ledger
@@ -135,19 +136,9 @@ async def open_gateway(
         service = _build_service(
             settings, pool, http, embedder, router, policy, budgets.ledger, log, metrics, tracing
         )
-        for read in (
-            read_log(log, settings.evaluation_log),
-            read_embedder(embedder),
-            read_router(router, ArtifactStore(settings.artifact_dir)),
-            FrontierFile(settings.artifact_dir).collect,
-            read_policy(policy, service.turn_budgets),
-            read_budgets(budgets),
-            read_providers(service.providers, pool.models, pool.embedded),
-            read_process(),
-        ):
+        for read in _readings(settings, service, pool, embedder, router, policy, log, budgets):
             metrics.observe(read)
-        if workers is not None:
-            await stack.enter_async_context(workers.answering(metrics.render))
+        page = await _open_page(metrics, workers, stack)
         readiness = Readiness(pool)
         yield Gateway(
             public=_build_public_app(
@@ -157,7 +148,7 @@ async def open_gateway(
                 engine=startup.engine,
                 log=log,
                 token=startup.admin_token,
-                metrics=metrics.page if workers is None else workers.page,
+                metrics=page,
                 budgets=budgets.desk,
             ),
             pool=pool,
@@ -165,6 +156,39 @@ async def open_gateway(
             budgets=budgets,
             readiness=readiness,
         )
+
+
+def _readings(
+    settings: GatewaySettings,
+    service: ChatService,
+    pool: Pool,
+    embedder: QueryEmbedder,
+    router: ActiveRouter,
+    policy: ActivePolicy,
+    log: EvaluationLog,
+    budgets: Budgets,
+) -> tuple[Read, ...]:
+    store = ArtifactStore(settings.artifact_dir)
+    return (
+        read_log(log, settings.evaluation_log),
+        read_embedder(embedder),
+        read_router(router, store),
+        FrontierFile(store.folder).collect,
+        read_policy(policy, service.turn_budgets),
+        read_budgets(budgets),
+        read_providers(service.providers, pool.models, pool.embedded),
+        read_process(),
+    )
+
+
+async def _open_page(
+    metrics: Metrics, workers: WorkerMetrics | None, stack: AsyncExitStack
+) -> Callable[[], Awaitable[bytes]]:
+    """Return what a scrape is shown: this process's metrics, or those of all workers."""
+    if workers is None:
+        return metrics.page
+    await stack.enter_async_context(workers.answering(metrics.render))
+    return workers.page
 
 
 def _open_embedder(settings: GatewaySettings, stack: AsyncExitStack) -> QueryEmbedder:

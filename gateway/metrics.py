@@ -14,7 +14,7 @@ from gateway.expectations import Expectations
 from gateway.families import Read
 from gateway.grades import GradeRecord, KnownAnswer
 from gateway.routing import RoutePlan
-from gateway.series import Counts, Distribution, Labels, Reading, render
+from gateway.series import Counts, Distribution, Reading, render
 from gateway.types import NUSD_PER_USD, HostedModel, TurnRecord
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -26,6 +26,53 @@ MAX_VERSIONS: Final = 8
 """Routers that have series; callers may pin any that is in the store."""
 
 
+class CallSeries:
+    """Calls of models, as OpenTelemetry names and counts them."""
+
+    def __init__(self) -> None:
+        self._duration = Distribution(
+            "gen_ai_client_operation_duration_seconds",
+            "From request to the answer's last byte.",
+            _SECONDS,
+            (*_MODEL, "error_type"),
+        )
+        self._first_chunk = Distribution(
+            "gen_ai_client_operation_time_to_first_chunk_seconds",
+            "From request to the first event of a stream.",
+            _SECONDS,
+            _MODEL,
+        )
+        self._per_chunk = Distribution(
+            "gen_ai_client_operation_time_per_output_chunk_seconds",
+            "Between two runs of events of a stream, as they arrive.",
+            _CHUNK_SECONDS,
+            _MODEL,
+        )
+        self._tokens = Distribution(
+            "gen_ai_client_token_usage",
+            "Tokens per call.",
+            _TOKENS,
+            (*_MODEL, "gen_ai_token_type"),
+        )
+        self.families = (self._duration, self._first_chunk, self._per_chunk, self._tokens)
+
+    def add(self, turn: TurnRecord) -> None:
+        """Count one turn that reached a model."""
+        names = ("chat", turn.provider or "", turn.served_model or "")
+        self._duration.observe((*names, turn.error or ""), turn.latency_s)
+        if turn.first_byte_s is not None:
+            self._first_chunk.observe(names, turn.first_byte_s)
+        if turn.usage is not None:
+            self._tokens.observe((*names, "input"), turn.usage.prompt_tokens)
+            self._tokens.observe((*names, "output"), turn.usage.completion_tokens)
+
+    def time_chunks(self, model: HostedModel | None) -> Callable[[float], None]:
+        """Return what to tell the seconds between two chunks of a stream of `model`."""
+        provider, name = ("", "") if model is None else (model.provider, model.name)
+        observe, labels = self._per_chunk.observe, ("chat", provider, name)
+        return lambda seconds: observe(labels, seconds)
+
+
 class Metrics:
     """All series of one gateway process, in a registry of its own."""
 
@@ -34,35 +81,13 @@ class Metrics:
         self.requests = self._counts(
             "waypost_requests", "Requests of callers by endpoint and status.", "endpoint", "status"
         )
-        self._duration = self._distribution(
-            "gen_ai_client_operation_duration_seconds",
-            "From request to the answer's last byte.",
-            _SECONDS,
-            (*_MODEL, "error_type"),
-        )
-        self._first_chunk = self._distribution(
-            "gen_ai_client_operation_time_to_first_chunk_seconds",
-            "From request to the first event of a stream.",
-            _SECONDS,
-            _MODEL,
-        )
-        self._per_chunk = self._distribution(
-            "gen_ai_client_operation_time_per_output_chunk_seconds",
-            "Between two runs of events of a stream, as they arrive.",
-            _CHUNK_SECONDS,
-            _MODEL,
-        )
-        self._tokens = self._distribution(
-            "gen_ai_client_token_usage",
-            "Tokens per call.",
-            _TOKENS,
-            (*_MODEL, "gen_ai_token_type"),
-        )
-        self._overhead = self._distribution(
+        self._calls = CallSeries()
+        self._overhead = Distribution(
             "waypost_gateway_overhead_seconds",
             "Time spent in the gateway before the upstream call.",
             _OVERHEAD,
         )
+        self.registry.register(self._overhead)
         self._cost = self._counts("waypost_cost_usd", "Charged cost.", "model", "provider")
         self._decisions = self._counts(
             "waypost_router_decisions",
@@ -89,7 +114,7 @@ class Metrics:
         )
         self._scores = self._counts("waypost_grade_scores", "Their sum.", "model", "source")
         self._expectations = Expectations()
-        for family in self._expectations.families:
+        for family in (*self._calls.families, *self._expectations.families):
             self.registry.register(family)
         self._versions: dict[str, None] = {}
 
@@ -113,21 +138,13 @@ class Metrics:
 
     def time_chunks(self, model: HostedModel | None) -> Callable[[float], None]:
         """Return what to tell the seconds between two chunks of a stream of `model`."""
-        provider, name = ("", "") if model is None else (model.provider, model.name)
-        observe, labels = self._per_chunk.observe, ("chat", provider, name)
-        return lambda seconds: observe(labels, seconds)
+        return self._calls.time_chunks(model)
 
     def answered(self, turn: TurnRecord) -> None:
         """Count one turn that reached a model."""
-        model, provider = turn.served_model or "", turn.provider or ""
-        names, usage = ("chat", provider, model), turn.usage
-        self._duration.observe((*names, turn.error or ""), turn.latency_s)
-        if turn.first_byte_s is not None:
-            self._first_chunk.observe(names, turn.first_byte_s)
-        if usage is not None:
-            self._tokens.observe((*names, "input"), usage.prompt_tokens)
-            self._tokens.observe((*names, "output"), usage.completion_tokens)
-        self._cost.add((model, provider), (turn.cost_nusd or 0) / NUSD_PER_USD)
+        self._calls.add(turn)
+        paid = (turn.served_model or "", turn.provider or "")
+        self._cost.add(paid, (turn.cost_nusd or 0) / NUSD_PER_USD)
         if turn.gateway_s is not None:
             self._overhead.observe((), turn.gateway_s)
         if turn.router_version is not None and turn.error is None:
@@ -162,17 +179,10 @@ class Metrics:
         if len(self._versions) > MAX_VERSIONS:
             oldest = next(iter(self._versions))
             del self._versions[oldest]
-            for family in (self._decisions, *self._expectations.families):
-                family.forget(oldest)
+            for counts in (self._decisions, *self._expectations.families):
+                counts.forget(oldest)
 
     def _counts(self, name: str, meaning: str, *labels: str) -> Counts:
         family = Counts(name, meaning, labels)
-        self.registry.register(family)
-        return family
-
-    def _distribution(
-        self, name: str, meaning: str, bounds: tuple[float, ...], labels: Labels = ()
-    ) -> Distribution:
-        family = Distribution(name, meaning, bounds, labels)
         self.registry.register(family)
         return family

@@ -49,6 +49,11 @@ class WatchedSend:
         await self._send(message)
 
 
+def watch(send: Send) -> WatchedSend:
+    """Watch `send`, once however often it is asked for."""
+    return send if isinstance(send, WatchedSend) else WatchedSend(send)
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Watches requests.
@@ -64,7 +69,7 @@ class Access:
 
     async def serve(
         self,
-        app: Callable[[Scope, Receive, WatchedSend], Awaitable[None]],
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
         scope: Scope,
         receive: Receive,
         send: Send,

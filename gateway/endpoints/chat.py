@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from budget.errors import BudgetExhausted
 from gateway.auth import Authenticator, credential
-from gateway.endpoints.access import WatchedSend
+from gateway.endpoints.access import watch
 from gateway.endpoints.asgi import (
     ClientLeft,
     LeavingClient,
@@ -41,18 +41,19 @@ class ChatEndpoint:
     max_body_bytes: int
     authentication: str = "key"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: WatchedSend) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every error leaves in OpenAI's shape."""
+        watched = watch(send)
         try:
-            await self._serve(scope, receive, send)
+            await self._serve(scope, receive, watched)
         except ClientLeft:
             return
         except (GatewayError, BudgetExhausted, RouterModelsError) as error:
-            if send.status is None:
+            if watched.status is None:
                 await send_error(send, error)
         except Exception as error:
             _log.exception("chat completion failed")
-            if send.status is not None:
+            if watched.status is not None:
                 raise
             await send_error(send, error)
 

@@ -1,7 +1,7 @@
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,16 @@ from gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from gateway.ledger.reservation import Reservation
-from gateway.ledger.types import OutputCap
 from gateway.metrics import Metrics
 from gateway.routing import RoutePlan
 from gateway.service import ChatService
 from gateway.tracing import Untraced
 from gateway.turn_budgets import Allot
-from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, TurnRecord, Usage
+from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, TurnRecord
 from gateway.wire import ChatRequest, parse_chat_request
 from tests.fakes.providers import BODY, FakeProvider, FakeStream, event
-from tests.fakes.turn_budgets import Conversations, make_turn_budgets
+from tests.fakes.settled import Log, Settled
+from tests.fakes.turn_budgets import make_turn_budgets
 
 CALLER = Caller(key_id="k", team_id="t")
 PRICE = ModelPrice(input_nusd_per_mtok=1_000_000_000, output_nusd_per_mtok=2_000_000_000)
@@ -58,32 +57,6 @@ class Planned:
             embedding=embedding,
             allotment=None if allot is None else allot(embedding, None, None),
         )
-
-
-@dataclass
-class Log:
-    rows: list[TurnRecord] = field(default_factory=list)
-
-    def record(self, row: TurnRecord) -> None:
-        self.rows.append(row)
-
-
-@dataclass
-class Settled(Conversations):
-    held_for: list[str] = field(default_factory=list)
-    caps: list[OutputCap | None] = field(default_factory=list)
-    reserved: asyncio.Event = field(default_factory=asyncio.Event)
-    settled: list[tuple[str, Usage | None, int]] = field(default_factory=list)
-
-    async def reserve(self, request_id, caller, request, models, cap=None) -> Reservation:
-        self.held_for.append(request_id)
-        self.caps.append(cap)
-        self.reserved.set()
-        return Reservation(request_id, completion_tokens=None if cap is None else cap.tokens)
-
-    async def settle(self, reservation, usage, cost_nusd, *, model, outcome, answer_id) -> None:
-        await asyncio.sleep(0)
-        self.settled.append((reservation.request_id, usage, cost_nusd))
 
 
 @dataclass

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ProviderRejected, ProviderTimeout, ProviderUnavailable
+from gateway.providers.base import BreakerState
 from gateway.providers.failures import AttemptFailed
 from gateway.providers.resilience import Backoff, Breaker, Limiter, Resilience
 
@@ -262,3 +263,28 @@ async def test_a_cancelled_wait_leaves_no_trace() -> None:
             await waiting
     async with limiter.slot():
         pass
+
+
+async def test_says_how_a_provider_does() -> None:
+    limiter = Limiter("acme", slots=3, wait_s=1.0)
+    resilience = Resilience(
+        provider="acme",
+        max_retries=0,
+        breaker_failures=1,
+        breaker_cooldown_s=10.0,
+        limiter=limiter,
+        backoff=Backoff(random.Random(0)),
+        clock=lambda: 0.0,
+        sleep=asyncio.sleep,
+    )
+    breaker = resilience.breaker("m")
+    async with limiter.slot():
+        breaker.failed()
+        breaker.failed()
+        condition = resilience.condition()
+
+    assert (condition.in_flight, condition.waiting, condition.limit) == (1, 0, 3)
+    assert condition.breakers["m"] == BreakerState(is_open=True, times_opened=1)
+    breaker.succeeded()
+    assert resilience.condition().breakers["m"] == BreakerState(is_open=False, times_opened=1)
+    assert resilience.condition().in_flight == 0

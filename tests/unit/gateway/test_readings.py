@@ -1,0 +1,108 @@
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.artifact_store import ArtifactStore
+from gateway.artifacts import ActiveRouter
+from gateway.families import Read
+from gateway.providers.base import BreakerState, Condition
+from gateway.readings import newest_candidate, read_providers, read_router
+from gateway.series import Reading, render
+from gateway.types import HostedModel, ModelPrice
+from router_models.assessment import Assessment
+from tests.fakes.artifacts import ENCODER, router_artifact
+from tests.fakes.scrape import Scrape
+
+NOW = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+PRICE = ModelPrice(0, 0)
+
+
+@pytest.fixture
+def store(tmp_path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "routers")
+
+
+@dataclass
+class Pool:
+    is_ready: bool = False
+    restarts: int = 3
+
+
+@dataclass
+class Working:
+    def condition(self) -> Condition:
+        breakers = {"up": BreakerState(is_open=True, times_opened=2)}
+        return Condition(in_flight=4, waiting=1, limit=8, retries=5, breakers=breakers)
+
+
+def read(made: Read) -> Scrape:
+    registry = CollectorRegistry()
+    registry.register(Reading(made))
+    return Scrape.parse(render(registry).decode())
+
+
+def judged(store: ArtifactStore, seed: int, outcome: str, at: datetime) -> str:
+    version = store.put(router_artifact(seed)).version
+    store.note(version, Assessment(outcome, "for a reason", at))
+    return version
+
+
+async def test_the_router_that_serves_and_the_one_that_waits_are_told(store):
+    serving = store.put(router_artifact(1)).version
+    store.activate(serving)
+    waiting = judged(store, 2, "candidate", NOW)
+    router = ActiveRouter(store, ENCODER)
+    await router.refresh()
+
+    seen = read(read_router(router, store))
+
+    assert seen.sum("waypost_router_info", version=serving, encoder=ENCODER.id) == 1
+    assert seen.sum("waypost_router_candidate_info", version=waiting, kind="kmeans") == 1
+    assert seen.sum("waypost_router_swaps_total") == 1
+
+
+async def test_without_a_router_there_is_nothing_to_tell_of_it(store):
+    seen = read(read_router(ActiveRouter(store, ENCODER), store))
+
+    assert {name for name, _ in seen.series} == {
+        "waypost_router_loaded",
+        "waypost_router_swaps_total",
+        "waypost_router_artifacts_rejected_total",
+    }
+
+
+def test_the_candidate_is_the_one_judged_last(store):
+    judged(store, 1, "candidate", NOW)
+    later = judged(store, 2, "candidate", NOW + HOUR)
+    judged(store, 3, "activated", NOW + 2 * HOUR)
+    (store.folder / "frontier.json").write_text("{}")
+
+    assert newest_candidate(store) == later
+
+
+def test_a_paused_model_and_the_places_of_its_provider_are_told():
+    models = {
+        name: HostedModel(name, "acme", upstream_name, PRICE)
+        for name, upstream_name in (("a", "up"), ("b", "other"))
+    }
+
+    seen = read(read_providers({"acme": Working()}, models, Pool()))
+
+    assert seen.sum("waypost_provider_breaker_open", model="a", provider="acme") == 1
+    assert seen.sum("waypost_provider_breaker_opened_total", model="a") == 2
+    assert seen.sum("waypost_provider_breaker_open", model="b") == 0
+    assert seen.sum("waypost_provider_calls_in_flight", provider="acme") == 4
+    assert seen.sum("waypost_provider_calls_waiting") == 1
+    assert seen.sum("waypost_provider_calls_limit") == 8
+    assert seen.sum("waypost_provider_retries_total") == 5
+    assert seen.sum("waypost_embedded_ready") == 0
+    assert seen.sum("waypost_embedded_restarts_total") == 3
+
+
+def test_without_an_embedded_pool_nothing_is_told_of_one():
+    names = {name for name, _ in read(read_providers({}, {}, None)).series}
+
+    assert not any(name.startswith("waypost_embedded") for name in names)
