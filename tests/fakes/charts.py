@@ -66,7 +66,7 @@ def render(
         for word in ("--set-json", f"{path}={orjson.dumps(value).decode()}")
     ]
     text = run_helm("template", release, CHART, *files, *given)
-    return [document for document in yaml.safe_load_all(text) if document is not None]
+    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document is not None]
 
 
 def of_kind(objects: list[Any], kind: str) -> dict[str, Any]:
