@@ -122,7 +122,7 @@ class Federation:
         return daemon
 
     def lay_out_coordinator(
-        self, *, quorum: int = 2, round_timeout_s: float = 60.0, more: str = ""
+        self, *, quorum: int = 2, round_timeout_s: float = 300.0, more: str = ""
     ) -> Daemon:
         """Make the coordinator's certificate and settings."""
         self.certificates.issue_server(["127.0.0.1"], datetime.now(UTC))
@@ -154,11 +154,13 @@ class Federation:
         """How many questions a node has begun to answer."""
         return self._supernode_log(name).count("Receiving: ")
 
+    def connections(self, name: str) -> int:
+        """How often the coordinator has let a node in."""
+        return self._supernode_log(name).count("SuperNode ID: ")
+
     async def connected(self, *names: str) -> None:
         """Wait until the coordinator has let these nodes in."""
-        await until(
-            lambda: all("SuperNode ID: " in self._supernode_log(name) for name in names), PATIENCE_S
-        )
+        await until(lambda: all(map(self.connections, names)), PATIENCE_S)
 
     def _supernode_log(self, name: str) -> str:
         log = self.folder / name / "federation" / "node" / "supernode.log"
