@@ -34,6 +34,8 @@ POOL: Final = "pool/"
 PUBLIC: Final = "public"
 PROMPTS_USED: Final = "prompts_used"
 FIGURES: Final = "figures"
+FAR: Final = 1e9
+"""No figure is that far from 0, and all of them can be added up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ def adapters_form(plan: ReasonerPlan, current: Arrays, n_figures: int) -> Form:
         {
             **{ADAPTER + name: Field(array.shape, "float32") for name, array in current.items()},
             PROMPTS_USED: Field((1,), low=0.0, high=float(most)),
-            FIGURES: Field((settings.steps_per_round, n_figures)),
+            FIGURES: Field((settings.steps_per_round, n_figures), low=-FAR, high=FAR),
         }
     )
 

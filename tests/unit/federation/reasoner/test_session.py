@@ -214,6 +214,7 @@ BAD_ADAPTERS = {
     "NaN": (fill(NAME, np.nan), "not finite"),
     "hundredfold": (changed(scaled), "times as long as the median one"),
     "a claim beyond all prompts": (fill("prompts_used", 13.0), "outside 0 to 12"),
+    "figures that cannot be added up": (fill("figures", 1e308), "outside -1e+09"),
     "another shape": (changed(lambda p: {**p, NAME: p[NAME][:1]}), "has shape"),
     "a missing array": (changed(lambda p: dict(list(p.items())[1:])), "missing or unknown"),
 }
