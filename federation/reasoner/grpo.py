@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from budget.grpo import clipped_terms, group_advantages, has_spread
+from federation.reasoner.lora import lower_precision
 from federation.reasoner.packing import Sequel, Tree
 from federation.reasoner.settings import ReasonerSettings
 
@@ -57,7 +58,7 @@ def advantages_of(rewards: Sequence[Sequence[float]], eps: float) -> list[list[f
 def tree_log_probabilities(model: PeftModel, tree: Tree, settings: ReasonerSettings) -> Tensor:
     """Return the log-probability of every response token of a tree, as in `Tree.targets`."""
     device = model.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision):
+    with lower_precision(model, settings):
         logits = model(
             input_ids=tree.tokens[None].to(device),
             position_ids=tree.positions[None].to(device),

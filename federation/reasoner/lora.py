@@ -37,6 +37,14 @@ def load_base(
     return base.to(device).eval(), tokenizer
 
 
+def lower_precision(model: PeftModel, settings: ReasonerSettings) -> torch.autocast:
+    """Return the context to compute in; see `ReasonerSettings.mixed_precision`."""
+    device = model.device.type
+    return torch.autocast(
+        device, torch.bfloat16, enabled=settings.mixed_precision and device != "cpu"
+    )
+
+
 def base_sha256(base: nn.Module) -> str:
     """Digest the names and values of all weights, to be taken before adapters are attached.
 

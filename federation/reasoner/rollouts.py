@@ -12,6 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache
 
+from federation.reasoner.lora import lower_precision
 from federation.reasoner.prompts import ChatTokenizer, Prompt, tokens_of
 from federation.reasoner.responses import Response
 from federation.reasoner.settings import ReasonerSettings
@@ -49,11 +50,7 @@ class LocalSampler:
         longest = settings.max_new_tokens
         chances = np.random.default_rng(seed).random((len(prompts) * k, longest))
         drawing = _Drawing(chances, self.tokenizer.eos_token_id)
-        device = self.model.device
-        with (
-            torch.no_grad(),
-            torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision),
-        ):
+        with torch.no_grad(), lower_precision(self.model, settings):
             state = _read_prompts(self.model, read)
             rows = [list(range(row * k, (row + 1) * k)) for row in range(len(prompts))]
             while rows:

@@ -52,7 +52,8 @@ class ReasonerSettings:
         max_new_tokens: Own answers are cut off there.
         microbatch_tokens: Tokens in one forward and backward pass; bounds memory, and changes
             the result by rounding alone.
-        mixed_precision: Compute in bfloat16 where that loses little; weights stay as they are.
+        mixed_precision: Compute in bfloat16, where the device has it and that loses little; the
+            adapters stay in 32 bits. Without a GPU nothing changes: there it is no faster.
     """
 
     lora_rank: int = 32

@@ -82,8 +82,6 @@ def test_a_single_prompt_of_one_token_is_answered(sampler):
     assert len(responses) == 2
 
 
-def test_mixed_precision_draws_from_nearly_the_same_model(sampler):
+def test_mixed_precision_changes_nothing_without_a_gpu(sampler):
     mixed = replace(sampler, settings=replace(SETTINGS, mixed_precision=True))
-    (rough,), (exact,) = (one.sample(PROMPTS[:1], 200, seed=0) for one in (mixed, sampler))
-    agreeing = sum(a.tokens[0] == b.tokens[0] for a, b in zip(rough, exact, strict=True))
-    assert agreeing > 180
+    assert mixed.sample(PROMPTS, 4, seed=0) == sampler.sample(PROMPTS, 4, seed=0)
