@@ -352,7 +352,12 @@ def _build_public_app(
     PublicEndpoints(
         service=service,
         authenticator=authenticator,
-        grades=GradeBook(log, engine, service.metrics.graded),
+        grades=GradeBook(
+            log,
+            engine,
+            service.metrics.graded,
+            patience_s=2 * settings.evaluation_log.flush_interval_s,
+        ),
         models=readiness.pool.models,
         profiles=settings.all_profiles,
         is_ready=readiness.state,

@@ -1,3 +1,4 @@
+import asyncio
 import threading
 from pathlib import Path
 
@@ -61,6 +62,19 @@ async def test_an_answer_of_another_process_is_found_in_the_database(
     with pytest.raises(NotFound):
         await grade(book, answer_id, team_id="blue")
     assert counted == [(KnownAnswer("default", "small", "r-1", 0.5), 0.5)]
+
+
+async def test_an_answer_that_another_process_has_yet_to_write_is_waited_for(log, engine, tmp_path):
+    writing = EvaluationLog(engine, SETTINGS, tmp_path / "spool")
+    writing.record(make_turn(1))
+    book = GradeBook(log, engine, counting([]), patience_s=1.0)
+
+    grading = asyncio.create_task(grade(book, "req_000001"))
+    await asyncio.sleep(0)
+    writing.start()
+    await writing.aclose()
+
+    assert await grading
 
 
 async def test_no_team_can_grade_the_answers_of_another(book, log):
