@@ -204,11 +204,11 @@ def _plot(shown: Shown, unit: str) -> Axes:
     return axes
 
 
-def _write(value: float, _: int, unit: str) -> str:
+def _write(value: float, _: float, unit: str) -> str:
     return write(value, unit)
 
 
-def _minutes(value: float, _: int) -> str:
+def _minutes(value: float, _: float) -> str:
     return f"{int(value)}:{round(value % 1 * 60):02d}"
 
 

@@ -55,8 +55,8 @@ def frame(
         for panel in row.panels:
             built = built.with_panel(panel)
     made = built.build()
-    for number, panel in enumerate(made.panels or (), start=1):
-        panel.id_val = number
+    for number, placed in enumerate(made.panels or (), start=1):
+        placed.id_val = number
     return made
 
 

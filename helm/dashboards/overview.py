@@ -75,7 +75,7 @@ def _now() -> list[PanelBuilder]:
             "From request to upstream call: authentication, routing, budgets.",
             Query(quantile(0.99, "waypost_gateway_overhead_seconds")),
             "s",
-            steps=[(0.02, ORANGE), (0.1, RED)],
+            steps=[(0.02, ORANGE), (0.05, RED)],
             below=GREEN,
         ),
         number(

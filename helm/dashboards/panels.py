@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from grafana_foundation_sdk.builders import (
     common as common_builders,
@@ -28,6 +28,7 @@ from grafana_foundation_sdk.models.xychart import ScatterShow, SeriesMapping
 from helm.dashboards.queries import RANGE, Query
 
 PanelBuilder = Builder[models.Panel]
+InstantsT = TypeVar("InstantsT", table.Panel, xychart.Panel)
 SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "#888888"
 FULL, HALF, THIRD, QUARTER, SIXTH = 24, 12, 8, 6, 4
@@ -267,7 +268,7 @@ def _transformation(name: str, options: Mapping[str, Any]) -> models.DataTransfo
     return models.DataTransformerConfig(id_val=name, options=options)
 
 
-def _with_instants(panel: Any, queries: Sequence[Query]) -> Any:
+def _with_instants(panel: InstantsT, queries: Sequence[Query]) -> InstantsT:
     for query, letter in zip(queries, ascii_uppercase, strict=False):
         panel = panel.with_target(_target(query, letter).instant().format(PromQueryFormat.TABLE))
     return panel

@@ -64,3 +64,13 @@ async def test_every_metric_that_an_alert_watches_exists(watched: Observed):
     watched_for = {name for rule in read_rules() for name in METRIC.findall(rule["expr"])}
 
     assert watched_for - await watched.prometheus.metric_names() == set()
+
+
+async def test_no_alert_waits_for_a_quantile_beyond_the_last_bucket(watched: Observed):
+    quantiles = [rule["expr"] for rule in read_rules() if "histogram_quantile" in rule["expr"]]
+
+    for expr in quantiles:
+        buckets = re.findall(r"\w+_bucket", expr)[0]
+        found = await watched.prometheus.instant(f'group by (le) ({buckets}{{le!="+Inf"}})')
+        last = max(float(series["metric"]["le"]) for series in found)
+        assert float(expr.rpartition(">")[2]) < last, expr
