@@ -9,6 +9,7 @@ from gateway.artifact_store import adapter_store
 from gateway.commands.artifacts import explained
 from gateway.commands.options import settings_option
 from gateway.commands.reasoner.hosts import open_host
+from gateway.commands.reasoner.names import require_free
 from gateway.config import GatewaySettings
 from router_models.adapter import load
 
@@ -38,8 +39,7 @@ def command(
     MODEL. What had the name before is unloaded; announcing it again goes back to it. The same
     command mends a vLLM server that was started anew.
     """
-    if name in settings.models:
-        raise click.UsageError(f"--name: {name!r} is a model of the settings")
+    require_free(settings, name)
     with explained(HostRefused), open_host(settings, model, folder, server_folder) as host:
         adapter = load(adapter_store(settings.data_dir).read(version))
         before = host.announce(adapter, name, model)

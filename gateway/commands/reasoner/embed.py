@@ -6,6 +6,7 @@ from gateway.announcements import GGUF_SUFFIX, Announcement, AnnouncementFile
 from gateway.artifact_store import adapter_store
 from gateway.commands.artifacts import explained
 from gateway.commands.options import settings_option
+from gateway.commands.reasoner.names import require_free
 from gateway.config import GatewaySettings
 from gateway.embedded.adapter_file import write_gguf
 from gateway.embedded.variants import embedded_models
@@ -27,8 +28,7 @@ def command(settings: GatewaySettings, version: str, model: str, name: str) -> N
     arms = embedded_models()
     if model not in arms:
         raise click.UsageError(f"--model: no embedded model {model!r}; known: {', '.join(arms)}")
-    if name in arms or name in settings.models:
-        raise click.UsageError(f"--name: {name!r} is another model's")
+    require_free(settings, name)
     store = adapter_store(settings.data_dir)
     weights = find_weights(settings.embedded)
     with explained():

@@ -29,6 +29,9 @@ def command(settings: GatewaySettings, out: Path, teams: tuple[str, ...]) -> Non
         found = private_prompts(engine, teams or None)
     lines = [json.dumps(table, ensure_ascii=False) + "\n" for _, table in found]
     try:
+        # Readable by its owner alone: these are callers' own words.
+        out.touch(mode=0o600)
+        out.chmod(0o600)
         out.write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise click.ClickException(f"{out}: cannot be written: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,16 @@ from federation.reasoner.lora import base_sha256
 from gateway.announcements import Announcement, AnnouncementFile
 from gateway.artifact_store import adapter_store
 from gateway.cli import cli
+from gateway.config import EvaluationLogSettings
+from gateway.database import create_database_engine, ensure_schema
+from gateway.evaluation_log import EvaluationLog
+from gateway.grades import GradeRecord
+from gateway.keys import KeyStore
 from router_models.adapter import BaseModel, load
 from tests.fakes.adapters import adapter_weights, sealed_adapter
 from tests.fakes.digits import library_tokenizer
 from tests.fakes.language_models import tiny_model
+from tests.fakes.turns import make_turn
 
 # peft asks a transformers model by a name that transformers 5 has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
@@ -194,10 +201,45 @@ def test_without_a_file_and_without_verified_prompts_there_is_nothing_to_learn(w
     assert "of a team that opted in" in waypost("train", "--base", base, fails=True)
 
 
-def test_writes_the_log_s_prompts(waypost, tmp_path):
-    said = waypost("prompts", "--out", tmp_path / "private.jsonl")
-    assert "--train-reasoner" in said
-    assert (tmp_path / "private.jsonl").read_text() == ""
+async def test_writes_the_log_s_prompts_for_their_owner_alone(waypost, tmp_path):
+    engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
+    ensure_schema(engine)
+    KeyStore(engine).create_team("blue", trains_reasoner=True)
+    settings = EvaluationLogSettings(flush_interval_s=0.01)
+    log = EvaluationLog(engine, settings, tmp_path / "spool")
+    asked = ({"role": "user", "content": "6 x 7?"},)
+    log.record(make_turn(1, team_id="blue", messages=asked, started_at_unix_s=time.time()))
+    check = {"kind": "numeric", "reference": "42"}
+    log.record_grade(
+        GradeRecord("g", "req_000001", "blue", "me", "verifier", 1.0, None, time.time(), check)
+    )
+    log.start()
+    await log.aclose()
+    engine.dispose()
+
+    out = tmp_path / "private.jsonl"
+    assert "1 prompts" in waypost("prompts", "--out", out)
+    assert json.loads(out.read_text())["messages"] == [dict(asked[0])]
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
+def test_says_how_prompts_come_into_the_log(waypost, tmp_path):
+    assert "--train-reasoner" in waypost("prompts", "--out", tmp_path / "private.jsonl")
+    assert "cannot be written" in waypost("prompts", "--out", tmp_path / "no" / "x", fails=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("auto", "a routing profile"),
+        ("balanced", "a routing profile"),
+        ("smollm2-135m", "another model's"),
+        ("two words", "without spaces"),
+    ],
+)
+def test_offers_no_adapter_under_a_name_that_is_taken(waypost, tmp_path, name, message):
+    version = adapter_store(tmp_path).put(sealed_adapter()).version
+    assert message in waypost("embed", version, "--name", name, fails=True)
 
 
 def test_embeds_only_what_was_tuned_from_the_embedded_model(waypost, tmp_path):
@@ -205,7 +247,8 @@ def test_embeds_only_what_was_tuned_from_the_embedded_model(waypost, tmp_path):
 
     said = waypost("embed", version, "--name", "tuned", fails=True)
     assert "was tuned from tiny-llama" in said
-    assert "another model's" in waypost("embed", version, "--name", "smollm2-135m", fails=True)
+    taken = ("--name", "tuned", "--model", "nowhere")
+    assert "no embedded model 'nowhere'" in waypost("embed", version, *taken, fails=True)
 
 
 def test_an_embedded_adapter_is_withdrawn(waypost, tmp_path):
