@@ -21,6 +21,8 @@ from router_models.types import Float32
 BATCH_ROWS = 1000
 TRUST = ("verifier", "judge", "feedback")
 """Sources of grades, the most reliable first; only the best one present counts."""
+READ = tuple(c for c in Turn.__table__.columns if c.name not in {"messages", "answer"})
+"""Whole prompts and answers are long, and nobody's but the reasoner's (`reasoning_prompts`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def split_of(query_id: str) -> str:
 
 
 def _query(selection: Selection) -> Select[Any]:
-    query = select(Turn.__table__).order_by(Turn.started_at, Turn.request_id)
+    query = select(*READ).order_by(Turn.started_at, Turn.request_id)
     if selection.since is not None:
         query = query.where(Turn.started_at >= selection.since)
     if selection.until is not None:

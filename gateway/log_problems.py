@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 from budget.environments.conversation import Problem
 from budget.environments.trace import TraceEnvironment, TurnSamples
 from budget.errors import InvalidProblems
-from gateway.log_export import grade_of
+from gateway.log_export import READ, grade_of
 from gateway.problem_files import RIGHT_SCORE
 from migrations.tables import Grade, Turn
 from router_models.types import Encoder
@@ -31,7 +31,7 @@ def read_logged_problems(engine: Engine, encoder: Encoder) -> TraceEnvironment:
         InvalidProblems: There is no such conversation whose turns this encoder embedded.
     """
     query = (
-        select(Turn.__table__)
+        select(*READ)
         .where(
             Turn.conversation_id.is_not(None),
             Turn.encoder_id == encoder.id,
