@@ -190,7 +190,8 @@ async def test_says_when_an_adapter_cannot_be_unloaded(site):
 
 
 async def test_an_operator_announces_and_withdraws_on_the_command_line(site, tmp_path):
-    adapter_store(tmp_path).put(sealed_adapter(seed=1))
+    for seed in (1, 2):
+        adapter_store(tmp_path).put(sealed_adapter(seed=seed))
     base_url = str(site.host.server.http.base_url).rstrip("/")
     config = tmp_path / "waypost.toml"
     config.write_text(
@@ -209,6 +210,9 @@ async def test_an_operator_announces_and_withdraws_on_the_command_line(site, tmp
     assert "maths is lora-" in await waypost("announce", FIRST.version, *named)
     await site.offers(FIRST)
     assert await site.answer() == f"answered by {FIRST.version}"
+
+    assert f"before, it was {FIRST.version}" in await waypost("announce", SECOND.version, *named)
+    await site.offers(SECOND)
 
     assert "offered no longer" in await waypost("withdraw", "maths")
     await site.offers(None)

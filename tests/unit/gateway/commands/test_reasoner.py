@@ -259,6 +259,17 @@ def test_an_embedded_adapter_is_withdrawn(waypost, tmp_path):
     assert "no adapter is announced" in waypost("withdraw", "tuned", fails=True)
 
 
+def test_says_that_the_server_cannot_be_reached(waypost, tmp_path):
+    with (tmp_path / "waypost.toml").open("a") as config:
+        config.write(
+            '[providers.vllm]\nbase_url = "http://127.0.0.1:9/v1"\n[models.base]\n'
+            'provider = "vllm"\nprice = { input_usd_per_mtok = 1, output_usd_per_mtok = 1 }\n'
+        )
+    version = adapter_store(tmp_path).put(sealed_adapter()).version
+    said = waypost("announce", version, "--model", "base", "--name", "maths", fails=True)
+    assert "http://127.0.0.1:9/v1/ cannot be reached" in said
+
+
 def test_announces_only_on_models_of_the_settings(waypost, tmp_path):
     version = adapter_store(tmp_path).put(sealed_adapter()).version
     said = waypost("announce", version, "--model", "nowhere", "--name", "maths", fails=True)

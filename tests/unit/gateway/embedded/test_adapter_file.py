@@ -14,12 +14,15 @@ N_HEADS = 2
 MODULES = ("model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj")
 
 
-def base_file(folder: Path, architecture: str = "llama", width: int = WIDTH) -> Path:
+def base_file(
+    folder: Path, architecture: str = "llama", width: int = WIDTH, *, has_heads: bool = True
+) -> Path:
     file = folder / "base.gguf"
     writer = gguf.GGUFWriter(file, architecture)
     writer.add_block_count(1)
-    writer.add_head_count(N_HEADS)
-    writer.add_head_count_kv(N_HEADS)
+    if has_heads:
+        writer.add_head_count(N_HEADS)
+        writer.add_head_count_kv(N_HEADS)
     for name in ("attn_q", "ffn_down"):
         writer.add_tensor(f"blk.0.{name}.weight", np.zeros((width, width), np.float32))
     writer.write_header_to_file()
@@ -75,8 +78,9 @@ def test_leaves_the_rows_of_other_architectures(tmp_path):
         (MODULES, {"architecture": "mamba"}, "architecture mamba"),
         (MODULES, {"width": 16}, "another model: .*down_proj does not fit"),
         (("model.layers.9.mlp.down_proj",), {}, "layers.9.* does not fit"),
+        (MODULES, {"has_heads": False}, "does not say llama.attention.head_count"),
     ],
-    ids=["unknown architecture", "other widths", "more layers"],
+    ids=["unknown architecture", "other widths", "more layers", "unknown heads"],
 )
 def test_writes_nothing_for_another_model(tmp_path, modules, base, message):
     with pytest.raises(ArtifactRejected, match=message):
