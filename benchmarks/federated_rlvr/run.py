@@ -27,12 +27,14 @@ def main() -> None:
     # Flower prints every round.
     logging.getLogger("flwr").setLevel(logging.WARNING)
     config = CONFIGS[arguments.config]
+    config = replace(config, device=arguments.device or config.device)
     if arguments.learning_rate:
         settings = replace(config.settings, learning_rate=arguments.learning_rate)
         config = replace(config, settings=settings)
     lab = Lab.open(config, arguments.model, arguments.gguf)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / "results.json"
-    results = json.loads(file.read_text()) if file.is_file() else _empty(lab)
+    results = _go_on(file, lab)
     known = {**ARMS, **EXTRAS}
     for seed in arguments.seed:
         world = _world(config, arguments.problems, seed)
@@ -56,21 +58,34 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--arm", action="append", choices=[*ARMS, *EXTRAS], help="may be repeated")
     parser.add_argument("--seed", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--learning-rate", type=float, help="another one, to tune it")
+    parser.add_argument("--device", help="another one than the configuration's")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     return parser.parse_args()
 
 
-def _empty(lab: Lab) -> dict[str, Any]:
-    return {
-        "base": asdict(lab.base),
+def _go_on(file: Path, lab: Lab) -> dict[str, Any]:
+    """Return the results so far.
+
+    Raises:
+        SystemExit: They are of another model or of other settings.
+    """
+    setup = {
+        "base_sha256": lab.base.sha256,
+        "tokenizer_sha256": lab.base.tokenizer_sha256,
         "parameters": lab.parameters,
         "adapter_parameters": sum(one.size for one in lab.initial.values()),
         "settings": asdict(lab.config.settings),
         "rounds": lab.config.rounds,
         "sizes": asdict(lab.config.sizes),
-        "runs": {},
     }
+    setup = _rounded(setup)
+    if not file.is_file():
+        return {**setup, "runs": {}}
+    results: dict[str, Any] = json.loads(file.read_text())
+    if {name: results.get(name) for name in setup} != setup:
+        raise SystemExit(f"{file} is of another model or of other settings; choose another --out")
+    return results
 
 
 def _world(config: Config, problems: Path | None, seed: int) -> World:
