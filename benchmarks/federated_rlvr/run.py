@@ -70,7 +70,7 @@ def _go_on(file: Path, lab: Lab) -> dict[str, Any]:
     Raises:
         SystemExit: They are of another model or of other settings.
     """
-    setup = {
+    table = {
         "base_sha256": lab.base.sha256,
         "tokenizer_sha256": lab.base.tokenizer_sha256,
         "parameters": lab.parameters,
@@ -79,7 +79,7 @@ def _go_on(file: Path, lab: Lab) -> dict[str, Any]:
         "rounds": lab.config.rounds,
         "sizes": asdict(lab.config.sizes),
     }
-    setup = _rounded(setup)
+    setup = _rounded(table)
     if not file.is_file():
         return {**setup, "runs": {}}
     results: dict[str, Any] = json.loads(file.read_text())
