@@ -158,28 +158,31 @@ def _draw_table(shown: Shown) -> None:
 
 
 def _draw_pairs(shown: Shown) -> None:
-    columns, units = join(shown.panel, shown.series), _units(shown.panel)
+    columns, properties = join(shown.panel, shown.series), _properties(shown.panel)
     axes = shown.sheet.axes(shown.inside(left=66, bottom=70))
     entries = []
     for line in shown.panel["options"]["series"]:
-        x, y = columns[line["x"]], columns[line["y"]]
+        x_name, y_name = (line[axis]["matcher"]["options"] for axis in ("x", "y"))
+        x, y, style = columns[x_name], columns[y_name], properties[y_name]
         known = np.isfinite(x) & np.isfinite(y)
-        color = NAMED.get(line["lineColor"]["fixed"], line["lineColor"]["fixed"])
-        is_thin = line["lineWidth"] == 1
+        color = style["color"]["fixedColor"]
+        color = NAMED.get(color, color)
+        is_thin = style["custom.lineWidth"] == 1
         axes.plot(
             x[known],
             y[known],
             color=color,
             linewidth=0.9 if is_thin else 2,
             alpha=0.6 if is_thin else 1,
-            marker="o" if "points" in line["show"] else None,
+            marker="o" if "points" in style["custom.show"] else None,
             markersize=5,
         )
-        entries.append((line["name"], color))
+        entries.append((line["name"]["fixed"], color))
     first = shown.panel["options"]["series"][0]
-    for axis, column in ((axes.xaxis, first["x"]), (axes.yaxis, first["y"])):
-        axis.set_major_formatter(FuncFormatter(partial(_write, unit=units[column])))
-        axis.set_label_text(_label(shown.panel, column), color=FAINT, fontsize=8.5)
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        column = properties[first[name]["matcher"]["options"]]
+        axis.set_major_formatter(FuncFormatter(partial(_write, unit=column["unit"])))
+        axis.set_label_text(column["custom.axisLabel"], color=FAINT, fontsize=8.5)
     axes.grid(visible=True, color=EDGE, linewidth=0.6)
     shown.legend(entries)
 
@@ -214,10 +217,6 @@ def _minutes(value: float, _: float) -> str:
 
 def _units(panel: Mapping[str, Any]) -> dict[str, str]:
     return {name: p["unit"] for name, p in _properties(panel).items() if "unit" in p}
-
-
-def _label(panel: Mapping[str, Any], column: str) -> str:
-    return str(_properties(panel)[column]["custom.axisLabel"])
 
 
 def _properties(panel: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

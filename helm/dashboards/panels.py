@@ -16,19 +16,17 @@ from grafana_foundation_sdk.builders import (
     statetimeline,
     table,
     timeseries,
-    xychart,
 )
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
-from grafana_foundation_sdk.models.xychart import ScatterShow, SeriesMapping
 
 from helm.dashboards.queries import RANGE, Query
 
 PanelBuilder = Builder[models.Panel]
-InstantsT = TypeVar("InstantsT", table.Panel, xychart.Panel)
+InstantsT = TypeVar("InstantsT", table.Panel, dashboard.Panel)
 SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "#888888"
 FULL, HALF, THIRD, QUARTER, SIXTH = 24, 12, 8, 6, 4
@@ -211,42 +209,60 @@ def pairs(
     y_unit: str,
     width: int = HALF,
     height: int = GRAPH_HEIGHT,
-) -> xychart.Panel:
-    """Draw one column of instant queries over another."""
+) -> dashboard.Panel:
+    """Draw one column of instant queries over another.
+
+    In the form of Grafana 11.1, which the SDK's release for 10.1 has no builder for; Grafana's own
+    migration of the older form fails on several series of one frame
+    (``public/app/plugins/panel/xychart/migrations.ts``).
+    """
     panel = (
-        xychart.Panel()
+        dashboard.Panel()
+        .type("xychart")
+        .plugin_version("11.1.0")
         .title(title)
         .description(meaning)
         .datasource(SOURCE)
         .height(height)
         .span(width)
-        .series_mapping(SeriesMapping.MANUAL)
-        .series([_series(line, y_label) for line in lines])
+        .custom({"show": "points+lines", "pointSize": {"fixed": 7}, "lineWidth": 2})
+        .options(
+            {
+                "mapping": "manual",
+                "series": [_series(line) for line in lines],
+                "legend": _legend().build(),
+                "tooltip": common_builders.VizTooltipOptions().build(),
+            }
+        )
         .transformations(list(transformations))
-        .legend(_legend())
     )
-    axes = {line.y: _axis(y_label, y_unit) for line in lines}
-    axes |= {line.x: _axis(x_label, x_unit) for line in lines}
-    for column, properties in axes.items():
+    columns = {line.y: [*_axis(y_label, y_unit), *_style(line)] for line in lines}
+    for line in lines:
+        columns[line.x] = [*_axis(x_label, x_unit), *columns.get(line.x, [])[2:]]
+    for column, properties in columns.items():
         panel = panel.override_by_name(column, properties)
     return _with_instants(panel, queries)
 
 
-def _series(line: Line, y_label: str) -> xychart.ScatterSeriesConfig:
-    color = common_builders.ColorDimensionConfig().fixed(line.color)
-    size = common_builders.ScaleDimensionConfig().min(4).max(10).fixed(7)
-    return (
-        xychart.ScatterSeriesConfig()
-        .name(line.name)
-        .x(line.x)
-        .y(line.y)
-        .show(ScatterShow.POINTS_AND_LINES if line.has_points else ScatterShow.LINES)
-        .line_color(color)
-        .point_color(color)
-        .point_size(size)
-        .line_width(1 if line.is_drawn_thin else 2)
-        .axis_label(y_label)
-    )
+def _series(line: Line) -> dict[str, Any]:
+    def named(column: str) -> dict[str, Any]:
+        return {"matcher": {"id": "byName", "options": column}}
+
+    return {
+        "name": {"fixed": line.name},
+        "frame": {"matcher": {"id": "byIndex", "options": 0}},
+        "x": named(line.x),
+        "y": named(line.y),
+    }
+
+
+def _style(line: Line) -> list[models.DynamicConfigValue]:
+    values = {
+        "color": {"mode": "fixed", "fixedColor": line.color},
+        "custom.show": "points+lines" if line.has_points else "lines",
+        "custom.lineWidth": 1 if line.is_drawn_thin else 2,
+    }
+    return [models.DynamicConfigValue(id_val=name, value=value) for name, value in values.items()]
 
 
 def join_by(label: str, columns: Mapping[str, str]) -> list[models.DataTransformerConfig]:
