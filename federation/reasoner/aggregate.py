@@ -98,6 +98,6 @@ def _refactor(b: Float64, a: Float64, current: Float64) -> tuple[Float32, Float3
     size = np.linalg.norm(current) / np.sqrt(rank)
     next_a = size * (right[:rank] @ q_in.T)
     next_b = (q_out @ left[:, :rank]) * values[:rank] / size
-    turn_left, _, turn_right = np.linalg.svd(current @ next_a.T)
+    turn_left, _, turn_right = np.linalg.svd(current @ next_a.T, full_matrices=False)
     turn = turn_left @ turn_right
     return (turn @ next_a).astype(np.float32), (next_b @ turn.T).astype(np.float32)

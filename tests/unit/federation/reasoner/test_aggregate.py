@@ -80,6 +80,15 @@ def test_a_keeps_its_size_while_b_is_zero():
     assert np.allclose(result[B], 0)
 
 
+def test_adapters_wider_than_their_layer_are_averaged_exactly():
+    rng = np.random.default_rng(0)
+    clients = [{A: rng.normal(size=(7, N_IN)), B: rng.normal(size=(N_OUT, 7))} for _ in range(2)]
+    result = aggregate("product", 1, clients[0], [Adapters(one, 1) for one in clients])
+    assert (result[A].shape, result[B].shape) == ((7, N_IN), (N_OUT, 7))
+    expected = (product(clients[0]) + product(clients[1])) / 2
+    np.testing.assert_allclose(product(result), expected, atol=1e-5)
+
+
 def test_a_product_is_refactored_near_the_current_a():
     rng = np.random.default_rng(0)
     orthonormal = np.linalg.qr(rng.normal(size=(N_IN, RANK)))[0].T.astype(np.float32)
