@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from sqlalchemy import select
 from gateway.database import create_database_engine
 from migrations.tables import Turn
 from tests.fakes.processes import CHAT, Serving, caller, start
+from tests.fakes.redis import running_redis
 from tests.fakes.server import serve
 from tests.fakes.turns import until
 from tests.fakes.upstream import JSON, completion, event, stream_chunks
@@ -124,6 +125,15 @@ async def settings_file(tmp_path: Path, upstream: HeldUpstream, database_url: st
         yield file
 
 
+@pytest.fixture
+def several_workers(settings_file: Path) -> Iterator[Path]:
+    """The same settings with two workers, which count budgets in one Redis."""
+    text = settings_file.read_text().replace("[server]\n", "[server]\nworkers = 2\n")
+    with running_redis() as redis:
+        settings_file.write_text(f'{text}[budgets]\nstore = "redis"\nredis_url = "{redis.url}"\n')
+        yield settings_file
+
+
 @asynccontextmanager
 async def calling(settings_file: Path) -> AsyncIterator[tuple[Serving, httpx2.AsyncClient]]:
     """Start a gateway and a caller that has its first key."""
@@ -187,6 +197,20 @@ async def test_no_answer_and_no_row_is_lost_when_told_to_stop_under_load(
     rows = logged(database_url)
     assert set(rows) == set(balancer.answered)
     assert set(rows.values()) == {None}
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_nor_is_any_with_several_workers(
+    several_workers: Path, upstream: HeldUpstream, database_url: str
+):
+    async with calling(several_workers) as (gateway, http):
+        balancer = Balancer(http)
+        streams, status = await load(gateway, upstream, balancer)
+
+    assert status == 0
+    assert set(balancer.statuses) == {200}
+    assert all(stream.endswith(DONE) for stream in streams)
+    assert set(logged(database_url)) == set(balancer.answered)
 
 
 @on_sqlite
