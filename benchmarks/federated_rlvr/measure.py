@@ -19,6 +19,12 @@ def right_answers(run: Mapping[str, Any], after: str) -> Float64:
     return np.mean([[list(map(int, row)) for row in marks.values()] for marks in models], axis=0)
 
 
+def own_kinds(run: Mapping[str, Any], after: str) -> Float64:
+    """Read what each client's own model gets right of its kind; shape ``(kinds, questions)``."""
+    models: Mapping[str, Mapping[str, str]] = run["marks"][after]
+    return np.array([list(map(int, marks[kind])) for kind, marks in models.items()], float)
+
+
 def resample(right: Sequence[Float64], kinds: Sequence[int], seed: int = 0) -> Float64:
     """Draw seeds, and questions of each kind within them, with replacement.
 

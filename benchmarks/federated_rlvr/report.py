@@ -6,7 +6,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.federated_rlvr.measure import Float64, accuracy, difference, right_answers
+from benchmarks.federated_rlvr.measure import (
+    Float64,
+    accuracy,
+    difference,
+    own_kinds,
+    right_answers,
+)
 from benchmarks.federated_rlvr.pictures import draw
 from benchmarks.federated_rlvr.protocol import ARMS, BALANCED, BASE, EXTRAS, FEDAVG, LOCAL
 from router_models.frontier import Interval
@@ -33,6 +39,7 @@ def render(results: Mapping[str, Any]) -> str:
         "fedavg": _differences(results, FEDAVG),
         "rounds": _rounds(results),
         "local": _own_and_others(results),
+        "own kind": _own_kind(results),
         "effort": _efforts(results),
         "traffic": _traffic(results),
         "extras": _extras(results),
@@ -132,6 +139,22 @@ def _own_and_others(results: Mapping[str, Any]) -> str:
         )
         rows.append([client, *(f"{share:.2f}" for share in shares)])
     return _table(["trained alone on", *(f"tested on {kind}" for kind in kinds)], rows)
+
+
+def _own_kind(results: Mapping[str, Any]) -> str:
+    """What training together gives a client on its own kind, against training alone."""
+    kinds = _kinds(results)
+    every = range(len(kinds))
+    rows = []
+    for arm in _present(results, ARMS):
+        runs = _seeds(results, [arm, LOCAL])
+        if arm == LOCAL or not runs:
+            continue
+        last = max(runs[0][LOCAL]["marks"], key=int)
+        pair = _final(runs, arm), [own_kinds(one[LOCAL], last) for one in runs]
+        cells = [_signed(difference(*pair, [kind])) for kind in every]
+        rows.append([f"{arm} - alone", *cells, _signed(difference(*pair, every)), str(len(runs))])
+    return _table(["on a client's own kind", *kinds, "mean of kinds", "seeds"], rows)
 
 
 def _efforts(results: Mapping[str, Any]) -> str:

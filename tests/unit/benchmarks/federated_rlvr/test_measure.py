@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.federated_rlvr.measure import accuracy, difference, right_answers
+from benchmarks.federated_rlvr.measure import accuracy, difference, own_kinds, right_answers
 
 EVERY = range(2)
 
@@ -11,6 +11,11 @@ def test_what_local_training_gets_right_is_the_mean_of_its_models():
     np.testing.assert_array_equal(
         right_answers({"marks": {"8": marks}}, "8"), [[1.0, 0.5, 0.0, 0.0]]
     )
+
+
+def test_a_clients_own_kind_is_read_from_its_own_model():
+    marks = {"sum": {"sum": "10", "count": "00"}, "count": {"sum": "00", "count": "11"}}
+    np.testing.assert_array_equal(own_kinds({"marks": {"8": marks}}, "8"), [[1, 0], [1, 1]])
 
 
 def coins(seed, chance):
