@@ -105,6 +105,37 @@ def test_a_node_without_its_key_says_who_makes_it(settings_file, tmp_path):
     assert "waypost federation certificates" in complaint
 
 
+def test_a_node_that_insists_on_noise_does_not_tune(settings_file):
+    table = (
+        '[federation.node]\nname = "acme"\ncoordinator = "c.example:9443"\nepsilon = 1.0\n'
+        '[federation.node.reasoner]\nmodel = "some/model"\n'
+    )
+
+    assert "adapters leave without noise" in refuse(settings_file, "join", table)
+
+
+def test_a_coordinator_that_cannot_tune_does_not_start(settings_file):
+    table = '[federation.coordinator.reasoner]\nmodel = "some/model"\n'
+
+    assert "public steps need some" in refuse(settings_file, "coordinator", table)
+
+
+def test_tuning_is_asked_for_beside_a_router(settings_file, sessions):
+    run(settings_file, "train", "--no-wait")
+
+    result = run(settings_file, "train", "--no-wait", "--task", "reasoner")
+
+    assert result.exit_code == 0, result.output
+    assert [session.task for session in sessions.list_all()] == ["router", "reasoner"]
+
+
+def test_nothing_joins_a_reasoning_model(settings_file, sessions):
+    result = run(settings_file, "train", "--task", "reasoner", "--grow", "any")
+
+    assert result.exit_code == 2
+    assert sessions.list_all() == []
+
+
 def test_a_training_is_asked_for_on_disk(settings_file, sessions):
     result = run(settings_file, "train", "--no-wait")
 
