@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from federation.reasoner.lora import attach_lora, base_sha256, load_base, put_lora
-from federation.reasoner.prompts import ChatTokenizer, InvalidPrompt, Prompt, parse_prompts
+from federation.reasoner.prompts import InvalidPrompt, Prompt, parse_prompts
 from federation.reasoner.settings import ReasonerSettings
 from gateway.calibration import CalibrationError, read_json_lines
 from gateway.commands.database import opened
@@ -26,10 +26,10 @@ GGUF = ".gguf"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Base:
-    """A model without adapters."""
+    """A model without adapters, and its tokenizer, both of the transformers library."""
 
     model: PreTrainedModel
-    tokenizer: ChatTokenizer
+    tokenizer: Any
     identity: BaseModel
 
     def with_adapter(self, adapter: Adapter) -> PeftModel:

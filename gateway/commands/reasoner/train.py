@@ -15,13 +15,15 @@ from tqdm import tqdm
 from federation.reasoner.figures import StepFigures
 from federation.reasoner.lora import attach_lora
 from federation.reasoner.prompts import Prompt, batch_of
-from federation.reasoner.rollouts import LocalSampler
+from federation.reasoner.server_sampler import SamplerUnavailable
 from federation.reasoner.settings import ReasonerSettings
 from federation.reasoner.trainer import Learner
+from gateway.adapter_hosts import HostRefused
 from gateway.artifact_store import adapter_store
 from gateway.commands.artifacts import explained
 from gateway.commands.options import settings_option
 from gateway.commands.reasoner.bases import base_options, gather_prompts, open_base
+from gateway.commands.reasoner.rollouts import Place, open_sampler
 from gateway.config import GatewaySettings
 from router_models.adapter import dump
 
@@ -53,6 +55,16 @@ CURVE_POINTS: Final = 50
     type=click.Path(path_type=Path, dir_okay=False),
     help="Kept after every step; a run that was stopped goes on from it.",
 )
+@click.option(
+    "--rollouts-on",
+    help="Draw answers on the vLLM server of this model of the settings, which is the base.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="With --rollouts-on: as in `waypost reasoner announce`.",
+)
+@click.option("--server-folder", help="Likewise.")
 def command(
     *,
     settings: GatewaySettings,
@@ -62,6 +74,9 @@ def command(
     steps: int,
     seed: int,
     checkpoint: Path | None,
+    rollouts_on: str | None,
+    folder: Path | None,
+    server_folder: str | None,
     **choices: Any,
 ) -> None:
     """Tune a model on PROMPTS, a JSON Lines file of prompts with verifiers.
@@ -73,12 +88,14 @@ def command(
     found = gather_prompts(settings, prompts)
     opened = open_base(settings, base, device)
     model = attach_lora(opened.model, learned, seed)
-    sampler = LocalSampler(model, opened.tokenizer, learned)
-    learner = Learner.begin(model, opened.tokenizer, sampler, learned, seed)
+    place = Place(rollouts_on, folder, server_folder)
     identity = _digest(found, opened.identity.sha256)
-    run = Run(learner, found, seed, checkpoint, identity)
-    figures = run.finish(steps)
-    with explained(ValueError):
+    with (
+        explained(ValueError, HostRefused, SamplerUnavailable),
+        open_sampler(settings, place, opened, model, learned) as sampler,
+    ):
+        learner = Learner.begin(model, opened.tokenizer, sampler, learned, seed)
+        figures = Run(learner, found, seed, checkpoint, identity).finish(steps)
         data = dump(
             learner.weights(),
             opened.identity,
