@@ -13,7 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from budget.grpo import clipped_terms, group_advantages, has_spread
-from federation.reasoner.lora import lower_precision
+from federation.reasoner.lora import lower_precision, require_in_view
 from federation.reasoner.packing import Sequel, Tree
 from federation.reasoner.settings import ReasonerSettings
 
@@ -57,12 +57,18 @@ def advantages_of(rewards: Sequence[Sequence[float]], eps: float) -> list[list[f
 
 def tree_log_probabilities(model: PeftModel, tree: Tree, settings: ReasonerSettings) -> Tensor:
     """Return the log-probability of every response token of a tree, as in `Tree.targets`."""
+    require_in_view(model, int(tree.positions.max()) + 1)
     device = model.device
+    mask = tree.mask.to(device)
+    if model.config._attn_implementation == "eager":  # noqa: SLF001 - there is no public name
+        # It adds the mask, as numbers; the others take truth values.
+        lowest = torch.finfo(model.dtype).min
+        mask = torch.zeros(mask.shape, dtype=model.dtype, device=device).masked_fill(~mask, lowest)
     with lower_precision(model, settings):
         logits = model(
             input_ids=tree.tokens[None].to(device),
             position_ids=tree.positions[None].to(device),
-            attention_mask=tree.mask[None, None].to(device),
+            attention_mask=mask[None, None],
             use_cache=False,
             logits_to_keep=tree.read.to(device),
         ).logits[0]

@@ -45,6 +45,23 @@ def lower_precision(model: PeftModel, settings: ReasonerSettings) -> torch.autoc
     )
 
 
+def require_in_view(model: PeftModel, n_tokens: int) -> None:
+    """Refuse texts longer than what every layer of a model sees.
+
+    Our masks say which tokens are seen, whole texts: a layer with a shorter window would be another
+    layer than the one that is served.
+
+    Raises:
+        ValueError: Some layers see less than `n_tokens` back.
+    """
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if window is not None and n_tokens > window:
+        raise ValueError(
+            f"layers of this model see {window} tokens back, fewer than the {n_tokens} of a prompt "
+            "and its answer: shorten them, or tune a model without sliding windows"
+        )
+
+
 def base_sha256(base: nn.Module) -> str:
     """Digest the names and values of all weights, to be taken before adapters are attached.
 

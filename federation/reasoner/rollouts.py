@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache
 
-from federation.reasoner.lora import lower_precision
+from federation.reasoner.lora import lower_precision, require_in_view
 from federation.reasoner.prompts import ChatTokenizer, Prompt, tokens_of
 from federation.reasoner.responses import Response
 from federation.reasoner.settings import ReasonerSettings
@@ -161,6 +161,7 @@ def _read_prompts(model: PeftModel, prompts: Sequence[Sequence[int]]) -> _State:
 
 
 def _read(model: PeftModel, ids: Tensor, mask: Tensor, cache: Any) -> _State:
+    require_in_view(model, mask.shape[1])
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     read = model(
         input_ids=ids,

@@ -101,8 +101,10 @@ def test_the_divergence_is_never_negative(now, base):
 
 
 @pytest.mark.parametrize("most_tokens", [1, 12, 1000])
-def test_packed_answers_have_the_log_probabilities_of_unpacked_rows(most_tokens):
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_answers_have_the_log_probabilities_of_unpacked_rows(most_tokens, attention):
     model = attach_lora(tiny_model(), SETTINGS, seed=0)
+    model.set_attn_implementation(attention)
     with torch.no_grad():
         for name, weights in model.named_parameters():
             if "lora_B" in name:
@@ -113,6 +115,15 @@ def test_packed_answers_have_the_log_probabilities_of_unpacked_rows(most_tokens)
         expected = torch.cat([_unpacked(model, sequels[at]) for at in tree.members])
         found = tree_log_probabilities(model, tree, SETTINGS)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_refuses_texts_longer_than_a_sliding_window():
+    model = attach_lora(tiny_model(), SETTINGS, seed=0)
+    model.config.sliding_window = 3
+    (fitting,), (long,) = (pack([Sequel((3, 4), (5,) * n)], 100) for n in (2, 3))
+    tree_log_probabilities(model, fitting, SETTINGS)
+    with pytest.raises(ValueError, match="see 3 tokens back, fewer than the 4"):
+        tree_log_probabilities(model, long, SETTINGS)
 
 
 def _unpacked(model, sequel: Sequel) -> torch.Tensor:

@@ -82,6 +82,14 @@ def test_a_single_prompt_of_one_token_is_answered(sampler):
     assert len(responses) == 2
 
 
+def test_refuses_texts_longer_than_a_sliding_window():
+    model = attach_lora(tiny_model(n_tokens=N_TOKENS), SETTINGS, seed=0)
+    model.config.sliding_window = 4
+    sampler = LocalSampler(model, DigitTokenizer(), SETTINGS)
+    with pytest.raises(ValueError, match="see 4 tokens back"):
+        sampler.sample(PROMPTS[:2], 4, seed=0)
+
+
 def test_mixed_precision_changes_nothing_without_a_gpu(sampler):
     mixed = replace(sampler, settings=replace(SETTINGS, mixed_precision=True))
     assert mixed.sample(PROMPTS, 4, seed=0) == sampler.sample(PROMPTS, 4, seed=0)
