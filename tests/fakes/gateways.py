@@ -1,7 +1,6 @@
 """Several real gateway processes that share a database, a Redis and an upstream."""
 
 import asyncio
-import re
 import signal
 import sys
 import time
@@ -24,11 +23,11 @@ from gateway.ledger.operations import BudgetDesk
 from gateway.ledger.redis_store import RedisStore
 from gateway.ledger.types import Limit, Standing
 from tests.fakes.postgres import Postgres
+from tests.fakes.processes import ROOT, start
 from tests.fakes.redis import RedisServer
 from tests.fakes.server import serve
 from tests.fakes.upstream import JSON, completion
 
-ROOT = Path(__file__).resolve().parents[2]
 CHAT = "/v1/chat/completions"
 TEAM = "default"
 MODEL = "small"
@@ -38,7 +37,6 @@ OUTPUT_NUSD = 2_000
 MAX_TOKENS = 16
 WORST_NUSD = 86 * INPUT_NUSD + MAX_TOKENS * OUTPUT_NUSD
 """What the gateway holds for ``Say hello.``, or less."""
-SERVES = re.compile(rb"Waypost serves (http://127\.0\.0\.1:\d+)/v1")
 SETTINGS = """
 data_dir = "{data}"
 [database]
@@ -303,29 +301,10 @@ async def gateways_of(
 
 @asynccontextmanager
 async def _running(file: Path) -> AsyncIterator[Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "gateway", "serve", "--config", str(file)),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        url = await _url(process)
+    async with start(file) as serving:
+        url = await serving.started()
         limits = httpx2.Limits(max_connections=None)
         async with httpx2.AsyncClient(
             base_url=url, timeout=20, trust_env=False, limits=limits
         ) as http:
-            yield Process(process, url, http)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def _url(process: asyncio.subprocess.Process) -> str:
-    assert process.stdout is not None
-    while line := await process.stdout.readline():
-        if found := SERVES.match(line):
-            return found[1].decode()
-    raise RuntimeError("a gateway did not start")
+            yield Process(serving.process, url, http)

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import httpx2
 
@@ -20,9 +22,13 @@ KEY = re.compile(r"your key, shown only now: (wp-\S+)")
 
 @dataclass
 class Serving:
-    """A process that serves, and what it printed until it did."""
+    """A process that serves, and what it printed until it did.
+
+    Its log goes to a file: a pipe that nobody reads would block it when full.
+    """
 
     process: asyncio.subprocess.Process
+    log: IO[bytes]
     printed: list[str] = field(default_factory=list)
 
     async def started(self) -> str:
@@ -32,9 +38,8 @@ class Serving:
             self.printed.append(line)
             if found := LAST_LINE.match(line):
                 return found[1]
-        assert self.process.stderr is not None
-        said = (await self.process.stderr.read()).decode()
-        raise AssertionError(f"the process ended: {self.printed} {said}")
+        self.log.seek(0)
+        raise AssertionError(f"the process ended: {self.printed} {self.log.read().decode()}")
 
     @property
     def admin_url(self) -> str:
@@ -64,20 +69,20 @@ class Serving:
 @asynccontextmanager
 async def start(settings_file: Path) -> AsyncIterator[Serving]:
     """Run `python -m gateway serve`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "gateway", "serve", "--config", str(settings_file)),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    serving = Serving(process)
-    try:
-        yield serving
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
+    with TemporaryFile() as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "gateway", "serve", "--config", str(settings_file)),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+        )
+        try:
+            yield Serving(process, log)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
 
 
 def caller(url: str, key: str) -> httpx2.AsyncClient:
