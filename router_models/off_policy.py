@@ -101,7 +101,8 @@ def policy_value(
 
     def corrected(got: Float32, guessed: Float32) -> Float64:
         surprise = got.astype(np.float64) - guessed[rows, choices.answered]
-        return guessed[rows, chosen] + weight * surprise
+        value: Float64 = guessed[rows, chosen] + weight * surprise
+        return value
 
     total = weight.sum()
     got = (choices.quality - price * choices.cost_usd).astype(np.float64)

@@ -26,7 +26,8 @@ def test_reads_the_tables_of_calibration():
 def test_reads_conversations_and_json_texts():
     table = {
         "query_id": "a",
-        "messages": '[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "?"}]',
+        "messages": '[{"role": "system", "content": "Be brief."}, '
+        '{"role": "user", "content": "?"}]',
         "verifier": '{"kind": "numeric", "reference": "7"}',
     }
     (prompt,) = parse_prompts([("file:1", table)])
