@@ -52,6 +52,7 @@ class Session:
         clock: Seconds, for waiting and for durations.
         sleep: Waits that many seconds.
         start: Where it begins otherwise; with the router, where one grows.
+        watch: Told what happened so far after every round, and at the end, however it ends.
     """
 
     grid: Grid
@@ -60,6 +61,7 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     start: Progress = field(default_factory=Progress)
+    watch: Callable[[SessionReport], None] = lambda _: None
 
     def run(self, created_at: datetime) -> SessionResult:
         """Train and publish; an earlier session of the same plan that was cut off goes on.
@@ -69,10 +71,17 @@ class Session:
         """
         plan, progress = self._resume()
         fleet = Fleet(self.grid, plan, self.clock, learned=self.start.sites)
+        try:
+            return self._train(fleet, progress, created_at)
+        finally:
+            self.watch(fleet.report)
+
+    def _train(self, fleet: Fleet, progress: Progress, created_at: datetime) -> SessionResult:
         self._gather(fleet)
+        plan = fleet.plan
         if not plan.columns:
             fleet.plan = plan = settled(fleet)
-        strategy = strategy_of(plan)(fleet, progress, lambda p: self._keep(plan, p))
+        strategy = strategy_of(plan)(fleet, progress, lambda p: self._keep(fleet, p))
         estimator = strategy.run()
         progress = strategy.progress
         artifact = dump(
@@ -118,8 +127,9 @@ class Session:
         logger.info("going on after round %d", progress.round)
         return plan, progress
 
-    def _keep(self, plan: TrainingPlan, progress: Progress) -> None:
-        self.checkpoints.save(checkpoint.dump(plan, progress))
+    def _keep(self, fleet: Fleet, progress: Progress) -> None:
+        self.checkpoints.save(checkpoint.dump(fleet.plan, progress))
+        self.watch(fleet.report)
 
 
 def settled(fleet: Fleet) -> TrainingPlan:

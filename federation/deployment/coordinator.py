@@ -80,7 +80,7 @@ class Conductor:
             self.operator.stop_run(session.run_id)
         if session.attempts >= MOST_ATTEMPTS:
             reason = f"given up: its process ended {session.attempts} times"
-            self.sessions.end(session, self.clock(), report={}, reason=reason)
+            self.sessions.end(session, self.clock(), reason=reason)
             return
         begun = self.sessions.begin(session, self.operator.start_run())
         logger.info("session %s trains in run %d", begun.id, begun.run_id)
@@ -99,7 +99,7 @@ class Conductor:
             report = self.train(grid, session)
         except FederationError as error:
             logger.warning("session %s failed: %s", session.id, error)
-            self.sessions.end(session, self.clock(), report={}, reason=str(error))
+            self.sessions.end(session, self.clock(), reason=str(error))
         else:
             logger.info("session %s finished", session.id)
             self.sessions.end(session, self.clock(), report=report, reason=None)

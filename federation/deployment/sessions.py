@@ -126,16 +126,24 @@ class SessionStore:
         self.write(begun)
         return begun
 
+    def note(self, session: SessionRecord, report: Mapping[str, Any]) -> None:
+        """Keep what a session that is under way says of itself."""
+        self.write(replace(self.read(session.id), report=report))
+
     def end(
         self,
         session: SessionRecord,
         now: datetime,
         *,
-        report: Mapping[str, Any],
         reason: str | None,
+        report: Mapping[str, Any] | None = None,
     ) -> SessionRecord:
-        """Note how a session ended; it failed where there is a reason."""
+        """Note how a session ended; it failed where there is a reason.
+
+        Without a report, the one that was noted last stays.
+        """
         state: State = "finished" if reason is None else "failed"
+        report = self.read(session.id).report if report is None else report
         ended = replace(session, state=state, ended_at=now, reason=reason, report=report)
         self.write(ended)
         for session_id in self._ids()[:-KEPT]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from flwr.serverapp import Grid
@@ -19,6 +20,7 @@ from federation.errors import FederationError, GrowthRefused
 from federation.growing import Parent
 from federation.joining import GROWTHS
 from federation.protocol import TrainingPlan
+from federation.report import SessionReport
 from federation.server_app import Session
 from federation.strategies import Progress
 from federation.strategy_table import calibrated
@@ -102,7 +104,8 @@ def train_router(
         if session.grow is not None:
             parent = parent_in(store, plan)
             plan, start = parent.plan(plan, GROWTHS[session.grow]), parent.progress()
-        result = Session(grid, plan, checkpoints, start=start).run(session.asked_at)
+        watch = partial(note, store, session)
+        result = Session(grid, plan, checkpoints, start=start, watch=watch).run(session.asked_at)
     except FederationError:
         checkpoints.clear()
         raise
@@ -113,6 +116,11 @@ def train_router(
         "sites": sorted(result.progress.sites),
         **asdict(result.report),
     }
+
+
+def note(store: SessionStore, session: SessionRecord, report: SessionReport) -> None:
+    """Keep what happened so far, for whoever asks before the session ends or after it failed."""
+    store.note(session, asdict(report))
 
 
 def parent_in(store: SessionStore, plan: TrainingPlan) -> Parent:

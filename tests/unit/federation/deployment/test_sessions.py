@@ -95,6 +95,15 @@ def test_old_sessions_are_deleted_with_their_files(store):
     assert not store.folder_of(oldest).exists()
 
 
+def test_what_was_noted_last_stays_when_a_session_fails(store):
+    begun = store.begin(store.ask("operator", NOW), run_id=7)
+    store.note(begun, {"rounds": [{"round": 1}]})
+
+    failed = store.end(begun, NOW, reason="1 of 2 sites answered")
+
+    assert failed.report == store.read(begun.id).report == {"rounds": [{"round": 1}]}
+
+
 def test_a_report_is_kept(store):
     begun = store.begin(store.ask("operator", NOW), run_id=7)
 

@@ -40,7 +40,7 @@ def conduct(store, sites, grow=None, *, hour=0, faults=None, **changes):
     try:
         report = train_router(InProcessGrid(nodes, faults or {}), session, store, plan)
     except QuorumMissing as error:
-        store.end(session, NOW, report={}, reason=str(error))
+        store.end(session, NOW, reason=str(error))
         raise
     return store.end(session, NOW, report=report, reason=None)
 
@@ -86,3 +86,22 @@ def test_what_sites_sent_for_a_session_that_failed_is_not_kept(store):
         conduct(store, sites_with(OLD, range(2)), faults={1: deaf})
     (session,) = store.list_all()
     assert [file.name for file in store.folder_of(session).iterdir()] == ["session.json"]
+
+
+def test_a_session_that_failed_still_says_who_answered_what(store):
+    with pytest.raises(QuorumMissing):
+        conduct(store, sites_with(OLD, range(2)), faults={1: silence})
+    (session,) = store.list_all()
+    assert list(session.report["members"]) == ["site-1"]
+
+
+def test_a_session_under_way_tells_of_the_rounds_so_far(store):
+    seen = []
+
+    def look(instruction, reply):
+        seen.append(len(store.list_all()[0].report.get("rounds", ())))
+        return reply
+
+    session = conduct(store, sites_with(OLD, range(2)), faults={1: look})
+    assert seen == sorted(seen)
+    assert 0 < seen[-1] <= len(session.report["rounds"])
