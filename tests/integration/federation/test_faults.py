@@ -70,7 +70,8 @@ async def knock(federation: Federation) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def aftermath(shown: Demonstration) -> Aftermath:
+async def aftermath(shown: Demonstration, masked: SessionRecord) -> Aftermath:
+    del masked  # needs nodes that all tell the truth: before a liar joins
     federation, parties = shown.federation, shown.parties
     liar = replace(organisations()[1], name=LIAR)
     federation.lay_out_node(LIAR, liar.settings_text(federation.folder), NODE)
