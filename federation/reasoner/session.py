@@ -158,6 +158,7 @@ class ReasonerSession:
         clock: Seconds, for waiting and for durations.
         sleep: Waits that many seconds.
         notice: Called with the progress after every phase.
+        watch: Told what happened so far after every phase, and at the end, however it ends.
     """
 
     grid: Grid
@@ -168,6 +169,7 @@ class ReasonerSession:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     notice: Callable[[Progress], None] = lambda _: None
+    watch: Callable[[SessionReport], None] = lambda _: None
 
     def run(self, created_at: datetime) -> ReasonerResult:
         """Tune and publish; an earlier session of the same plan that was cut off goes on.
@@ -180,11 +182,20 @@ class ReasonerSession:
             raise ValueError("public steps need public prompts")
         progress = self._resume()
         fleet = ReasonerFleet(self.grid, self.plan, self.clock)
+        try:
+            return self._tune(fleet, progress, created_at)
+        finally:
+            self.watch(fleet.report)
+
+    def _tune(
+        self, fleet: ReasonerFleet, progress: Progress, created_at: datetime
+    ) -> ReasonerResult:
         fleet.gather(self.sleep)
         for phase in self.plan.phases()[progress.phase :]:
             progress = self._advance(fleet, phase, progress)
             self.checkpoints.save(dump(self.plan, progress))
             self.notice(progress)
+            self.watch(fleet.report)
         artifact = _artifact(self.plan, progress, created_at)
         fleet.publish(artifact)
         self.checkpoints.clear()

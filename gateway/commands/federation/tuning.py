@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from federation.errors import FederationError
 from federation.reasoner.base import Base
 from federation.reasoner.plan import BaseName
 from federation.reasoner.session import ReasonerResult, ReasonerSession
-from gateway.commands.federation.conducting import CHECKPOINT, conduct_with
+from gateway.commands.federation.conducting import CHECKPOINT, conduct_with, note
 from gateway.commands.federation.places import ADAPTER
 from gateway.commands.federation.tuning_plan import (
     read_public,
@@ -47,7 +48,9 @@ def tune(
     base, initial, n_weights = begin(settings)
     plan = reasoner_plan_of(settings, session.id, base)
     try:
-        result = ReasonerSession(grid, plan, public, initial, checkpoints).run(session.asked_at)
+        result = ReasonerSession(
+            grid, plan, public, initial, checkpoints, watch=partial(note, store, session)
+        ).run(session.asked_at)
     except FederationError:
         checkpoints.clear()
         raise

@@ -120,6 +120,8 @@ def test_what_sites_sent_for_a_session_that_failed_is_not_kept(settings_of, stor
     with pytest.raises(QuorumMissing):
         tune(everybody[0], InProcessGrid(nodes, {2: fails_at("2")}), session, store)
     assert not (store.folder_of(session) / CHECKPOINT).exists()
+    rounds = store.read(session.id).report["rounds"]
+    assert [each["silent"] for each in rounds] == [[], ["borealis"]]
 
 
 def fails_at(phase: str):
