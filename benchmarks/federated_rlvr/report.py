@@ -205,6 +205,8 @@ def _extras(results: Mapping[str, Any]) -> str:
             pair = _final(runs, arm), _final(runs, reference)
             gap = _signed(difference(*pair, every))
             rows.append([arm, _plain(accuracy(pair[0], every)), gap, reference, str(len(runs))])
+    if not rows:
+        return "None is measured yet."
     return _table(["one switch", "mean of kinds", "difference", "from", "seeds"], rows)
 
 
