@@ -9,14 +9,14 @@ from federation.deployment.sessions import SessionRecord
 from tests.fakes.three_organisations import Demonstration, demonstrated
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def shown(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demonstration]:
     """Three organisations that have trained once; their nodes and the coordinator run on."""
     async with demonstrated(tmp_path_factory.mktemp("federation"), print) as demonstration:
         yield demonstration
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def masked(shown: Demonstration) -> SessionRecord:
     """A second session of the same nodes, in which the coordinator can read sums alone."""
     file = shown.federation.settings_file("coordinator")
