@@ -38,8 +38,13 @@ class Serving:
             self.printed.append(line)
             if found := LAST_LINE.match(line):
                 return found[1]
+        raise AssertionError(f"the process ended: {self.printed} {self.logged}")
+
+    @property
+    def logged(self) -> str:
+        """What it logged; to be asked once it has ended, for both share a position in the file."""
         self.log.seek(0)
-        raise AssertionError(f"the process ended: {self.printed} {self.log.read().decode()}")
+        return self.log.read().decode()
 
     @property
     def admin_url(self) -> str:

@@ -178,8 +178,9 @@ async def test_workers_whose_settings_cannot_serve_end_with_the_reason(settings_
         text.replace("[evaluation_log]", '[routing]\ndefault_model = "x"\n\n[evaluation_log]')
     )
     async with start(settings_file) as serving:
-        output, errors = await serving.process.communicate()
+        output, _ = await serving.process.communicate()
+        logged = serving.logged
 
     assert serving.process.returncode == 2
-    assert b"routing.default_model" in errors
+    assert "routing.default_model" in logged
     assert b"Waypost serves" not in output
