@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from gateways import Target
 from processes import ROOT, CannotMeasure, Program, free_port, start, wait_for
+from prometheus_client.parser import text_string_to_metric_families
 from queries import write_evaluations
 from upstreams import Upstream
 
@@ -179,8 +181,8 @@ def logged_turns(instance: Instance) -> int:
     return int(row[0])
 
 
-def counters(instance: Instance) -> dict[str, float]:
-    """Read the gateway's own counters, such as those of its embedding cache."""
+def counters(instance: Instance) -> Counter[str]:
+    """Read the gateway's own counters, such as those of its embedding cache, over all labels."""
     connection = http.client.HTTPConnection("127.0.0.1", instance.admin_port, timeout=5)
     try:
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -188,8 +190,11 @@ def counters(instance: Instance) -> dict[str, float]:
         text = connection.getresponse().read().decode()
     finally:
         connection.close()
-    lines = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
-    return {name: float(value) for name, value, *_ in lines if "{" not in name}
+    totals: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            totals[sample.name] += sample.value
+    return totals
 
 
 def _targets(instance: Instance, upstream: Upstream) -> list[Target]:
