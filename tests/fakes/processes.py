@@ -3,15 +3,20 @@
 import asyncio
 import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 import httpx2
+
+from tests.fakes.gateway import SteppedUpstream
+from tests.fakes.turns import until
+from tests.fakes.upstream import stream_chunks
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAT = "/v1/chat/completions"
@@ -93,3 +98,34 @@ async def start(settings_file: Path) -> AsyncIterator[Serving]:
 def caller(url: str, key: str) -> httpx2.AsyncClient:
     headers = {"authorization": f"Bearer {key}"}
     return httpx2.AsyncClient(base_url=url, headers=headers, timeout=20, trust_env=False)
+
+
+def accepts(url: str) -> bool:
+    """Whether connections are taken; that they no longer are is how a process's end begins."""
+    address = httpx2.URL(url)
+    with socket.socket() as probe:
+        return probe.connect_ex((address.host, address.port)) == 0
+
+
+async def stream_across_the_end(
+    serving: Serving, upstream: SteppedUpstream, body: dict[str, Any]
+) -> tuple[bytes, int]:
+    """Begin a stream, have the process end in the middle of it, and send the rest.
+
+    Returns what the caller received, and the exit status.
+    """
+    first, *rest = stream_chunks("Hello!")
+    url = await serving.started()
+    assert serving.key is not None
+    upstream.send(first)
+    async with (
+        caller(url, serving.key) as http,
+        http.stream("POST", CHAT, json=body | {"stream": True}) as response,
+    ):
+        serving.process.send_signal(signal.SIGTERM)
+        await until(lambda: not accepts(url))
+        for event in rest:
+            upstream.send(event)
+        upstream.end()
+        received = await response.aread()
+    return received, await serving.ended()

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.fakes.gateway import SMALL, SteppedUpstream, Upstreams
-from tests.fakes.processes import CHAT, KEY, ROOT, caller, start
+from tests.fakes.processes import CHAT, KEY, ROOT, caller, start, stream_across_the_end
 from tests.fakes.server import serve
 from tests.fakes.turns import until
 from tests.fakes.upstream import completion, json_answer, stream_chunks
@@ -78,24 +78,10 @@ async def test_a_first_start_shows_a_key_that_works_and_later_ones_none(settings
 
 async def test_a_running_stream_ends_before_the_process_does(settings_file, upstreams):
     upstream = upstreams.by_name["alpha"] = SteppedUpstream()
-    first, *rest = stream_chunks("Hello!")
     async with start(settings_file) as serving:
-        url = await serving.started()
-        assert serving.key is not None
-        upstream.send(first)
-        async with (
-            caller(url, serving.key) as http,
-            http.stream("POST", CHAT, json=BODY | {"stream": True}) as response,
-        ):
-            serving.process.send_signal(signal.SIGTERM)
-            await until_refused(url)
-            for event in rest:
-                upstream.send(event)
-            upstream.end()
-            received = await response.aread()
-        status = await serving.ended()
+        received, status = await stream_across_the_end(serving, upstream, BODY)
 
-    assert received.startswith(first)
+    assert received.startswith(stream_chunks("Hello!")[0])
     assert received.endswith(DONE)
     assert status == 0
     assert logged(settings_file) == [(None, "stop", 3)]
@@ -123,19 +109,6 @@ async def test_what_was_written_outlives_a_kill(settings_file, upstreams):
     assert graded.status_code == 202
     assert answered.status_code == 200
     assert len(logged(settings_file)) == len(answers) + 1
-
-
-async def until_refused(url: str) -> None:
-    """Wait until the process takes no more connections, which is how its end begins."""
-    address = httpx2.URL(url)
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection(address.host, address.port)
-            except OSError:
-                return
-            writer.close()
-            await writer.wait_closed()
 
 
 def logged(settings_file: Path) -> list[tuple[str | None, str | None, int | None]]:

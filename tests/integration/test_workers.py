@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,12 +13,12 @@ from sqlalchemy import func, select
 from gateway.database import create_database_engine
 from migrations.tables import Turn
 from tests.fakes.gateway import SteppedUpstream, Upstreams
-from tests.fakes.processes import CHAT, Serving, caller, start
+from tests.fakes.processes import CHAT, Serving, caller, start, stream_across_the_end
 from tests.fakes.redis import RedisServer, running_redis
 from tests.fakes.scrape import Scrape
 from tests.fakes.server import serve
 from tests.fakes.turns import until
-from tests.fakes.upstream import completion, json_answer, stream_chunks
+from tests.fakes.upstream import completion, json_answer
 
 WORKERS = 2
 BODY = {"model": "small", "messages": [{"role": "user", "content": "Say hello."}]}
@@ -92,12 +91,6 @@ def is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def accepts(url: str) -> bool:
-    address = httpx2.URL(url)
-    with socket.socket() as probe:
-        return probe.connect_ex((address.host, address.port)) == 0
-
-
 async def test_any_worker_shows_the_metrics_of_all(settings_file):
     async with start(settings_file) as serving:
         url = await serving.started()
@@ -136,22 +129,8 @@ async def test_a_worker_that_is_killed_is_replaced_and_the_others_serve_on(setti
 
 async def test_streams_under_way_end_and_every_row_is_written(settings_file, upstreams):
     upstream = upstreams.by_name["alpha"] = SteppedUpstream()
-    first, *rest = stream_chunks("Hello!")
     async with start(settings_file) as serving:
-        url = await serving.started()
-        assert serving.key is not None
-        upstream.send(first)
-        async with (
-            caller(url, serving.key) as http,
-            http.stream("POST", CHAT, json=BODY | {"stream": True}) as response,
-        ):
-            serving.process.send_signal(signal.SIGTERM)
-            await until(lambda: not accepts(url))
-            for event in rest:
-                upstream.send(event)
-            upstream.end()
-            received = await response.aread()
-        status = await serving.ended()
+        received, status = await stream_across_the_end(serving, upstream, BODY)
 
     assert received.endswith(b"data: [DONE]\n\n")
     assert status == 0
