@@ -14,7 +14,7 @@ from helm.dashboards.panels import (
     number,
 )
 from helm.dashboards.queries import (
-    RANGE,
+    FAILED,
     RATE,
     Query,
     at,
@@ -28,10 +28,9 @@ from helm.dashboards.queries import (
 DURATION = "gen_ai_client_operation_duration_seconds"
 FIRST_CHUNK = "gen_ai_client_operation_time_to_first_chunk_seconds"
 MODEL = "gen_ai_request_model"
-FAILED = 'status=~"5.."'
 SAVED = (
-    f"1 - sum(increase(waypost_router_predicted_cost_usd_total{at()}{RANGE}))"
-    f" / (sum(increase(waypost_router_best_single_cost_usd_total{at()}{RANGE})) > 0)"
+    f"1 - {increase('waypost_router_predicted_cost_usd_total')}"
+    f" / ({increase('waypost_router_best_single_cost_usd_total')} > 0)"
 )
 
 
@@ -52,7 +51,7 @@ def build() -> Dashboard:
 
 
 def _now() -> list[PanelBuilder]:
-    failed = f"(sum(increase(waypost_requests_total{at(FAILED)}{RANGE})) or vector(0))"
+    failed = f"({increase('waypost_requests_total', FAILED)} or vector(0))"
     return [
         number(
             "Requests",

@@ -6,6 +6,8 @@ from typing import Final
 RATE: Final = "[$__rate_interval]"
 RANGE: Final = "[$__range]"
 """The whole time range that the user looks at."""
+FAILED: Final = 'status=~"5.."'
+"""Matches requests that ended by our fault or a provider's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,9 @@ from helm.dashboards.panels import (
     spread,
     states,
 )
-from helm.dashboards.queries import RATE, Query, at, highest, per_second, quantile, total
+from helm.dashboards.queries import FAILED, Query, at, highest, per_second, quantile, total
 
 OVERHEAD = "waypost_gateway_overhead_seconds"
-FAILED = 'status=~"5.."'
 
 
 def build() -> Dashboard:
@@ -40,7 +39,7 @@ def build() -> Dashboard:
 
 
 def _errors() -> list[PanelBuilder]:
-    failed = f"(sum(rate(waypost_requests_total{at(FAILED)}{RATE})) or vector(0))"
+    failed = f"({per_second('waypost_requests_total', FAILED)} or vector(0))"
     return [
         graph(
             "Failed requests",
