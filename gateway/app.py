@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +54,6 @@ from gateway.service import ChatService
 from gateway.startup import Startup
 from gateway.tracing import Tracing, open_tracing
 from gateway.turn_budgets import TurnBudgets
-from gateway.types import HostedModel
 from gateway.worker_metrics import WorkerMetrics
 from router_models.decide import Exploration
 
@@ -239,9 +238,7 @@ async def open_routing(
             stack.push_async_callback(pool.embedded.aclose)
         embedder = _open_embedder(settings, stack)
         router = await _open_router(settings, embedder, stack)
-        yield _build_routing(
-            settings, pool, embedder, router, is_available=lambda _: True, metrics=Metrics()
-        )
+        yield _build_routing(settings, pool, embedder, router, paused=tuple, metrics=Metrics())
 
 
 def _build_routing(
@@ -250,7 +247,7 @@ def _build_routing(
     embedder: QueryEmbedder,
     router: ActiveRouter,
     *,
-    is_available: Callable[[HostedModel], bool],
+    paused: Callable[[], Collection[tuple[str, str]]],
     metrics: Metrics,
 ) -> Routing:
     explored = settings.routing.exploration
@@ -262,7 +259,7 @@ def _build_routing(
         exploration=Exploration(explored.kind, explored.epsilon),
         embedder=embedder,
         router=router,
-        is_available=is_available,
+        paused=paused,
         count_failure=metrics.router_failed,
         rng=np.random.default_rng(),
     )
@@ -297,7 +294,7 @@ def _build_service(
         pool,
         embedder,
         router,
-        is_available=_availability(providers),
+        paused=_paused_of(providers),
         metrics=metrics,
     )
     return ChatService(
@@ -323,11 +320,11 @@ def _build_service(
     )
 
 
-def _availability(providers: Mapping[str, Provider]) -> Callable[[HostedModel], bool]:
-    def is_available(model: HostedModel) -> bool:
-        return providers[model.provider].is_available(model.upstream_name)
+def _paused_of(providers: Mapping[str, Provider]) -> Callable[[], Collection[tuple[str, str]]]:
+    def paused() -> Collection[tuple[str, str]]:
+        return {(name, model) for name, one in providers.items() for model in one.paused()}
 
-    return is_available
+    return paused
 
 
 def _build_public_app(

@@ -5,12 +5,13 @@ model is ruled out where even the lower bound is too long, and passed over where
 bound is and another model surely has room.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
+from gateway.candidates import CandidatePool
 from gateway.enforcement import own_limit
 from gateway.types import Capabilities, HostedModel
 
@@ -66,8 +67,7 @@ _SPECIAL: Final = (
 """What `Needs` and `Capabilities` call the same, and the verdict where it is wanting."""
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(NamedTuple):
     """What a request asks of a model.
 
     Attributes:
@@ -87,26 +87,29 @@ class Needs:
 
 
 def judge(
-    body: Mapping[str, Any],
-    models: Sequence[HostedModel],
-    is_available: Callable[[HostedModel], bool],
+    body: Mapping[str, Any], pool: CandidatePool, paused: Collection[tuple[str, str]]
 ) -> tuple[Verdict, ...]:
     """Give each model a verdict on a decoded chat-completions body.
 
     Args:
         body: As the caller sent it; parts of unknown form are left for the provider to judge.
-        models: Those the caller may use.
-        is_available: Whether the circuit breaker of a model lets calls through.
+        pool: The models the caller may use.
+        paused: Provider and upstream name of those whose circuit breaker lets no call through.
     """
     needs = read_needs(body)
     special = [(name, verdict) for name, verdict in _SPECIAL if getattr(needs, name)]
     upper = needs.max_prompt_tokens + needs.output_tokens
+    room = pool.shared.context_tokens
+    has_room_everywhere = room is None or upper <= room
+    if not paused and has_room_everywhere and _verdict(needs, special, pool.shared) is OK:
+        # As nearly every time: what each of them can take covers the request.
+        return (OK,) * len(pool.models)
     verdicts: list[Verdict] = []
     doubtful: list[int] = []
     has_room = False
-    for model in models:
+    for model in pool.models:
         verdict = _verdict(needs, special, model.capabilities)
-        if verdict is OK and not is_available(model):
+        if verdict is OK and (model.provider, model.upstream_name) in paused:
             verdict = UNAVAILABLE
         limit = model.capabilities.context_tokens
         if verdict is OK and limit is not None:

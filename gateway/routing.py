@@ -4,13 +4,14 @@ The one place where the gateway's models, the active router and `router_models.d
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from gateway.artifacts import ActiveRouter
+from gateway.candidates import CandidatePool, CandidatePools
 from gateway.capabilities import UNAVAILABLE, Verdict, judge, within_allotment
 from gateway.config import ProfileSettings
 from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
@@ -72,10 +73,10 @@ class RoutePlan:
 class _Predictions(NamedTuple):
     """The router's view of the candidates; None where it does not know a model."""
 
-    quality: list[float | None]
-    cost_usd: list[float | None]
+    quality: tuple[float | None, ...]
+    cost_usd: tuple[float | None, ...]
     familiarity: float
-    quality_stderr: list[float | None] | None
+    quality_stderr: tuple[float | None, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Routing:
     Attributes:
         models: Every hosted model by name.
         default_model: Serves where the router cannot choose.
-        is_available: Whether the circuit breaker of a model lets calls through.
+        paused: Says provider and upstream name of the models whose circuit breaker is open.
         count_failure: Called with the reason whenever the router could not choose.
     """
 
@@ -96,9 +97,13 @@ class Routing:
     exploration: Exploration
     embedder: Embedder
     router: ActiveRouter
-    is_available: Callable[[HostedModel], bool]
+    paused: Callable[[], Collection[tuple[str, str]]]
     count_failure: Callable[[str], None]
     rng: np.random.Generator
+    _pools: CandidatePools = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_pools", CandidatePools(self.models, self.profiles))
 
     def is_routed(self, model: str) -> bool:
         """Whether `model` names a choice of the router rather than a model."""
@@ -152,8 +157,8 @@ class Routing:
     async def _route(self, request: ChatRequest, caller: Caller, allot: Allot | None) -> RoutePlan:
         name = self.profile_of(request, caller)
         profile = self.profiles[name]
-        pool = self._pool(profile, caller)
-        verdicts = judge(request.body, pool, self.is_available)
+        pool = self._pools.find(name, caller)
+        verdicts = judge(request.body, pool, self.paused())
         if not any(verdict.is_eligible for verdict in verdicts):
             raise _nobody(pool, verdicts)
         embedding = await self.embedder.embed(request.query)
@@ -162,7 +167,7 @@ class Routing:
         allotment = None
         if allot is not None:
             allotment = allot(embedding, *_best(predictions, verdicts))
-            verdicts = within_allotment(pool, verdicts, allotment.cap.tokens)
+            verdicts = within_allotment(pool.models, verdicts, allotment.cap.tokens)
         paid = request.options.willingness_to_pay_usd or profile.willingness_to_pay_usd
         decision = None if predictions is None else self._decide(pool, verdicts, predictions, paid)
         if decision is None:
@@ -173,7 +178,7 @@ class Routing:
             order, propensity = (decision.model, *decision.fallbacks), decision.propensity
         return RoutePlan(
             # Not looked up again: an adapter may have been withdrawn since the pool was read.
-            models=tuple(map({model.name: model for model in pool}.__getitem__, order)),
+            models=tuple(map(pool.by_name.__getitem__, order)),
             candidates=_records(pool, verdicts, predictions, decision, order[0]),
             propensity=propensity,
             reason=reason,
@@ -184,14 +189,6 @@ class Routing:
             encoder_id=self.embedder.encoder_id,
             embedding=embedding,
             allotment=allotment,
-        )
-
-    def _pool(self, profile: ProfileSettings, caller: Caller) -> tuple[HostedModel, ...]:
-        return tuple(
-            model
-            for model in self.models.values()
-            if caller.may_use(model.name)
-            and (profile.models is None or model.name in profile.models)
         )
 
     async def _router(self, pinned: str | None) -> Router | None:
@@ -205,16 +202,16 @@ class Routing:
             ) from error
 
     def _predict(
-        self, router: Router | None, pool: tuple[HostedModel, ...], embedding: Float32
+        self, router: Router | None, pool: CandidatePool, embedding: Float32
     ) -> tuple[_Predictions | None, str]:
         if router is None:
             return None, ROUTER_MISSING
-        names = [model.name for model in pool]
         try:
             stderr = None
             if self.exploration.kind == "thompson":
-                stderr = router.quality_stderr(embedding, names)
-            return _Predictions(*router.predict_pool(embedding, names), stderr), ROUTER_MISSING
+                stderr = router.quality_stderr(embedding, pool.names)
+            found = router.predict_pool(embedding, pool.names)
+            return _Predictions(*found, stderr), ROUTER_MISSING
         except Exception:  # noqa: BLE001
             # A router that fails must never fail the request: it is served by the default model.
             _log.exception("router %s failed; the default model serves", router.version)
@@ -222,18 +219,18 @@ class Routing:
 
     def _decide(
         self,
-        pool: tuple[HostedModel, ...],
+        pool: CandidatePool,
         verdicts: tuple[Verdict, ...],
         predictions: _Predictions,
         willingness_to_pay_usd: float,
     ) -> RouteDecision | None:
         """Decide, or return None where the router knows no model that could answer."""
         eligible = [verdict.is_eligible for verdict in verdicts]
-        known = (quality is not None for quality in predictions.quality)
-        if not any(is_known and can for is_known, can in zip(known, eligible, strict=True)):
+        figures = zip(predictions.quality, eligible, strict=True)
+        if not any(can and quality is not None for quality, can in figures):
             return None
         return decide(
-            models=[model.name for model in pool],
+            models=pool.names,
             quality=predictions.quality,
             cost_usd=predictions.cost_usd,
             eligible=eligible,
@@ -244,10 +241,10 @@ class Routing:
         )
 
     def _without_router(
-        self, pool: tuple[HostedModel, ...], verdicts: tuple[Verdict, ...]
+        self, pool: CandidatePool, verdicts: tuple[Verdict, ...]
     ) -> tuple[str, ...]:
         """Order the eligible models: the declared default first, then as configured."""
-        names = [m.name for m, v in zip(pool, verdicts, strict=True) if v.is_eligible]
+        names = [n for n, v in zip(pool.names, verdicts, strict=True) if v.is_eligible]
         return tuple(sorted(names, key=lambda name: name != self.default_model))
 
 
@@ -264,11 +261,11 @@ def _best(
     return max(known, key=lambda best: best[0], default=(None, None))
 
 
-def _nobody(pool: tuple[HostedModel, ...], verdicts: tuple[Verdict, ...]) -> Exception:
+def _nobody(pool: CandidatePool, verdicts: tuple[Verdict, ...]) -> Exception:
     """Say whose turn it is: to wait for a model that is down, or to send another request."""
-    if not pool:
+    if not pool.models:
         return NoCapableModel("This key and profile admit none of the served models.")
-    reasons = ", ".join(f"{m.name}: {v.reason}" for m, v in zip(pool, verdicts, strict=True))
+    reasons = ", ".join(f"{n}: {v.reason}" for n, v in zip(pool.names, verdicts, strict=True))
     message = f"No model can take this request ({reasons})."
     if any(verdict == UNAVAILABLE for verdict in verdicts):
         return NoModelAvailable(message)
@@ -276,34 +273,27 @@ def _nobody(pool: tuple[HostedModel, ...], verdicts: tuple[Verdict, ...]) -> Exc
 
 
 def _records(
-    pool: tuple[HostedModel, ...],
+    pool: CandidatePool,
     verdicts: tuple[Verdict, ...],
     predictions: _Predictions | None,
     decision: RouteDecision | None,
     chosen: str,
 ) -> tuple[CandidateRecord, ...]:
-    nothing: list[float | None] = [None] * len(pool)
-    quality = nothing if predictions is None else predictions.quality
-    cost = nothing if predictions is None else predictions.cost_usd
-    if decision is None:
-        utility, propensity = nothing, [float(model.name == chosen) for model in pool]
-    else:
-        utility = [candidate.utility for candidate in decision.candidates]
-        propensity = [candidate.propensity for candidate in decision.candidates]
-    columns = zip(pool, verdicts, quality, cost, utility, propensity, strict=True)
-    return tuple(
-        [
-            CandidateRecord(
-                model.name,
-                predicted,
-                cost_usd,
-                net,
-                share,
-                verdict.is_eligible,
-                NOT_IN_ROUTER
-                if predicted is None and predictions is not None and verdict.is_eligible
-                else verdict.reason,
-            )
-            for model, verdict, predicted, cost_usd, net, share in columns
-        ]
+    nothing = (None,) * len(pool.models)
+    columns = (
+        pool.names,
+        nothing if predictions is None else predictions.quality,
+        nothing if predictions is None else predictions.cost_usd,
+        nothing if decision is None else decision.utilities,
+        [float(name == chosen) for name in pool.names]
+        if decision is None
+        else decision.propensities,
+        [verdict.is_eligible for verdict in verdicts],
+        [verdict.reason for verdict in verdicts],
     )
+    records = tuple(map(CandidateRecord, *columns))
+    if predictions is not None and None in predictions.quality:
+        for record in records:
+            if record.quality is None and record.is_eligible:
+                record.verdict = NOT_IN_ROUTER
+    return records

@@ -51,8 +51,8 @@ class RouterPrediction(NamedTuple):
 class PoolPrediction(NamedTuple):
     """The same for the models of a pool, in the pool's order; None where the router has none."""
 
-    quality: list[float | None]
-    cost_usd: list[float | None]
+    quality: tuple[float | None, ...]
+    cost_usd: tuple[float | None, ...]
     familiarity: float
 
 
@@ -68,7 +68,9 @@ class Router:
     _columns: Mapping[str, int] = field(init=False, repr=False)
     _quality_variance: Float32 | None = field(init=False, repr=False)
     _one_query: OneQuery | None = field(init=False, repr=False)
-    _remembered: dict[int, RouterPrediction] = field(init=False, repr=False, default_factory=dict)
+    _remembered: dict[tuple[int, tuple[str, ...]], PoolPrediction] = field(
+        init=False, repr=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         columns = {model: index for index, model in enumerate(self.estimator.models)}
@@ -105,20 +107,7 @@ class Router:
         return self._columns.get(model)
 
     def predict(self, embedding: Float32) -> RouterPrediction:
-        """Predict for one query; `embedding` has shape ``(dimension,)``.
-
-        The latest predictions are kept: the turns of an agent's loop ask about one query.
-        """
-        # Two vectors of equal 64-bit hash would need 2**32 queries to be likely.
-        key = hash(embedding.tobytes())
-        known = self._remembered.get(key)
-        if known is None:
-            if len(self._remembered) >= REMEMBERED_PREDICTIONS:
-                self._remembered.clear()
-            known = self._remembered[key] = self._predict(embedding)
-        return known
-
-    def _predict(self, embedding: Float32) -> RouterPrediction:
+        """Predict for one query; `embedding` has shape ``(dimension,)``."""
         if self._one_query is not None:
             figures, near = self._one_query.predict(embedding)
             n_models = len(self.estimator.models)
@@ -133,18 +122,26 @@ class Router:
             prediction.quality[0], prediction.cost_usd[0], float(familiarity[0])
         )
 
-    def predict_pool(self, embedding: Float32, models: Sequence[str]) -> PoolPrediction:
-        """Predict for one query and the models of a pool, as `decide` reads them."""
-        prediction = self.predict(embedding)
-        return PoolPrediction(
-            self._in_order(prediction.quality, models),
-            self._in_order(prediction.cost_usd, models),
-            prediction.familiarity,
-        )
+    def predict_pool(self, embedding: Float32, models: tuple[str, ...]) -> PoolPrediction:
+        """Predict for one query and the models of a pool, as `decide` reads them.
+
+        The latest predictions are kept: the turns of an agent's loop ask about one query.
+        """
+        # Two vectors of equal 64-bit hash would need 2**32 queries to be likely.
+        key = hash(embedding.tobytes()), models
+        known = self._remembered.get(key)
+        if known is None:
+            if len(self._remembered) >= REMEMBERED_PREDICTIONS:
+                self._remembered.clear()
+            quality, cost_usd, familiarity = self.predict(embedding)
+            known = self._remembered[key] = PoolPrediction(
+                self._in_order(quality, models), self._in_order(cost_usd, models), familiarity
+            )
+        return known
 
     def quality_stderr(
         self, embedding: Float32, models: Sequence[str]
-    ) -> list[float | None] | None:
+    ) -> tuple[float | None, ...] | None:
         """Standard errors of predicted quality for a pool; None where the estimator has none.
 
         What Thompson exploration reads. K-means alone keeps the sums of squares it takes.
@@ -154,10 +151,9 @@ class Router:
         weights = self.estimator.weights(embedding[np.newaxis])
         return self._in_order(np.sqrt((weights * weights) @ self._quality_variance)[0], models)
 
-    def _in_order(self, figures: Float32, models: Sequence[str]) -> list[float | None]:
-        values = figures.tolist()
-        columns = [self._columns.get(model) for model in models]
-        return [None if column is None else values[column] for column in columns]
+    def _in_order(self, figures: Float32, models: Sequence[str]) -> tuple[float | None, ...]:
+        values, columns = figures.tolist(), map(self._columns.get, models)
+        return tuple([None if column is None else values[column] for column in columns])
 
 
 def mean_variance(statistics: CellStatistics, prior_rows: float) -> Float32:

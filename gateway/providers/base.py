@@ -1,6 +1,6 @@
 """What a provider is: the one interface the service calls and every adapter implements."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -116,8 +116,8 @@ class Provider(Protocol):
         """
         ...
 
-    def is_available(self, model: str) -> bool:
-        """Whether the circuit breaker of `model` lets calls through."""
+    def paused(self) -> Collection[str]:
+        """Upstream names of the models whose circuit breaker lets no call through."""
         ...
 
     def condition(self) -> Condition:

@@ -1,7 +1,7 @@
 """What all adapters share: one call to an upstream, whole or streamed, whatever its dialect."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -210,9 +210,9 @@ class HttpProvider:
                     breaker.succeeded()
                 await stream.aclose()
 
-    def is_available(self, model: str) -> bool:
-        """Whether the circuit breaker of `model`, an upstream name, lets calls through."""
-        return self.resilience.breaker(model).is_available()
+    def paused(self) -> Collection[str]:
+        """Upstream names of the models whose circuit breaker lets no call through."""
+        return self.resilience.paused()
 
     def condition(self) -> Condition:
         """Say how it does, for metrics."""

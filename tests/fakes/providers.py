@@ -1,7 +1,7 @@
 """A provider that plays a script and keeps the calls it got."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -64,7 +64,6 @@ class FakeProvider:
         self.name = "fake"
         self.calls: list[UpstreamCall] = []
         self.closed_streams = 0
-        self.is_up = True
         self._script = list(script)
         self._usage = usage
         self._finish_reason = finish_reason
@@ -90,8 +89,8 @@ class FakeProvider:
         finally:
             self.closed_streams += 1
 
-    def is_available(self, model: str) -> bool:
-        return self.is_up
+    def paused(self) -> Collection[str]:
+        return ()
 
     async def aclose(self) -> None:
         pass

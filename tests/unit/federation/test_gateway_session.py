@@ -86,7 +86,7 @@ def active(site: GatewaySite) -> Router:
 
 def gain(router: Router, truth: Evaluations, names) -> float:
     """Share of the oracle's gain with which a gateway routes, by its own names of models."""
-    pool = [names.get(model, model) for model in truth.models]
+    pool = tuple(names.get(model, model) for model in truth.models)
     rows = [router.predict_pool(row, pool) for row in truth.embeddings]
     quality, cost = zip(*((row.quality, row.cost_usd) for row in rows), strict=True)
     return oracle_gain(Prediction(np.float32(quality), np.float32(cost)), truth, PRICES)

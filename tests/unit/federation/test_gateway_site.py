@@ -243,7 +243,7 @@ async def test_the_gateway_follows_within_a_poll(site):
     verdict = site.receive(GOOD)
     assert await serving.refresh()
     assert serving.current.version == verdict.version
-    pool = serving.current.predict_pool(POOLED.embeddings[0], ["eu-coder", "cheap"])
+    pool = serving.current.predict_pool(POOLED.embeddings[0], ("eu-coder", "cheap"))
     assert None not in pool.quality
 
 

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.capabilities import OK, UNAVAILABLE, judge, read_needs
+from gateway.candidates import CandidatePool
+from gateway.capabilities import OK, UNAVAILABLE, Verdict, judge, read_needs
 from gateway.types import Capabilities, HostedModel, ModelPrice
 
 PRICE = ModelPrice(1, 1)
@@ -12,16 +13,20 @@ TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
 
 
-def hosted(**capabilities) -> HostedModel:
-    return HostedModel("m", "p", "m", PRICE, Capabilities(**capabilities))
+def hosted(name: str = "m", **capabilities) -> HostedModel:
+    return HostedModel(name, "p", name, PRICE, Capabilities(**capabilities))
 
 
 def body(content="hello", **fields):
     return {"model": "auto", "messages": [{"role": "user", "content": content}], **fields}
 
 
+def verdicts_on(request, *models: HostedModel, paused=()) -> tuple[Verdict, ...]:
+    return judge(request, CandidatePool(models), {("p", name) for name in paused})
+
+
 def reason(request, *models: HostedModel) -> str:
-    return judge(request, models, lambda model: True)[0].reason
+    return verdicts_on(request, *models)[0].reason
 
 
 @pytest.mark.parametrize(
@@ -70,32 +75,29 @@ def test_a_conversation_that_called_tools_needs_them(message):
 
 
 def test_a_model_behind_an_open_breaker_is_unavailable():
-    models = (hosted(), hosted())
-    verdicts = judge(body(), models, lambda model: model is models[0])
-    assert verdicts == (OK, UNAVAILABLE)
+    assert verdicts_on(body(), hosted("a"), hosted("b"), paused=["b"]) == (OK, UNAVAILABLE)
 
 
-def test_availability_is_asked_only_of_models_that_could_answer():
-    asked = []
-    models = (hosted(tools=False), hosted(tools=True))
-    judge(body(tools=[TOOL]), models, lambda model: not asked.append(model))
-    assert asked == [models[1]]
+def test_what_a_model_lacks_is_said_before_that_it_is_unavailable():
+    models = hosted("a", tools=False), hosted("b")
+    found = verdicts_on(body(tools=[TOOL]), *models, paused=["a", "b"])
+    assert [verdict.reason for verdict in found] == ["no_tools", "unavailable"]
 
 
 def test_a_tight_model_is_passed_over_where_another_surely_has_room():
     # 10,000 characters are 1,666 to 4,008 tokens.
     request = body("a" * 10_000)
     tight, roomy, unknown = (hosted(context_tokens=n) for n in (2_000, 5_000, None))
-    found = [v.reason for v in judge(request, (tight, roomy, unknown), lambda model: True)]
+    found = [v.reason for v in verdicts_on(request, tight, roomy, unknown)]
     assert found == ["context_may_be_too_long", "ok", "ok"]
 
 
 def test_a_tight_model_is_tried_where_no_other_surely_has_room():
     request = body("a" * 10_000)
-    tight, roomy, unknown = (hosted(context_tokens=n) for n in (2_000, 5_000, None))
+    tight, roomy, unknown = (hosted(str(n), context_tokens=n) for n in (2_000, 5_000, None))
     assert reason(request, tight) == "ok"
     assert reason(request, tight, unknown) == "ok"
-    verdicts = judge(request, (tight, roomy), lambda model: model is tight)
+    verdicts = verdicts_on(request, tight, roomy, paused=["5000"])
     assert [v.reason for v in verdicts] == ["ok", "unavailable"]
 
 

@@ -61,7 +61,7 @@ def routing(store: ArtifactStore) -> Callable[..., Any]:
                 "exploration": Exploration(),
                 "embedder": Embedder(),
                 "router": router,
-                "is_available": lambda model: True,
+                "paused": tuple,
                 "count_failure": lambda reason: None,
                 "rng": np.random.default_rng(0),
                 **changes,
@@ -178,8 +178,9 @@ async def test_a_key_without_any_served_model_is_told_so(routing) -> None:
 
 
 async def test_models_that_are_down_are_worth_waiting_for(routing) -> None:
+    down = {("p", "small"), ("p", "large")}
     with pytest.raises(NoModelAvailable):
-        await (await routing(is_available=lambda model: False)).plan(request(), CALLER)
+        await (await routing(paused=lambda: down)).plan(request(), CALLER)
 
 
 async def test_a_pinned_version_decides(routing, store) -> None:

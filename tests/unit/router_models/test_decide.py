@@ -26,13 +26,16 @@ explorations = st.builds(
 )
 
 
+def names_of(rows) -> tuple[str, ...]:
+    return POOL if len(rows) == 3 else tuple(f"model-{i}" for i in range(len(rows)))
+
+
 def choose(
     quality=QUALITY, cost=COST, eligible=None, *, w=0.02, exploration=OFF, seed=0, stderr=None
 ):
-    names = POOL if len(quality) == 3 else tuple(f"model-{i}" for i in range(len(quality)))
     allowed = [True] * len(quality) if eligible is None else eligible
     return decide(
-        names,
+        names_of(quality),
         quality,
         cost,
         allowed,
@@ -57,14 +60,12 @@ def test_buys_more_quality_the_more_the_caller_would_pay(w, model):
 
 def test_utility_is_quality_less_cost_over_willingness_to_pay():
     decision = choose(w=0.02)
-    assert [c.utility for c in decision.candidates] == pytest.approx([0.45, 0.5, -0.1])
-    assert [c.quality for c in decision.candidates] == list(QUALITY)
-    assert [c.cost_usd for c in decision.candidates] == list(COST)
+    assert decision.utilities == pytest.approx([0.45, 0.5, -0.1])
 
 
 def test_without_exploration_the_best_model_has_propensity_one():
     decision = choose()
-    assert [c.propensity for c in decision.candidates] == [0.0, 1.0, 0.0]
+    assert decision.propensities == [0.0, 1.0, 0.0]
     assert (decision.propensity, decision.is_explored, decision.reason) == (1.0, False, "router")
 
 
@@ -83,24 +84,19 @@ def test_a_tie_at_equal_cost_goes_to_the_first_name():
     assert (decision.model, decision.fallbacks) == ("large", ("medium", "small"))
 
 
-def test_reads_numpy_figures():
-    arrays = (np.array(QUALITY, np.float32), np.array(COST, np.float32))
-    assert choose(*arrays).model == "medium"
-
-
 def test_passes_over_an_ineligible_model():
     decision = choose(eligible=[True, False, True])
     assert decision.model == "small"
     assert "medium" not in decision.fallbacks
-    assert decision.candidates[1].propensity == 0.0
-    assert decision.candidates[1].utility == pytest.approx(0.5)
+    assert decision.propensities[1] == 0.0
+    assert decision.utilities[1] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("unknown", [None, nan, inf])
 def test_a_model_without_a_prediction_is_the_last_resort(unknown):
     decision = choose((0.1, unknown, 0.1), COST)
     assert (decision.model, decision.fallbacks) == ("small", ("large", "medium"))
-    assert decision.candidates[1][1:4] == (None, 0.004, None)
+    assert decision.utilities[1] is None
     assert choose(QUALITY, (unknown, 0.004, 0.02), [True, False, False]).model == "small"
 
 
@@ -141,12 +137,12 @@ def test_an_unknown_kind_of_exploration_is_refused():
 
 def test_epsilon_shares_its_part_evenly_over_the_eligible_models():
     decision = choose(eligible=[True, True, False], exploration=Exploration("epsilon", 0.1))
-    assert [c.propensity for c in decision.candidates] == pytest.approx([0.05, 0.95, 0.0])
+    assert decision.propensities == pytest.approx([0.05, 0.95, 0.0])
 
 
 def test_epsilon_tries_models_without_a_prediction():
     decision = choose((0.5, None, 0.5), exploration=Exploration("epsilon", 0.3))
-    assert decision.candidates[1].propensity == pytest.approx(0.1)
+    assert decision.propensities[1] == pytest.approx(0.1)
 
 
 def test_a_lone_eligible_model_is_not_explored():
@@ -164,13 +160,13 @@ def test_an_explored_choice_says_so():
 
 def test_thompson_without_standard_errors_explores_as_epsilon_does():
     decision = choose(exploration=Exploration("thompson", 0.3))
-    assert [c.propensity for c in decision.candidates] == pytest.approx([0.1, 0.8, 0.1])
+    assert decision.propensities == pytest.approx([0.1, 0.8, 0.1])
 
 
 def test_thompson_prefers_a_doubtful_model_to_a_surely_worse_one():
     exploration = Exploration("thompson")
     decision = choose((0.5, 0.6, 0.5), (0, 0, 0), exploration=exploration, stderr=(0.5, 0, 0))
-    small, medium, large = (c.propensity for c in decision.candidates)
+    small, medium, large = decision.propensities
     # P(N(0.5, 0.5) > 0.6) = 0.42
     assert small == pytest.approx(0.42, abs=0.1)
     assert medium == pytest.approx(1 - small - large)
@@ -179,7 +175,7 @@ def test_thompson_prefers_a_doubtful_model_to_a_surely_worse_one():
 
 def test_thompson_with_no_prediction_at_all_still_shares_one_draw():
     decision = choose((None,) * 3, COST, exploration=Exploration("thompson"), stderr=(None,) * 3)
-    assert decision.candidates[0].propensity == pytest.approx(1 - 2 / 3 / (THOMPSON_DRAWS + 1))
+    assert decision.propensities[0] == pytest.approx(1 - 2 / 3 / (THOMPSON_DRAWS + 1))
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "thompson"])
@@ -198,7 +194,7 @@ def test_models_are_chosen_as_often_as_their_propensity_says(kind):
             rng=rng,
             quality_stderr=(0.2, 0.1, 0.3),
         )
-        expected += [c.propensity for c in decision.candidates]
+        expected += decision.propensities
         chosen[POOL.index(decision.model)] += 1
     # Four standard deviations of a binomial share.
     np.testing.assert_allclose(chosen / n, expected / n, atol=4 * 0.5 / n**0.5)
@@ -244,14 +240,15 @@ def test_rounding_at_the_end_of_the_shares_goes_to_the_best_model():
 def test_propensities_sum_to_one_and_cover_the_choice(table, w, exploration, seed):
     table = [*table, (0.5, 0.01, True, 0.1)]
     decision = choose_row(table, w, exploration, seed)
-    assert sum(c.propensity for c in decision.candidates) == pytest.approx(1.0)
+    assert sum(decision.propensities) == pytest.approx(1.0)
     assert decision.propensity > 0
-    by_name = {c.model: c for c in decision.candidates}
-    assert by_name[decision.model].propensity == decision.propensity
-    eligible = {c.model for c, row in zip(decision.candidates, table, strict=True) if row[2]}
+    names = names_of(table)
+    propensity = dict(zip(names, decision.propensities, strict=True))
+    assert propensity[decision.model] == decision.propensity
+    eligible = {name for name, row in zip(names, table, strict=True) if row[2]}
     assert {decision.model, *decision.fallbacks} == eligible
     assert len(decision.fallbacks) == len(eligible) - 1
-    assert all(c.propensity == 0 for c in decision.candidates if c.model not in eligible)
+    assert all(propensity[name] == 0 for name in propensity.keys() - eligible)
 
 
 @settings(deadline=None)
@@ -260,7 +257,7 @@ def test_a_higher_willingness_to_pay_never_buys_less_quality(table, w, factor):
     known = [row for row in table if None not in row[:2]]
     table = [*known, (0.5, 0.01, True, 0.0)]
     poor, rich = choose_row(table, w, OFF), choose_row(table, w * factor, OFF)
-    quality = {c.model: c.quality for c in poor.candidates}
+    quality = dict(zip(names_of(table), (row[0] for row in table), strict=True))
     assert quality[rich.model] >= quality[poor.model] - 1e-9
 
 
@@ -269,7 +266,7 @@ def test_a_higher_willingness_to_pay_never_buys_less_quality(table, w, factor):
 def test_no_eligible_model_has_a_higher_utility_than_the_choice(table, w):
     table = [*table, (0.5, 0.01, True, 0.0)]
     decision = choose_row(table, w, OFF)
-    utility = {c.model: c.utility for c in decision.candidates}
+    utility = dict(zip(names_of(table), decision.utilities, strict=True))
     ranked = [utility[m] for m in (decision.model, *decision.fallbacks)]
     known = [u for u in ranked if u is not None]
     assert known == sorted(known, reverse=True)

@@ -75,8 +75,8 @@ def test_predicts_a_pool_in_its_own_order(estimator):
     router = Router(MANIFEST, estimator, None)
     single = router.predict(NEAR)
     pool = router.predict_pool(NEAR, ("new", "large", "small"))
-    assert pool.quality == [None, single.quality[1], single.quality[0]]
-    assert pool.cost_usd == [None, single.cost_usd[1], single.cost_usd[0]]
+    assert pool.quality == (None, single.quality[1], single.quality[0])
+    assert pool.cost_usd == (None, single.cost_usd[1], single.cost_usd[0])
     assert pool.familiarity == 1.0
 
 
@@ -114,9 +114,9 @@ def test_more_rows_make_a_mean_surer():
 def test_asks_for_its_models_by_their_aliases_too(estimator):
     manifest = replace(MANIFEST, registry={"large": ["org/large", "big"]})
     router = Router(manifest, estimator, None)
-    found = router.predict_pool(NEAR, ["big", "small", "large", "strange"])
+    found = router.predict_pool(NEAR, ("big", "small", "large", "strange"))
     large = router.predict(NEAR).quality[1]
-    assert found.quality == [large, router.predict(NEAR).quality[0], large, None]
+    assert found.quality == (large, router.predict(NEAR).quality[0], large, None)
     assert router.column("org/large") == 1
     assert router.registry == ModelRegistry({"large": ["big", "org/large"]})
 

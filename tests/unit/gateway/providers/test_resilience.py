@@ -126,6 +126,7 @@ async def test_breakers_of_two_models_are_apart() -> None:
         await limits.attempt(limits.breaker("m"), 900.0, scripted(unavailable()))
     assert not limits.breaker("m").is_available()
     assert limits.breaker("n").is_available()
+    assert limits.paused() == ["m"]
 
 
 async def test_the_callers_faults_do_not_open_the_breaker() -> None:
