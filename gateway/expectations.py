@@ -1,5 +1,7 @@
 """What the router expected against what came: cost, quality, and the best single model instead."""
 
+from dataclasses import dataclass
+
 from gateway.series import VERSION, Counts
 from gateway.types import NUSD_PER_USD, CandidateRecord, TurnRecord
 
@@ -48,7 +50,7 @@ class Expectations:
             self._predicted_quality,
             self._observed_quality,
         )
-        self._record: dict[str, tuple[float, int]] = {}
+        self._records: dict[str, _Predicted] = {}
 
     def compare_cost(self, turn: TurnRecord) -> None:
         """Add a routed and answered turn, unless the router knew nothing of what served."""
@@ -72,14 +74,25 @@ class Expectations:
 
     def _best_single(self, candidates: tuple[CandidateRecord, ...]) -> CandidateRecord | None:
         """Take note of the turn's predictions and return its best single model."""
-        record = self._record
+        records = self._records
         best, highest = None, -1.0
         for candidate in candidates:
             quality = candidate.quality
             if quality is None:
                 continue
-            total, turns = record.get(candidate.model, (0.0, 0))
-            total, turns = record[candidate.model] = total + quality, turns + 1
-            if candidate.is_eligible and total > highest * turns:
-                best, highest = candidate, total / turns
+            record = records.get(candidate.model)
+            if record is None:
+                record = records[candidate.model] = _Predicted()
+            record.total += quality
+            record.turns += 1
+            if candidate.is_eligible and record.total > highest * record.turns:
+                best, highest = candidate, record.total / record.turns
         return best
+
+
+@dataclass(slots=True)
+class _Predicted:
+    """The qualities predicted for one model."""
+
+    total: float = 0.0
+    turns: int = 0

@@ -118,18 +118,14 @@ class Turn:
             headers.append((b"x-waypost-provider", served.provider.encode("utf-8")))
         if plan.allotment is not None:
             headers.extend(plan.allotment.headers())
-        if self.reservation is not None:
+        if self.reservation is not None and self.reservation.is_limited:
             headers.extend(budget_headers(self.reservation, self.charge))
         return headers
 
     def summary(self) -> dict[str, Any]:
         """Say the same, and the cost, as the `waypost` object of an answer."""
         plan, served = self.plan, self.served
-        allotment = None if plan is None else plan.allotment
-        budget = None
-        if self.reservation is not None:
-            budget = budget_summary(self.reservation, self.charge)
-        return {
+        summary: dict[str, Any] = {
             "request_id": self.request_id,
             "decision_id": self.decision_id,
             "model": None if served is None else served.name,
@@ -139,9 +135,12 @@ class Turn:
             "propensity": None if plan is None else plan.propensity,
             "cost_usd": self.cost_nusd / NUSD_PER_USD,
             "usage_is_estimated": self.usage is not None and self.usage.is_estimated,
-            **({} if allotment is None else {"turn_budget": allotment.summary()}),
-            **({} if budget is None else {"budget": budget}),
         }
+        if plan is not None and plan.allotment is not None:
+            summary["turn_budget"] = plan.allotment.summary()
+        if self.reservation is not None and self.reservation.is_limited:
+            summary["budget"] = budget_summary(self.reservation, self.charge)
+        return summary
 
     def fail(self, error: BaseException) -> None:
         """Note what ended the turn; a cancelled turn is one whose caller left."""

@@ -136,9 +136,11 @@ class CandidateRecord:
     verdict: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TurnRecord:
     """One answered (or failed) turn: the row that routing, budgets and training all read.
+
+    Nobody changes it; it is not frozen for what its candidates are not.
 
     Attributes:
         requested_model: What the caller asked for, ``auto`` included.

@@ -23,9 +23,7 @@ MAX_SUB_QUESTION_CHARS = 8_000
 _IN_HEADERS = ("conversation_id", "router_version", "task", "turn_budget", "willingness_to_pay")
 _OWN_FIELDS = frozenset({*_IN_HEADERS, "plan", "plan_position"})
 _TRACE_HEADERS = ((b"traceparent", "traceparent"), (b"tracestate", "tracestate"))
-_OWN_HEADERS = tuple(
-    (b"x-waypost-" + name.replace("_", "-").encode(), name) for name in _IN_HEADERS
-)
+_OWN_HEADERS = {b"x-waypost-" + name.replace("_", "-").encode(): name for name in _IN_HEADERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,9 @@ class RouteOptions:
     turn_budget_tokens: int | None = None
     plan: tuple[str, ...] = ()
     plan_position: int = 0
+
+
+NO_OPTIONS = RouteOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,9 @@ def parse_options(own: object, headers: Mapping[bytes, bytes]) -> RouteOptions:
     given = {} if own is None else own
     if not isinstance(given, dict):
         raise InvalidRequest("`waypost` must be an object.", param=OWN_FIELD)
-    unknown = sorted(set(given) - _OWN_FIELDS) if given else ()
+    if not given and headers.keys().isdisjoint(_OWN_HEADERS):
+        return NO_OPTIONS
+    unknown = sorted(set(given) - _OWN_FIELDS)
     if unknown:
         known = ", ".join(sorted(_OWN_FIELDS))
         raise InvalidRequest(
@@ -128,7 +131,7 @@ def parse_options(own: object, headers: Mapping[bytes, bytes]) -> RouteOptions:
             param=f"{OWN_FIELD}.{unknown[0]}",
         )
     fields = dict(given)
-    for header, name in _OWN_HEADERS:
+    for header, name in _OWN_HEADERS.items():
         value = headers.get(header)
         if value is not None:
             fields[name] = value.decode("latin-1")

@@ -46,6 +46,11 @@ class Reservation:
     output: int = 0
     standings: tuple[Standing, ...] = ()
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether anything limits the turn, so that there is something to tell."""
+        return self.lease is not None or self.completion_tokens is not None
+
 
 def budget_headers(
     reservation: Reservation, charge: Charge | None = None
@@ -85,10 +90,8 @@ def standing_headers(
     return headers
 
 
-def budget_summary(reservation: Reservation, charge: Charge | None = None) -> dict[str, Any] | None:
-    """Say what is left as the `budget` of the `waypost` object; None for an unlimited caller."""
-    if reservation.lease is None and reservation.completion_tokens is None:
-        return None
+def budget_summary(reservation: Reservation, charge: Charge | None = None) -> dict[str, Any]:
+    """Say what is left as the `budget` of the `waypost` object."""
     summary: dict[str, Any] = {
         kind: {f"remaining_{unit}": value for unit, value in left.items()}
         for kind, left in _remaining(reservation.standings, _returned(reservation, charge)).items()
