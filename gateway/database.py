@@ -49,7 +49,7 @@ ROW_FAULT_SQLSTATES = ("22", "23", "54")
 RETRY_S = 0.5
 POSTGRES_START_LOCK = 0x77617973
 """Key of the advisory lock of those that start ("ways"); another than the migrations'."""
-JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
 logger = logging.getLogger(__name__)

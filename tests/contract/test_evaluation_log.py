@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, select, text
 from gateway.config import EvaluationLogSettings
 from gateway.database import create_database_engine, ensure_schema
 from gateway.evaluation_log import EvaluationLog
-from gateway.evaluation_rows import from_payload, to_payload, to_row
+from gateway.evaluation_rows import from_payload, insert_rows, to_payload, to_row
 from gateway.grades import GradeRecord
 from gateway.keys import KeyStore
 from gateway.types import CandidateRecord
@@ -234,14 +234,26 @@ async def test_rows_wait_in_the_spool_for_a_missing_schema(engine, tmp_path):
 
 
 def test_a_row_survives_the_spool_unchanged():
-    row = to_row(make_turn(3))
+    turn = make_turn(3)
+    row = to_row(turn)
     grade = to_row(GradeRecord("g", "a", "t", "me", "verifier", 1.0, None, 1.76e9))
 
     assert from_payload(to_payload(grade)) == grade
     back = from_payload(to_payload(row))
+    del row.columns["candidates"]
     candidates = back.columns.pop("candidates")
-    assert tuple(CandidateRecord(**c) for c in candidates) == row.columns.pop("candidates")
+    assert tuple(CandidateRecord(**c) for c in candidates) == turn.candidates
     assert back == row
+
+
+def test_rows_that_another_version_spooled_are_inserted_beside_ours(engine):
+    older, ours = to_row(make_turn(1)), to_row(make_turn(2))
+    del older.columns["messages"], older.columns["answer"]
+
+    with engine.begin() as connection:
+        insert_rows(connection, [older, ours, to_row(make_turn(3))])
+
+    assert stored(engine) == ["req_000001", "req_000002", "req_000003"]
 
 
 def test_sqlite_runs_in_wal_mode_with_foreign_keys(tmp_path):
