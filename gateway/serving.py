@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 
 from gateway.app import Gateway
+from gateway.coalescing import CoalescingHttpProtocol
 from gateway.config import ServerSettings
 
 KEEP_ALIVE_S = 75
@@ -124,6 +125,8 @@ def _settle_garbage_collection() -> None:
 def _config(server: ServerSettings, app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=CoalescingHttpProtocol,
+        ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,

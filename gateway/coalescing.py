@@ -1,0 +1,66 @@
+"""Sends the head of an answer together with its body: one system call and one packet, not two.
+
+uvicorn writes them apart, and since 0.23 uvloop sends at once whatever is written. On a small JSON
+answer the second call was 6 % of the gateway's whole CPU time.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class CoalescingTransport(asyncio.Transport):
+    """Keeps what is written until the event loop's next turn, then writes it in one piece.
+
+    Offers what uvicorn's HTTP protocol asks of a transport, and nothing else. What was written is
+    lost with the connection, as it would be in the kernel's buffer.
+    """
+
+    __slots__ = ("_loop", "_transport", "_waiting")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[Any] = []
+
+    def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
+        """Take `data`; it goes out when whoever writes lets go of the event loop."""
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        """Send what waits, then close."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed or about to be."""
+        return self._transport.is_closing()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Tell about the connection."""
+        return self._transport.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        """Read no more from the caller for now."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self._transport.resume_reading()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting and not self._transport.is_closing():
+            self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+
+
+class CoalescingHttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol on such a transport."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to serve a connection."""
+        super().connection_made(CoalescingTransport(transport, self.loop))
