@@ -1,4 +1,7 @@
 import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +19,13 @@ def receiver(*messages: dict[str, Any]):
         return await asyncio.Future()
 
     return receive
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def part(body: bytes, *, more: bool) -> dict[str, Any]:
@@ -55,6 +65,17 @@ async def test_a_caller_that_leaves_ends_the_work_for_it() -> None:
 async def test_a_caller_that_stays_disturbs_nothing() -> None:
     async with LeavingClient(receiver()):
         await asyncio.sleep(0)
+
+
+async def test_watching_a_caller_leaves_no_garbage_behind(without_collector) -> None:
+    watch = LeavingClient(receiver())
+    async with watch:
+        await asyncio.sleep(0)
+    left = weakref.ref(watch)
+    del watch
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert left() is None
 
 
 async def test_a_cancellation_from_elsewhere_stays_a_cancellation() -> None:
