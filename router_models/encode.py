@@ -1,12 +1,11 @@
 """The static encoder: one row per word piece, averaged, beside the cheap features.
 
 The table is distilled from all-mpnet-base-v2 by ``benchmarks/encoders``; no neural network runs
-here, so numpy and a tokenizer suffice and a query costs a few tenths of a millisecond.
+here, so numpy suffices and a query costs a few tenths of a millisecond.
 """
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -15,93 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
-from tokenizers import Tokenizer
 
 from router_models.errors import ArtifactRejected
 from router_models.features import FEATURE_NAMES, CheapFeatures, cap_text
 from router_models.types import Float32
+from router_models.word_pieces import TOKENIZER_FILE, WordPieces
 
-HEAD_TOKENS: Final = 96
-TAIL_TOKENS: Final = 32
-
-TOKENIZER_FILE: Final = "tokenizer.json"
 FEATURES_FILE: Final = "features.json"
 TABLE_FILE: Final = "static/table.safetensors"
 
-_CHARS_PER_TOKEN: Final = 8
 _SMALLEST_NORM: Final = 1e-6
-_WORDS: Final = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
-_UNUSUAL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\[(?:CLS|SEP|MASK|PAD|UNK)\]")
-"""Control characters, and names of special pieces, which the tokenizer finds in plain text."""
-_KNOWN_WORDS: Final = 16_384
-_KNOWN_WORD_CHARS: Final = 24
-
-
-class WordPieces:
-    """Splits text into the ids of its word pieces, at most 128: the first 96 and the last 32.
-
-    Reads at most 8 characters per kept token, since tokenising is most of the cost of a query;
-    English has 4 to 5.
-    """
-
-    __slots__ = ("_begin", "_end", "_known", "_tokenizer", "vocabulary")
-
-    def __init__(self, tokenizer_json: bytes) -> None:
-        try:
-            tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
-        except Exception as error:  # tokenizers raises a bare Exception
-            raise ArtifactRejected(f"{TOKENIZER_FILE} is not a tokenizer: {error}") from error
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        self._tokenizer = tokenizer
-        self._known: dict[str, list[int]] = {}
-        vocabulary = tokenizer.get_vocab()
-        self.vocabulary = len(vocabulary)
-        try:
-            self._begin, self._end = vocabulary["[CLS]"], vocabulary["[SEP]"]
-        except KeyError as error:
-            raise ArtifactRejected(f"{TOKENIZER_FILE} lacks the word piece {error}") from error
-
-    def split(self, texts: Sequence[str], *, mark_ends: bool = False) -> list[list[int]]:
-        """Return the ids of each capped text; `mark_ends` puts ``[CLS]`` and ``[SEP]`` around."""
-        kept = [_head_and_tail(self._pieces(_ends(text))) for text in texts]
-        return [[self._begin, *ids, self._end] for ids in kept] if mark_ends else kept
-
-    def _pieces(self, text: str) -> list[int]:
-        """Split one text; an ASCII text word by word, from memory, at a sixth of the time.
-
-        Of an ASCII text the tokenizer's own first step leaves runs of letters and digits, in lower
-        case, and single marks, and each is split by itself: the ids are the same.
-        """
-        if not text.isascii() or _UNUSUAL.search(text):
-            return self._encode(text)
-        ids: list[int] = []
-        for word in _WORDS.findall(text.lower()):
-            pieces = self._known.get(word)
-            if pieces is None:
-                pieces = self._encode(word)
-                if len(self._known) < _KNOWN_WORDS and len(word) <= _KNOWN_WORD_CHARS:
-                    self._known[word] = pieces
-            ids.extend(pieces)
-        return ids
-
-    def _encode(self, text: str) -> list[int]:
-        # `encode` would hold the GIL while it works; `encode_batch` releases it.
-        ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
-        return ids
-
-
-def _ends(text: str) -> str:
-    head, tail = HEAD_TOKENS * _CHARS_PER_TOKEN, TAIL_TOKENS * _CHARS_PER_TOKEN
-    if len(text) <= head + tail:
-        return text
-    return f"{text[:head]} {text[-tail:]}"
-
-
-def _head_and_tail(ids: list[int]) -> list[int]:
-    if len(ids) <= HEAD_TOKENS + TAIL_TOKENS:
-        return ids
-    return ids[:HEAD_TOKENS] + ids[-TAIL_TOKENS:]
 
 
 @dataclass(slots=True, eq=False)

@@ -13,8 +13,6 @@ import onnxruntime
 
 from router_models.encode import (
     FEATURES_FILE,
-    TOKENIZER_FILE,
-    WordPieces,
     digest,
     parse_features,
     require_files,
@@ -22,6 +20,7 @@ from router_models.encode import (
 from router_models.errors import ArtifactRejected
 from router_models.features import FEATURE_NAMES, CheapFeatures, cap_text
 from router_models.types import Float32
+from router_models.word_pieces import TOKENIZER_FILE, WordPieces
 
 MODEL_FILE: Final = "minilm/model.onnx"
 MINILM_FILES: Final = (TOKENIZER_FILE, FEATURES_FILE, MODEL_FILE)

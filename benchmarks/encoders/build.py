@@ -21,12 +21,11 @@ from router_models.encode import (
     FEATURES_FILE,
     STATIC_FILES,
     TABLE_FILE,
-    TOKENIZER_FILE,
     StaticEncoder,
-    WordPieces,
 )
 from router_models.features import FEATURE_NAMES
 from router_models.minilm import MINILM_FILES, MODEL_FILE, MiniLMEncoder
+from router_models.word_pieces import TOKENIZER_FILE, WordPieces
 
 HERE = Path(__file__).parent
 STATISTICS = HERE / "statistics.npz"

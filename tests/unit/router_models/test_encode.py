@@ -5,21 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
-from tokenizers import Tokenizer
 
 from router_models.encode import (
     FEATURES_FILE,
-    HEAD_TOKENS,
     STATIC_FILES,
     TABLE_FILE,
-    TAIL_TOKENS,
-    TOKENIZER_FILE,
     StaticEncoder,
-    WordPieces,
     digest,
 )
 from router_models.errors import ArtifactRejected
-from router_models.features import FEATURE_NAMES, cap_text
+from router_models.features import FEATURE_NAMES
 from tests.fakes.encoders import packaged_files
 
 WIDTH = 256
@@ -80,29 +75,6 @@ def test_a_known_query_has_the_embedding_that_routers_were_trained_on(encoder) -
 KNOWN = [-0.05765, -0.03357, 0.05334, 0.00329, 0.11171, 0.25997]
 
 
-def test_reads_the_first_96_and_the_last_32_word_pieces(files) -> None:
-    pieces = WordPieces(files[TOKENIZER_FILE])
-    words = [chr(ord("a") + i % 26) for i in range(200)]
-    (everything,) = pieces.split([" ".join(words[:96] + words[-32:])])
-    (kept,) = pieces.split([" ".join(words)])
-    assert len(kept) == 128
-    assert kept == everything
-
-
-def test_reads_the_ends_alone_of_a_very_long_text(files) -> None:
-    pieces = WordPieces(files[TOKENIZER_FILE])
-    head, tail = ["one two three"], ["four five six"]
-    (kept,) = pieces.split([" ".join(head + ["zebra"] * 900 + tail)])
-    assert [kept[:3], kept[-3:]] == pieces.split(head + tail)
-    assert len(kept) == 128
-
-
-def test_marks_both_ends_on_request(files) -> None:
-    pieces = WordPieces(files[TOKENIZER_FILE])
-    vocabulary = json.loads(files[TOKENIZER_FILE])["model"]["vocab"]
-    assert pieces.split([""], mark_ends=True) == [[vocabulary["[CLS]"], vocabulary["[SEP]"]]]
-
-
 def test_the_digest_depends_on_names_and_contents_but_not_on_their_order() -> None:
     files = {"a": b"1", "b": b"2"}
     assert digest(files) == digest(dict(reversed(files.items())))
@@ -145,43 +117,8 @@ def test_a_table_for_another_vocabulary_is_refused(files) -> None:
         StaticEncoder.from_files({**files, TABLE_FILE: table()})
 
 
-def test_a_tokenizer_without_the_end_marks_is_refused(files) -> None:
-    document = json.loads(files[TOKENIZER_FILE])
-    document["added_tokens"] = []
-    document["post_processor"] = None
-    del document["model"]["vocab"]["[CLS]"]
-    with pytest.raises(ArtifactRejected, match=r"\[CLS\]"):
-        WordPieces(json.dumps(document).encode())
-
-
 def test_constants_of_other_features_are_refused(files) -> None:
     document = json.loads(files[FEATURES_FILE])
     document["names"][0] = "phase_of_the_moon"
     with pytest.raises(ArtifactRejected, match="other features"):
         StaticEncoder.from_files({**files, FEATURES_FILE: json.dumps(document).encode()})
-
-
-@pytest.fixture(scope="module")
-def tokenizer(files) -> Tokenizer:
-    plain = Tokenizer.from_str(files["tokenizer.json"].decode())
-    plain.no_truncation()
-    plain.no_padding()
-    return plain
-
-
-@pytest.fixture(scope="module")
-def pieces(files) -> WordPieces:
-    return WordPieces(files["tokenizer.json"])
-
-
-WORDS = st.sampled_from(
-    ["The", "quick", "3.14", "[MASK]", "[sep]", "don't", "x_1", "\t", "\n\n", "##ing", "a" * 200]
-)
-
-
-@given(st.lists(st.text(max_size=12) | st.text(st.characters(max_codepoint=127)) | WORDS))
-def test_words_from_memory_are_split_as_the_tokenizer_splits_the_text(tokenizer, pieces, words):
-    text = cap_text(" ".join(words))[:300]
-    expected = tokenizer.encode(text, add_special_tokens=False).ids
-    if len(expected) <= HEAD_TOKENS + TAIL_TOKENS:
-        assert pieces.split([text]) == [expected]
