@@ -6,9 +6,9 @@ embedding, raise routing quality (``docs/decisions/query-encoders.md``).
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from struct import Struct
 from typing import Final
 
 import numpy as np
@@ -22,7 +22,9 @@ TAIL_CHARS: Final = 1_000
 CLIP_DEVIATIONS: Final = 4.0
 """A feature that training never saw may not dominate a distance."""
 
-_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+# `[0-9]+` would take twice as long: only a first character that stands alone is searched for.
+_NUMBER: Final = re.compile(r"[0-9][0-9]*(?:\.[0-9]+)?")
+_NUMBER_CHARS: Final = 10
 _OPTION: Final = re.compile(r"\n[ \t>*-]*\(?([A-J1-9])[.):] ?(?=\S)")
 
 _BYTE_CLASSES: Final[tuple[tuple[str, bytes], ...]] = (
@@ -126,11 +128,35 @@ FEATURE_NAMES: Final[tuple[str, ...]] = (
     *(name for name, _ in _MARK_CUES),
     *(name for name, _ in _WORD_CUES),
 )
+_N_FEATURES: Final = len(FEATURE_NAMES)
+_SHAPE: Final = slice(0, len(_SHAPE_NAMES))
+_SHARES: Final = slice(_SHAPE.stop, _SHAPE.stop + len(_BYTE_CLASSES))
+_FIRST_MARK: Final = _SHARES.stop
+_FIRST_CUE: Final = _FIRST_MARK + len(_MARK_CUES)
+_FLOATS: Final = Struct(f"{_N_FEATURES}f")
+
+_HIGHEST: Final = np.array(CLIP_DEVIATIONS / np.sqrt(_N_FEATURES), np.float32)
+_LOWEST: Final = -_HIGHEST
 
 
+def _marks_by_part() -> dict[str, list[tuple[str, int]]]:
+    """File the substrings, each with the index of its feature, under a part that many texts lack.
+
+    That is the first character that is neither letter nor space, or else the first word.
+    """
+    marks: dict[str, list[tuple[str, int]]] = {}
+    for index, (_, substrings) in enumerate(_MARK_CUES, _FIRST_MARK):
+        for substring in substrings:
+            sign = re.search(r"[^a-z ]", substring)
+            part = sign[0] if sign else substring.split()[0]
+            marks.setdefault(part, []).append((substring, index))
+    return marks
+
+
+_MARKS: Final = tuple(_marks_by_part().items())
 _CUES_OF_WORD: Final[Mapping[bytes, tuple[int, ...]]] = {
     word.encode(): tuple(
-        index for index, (_, words) in enumerate(_WORD_CUES) if word in words.split()
+        index for index, (_, words) in enumerate(_WORD_CUES, _FIRST_CUE) if word in words.split()
     )
     for _, members in _WORD_CUES
     for word in members.split()
@@ -139,14 +165,16 @@ _LETTERS_ONLY: Final = bytes(b if 0x61 <= b <= 0x7A else 0x20 for b in range(256
 """Turns every byte but ``a`` to ``z`` into a space: twice as fast as a regular expression."""
 
 
-def _class_matrix() -> Float32:
-    matrix = np.zeros((256, len(_BYTE_CLASSES)), np.float32)
-    for column, (_, members) in enumerate(_BYTE_CLASSES):
-        matrix[list(members), column] = 1.0
-    return matrix
+def _class_of_byte() -> bytes:
+    classes = bytearray([len(_BYTE_CLASSES)]) * 256
+    for index, (_, members) in enumerate(_BYTE_CLASSES):
+        for member in members:
+            classes[member] = index
+    return bytes(classes)
 
 
-_CLASS_MATRIX: Final = _class_matrix()
+_CLASS_OF_BYTE: Final = _class_of_byte()
+"""Turns a byte into the index of its class, or the number of classes if it has none."""
 
 
 def cap_text(text: str) -> str:
@@ -168,18 +196,23 @@ def raw_features(text: str) -> Float32:
         One value per name in `FEATURE_NAMES`, each at least 0 and at most 14.
     """
     encoded = text.encode("utf-8")
-    histogram = np.bincount(np.frombuffer(encoded, np.uint8), minlength=256).astype(np.float32)
-    shares = np.sqrt((histogram @ _CLASS_MATRIX) / max(len(encoded), 1))
     lowered = text.lower()
-    words = Counter(lowered.encode("utf-8").translate(_LETTERS_ONLY).split())
-    marks = [sum(map(lowered.count, substrings)) for _, substrings in _MARK_CUES]
-    cues = [0] * len(_WORD_CUES)
-    for word in words.keys() & _CUES_OF_WORD.keys():
-        for cue in _CUES_OF_WORD[word]:
-            cues[cue] += words[word]
-    counts = np.log1p(np.array([*_shape(text, len(words)), *marks, *cues], np.float32))
-    n_shape = len(_SHAPE_NAMES)
-    return np.concatenate((counts[:n_shape], shares, counts[n_shape:]))
+    words = lowered.encode("utf-8").translate(_LETTERS_ONLY).split()
+    counts: list[float] = [0] * _N_FEATURES
+    counts[_SHAPE] = _shape(text, len(set(words)))
+    for part, substrings in _MARKS:
+        if part in lowered:
+            for substring, mark in substrings:
+                counts[mark] += lowered.count(substring)
+    for cues in filter(None, map(_CUES_OF_WORD.get, words)):
+        for cue in cues:
+            counts[cue] += 1
+    # An array made of the list itself would take 0.4 µs more.
+    features: Float32 = np.log1p(np.frombuffer(_FLOATS.pack(*counts), np.float32))
+    classes = np.frombuffer(encoded.translate(_CLASS_OF_BYTE), np.uint8)
+    histogram = np.bincount(classes, minlength=len(_BYTE_CLASSES) + 1)[:-1]
+    np.sqrt(histogram / max(len(encoded), 1), out=features[_SHARES])
+    return features
 
 
 def _shape(text: str, n_distinct_words: int) -> tuple[float, ...]:
@@ -187,7 +220,9 @@ def _shape(text: str, n_distinct_words: int) -> tuple[float, ...]:
     n_words = len(text.split())
     n_lines = text.count("\n") + 1
     numbers = _NUMBER.findall(text)
-    largest = max((float(number[:10]) for number in numbers), default=0.0)
+    longest = max(map(len, numbers), default=0)
+    if longest > _NUMBER_CHARS:
+        numbers = [number[:_NUMBER_CHARS] for number in numbers]
     return (
         n_chars,
         n_words,
@@ -195,8 +230,8 @@ def _shape(text: str, n_distinct_words: int) -> tuple[float, ...]:
         n_chars / max(n_words, 1),
         n_chars / n_lines,
         len(numbers),
-        max(map(len, numbers), default=0),
-        min(largest, 1e6),
+        longest,
+        min(max(map(float, numbers), default=0.0), 1e6),
         len(set(_OPTION.findall("\n" + text))),
         n_distinct_words,
     )
@@ -213,6 +248,7 @@ class CheapFeatures:
 
     mean: Float32
     deviation: Float32
+    _factor: Float32 = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         shape = (len(FEATURE_NAMES),)
@@ -224,15 +260,16 @@ class CheapFeatures:
             )
         if not np.all(self.deviation > 0):
             raise ArtifactRejected("the encoder's feature deviations must all be positive")
+        norm = np.float32(np.sqrt(_N_FEATURES))
+        object.__setattr__(self, "_factor", 1 / (self.deviation * norm))
 
     def compute(self, texts: Sequence[str]) -> Float32:
         """Describe capped `texts`; shape ``(len(texts), len(FEATURE_NAMES))``."""
-        rows = np.empty((len(texts), len(FEATURE_NAMES)), np.float32)
-        for row, text in zip(rows, texts, strict=True):
-            row[:] = raw_features(text)
-        rows -= self.mean
-        rows /= self.deviation
-        np.maximum(rows, -CLIP_DEVIATIONS, out=rows)
-        np.minimum(rows, CLIP_DEVIATIONS, out=rows)
-        rows /= np.float32(np.sqrt(len(FEATURE_NAMES)))
+        rows = np.empty((len(texts), _N_FEATURES), np.float32)
+        for index, text in enumerate(texts):
+            row = raw_features(text)
+            row -= self.mean
+            row *= self._factor
+            np.maximum(row, _LOWEST, out=row)
+            np.minimum(row, _HIGHEST, out=rows[index])
         return rows

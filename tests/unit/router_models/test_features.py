@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router_models.errors import ArtifactRejected
-from router_models.features import FEATURE_NAMES, CheapFeatures, cap_text, raw_features
+from router_models.features import (
+    _MARK_CUES,
+    _WORD_CUES,
+    FEATURE_NAMES,
+    CheapFeatures,
+    cap_text,
+    raw_features,
+)
 
 N = len(FEATURE_NAMES)
 any_text = st.text(st.characters(codec=None), max_size=4_000)
@@ -98,6 +105,34 @@ def test_a_long_word_of_many_digits_stays_finite() -> None:
 def test_a_word_that_serves_two_cues_counts_for_both() -> None:
     assert feature("calculate", "solve") > 0
     assert feature("algebra", "solve") > 0
+
+
+marks = st.sampled_from([mark for _, members in _MARK_CUES for mark in members])
+
+
+@given(st.lists(marks | st.text(max_size=5), max_size=20).map("".join))
+def test_every_mark_is_counted_wherever_it_stands(text: str) -> None:
+    lowered = cap_text(text).lower()
+    expected = [sum(map(lowered.count, members)) for _, members in _MARK_CUES]
+    found = [feature(name, text) for name, _ in _MARK_CUES]
+    np.testing.assert_allclose(found, np.log1p(expected), rtol=1e-6)
+
+
+cue_words = st.sampled_from([word for _, members in _WORD_CUES for word in members.split()])
+
+
+@given(st.lists(cue_words | st.sampled_from(["Hello", "3", "É"]), max_size=20))
+def test_every_word_is_counted_for_its_cues_each_time(words: list[str]) -> None:
+    expected = [sum(word in members.split() for word in words) for _, members in _WORD_CUES]
+    found = [feature(name, ", ".join(words)) for name, _ in _WORD_CUES]
+    np.testing.assert_allclose(found, np.log1p(expected), rtol=1e-6)
+
+
+def test_of_several_numbers_each_is_read_to_ten_characters() -> None:
+    text = "7 pens, 0000000000123 and 12.5"
+    assert feature("number_largest", text) == pytest.approx(np.log1p(12.5))
+    assert feature("number_longest", text) == pytest.approx(np.log1p(13))
+    assert feature("numbers", text) == pytest.approx(np.log1p(3))
 
 
 def test_the_features_of_a_known_query_stay_as_the_shipped_encoders_were_built() -> None:
