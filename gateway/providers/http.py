@@ -7,6 +7,7 @@ the environment, no decompression, TLS verified. Why this library: docs/decision
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import aiohttp
@@ -163,7 +164,6 @@ class HttpClient:
             ConnectionBroken: The connection ended before an answer.
             TimedOut: No answer in `timeout_s`.
         """
-        connecting = aiohttp.ClientTimeout(total=None, connect=connect_timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
                 response = await self._session.request(
@@ -172,7 +172,7 @@ class HttpClient:
                     data=body,
                     headers=headers,
                     allow_redirects=False,
-                    timeout=connecting,
+                    timeout=_to_connect(connect_timeout_s),
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise ConnectFailed("no connection could be made") from error
@@ -185,3 +185,9 @@ class HttpClient:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+
+@lru_cache
+def _to_connect(timeout_s: float) -> aiohttp.ClientTimeout:
+    """Limit nothing but connecting; a few settings' worth of these serve all requests."""
+    return aiohttp.ClientTimeout(total=None, connect=timeout_s)

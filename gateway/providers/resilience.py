@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -103,7 +102,11 @@ class Backoff:
 
 
 class Limiter:
-    """At most `slots` calls at a time, at most as many waiting, each for at most `wait_s`."""
+    """At most `slots` calls at a time, at most as many waiting, each for at most `wait_s`.
+
+    An asynchronous context manager that holds a place; entering raises ProviderUnavailable where
+    there was none in time, or too many wait already.
+    """
 
     def __init__(self, provider: str, slots: int, wait_s: float) -> None:
         self.limit = slots
@@ -113,23 +116,16 @@ class Limiter:
         self._slots = asyncio.Semaphore(slots)
         self._wait_s = wait_s
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Hold a place.
-
-        Raises:
-            ProviderUnavailable: There was none in time, or too many wait already.
-        """
+    async def __aenter__(self) -> None:
         if self._slots.locked():
             await self._queue()
         else:
             await self._slots.acquire()
         self.in_flight += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
-            self._slots.release()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.in_flight -= 1
+        self._slots.release()
 
     async def _queue(self) -> None:
         if self.waiting >= self.limit:

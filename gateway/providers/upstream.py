@@ -180,7 +180,7 @@ class HttpProvider:
         body = self._encode(call, is_stream=False)
         breaker = self.resilience.breaker(call.model.upstream_name)
         deadline_s = self._deadline_s(call)
-        async with self.resilience.limiter.slot():
+        async with self.resilience.limiter:
             completion, attempts = await self.resilience.attempt(
                 breaker, deadline_s, lambda: self._complete_once(call, body, deadline_s)
             )
@@ -195,7 +195,7 @@ class HttpProvider:
         body = self._encode(call, is_stream=True)
         breaker = self.resilience.breaker(call.model.upstream_name)
         deadline_s = self._deadline_s(call)
-        async with self.resilience.limiter.slot():
+        async with self.resilience.limiter:
             stream, attempts = await self.resilience.attempt(
                 breaker, deadline_s, lambda: self._open_once(call, body, deadline_s)
             )

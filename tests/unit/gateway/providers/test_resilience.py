@@ -213,9 +213,9 @@ def test_waits_within_the_ceiling_or_as_asked(retry: int, seed: int, asked: floa
 
 async def test_refuses_when_no_slot_comes_free_in_time() -> None:
     limiter = Limiter("acme", slots=1, wait_s=0.0)
-    async with limiter.slot():
+    async with limiter:
         with pytest.raises(ProviderUnavailable) as caught:
-            async with limiter.slot():
+            async with limiter:
                 pass
     assert caught.value.retry_after_s == 1.0
 
@@ -224,10 +224,10 @@ async def test_a_waiting_call_gets_the_slot_that_comes_free() -> None:
     limiter = Limiter("acme", slots=1, wait_s=5.0)
 
     async def second() -> str:
-        async with limiter.slot():
+        async with limiter:
             return "served"
 
-    async with limiter.slot():
+    async with limiter:
         waiting = asyncio.create_task(second())
         await asyncio.sleep(0)
     assert await waiting == "served"
@@ -237,14 +237,14 @@ async def test_refuses_at_once_when_too_many_wait() -> None:
     limiter = Limiter("acme", slots=1, wait_s=5.0)
 
     async def second() -> None:
-        async with limiter.slot():
+        async with limiter:
             pass
 
-    async with limiter.slot():
+    async with limiter:
         waiting = asyncio.create_task(second())
         await asyncio.sleep(0)
         with pytest.raises(ProviderUnavailable):
-            async with limiter.slot():
+            async with limiter:
                 pass
     await waiting
 
@@ -253,16 +253,16 @@ async def test_a_cancelled_wait_leaves_no_trace() -> None:
     limiter = Limiter("acme", slots=1, wait_s=5.0)
 
     async def second() -> None:
-        async with limiter.slot():
+        async with limiter:
             pass
 
-    async with limiter.slot():
+    async with limiter:
         waiting = asyncio.create_task(second())
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-    async with limiter.slot():
+    async with limiter:
         pass
 
 
@@ -279,7 +279,7 @@ async def test_says_how_a_provider_does() -> None:
         sleep=asyncio.sleep,
     )
     breaker = resilience.breaker("m")
-    async with limiter.slot():
+    async with limiter:
         breaker.failed()
         breaker.failed()
         condition = resilience.condition()
