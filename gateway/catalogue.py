@@ -95,8 +95,10 @@ def _model(
     if provider is None:
         raise ConfigurationError(f"models.{name}: no [providers.{table.provider}] table")
     upstream_name = table.upstream_name or name
-    catalogue = provider.catalogue or catalogue_of(table.provider, provider.base_url)
-    entry = catalogue_entry(catalogue, upstream_name, now) if catalogue else None
+    catalogue, entry = None, None
+    if table.price is None or table.capabilities.context_tokens is None:
+        catalogue = provider.catalogue or catalogue_of(table.provider, provider.base_url)
+        entry = catalogue_entry(catalogue, upstream_name, now) if catalogue else None
     if entry and entry.dearer_above_tokens and table.price is None:
         _log.info(
             "models.%s: dearer above %d input tokens; the price below that is counted",

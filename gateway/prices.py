@@ -1,15 +1,14 @@
 """What a model costs: the settings' word, else the bundled catalogue's, else nothing is served.
 
-The catalogue is genai-prices' bundled data; it is never fetched. docs/decisions/prices.md
+The catalogue is genai-prices' bundled data; it is never fetched, and loaded (6 MB) when first asked
+for. docs/decisions/prices.md
 """
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
+from importlib import import_module
 from typing import Any
-
-from genai_prices.data_snapshot import get_snapshot
-from genai_prices.types import TieredPrices
 
 from gateway.config import ConfigurationError, PriceSettings
 from gateway.types import NUSD_PER_USD, ModelPrice
@@ -37,7 +36,7 @@ def catalogue_entry(catalogue: str, model: str, now: datetime) -> CatalogueEntry
     is taken. A price that is missing or zero in either direction is none.
     """
     try:
-        _, known = get_snapshot().find_provider_model(model, None, catalogue, None)
+        _, known = _snapshot().find_provider_model(model, None, catalogue, None)
     except LookupError:
         return None
     prices = known.get_prices(now)
@@ -51,10 +50,10 @@ def catalogue_entry(catalogue: str, model: str, now: datetime) -> CatalogueEntry
 
 def catalogue_of(provider: str, base_url: str) -> str | None:
     """Name the catalogue's provider for one of the settings', by name or by address."""
-    snapshot = get_snapshot()
+    snapshot = _snapshot()
     for by_name, by_url in ((provider, None), (None, base_url)):
         try:
-            return snapshot.find_provider(None, by_name, by_url).id
+            return str(snapshot.find_provider(None, by_name, by_url).id)
         except LookupError:
             continue
     return None
@@ -110,9 +109,8 @@ def _declared(usd: float) -> int:
 
 def _nusd(price: Any) -> int | None:
     """Read one of the catalogue's prices, USD per million tokens."""
-    if isinstance(price, TieredPrices):
-        price = price.base
-    return _exact(price) if isinstance(price, Decimal) else None
+    base = getattr(price, "base", price)  # of prices in tiers
+    return _exact(base) if isinstance(base, Decimal) else None
 
 
 def _exact(usd: Decimal) -> int:
@@ -120,4 +118,9 @@ def _exact(usd: Decimal) -> int:
 
 
 def _first_tier(price: Any) -> int | None:
-    return price.tiers[0].start if isinstance(price, TieredPrices) and price.tiers else None
+    tiers = getattr(price, "tiers", None)
+    return tiers[0].start if tiers else None
+
+
+def _snapshot() -> Any:
+    return import_module("genai_prices.data_snapshot").get_snapshot()

@@ -10,10 +10,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any, ClassVar
-
-import jsonschema_rs
 
 from router_models.expressions import NotMaths
 from router_models.maths import Maths, is_same, read_maths
@@ -363,6 +362,8 @@ def _last_boxed(text: str) -> str | None:
 
 
 def _compile(schema: Any, name: str) -> Any:
+    # Loaded for the first schema: 3 MB that a gateway which is sent none does without.
+    jsonschema_rs = import_module("jsonschema_rs")
     try:
         return jsonschema_rs.validator_for(
             schema,

@@ -1,4 +1,5 @@
 import logging
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,19 @@ def test_takes_a_price_from_the_settings() -> None:
     }
     models = build_models(settings({"llama": table}, mine=local))
     assert models["llama"].price == ModelPrice(250_000_000, 500_000_000)
+
+
+def test_does_not_load_the_catalogue_for_a_model_of_which_the_settings_say_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "genai_prices.data_snapshot", None)  # fails where imported
+    table = {
+        "provider": "openai",
+        "price": {"input_usd_per_mtok": 0.25, "output_usd_per_mtok": 0.5},
+        "capabilities": {"context_tokens": 8000},
+    }
+    models = build_models(settings({"gpt-4o-mini": table}))
+    assert models["gpt-4o-mini"].capabilities.context_tokens == 8000
 
 
 def test_a_provider_may_name_its_catalogue() -> None:
