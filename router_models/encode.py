@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Final, Self
 
 import numpy as np
@@ -83,9 +84,10 @@ class StaticEncoder:
         capped = [cap_text(text) for text in texts]
         rows = np.empty((len(capped), self.dimension), np.float32)
         width = self.table.shape[1]
-        for row, ids in zip(rows, self.pieces.split(capped), strict=True):
-            summed = self.scale[ids] @ self.table[ids].astype(np.float32)
-            row[:width] = summed / max(float(np.linalg.norm(summed)), _SMALLEST_NORM)
+        for index, ids in enumerate(self.pieces.split(capped)):
+            summed = self.scale.take(ids).dot(self.table.take(ids, 0).astype(np.float32))
+            norm = max(sqrt(summed.dot(summed)), _SMALLEST_NORM)
+            np.divide(summed, norm, out=rows[index, :width])
         rows[:, width:] = self.features.compute(capped)
         return rows
 

@@ -71,7 +71,7 @@ class MiniLMEncoder:
         # One text a run: padding would change the int8 scales, and so a text's embedding would
         # depend on its neighbours.
         for row, ids in zip(rows, self.pieces.split(capped, mark_ends=True), strict=True):
-            (row[:width],) = self.model.run(["embedding"], {"ids": np.array(ids, np.int64)})
+            (row[:width],) = self.model.run(["embedding"], {"ids": ids})
         rows[:, width:] = self.features.compute(capped)
         return rows
 

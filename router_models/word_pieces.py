@@ -8,8 +8,12 @@ are the library's, but for some 500 characters that Unicode has added or changed
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
 
@@ -36,8 +40,9 @@ _HAN: Final = (
     range(0x2B920, 0x2CEB0),  # not 0x2B820: the library's slip, which routers were trained with
     range(0x2F800, 0x2FA20),
 )
-_KNOWN_WORDS: Final = 16_384
-_KNOWN_WORD_CHARS: Final = 24
+_ID_BYTES: Final = 8
+_REMEMBERED: Final = 8_192
+_REMEMBERED_CHARS: Final = 24
 _KNOWN_CHARACTERS: Final = 4_096
 
 
@@ -48,17 +53,18 @@ class WordPieces:
     English has 4 to 5.
     """
 
-    __slots__ = ("_begin", "_characters", "_end", "_ids", "_known", "_longest", "_unknown")
+    __slots__ = ("_begin", "_characters", "_end", "_ids", "_longest", "_runs", "_unknown", "_words")
 
     def __init__(self, tokenizer_json: bytes) -> None:
         self._ids = _read_vocabulary(tokenizer_json)
         try:
-            self._begin, self._end = self._ids["[CLS]"], self._ids["[SEP]"]
-            self._unknown = self._ids["[UNK]"]
+            self._begin, self._end = _pack(self._ids["[CLS]"]), _pack(self._ids["[SEP]"])
+            self._unknown = _pack(self._ids["[UNK]"])
         except KeyError as error:
             raise ArtifactRejected(f"{TOKENIZER_FILE} lacks the word piece {error}") from error
         self._longest = max(map(len, self._ids))
-        self._known: dict[str, list[int]] = {}
+        self._words = _Memory(self._split_word)
+        self._runs = _Memory(self._split_run)
         self._characters = _Characters()
 
     @property
@@ -66,26 +72,22 @@ class WordPieces:
         """How many word pieces there are."""
         return len(self._ids)
 
-    def split(self, texts: Sequence[str], *, mark_ends: bool = False) -> list[list[int]]:
+    def split(self, texts: Sequence[str], *, mark_ends: bool = False) -> list[NDArray[np.int64]]:
         """Return the ids of each capped text; `mark_ends` puts ``[CLS]`` and ``[SEP]`` around."""
-        kept = [_head_and_tail(self._pieces(_ends(text))) for text in texts]
-        return [[self._begin, *ids, self._end] for ids in kept] if mark_ends else kept
+        kept = [_head_and_tail(self._split(_ends(text))) for text in texts]
+        if mark_ends:
+            kept = [self._begin + ids + self._end for ids in kept]
+        return [np.frombuffer(ids, np.int64) for ids in kept]
 
-    def _pieces(self, text: str) -> list[int]:
-        """Split one text word by word; most words are remembered."""
-        if text.isascii() and not _UNUSUAL.search(text):
-            words = _WORDS.findall(text.lower())
-        else:
-            words = list(self._unusual_words(text))
-        ids: list[int] = []
-        for word in words:
-            pieces = self._known.get(word)
-            if pieces is None:
-                pieces = self._pieces_of(word)
-                if len(self._known) < _KNOWN_WORDS and len(word) <= _KNOWN_WORD_CHARS:
-                    self._known[word] = pieces
-            ids.extend(pieces)
-        return ids
+    def _split(self, text: str) -> bytes:
+        """Split a text from memory: a plain one at its spaces, any other into its words."""
+        if _is_plain(text):
+            return b"".join(map(self._runs.__getitem__, text.lower().split()))
+        return b"".join(map(self._words.__getitem__, self._unusual_words(text)))
+
+    def _split_run(self, run: str) -> bytes:
+        """Split ASCII characters in lower case, none of them a space."""
+        return b"".join(map(self._words.__getitem__, _WORDS.findall(run)))
 
     def _unusual_words(self, text: str) -> Iterator[str]:
         """Yield the words of a text of any characters; of an ASCII text those of `_WORDS`."""
@@ -95,10 +97,10 @@ class WordPieces:
             else:
                 yield from part.translate(self._characters).split()
 
-    def _pieces_of(self, word: str) -> list[int]:
+    def _split_word(self, word: str) -> bytes:
         """Take the longest piece that `word` begins with, then that of the rest."""
         if len(word) > _MAX_WORD_CHARS:
-            return [self._unknown]
+            return self._unknown
         ids: list[int] = []
         start, mark = 0, ""
         while start < len(word):
@@ -107,9 +109,25 @@ class WordPieces:
                 if piece is not None:
                     break
             else:
-                return [self._unknown]
+                return self._unknown
             ids.append(piece)
             start, mark = end, _CONTINUED
+        return _pack(*ids)
+
+
+class _Memory(dict[str, bytes]):
+    """The ids of strings, packed, which `split` works out when they are first met."""
+
+    __slots__ = ("_split",)
+
+    def __init__(self, split: Callable[[str], bytes]) -> None:
+        super().__init__()
+        self._split = split
+
+    def __missing__(self, string: str) -> bytes:
+        ids = self._split(string)
+        if len(self) < _REMEMBERED and len(string) <= _REMEMBERED_CHARS:
+            self[string] = ids
         return ids
 
 
@@ -157,6 +175,17 @@ def _read_vocabulary(tokenizer_json: bytes) -> dict[str, int]:
     return dict(vocabulary)
 
 
+def _is_plain(text: str) -> bool:
+    if not text.isascii():
+        return False
+    # The search takes four times as long, and most texts do without.
+    return (text.isprintable() and "[" not in text) or not _UNUSUAL.search(text)
+
+
+def _pack(*ids: int) -> bytes:
+    return array("q", ids).tobytes()
+
+
 def _ends(text: str) -> str:
     head, tail = HEAD_TOKENS * _CHARS_PER_TOKEN, TAIL_TOKENS * _CHARS_PER_TOKEN
     if len(text) <= head + tail:
@@ -164,7 +193,7 @@ def _ends(text: str) -> str:
     return f"{text[:head]} {text[-tail:]}"
 
 
-def _head_and_tail(ids: list[int]) -> list[int]:
-    if len(ids) <= HEAD_TOKENS + TAIL_TOKENS:
+def _head_and_tail(ids: bytes) -> bytes:
+    if len(ids) <= (HEAD_TOKENS + TAIL_TOKENS) * _ID_BYTES:
         return ids
-    return ids[:HEAD_TOKENS] + ids[-TAIL_TOKENS:]
+    return ids[: HEAD_TOKENS * _ID_BYTES] + ids[-TAIL_TOKENS * _ID_BYTES :]

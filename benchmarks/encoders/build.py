@@ -86,8 +86,10 @@ def _check_agreement(minilm: Path, tokenizer: bytes, model: bytes) -> None:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     for text, ids in zip(PROBES, WordPieces(tokenizer).split(PROBES, mark_ends=True), strict=True):
         with torch.inference_mode():
-            expected = reference(input_ids=torch.tensor([ids])).last_hidden_state.mean(dim=1)[0]
-        (found,) = session.run(["embedding"], {"ids": np.array(ids, np.int64)})
+            expected = reference(input_ids=torch.tensor(ids[np.newaxis])).last_hidden_state.mean(
+                dim=1
+            )[0]
+        (found,) = session.run(["embedding"], {"ids": ids})
         cosine = float(found @ (expected / expected.norm()).numpy())
         print(f"int8 against float32: cosine {cosine:.4f} for {text[:30]!r}")
         if cosine < LEAST_AGREEMENT:
