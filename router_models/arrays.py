@@ -1,6 +1,6 @@
 """Reading named arrays back out of an artefact, and scaling the vectors that estimators read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ from router_models.errors import ArtifactRejected
 from router_models.types import Arrays, Float32
 
 SMALLEST_NORM = 1e-12
-_LOWEST, _HIGHEST = np.float32(-8.0), np.float32(8.0)
+_LOWEST, _HIGHEST = np.array(-8.0, np.float32), np.array(8.0, np.float32)
+"""As arrays, which numpy need not turn into arrays."""
 
 
 def take(arrays: Arrays, name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
@@ -49,6 +50,11 @@ class Scaler:
 
     shift: Float32
     factor: Float32
+    _is_identity: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        is_identity = not self.shift.any() and bool((self.factor == 1.0).all())
+        object.__setattr__(self, "_is_identity", is_identity)
 
     @classmethod
     def fit(cls, embeddings: Float32) -> "Scaler":
@@ -82,11 +88,18 @@ class Scaler:
         """Everything `from_arrays` needs."""
         return {"shift": self.shift, "factor": self.factor}
 
+    def equals(self, other: "Scaler") -> bool:
+        """Say whether both scale alike."""
+        return np.array_equal(self.shift, other.shift) and np.array_equal(self.factor, other.factor)
+
     def apply(self, embeddings: Float32) -> Float32:
         """Scale each row; values beyond 8 deviations are cut, so that no feature runs away."""
-        scaled: Float32 = embeddings - self.shift
-        scaled *= self.factor
-        np.maximum(scaled, _LOWEST, out=scaled)
+        if self._is_identity:
+            scaled: Float32 = np.maximum(embeddings, _LOWEST)
+        else:
+            scaled = embeddings - self.shift
+            scaled *= self.factor
+            np.maximum(scaled, _LOWEST, out=scaled)
         np.minimum(scaled, _HIGHEST, out=scaled)
         return scaled
 

@@ -1,6 +1,6 @@
 """The guarded K-means router, laid out for one query at a time: what every request pays for.
 
-The same figures as `GuardedEstimator.predict`, up to float rounding, in 20 instead of 43 µs:
+The same figures as `GuardedEstimator.predict`, up to float rounding, in 12 instead of 43 µs:
 vectors instead of matrices of one row, and every constant folded into the arrays beforehand.
 """
 
@@ -28,15 +28,17 @@ class OneQuery:
     """K-means and its guard, as the products and sums that are left of them.
 
     Attributes:
-        guard_rows: Guard centroids over reach: the distance in reaches is 1 / reach less these
-            times the query; shape ``(n_guard_clusters, dimension)``.
-        guard_offset: One over reach; shape ``(n_guard_clusters,)``.
+        guard_rows: Guard centroids over reach; shape ``(n_guard_clusters, dimension)``.
+        guard_offset: One over reach: less the product of a row and a query, the distance in
+            reaches; shape ``(n_guard_clusters,)``.
         near: Up to this distance a query is familiar.
         width: From `near` to where it is unknown.
+        scaler: Of the clusters; None where the guard's own does for them too.
         rows: Centroids over temperature; shape ``(n_clusters, dimension)``.
         offset: The clusters' tilt; shape ``(n_clusters,)``.
         means: What an unknown query gets: each model's mean quality, then cost.
-        gains: What each cluster adds to `means`; shape ``(n_clusters, 2 * n_models)``.
+        tables: Quality, then cost, per cluster, and a 1, so that a mixture ends with the sum of
+            its weights; shape ``(n_clusters, 2 * n_models + 1)``.
     """
 
     guard_scaler: Scaler
@@ -44,50 +46,55 @@ class OneQuery:
     guard_offset: Float32
     near: float
     width: float
-    scaler: Scaler
+    scaler: Scaler | None
     rows: Float32
     offset: Float32
     means: Float32
-    gains: Float32
+    tables: Float32
 
     @classmethod
     def of(cls, estimator: KMeansEstimator, guard: Guard) -> "OneQuery":
         """Fold the constants into the arrays."""
-        means = np.concatenate([guard.quality_means, guard.cost_means_usd])
+        ones = np.ones((len(estimator.tables), 1), np.float32)
         return cls(
             guard.scaler,
             np.ascontiguousarray(guard.centroids / guard.reach[:, None]),
             np.float32(1.0) / guard.reach,
             guard.near,
             guard.far - guard.near,
-            estimator.scaler,
+            None if estimator.scaler.equals(guard.scaler) else estimator.scaler,
             np.ascontiguousarray(estimator.centroids / np.float32(estimator.temperature)),
             estimator.tilt,
-            means,
-            estimator.tables - means,
+            np.concatenate([guard.quality_means, guard.cost_means_usd]),
+            np.concatenate([estimator.tables, ones], axis=1),
         )
 
     def predict(self, embedding: Float32) -> OneRow:
         """Predict for one query; `embedding` has shape ``(dimension,)``."""
-        nearest = self.guard_offset - self.guard_rows.dot(unit(embedding, self.guard_scaler))
-        strange = min(max((float(nearest.min()) - self.near) / self.width, 0.0), 1.0)
-        share = 1.0 - strange
+        vector = unit(embedding, self.guard_scaler)
+        distance = self.guard_offset - self.guard_rows.dot(vector)
+        # `argmin` takes a quarter of the time of `min`.
+        strange = (distance.item(distance.argmin()) - self.near) / self.width
+        share = 1.0 - min(max(strange, 0.0), 1.0)
         familiarity = share * share * (3.0 - 2.0 * share)
         if familiarity == 0.0:
             return OneRow(self.means, 0.0)
-        weights = self.rows.dot(unit(embedding, self.scaler))
+        if self.scaler is not None:
+            vector = unit(embedding, self.scaler)
+        weights = self.rows.dot(vector)
         weights += self.offset
-        weights -= weights.max()
+        weights -= weights[weights.argmax()]
         np.exp(weights, out=weights)
-        figures = weights.dot(self.gains)
-        figures *= np.float32(familiarity / float(weights.sum()))
-        figures += self.means
-        np.maximum(figures, np.float32(0.0), out=figures)
+        mixed = weights.dot(self.tables)
+        figures: Float32 = mixed[:-1]
+        figures *= familiarity / mixed.item(-1)
+        if familiarity < 1.0:
+            figures += self.means * np.float32(1.0 - familiarity)
         return OneRow(figures, familiarity)
 
 
 def unit(embedding: Float32, scaler: Scaler) -> Float32:
     """Scale one vector and give it length 1, as `Scaler.apply_unit` does with rows."""
     scaled = scaler.apply(embedding)
-    scaled *= np.float32(1.0 / max(sqrt(scaled.dot(scaled)), SMALLEST_NORM))
+    scaled *= 1.0 / max(sqrt(scaled.dot(scaled)), SMALLEST_NORM)
     return scaled

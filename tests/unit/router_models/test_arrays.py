@@ -40,3 +40,19 @@ def test_cuts_a_feature_that_runs_away():
 def test_gives_rows_length_1_and_leaves_an_empty_one_at_0():
     unit = Scaler.identity(2).apply_unit(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32))
     np.testing.assert_allclose(unit, [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)
+
+
+def test_scalers_are_equal_if_they_scale_alike():
+    rows = np.random.default_rng(0).normal(5.0, 3.0, (50, 4)).astype(np.float32)
+    fitted = Scaler.fit(rows)
+    assert fitted.equals(Scaler.fit(rows.copy()))
+    assert not fitted.equals(Scaler.identity(4))
+    assert not fitted.equals(Scaler(fitted.shift, 2 * fitted.factor))
+    assert not fitted.equals(Scaler(2 * fitted.shift, fitted.factor))
+
+
+def test_the_identity_leaves_rows_as_they_are_and_shares_nothing_with_them():
+    rows = np.array([[1.5, -7.0]], np.float32)
+    scaled = Scaler.identity(2).apply(rows)
+    np.testing.assert_array_equal(scaled, rows)
+    assert not np.shares_memory(scaled, rows)
