@@ -24,8 +24,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.config import KeySettings
 from gateway.errors import DependencyUnavailable, Unauthenticated
-from gateway.keys import KEY_PREFIX, KEYS, TEAMS, digest
+from gateway.keys import KEY_PREFIX, digest
 from gateway.types import Caller
+from migrations.tables import KEYS, TEAMS
 
 MAX_KNOWN_KEYS = 50_000
 MAX_UNKNOWN_IDS = 10_000

@@ -16,8 +16,10 @@ from typing import Any
 import orjson
 from sqlalchemy import (
     Connection,
+    Dialect,
     Engine,
     StaticPool,
+    Table,
     create_engine,
     event,
     func,
@@ -103,6 +105,14 @@ def writing(engine: Engine) -> Iterator[Connection]:
     immediate = engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
     with immediate.begin() as connection:
         yield connection
+
+
+def insertion_into(table: Table, dialect: Dialect) -> Any:
+    """Begin an insertion that can say what happens ON CONFLICT, which each dialect does its way.
+
+    The dialect's module is there already, the engine's; the other's would take 2 MB.
+    """
+    return import_module(f"sqlalchemy.dialects.{dialect.name}").insert(table)
 
 
 def is_row_fault(error: Exception) -> bool:

@@ -1,35 +1,46 @@
 """Evaluation rows on their way to the database: from records, to and from the spool, inserted."""
 
 import base64
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import orjson
-from sqlalchemy import Connection, Dialect, Table, and_, delete, or_, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    String,
+    Table,
+    and_,
+    delete,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
 
-from gateway.database import JSON_OPTIONS
+from gateway.database import JSON_OPTIONS, insertion_into
 from gateway.exchange import Messages
 from gateway.grades import GradeRecord
 from gateway.ledger.settlements import EXPIRED, RECOVERED, SettlementRecord
 from gateway.ledger.types import Unjournaled
 from gateway.types import CandidateRecord, TurnRecord
-from migrations.tables import Base
+from migrations.tables import GRADES, KEYS, SETTLEMENTS, TURNS
 
-TABLES: dict[str, Table] = {
-    name: Base.metadata.tables[name] for name in ("turns", "grades", "settlements")
-}
+TABLES: dict[str, Table] = {table.name: table for table in (TURNS, GRADES, SETTLEMENTS)}
 TIMES = ("started_at", "created_at", "reserved_at", "settled_at")
-KEYS = Base.metadata.tables["keys"]
 SLICE_ROWS = 50
 """Rows inserted between two chances for the event loop to take the interpreter lock."""
+MANY_VALUES_SQLITE = (3, 32)
+"""The first SQLite whose statements take the values of so many rows."""
 STATEMENT_TIMEOUT_S = 10
 PRUNE_ROWS = 1000
 PRUNED = (("turns", "request_id", "started_at"), ("grades", "id", "created_at"))
@@ -184,7 +195,7 @@ def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
         for names, alike in groupby(columns, tuple):
             insertion = _insertion(connection.dialect, table, names)
             for part in _slices(list(alike)):
-                connection.exec_driver_sql(insertion.sql, insertion.parameters(part))
+                insertion.execute(connection, part)
                 time.sleep(0)
 
 
@@ -259,64 +270,66 @@ class _Insertion:
     """An INSERT in the driver's words: SQLAlchemy would work on a row as long as SQLite does.
 
     Attributes:
-        sql: With placeholders.
-        is_positional: Whether these go by their place, or by name.
-        names: Their names.
-        constants: Values that are the same for each row.
+        sql: Inserts one row.
+        slice_sql: Inserts `SLICE_ROWS` rows, on SQLite: with a statement for each row the driver
+            gives the interpreter lock up so often that threads wait for it longer than they work.
+        names: What the placeholders stand for.
         conversions: By place, for those columns whose type the driver does not know.
     """
 
     sql: str
-    is_positional: bool
+    slice_sql: str | None
     names: tuple[str, ...]
-    constants: dict[str, Any]
     conversions: tuple[tuple[int, Callable[[Any], Any]], ...]
 
-    def parameters(self, rows: Sequence[dict[str, Any]]) -> list[Any]:
-        """Lay rows out for the driver."""
+    def execute(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert at most `SLICE_ROWS` rows."""
         pick = itemgetter(*self.names)
         laid_out: list[Any] = []
         for columns in rows:
-            values = list(pick(self.constants | columns))
+            values = list(pick(columns))
             for place, convert in self.conversions:
                 values[place] = convert(values[place])
-            laid_out.append(
-                tuple(values) if self.is_positional else dict(zip(self.names, values, strict=True))
-            )
-        return laid_out
+            laid_out.append(values)
+        if self.slice_sql is not None and len(rows) == SLICE_ROWS:
+            connection.exec_driver_sql(self.slice_sql, tuple(chain.from_iterable(laid_out)))
+        elif connection.dialect.positional:
+            connection.exec_driver_sql(self.sql, [tuple(values) for values in laid_out])
+        else:
+            named = [dict(zip(self.names, values, strict=True)) for values in laid_out]
+            connection.exec_driver_sql(self.sql, named)
 
 
 @lru_cache(maxsize=16)
 def _insertion(dialect: Dialect, table_name: str, columns: tuple[str, ...]) -> _Insertion:
     """Compile what inserts rows that have these `columns`."""
     table = TABLES[table_name]
-    build = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-    insertion = build(table)
+    # The transaction ends with the statement that fails: SQLite need not be able to undo that one.
+    insertion = insertion_into(table, dialect).prefix_with("OR FAIL", dialect="sqlite")
     statement = insertion.on_conflict_do_nothing()
     if table_name == "settlements":
         known, found = table.c.outcome, insertion.excluded.outcome
+        expired = literal_column(f"'{EXPIRED}'", String)
+        recovered = literal_column(f"'{RECOVERED}'", String)
         statement = insertion.on_conflict_do_update(
             index_elements=[table.c.request_id],
             set_={c.name: insertion.excluded[c.name] for c in table.c if not c.primary_key},
             where=or_(
-                and_(known == EXPIRED, found != EXPIRED),
-                and_(known == RECOVERED, found != EXPIRED, found != RECOVERED),
+                and_(known == expired, found != expired),
+                and_(known == recovered, found != expired, found != recovered),
             ),
         )
     compiled = statement.compile(dialect=dialect, column_keys=list(columns))
     names = tuple(compiled.positiontup or compiled.params)
-    processors = [
-        table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
-        if name in columns
-        else None
-        for name in names
-    ]
+    types = (table.c[name].type.dialect_impl(dialect) for name in names)
+    conversions = enumerate(type_.bind_processor(dialect) for type_ in types)
+    one = f"({', '.join('?' * len(names))})"
+    takes_slices = dialect.name == "sqlite" and sqlite3.sqlite_version_info >= MANY_VALUES_SQLITE
     return _Insertion(
         compiled.string,
-        compiled.positional,
+        compiled.string.replace(one, ", ".join([one] * SLICE_ROWS)) if takes_slices else None,
         names,
-        {name: value for name, value in compiled.params.items() if name not in columns},
-        tuple((place, convert) for place, convert in enumerate(processors) if convert),
+        tuple((place, convert) for place, convert in conversions if convert is not None),
     )
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.errors import DependencyUnavailable, InvalidRequest, NotFound
 from gateway.types import TurnRecord
-from migrations.tables import Turn
+from migrations.tables import TURNS
 from router_models.verifiers import InvalidVerifier, parse_verifier, verify
 
 GradeSource = Literal["verifier", "judge", "feedback"]
@@ -27,7 +27,7 @@ NO_TEXT = (
     "learn from its answers (`waypost teams update TEAM --train-reasoner`) before it asks, and "
     "prompt and answer must be plain text of a moderate length. Send a `score` instead."
 )
-ANSWER_IDS = (Turn.request_id, Turn.decision_id, Turn.answer_id)
+ANSWER_IDS = (TURNS.c.request_id, TURNS.c.decision_id, TURNS.c.answer_id)
 """What callers may call an answer by; the last one was made by the provider."""
 
 logger = logging.getLogger(__name__)
@@ -250,9 +250,9 @@ def _no_answer(answer_id: str) -> NotFound:
 
 def _stored_answer(engine: Engine, answer_id: str, team_id: str) -> KnownAnswer | None:
     query = (
-        select(Turn.served_model, Turn.router_version, Turn.candidates, Turn.answer)
+        select(TURNS.c.served_model, TURNS.c.router_version, TURNS.c.candidates, TURNS.c.answer)
         .where(or_(*(column == answer_id for column in ANSWER_IDS)))
-        .where(Turn.team_id == team_id)
+        .where(TURNS.c.team_id == team_id)
         .limit(1)
     )
     with engine.connect() as connection:

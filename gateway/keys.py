@@ -21,17 +21,13 @@ from sqlalchemy import Connection, Engine, RowMapping, Select, insert, or_, sele
 from gateway.config import ConfigurationError
 from gateway.database import one_start_at_a_time, writing
 from gateway.errors import InvalidRequest, NotFound
-from migrations.tables import Base
+from migrations.tables import GRADES, KEYS, TEAMS, TURNS
 
 KEY_PREFIX = "wp"
 SECRET_BYTES = 32
 EMBEDDED_TEAM = "default"
 MAX_PAGE = 500
 TEAM_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-TEAMS = Base.metadata.tables["teams"]
-KEYS = Base.metadata.tables["keys"]
-TURNS = Base.metadata.tables["turns"]
-GRADES = Base.metadata.tables["grades"]
 KEY_COLUMNS = [c for c in KEYS.c if not c.name.endswith("secret_sha256")]
 
 

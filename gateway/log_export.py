@@ -15,13 +15,13 @@ from sqlalchemy import Engine, RowMapping, Select, and_, exists, or_, select
 
 from gateway.grades import ANSWER_IDS
 from gateway.types import NUSD_PER_USD
-from migrations.tables import Grade, Turn
+from migrations.tables import GRADES, TURNS
 from router_models.types import Float32
 
 BATCH_ROWS = 1000
 TRUST = ("verifier", "judge", "feedback")
 """Sources of grades, the most reliable first; only the best one present counts."""
-READ = tuple(c for c in Turn.__table__.columns if c.name not in {"messages", "answer"})
+READ = tuple(c for c in TURNS.columns if c.name not in {"messages", "answer"})
 """Whole prompts and answers are long, and nobody's but the reasoner's (`reasoning_prompts`)."""
 
 
@@ -107,9 +107,9 @@ class DatabaseRows:
                     return
                 ids = {turn[column.key] for turn in turns for column in ANSWER_IDS}
                 grades = connection.execute(
-                    select(Grade.__table__)
-                    .where(Grade.answer_id.in_(ids - {None}))
-                    .order_by(Grade.created_at)
+                    select(GRADES)
+                    .where(GRADES.c.answer_id.in_(ids - {None}))
+                    .order_by(GRADES.c.created_at)
                 ).mappings()
                 by_answer: dict[str, list[RowMapping]] = defaultdict(list)
                 for grade in grades:
@@ -119,8 +119,8 @@ class DatabaseRows:
 
     def iter_latest(self, rows: int, selection: Selection) -> Iterator[list[EvaluationRow]]:
         """Yield the latest `rows` of the selection, oldest first, and those of the same moment."""
-        times = _query(selection).with_only_columns(Turn.started_at).order_by(None)
-        nth = times.order_by(Turn.started_at.desc()).offset(rows - 1).limit(1)
+        times = _query(selection).with_only_columns(TURNS.c.started_at).order_by(None)
+        nth = times.order_by(TURNS.c.started_at.desc()).offset(rows - 1).limit(1)
         with self.engine.connect() as connection:
             since = connection.execute(nth).scalar()
         yield from self.iter_evaluations(replace(selection, since=since or selection.since))
@@ -147,30 +147,32 @@ def split_of(query_id: str) -> str:
 
 
 def _query(selection: Selection) -> Select[Any]:
-    query = select(*READ).order_by(Turn.started_at, Turn.request_id)
+    query = select(*READ).order_by(TURNS.c.started_at, TURNS.c.request_id)
     if selection.since is not None:
-        query = query.where(Turn.started_at >= selection.since)
+        query = query.where(TURNS.c.started_at >= selection.since)
     if selection.until is not None:
-        query = query.where(Turn.started_at < selection.until)
+        query = query.where(TURNS.c.started_at < selection.until)
     if selection.team_ids is not None:
-        query = query.where(Turn.team_id.in_(selection.team_ids))
+        query = query.where(TURNS.c.team_id.in_(selection.team_ids))
     if selection.encoder_id is not None:
-        query = query.where(Turn.encoder_id == selection.encoder_id)
+        query = query.where(TURNS.c.encoder_id == selection.encoder_id)
     if selection.is_whole:
         return query
-    is_graded = exists().where(Grade.answer_id.in_(ANSWER_IDS), Grade.team_id == Turn.team_id)
+    is_graded = exists().where(
+        GRADES.c.answer_id.in_(ANSWER_IDS), GRADES.c.team_id == TURNS.c.team_id
+    )
     return query.where(
-        Turn.served_model.is_not(None),
-        Turn.query_embedding.is_not(None),
-        Turn.cost_nusd.is_not(None),
+        TURNS.c.served_model.is_not(None),
+        TURNS.c.query_embedding.is_not(None),
+        TURNS.c.cost_nusd.is_not(None),
         is_graded,
     )
 
 
 def _follows(last: Mapping[Any, Any]) -> Any:
     return or_(
-        Turn.started_at > last["started_at"],
-        and_(Turn.started_at == last["started_at"], Turn.request_id > last["request_id"]),
+        TURNS.c.started_at > last["started_at"],
+        and_(TURNS.c.started_at == last["started_at"], TURNS.c.request_id > last["request_id"]),
     )
 
 

@@ -13,7 +13,7 @@ from budget.environments.trace import TraceEnvironment, TurnSamples
 from budget.errors import InvalidProblems
 from gateway.log_export import READ, grade_of
 from gateway.problem_files import RIGHT_SCORE
-from migrations.tables import Grade, Turn
+from migrations.tables import GRADES, TURNS
 from router_models.types import Encoder
 
 CUT_OFF = "length"
@@ -33,19 +33,17 @@ def read_logged_problems(engine: Engine, encoder: Encoder) -> TraceEnvironment:
     query = (
         select(*READ)
         .where(
-            Turn.conversation_id.is_not(None),
-            Turn.encoder_id == encoder.id,
-            Turn.query_embedding.is_not(None),
-            Turn.completion_tokens.is_not(None),
+            TURNS.c.conversation_id.is_not(None),
+            TURNS.c.encoder_id == encoder.id,
+            TURNS.c.query_embedding.is_not(None),
+            TURNS.c.completion_tokens.is_not(None),
         )
-        .order_by(Turn.team_id, Turn.conversation_id, Turn.turn_index, Turn.started_at)
+        .order_by(TURNS.c.team_id, TURNS.c.conversation_id, TURNS.c.turn_index, TURNS.c.started_at)
     )
     with engine.connect() as connection:
         turns = connection.execute(query).mappings().all()
         by_answer: dict[str, list[Mapping[Any, Any]]] = defaultdict(list)
-        for grade in connection.execute(
-            select(Grade.__table__).order_by(Grade.created_at)
-        ).mappings():
+        for grade in connection.execute(select(GRADES).order_by(GRADES.c.created_at)).mappings():
             by_answer[grade["answer_id"]].append(grade)
     problems, samples = [], []
     for (_, name), group in itertools.groupby(

@@ -8,7 +8,7 @@ import orjson
 from sqlalchemy import Engine, select, true, union_all
 
 from gateway.grades import ANSWER_IDS
-from migrations.tables import Grade, Team, Turn
+from migrations.tables import GRADES, TEAMS, TURNS
 
 MOST_GRADES: Final = 50_000
 
@@ -31,21 +31,21 @@ def private_prompts(
         Tables with `query_id`, `messages`, `verifier` and `task`, the latest first, each with the
         words that tell where it stands: what `gateway.calibration.read_json_lines` reads of a file.
     """
-    is_chosen = true() if team_ids is None else Turn.team_id.in_(team_ids)
+    is_chosen = true() if team_ids is None else TURNS.c.team_id.in_(team_ids)
     graded = union_all(
         *(
-            select(Turn.request_id, Grade.verifier, Grade.created_at, Grade.id)
-            .join(Grade, (Grade.answer_id == column) & (Grade.team_id == Turn.team_id))
-            .join(Team, Team.id == Turn.team_id)
-            .where(Team.trains_reasoner, Turn.messages.is_not(None))
-            .where(Grade.source == "verifier", Grade.verifier.is_not(None))
+            select(TURNS.c.request_id, GRADES.c.verifier, GRADES.c.created_at, GRADES.c.id)
+            .join(GRADES, (GRADES.c.answer_id == column) & (GRADES.c.team_id == TURNS.c.team_id))
+            .join(TEAMS, TEAMS.c.id == TURNS.c.team_id)
+            .where(TEAMS.c.trains_reasoner, TURNS.c.messages.is_not(None))
+            .where(GRADES.c.source == "verifier", GRADES.c.verifier.is_not(None))
             .where(is_chosen)
             for column in ANSWER_IDS
         )
     ).subquery()
     latest = (
-        select(Turn.request_id, Turn.messages, Turn.labels, graded.c.verifier)
-        .join(graded, graded.c.request_id == Turn.request_id)
+        select(TURNS.c.request_id, TURNS.c.messages, TURNS.c.metadata, graded.c.verifier)
+        .join(graded, graded.c.request_id == TURNS.c.request_id)
         .order_by(graded.c.created_at.desc(), graded.c.id)
         .limit(most)
     )

@@ -15,11 +15,10 @@ from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, upd
 
 from gateway.database import writing
 from gateway.errors import InvalidRequest, NotFound
-from gateway.keys import KEYS, MAX_PAGE, TEAMS, utc_now
+from gateway.keys import MAX_PAGE, utc_now
 from gateway.ledger.types import Measure, Scope, ScopeKind, Window
-from migrations.tables import Base
+from migrations.tables import BUDGETS, KEYS, TEAMS
 
-BUDGETS = Base.metadata.tables["budgets"]
 MAX_CAP = 2**53 - 1
 """About 9 million USD; what Redis' numbers hold exactly."""
 MAX_SCOPE_ID_CHARS = 512

@@ -9,11 +9,11 @@ from hashlib import sha256
 from typing import Any, Final
 
 from sqlalchemy import Engine, RowMapping, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.database import writing
-from gateway.ledger.journal import OWNERS, SETTLEMENTS, SUMMED
+from gateway.database import insertion_into, writing
+from gateway.ledger.journal import OWNERS, SUMMED
 from gateway.ledger.settlements import read_codes
+from migrations.tables import SETTLEMENTS
 
 MIN_AGE_DAYS: Final = 32
 """Every window of a row this old has ended, but `total`."""
@@ -26,8 +26,7 @@ def fold(
 ) -> int:
     """Fold the oldest rows from before a time, at most `max_rows`; returns how many."""
     before = datetime.fromtimestamp(before_unix_s, UTC)
-    build = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
-    insertion = build(SETTLEMENTS)
+    insertion = insertion_into(SETTLEMENTS, engine.dialect)
     added = {column.name: column + insertion.excluded[column.name] for column in SUMMED.values()}
     newer = {name: insertion.excluded[name] for name in ("reserved_at", "settled_at")}
     with writing(engine) as connection:

@@ -15,16 +15,14 @@ from sqlalchemy import Column, Engine, Select, func, literal, select
 
 from gateway.database import writing
 from gateway.evaluation_rows import insert_rows, to_row
-from gateway.keys import TEAMS
 from gateway.ledger.book import BudgetRules
-from gateway.ledger.definitions import BUDGETS, BudgetDefinition, BudgetDefinitions
+from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions
 from gateway.ledger.settlements import RESET, Lease, SettlementRecord, code, limit_codes
 from gateway.ledger.store import LedgerStore
 from gateway.ledger.types import Limit, Measure, Scope, ScopeKind, Standing, Window
 from gateway.ledger.windows import window_start
-from migrations.tables import Base
+from migrations.tables import BUDGETS, SETTLEMENTS, TEAMS
 
-SETTLEMENTS = Base.metadata.tables["settlements"]
 PAGE = 500
 STANDINGS_AT_ONCE = 100
 SUMMED: Final[dict[Measure, Column[Any]]] = {

@@ -16,7 +16,7 @@ from gateway.evaluation_rows import from_payload, insert_rows, to_payload, to_ro
 from gateway.grades import GradeRecord
 from gateway.keys import KeyStore
 from gateway.types import CandidateRecord
-from migrations.tables import Grade, Key, Turn
+from migrations.tables import GRADES, KEYS, TURNS
 from tests.fakes.turns import START_UNIX_S, make_turn, until
 
 SETTINGS = EvaluationLogSettings(retention_days=None, flush_interval_s=0.02)
@@ -37,7 +37,7 @@ def log(engine: Engine, tmp_path: Path) -> EvaluationLog:
 
 def stored(engine: Engine) -> list[str]:
     with engine.connect() as connection:
-        return list(connection.scalars(select(Turn.request_id).order_by(Turn.request_id)))
+        return list(connection.scalars(select(TURNS.c.request_id).order_by(TURNS.c.request_id)))
 
 
 async def write(log: EvaluationLog, *records) -> None:
@@ -53,7 +53,7 @@ async def test_a_turn_is_stored_as_it_was_recorded(engine, log):
     await write(log, turn)
 
     with engine.connect() as connection:
-        row = connection.execute(select(Turn.__table__)).mappings().one()
+        row = connection.execute(select(TURNS)).mappings().one()
     assert row["request_id"] == "req_000007"
     assert row["answer_id"] == "chatcmpl-000007"
     assert row["started_at"] == datetime.fromtimestamp(START_UNIX_S + 7, UTC)
@@ -88,7 +88,7 @@ async def test_a_turn_that_failed_before_anything_was_known_is_stored(engine, lo
     )
 
     with engine.connect() as connection:
-        row = connection.execute(select(Turn.__table__)).mappings().one()
+        row = connection.execute(select(TURNS)).mappings().one()
     assert (row["prompt_tokens"], row["is_estimated"], row["query_embedding"]) == (None, None, None)
     assert (row["candidates"], row["error"]) == ([], "provider_timeout")
 
@@ -98,7 +98,7 @@ async def test_a_turn_recorded_twice_is_stored_once(engine, log):
 
     assert stored(engine) == ["req_000001", "req_000002"]
     with engine.connect() as connection:
-        assert set(connection.scalars(select(Turn.attempts))) == {1}
+        assert set(connection.scalars(select(TURNS.c.attempts))) == {1}
 
 
 async def test_many_turns_are_written_in_several_batches(engine, tmp_path):
@@ -158,7 +158,7 @@ async def test_text_that_a_database_cannot_hold_is_mended(engine, log):
     )
 
     with engine.connect() as connection:
-        row = connection.execute(select(Turn.__table__)).mappings().one()
+        row = connection.execute(select(TURNS)).mappings().one()
     assert row["query_text"] == "nul �, surrogate ?, é"
     assert len(row["conversation_id"]) == 512
     assert row["metadata"] == {"task": "a�b"}
@@ -170,7 +170,7 @@ async def test_a_grade_may_be_written_before_its_turn(engine, log):
     await write(log, grade, grade, make_turn(1))
 
     with engine.connect() as connection:
-        row = connection.execute(select(Grade.__table__)).mappings().one()
+        row = connection.execute(select(GRADES)).mappings().one()
     assert (row["answer_id"], row["score"], row["comment"]) == ("req_000001", 0.75, "fine")
 
 
@@ -187,7 +187,7 @@ async def test_the_last_use_of_a_key_is_noted_once_a_minute(engine, tmp_path):
         log.record(make_turn(number, key_id=key.id))
         await until(lambda written=number + 1: log.counters.written == written)
         with engine.connect() as connection:
-            noted.append(connection.scalar(select(Key.last_used_at)).timestamp() - START_UNIX_S)
+            noted.append(connection.scalar(select(KEYS.c.last_used_at)).timestamp() - START_UNIX_S)
     await log.aclose()
 
     assert noted == [0, 0, 2]
@@ -210,7 +210,7 @@ async def test_old_rows_are_pruned_in_chunks_while_the_log_runs(engine, tmp_path
 
     assert stored(engine) == ["req_000000"]
     with engine.connect() as connection:
-        assert connection.scalar(select(func.count()).select_from(Grade)) == 0
+        assert connection.scalar(select(func.count()).select_from(GRADES)) == 0
 
 
 async def test_rows_wait_in_the_spool_for_a_missing_schema(engine, tmp_path):

@@ -10,15 +10,14 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, Row, select
 
 from gateway.app import Gateway, open_gateway
 from gateway.artifact_store import ArtifactStore
 from gateway.config import GatewaySettings
 from gateway.encoders import load_encoder
 from gateway.startup import prepare
-from migrations.tables import Turn
+from migrations.tables import TURNS
 from router_models.arrays import Scaler
 from router_models.artifact import dump
 from router_models.kmeans import CellStatistics, KMeansEstimator
@@ -135,33 +134,34 @@ class RunningGateway:
         headers = {"authorization": f"Bearer {key or self.key}"}
         return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=20, trust_env=False)
 
-    async def turn(self, request_id: str) -> Turn:
+    async def turn(self, request_id: str) -> Row[Any]:
         """Return the log's row of a request, once it is written."""
         await until(lambda: self._row(request_id) is not None)
         row = self._row(request_id)
         assert row is not None
         return row
 
-    async def labelled_turn(self, job: str) -> Turn:
+    async def labelled_turn(self, job: str) -> Row[Any]:
         """Return the log's row of the request whose metadata name `job`, once it is written."""
         await until(lambda: job in self._by_job())
         return self._by_job()[job]
 
-    async def turns(self, count: int) -> list[Turn]:
+    async def turns(self, count: int) -> list[Row[Any]]:
         """Return the log's rows in order, once there are `count`."""
         await until(lambda: len(self._rows()) >= count)
         return self._rows()
 
-    def _row(self, request_id: str) -> Turn | None:
-        with Session(self.engine) as session:
-            return session.get(Turn, request_id)
+    def _row(self, request_id: str) -> Row[Any] | None:
+        with self.engine.connect() as connection:
+            found = select(TURNS).where(TURNS.c.request_id == request_id)
+            return connection.execute(found).one_or_none()
 
-    def _by_job(self) -> dict[str | None, Turn]:
-        return {row.labels.get("job"): row for row in self._rows()}
+    def _by_job(self) -> dict[str | None, Row[Any]]:
+        return {row.metadata.get("job"): row for row in self._rows()}
 
-    def _rows(self) -> list[Turn]:
-        with Session(self.engine) as session:
-            return list(session.scalars(select(Turn).order_by(Turn.request_id)))
+    def _rows(self) -> list[Row[Any]]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(select(TURNS).order_by(TURNS.c.request_id)))
 
 
 def make_settings(

@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 from sqlalchemy import select
 
 from gateway.ledger.definitions import BudgetDefinitions
-from migrations.tables import Settlement
+from migrations.tables import SETTLEMENTS
 from tests.fakes.budgets import budget
 from tests.fakes.gateway import SMALL, RunningGateway, running_gateway
 from tests.fakes.turns import until
@@ -105,4 +105,4 @@ async def test_a_stream_says_what_is_left_in_its_final_chunk_and_is_journaled(ga
 
 def journal(gateway: RunningGateway) -> list[Any]:
     with gateway.engine.connect() as connection:
-        return list(connection.execute(select(Settlement.__table__)))
+        return list(connection.execute(select(SETTLEMENTS)))

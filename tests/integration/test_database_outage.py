@@ -16,7 +16,7 @@ from sqlalchemy import Engine, func, select, text
 from gateway.config import EvaluationLogSettings
 from gateway.database import create_database_engine, ensure_schema
 from gateway.evaluation_log import EvaluationLog
-from migrations.tables import Turn
+from migrations.tables import TURNS
 from tests.fakes.log_writer import ROWS
 from tests.fakes.postgres import Postgres, running_postgres
 from tests.fakes.turns import make_turn, until
@@ -74,7 +74,7 @@ def open_engine(url: str) -> Engine:
 def count_rows(engine: Engine) -> tuple[int, int]:
     with engine.connect() as connection:
         total, distinct = connection.execute(
-            select(func.count(), func.count(func.distinct(Turn.request_id)))
+            select(func.count(), func.count(func.distinct(TURNS.c.request_id)))
         ).one()
         return total, distinct
 

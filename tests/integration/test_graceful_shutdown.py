@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from gateway.database import create_database_engine
-from migrations.tables import Turn
+from migrations.tables import TURNS
 from tests.fakes.processes import CHAT, Serving, caller, start
 from tests.fakes.redis import running_redis
 from tests.fakes.server import serve
@@ -149,7 +149,7 @@ def logged(url: str) -> dict[str, str | None]:
     engine = create_database_engine(url)
     try:
         with engine.connect() as connection:
-            return {row.request_id: row.error for row in connection.execute(select(Turn.__table__))}
+            return {row.request_id: row.error for row in connection.execute(select(TURNS))}
     finally:
         engine.dispose()
 

@@ -260,7 +260,7 @@ async def test_logs_the_callers_metadata_with_the_turn(gateway, client):
     )
 
     row = await gateway.turn(answer.model_extra["waypost"]["request_id"])
-    assert row.labels == {"job": "42", "task": "greeting"}
+    assert row.metadata == {"job": "42", "task": "greeting"}
     assert row.conversation_id == "c-1"
     assert row.served_model == SMALL
     assert (row.prompt_tokens, row.completion_tokens, row.is_estimated) == (9, 3, False)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select
 
 from gateway.database import create_database_engine
-from migrations.tables import Turn
+from migrations.tables import TURNS
 from tests.fakes.gateway import SteppedUpstream, Upstreams
 from tests.fakes.processes import CHAT, Serving, caller, start, stream_across_the_end
 from tests.fakes.redis import RedisServer, running_redis
@@ -136,7 +136,7 @@ async def test_streams_under_way_end_and_every_row_is_written(settings_file, ups
     assert status == 0
     engine = create_database_engine(f"sqlite:///{settings_file.parent / 'data' / 'waypost.db'}")
     with engine.connect() as connection:
-        assert connection.scalar(select(func.count()).select_from(Turn)) == 1
+        assert connection.scalar(select(func.count()).select_from(TURNS)) == 1
     engine.dispose()
 
 

@@ -13,7 +13,7 @@ from gateway.evaluation_rows import to_payload, to_row
 from gateway.ledger.settlements import found_settlement
 from gateway.ledger.types import Unjournaled
 from gateway.spool import Spool
-from migrations.tables import Turn
+from migrations.tables import TURNS
 from tests.fakes.turns import make_turn, until
 
 SETTINGS = EvaluationLogSettings(flush_interval_s=0.01, retention_days=None)
@@ -41,7 +41,7 @@ def switch(monkeypatch) -> Switch:
 
 def stored(engine: Engine) -> list[str]:
     with engine.connect() as connection:
-        return list(connection.scalars(select(Turn.request_id).order_by(Turn.request_id)))
+        return list(connection.scalars(select(TURNS.c.request_id).order_by(TURNS.c.request_id)))
 
 
 async def test_rows_beyond_the_queue_are_dropped_and_counted(engine, tmp_path, caplog):

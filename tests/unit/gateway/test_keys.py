@@ -12,7 +12,7 @@ from gateway.config import ConfigurationError
 from gateway.database import create_database_engine, ensure_schema
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys import KeyStore, ensure_embedded_key, load_admin_token
-from migrations.tables import Key
+from migrations.tables import KEYS
 from tests.fakes.postgres import Postgres
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -31,7 +31,7 @@ def test_a_new_key_is_shown_once_and_stored_as_a_digest(store, engine):
     prefix, key_id, secret = new.secret.get_secret_value().split("-", 2)
     assert (prefix, key_id, len(secret)) == ("wp", new.info.id, 43)
     with engine.connect() as connection:
-        stored = connection.execute(select(Key.__table__)).mappings().one()
+        stored = connection.execute(select(KEYS)).mappings().one()
     assert stored["secret_sha256"] == hashlib.sha256(secret.encode()).digest()
     assert secret not in repr(new)
 
@@ -132,7 +132,7 @@ def test_rotation_keeps_the_id_and_honours_the_old_secret_for_a_while(store, eng
     assert new.secret != old.secret
     assert new.info.previous_valid_until == NOW + timedelta(hours=1)
     with engine.connect() as connection:
-        previous = connection.scalar(select(Key.previous_secret_sha256))
+        previous = connection.scalar(select(KEYS.c.previous_secret_sha256))
     secret = old.secret.get_secret_value().split("-", 2)[2]
     assert previous == hashlib.sha256(secret.encode()).digest()
 

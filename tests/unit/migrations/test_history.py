@@ -10,7 +10,7 @@ from sqlalchemy.exc import StatementError
 
 from gateway.database import create_database_engine, ensure_schema, schema_revision
 from migrations import history
-from migrations.tables import HEAD_REVISION, Base, Team
+from migrations.tables import HEAD_REVISION, METADATA, TEAMS
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_migrations_lead_to_the_tables(engine: Engine):
     history.upgrade(engine)
 
     with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
 def test_the_head_named_in_tables_is_the_newest_revision(engine: Engine):
@@ -60,7 +60,7 @@ def test_downgrade_removes_every_table(engine: Engine):
 
 def test_a_time_without_zone_is_refused(engine: Engine):
     history.upgrade(engine)
-    team = insert(Team).values(id="t", logs_text=False, created_at=datetime(2026, 11, 1))  # noqa: DTZ001
+    team = insert(TEAMS).values(id="t", logs_text=False, created_at=datetime(2026, 11, 1))  # noqa: DTZ001
 
     with pytest.raises(StatementError, match="naive"), engine.begin() as connection:
         connection.execute(team)

@@ -14,7 +14,7 @@ from gateway.config import EvaluationLogSettings, GatewaySettings
 from gateway.database import create_database_engine, ensure_schema
 from gateway.evaluation_log import EvaluationLog
 from gateway.grades import GradeRecord
-from migrations.tables import HEAD_REVISION, Turn
+from migrations.tables import HEAD_REVISION, TURNS
 from tests.fakes.turns import make_turn
 
 
@@ -168,7 +168,7 @@ def test_old_rows_are_pruned(waypost, filled, url):
 
     engine = create_database_engine(url)
     with engine.connect() as connection:
-        assert connection.execute(select(Turn.request_id)).all() == []
+        assert connection.execute(select(TURNS.c.request_id)).all() == []
     engine.dispose()
 
 

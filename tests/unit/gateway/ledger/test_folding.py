@@ -14,7 +14,7 @@ from gateway.ledger.folding import MIN_AGE_DAYS, fold
 from gateway.ledger.journal import charged, read_definitions
 from gateway.ledger.settlements import Lease, SettlementRecord
 from gateway.ledger.types import Limit
-from migrations.tables import Settlement
+from migrations.tables import SETTLEMENTS
 from tests.fakes.budgets import NOON_UNIX_S, budget, migrated
 
 DAY_S = 86_400
@@ -71,7 +71,7 @@ def fold_all(engine: Engine, *, now_s: float = NOON_UNIX_S, max_rows: int = 1000
 
 def rows_left(engine: Engine) -> int:
     with engine.connect() as connection:
-        return connection.scalar(select(func.count()).select_from(Settlement)) or 0
+        return connection.scalar(select(func.count()).select_from(SETTLEMENTS)) or 0
 
 
 def test_one_row_is_left_of_each_total(engine):
@@ -92,7 +92,7 @@ def test_rows_that_a_window_may_still_count_stay_as_they_are(engine):
     assert fold_all(engine) == 1
 
     with engine.connect() as connection:
-        outcomes = set(connection.scalars(select(Settlement.outcome)))
+        outcomes = set(connection.scalars(select(SETTLEMENTS.c.outcome)))
     assert outcomes == {"answered", "opening"}
 
 

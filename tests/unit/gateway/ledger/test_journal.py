@@ -20,7 +20,7 @@ from gateway.ledger.settlements import (
     limit_codes,
 )
 from gateway.ledger.types import Limit, Scope
-from migrations.tables import Settlement
+from migrations.tables import SETTLEMENTS
 from tests.fakes.budgets import NOON_UNIX_S, Clock, budget, migrated, write
 
 DAY_S = 86_400
@@ -71,7 +71,7 @@ def row(number: int, *limits: Limit, days_ago: float = 0, user=None, **changes) 
 
 def outcomes(engine: Engine) -> dict[str, tuple[str, int]]:
     with engine.connect() as connection:
-        rows = connection.execute(select(Settlement.__table__)).mappings().all()
+        rows = connection.execute(select(SETTLEMENTS)).mappings().all()
     return {each["request_id"]: (each["outcome"], each["charged_nusd"]) for each in rows}
 
 
@@ -87,7 +87,7 @@ async def test_a_settlement_is_stored_as_it_was_recorded(engine, tmp_path):
     await write(engine, tmp_path / "spool", row(1, user=ALICE, is_estimated=True))
 
     with engine.connect() as connection:
-        stored = dict(connection.execute(select(Settlement.__table__)).mappings().one())
+        stored = dict(connection.execute(select(SETTLEMENTS)).mappings().one())
     assert stored == {
         "request_id": "req_1",
         "team_id": "blue",

@@ -10,7 +10,7 @@ from gateway.ledger.memory import MemoryStore
 from gateway.ledger.operations import BudgetDesk, described
 from gateway.ledger.settlements import Lease, limit_codes
 from gateway.ledger.types import Hold, Limit, Scope
-from migrations.tables import Settlement
+from migrations.tables import SETTLEMENTS
 from tests.fakes.budgets import Clock, budget, migrated
 
 USD = 10**9
@@ -137,7 +137,7 @@ async def test_a_reset_counts_from_zero_and_is_journaled(engine, desk):
     assert after["spent"] == 0
     assert (await desk.verify())["differences"] == []
     with engine.connect() as connection:
-        rows = connection.execute(select(Settlement.outcome, Settlement.charged_nusd)).all()
+        rows = connection.execute(select(SETTLEMENTS.c.outcome, SETTLEMENTS.c.charged_nusd)).all()
     assert {tuple(row) for row in rows} == {("expired", 7), ("reset", -7)}
 
 
@@ -178,7 +178,7 @@ async def test_pruning_keeps_what_the_journal_adds_up_to(engine, desk, clock):
 
     assert (await desk.verify())["differences"] == []
     with engine.connect() as connection:
-        rows = connection.execute(select(Settlement.outcome, Settlement.charged_nusd)).all()
+        rows = connection.execute(select(SETTLEMENTS.c.outcome, SETTLEMENTS.c.charged_nusd)).all()
     assert [tuple(row) for row in rows] == [("opening", 28)]
     assert await desk.prune(32) == {"folded_rows": 0, "expired_leases": 0}
 
