@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, select, text
 from gateway.config import EvaluationLogSettings
 from gateway.database import create_database_engine, ensure_schema
 from gateway.evaluation_log import EvaluationLog
-from gateway.evaluation_rows import from_payload, insert_rows, to_payload, to_row
+from gateway.evaluation_rows import SLICE_ROWS, from_payload, insert_rows, to_payload, to_row
 from gateway.grades import GradeRecord
 from gateway.keys import KeyStore
 from gateway.types import CandidateRecord
@@ -101,6 +101,14 @@ async def test_a_turn_recorded_twice_is_stored_once(engine, log):
         assert set(connection.scalars(select(TURNS.c.attempts))) == {1}
 
 
+async def test_a_turn_recorded_twice_among_many_is_stored_once(engine, log):
+    turns = [make_turn(n) for n in range(SLICE_ROWS)]
+
+    await write(log, turns[0], *turns)
+
+    assert stored(engine) == [turn.request_id for turn in turns]
+
+
 async def test_many_turns_are_written_in_several_batches(engine, tmp_path):
     settings = SETTINGS.model_copy(update={"batch_rows": 60})
     log = EvaluationLog(engine, settings, tmp_path / "spool")
@@ -136,13 +144,13 @@ async def test_a_full_batch_is_written_without_waiting_for_the_interval(engine, 
     ids=lambda poison: next(iter(poison)),
 )
 async def test_one_bad_row_does_not_keep_the_others_out(engine, log, poison):
-    turns = [make_turn(n) for n in range(9)]
+    turns = [make_turn(n) for n in range(SLICE_ROWS + 9)]
     turns[4] = replace(turns[4], **poison)
 
     await write(log, *turns)
 
     rejected = log.counters.dropped_rows
-    assert len(stored(engine)) == 9 - rejected
+    assert len(stored(engine)) == len(turns) - rejected
     assert log.counters.spooled == 0
     assert set(stored(engine)) >= {t.request_id for n, t in enumerate(turns) if n != 4}
 
