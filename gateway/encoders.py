@@ -108,7 +108,7 @@ class QueryEmbedder:
         cache_misses: Queries that had to be encoded.
     """
 
-    __slots__ = ("_entries", "_executor", "_max_entries", "cache_hits", "cache_misses", "encoder")
+    __slots__ = ("_executor", "_places", "_rows", "cache_hits", "cache_misses", "encoder")
 
     def __init__(
         self,
@@ -121,9 +121,11 @@ class QueryEmbedder:
         self.encoder = encoder
         self.cache_hits = 0
         self.cache_misses = 0
-        self._max_entries = max_entries
         self._executor = executor
-        self._entries: OrderedDict[bytes, NDArray[np.float16]] = OrderedDict()
+        # One block, of which the system gives memory as it fills: an array for each entry took
+        # more, and lay between what comes and goes.
+        self._rows = np.empty((max_entries, encoder.dimension), np.float16)
+        self._places: OrderedDict[bytes, int] = OrderedDict()
 
     @property
     def encoder_id(self) -> str:
@@ -134,14 +136,14 @@ class QueryEmbedder:
         """Embed `text`; shape ``(dimension,)``, owned by the caller."""
         capped = cap_text(text)
         key = hashlib.blake2b(capped.encode("utf-8"), digest_size=_KEY_BYTES).digest()
-        entry = self._entries.get(key)
-        if entry is None:
-            self.cache_misses += 1
-            entry = await self._encode(capped)
-            self._remember(key, entry)
-        else:
+        place = self._places.get(key)
+        if place is not None:
             self.cache_hits += 1
-            self._entries.move_to_end(key)
+            self._places.move_to_end(key)
+            return self._rows[place].astype(np.float32)
+        self.cache_misses += 1
+        entry = await self._encode(capped)
+        self._remember(key, entry)
         return entry.astype(np.float32)
 
     async def _encode(self, text: str) -> NDArray[np.float16]:
@@ -153,9 +155,15 @@ class QueryEmbedder:
         return np.asarray(rows[0], np.float16)
 
     def _remember(self, key: bytes, entry: NDArray[np.float16]) -> None:
-        self._entries[key] = entry
-        if len(self._entries) > self._max_entries:
-            self._entries.popitem(last=False)
+        place = self._places.get(key)
+        if place is None:
+            place = len(self._places)
+            if place == len(self._rows):
+                if not place:
+                    return
+                _, place = self._places.popitem(last=False)
+            self._places[key] = place
+        self._rows[place] = entry
 
     def close(self) -> None:
         """Let the threads go; queries still waiting for one are cancelled."""

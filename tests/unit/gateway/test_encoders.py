@@ -121,6 +121,24 @@ async def test_the_query_unused_for_longest_is_forgotten_first(encoder) -> None:
     assert encoder.texts == ["one", "two", "three", "two"]
 
 
+async def test_equal_queries_at_the_same_moment_take_one_place(encoder) -> None:
+    embedder = QueryEmbedder(encoder, max_entries=2, executor=ThreadPoolExecutor(1))
+    await asyncio.gather(embedder.embed("one"), embedder.embed("one"))
+    await embedder.embed("three")
+    first = await embedder.embed("one")
+    embedder.close()
+    assert encoder.texts == ["one", "one", "three"]
+    assert first[0] == 3
+
+
+async def test_a_forgotten_query_leaves_its_place_to_the_next(encoder) -> None:
+    embedder = QueryEmbedder(encoder, max_entries=2)
+    for text in ["a", "to", "cat", "four"]:
+        await embedder.embed(text)
+    assert [(await embedder.embed(text))[0] for text in ("cat", "four")] == [3, 4]
+    assert embedder.cache_hits == 2
+
+
 async def test_a_cache_of_no_entries_remembers_nothing(encoder) -> None:
     embedder = QueryEmbedder(encoder, max_entries=0)
     await embedder.embed("hello")
