@@ -137,13 +137,15 @@ class QueryEmbedder:
         capped = cap_text(text)
         key = hashlib.blake2b(capped.encode("utf-8"), digest_size=_KEY_BYTES).digest()
         place = self._places.get(key)
-        if place is not None:
+        entry: NDArray[np.float16]
+        if place is None:
+            self.cache_misses += 1
+            entry = await self._encode(capped)
+            self._remember(key, entry)
+        else:
             self.cache_hits += 1
             self._places.move_to_end(key)
-            return self._rows[place].astype(np.float32)
-        self.cache_misses += 1
-        entry = await self._encode(capped)
-        self._remember(key, entry)
+            entry = self._rows[place]
         return entry.astype(np.float32)
 
     async def _encode(self, text: str) -> NDArray[np.float16]:
