@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 
@@ -154,7 +154,6 @@ TURNS = Table(
     Column("answer", Text),
     Index("ix_turns_started_at", "started_at", "request_id"),
     Index("ix_turns_team_id", "team_id", "started_at"),
-    Index("ix_turns_conversation_id", "conversation_id", "turn_index"),
 )
 """One answered or failed turn; the columns are those of `gateway.types.TurnRecord`.
 
