@@ -69,7 +69,7 @@ class DatabaseSettings(Settings):
 class EvaluationLogSettings(Settings):
     """How turns are written, off the request path."""
 
-    batch_rows: Annotated[int, Field(gt=0)] = 500
+    batch_rows: Annotated[int, Field(gt=0)] = 200
     flush_interval_s: Annotated[float, Field(gt=0)] = 0.5
     queue_rows: Annotated[int, Field(gt=0, description="Rows in memory before drops.")] = 10_000
     spool_max_bytes: Annotated[int, Field(gt=0)] = 256 * 1024 * 1024
