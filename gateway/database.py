@@ -177,9 +177,9 @@ def wait_for_database(
 def ensure_schema(engine: Engine) -> bool:
     """Bring the schema to the newest revision; returns whether there was anything to do.
 
-    A newer schema is served as it is: revisions only add to the one before, so that a release works
-    beside the next one while that is rolled out, and after it was rolled back. Alembic is imported
-    only where there is something to do: it costs a tenth of a second at every start.
+    A newer schema is served as it is: revisions take no table or column away, so that a release
+    works beside the next one while that is rolled out, and after it was rolled back. Alembic is
+    imported only where there is something to do: it costs a tenth of a second at every start.
     """
     revision = schema_revision(engine)
     if revision is not None and revision >= HEAD_REVISION:

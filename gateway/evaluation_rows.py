@@ -267,7 +267,7 @@ def _settlement_row(record: SettlementRecord) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class _Insertion:
-    """An INSERT in the driver's words: SQLAlchemy would work on a row as long as SQLite does.
+    """An INSERT in the driver's words: SQLAlchemy would add half of what SQLite takes.
 
     Attributes:
         sql: Inserts one row.
