@@ -20,8 +20,8 @@ from tests.fakes.upstream import ScriptedUpstream, completion, json_answer
 
 CHAT = "/v1/chat/completions"
 FIRST_SEED = 3
-"""Which answers are logged. From 0 one gateway of the three stays in doubt and keeps its own router,
-from 3 and from 6 all take the new one."""
+"""Which answers are logged. From 0 one gateway of the three stays in doubt and keeps its own
+router, from 3 and from 6 all take the new one."""
 TRAINING = """
 kind = "kmeans"
 training = {{ clusters = 24, local_clusters = 24 }}
