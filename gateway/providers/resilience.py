@@ -27,48 +27,47 @@ class Breaker:
     Args:
         failures: Failed attempts in a row that open it.
         cooldown_s: How long it stays open before a probe.
-        opened_at_s: When it failed, on `clock`, if it has not answered since.
     """
 
     failures: int
     cooldown_s: float
     clock: Clock
     times_opened: int = 0
-    opened_at_s: float | None = None
     _failed_in_a_row: int = 0
+    _opened_at: float | None = None
     _is_probing: bool = False
 
     @property
     def is_open(self) -> bool:
         """Whether it failed and has not answered since."""
-        return self.opened_at_s is not None
+        return self._opened_at is not None
 
     def is_available(self) -> bool:
         """Whether a call would be let through now."""
-        return self.opened_at_s is None or (not self._is_probing and self.wait_s() <= 0)
+        return self._opened_at is None or (not self._is_probing and self.wait_s() <= 0)
 
     def wait_s(self) -> float:
         """Seconds until the next probe; 0 if calls are let through."""
-        if self.opened_at_s is None:
+        if self._opened_at is None:
             return 0.0
-        return max(self.opened_at_s + self.cooldown_s - self.clock(), 0.0)
+        return max(self._opened_at + self.cooldown_s - self.clock(), 0.0)
 
     def admit(self) -> bool:
         """Let a call through or not; where it is the probe, no second one is let through."""
         if not self.is_available():
             return False
-        self._is_probing = self.opened_at_s is not None
+        self._is_probing = self._opened_at is not None
         return True
 
     def succeeded(self) -> None:
         """Note that the model answered."""
         self._failed_in_a_row = 0
-        self.opened_at_s = None
+        self._opened_at = None
         self._is_probing = False
 
     def answered(self) -> None:
         """Note that the model began to answer: enough to end a probe, not to forget failures."""
-        self.opened_at_s = None
+        self._opened_at = None
         self._is_probing = False
 
     def failed(self) -> None:
@@ -76,7 +75,7 @@ class Breaker:
         self._failed_in_a_row += 1
         if self._is_probing or self._failed_in_a_row >= self.failures:
             self.times_opened += not self.is_open
-            self.opened_at_s = self.clock()
+            self._opened_at = self.clock()
         self._is_probing = False
 
     def abandoned(self) -> None:
@@ -173,7 +172,7 @@ class Resilience:
     def paused(self) -> list[str]:
         """Name the models that no call is let through to now."""
         breakers = self._breakers.items()
-        return [m for m, b in breakers if b.opened_at_s is not None and not b.is_available()]
+        return [model for model, breaker in breakers if not breaker.is_available()]
 
     def condition(self) -> Condition:
         """Say how the provider does."""
