@@ -11,7 +11,13 @@ from typing import Any, Protocol
 
 import httpx2
 
-from router_models.verifiers import InvalidVerifier, VerifierSpec, parse_verifier, verify
+from router_models.verifiers import (
+    InvalidVerifier,
+    NotVerifiable,
+    VerifierSpec,
+    parse_verifier,
+    verify,
+)
 
 COST_HEADER = "x-waypost-cost-usd"
 ATTEMPTS = 3
@@ -201,11 +207,10 @@ async def calibrate(
                 return
             try:
                 given = await asker.ask(model, prompt.text)
-            except AnswerFailed as error:
-                progress.failures.append(f"{model}, {prompt.query_id}: {error}")
-            else:
                 progress.spent_usd += given.cost_usd
                 progress.rows.append(score(model, prompt, given, split_of(prompt.text)))
+            except (AnswerFailed, NotVerifiable) as error:
+                progress.failures.append(f"{model}, {prompt.query_id}: {error}")
             on_progress(progress)
 
     try:
@@ -218,7 +223,11 @@ async def calibrate(
 
 
 def score(model: str, prompt: CalibrationPrompt, given: GivenAnswer, split: str) -> CalibrationRow:
-    """Verify an answer and put everything known about it into a row."""
+    """Verify an answer and put everything known about it into a row.
+
+    Raises:
+        NotVerifiable: The answer is beyond what the verifier can check.
+    """
     return CalibrationRow(
         query_id=prompt.query_id,
         text=prompt.text,

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.errors import DependencyUnavailable, InvalidRequest, NotFound
 from gateway.types import TurnRecord
 from migrations.tables import TURNS
-from router_models.verifiers import InvalidVerifier, parse_verifier, verify
+from router_models.verifiers import InvalidVerifier, NotVerifiable, parse_verifier, verify
 
 GradeSource = Literal["verifier", "judge", "feedback"]
 """What a grade rests on, most reliable first: a check, a model's opinion, a caller's opinion."""
@@ -197,7 +197,8 @@ class GradeBook:
             comment: On the answer.
 
         Raises:
-            InvalidRequest: The table is no verifier, or the answer's text was not kept.
+            InvalidRequest: The table is no verifier, the answer's text was not kept, or it is
+                beyond what the verifier can check.
             NotFound: The team has no such answer.
             DependencyUnavailable: The database has to be asked and is down.
         """
@@ -214,11 +215,15 @@ class GradeBook:
             raise _no_answer(answer_id)
         if answer.text is None:
             raise InvalidRequest(NO_TEXT, param="verifier")
+        try:
+            score = await asyncio.to_thread(verify, spec, answer.text)
+        except NotVerifiable as error:
+            raise InvalidRequest(f"verifier: {error}", param="verifier") from error
         return await self.record_grade(
             answer_id,
             team_id=team_id,
             grader=grader,
-            score=await asyncio.to_thread(verify, spec, answer.text),
+            score=score,
             source="verifier",
             comment=comment,
             verifier=verifier,

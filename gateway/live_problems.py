@@ -10,7 +10,13 @@ import numpy as np
 from budget.environments.conversation import Answer, Problem
 from budget.errors import InvalidProblems
 from router_models.types import Encoder
-from router_models.verifiers import InvalidVerifier, VerifierSpec, parse_verifier, verify
+from router_models.verifiers import (
+    InvalidVerifier,
+    NotVerifiable,
+    VerifierSpec,
+    parse_verifier,
+    verify,
+)
 
 
 class SolverFailed(Exception):
@@ -77,7 +83,7 @@ class LiveSolver:
         """Ask the sub-question with everything said so far; nothing is asked for 0 tokens.
 
         Raises:
-            SolverFailed: The endpoint gave no answer.
+            SolverFailed: The endpoint gave no answer, or none that can be checked.
         """
         self.messages.append({"role": "user", "content": self.texts[turn]})
         if allotted_tokens == 0:
@@ -85,7 +91,10 @@ class LiveSolver:
             return Answer(0, is_right=False, was_cut_off=True)
         text, tokens, was_cut_off = self.endpoint.complete(self.messages, allotted_tokens)
         self.messages.append({"role": "assistant", "content": text})
-        is_right = verify(self.verifiers[turn], text) == 1.0
+        try:
+            is_right = verify(self.verifiers[turn], text) == 1.0
+        except NotVerifiable as error:
+            raise SolverFailed(f"an answer cannot be graded: {error}") from error
         return Answer(tokens, is_right=is_right, was_cut_off=was_cut_off)
 
 

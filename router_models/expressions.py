@@ -19,6 +19,7 @@ Values = NDArray[np.complex128]
 """Of an expression at each point."""
 
 MAX_DEPTH: Final = 20
+MAX_FACTORIAL: Final = 170
 N_POINTS: Final = 3
 OPENING, CLOSING = ("(", "[", "{", r"\{"), (")", "]", "}", r"\}")
 
@@ -78,6 +79,10 @@ class NotMaths(ValueError):
     """The text is no expression that is understood."""
 
 
+class BeyondLimits(NotMaths):
+    """The text may be an expression, but it is too long, too deep or too large to tell."""
+
+
 def tokens_of(text: str) -> list[str]:
     """Split a text into signs, each in one spelling; units and layout are left out."""
     raised = _SUPERSCRIPT.sub(lambda found: f"^{{{found[0]}}}", text.strip())
@@ -98,9 +103,13 @@ def evaluate(signs: Sequence[str]) -> Values:
 
     Raises:
         NotMaths: It is no expression.
+        BeyondLimits: It is nested too deep, or a value on the way is too large for a float.
     """
-    with np.errstate(all="ignore"):
-        return _Reader(signs).read()
+    try:
+        with np.errstate(all="ignore", over="raise"):
+            return _Reader(signs).read()
+    except FloatingPointError as error:
+        raise BeyondLimits("a value is too large") from error
 
 
 class _Reader:
@@ -184,7 +193,7 @@ class _Reader:
         """Evaluate what a power, a root or a function can be taken of; all nesting is here."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise NotMaths("nested too deep")
+            raise BeyondLimits("nested too deep")
         sign = self._next
         self.at += 1
         values = self._values_at(sign)
@@ -263,6 +272,8 @@ def _values_of(name: str) -> Values:
 
 def _factorial(values: Values) -> Values:
     number = float(values[0].real)
-    if number not in range(171) or not np.all(values == number):
-        raise NotMaths("a factorial is of a whole number up to 170")
+    if not number.is_integer() or number < 0 or not np.all(values == number):
+        raise NotMaths("a factorial is of a whole number")
+    if number > MAX_FACTORIAL:
+        raise BeyondLimits(f"a factorial is of a number up to {MAX_FACTORIAL}")
     return _constant(float(math.factorial(int(number))))

@@ -18,6 +18,7 @@ from router_models.expressions import (
     MAX_DEPTH,
     N_POINTS,
     OPENING,
+    BeyondLimits,
     NotMaths,
     Values,
     evaluate,
@@ -56,10 +57,11 @@ def read_maths(text: str) -> Maths:
     """Understand LaTeX or plain notation.
 
     Raises:
-        NotMaths: It is too long, or neither.
+        NotMaths: It is neither.
+        BeyondLimits: It is too long, too deep or too large.
     """
     if len(text) > MAX_CHARS:
-        raise NotMaths(f"longer than {MAX_CHARS} characters")
+        raise BeyondLimits(f"longer than {MAX_CHARS} characters")
     return _read(tokens_of(text))
 
 
@@ -116,7 +118,7 @@ def _without_label(maths: Maths) -> Maths:
 def _read(signs: Sequence[str], depth: int = 0) -> Maths:
     """Read what may be a union, a relation, a list, a tuple or an expression."""
     if depth > MAX_DEPTH:
-        raise NotMaths("nested too deep")
+        raise BeyondLimits("nested too deep")
     # In "x = 1, 2" the list is what x may be; in "x = 1, y = 2" it is a list of relations.
     is_one_relation = len(_split(signs, _RELATIONS)[1]) == 1
     order = (_RELATIONS, (",",)) if is_one_relation else ((",",), _RELATIONS)

@@ -1,7 +1,9 @@
 """Checks an answer against a known result: the reward of calibration, graders and training.
 
 One verifier is a small table, ``{"kind": "numeric", "reference": "42"}``; its kinds and fields are
-those of the classes below. The same answer always scores the same.
+those of the classes below. The same answer always scores the same, whichever versions of libraries
+are installed: `tests/unit/router_models/test_verifier_cases.py` pins what each kind means. An
+answer that is beyond what a verifier can check is neither right nor wrong: `NotVerifiable`.
 """
 
 import json
@@ -10,27 +12,29 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from importlib import import_module
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from router_models.expressions import NotMaths
-from router_models.maths import Maths, is_same, read_maths
+from router_models.expressions import BeyondLimits, NotMaths
+from router_models.final_answers import final_answer
+from router_models.maths import MAX_CHARS, Maths, is_same, read_maths
+from router_models.patterns import compile_regex, compile_schema
 from router_models.written_numbers import Number, find_numbers, only_number, plain
 
 MAX_ANSWER_CHARS = 100_000
 MAX_PATTERN_CHARS = 1_000
-MAX_PATTERN_BYTES = 1_000_000
 
-# "Answer: 42", "The final answer is **42**", "#### 42" (GSM8K's own mark).
-_MARK = re.compile(r"(?:\banswer\b[*_]{0,2}\s{0,3}(?::|=|\bis\b:?)|####)[*_\s]{0,5}", re.IGNORECASE)
-_MATH_SPAN = re.compile(r"\$([^$]{1,500})\$")
+_MATH_SPAN = re.compile(r"\$([^$]+)\$")
 _FENCE = re.compile(r"```[a-zA-Z]{0,10}[ \t]*\n(.*?)```", re.DOTALL)
 _WRAPPING = " \t\r\n\"'`*_.!\u201c\u201d\u2018\u2019"
 
 
 class InvalidVerifier(ValueError):
     """A verifier's table cannot be used; the message names the field."""
+
+
+class NotVerifiable(ValueError):
+    """An answer cannot be checked, and the message says which limit it met; it has no score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,12 @@ class NumericSpec:
     @property
     def number(self) -> Number | None:
         """The reference as a number."""
+        number = None
         if isinstance(self.reference, str):
-            return only_number(self.reference)
-        is_finite = _is_number(self.reference) and math.isfinite(self.reference)
-        return Number(float(self.reference)) if is_finite else None
+            number = only_number(self.reference)
+        elif _is_number(self.reference):
+            number = Number(float(self.reference))
+        return number if number is not None and math.isfinite(number.value) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,8 @@ class JsonSchemaSpec:
     """The answer, or the one fenced block in it, is JSON that the schema admits.
 
     Attributes:
-        schema: A JSON Schema; references to other documents are never fetched.
+        schema: A JSON Schema; references to other documents are never fetched. Its patterns are
+            those of ECMA 262, as JSON Schema has it, less lookaround and back references.
     """
 
     kind: ClassVar[str] = "json_schema"
@@ -131,19 +138,27 @@ class JsonSchemaSpec:
 
     def __post_init__(self) -> None:
         schema = self.schema if isinstance(self.schema, bool) else dict(self.schema)
-        object.__setattr__(self, "_validator", _compile(schema, "schema"))
+        object.__setattr__(self, "_validator", _compiled("schema", compile_schema, schema))
 
     def admits(self, value: Any) -> bool:
-        """Whether the decoded JSON `value` fits the schema."""
-        return bool(self._validator.is_valid(value))
+        """Whether the decoded JSON `value` fits the schema.
+
+        Raises:
+            NotVerifiable: It holds half a surrogate pair, which is no character.
+        """
+        try:
+            return bool(self._validator.is_valid(value))
+        except ValueError as error:
+            raise NotVerifiable(f"the JSON cannot be checked: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class RegexSpec:
-    """The pattern is found in the answer.
+    r"""The pattern is found in the answer.
 
-    Matching takes time linear in the answer whatever the pattern (Rust's regex engine), so
-    lookaround and back references are refused.
+    The syntax is RE2's, whose matching takes time linear in the answer whatever the pattern, so
+    lookaround and back references are refused. ``\d``, ``\w``, ``\s`` and ``\b`` are of ASCII;
+    ``\pL`` is any letter.
 
     Attributes:
         pattern: At most 1,000 characters.
@@ -153,22 +168,18 @@ class RegexSpec:
     kind: ClassVar[str] = "regex"
     pattern: str
     is_full: bool = False
-    _validator: Any = field(init=False, repr=False, compare=False)
+    _regex: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _require(isinstance(self.pattern, str), "pattern", "must be text")
-        _require(
-            len(self.pattern) <= MAX_PATTERN_CHARS, "pattern", f"exceeds {MAX_PATTERN_CHARS} chars"
-        )
-        # On its own first: "a)(b" must not become valid by the group put around it.
-        validator = _compile({"pattern": self.pattern}, "pattern")
-        if self.is_full:
-            validator = _compile({"pattern": f"^(?:{self.pattern})$"}, "pattern")
-        object.__setattr__(self, "_validator", validator)
+        is_short = len(self.pattern) <= MAX_PATTERN_CHARS
+        _require(is_short, "pattern", f"exceeds {MAX_PATTERN_CHARS} chars")
+        object.__setattr__(self, "_regex", _compiled("pattern", compile_regex, self.pattern))
 
     def is_found_in(self, text: str) -> bool:
-        """Whether `text` has a match."""
-        return bool(self._validator.is_valid(text))
+        """Whether `text` has a match, or is one."""
+        match = self._regex.fullmatch if self.is_full else self._regex.search
+        return match(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +205,15 @@ class MathSpec:
             raise InvalidVerifier(f"reference: {self.reference!r}: {error}") from error
 
     def is_met_by(self, text: str) -> bool:
-        """Whether an expression means the reference."""
+        """Whether an expression means the reference.
+
+        Raises:
+            NotVerifiable: It is too long, too deep or too large to say.
+        """
         try:
             return is_same(self._maths, read_maths(text))
+        except BeyondLimits as error:
+            raise NotVerifiable(f"the expression cannot be checked: {error}") from error
         except NotMaths:
             return False
 
@@ -232,35 +249,25 @@ def parse_verifier(table: Mapping[str, Any]) -> VerifierSpec:
 
 
 def verify(spec: VerifierSpec, answer: str) -> float:
-    """Score `answer` in [0, 1]; of a very long answer only the end is read."""
-    text = answer[-MAX_ANSWER_CHARS:]
+    """Score `answer` in [0, 1]; of a very long answer only the end is read.
+
+    Raises:
+        NotVerifiable: The answer is beyond what this kind of verifier can check.
+    """
+    if len(answer) > MAX_ANSWER_CHARS and isinstance(spec, JsonSchemaSpec | RegexSpec):
+        raise NotVerifiable(f"the answer has more than {MAX_ANSWER_CHARS} characters")
+    # Half a surrogate pair is no character, and no library takes it for one.
+    text = answer[-MAX_ANSWER_CHARS:].encode(errors="replace").decode()
     # Of mathematics the plain form would lose the exponents of "x²".
     return float(_CHECKS[spec.kind](spec, text if isinstance(spec, MathSpec) else plain(text)))
 
 
-def final_answer(text: str) -> str | None:
-    r"""Return what stands in the last ``\boxed{}`` or after the last "Answer:", if anything does.
-
-    After a mark the answer ends with its line.
-    """
-    boxed = _last_boxed(text)
-    if boxed is not None:
-        return boxed
-    marks = list(_MARK.finditer(text))
-    if not marks:
-        return None
-    rest = text[marks[-1].end() :].strip()
-    return rest.partition("\n")[0] or None
-
-
 def _check_exact(spec: ExactSpec, text: str) -> bool:
-    candidates = {_normalise(text, is_case_kept=spec.case_sensitive)}
-    marked = final_answer(text)
-    if marked is not None:
-        candidates.add(_normalise(marked, is_case_kept=spec.case_sensitive))
-    return any(
-        _normalise(ref, is_case_kept=spec.case_sensitive) in candidates for ref in spec.references
-    )
+    def normal(answer: str) -> str:
+        return _normalise(answer, is_case_kept=spec.case_sensitive)
+
+    candidates = {normal(text), normal(final_answer(text) or text)}
+    return any(normal(reference) in candidates for reference in spec.references)
 
 
 def _check_numeric(spec: NumericSpec, text: str) -> bool:
@@ -285,8 +292,11 @@ def _check_json(spec: JsonSchemaSpec, text: str) -> bool:
     for candidate in (text, fenced[0] if len(fenced) == 1 else ""):
         try:
             value = json.loads(candidate, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
+        except json.JSONDecodeError:
             continue
+        except (ValueError, RecursionError) as error:
+            # Numbers of thousands of digits, brackets of hundreds of levels.
+            raise NotVerifiable(f"the JSON cannot be read: {error}") from error
         return spec.admits(value)
     return False
 
@@ -300,6 +310,8 @@ def _check_math(spec: MathSpec, text: str) -> bool:
     if marked is None:
         spans = _MATH_SPAN.findall(text)
         marked = spans[-1] if spans else text.strip().rpartition("\n")[2]
+        if not spans and len(marked) > MAX_CHARS:
+            return False  # a paragraph, which nothing marks as mathematics
     return spec.is_met_by(marked)
 
 
@@ -348,38 +360,15 @@ def _normalise(text: str, *, is_case_kept: bool) -> str:
     return plain if is_case_kept else plain.casefold()
 
 
-def _last_boxed(text: str) -> str | None:
-    r"""Return the content of the last balanced ``\boxed{...}``."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth, begin = 0, start + len("\\boxed{")
-    for position in range(begin - 1, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return text[begin:position]
-    return None
-
-
-def _compile(schema: Any, name: str) -> Any:
-    # Loaded for the first schema: 3 MB that a gateway which is sent none does without.
-    jsonschema_rs = import_module("jsonschema_rs")
+def _compiled(name: str, compile_: Callable[[Any], Any], source: Any) -> Any:
     try:
-        return jsonschema_rs.validator_for(
-            schema,
-            retriever=_refuse_to_fetch,
-            pattern_options=jsonschema_rs.RegexOptions(size_limit=MAX_PATTERN_BYTES),
-        )
-    except (ValueError, TypeError) as error:
-        raise InvalidVerifier(f"{name}: {str(error).splitlines()[0]}") from error
-
-
-def _refuse_to_fetch(uri: str) -> Any:
-    raise ValueError(f"a verifier does not fetch {uri}")
+        return compile_(source)
+    except ValueError as error:
+        raise InvalidVerifier(f"{name}: {error}") from error
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    raise json.JSONDecodeError("not JSON", name, 0)
 
 
 def _is_number(value: Any) -> bool:

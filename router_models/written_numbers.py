@@ -8,7 +8,7 @@ from dataclasses import dataclass
 _MINUS_SIGN = "\u2212"
 _NUMBER = re.compile(
     r"(?:(?<![\w.)])[-+]\s?)?"
-    r"(?:\\d?frac\{(?P<top>[-+]?\d{1,30})\}\{(?P<bottom>\d{1,30})\}"
+    r"(?:\\d?frac\{(?P<top>[-+]?\d{1,300})\}\{(?P<bottom>\d{1,300})\}"
     r"|(?<![\w.])[$€£]?(?P<whole>\d{1,3}(?:,\d{3}){1,20}(?!\d)|\d{1,300})?(?P<decimals>\.\d{1,300})?"
     r"(?P<exponent>[eE][-+]?\d{1,3}(?!\w))?(?:\s?/\s?(?P<divisor>\d{1,300}(?:\.\d{1,30})?))?)"
     r"(?P<percent>\s?\\?%)?"
@@ -17,7 +17,7 @@ _NUMBER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number as written: 50 % has the value 50."""
+    """A number as written: 50 % has the value 50; one too large for a float is infinite."""
 
     value: float
     is_percent: bool = False
@@ -61,4 +61,4 @@ def _read_number(match: "re.Match[str]") -> Number | None:
         return None
     value = float(top) / float(bottom)
     sign = -1.0 if match[0].startswith("-") else 1.0
-    return Number(sign * value, match["percent"] is not None) if math.isfinite(value) else None
+    return None if math.isnan(value) else Number(sign * value, match["percent"] is not None)

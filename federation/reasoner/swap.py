@@ -4,6 +4,7 @@ PubSwap, arXiv 2604.12160. Everything here is the receiver's own: what a sender 
 counts for nothing.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,7 +15,9 @@ import numpy as np
 from federation.reasoner.prompts import ChatTokenizer, Prompt
 from federation.reasoner.responses import Response
 from federation.reasoner.settings import ReasonerSettings
-from router_models.verifiers import verify
+from router_models.verifiers import NotVerifiable, verify
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +28,33 @@ class Answer:
         response: What was answered.
         reward: Of the verifier, 0 to 1.
         is_foreign: Another client drew it.
+        is_verified: The verifier could check it.
     """
 
     response: Response
     reward: float
     is_foreign: bool = False
+    is_verified: bool = True
 
     @property
     def is_right(self) -> bool:
         """Whether the verifier found nothing wrong."""
-        return self.reward >= 1.0
+        return self.is_verified and self.reward >= 1.0
 
 
 def grade(prompt: Prompt, responses: Sequence[Response]) -> list[Answer]:
-    """Verify responses."""
-    return [Answer(one, verify(prompt.verifier, one.text)) for one in responses]
+    """Verify responses to one prompt.
+
+    One that cannot be verified gets the mean reward of the others: its advantage is 0, so it
+    teaches nothing.
+    """
+    rewards = [_reward(prompt, one.text) for one in responses]
+    known = [reward for reward in rewards if reward is not None]
+    neutral = sum(known) / len(known) if known else 0.0
+    return [
+        Answer(one, neutral if reward is None else reward, is_verified=reward is not None)
+        for one, reward in zip(responses, rewards, strict=True)
+    ]
 
 
 def admit_foreign(
@@ -99,6 +114,15 @@ def _replace(
     return group
 
 
+def _reward(prompt: Prompt, text: str) -> float | None:
+    """Verify an answer; None where it is beyond what the verifier can check."""
+    try:
+        return verify(prompt.verifier, text)
+    except NotVerifiable as error:
+        logger.warning("an answer to prompt %s has no reward: %s", prompt.id, error)
+        return None
+
+
 def _right_answers(
     prompt: Prompt,
     responses: Sequence[Response],
@@ -110,8 +134,11 @@ def _right_answers(
         if not _is_in_order(response, tokenizer, n_tokens, settings):
             continue
         text = tokenizer.decode(list(response.tokens), skip_special_tokens=True)
-        reward = verify(prompt.verifier, text)
-        answer = Answer(replace(response, text=text, is_complete=True), reward, is_foreign=True)
+        answer = Answer(
+            replace(response, text=text, is_complete=True),
+            _reward(prompt, text) or 0.0,
+            is_foreign=True,
+        )
         if answer.is_right:
             yield answer
 

@@ -47,6 +47,21 @@ async def test_without_the_team_s_consent_nothing_is_kept_or_verified(gateway):
     assert (turn.messages, turn.answer) == (None, None)
 
 
+async def test_an_answer_that_cannot_be_checked_gets_no_grade(gateway):
+    KeyStore(gateway.engine).update_team("default", trains_reasoner=True)
+    gateway.alpha.answers = [json_answer(completion(r"\boxed{200!/199!}"))]
+    verifier = {"kind": "math", "reference": "200"}
+    async with gateway.caller() as http:
+        asked = await http.post(CHAT, json=ASKED)
+        graded = await http.post(
+            "/v1/feedback", json={"id": asked.json()["id"], "verifier": verifier}
+        )
+
+    assert graded.status_code == 400
+    assert graded.json()["error"]["param"] == "verifier"
+    assert "cannot be checked" in graded.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("fields", [{}, {"score": 1.0, "verifier": VERIFIER}])
 async def test_a_grade_is_a_score_or_a_verifier(gateway, fields):
     async with gateway.caller() as http:

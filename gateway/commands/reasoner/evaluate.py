@@ -19,7 +19,7 @@ from gateway.commands.options import settings_option
 from gateway.commands.reasoner.bases import Base, base_options, gather_prompts, open_base
 from gateway.config import GatewaySettings
 from router_models.adapter import Adapter, load
-from router_models.verifiers import verify
+from router_models.verifiers import NotVerifiable, verify
 
 AT_ONCE: Final = 32
 """Prompts in one batch; bounds memory."""
@@ -74,6 +74,8 @@ def measure(
 ) -> dict[str, float]:
     """Return the score of the likeliest answer to each prompt, by the prompt's id.
 
+    Answers that are beyond what their verifier can check have none.
+
     Raises:
         ArtifactRejected: The adapter belongs to another model.
         ValueError: Its weights do not fit.
@@ -91,7 +93,10 @@ def measure(
         for first in tqdm(range(0, len(prompts), AT_ONCE), "answering", leave=False):
             batch = prompts[first : first + AT_ONCE]
             for prompt, [response] in zip(batch, sampler.sample(batch, 1, seed=0), strict=True):
-                scores[prompt.id] = verify(prompt.verifier, response.text)
+                try:
+                    scores[prompt.id] = verify(prompt.verifier, response.text)
+                except NotVerifiable as error:
+                    click.echo(f"{prompt.id}: not counted: {error}", err=True)
     finally:
         model.unload()
     return scores
@@ -106,7 +111,8 @@ def _line(
 ) -> str:
     cells = []
     for task in tasks:
-        own = [scores[prompt.id] for prompt in prompts if task in {ALL, prompt.task}]
+        asked = [prompt.id for prompt in prompts if task in {ALL, prompt.task}]
+        own = [scores[prompt] for prompt in asked if prompt in scores]
         low, high = wilson_interval(sum(own), len(own))
-        cells.append(f"{sum(own) / len(own):.3f} ({low:.3f} to {high:.3f})")
+        cells.append(f"{sum(own) / max(len(own), 1):.3f} ({low:.3f} to {high:.3f})")
     return "  ".join([f"{name:{width}}", *cells])

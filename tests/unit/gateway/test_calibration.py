@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from tests.fakes.server import serve
 from tests.fakes.upstream import JSON, Answer, ScriptedUpstream
 
 COST = {**JSON, "x-waypost-cost-usd": "0.002"}
-PROMPT = {
+PROMPT: dict[str, Any] = {
     "query_id": "q1",
     "text": "What is 6 * 7?",
     "task": "maths",
@@ -95,6 +96,15 @@ async def test_a_prompt_without_an_answer_does_not_stop_the_others() -> None:
     assert progress.failures == ["down, q1: 503: down"]
     assert [r.model for r in progress.rows] == ["good"]
     assert steps == [1, 2]
+
+
+async def test_an_answer_that_cannot_be_checked_is_a_failure_and_no_wrong_answer() -> None:
+    verifier = parse_verifier({"kind": "json_schema", "schema": True})
+    asker = FakeAsker({"deep": "[" * 40_000 + "]" * 40_000})
+    progress, _ = await run(asker, [("deep", replace(prompt("q1"), verifier=verifier))])
+    assert progress.rows == []
+    assert "deep, q1: the JSON cannot be read" in progress.failures[0]
+    assert progress.spent_usd > 0
 
 
 async def test_a_refusal_of_all_calls_stops_at_once() -> None:

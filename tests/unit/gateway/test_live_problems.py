@@ -23,11 +23,11 @@ TABLE = {"problem_id": "sums", "sub_questions": TURNS}
 
 
 @asynccontextmanager
-async def conversation(upstream, budget=1000):
+async def conversation(upstream, budget=1000, table=TABLE):
     async with serve(upstream) as url:
         with httpx2.Client(base_url=f"{url}/v1") as http:
             endpoint = Endpoint(http, "small", options={"temperature": 0.5})
-            environment = parse_live_problems([("line 1", TABLE)], ENCODER, endpoint)
+            environment = parse_live_problems([("line 1", table)], ENCODER, endpoint)
             (solver,) = environment.start(0, np.random.default_rng(0))
             yield Conversation(environment.problems[0], solver, budget)
 
@@ -52,6 +52,14 @@ async def test_verifiers_grade_the_answers():
     async with conversation(ScriptedUpstream(answer_of("5", 7))) as one:
         answer = await asyncio.to_thread(one.answer, 256)
     assert answer == (7, False, False)
+
+
+async def test_an_answer_that_cannot_be_checked_is_no_wrong_answer():
+    deep = answer_of(r"\boxed{200!/199!}", 7)
+    turns = [{"text": "What is 200!/199!?", "verifier": {"kind": "math", "reference": "200"}}]
+    async with conversation(ScriptedUpstream(deep), table={**TABLE, "sub_questions": turns}) as one:
+        with pytest.raises(SolverFailed, match=r"cannot be graded: .*factorial"):
+            await asyncio.to_thread(one.answer, 256)
 
 
 async def test_an_answer_that_the_limit_stopped_was_cut_off():

@@ -5,6 +5,7 @@ import pytest
 
 from federation.reasoner.settings import ReasonerSettings
 from federation.reasoner.swap import Answer, admit_foreign, balanced_swap, grade, random_swap
+from router_models.verifiers import MAX_ANSWER_CHARS, parse_verifier
 from tests.fakes.digits import END, DigitTokenizer, digit_prompt, response
 
 SETTINGS = ReasonerSettings(max_per_sender=2, max_response_tokens=4)
@@ -119,3 +120,16 @@ def test_a_sender_has_so_many_answers_and_wrong_ones_do_not_count():
 def test_grading_asks_the_verifier():
     graded = grade(PROMPT, [response("3"), response("4")])
     assert [(one.is_right, one.is_foreign) for one in graded] == [(True, False), (False, False)]
+
+
+def test_an_answer_that_cannot_be_verified_has_its_group_s_mean_and_is_not_right():
+    unverifiable = replace(PROMPT, verifier=parse_verifier({"kind": "regex", "pattern": "3$"}))
+    too_long = replace(response("3"), text="3" * (MAX_ANSWER_CHARS + 1))
+
+    graded = grade(unverifiable, [response("3"), too_long, response("4")])
+    alone = grade(unverifiable, [too_long])
+
+    assert [one.reward for one in graded] == [1.0, 0.5, 0.0]
+    assert [one.is_right for one in graded] == [True, False, False]
+    assert [one.reward for one in alone] == [0.0]
+    assert not grade(unverifiable, [response("3"), too_long])[1].is_right
