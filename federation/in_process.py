@@ -9,16 +9,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from federation.failures import failure
 from federation.report import size_of
-
-CLIENT_APP_RAISED = 100
-"""Flower's error code where a client app fails."""
 
 Fault = Callable[[Message, Message], Message | None]
 """Takes instruction and reply; returns the reply that arrives, None if none does."""
@@ -149,4 +147,4 @@ class InProcessGrid(Grid):
         try:
             return self.nodes[node](message, context)
         except Exception as error:  # noqa: BLE001 - as Flower's own client process does
-            return Message(Error(CLIENT_APP_RAISED, str(error)), reply_to=message)
+            return failure(message, error)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from federation.aggregation import ROBUST_RULES, RULES
 from federation.errors import PlanRefused, ReplyRejected
+from federation.failures import read_failure
 from federation.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.learning.settings import KINDS, FederatedMlpSettings, FederatedSettings
 from federation.privacy.secure_sum import LEAST_MEMBERS
@@ -373,8 +374,9 @@ def read_table(message: Message) -> dict[str, Any]:
 
 
 def _text(message: Message, record: str, key: str) -> str:
-    if message.has_error():
-        raise ReplyRejected(f"the node failed (Flower error {message.error.code})")
+    failed = read_failure(message)
+    if failed is not None:
+        raise ReplyRejected(failed)
     found = message.content.config_records.get(record)
     value = None if found is None else found.get(key)
     if set(message.content) != {record} or not isinstance(value, str) or len(value) > MAX_TEXT:

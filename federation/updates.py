@@ -14,6 +14,7 @@ from flwr.app import Array, Message
 from numpy.typing import NDArray
 
 from federation.errors import ReplyRejected
+from federation.failures import read_failure
 from federation.protocol import ARRAYS, Payload, read_refusal
 
 Float64 = NDArray[np.float64]
@@ -111,11 +112,11 @@ def read_reply(message: Message, form: Form) -> Payload:
     Raises:
         ReplyRejected: The node failed, refused, or sent something else.
     """
-    if message.has_error():
-        raise ReplyRejected(f"the node failed (Flower error {message.error.code})")
-    reason = read_refusal(message)
-    if reason is not None:
-        raise ReplyRejected(f"the site refused: {reason}")
+    failed, refused = read_failure(message), read_refusal(message)
+    if failed is not None:
+        raise ReplyRejected(failed)
+    if refused is not None:
+        raise ReplyRejected(f"the site refused: {refused}")
     if set(message.content) != {ARRAYS} or ARRAYS not in message.content.array_records:
         raise ReplyRejected(f"the reply holds other records than {ARRAYS!r}")
     arrays = message.content.array_records[ARRAYS]

@@ -20,9 +20,9 @@ import flwr
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode, SubStatus
+from flwr.common.constant import SubStatus
 from flwr.common.serde import run_from_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -59,6 +59,8 @@ from flwr.supernode.cli import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+
+from federation.failures import failure, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -341,9 +343,7 @@ def _reply(app: ClientApp, message: Message, context: Context) -> tuple[Message,
         return app(message=message, context=context), SubStatus.COMPLETED, ""
     except Exception as error:  # an app's failure must not end the node
         logger.exception("the ClientApp failed")
-        reason = f"{type(error).__name__}: {error}"
-        failure = Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason)
-        return Message(failure, reply_to=message), SubStatus.FAILED, reason
+        return failure(message, error), SubStatus.FAILED, reason_of(error)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import takewhile
 from typing import Any, Protocol
 
@@ -167,9 +168,15 @@ def _read(model: PeftModel, ids: Tensor, mask: Tensor, cache: Any) -> _State:
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
-        past_key_values=cache,
         use_cache=True,
         # As an index, not a number: a slice would be no contiguous matrix, which costs 0.1 s here.
         logits_to_keep=torch.tensor([ids.shape[1] - 1], device=ids.device),
+        **{_cache_argument(model): cache},
     )
     return _State(cache, mask, read.logits[:, -1])
+
+
+def _cache_argument(model: PeftModel) -> str:
+    """Say what the model calls the cache that it is given: transformers 5.24 renamed it."""
+    known = signature(model.get_base_model().forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
