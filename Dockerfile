@@ -9,9 +9,14 @@ ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY pyproject.toml constraints.txt requirements.lock requirements-pip.lock README.md LICENSE ./
 # The environment holds what runs and nothing that installs: pip stays in this stage.
-RUN python -m venv /opt/pip && python -m venv --without-pip /opt/venv
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+RUN python -m venv /opt/pip && /opt/pip/bin/pip install -r requirements-pip.lock \
+    && python -m venv --without-pip /opt/venv
+# Every version is the lock's, and every file is checked against its hash; this project has none.
+ENV PIP_CONSTRAINT="constraints.txt requirements.lock" \
+    PIP_BUILD_CONSTRAINT=requirements.lock \
+    PIP_NO_REQUIRE_HASHES=1
 COPY migrations migrations
 COPY router_models router_models
 COPY budget budget
@@ -20,15 +25,14 @@ COPY gateway gateway
 
 FROM build AS gateway-environment
 ARG GATEWAY_EXTRAS=accurate,postgres,redis,tokens,tracing
-RUN /opt/pip/bin/pip --python /opt/venv/bin/python install -c constraints.txt ".[${GATEWAY_EXTRAS}]"
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python install ".[${GATEWAY_EXTRAS}]"
 
 # The registry's own torch carries two gigabytes of CUDA; PIP_EXTRA_INDEX_URL may name PyTorch's
 # index of CPU wheels.
 FROM build AS federation-environment
 ARG FEDERATION_EXTRAS=federation,postgres,redis
 ARG PIP_EXTRA_INDEX_URL=
-RUN /opt/pip/bin/pip --python /opt/venv/bin/python install -c constraints.txt \
-    ".[${FEDERATION_EXTRAS}]"
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python install ".[${FEDERATION_EXTRAS}]"
 
 FROM ${PYTHON_IMAGE} AS runtime
 # tini passes SIGTERM on from the first moment and buries the children of children. Its version is

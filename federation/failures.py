@@ -14,6 +14,7 @@ APP_RAISED: Final = 100
 """Flower's error code where a client app fails."""
 MAX_REASON: Final = 500
 SPEAK_OF_CODE: Final = (
+    ArithmeticError,
     AttributeError,
     ImportError,
     MemoryError,

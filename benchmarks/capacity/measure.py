@@ -103,9 +103,9 @@ def turn(number: int, *, has_text: bool) -> TurnRecord:
     rng = np.random.default_rng(number)
     candidates = tuple(
         CandidateRecord(
-            f"provider-model-{each}", *rng.random(4).tolist(), is_eligible=True, verdict="ok"
+            f"provider-model-{each}", quality, cost, utility, share, is_eligible=True, verdict="ok"
         )
-        for each in range(MODELS)
+        for each, (quality, cost, utility, share) in enumerate(rng.random((MODELS, 4)).tolist())
     )
     return replace(
         make_turn(number),

@@ -7,6 +7,7 @@ prompt and arm.
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,18 +86,21 @@ def choose_settings(rows: Evaluations, kind: str, seed: int) -> Settings:
     """Choose by held-out folds: one small validation split would choose by chance."""
     gains = []
     for settings in candidates(kind):
-        prediction = predict_folds(rows, lambda _, s=settings: s, INNER_FOLDS, seed)
+        prediction = predict_folds(rows, partial(_given, settings), INNER_FOLDS, seed)
         gains.append((oracle_gain(prediction, rows, TUNING_LAMBDAS), settings))
     return max(gains, key=lambda pair: pair[0])[1]
+
+
+def _given(settings: Settings, _: Evaluations) -> Settings:
+    return settings
 
 
 def measure(rows: Evaluations, kind: str) -> Outcomes:
     """Return the frontier on held-out prompts, the mean of three partitions."""
     quality, cost = [], []
     for seed in PARTITIONS:
-        prediction = predict_folds(
-            rows, lambda known, s=seed: choose_settings(known, kind, s), FOLDS, seed
-        )
+        choose = partial(choose_settings, kind=kind, seed=seed)
+        prediction = predict_folds(rows, choose, FOLDS, seed)
         outcomes = route(prediction, rows)
         quality.append(outcomes.quality)
         cost.append(outcomes.cost_usd)

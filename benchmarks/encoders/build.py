@@ -6,6 +6,7 @@ Usage: python -m benchmarks.encoders.build --workdir /tmp/encoders [--texts FOLD
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from router_models.encode import (
 )
 from router_models.features import FEATURE_NAMES
 from router_models.minilm import MINILM_FILES, MODEL_FILE, MiniLMEncoder
+from router_models.types import Encoder
 from router_models.word_pieces import TOKENIZER_FILE, WordPieces
 
 HERE = Path(__file__).parent
@@ -97,7 +99,7 @@ def _check_agreement(minilm: Path, tokenizer: bytes, model: bytes) -> None:
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
-    encoders = {
+    encoders: dict[str, tuple[Encoder, Sequence[str]]] = {
         "static": (StaticEncoder.from_files(files), STATIC_FILES),
         "minilm": (MiniLMEncoder.from_files(files), MINILM_FILES),
     }

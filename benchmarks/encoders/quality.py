@@ -10,6 +10,7 @@ again on three random 75/25 splits of the two; ``test`` is never read.
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -28,26 +29,30 @@ N_CLUSTERS = 48
 SHRINKAGE = 10
 N_NEIGHBOURS = 40
 CHEAP = len(FEATURE_NAMES)
-ENCODERS = ("static", "minilm")
+ENCODERS: Final = ("static", "minilm")
 
 Predictor = Callable[[Float32, Float32, Float32], Float32]
 
 
 def ridge(train: Float32, quality: Float32, queries: Float32) -> Float32:
-    return RidgeCV(RIDGE_ALPHAS).fit(train, quality).predict(queries)
+    predicted: Float32 = RidgeCV(RIDGE_ALPHAS).fit(train, quality).predict(queries)
+    return predicted
 
 
 def kmeans(train: Float32, quality: Float32, queries: Float32) -> Float32:
     clusters = KMeans(N_CLUSTERS, n_init=1, random_state=0).fit(train)
     members = np.eye(N_CLUSTERS)[clusters.labels_]
     sums = members.T @ quality + SHRINKAGE * quality.mean(axis=0)
-    means = sums / (members.sum(axis=0)[:, None] + SHRINKAGE)
-    return means[clusters.predict(queries)]
+    means: Float32 = sums / (members.sum(axis=0)[:, None] + SHRINKAGE)
+    predicted: Float32 = means[clusters.predict(queries)]
+    return predicted
 
 
 def nearest(train: Float32, quality: Float32, queries: Float32) -> Float32:
     neighbours = NearestNeighbors(n_neighbors=N_NEIGHBOURS).fit(train)
-    return quality[neighbours.kneighbors(queries, return_distance=False)].mean(axis=1)
+    near = neighbours.kneighbors(queries, return_distance=False)
+    predicted: Float32 = quality[near].mean(axis=1)
+    return predicted
 
 
 PREDICTORS: dict[str, Predictor] = {"ridge": ridge, "K-means": kmeans, "kNN": nearest}

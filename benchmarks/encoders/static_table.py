@@ -57,4 +57,5 @@ def _project(vectors: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArr
     leading = axes[:, ::-1][:, :WIDTH]
     # An eigenvector's sign is arbitrary: fix it, so that every build gives the same table.
     signs = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(leading.shape[1])])
-    return centred @ (leading * signs)
+    projected: NDArray[np.float64] = centred @ (leading * signs)
+    return projected

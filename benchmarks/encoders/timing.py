@@ -7,10 +7,13 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Final, Literal
 
 from gateway.encoders import load_encoder
 from router_models.features import cap_text, raw_features
 
+ENCODERS: Final = ("static", "minilm")
 LENGTHS = (16, 64, 256, 512, 25_000)
 REPEATS = 200
 SENTENCE = (
@@ -41,11 +44,11 @@ def main() -> None:
     print("| encoder | " + " | ".join(f"{n:,} tokens" for n in LENGTHS) + " | load ms | MB |")
     print("|---|" + "---|" * (len(LENGTHS) + 2))
     row("cheap features alone", lambda: lambda text: raw_features(cap_text(text)))
-    for name in ("static", "minilm"):
-        row(name, lambda name=name: load_one(name))
+    for name in ENCODERS:
+        row(name, partial(load_one, name))
 
 
-def load_one(name: str) -> Callable[[str], object]:
+def load_one(name: Literal["static", "minilm"]) -> Callable[[str], object]:
     encoder = load_encoder(name)
     return lambda text: encoder.encode([text])
 

@@ -65,7 +65,7 @@ class Lab:
         )
         if config.template is not None:
             tokenizer.chat_template = config.template
-        n_tokens = base.get_input_embeddings().num_embeddings
+        n_tokens: Any = base.get_input_embeddings().num_embeddings
         name = BaseName(source, base_sha256(base), tokenizer_sha256(tokenizer), n_tokens)
         parameters = sum(one.numel() for one in base.parameters())
         model = attach_lora(base, config.settings, seed=0)

@@ -16,7 +16,10 @@ DRAWS: Final = 2000
 def right_answers(run: Mapping[str, Any], after: str) -> Float64:
     """Read a run's marks: the share of its models that were right; shape ``(kinds, questions)``."""
     models = run["marks"][after].values()
-    return np.mean([[list(map(int, row)) for row in marks.values()] for marks in models], axis=0)
+    right: Float64 = np.mean(
+        [[list(map(int, row)) for row in marks.values()] for marks in models], axis=0
+    )
+    return right
 
 
 def own_kinds(run: Mapping[str, Any], after: str) -> Float64:

@@ -98,7 +98,7 @@ CONFIGS: Final[Mapping[str, Config]] = {
     "cpu": Config(
         ReasonerSettings(
             lora_rank=8,
-            lora_alpha=16.0,
+            lora_alpha=16,
             lora_targets=_last_blocks(20, 30),
             group_size=8,
             prompts_per_step=6,

@@ -8,6 +8,7 @@ sake of its peak memory.
 import logging
 import multiprocessing
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,11 @@ import numpy as np
 from benchmarks.federated_routing.federated import train_together
 from benchmarks.federated_routing.protocol import Rows, logged
 from federation.in_process import Exchanged
-from federation.learning.settings import FederatedKMeansSettings, FederatedMlpSettings
+from federation.learning.settings import (
+    FederatedKMeansSettings,
+    FederatedMlpSettings,
+    FederatedSettings,
+)
 from router_models.types import Evaluations
 
 ROWS_PER_CLIENT: Final = 100
@@ -26,7 +31,7 @@ NOISE: Final = 0.05
 CLIENTS: Final = (10, 100, 1000)
 MODELS: Final = (10, 50, 200)
 MLP_ROUNDS: Final = 3
-SETTINGS: Final = {
+SETTINGS: Final[Mapping[str, FederatedSettings]] = {
     "kmeans": FederatedKMeansSettings(local_clusters=15, clusters=64),
     "mlp": FederatedMlpSettings(rounds=MLP_ROUNDS),
 }

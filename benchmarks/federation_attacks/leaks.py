@@ -207,15 +207,14 @@ def _updates(recording: Recording) -> list[tuple[MlpEstimator, list[MlpEstimator
         else:
             updates = [answers[node] for node in sorted(answers)]
         scales = scales_of(plan, recording.result.progress.state)
-        steps = [
-            to_estimator(
-                {n: w + STEP * (u[n] - w) for n, w in current.items()}, plan.columns, scales
-            )
-            for u in updates
-        ]
+        steps = [to_estimator(_step(current, u), plan.columns, scales) for u in updates]
         if steps:
             found.append((to_estimator(current, plan.columns, scales), steps))
     return found
+
+
+def _step(current: Payload, update: Payload) -> Payload:
+    return {n: w + STEP * (update[n] - w) for n, w in current.items()}
 
 
 def pool(guesses: Sequence[Guesses]) -> Guesses:

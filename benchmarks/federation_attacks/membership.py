@@ -148,7 +148,9 @@ def _count_ratio(count: Float64, usual: Float64, noise: Float64) -> Float64:
     """Log likelihood ratio of a cell's count, one of which is the candidate or is not."""
     if not noise.any():
         without = poisson.logpmf(np.round(count), usual)
-        return np.maximum(poisson.logpmf(np.round(count) - 1, usual), -MOST) - without
+        with_one = poisson.logpmf(np.round(count) - 1, usual)
+        certain: Float64 = np.maximum(with_one, -MOST) - without
+        return certain
     spread = np.sqrt(usual + noise**2)
     ratio: Float64 = norm.logpdf(count, usual + 1.0, spread) - norm.logpdf(count, usual, spread)
     return ratio

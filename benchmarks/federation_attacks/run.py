@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +20,11 @@ from benchmarks.federated_routing.protocol import read
 from benchmarks.federation_attacks import naive, report
 from benchmarks.federation_attacks.arms import DEFENCES, KMEANS, MLP, PROTECTIONS, Arm
 from benchmarks.federation_attacks.leaks import attack, pool, record
+from benchmarks.federation_attacks.membership import Guesses
 from benchmarks.federation_attacks.poisoning import TAMPERS, faults_of, flip_towards
 from benchmarks.federation_attacks.sites import World
 from federation.errors import FederationError
+from federation.learning.settings import FederatedSettings
 from federation.simulation import simulate
 from gateway.encoders import load_encoder
 from router_models.errors import RouterModelsError
@@ -33,7 +36,8 @@ SEEDS: Final = {"kmeans": 5, "mlp": 2}
 ATTACKERS: Final = (1, 3)
 FLIP: Final = "label flip"
 FALSE_POSITIVE_RATE: Final = 0.01
-POISONED: Final = {"kmeans": KMEANS, "mlp": replace(MLP, rounds=15)}
+POISONED_MLP: Final = replace(MLP, rounds=15)
+POISONED: Final[Mapping[str, FederatedSettings]] = {"kmeans": KMEANS, "mlp": POISONED_MLP}
 NAIVE: Final = "no checks, mean"
 PARTS: Final = ("membership", "poisoning")
 
@@ -82,7 +86,7 @@ def membership(worlds: list[World], kind: str) -> list[dict[str, Any]]:
     """Attack the messages of sessions under each protection."""
     rows = []
     for arm in PROTECTIONS:
-        guesses = defaultdict(list)
+        guesses: dict[str, list[Guesses]] = defaultdict(list)
         routing = defaultdict(list)
         for seed, world in enumerate(worlds[: SEEDS[kind]]):
             recording = record(world, arm, kind, seed)
@@ -155,7 +159,7 @@ def _attacked(
 
 def _naive(kind: str, train: list[Evaluations], tampers: dict[int, Any]) -> Estimator:
     if kind == "mlp":
-        return naive.train_mlp(train, POISONED["mlp"], tampers, seed=0)
+        return naive.train_mlp(train, POISONED_MLP, tampers, seed=0)
     return naive.train_kmeans(train, KMEANS, tampers, seed=0, least_rows=10)
 
 

@@ -82,6 +82,8 @@ class Load:
         parts = urlsplit(url)
         self.loop = asyncio.get_running_loop()
         self.idle: list[Connection] = []
+        assert parts.hostname is not None
+        assert parts.port is not None
         self._host, self._port = parts.hostname, parts.port
         self._start = f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\n" + "".join(
             f"{line}\r\n"

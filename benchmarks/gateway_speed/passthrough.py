@@ -42,10 +42,10 @@ class PassThrough:
         url = self._targets[name] + path.removeprefix("v1")
         headers = {k.decode(): v.decode() for k, v in scope["headers"] if k in KEPT}
         async with self._session.post(url, data=body, headers=headers) as answer:
-            kind = (b"content-type", answer.content_type.encode())
-            start = {"type": "http.response.start", "status": answer.status, "headers": [kind]}
+            head = [(b"content-type", answer.content_type.encode())]
             if answer.content_length is not None:
-                start["headers"].append((b"content-length", b"%d" % answer.content_length))
+                head.append((b"content-length", b"%d" % answer.content_length))
+            start = {"type": "http.response.start", "status": answer.status, "headers": head}
             await send(start)
             async for chunk in answer.content.iter_any():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -159,7 +159,7 @@ def cpu_figures(results: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def middle(measured: Sequence[dict[str, Any]], key: str) -> float:
     """Median over the rounds."""
-    return median(cell[key] for cell in measured)
+    return median(float(cell[key]) for cell in measured)
 
 
 def _cpu(cells: dict[str, Any], series: str, name: str) -> float | None:
@@ -176,7 +176,7 @@ def _ratio(cells: dict[str, Any], name: str) -> float | None:
     if not floor or len(floor) != len(cells[name]):
         return None
     pairs = zip(cells[name], floor, strict=True)
-    return median(cell["cpu_ms"] / base["cpu_ms"] for cell, base in pairs)
+    return median(float(cell["cpu_ms"] / base["cpu_ms"]) for cell, base in pairs)
 
 
 def _lines(heads: Sequence[str], rows: Table) -> Iterator[str]:

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tomllib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -181,7 +181,7 @@ def logged_turns(instance: Instance) -> int:
     return int(row[0])
 
 
-def counters(instance: Instance) -> Counter[str]:
+def counters(instance: Instance) -> defaultdict[str, float]:
     """Read the gateway's own counters, such as those of its embedding cache, over all labels."""
     connection = http.client.HTTPConnection("127.0.0.1", instance.admin_port, timeout=5)
     try:
@@ -190,7 +190,7 @@ def counters(instance: Instance) -> Counter[str]:
         text = connection.getresponse().read().decode()
     finally:
         connection.close()
-    totals: Counter[str] = Counter()
+    totals: defaultdict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             totals[sample.name] += sample.value

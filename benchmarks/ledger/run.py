@@ -35,7 +35,7 @@ from gateway.ledger.metered import MeteredLedger  # noqa: E402
 from gateway.ledger.prompt_tokens import PromptCounter, worst_prompt_tokens  # noqa: E402
 from gateway.ledger.redis_store import RedisStore  # noqa: E402
 from gateway.ledger.store import LedgerStore  # noqa: E402
-from gateway.ledger.types import Hold, Limit, Scope  # noqa: E402
+from gateway.ledger.types import Granted, Hold, Limit, Scope  # noqa: E402
 from gateway.types import Caller, Usage  # noqa: E402
 from gateway.wire import parse_chat_request  # noqa: E402
 from tests.fakes.budgets import MODELS, Journal, budget, migrated  # noqa: E402
@@ -95,6 +95,7 @@ def turn_on(store: LedgerStore) -> Callable[[str], Awaitable[None]]:
     async def turn(request_id: str) -> None:
         hold = Hold(request_id, LIMITS, 50_000, 120, 600_000_000, 1, 4_096, 60.0)
         granted = await store.reserve(hold)
+        assert isinstance(granted, Granted)
         await store.settle("acme", request_id, granted.nusd // 2, granted.tokens // 2)
 
     return turn

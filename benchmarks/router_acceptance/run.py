@@ -59,7 +59,7 @@ class Line:
 
 def one_each(rows: Evaluations, rng: np.random.Generator) -> Evaluations:
     """Keep one model's answer per query, as a log has it."""
-    kept = np.zeros(rows.quality.shape, bool)
+    kept = np.zeros_like(rows.quality, bool)
     kept[np.arange(len(kept)), rng.integers(0, kept.shape[1], len(kept))] = True
     quality, cost = (np.where(kept, table, np.nan) for table in (rows.quality, rows.cost_usd))
     return replace(rows, quality=quality, cost_usd=cost)

@@ -187,7 +187,7 @@ def _summary(
 
 def _held_out(
     name: str, dataset: Dataset, settings: dict[str, Any], encoder: str
-) -> dict[str, dict[str, float]]:
+) -> dict[str, float]:
     """Hold whole tasks out of training; quality on them where cost does not count."""
     labels = report.labels_of(name, dataset)
     rows = protocol.rows_of(replace(dataset, tasks=labels))

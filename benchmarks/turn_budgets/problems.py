@@ -134,7 +134,7 @@ def concise_cot(folder: Path, model: str) -> list[Query]:
 
 
 def _n_right(row: Mapping[str, Any]) -> int:
-    return round(row["score"] * CCOT_SAMPLES)
+    return round(float(row["score"]) * CCOT_SAMPLES)
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:

@@ -45,7 +45,8 @@ def ask(url: str, key: str, question: str) -> None:
         "model": "auto",
         "messages": [{"role": "user", "content": question}],
     }
-    print_route(question, client.post("/route", body=body, cast_to=object))
+    route: Any = client.post("/route", body=body, cast_to=object)
+    print_route(question, route)
     stream = client.chat.completions.create(
         **body, stream=True, stream_options={"include_usage": True}
     )

@@ -9,21 +9,15 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
-
-from dp_accounting import (
-    ComposedDpEvent,
-    DpEvent,
-    ExplicitBracketInterval,
-    GaussianDpEvent,
-    NeighboringRelation,
-    PoissonSampledDpEvent,
-    SelfComposedDpEvent,
-    calibrate_dp_mechanism,
-)
-from dp_accounting.rdp import RdpAccountant
+from typing import TYPE_CHECKING, Any
 
 from federation.errors import PlanRefused
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
+    from dp_accounting.rdp import RdpAccountant
 
 ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 512]
 """Whole Rényi orders: the library sums fractional ones by a series that need not converge."""
@@ -49,10 +43,12 @@ class Release:
     sampling_rate: float = 1.0
     steps: int = 1
 
-    def event(self) -> DpEvent:
+    def event(self) -> "DpEvent":
         """Say it in the accountant's words."""
-        step = PoissonSampledDpEvent(self.sampling_rate, GaussianDpEvent(self.noise_multiplier))
-        return SelfComposedDpEvent(step, self.steps)
+        dp = _library()
+        noisy = dp.GaussianDpEvent(self.noise_multiplier)
+        step = dp.PoissonSampledDpEvent(self.sampling_rate, noisy)
+        return dp.SelfComposedDpEvent(step, self.steps)
 
 
 def epsilon_of(releases: Sequence[Release], delta: float) -> float:
@@ -75,12 +71,14 @@ def noise_multiplier_for(epsilon: float, delta: float, releases: Sequence[Releas
     if not epsilon > 0.0 or not 0.0 < delta < 1.0:
         raise ValueError(f"epsilon {epsilon} must be above 0 and delta {delta} between 0 and 1")
 
-    def session(noise_multiplier: float) -> DpEvent:
-        noisy = (replace(release, noise_multiplier=noise_multiplier) for release in releases)
-        return ComposedDpEvent([release.event() for release in noisy])
+    dp = _library()
 
-    bracket = ExplicitBracketInterval(*NOISE_BRACKET)
-    return float(calibrate_dp_mechanism(_accountant, session, epsilon, delta, bracket, tol=1e-3))
+    def session(noise_multiplier: float) -> "DpEvent":
+        noisy = (replace(release, noise_multiplier=noise_multiplier) for release in releases)
+        return dp.ComposedDpEvent([release.event() for release in noisy])
+
+    bracket = dp.ExplicitBracketInterval(*NOISE_BRACKET)
+    return float(dp.calibrate_dp_mechanism(_accountant, session, epsilon, delta, bracket, tol=1e-3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,5 +152,14 @@ class PrivacyAccount:
         draft.replace(self.path)
 
 
-def _accountant() -> RdpAccountant:
-    return RdpAccountant(ORDERS, NeighboringRelation.ADD_OR_REMOVE_ONE)
+def _accountant() -> "RdpAccountant":
+    neighbours = _library().NeighboringRelation.ADD_OR_REMOVE_ONE
+    return import_module("dp_accounting.rdp").RdpAccountant(ORDERS, neighbours)
+
+
+def _library() -> Any:
+    """Import what takes a second and 60 MB; a site that gives away what it likes needs none of it.
+
+    Every process of a federation imports this module.
+    """
+    return import_module("dp_accounting")

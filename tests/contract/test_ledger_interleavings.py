@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
@@ -20,6 +20,7 @@ from tests.fakes.ledgers import CONVERSATION, KEY, TEAM, LedgerModel, hold, limi
 from tests.fakes.redis import RedisServer
 
 Reapable = MemoryStore | RedisStore
+Opened = tuple[Reapable, Redis | None]
 START_S = 1_798_761_570.0
 
 
@@ -30,7 +31,7 @@ async def test_parallel_turns_never_pass_the_cap_and_use_nearly_all_of_it(
     clients = [Redis.from_url(server.url) for _ in range(4)]
     prefix = f"test-{uuid4().hex}"
     shared = [RedisStore(client, prefix, clock=clock, **PATIENT) for client in clients]
-    stores = {"memory": [MemoryStore(clock)], "redis": shared}[kind]
+    stores: Sequence[Reapable] = shared if kind == "redis" else [MemoryStore(clock)]
     budget = limit("nusd", "total", 64 * 10 * 200 // 10, CONVERSATION)
     wider = limit("nusd", "month", 10**9, TEAM)
     charged = []
@@ -80,7 +81,9 @@ LIMITS = [
 class Interleavings(RuleBasedStateMachine):
     """Any order of calls, clock steps and restarts, compared with the model after each."""
 
-    open_store: Callable[[ManualClock], tuple[Reapable, Redis | None]]
+    @staticmethod
+    def open_store(clock: ManualClock, prefix: str) -> Opened:
+        raise NotImplementedError
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,6 +215,8 @@ class Interleavings(RuleBasedStateMachine):
         return data.draw(st.sampled_from(leases), label="lease")
 
     def close(self) -> None:
+        assert isinstance(self.store, RedisStore)
+        assert self.client is not None
         self.ask(self.store.aclose())
         self.ask(self.client.aclose())
 
@@ -230,19 +235,16 @@ class Interleavings(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("kind", ["memory", "redis"])
 def test_any_interleaving_agrees_with_the_model(server: RedisServer, kind: str) -> None:
-    def in_memory(clock: ManualClock, prefix: str):
+    def in_memory(clock: ManualClock, prefix: str) -> Opened:
         return MemoryStore(clock), None
 
-    def in_redis(clock: ManualClock, prefix: str):
+    def in_redis(clock: ManualClock, prefix: str) -> Opened:
         client = Redis.from_url(server.url)
         return RedisStore(client, prefix, clock=clock, **PATIENT), client
 
-    machine = type(
-        "Machine",
-        (Interleavings,),
-        {"open_store": staticmethod({"memory": in_memory, "redis": in_redis}[kind])},
-    )
+    class Machine(Interleavings):
+        open_store = staticmethod({"memory": in_memory, "redis": in_redis}[kind])
+
     examples = {"memory": 150, "redis": 40}[kind]
-    run = machine.TestCase()
-    run.settings = settings(max_examples=examples, stateful_step_count=40)
-    run.runTest()
+    Machine.TestCase.settings = settings(max_examples=examples, stateful_step_count=40)
+    Machine.TestCase().runTest()

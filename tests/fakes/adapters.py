@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +29,9 @@ def adapter_weights(
     return weights
 
 
-def sealed_adapter(*, seed: int = 0, base: BaseModel = BASE, **changes: object) -> bytes:
+def sealed_adapter(*, seed: int = 0, base: BaseModel = BASE, **changes: Any) -> bytes:
     """Seal drawn weights."""
-    given = {
+    given: dict[str, Any] = {
         "weights": adapter_weights(seed=seed),
         "alpha": 4,
         "created_at": NOW,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from router_models import sealed_file
 from router_models.arrays import Scaler
 from router_models.artifact import dump
 from router_models.guard import Guard, GuardedEstimator
@@ -47,7 +48,7 @@ def guarded_kmeans(
 def router_artifact(
     seed: int = 0,
     models: tuple[str, ...] = MODELS,
-    encoder: EncoderIdentity = ENCODER,
+    encoder: sealed_file.EncoderIdentity = ENCODER,
     created_at: datetime = CREATED_AT,
     training: Mapping[str, Any] | None = None,
 ) -> bytes:

@@ -108,7 +108,7 @@ async def write(engine: Engine, directory: Path, *rows: SettlementRecord) -> Non
 def hosted(name: str = "m", *, input_usd: int = 1, output_usd: int = 2, **changes: Any) -> Any:
     """Make a hosted model, priced in USD per million tokens."""
     price = ModelPrice(input_usd * 10**9, output_usd * 10**9)
-    fields = {"upstream_name": name, "price": price, "capabilities": Capabilities()}
+    fields: dict[str, Any] = {"upstream_name": name, "price": price, "capabilities": Capabilities()}
     return HostedModel(name=name, provider="p", **(fields | changes))
 
 

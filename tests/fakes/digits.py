@@ -1,7 +1,7 @@
 """A language of ten digits, in which a tiny model can learn to answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -15,16 +15,16 @@ END: Final = 11
 N_TOKENS: Final = 12
 
 
-@dataclass(frozen=True)
+@dataclass
 class DigitTokenizer:
     """One token per digit, the next one for everything else, and one more that ends answers."""
 
     n_digits: int = MARKER
-    chat_template: str = "digits"
+    chat_template: Any = "digits"
+    eos_token_id: Any = field(init=False)
 
-    @property
-    def eos_token_id(self) -> int:
-        return self.n_digits + 1
+    def __post_init__(self) -> None:
+        self.eos_token_id = self.n_digits + 1
 
     def apply_chat_template(
         self, conversation: Any, *, add_generation_prompt: bool, return_dict: bool

@@ -18,10 +18,10 @@ from sqlalchemy import Engine, func, select
 from gateway.database import create_database_engine, ensure_schema
 from gateway.keys import KeyStore, ensure_embedded_key
 from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions, scope_of
-from gateway.ledger.journal import SETTLEMENTS
 from gateway.ledger.operations import BudgetDesk
 from gateway.ledger.redis_store import RedisStore
 from gateway.ledger.types import Limit, Standing
+from migrations.tables import SETTLEMENTS
 from tests.fakes.postgres import Postgres
 from tests.fakes.processes import ROOT, start
 from tests.fakes.redis import RedisServer
@@ -247,7 +247,7 @@ class Gateways:
             return int(connection.scalar(query) or 0)
 
 
-async def eventually(is_so: Callable[[], Awaitable[bool]], timeout_s: float = 20.0) -> float:
+async def eventually(is_so: Callable[..., Awaitable[bool]], timeout_s: float = 20.0) -> float:
     """Wait until `is_so`; returns for how many seconds.
 
     Raises:

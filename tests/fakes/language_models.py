@@ -20,7 +20,8 @@ def tiny_model(seed: int = 0, width: int = 16, n_tokens: int = 256) -> LlamaForC
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config).eval()
+        model: LlamaForCausalLM = LlamaForCausalLM(config).eval()
+    return model
 
 
 class ByteTokenizer:

@@ -12,7 +12,7 @@ from gateway.ledger.types import Granted, Limit, Refused
 from tests.fakes.ledgers import hold
 from tests.fakes.redis import RedisServer
 
-PATIENT = {"connect_timeout_s": 10.0, "call_timeout_s": 10.0}
+PATIENT: dict[str, Any] = {"connect_timeout_s": 10.0, "call_timeout_s": 10.0}
 """A busy machine is no failure."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.ledger.types import Hold, Limit, Measure, Scope, Unjournaled, Window
-from gateway.ledger.windows import window_end, window_start
+from gateway.ledger.windows import window_bounds, window_end, window_start
 
 TEAM = Scope("acme", "team")
 KEY = Scope("acme", "key", "key-1")
@@ -29,6 +29,13 @@ def hold(
 ) -> Hold:
     """A hold whose completion tokens cost 1 nano-USD each, unless said otherwise."""
     return Hold(request_id, limits, nusd, tokens, price, least, most, lease_s)
+
+
+def bounds(window: Window, unix_s: float) -> tuple[int, int]:
+    """Return the bounds of a window that ends."""
+    start, end = window_bounds(window, unix_s)
+    assert end is not None
+    return start, end
 
 
 @dataclass

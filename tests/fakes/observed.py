@@ -86,7 +86,7 @@ FEW = 80
 CHILDREN = ("superlink", "conductor", "supernode", "node")
 SITES = ("acme", "borealis", "cirrus")
 REPORT = SessionReport(
-    members=dict.fromkeys(SITES),  # type: ignore[arg-type]
+    members=dict.fromkeys(SITES),
     refused={"7": "its encoder is another"},
     rounds=[
         RoundReport(1, "query.rows", SITES, {}, (), 4.0),

@@ -18,7 +18,7 @@ from gateway.artifact_store import ArtifactStore
 from gateway.commands.train import command as train_command
 from gateway.config import GatewaySettings, load_settings
 from gateway.encoders import load_encoder
-from gateway.evaluation_rows import insert_rows, to_row
+from gateway.evaluation_rows import Row, insert_rows, to_row
 from gateway.grades import GradeRecord
 from gateway.startup import prepare
 from gateway.types import CandidateRecord, TurnRecord, Usage
@@ -91,7 +91,7 @@ class Organisation:
             A key for callers of its gateway.
         """
         rng = np.random.default_rng(seed)
-        rows = []
+        rows: list[Row] = []
         for query in np.flatnonzero(self.logged):
             for column in rng.permutation(len(self.truth.models))[:ANSWERS_PER_QUERY]:
                 turn = self._turn(int(query), int(column), len(rows), encoder)
@@ -158,8 +158,9 @@ class Organisation:
             self.truth.cost_usd[rows],
             self.truth.models,
         )
-        columns = [router.column(name) for name in truth.models]
-        assert None not in columns, f"{router.version} does not know every model of {self.name}"
+        known = [router.column(name) for name in truth.models]
+        columns = [column for column in known if column is not None]
+        assert columns == known, f"{router.version} does not know every model of {self.name}"
         made = router.served.predict(truth.embeddings)
         prediction = Prediction(made.quality[:, columns], made.cost_usd[:, columns])
         judge = Judge.of(truth)

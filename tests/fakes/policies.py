@@ -11,7 +11,8 @@ from budget.mdp import CHOICES, FEATURES
 from budget.policy import StoredPolicy
 from budget.tab import TabPolicy
 from router_models.arrays import Scaler
-from tests.fakes.artifacts import CREATED_AT, ENCODER, EncoderIdentity
+from router_models.sealed_file import EncoderIdentity
+from tests.fakes.artifacts import CREATED_AT, ENCODER
 
 
 def tab_policy(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -140,7 +141,7 @@ def _binaries() -> Path:
     return found[-1].parent
 
 
-def _unprivileged(directory: Path) -> dict[str, object]:
+def _unprivileged(directory: Path) -> dict[str, Any]:
     """PostgreSQL refuses to run as root: give `directory` to nobody and run as nobody."""
     if os.geteuid() != 0:
         return {"cwd": directory}

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.providers.base import Completion, UpstreamCall
+from gateway.providers.base import Completion, Condition, UpstreamCall
 from gateway.types import Usage
 
 USAGE = Usage(prompt_tokens=10, completion_tokens=5)
-BODY = {
+BODY: dict[str, Any] = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
     "created": 1,
@@ -91,6 +91,9 @@ class FakeProvider:
 
     def paused(self) -> Collection[str]:
         return ()
+
+    def condition(self) -> Condition:
+        return Condition(in_flight=0, waiting=0, limit=1, retries=0, breakers={})
 
     async def aclose(self) -> None:
         pass

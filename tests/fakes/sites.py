@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from flwr.app import ArrayRecord, Message, RecordDict
 
@@ -41,7 +42,7 @@ def sites_of(n_sites: int = 4) -> list[RowsSite]:
     return [site_of(index, 60 + 20 * index) for index in range(n_sites)]
 
 
-def plan_of(kind: str = "kmeans", **changes: object) -> TrainingPlan:
+def plan_of(kind: str = "kmeans", **changes: Any) -> TrainingPlan:
     """Make a small plan of this kind."""
     return replace(TrainingPlan(kind, SETTINGS[kind], ENCODER), **changes)
 

@@ -57,7 +57,7 @@ def make_turn(number: int = 0, **changes: Any) -> TurnRecord:
     return replace(turn, **changes)
 
 
-async def until(is_so: Callable[[], bool], timeout_s: float = 20.0) -> None:
+async def until(is_so: Callable[..., bool], timeout_s: float = 20.0, poll_s: float = 0.01) -> None:
     """Wait for what another thread or process does.
 
     Raises:
@@ -65,4 +65,4 @@ async def until(is_so: Callable[[], bool], timeout_s: float = 20.0) -> None:
     """
     async with asyncio.timeout(timeout_s):
         while not is_so():  # noqa: ASYNC110 - nothing to await in a thread or another process
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(poll_s)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import openai
@@ -39,7 +40,7 @@ class Site:
         return await asyncio.to_thread(self.host.announce, adapter, name, "base")
 
     async def answer(self, model: str = "maths") -> str | None:
-        asked = [{"role": "user", "content": "6 x 7?"}]
+        asked: list[Any] = [{"role": "user", "content": "6 x 7?"}]
         answer = await self.client.chat.completions.create(model=model, messages=asked)
         return answer.choices[0].message.content
 

@@ -50,7 +50,8 @@ async def test_a_spent_budget_is_a_rate_limit_error_that_names_its_scope(gateway
         await client.chat.completions.create(model=SMALL, messages=HELLO, extra_headers=TALK)
 
     assert refused.value.code == "insufficient_quota"
-    assert refused.value.body["limit_source"] == "conversation"
+    body: Any = refused.value.body
+    assert body["limit_source"] == "conversation"
     assert gateway.alpha.requests == []
 
 

@@ -4,17 +4,15 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
-from importlib.metadata import distribution, packages_distributions
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.fakes.distributions import ROOT, brought_along
+
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 STAGES = {"gateway": "GATEWAY_EXTRAS", "federation": "FEDERATION_EXTRAS"}
 TRAINING = {"torch", "scikit-learn", "pyarrow", "matplotlib", "flwr", "transformers"}
 HIDING = """
@@ -39,30 +37,11 @@ def stage(name: str) -> str:
     return found[1]
 
 
-def requirements(name: str, extra: str) -> list[Requirement]:
-    """Read what a distribution requires; ours from what is declared, not from when it was built."""
-    if name != "waypost":
-        texts = distribution(name).requires or ()
-    elif extra:
-        texts = PROJECT["optional-dependencies"][extra]
-    else:
-        texts = PROJECT["dependencies"]
-    found = [Requirement(text) for text in texts]
-    return [r for r in found if r.marker is None or r.marker.evaluate({"extra": extra})]
-
-
 def installed(image: str) -> set[str]:
     """Name every distribution that an image installs."""
     extras = re.search(rf"ARG {STAGES[image]}=(\S+)", DOCKERFILE)
     assert extras is not None
-    waiting = [Requirement(f"waypost[{extras[1]}]")]
-    seen: set[tuple[str, str]] = set()
-    while waiting:
-        wanted = waiting.pop()
-        new = {(canonicalize_name(wanted.name), extra) for extra in ("", *wanted.extras)} - seen
-        waiting += [each for name, extra in new for each in requirements(name, extra)]
-        seen |= new
-    return {name for name, _ in seen}
+    return brought_along(extras[1].split(","))
 
 
 def import_in(image: str, *modules: str) -> None:

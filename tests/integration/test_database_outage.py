@@ -80,7 +80,10 @@ def count_rows(engine: Engine) -> tuple[int, int]:
 
 
 async def survive(
-    log: EvaluationLog, engine: Engine, break_it: Callable[[], None], mend_it: Callable[[], None]
+    log: EvaluationLog,
+    engine: Engine,
+    break_it: Callable[[], object],
+    mend_it: Callable[[], object],
 ) -> None:
     """Break the database under load twice, mend it each time, and count the rows."""
     log.start()

@@ -69,7 +69,8 @@ async def answer(http: httpx2.AsyncClient, model: str, text: str = QUESTION) -> 
     body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 10}
     response = await http.post("/v1/chat/completions", json=body)
     assert response.status_code == 200, response.text
-    return response.json()["choices"][0]["message"]["content"]
+    said: str = response.json()["choices"][0]["message"]["content"]
+    return said
 
 
 async def test_an_announced_adapter_is_a_model_of_its_own_and_changes_no_other(http):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import httpx2
 import pytest
@@ -31,7 +32,7 @@ async def swapping(tmp_path):
         yield gateway
 
 
-async def version_of(http: httpx2.AsyncClient, **options: object) -> str:
+async def version_of(http: httpx2.AsyncClient, **options: Any) -> str:
     """Ask something and return the version that decided; the model must be the one it prefers."""
     response = await http.post(CHAT, json=BODY, **options)
     assert response.status_code == 200, response.text

@@ -117,9 +117,10 @@ async def replicas(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Replicas
                 upstream=url,
             )
         )
-        both = await asyncio.gather(*(_replica(file, stack) for _ in range(2)))
-        (key,) = {each.process.key for each in both} - {None}
-        yield Replicas(*both, key, store)
+        first, second = await asyncio.gather(_replica(file, stack), _replica(file, stack))
+        (key,) = {first.process.key, second.process.key} - {None}
+        assert key is not None
+        yield Replicas(first, second, key, store)
 
 
 async def _replica(file: Path, stack: AsyncExitStack) -> Replica:

@@ -1,7 +1,7 @@
 """What only a real socket shows of a stream: when bytes move, who waits, and who has left."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import orjson
 import pytest
@@ -268,7 +268,7 @@ async def test_a_caller_that_reads_slowly_holds_the_provider_up_and_loses_nothin
     assert received_bytes == events * len(event) + len(chunk({}, "stop") + DONE)
 
 
-async def settled(read) -> int:
+async def settled(read: Callable[[], int]) -> int:
     """Return a figure once nothing that the event loop can do changes it any more."""
     figure, quiet = read(), 0
     while quiet < QUIET_TURNS:

@@ -18,7 +18,7 @@ from gateway.config import (
 from gateway.errors import INTERNAL, RENDERINGS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-NAMED_TABLES = {
+NAMED_TABLES: dict[str, type[BaseModel]] = {
     "profiles": ProfileSettings,
     "providers": ProviderSettings,
     "models": ModelSettings,

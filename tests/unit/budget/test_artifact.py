@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import load as load_safetensors
 
 from budget.artifact import POLICIES, dump, load, read_manifest
-from budget.policy import DifficultyPolicy, SplitPolicy, StaticPolicy
+from budget.policy import DifficultyPolicy, SplitPolicy, StaticPolicy, StoredPolicy
 from budget.tab import AllSubQuestionsPolicy
 from budget.types import TurnState
 from router_models import sealed_file
@@ -17,7 +17,7 @@ from tests.fakes.policies import policy_artifact, tab_policy
 KEY = "waypost-budget-policy"
 WHOLE = policy_artifact()
 STATE = TurnState(budget_tokens=8000, remaining_tokens=5000, embedding=np.full(4, 0.3, np.float32))
-POLICIES_OF_ALL_KINDS = [
+POLICIES_OF_ALL_KINDS: list[StoredPolicy] = [
     StaticPolicy((100, 200), 1),
     SplitPolicy((100, 200), 4, 1.0),
     DifficultyPolicy((100, 200), np.ones(4, np.float32), 5.0, 2.0),

@@ -9,6 +9,7 @@ from budget.baselines import (
 )
 from budget.errors import InvalidProblems
 from budget.evaluate import Outcomes
+from budget.policy import BudgetPolicy
 from budget.types import TurnState
 from tests.fakes.problems import EMBEDDINGS, trace_environment
 
@@ -16,7 +17,7 @@ ENVIRONMENT = trace_environment([["easy", "long", "easy"], ["long", "easy"]] * 1
 CHOICES = (64, 512, 2048)
 
 
-def proposal(policy, kind) -> int:
+def proposal(policy: BudgetPolicy, kind) -> int:
     embedding = np.array(EMBEDDINGS[kind], np.float32)
     state = TurnState(budget_tokens=9000, remaining_tokens=9000, embedding=embedding)
     return policy.choices[int(policy.probabilities(state).argmax())]

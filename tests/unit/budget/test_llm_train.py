@@ -107,7 +107,7 @@ def test_only_adapters_of_the_last_layers_learn():
 def test_the_frozen_model_stays_as_it_was():
     trainer = begin()
     trainer.run()
-    base = trainer.policy.model.unload().state_dict()
+    base = trainer.policy.model.unload().state_dict()  # type: ignore[operator]
     assert all(torch.equal(one, base[name]) for name, one in tiny_model().state_dict().items())
 
 

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ tokens = st.integers(-10_000, 10_000)
 class Undecided:
     """Prefers the second of three choices, and says how much."""
 
-    kind = "undecided"
+    kind: ClassVar[str] = "undecided"
     choices = (100, 200, 400)
 
     def probabilities(self, state):

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from budget.policy import (
+    BudgetPolicy,
     DifficultyPolicy,
     SplitPolicy,
     StaticPolicy,
@@ -18,7 +19,7 @@ CHOICES = (100, 200, 400)
 STATE = TurnState(budget_tokens=1200, remaining_tokens=1200)
 
 
-def proposal(policy, state=STATE) -> int:
+def proposal(policy: BudgetPolicy, state=STATE) -> int:
     probabilities = policy.probabilities(state)
     assert probabilities.sum() == 1.0
     return policy.choices[int(probabilities.argmax())]

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from router_models.registry import ModelRegistry
 from router_models.router import Router
 from router_models.training.kmeans import fit_kmeans
 from router_models.training.settings import KMeansSettings
-from router_models.types import Evaluations
+from router_models.types import Estimator, Evaluations
 from tests.fakes.artifacts import EncoderIdentity, guarded_kmeans
 from tests.fakes.evaluations import DIMENSION, MODELS, made_up
 
@@ -38,11 +39,16 @@ def shuffled(rows: Evaluations) -> Evaluations:
     return replace(rows, quality=rows.quality[order], cost_usd=rows.cost_usd[order])
 
 
+def kmeans_of(router: Router) -> KMeansEstimator:
+    assert isinstance(router.estimator, KMeansEstimator)
+    return router.estimator
+
+
 def knowing(models: tuple[str, ...]) -> Router:
     """The good router as if it had never heard of other models."""
     columns = np.array([MODELS.index(model) for model in models])
-    statistics = GOOD.estimator.statistics.columns(columns)
-    return packed(GOOD.estimator.with_statistics(models, statistics))
+    good = kmeans_of(GOOD)
+    return packed(good.with_statistics(models, good.statistics.columns(columns)))
 
 
 TRAIN = made_up(800, seed=1)
@@ -202,7 +208,8 @@ def test_does_not_forget_a_model_on_the_word_of_predictions_alone():
 
 @ENOUGH
 def test_reads_models_by_their_aliases(rows, kind):
-    renamed = GOOD.estimator.with_statistics(("org/cheap", *MODELS[1:]), GOOD.estimator.statistics)
+    good = kmeans_of(GOOD)
+    renamed = good.with_statistics(("org/cheap", *MODELS[1:]), good.statistics)
     aliased = packed(renamed, ModelRegistry({"org/cheap": ["cheap"]}))
     assert decided(aliased, GOOD, rows).figures["difference"] == pytest.approx(0.0, abs=1e-6)
 
@@ -257,5 +264,5 @@ class Broken:
     ],
 )
 def test_finds_predictions_of_a_broken_estimator(quality, cost, problem):
-    broken = Router(GOOD.manifest, Broken(quality, cost), None)
+    broken = Router(GOOD.manifest, cast("Estimator", Broken(quality, cost)), None)
     assert find_nonsense(broken, TRAIN.embeddings) == problem

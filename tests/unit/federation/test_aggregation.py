@@ -27,12 +27,12 @@ values = arrays(np.float64, (4, 5), elements=st.floats(-1e3, 1e3))
 def contribute(value: float, rows: float = 1.0, per_model: tuple[float, float] = (1.0, 1.0)):
     return Contribution(
         {name: np.full_like(array, value) for name, array in CURRENT.items()},
-        {"trunk": np.float64(rows), "head": np.array(per_model)},
+        {"trunk": np.array(rows, np.float64), "head": np.array(per_model)},
     )
 
 
 def only(value: NDArray[np.float64]) -> Contribution:
-    return Contribution({"x": value}, {"x": np.float64(1.0)})
+    return Contribution({"x": value}, {"x": np.array(1.0)})
 
 
 @rules
@@ -137,7 +137,8 @@ counted = arrays(np.float64, (5, 3, 2), elements=st.floats(0.0, 50.0))
 
 
 def means_of(totals: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    return totals.sum(axis=1) / np.maximum(counts.sum(axis=1), 1e-9)
+    means: NDArray[np.float64] = totals.sum(axis=1) / np.maximum(counts.sum(axis=1), 1e-9)
+    return means
 
 
 @given(qualities=arrays(np.float64, (5, 3, 2), elements=st.floats(0.0, 1.0)))

@@ -28,7 +28,7 @@ from tests.fakes.sites import ENCODER, plan_of
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 PRICES = np.geomspace(1.0, 100.0, 5)
 SHARED_NAMES = ModelRegistry({"coder": ["code-1"], "writer": ["write-1"]})
-GATEWAYS = (
+GATEWAYS: tuple[tuple[dict[str, str], ModelRegistry, int], ...] = (
     # What each calls its models, what of that only it knows, and how many queries it has seen.
     ({}, ModelRegistry(), 500),
     ({"coder": "code-1", "writer": "write-1"}, ModelRegistry(), 300),
@@ -81,7 +81,9 @@ def sites(databases, tmp_path: Path) -> list[GatewaySite]:
 
 
 def active(site: GatewaySite) -> Router:
-    return load(site.store.read(site.store.active()), ENCODER)
+    version = site.store.active()
+    assert version is not None
+    return load(site.store.read(version), ENCODER)
 
 
 def gain(router: Router, truth: Evaluations, names) -> float:
@@ -89,7 +91,8 @@ def gain(router: Router, truth: Evaluations, names) -> float:
     pool = tuple(names.get(model, model) for model in truth.models)
     rows = [router.predict_pool(row, pool) for row in truth.embeddings]
     quality, cost = zip(*((row.quality, row.cost_usd) for row in rows), strict=True)
-    return oracle_gain(Prediction(np.float32(quality), np.float32(cost)), truth, PRICES)
+    prediction = Prediction(np.array(quality, np.float32), np.array(cost, np.float32))
+    return oracle_gain(prediction, truth, PRICES)
 
 
 def gains(sites: list[GatewaySite]) -> list[float]:

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ class CountingRows:
 @pytest.fixture
 def site_of(tmp_path) -> Callable[..., GatewaySite]:
     def build(engine: Engine, teams=None, **changes) -> GatewaySite:
-        known = {
+        known: dict[str, Any] = {
             "name": "acme",
             "encoder": ENCODER,
             "log": CountingRows(TeamsRows(engine, teams)),
@@ -94,7 +95,7 @@ def site_of(tmp_path) -> Callable[..., GatewaySite]:
 
 
 @pytest.fixture
-def site(site_of, engine) -> GatewaySite:
+def site(site_of: Callable[..., GatewaySite], engine) -> GatewaySite:
     return site_of(engine)
 
 
@@ -242,6 +243,7 @@ async def test_the_gateway_follows_within_a_poll(site):
     await serving.refresh()
     verdict = site.receive(GOOD)
     assert await serving.refresh()
+    assert serving.current is not None
     assert serving.current.version == verdict.version
     pool = serving.current.predict_pool(POOLED.embeddings[0], ("eu-coder", "cheap"))
     assert None not in pool.quality
@@ -325,6 +327,7 @@ def test_a_router_that_predicts_nonsense_is_not_kept(site):
     good = load(GOOD, ENCODER)
     high = np.full(len(MODELS), 5.0, np.float32)
     known = good.guard
+    assert known is not None
     guard = Guard(known.scaler, known.centroids, known.reach, 0.0, 0.01, high, high)
     guarded = GuardedEstimator(good.estimator, guard)
     data = dump(guarded, ENCODER, created_at=NOON, training={}, provenance={})

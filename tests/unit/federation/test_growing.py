@@ -1,6 +1,7 @@
 """Sessions that start from a router: models and sites join it, and nothing else changes."""
 
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from federation.growing import Parent
 from federation.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.learning import growth, kmeans, mlp
 from federation.learning.adam import descend
+from federation.learning.settings import FederatedKMeansSettings
 from federation.learning.statistics import RowSums
 from federation.privacy.settings import NoiseSettings
 from federation.protocol import Instruction
@@ -19,7 +21,7 @@ from router_models.artifact import load, read_manifest
 from router_models.registry import ModelRegistry
 from tests.fakes.evaluations import MODELS, made_up
 from tests.fakes.sites import ENCODER, SETTINGS, plan_of, site_of
-from tests.unit.federation.test_simulation import DyingCheckpoints, Killed
+from tests.unit.federation.test_simulation import MLP, DyingCheckpoints, Killed
 
 OLD, NEW = ("cheap", "coder", "writer"), ("dear",)
 ALL = OLD + NEW
@@ -97,12 +99,9 @@ def test_kmeans_grows_into_what_training_anew_about_its_centroids_makes(joining)
         kmeans.ClusterSums.gather(router.centroids, router.scaler, rows)
         for rows in rows_of(sites, result.estimator.models)
     ]
+    settings = cast("FederatedKMeansSettings", SETTINGS["kmeans"])
     anew = kmeans.to_estimator(
-        result.estimator.models,
-        router.scaler,
-        router.centroids,
-        total_of(cells),
-        SETTINGS["kmeans"],
+        result.estimator.models, router.scaler, router.centroids, total_of(cells), settings
     )
     assert_same_arrays(result.estimator.estimator, anew)
 
@@ -132,8 +131,9 @@ def test_new_heads_equal_the_learning_functions():
     parent, sites, result = before_and_after("mlp", MODELS_JOIN)
     router, rows = parent.router.estimator, rows_of(sites, NEW)
     scales = growth.scales_of_new_models(router, total_of(map(RowSums.gather, rows)).scales())
-    settings = growth.settings_for_new_models(SETTINGS["mlp"])
-    weights, moments, round_ = growth.new_heads(router, scales), {}, 1
+    settings = growth.settings_for_new_models(MLP)
+    weights, round_ = growth.new_heads(router, scales), 1
+    moments: dict[str, Any] = {}
     while round_ < result.progress.best_round:
         round_ += 1
         seed = Instruction(result.plan, round_).seed
@@ -181,7 +181,7 @@ def of_task(site, task, *, is_kept):
 def test_new_sites_are_learned_without_forgetting_what_the_router_knew():
     old = [of_task(site_of(n, 120), "code", is_kept=False) for n in range(2)]
     new = [of_task(site_of(n, 120), "code", is_kept=True) for n in range(2, 4)]
-    settings = replace(SETTINGS["mlp"], rounds=20)
+    settings = replace(MLP, rounds=20)
     parent = trained("mlp", old, settings=settings)
     result = grown(parent, [*old, *new], CLIENTS_JOIN, settings=settings)
 
@@ -316,7 +316,7 @@ def test_a_router_of_another_kind_is_not_grown():
 
 @pytest.mark.usefixtures("few_rounds")
 def test_new_heads_alone_leave_a_site():
-    messages = []
+    messages: list[Any] = []
     parent = trained("mlp", sites_with(OLD))
     plan = parent.plan(plan_of("mlp", **NO_CAP), (MODELS_JOIN,))
     simulate(sites_with(ALL), plan, start=parent.progress(), traffic=messages)
@@ -327,7 +327,7 @@ def test_new_heads_alone_leave_a_site():
         for name in m.reply.content.array_records["arrays"]
     }
     assert names == {"head_weight", "head_bias", "rows", "rows_per_model"}
-    assert under("parent.", {name: 0 for m in messages for name in sent_in(m)}) == {}
+    assert under("parent.", {name: np.zeros(0) for m in messages for name in sent_in(m)}) == {}
 
 
 def sent_in(message):

@@ -1,8 +1,9 @@
 import pytest
 from flwr.app import Message, RecordDict
+from flwr.clientapp import ClientApp
 
 from federation.client_app import build_client_app
-from federation.in_process import InProcessGrid
+from federation.in_process import Exchanged, InProcessGrid
 from federation.server_app import Session
 from federation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from tests.fakes.sites import plan_of, silence, site_of, sites_of
@@ -16,37 +17,42 @@ def broken_app(message, context):
     raise KeyError("no such thing")
 
 
+def nodes(*apps) -> dict[int, ClientApp]:
+    """Functions do where Flower has its client apps."""
+    return dict(enumerate(apps, 1))
+
+
 def message_to(node, content=None):
     return Message(content or RecordDict(), node, "query.rows")
 
 
 def test_a_message_reaches_its_node_and_the_reply_says_whose_it_is():
-    grid = InProcessGrid({1: app, 2: app})
+    grid = InProcessGrid(nodes(app, app))
     replies = grid.send_and_receive([message_to(2), message_to(1)])
     assert [reply.metadata.src_node_id for reply in replies] == [2, 1]
 
 
 def test_an_app_that_fails_answers_with_an_error_as_in_a_deployment():
-    (reply,) = InProcessGrid({1: broken_app}).send_and_receive([message_to(1)])
+    (reply,) = InProcessGrid(nodes(broken_app)).send_and_receive([message_to(1)])
     assert reply.has_error()
 
 
 def test_a_node_that_left_does_not_answer():
-    grid = InProcessGrid({1: app})
+    grid = InProcessGrid(nodes(app))
     messages = [message_to(1)]
     del grid.nodes[1]
     assert grid.send_and_receive(messages, timeout=5.0) == []
 
 
 def test_waiting_for_a_silent_node_takes_the_grids_time_and_not_ours():
-    grid = InProcessGrid({1: app, 2: app}, {2: silence})
+    grid = InProcessGrid(nodes(app, app), {2: silence})
     began_s = grid.clock()
     assert len(grid.send_and_receive([message_to(1), message_to(2)], timeout=500.0)) == 1
     assert 500.0 <= grid.clock() - began_s < 510.0
 
 
 def test_a_reply_is_pulled_once():
-    grid = InProcessGrid({1: app})
+    grid = InProcessGrid(nodes(app))
     ids = grid.push_messages([message_to(1)])
     assert len(grid.pull_messages(ids)) == 1
     assert grid.pull_messages(ids) == []
@@ -62,11 +68,11 @@ def test_has_no_runs():
     with pytest.raises(NotImplementedError):
         _ = grid.run
     with pytest.raises(NotImplementedError):
-        grid.set_run(None)
+        grid.set_run(None)  # type: ignore[arg-type]
 
 
 def test_records_every_message_with_its_bytes():
-    traffic = []
+    traffic: list[Exchanged] = []
     simulate(sites_of(3), plan_of("mlp"), traffic=traffic)
     training = [t for t in traffic if t.instruction.metadata.message_type == "train.weights"]
     assert len(training) == 3 * 3
@@ -76,8 +82,8 @@ def test_records_every_message_with_its_bytes():
 
 
 def test_counts_nothing_for_a_reply_that_did_not_come():
-    traffic = []
-    grid = InProcessGrid({1: app}, {1: silence}, traffic)
+    traffic: list[Exchanged] = []
+    grid = InProcessGrid(nodes(app), {1: silence}, traffic)
     grid.send_and_receive([message_to(1)])
     assert [t.bytes_received for t in traffic] == [0]
 

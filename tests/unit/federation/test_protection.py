@@ -14,7 +14,7 @@ from federation.exchanges.guard import ReachExchange
 from federation.exchanges.kmeans import CENTROIDS, CellExchange, CentroidExchange
 from federation.exchanges.masked import MEMBERS, KeyRing, open_total
 from federation.exchanges.rows import RowSumExchange
-from federation.in_process import InProcessGrid
+from federation.in_process import Exchanged, InProcessGrid
 from federation.learning.settings import FederatedMlpSettings
 from federation.privacy.accounting import PrivacyAccount, Release
 from federation.privacy.noise import clipped_sums, public_directions
@@ -65,7 +65,7 @@ def test_a_noisy_session_makes_a_router(kind, options) -> None:
 
 
 def test_with_noise_no_site_is_asked_for_what_has_none() -> None:
-    traffic = []
+    traffic: list[Exchanged] = []
     simulate(sites_of(), plan_of("mlp", **NOISY), traffic=traffic)
     asked = {message.instruction.metadata.message_type for message in traffic}
     assert asked == {"query.hello", "query.rows", "train.weights", "query.publish"}

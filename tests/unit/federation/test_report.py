@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
+from federation.in_process import Exchanged
 from federation.protocol import ARRAYS, to_record
 from federation.report import size_of
 from federation.simulation import simulate
@@ -27,7 +28,7 @@ def test_a_failure_has_no_content_to_count():
 
 
 def test_a_session_reports_the_bytes_of_every_exchange():
-    traffic = []
+    traffic: list[Exchanged] = []
     report = simulate(sites_of(3), plan_of(), traffic=traffic).report
     for each in report.rounds:
         own = [t for t in traffic if t.instruction.metadata.message_type == each.exchange]

@@ -5,6 +5,7 @@ import pytest
 
 from federation.errors import QuorumMissing, ReplyRejected
 from federation.exchanges.exchange import under
+from federation.in_process import Exchanged
 from federation.learning.kmeans import ClusterSums
 from federation.protocol import ARRAYS, from_record
 from federation.simulation import simulate
@@ -51,7 +52,7 @@ def test_small_cells_count_where_nobody_sees_them() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_masked_reply_holds_random_words_alone(kind) -> None:
-    traffic = []
+    traffic: list[Exchanged] = []
     simulate(sites_of(), plan_of(kind, **SECURE), traffic=traffic)
     replies = masked_replies(traffic)
     assert replies

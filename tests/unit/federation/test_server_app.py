@@ -83,7 +83,7 @@ def test_a_session_that_was_killed_before_publishing_publishes():
 
 def test_sites_without_a_row_make_no_router():
     empty = [
-        replace(site, train=replace(site.train, **dict.fromkeys(("quality", "cost_usd"), nothing)))
+        replace(site, train=replace(site.train, quality=nothing, cost_usd=nothing))
         for site in sites_of(2)
         for nothing in [site.train.quality * float("nan")]
     ]

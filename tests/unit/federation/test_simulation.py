@@ -1,6 +1,7 @@
 """Whole sessions: real strategies, real client apps, small sites."""
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -8,16 +9,24 @@ from flwr.app import Message, RecordDict
 
 from federation.exchanges.exchange import under
 from federation.learning import kmeans, mlp, ridge
+from federation.learning.settings import (
+    FederatedKMeansSettings,
+    FederatedMlpSettings,
+    FederatedRidgeSettings,
+)
 from federation.learning.statistics import RowSums
 from federation.protocol import ARRAYS, Instruction, from_record, to_record
 from federation.simulation import MemoryCheckpoints, align, simulate
 from router_models.artifact import load, read_manifest
+from router_models.guard import GuardedEstimator
 from router_models.registry import ModelRegistry
 from router_models.training.statistics import select
+from router_models.types import Estimator
 from tests.fakes.evaluations import MODELS, made_up
 from tests.fakes.sites import ENCODER, SETTINGS, during, plan_of, site_of, sites_of
 
 KINDS = tuple(SETTINGS)
+MLP = cast("FederatedMlpSettings", SETTINGS["mlp"])
 COLUMNS = tuple(sorted(MODELS))
 NO_CAP = {"largest_share": 1.0}
 QUERIES = made_up(50, seed=77).embeddings
@@ -50,6 +59,11 @@ def total_of(sums):
     return sum(others, start=first)
 
 
+def unguarded(estimator: Estimator) -> Estimator:
+    assert isinstance(estimator, GuardedEstimator)
+    return estimator.estimator
+
+
 def assert_predicts_as(estimator, expected):
     found, wanted = estimator.predict(QUERIES), expected.predict(QUERIES)
     np.testing.assert_allclose(found.quality, wanted.quality, rtol=1e-5, atol=1e-6)
@@ -60,6 +74,7 @@ def test_a_kmeans_session_equals_the_learning_functions():
     sites, plan = sites_of(), plan_of("kmeans", **NO_CAP)
     result = simulate(sites, plan)
     rows = [rows_of(site) for site in sites]
+    assert isinstance(plan.settings, FederatedKMeansSettings)
     scaler = kmeans.scaler_of(plan.settings, total_of(map(RowSums.gather, rows)).scaler())
     found = [
         kmeans.local_centroids(scaler.apply_unit(r.embeddings), 6, Instruction(plan, 2).seed)
@@ -68,22 +83,23 @@ def test_a_kmeans_session_equals_the_learning_functions():
     centroids = kmeans.merge_centroids(found, 4, Instruction(plan, 2).seed)
     cells = total_of(kmeans.ClusterSums.gather(centroids, scaler, r) for r in rows)
     expected = kmeans.to_estimator(COLUMNS, scaler, centroids, cells, plan.settings)
-    assert_predicts_as(result.estimator.estimator, expected)
+    assert_predicts_as(unguarded(result.estimator), expected)
 
 
 def test_an_mlp_session_equals_the_learning_functions():
-    settings = replace(SETTINGS["mlp"], adam_at="clients")
+    settings = replace(MLP, adam_at="clients")
     sites, plan = sites_of(), plan_of("mlp", settings=settings, **NO_CAP)
     result = simulate(sites, plan)
     rows = [rows_of(site) for site in sites]
     scales = total_of(map(RowSums.gather, rows)).scales()
+    assert isinstance(plan.settings, FederatedMlpSettings)
     weights = mlp.initial_weights(scales, plan.settings, Instruction(plan, 1).seed)
     for round_ in (2, 3, 4):
         seed = Instruction(plan, round_).seed
         updates = [mlp.train_locally(weights, r, scales, plan.settings, seed) for r in rows]
         weights = mlp.average(weights, updates)
     assert result.progress.best_round == max(result.progress.losses)
-    assert_predicts_as(result.estimator.estimator, mlp.to_estimator(weights, COLUMNS, scales))
+    assert_predicts_as(unguarded(result.estimator), mlp.to_estimator(weights, COLUMNS, scales))
 
 
 def test_a_ridge_session_equals_the_learning_functions():
@@ -92,8 +108,9 @@ def test_a_ridge_session_equals_the_learning_functions():
     rows = [rows_of(site) for site in sites]
     scales = total_of(map(RowSums.gather, rows)).scales()
     gram = total_of(ridge.GramSums.gather(scales.scaler, r) for r in rows)
+    assert isinstance(plan.settings, FederatedRidgeSettings)
     expected = ridge.to_estimator(COLUMNS, scales, gram, plan.settings)
-    assert_predicts_as(result.estimator.estimator, expected)
+    assert_predicts_as(unguarded(result.estimator), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,7 +122,7 @@ def test_the_same_seed_gives_the_same_bits(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_published_is_what_was_trained(kind):
     result = simulate(sites_of(), plan_of(kind))
-    assert_predicts_as(load(result.artifact, ENCODER).estimator, result.estimator.estimator)
+    assert_predicts_as(load(result.artifact, ENCODER).estimator, unguarded(result.estimator))
 
 
 @pytest.mark.parametrize(("kind", "rounds"), [("kmeans", 6), ("mlp", 7), ("ridge", 5)])
@@ -136,26 +153,26 @@ def worse_each_round(instruction, reply):
 def test_keeps_the_weights_of_the_best_round():
     faults = dict.fromkeys((1, 2, 3), during("evaluate.loss", worse_each_round))
     progress = simulate(sites_of(3), plan_of("mlp"), faults=faults).progress
-    first = simulate(sites_of(3), plan_of("mlp", settings=replace(SETTINGS["mlp"], rounds=1)))
+    first = simulate(sites_of(3), plan_of("mlp", settings=replace(MLP, rounds=1)))
     assert progress.best_round == 2
     kept = under("weights.", progress.final_state())
     np.testing.assert_array_equal(kept["head_bias"], first.progress.state["weights.head_bias"])
 
 
 def test_validates_as_often_as_the_plan_says_and_after_the_last_round():
-    plan = plan_of("mlp", settings=replace(SETTINGS["mlp"], rounds=5), validate_every=2)
+    plan = plan_of("mlp", settings=replace(MLP, rounds=5), validate_every=2)
     assert list(simulate(sites_of(2), plan).progress.losses) == [2, 4, 6]
 
 
 def test_asks_a_share_of_the_sites_in_each_training_round():
-    plan = plan_of("mlp", settings=replace(SETTINGS["mlp"], client_share=0.5))
+    plan = plan_of("mlp", settings=replace(MLP, client_share=0.5))
     rounds = simulate(sites_of(6), plan).report.rounds
     asked = [len(r.accepted) for r in rounds if r.exchange == "train.weights"]
     assert asked == [3, 3, 3]
 
 
 def test_draws_other_sites_in_other_rounds():
-    plan = plan_of("mlp", settings=replace(SETTINGS["mlp"], client_share=0.5))
+    plan = plan_of("mlp", settings=replace(MLP, client_share=0.5))
     rounds = simulate(sites_of(6), plan).report.rounds
     assert len({r.accepted for r in rounds if r.exchange == "train.weights"}) > 1
 

@@ -5,11 +5,13 @@ import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from federation.growing import Parent
+from federation.in_process import Exchanged
 from federation.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.learning import growth
 from federation.learning.guard import LOCAL_CLUSTERS
@@ -20,7 +22,7 @@ from federation.protocol import (
     PLAN,
     from_record,
 )
-from federation.simulation import align, simulate
+from federation.simulation import RowsSite, align, simulate
 from federation.site import Verdict
 from router_models.artifact import load
 from router_models.registry import ModelRegistry
@@ -30,19 +32,18 @@ from tests.fakes.sites import ENCODER, plan_of, site_of
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "explanation" / "what-is-shared.md"
 NOISE = NoiseSettings(1.0, dict.fromkeys(MODELS, 0.01), longest_vector=6.0)
 SECRET = "the query's own words"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "masked": {"secure_sum": True, "quorum": 3},
+    "noisy": {"noise": NOISE, "has_guard": False},
+    "masked and noisy": {"noise": NOISE, "has_guard": False, "secure_sum": True, "quorum": 3},
+}
 PLANS = {
     f"{kind} {name}": plan_of(kind, **options)
-    for name, options in {
-        "plain": {},
-        "masked": {"secure_sum": True, "quorum": 3},
-        "noisy": {"noise": NOISE, "has_guard": False},
-        "masked and noisy": {
-            "noise": NOISE, "has_guard": False, "secure_sum": True, "quorum": 3
-        },
-    }.items()
+    for name, options in OPTIONS.items()
     for kind in ("kmeans", "mlp", "ridge")
     if not (kind == "ridge" and "noise" in options)
-}  # fmt: skip
+}
 
 JOINING = {
     f"{joining} joining {name}": (joining, plan)
@@ -74,7 +75,7 @@ def sites():
 @cache
 def record(name):
     """All messages of one session; new heads take fewer rounds than they should."""
-    messages = []
+    messages: list[Exchanged] = []
     if name in PLANS:
         simulate(sites(), PLANS[name], traffic=messages)
         return messages
@@ -132,7 +133,7 @@ def fits(name: str, length: int, known) -> bool:
 
 
 def test_every_message_holds_the_documented_arrays_and_no_others(traffic) -> None:
-    tables = {**documented(), "query.keys": {"key": ("32",)}}
+    tables: dict[str, dict[str, tuple[str, ...]]] = {**documented(), "query.keys": {"key": ("32",)}}
     known = lengths_of(traffic)
     for message, payload in arrays_in(traffic):
         assert set(payload) == set(tables[message])
@@ -188,7 +189,7 @@ def test_the_tables_have_no_message_that_is_never_sent() -> None:
 
 
 def test_with_noise_a_verdict_carries_no_figures() -> None:
-    class Talkative(type(site_of(0))):
+    class Talkative(RowsSite):
         def receive(self, artifact):
             return Verdict("activated", "mlp-1", "gains 0.123 on 40 rows", {"gain": 0.123})
 

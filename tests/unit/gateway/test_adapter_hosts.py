@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -11,7 +12,7 @@ from router_models.errors import ArtifactRejected
 from tests.fakes.adapters import sealed_adapter
 
 ADAPTER = load(sealed_adapter())
-NOTHING = {"data": []}
+NOTHING: dict[str, Any] = {"data": []}
 
 
 def server(answer: Callable[[httpx2.Request], httpx2.Response]) -> VllmServer:
@@ -19,7 +20,7 @@ def server(answer: Callable[[httpx2.Request], httpx2.Response]) -> VllmServer:
     return VllmServer(httpx2.Client(base_url="http://vllm/v1/", transport=transport))
 
 
-def saying(status: int, **body: object) -> VllmServer:
+def saying(status: int, **body: Any) -> VllmServer:
     """A server that lists nothing and says the same to all else."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:

@@ -123,7 +123,7 @@ async def test_a_key_lives_from_creation_to_revocation(operator, engine):
     created = (await operator.post("/admin/keys", json=body)).json()
     authenticator = Authenticator(engine, KeySettings())
     caller = await authenticator.authenticate(created["key"].encode())
-    assert caller.allowed_models == {"a", "b"}
+    assert caller.allowed_models == frozenset({"a", "b"})
     path = f"/admin/keys/{created['id']}"
 
     expiry = (datetime.now(UTC) + timedelta(days=1)).isoformat()

@@ -21,7 +21,7 @@ def store(tmp_path) -> ArtifactStore:
 
 
 @pytest.fixture
-def full_store(store) -> ArtifactStore:
+def full_store(store: ArtifactStore) -> ArtifactStore:
     for data in (FIRST, SECOND, THIRD):
         store.put(data)
     return store

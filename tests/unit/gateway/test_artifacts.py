@@ -104,7 +104,7 @@ async def test_a_packaged_router_that_is_missing_is_an_error(store, tmp_path):
     active = ActiveRouter(store, ENCODER, default_file=tmp_path / "packaged.safetensors")
     assert not await active.refresh()
     assert active.current is None
-    assert "packaged" in active.last_error
+    assert "packaged" in str(active.last_error)
 
 
 async def test_without_an_active_version_no_router_serves_any_more(store, active):

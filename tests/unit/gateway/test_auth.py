@@ -1,9 +1,11 @@
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
@@ -11,7 +13,7 @@ from gateway import auth
 from gateway.auth import Authenticator, credential, declared_authentication, declares
 from gateway.config import KeySettings
 from gateway.errors import DependencyUnavailable, Unauthenticated
-from gateway.keys import KeyStore
+from gateway.keys import KeyStore, NewKey
 from tests.fakes.turns import until
 
 SETTINGS = KeySettings(staleness_s=10, outage_grace_s=100)
@@ -60,7 +62,7 @@ def new_key(store: KeyStore):
 
 
 @pytest.fixture
-def key(new_key) -> bytes:
+def key(new_key: NewKey) -> bytes:
     return new_key.secret.get_secret_value().encode()
 
 
@@ -344,7 +346,8 @@ def test_a_route_declares_its_authentication_by_endpoint_or_dependency():
 
     app.get("/nested", dependencies=[Depends(outer)])(lambda: None)
     app.get("/bare")(lambda: None)
-    found = {route.path: declared_authentication(route) for route in app.routes}
+    routes = cast("list[APIRoute]", app.routes)
+    found = {route.path: declared_authentication(route) for route in routes}
 
     assert found == {"/nested": "admin", "/bare": None}
     assert declared_authentication(_Mounted()) == "key"

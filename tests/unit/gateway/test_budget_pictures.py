@@ -11,7 +11,8 @@ RUN = [StepFigures(step, 0.1 * step, 0.5, 900.0, 1.0) for step in range(30)]
 
 
 def labels(axes) -> list[str]:
-    return axes.get_legend_handles_labels()[1]
+    found: list[str] = axes.get_legend_handles_labels()[1]
+    return found
 
 
 @pytest.mark.parametrize(("oracle", "lines"), [(FRONT, 4), (None, 3)])

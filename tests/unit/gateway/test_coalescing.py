@@ -12,7 +12,7 @@ class Wire(asyncio.Transport):
         super().__init__({"peername": ("127.0.0.1", 1)})
         self.sent: list[bytes] = []
         self.is_closed = False
-        self.is_reading = True
+        self.reads = True
 
     def write(self, data) -> None:
         self.sent.append(bytes(data))
@@ -24,10 +24,10 @@ class Wire(asyncio.Transport):
         return self.is_closed
 
     def pause_reading(self) -> None:
-        self.is_reading = False
+        self.reads = False
 
     def resume_reading(self) -> None:
-        self.is_reading = True
+        self.reads = True
 
 
 @pytest.fixture
@@ -73,6 +73,6 @@ async def test_nothing_is_written_to_a_connection_that_broke_meanwhile(wire, tra
 async def test_passes_on_what_uvicorn_asks_of_a_transport(wire, transport):
     assert transport.get_extra_info("peername") == ("127.0.0.1", 1)
     transport.pause_reading()
-    assert not wire.is_reading
+    assert not wire.reads
     transport.resume_reading()
-    assert wire.is_reading
+    assert wire.reads

@@ -92,4 +92,4 @@ def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:
     settings = GatewaySettings(data_dir=tmp_path)
     with pytest.raises(ValueError, match="frozen"):
-        settings.data_dir = tmp_path  # type: ignore[misc]
+        settings.data_dir = tmp_path

@@ -154,7 +154,7 @@ def test_gives_up_on_a_database_that_never_comes(tmp_path):
     blocked = tmp_path / "data"
     blocked.write_text("a file where the directory should be")
     engine = create_database_engine(f"sqlite:///{blocked / 'waypost.db'}")
-    waited_s = []
+    waited_s: list[float] = []
 
     with pytest.raises(OperationalError):
         wait_for_database(engine, 2, clock=lambda: sum(waited_s), sleep=waited_s.append)

@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 from gateway import evaluation_log
 from gateway.config import EvaluationLogSettings
 from gateway.evaluation_log import EvaluationLog
-from gateway.evaluation_rows import to_payload, to_row
+from gateway.evaluation_rows import insert_rows, to_payload, to_row
 from gateway.ledger.settlements import found_settlement
 from gateway.ledger.types import Unjournaled
 from gateway.spool import Spool
@@ -25,7 +25,7 @@ class Switch:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.is_on = True
-        self._insert = evaluation_log.insert_rows
+        self._insert = insert_rows
         monkeypatch.setattr(evaluation_log, "insert_rows", self.insert)
 
     def insert(self, connection, rows) -> None:
@@ -64,9 +64,10 @@ async def test_recent_answers_know_their_team(engine, tmp_path):
     log = EvaluationLog(engine, SETTINGS, tmp_path / "spool")
     log.record(make_turn(1, team_id="blue"))
 
-    assert log.recent.find("req_000001").team_id == "blue"
-    assert log.recent.find("dec_000001").team_id == "blue"
-    assert log.recent.find("chatcmpl-000001").team_id == "blue"
+    for name in ("req_000001", "dec_000001", "chatcmpl-000001"):
+        found = log.recent.find(name)
+        assert found is not None
+        assert found.team_id == "blue"
     assert log.recent.find("req_000002") is None
 
 

@@ -105,7 +105,7 @@ async def test_without_a_database_a_grade_is_taken_unseen(log, tmp_path):
     (tmp_path / "file").write_text("")
     broken = create_database_engine(f"sqlite:///{tmp_path / 'file' / 'waypost.db'}")
 
-    counted = []
+    counted: list[tuple[KnownAnswer, float]] = []
     assert await grade(GradeBook(log, broken, counting(counted)), "req_000009")
     assert counted == []
 

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -7,7 +8,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
-from gateway import keys as keys_module
 from gateway.config import ConfigurationError
 from gateway.database import create_database_engine, ensure_schema
 from gateway.errors import InvalidRequest, NotFound
@@ -196,7 +196,7 @@ def test_a_token_made_by_another_process_meanwhile_counts(tmp_path, monkeypatch)
         Path(target).write_text("the other process's token\n")
         raise FileExistsError
 
-    monkeypatch.setattr(keys_module.os, "link", link_late)
+    monkeypatch.setattr(os, "link", link_late)
 
     assert load_admin_token(file).get_secret_value() == "the other process's token"
 

@@ -62,6 +62,7 @@ async def test_a_graded_turn_becomes_an_evaluation(engine, tmp_path):
     assert (row.model, row.chosen_model, row.propensity) == ("large", "small", 0.9)
     assert (row.score, row.score_source, row.cost_usd) == (0.75, "feedback", 12.345678901)
     assert (row.task, row.text, row.encoder_id) == ("gsm8k", "What?", "static-cheap-1")
+    assert row.query_embedding is not None
     assert row.query_embedding.tolist() == [0.5, -1.0, 1.0]
     assert [c["model"] for c in json.loads(row.candidates)] == ["small", "large"]
     assert row.created_at == datetime.fromtimestamp(START_UNIX_S + 1, UTC)
@@ -199,6 +200,7 @@ async def test_a_parquet_export_is_what_training_reads(engine, tmp_path):
     dataset = read_dataset(file)
     assert dataset.models == ("large", "small")
     assert dataset.encoder_id == "static-cheap-1"
+    assert dataset.embeddings is not None
     assert dataset.embeddings.shape == (10, 3)
     assert np.nanmax(dataset.quality) == pytest.approx(0.9)
     table = pyarrow.parquet.read_table(file)

@@ -26,8 +26,9 @@ def failed() -> logging.LogRecord:
 
 
 def fail_with(words: str) -> None:
+    nothing: dict[str, str] = {}
     try:
-        {}[words]
+        nothing[words]
     except KeyError as error:
         raise ValueError(words) from error
 

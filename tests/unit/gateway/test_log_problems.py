@@ -1,3 +1,5 @@
+from typing import cast
+
 import numpy as np
 import pytest
 
@@ -8,10 +10,11 @@ from gateway.evaluation_log import EvaluationLog
 from gateway.grades import GradeBook
 from gateway.log_problems import read_logged_problems
 from gateway.types import Usage
+from router_models.types import Encoder
 from tests.fakes.artifacts import EncoderIdentity
 from tests.fakes.turns import make_turn
 
-ENCODER = EncoderIdentity(dimension=3)
+ENCODER = cast("Encoder", EncoderIdentity(dimension=3))  # nothing is encoded
 
 
 async def logged(folder, turns, scores):

@@ -1,18 +1,21 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.artifact_store import ArtifactStore
 from gateway.artifacts import ActiveRouter
+from gateway.embedded.process import EmbeddedPool
 from gateway.families import Read
 from gateway.providers.base import BreakerState, Condition
 from gateway.readings import newest_candidate, read_providers, read_router
 from gateway.series import Reading, render
 from gateway.types import HostedModel, ModelPrice
-from router_models.assessment import Assessment
+from router_models.assessment import Assessment, Outcome
 from tests.fakes.artifacts import ENCODER, router_artifact
+from tests.fakes.providers import FakeProvider
 from tests.fakes.scrape import Scrape
 
 NOW = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)
@@ -31,8 +34,7 @@ class Pool:
     restarts: int = 3
 
 
-@dataclass
-class Working:
+class Working(FakeProvider):
     def condition(self) -> Condition:
         breakers = {"up": BreakerState(is_open=True, times_opened=2)}
         return Condition(in_flight=4, waiting=1, limit=8, retries=5, breakers=breakers)
@@ -44,7 +46,7 @@ def read(made: Read) -> Scrape:
     return Scrape.parse(render(registry).decode())
 
 
-def judged(store: ArtifactStore, seed: int, outcome: str, at: datetime) -> str:
+def judged(store: ArtifactStore, seed: int, outcome: Outcome, at: datetime) -> str:
     version = store.put(router_artifact(seed)).version
     store.note(version, Assessment(outcome, "for a reason", at))
     return version
@@ -89,7 +91,7 @@ def test_a_paused_model_and_the_places_of_its_provider_are_told():
         for name, upstream_name in (("a", "up"), ("b", "other"))
     }
 
-    seen = read(read_providers({"acme": Working()}, models, Pool()))
+    seen = read(read_providers({"acme": Working()}, models, cast("EmbeddedPool", Pool())))
 
     assert seen.sum("waypost_provider_breaker_open", model="a", provider="acme") == 1
     assert seen.sum("waypost_provider_breaker_opened_total", model="a") == 2

@@ -2,7 +2,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -16,7 +16,7 @@ from gateway.errors import (
     ProviderUnavailable,
 )
 from gateway.metrics import Metrics
-from gateway.routing import RoutePlan
+from gateway.routing import RoutePlan, Routing
 from gateway.service import ChatService
 from gateway.tracing import Untraced
 from gateway.turn_budgets import Allot
@@ -82,7 +82,7 @@ def bench() -> Callable[..., Bench]:
     ) -> Bench:
         log, ledger, time_s = Log(), Settled(), [0.0]
         service = ChatService(
-            routing=Planned(**planned),
+            routing=cast("Routing", Planned(**planned)),
             turn_budgets=make_turn_budgets(ledger, **(budgets or {})),
             providers={"one": one, "two": two or FakeProvider(BODY)},
             ledger=ledger,
@@ -159,7 +159,7 @@ async def test_raises_the_last_failure_where_every_model_failed(bench) -> None:
     assert it.ledger.settled == [(it.row.request_id, None, 0)]
 
 
-async def test_does_not_fall_back_after_the_deadline(bench) -> None:
+async def test_does_not_fall_back_after_the_deadline(bench, monkeypatch) -> None:
     two = FakeProvider(BODY)
     one = FakeProvider(ProviderTimeout("slow"))
     it = bench(one, two)
@@ -170,7 +170,7 @@ async def test_does_not_fall_back_after_the_deadline(bench) -> None:
         it.time_s[0] = 61.0
         return original(call)
 
-    one._next = late
+    monkeypatch.setattr(one, "_next", late)
     with pytest.raises(ProviderTimeout):
         await it.service.complete(request(), CALLER)
     assert two.calls == []

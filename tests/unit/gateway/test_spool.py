@@ -1,6 +1,9 @@
 import errno
+import fcntl
+import os
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -113,7 +116,7 @@ def test_a_disk_that_fills_up_leaves_whole_lines(spool, monkeypatch):
         if next(calls) == 0:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(spool_module.os, "fsync", fail_once)
+    monkeypatch.setattr(os, "fsync", fail_once)
     with pytest.raises(OSError, match="No space"):
         spool.append([b"2"])
     spool.append([b"3"])
@@ -186,13 +189,13 @@ def test_a_segment_deleted_between_opening_and_locking_is_not_adopted(directory,
     dead = Spool(directory, 10_000)
     dead.append([b"1"])
     dead.close()
-    flock = spool_module.fcntl.flock
+    flock = fcntl.flock
 
     def delete_first(descriptor: int, operation: int) -> None:
         files(directory)[0].unlink()
         flock(descriptor, operation)
 
-    monkeypatch.setattr(spool_module.fcntl, "flock", delete_first)
+    monkeypatch.setattr(fcntl, "flock", delete_first)
 
     assert Spool(directory, 10_000).adopt() == 0
 
@@ -215,7 +218,8 @@ def test_a_segment_deleted_between_listing_and_measuring_counts_nothing():
         def stat(self):
             raise FileNotFoundError
 
-    assert spool_module._stat_existing(Gone()) == (Path("/gone"), 0)
+    gone = cast("os.DirEntry[str]", Gone())
+    assert spool_module._stat_existing(gone) == (Path("/gone"), 0)
 
 
 @settings(max_examples=25)

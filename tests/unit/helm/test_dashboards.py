@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ METRIC = re.compile(r"\b(?:waypost|gen_ai)_\w+")
 SUFFIX = re.compile(r"_(bucket|sum|count)$")
 
 
-def panels(name: str) -> list[dict]:
+def panels(name: str) -> list[dict[str, Any]]:
     return [panel for panel in SHIPPED[name]["panels"] if panel["type"] != "row"]
 
 

@@ -55,12 +55,9 @@ def guarded(estimator=None) -> GuardedEstimator:
 
 
 def dumped(estimator=None, encoder=ENCODER, **changes) -> bytes:
-    manifest = {
-        "created_at": NOW,
-        "training": {"auc": 0.75, "seeds": [0, 1]},
-        "provenance": {"queries": 30, "evaluations": 60},
-    }
-    return dump(estimator or guarded(), encoder, **(manifest | changes))
+    training, provenance = {"auc": 0.75, "seeds": [0, 1]}, {"queries": 30, "evaluations": 60}
+    manifest = {"created_at": NOW, "training": training, "provenance": provenance, **changes}
+    return dump(estimator or guarded(), encoder, **manifest)
 
 
 WHOLE = dumped()
@@ -340,7 +337,7 @@ class Toy:
 )
 def test_never_hands_out_an_estimator_that_cannot_predict(behaviour, why, monkeypatch):
     monkeypatch.setattr(artifact, "ESTIMATORS", {"toy": Toy})
-    assert load(dumped(Toy(0)), ENCODER).predict(np.zeros(DIMENSION)).familiarity == 1.0
+    assert load(dumped(Toy(0)), ENCODER).predict(np.zeros(DIMENSION, np.float32)).familiarity == 1.0
     with pytest.raises(ArtifactRejected, match=why):
         dumped(Toy(behaviour))
 

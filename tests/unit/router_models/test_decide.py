@@ -32,7 +32,7 @@ def names_of(rows) -> tuple[str, ...]:
 
 def choose(
     quality=QUALITY, cost=COST, eligible=None, *, w=0.02, exploration=OFF, seed=0, stderr=None
-):
+) -> RouteDecision:
     allowed = [True] * len(quality) if eligible is None else eligible
     return decide(
         names_of(quality),
@@ -132,7 +132,7 @@ def test_epsilon_must_be_a_probability(epsilon):
 
 def test_an_unknown_kind_of_exploration_is_refused():
     with pytest.raises(ValueError, match="off, epsilon or thompson"):
-        Exploration("greedy")
+        Exploration("greedy")  # type: ignore[arg-type]
 
 
 def test_epsilon_shares_its_part_evenly_over_the_eligible_models():
@@ -220,7 +220,7 @@ def test_inverse_propensity_estimates_are_unbiased_under_thompson():
 
 def test_rounding_at_the_end_of_the_shares_goes_to_the_best_model():
     class PastTheEnd(np.random.Generator):
-        def random(self):
+        def random(self, *_, **__):
             return 1.0 + 1e-9
 
     decision = decide(

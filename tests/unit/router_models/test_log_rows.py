@@ -41,9 +41,11 @@ def evaluations(*rows: Row, split="train", columns=("small", "large"), registry=
 
 def test_answers_to_one_query_are_one_row():
     table = evaluations(row(1), row(2), row(1, model="large", score=1.0, cost_usd=2.0))
-    np.testing.assert_array_equal(table.embeddings, np.float32([[1, -1], [2, -2]]))
-    np.testing.assert_array_equal(table.quality, np.float32([[0.5, 1.0], [0.5, np.nan]]))
-    np.testing.assert_array_equal(table.cost_usd, np.float32([[0.25, 2.0], [0.25, np.nan]]))
+    np.testing.assert_array_equal(table.embeddings, np.array([[1, -1], [2, -2]], np.float32))
+    np.testing.assert_array_equal(table.quality, np.array([[0.5, 1.0], [0.5, np.nan]], np.float32))
+    np.testing.assert_array_equal(
+        table.cost_usd, np.array([[0.25, 2.0], [0.25, np.nan]], np.float32)
+    )
     assert table.models == ("small", "large")
 
 
@@ -100,7 +102,7 @@ def test_keeps_the_odds_of_answers_that_were_drawn():
     choices = gather([[rows[0], replace(rows[1], chosen_model="large")]], 2, 10).choices()
     assert choices.models == ("small", "large")
     assert choices.answered.tolist() == [0, 1]
-    np.testing.assert_array_equal(choices.propensity, np.float32([[0.9, 0.1]] * 2))
+    np.testing.assert_array_equal(choices.propensity, np.array([[0.9, 0.1]] * 2, np.float32))
     assert choices.embeddings[:, 0].tolist() == [1, 2]
 
 
@@ -125,5 +127,5 @@ def test_models_that_turn_up_later_had_no_odds_before():
     rows = gather([[row(1, split="test"), row(2, split="test", candidates=late)]], 2, 10)
     assert rows.models == ("small", "large", "late")
     np.testing.assert_array_equal(
-        rows.choices().propensity, np.float32([[0.9, 0.1, 0.0], [0.9, 0.0, 0.1]])
+        rows.choices().propensity, np.array([[0.9, 0.1, 0.0], [0.9, 0.0, 0.1]], np.float32)
     )

@@ -3,8 +3,10 @@ import pytest
 
 from router_models.errors import ArtifactRejected
 from router_models.guard import Guard, GuardedEstimator
+from router_models.kmeans import KMeansEstimator
 from router_models.mixture import MixtureEstimator
 from router_models.nesting import pack
+from router_models.ridge import RidgeEstimator
 from router_models.training.settings import KMeansSettings, RidgeSettings
 from router_models.training.train import fit
 from tests.fakes.evaluations import MODELS, made_up
@@ -39,6 +41,8 @@ def test_comes_back_from_its_arrays():
 
 
 def test_comes_back_inside_a_guard():
+    assert isinstance(LOCAL, RidgeEstimator)
+    assert isinstance(SHARED, KMeansEstimator)
     means = np.full(4, 0.5, np.float32)
     scaler = LOCAL.scaler
     guard = Guard(scaler, SHARED.centroids, np.ones(4, np.float32), 1.0, 2.0, means, means)

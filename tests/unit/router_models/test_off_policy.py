@@ -28,9 +28,8 @@ def drawn(rows: int, seed: int) -> tuple[LoggedChoices, np.ndarray]:
     at = np.arange(rows), answered
     cost = np.full(rows, 0.001, np.float32)
     embeddings = np.zeros((rows, 2), np.float32)
-    odds = odds.astype(np.float32)
-    places = np.arange(rows)
-    return LoggedChoices(embeddings, answered, truth[at], cost, odds, MODELS, places), truth
+    shares, places = odds.astype(np.float32), np.arange(rows)
+    return LoggedChoices(embeddings, answered, truth[at], cost, shares, MODELS, places), truth
 
 
 @pytest.mark.parametrize("guess", [(0.5, 0.5, 0.5), (0.9, 0.1, 0.0)])
@@ -73,9 +72,9 @@ def test_never_chooses_a_model_that_was_not_offered_or_is_unknown():
     choices = LoggedChoices(
         np.zeros((1, 2), np.float32),
         np.array([1]),
-        np.float32([0.75]),
-        np.float32([0.0]),
-        np.float32([[0.5, 0.5, 0.0]]),
+        np.array([0.75], np.float32),
+        np.array([0.0], np.float32),
+        np.array([[0.5, 0.5, 0.0]], np.float32),
         MODELS,
         np.array([0]),
     )
@@ -89,9 +88,9 @@ def test_knows_nothing_where_no_answer_matches():
     choices = LoggedChoices(
         np.zeros((1, 2), np.float32),
         np.array([0]),
-        np.float32([1.0]),
-        np.float32([0.0]),
-        np.float32([[0.5, 0.5, 0.0]]),
+        np.array([1.0], np.float32),
+        np.array([0.0], np.float32),
+        np.array([[0.5, 0.5, 0.0]], np.float32),
         MODELS,
         np.array([0]),
     )

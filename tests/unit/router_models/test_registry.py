@@ -85,7 +85,7 @@ def test_does_not_change_after_it_was_built():
     registry.to_mapping()["openai/mini"].append("other")
     assert registry.to_mapping() == {"openai/mini": ["mini"]}
     with pytest.raises(AttributeError):
-        registry._aliases = ()
+        registry._aliases = ()  # type: ignore[misc]
 
 
 def test_is_equal_to_no_other_thing():

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from router_models.guard import Guard
 from router_models.kmeans import CellStatistics, KMeansEstimator
 from router_models.registry import ModelRegistry
 from router_models.router import Manifest, Router, mean_variance
-from router_models.types import Prediction
+from router_models.types import Estimator, Prediction
 
 MODELS = ("small", "large", "unseen")
 NEAR = np.array([1.0, 0.0], np.float32)
@@ -87,7 +88,7 @@ def test_knows_its_version_and_models(estimator):
 
 
 def test_standard_errors_are_small_where_there_are_rows_and_large_where_there_are_none(estimator):
-    stderr = Router(MANIFEST, estimator, None).quality_stderr(NEAR, (*MODELS, "new"))
+    stderr: Any = Router(MANIFEST, estimator, None).quality_stderr(NEAR, (*MODELS, "new"))
     small, large, unseen, new = stderr
     # 100 rows of deviation 0.5 give 0.05; a score nobody has seen has the deviation of a uniform.
     assert small == pytest.approx(0.05, rel=0.1)
@@ -103,7 +104,8 @@ def test_an_estimator_without_sums_of_squares_has_no_standard_errors():
         def predict(self, embeddings):
             return Prediction(embeddings, embeddings)
 
-    assert Router(MANIFEST, Constant(), None).quality_stderr(NEAR, MODELS) is None
+    constant = cast("Estimator", Constant())
+    assert Router(MANIFEST, constant, None).quality_stderr(NEAR, MODELS) is None
 
 
 def test_more_rows_make_a_mean_surer():

@@ -11,8 +11,12 @@ def test_lays_answers_out_by_query_and_model():
         np.array([0.1, 0.2, 0.3]),
         (3, 2),
     )
-    np.testing.assert_array_equal(quality, np.float32([[np.nan, 0.5], [1, 0.25], [np.nan] * 2]))
-    np.testing.assert_array_equal(cost, np.float32([[np.nan, 0.1], [0.2, 0.3], [np.nan] * 2]))
+    np.testing.assert_array_equal(
+        quality, np.array([[np.nan, 0.5], [1, 0.25], [np.nan] * 2], np.float32)
+    )
+    np.testing.assert_array_equal(
+        cost, np.array([[np.nan, 0.1], [0.2, 0.3], [np.nan] * 2], np.float32)
+    )
 
 
 def test_averages_several_answers_of_one_model_to_one_query():

@@ -4,6 +4,7 @@ import pytest
 from benchmarks.federated_routing.arms import (
     ARMS,
     KINDS,
+    AnySettings,
     grid_of,
     pooled,
     routers_of,
@@ -16,7 +17,7 @@ from tests.fakes.evaluations import made_up
 
 CLIENTS = split(made_up(600), 5.0, seed=0, n_clients=3)
 ROWS = [client.rows for client in CLIENTS]
-SETTINGS = {
+SETTINGS: dict[str, AnySettings] = {
     "local": KMeansSettings(4),
     "federated": FederatedKMeansSettings(clusters=4),
     "centralised": KMeansSettings(4),

@@ -3,11 +3,15 @@ import pytest
 
 from benchmarks.federated_routing.growth import measure_growth
 from benchmarks.federated_routing.least_rows import MINIMUMS, measure_least_rows
-from federation.learning.settings import FederatedKMeansSettings, FederatedMlpSettings
+from federation.learning.settings import (
+    FederatedKMeansSettings,
+    FederatedMlpSettings,
+    FederatedSettings,
+)
 from tests.fakes.evaluations import made_up
 
 ANSWERS = made_up(800)
-SETTINGS = {
+SETTINGS: dict[str, FederatedSettings] = {
     "kmeans": FederatedKMeansSettings(clusters=4, prior_rows=1.0),
     "mlp": FederatedMlpSettings(hidden=8, rounds=3, learning_rate=1e-2),
 }

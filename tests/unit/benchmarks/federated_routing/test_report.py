@@ -1,13 +1,17 @@
 import pytest
 
 from benchmarks.federated_routing.alpha import measure_alpha, read_choice
+from benchmarks.federated_routing.arms import AnySettings
 from benchmarks.federated_routing.report import render, write
 from federation.learning.settings import FederatedKMeansSettings, FederatedMlpSettings
 from router_models.training.settings import KMeansSettings, MlpSettings
 from tests.fakes.evaluations import made_up
 
-ALONE = {"kmeans": KMeansSettings(4), "mlp": MlpSettings(8, max_epochs=2)}
-TOGETHER = {"kmeans": FederatedKMeansSettings(clusters=4), "mlp": FederatedMlpSettings(8, rounds=2)}
+ALONE: dict[str, AnySettings] = {"kmeans": KMeansSettings(4), "mlp": MlpSettings(8, max_epochs=2)}
+TOGETHER: dict[str, AnySettings] = {
+    "kmeans": FederatedKMeansSettings(clusters=4),
+    "mlp": FederatedMlpSettings(8, rounds=2),
+}
 CHOICE = {
     kind: {"local": ALONE[kind], "federated": TOGETHER[kind], "centralised": ALONE[kind]}
     for kind in ALONE

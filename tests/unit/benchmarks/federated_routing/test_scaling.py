@@ -1,13 +1,13 @@
 import pytest
 
 from benchmarks.federated_routing.pictures import per_round
-from benchmarks.federated_routing.scaling import SETTINGS, measure_cost
+from benchmarks.federated_routing.scaling import SETTINGS, Cost, measure_cost
 from tests.fakes.evaluations import made_up
 
 ANSWERS = made_up(200)
 
 
-def bytes_of(cost) -> int:
+def bytes_of(cost: Cost) -> int:
     return cost.bytes_sent + cost.bytes_received
 
 

@@ -63,7 +63,7 @@ class Training:
     def __call__(self, grid: Any, session: SessionRecord) -> dict[str, Any]:
         assert grid is GRID
         self.sessions.append(session)
-        outcome = self.script.pop(0)
+        outcome: dict[str, Any] | BaseException = self.script.pop(0)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome

@@ -49,6 +49,7 @@ class Node:
         """Headers that prove who calls."""
         raw = (self.folder.private_keys / f"{name}.key").read_bytes()
         key = serialization.load_ssh_private_key(raw, password=None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
         timestamp = datetime.now(UTC).isoformat()
         public = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

@@ -27,6 +27,7 @@ def signed(
     """Headers that say `claimed` and are signed by `signer`."""
     raw = (folder.private_keys / f"{signer}.key").read_bytes()
     key = serialization.load_ssh_private_key(raw, password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
     signature = key.sign(at.isoformat().encode(), ec.ECDSA(hashes.SHA256()))
     public = NodeKeys.read(folder.public_keys).keys[claimed]
     return {

@@ -16,6 +16,7 @@ from federation.exchanges.kmeans import CellExchange, CentroidExchange
 from federation.exchanges.mlp import InitialWeightExchange, LossExchange, WeightExchange
 from federation.exchanges.ridge import GramExchange
 from federation.exchanges.rows import RowSumExchange
+from federation.learning.settings import FederatedMlpSettings
 from federation.protocol import Instruction, Payload
 from federation.updates import Reply
 from tests.fakes.evaluations import MODELS
@@ -132,6 +133,7 @@ def test_a_site_is_sent_only_what_the_exchange_names(name):
 
 def test_no_head_moves_by_a_site_that_has_no_rows_of_its_model():
     exchange, instruction, payload = honest("weights")
+    assert isinstance(instruction.plan.settings, FederatedMlpSettings)
     settings = replace(instruction.plan.settings, adam_at="clients")
     instruction = replace(instruction, plan=replace(instruction.plan, settings=settings))
     idle = {**payload, "rows_per_model": np.array([80.0, 80.0, 0.0, 80.0])}

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,8 @@ def gradients(n_steps: int, seed: int = 0):
 
 
 def test_takes_the_steps_of_torch():
-    weights, moments = START, {}
+    weights: dict[str, Any] = START
+    moments: dict[str, Any] = {}
     parameters = {name: torch.tensor(array, requires_grad=True) for name, array in START.items()}
     optimizer = torch.optim.AdamW(parameters.values(), lr=0.01, weight_decay=0.1)
     for gradient in gradients(5):
@@ -26,7 +29,8 @@ def test_takes_the_steps_of_torch():
 
 
 def test_a_weight_that_never_had_a_gradient_stays():
-    weights, moments = START, {}
+    weights: dict[str, Any] = START
+    moments: dict[str, Any] = {}
     for gradient in gradients(3):
         gradient["w"][:, 1] = 0.0
         weights, moments = descend(weights, gradient, moments, 0.01, 0.0)

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -23,7 +24,7 @@ from federation.learning.statistics import RowSums
 from router_models.guard import Guard
 from router_models.training.kmeans import fit_kmeans
 from router_models.training.settings import KMeansSettings
-from router_models.types import Evaluations
+from router_models.types import Evaluations, Float32
 from tests.fakes.clients import pooled, split_rows
 from tests.fakes.evaluations import MODELS, made_up
 
@@ -34,7 +35,7 @@ TINY = FederatedMlpSettings(
 )
 
 
-def with_models(rows, columns) -> Evaluations:
+def with_models(rows: Evaluations, columns) -> Evaluations:
     return replace(
         rows,
         quality=rows.quality[:, columns],
@@ -45,7 +46,7 @@ def with_models(rows, columns) -> Evaluations:
 
 def trained_router(rows):
     scales = RowSums.gather(rows).scales()
-    weights = mlp.initial_weights(scales, TINY, 0)
+    weights: Mapping[str, Float32] = mlp.initial_weights(scales, TINY, 0)
     for number in range(8):
         weights = mlp.train_locally(weights, rows, scales, TINY, number).weights
     return mlp.to_estimator(weights, rows.models, scales)

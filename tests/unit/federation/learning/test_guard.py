@@ -92,7 +92,7 @@ def test_familiar_reaches_as_far_as_most_held_out_rows():
 
 
 def test_rows_far_from_everything_fall_into_the_last_bin():
-    guard = unlimited_guard(centroids_of([ROWS]), np.float32([1e-3] * 60), SCALES)
+    guard = unlimited_guard(centroids_of([ROWS]), np.full(60, 1e-3, np.float32), SCALES)
     guard = replace(guard, reach=np.full(len(guard.centroids), 1e-3, np.float32))
     assert DistanceCounts.gather(guard, UNSEEN).rows[BINS - 1] > 0.5 * len(UNSEEN.embeddings)
 
@@ -100,7 +100,7 @@ def test_rows_far_from_everything_fall_into_the_last_bin():
 @pytest.mark.parametrize("rows", [no_rows(), made_up(9)])
 def test_held_out_rows_too_few_to_tell_count_as_none(rows):
     guard = unlimited_guard(centroids_of([ROWS]), np.ones(60, np.float32), SCALES)
-    assert not DistanceCounts.gather(replace(guard, reach=np.float32(1)), rows).rows.any()
+    assert not DistanceCounts.gather(replace(guard, reach=np.array(1, np.float32)), rows).rows.any()
 
 
 def test_without_held_out_rows_the_usual_limit_holds():

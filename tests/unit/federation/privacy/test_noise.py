@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from federation.learning.kmeans import ClusterSums
 from federation.learning.statistics import RowSums
@@ -16,7 +17,7 @@ from tests.fakes.evaluations import DIMENSION, made_up
 CENTROIDS = np.eye(5, DIMENSION, dtype=np.float32)
 ROWS = made_up(40, share_answered=0.4)
 PER_MODEL_USD = np.array([1e-4, 5e-4, 6e-4, 5e-3])
-CELL_BOUNDS = {
+CELL_BOUNDS: dict[str, float | NDArray[np.float64]] = {
     "sizes": 1.0,
     "distance_sum": 2.0,
     "count": 1.0,
@@ -61,8 +62,8 @@ def test_one_query_more_changes_the_sums_by_no_more_than_the_bound(
         np.concatenate([rest.cost_usd, odd.cost_usd]),
         rest.models,
     )
-    sums = [clipped_sums(cells, rows, CELL_BOUNDS) for rows in (rest, both)]
-    assert distance(*sums, CELL_BOUNDS) <= np.sqrt(len(CELL_BOUNDS)) * (1 + 1e-6)
+    first, second = (clipped_sums(cells, rows, CELL_BOUNDS) for rows in (rest, both))
+    assert distance(first, second, CELL_BOUNDS) <= np.sqrt(len(CELL_BOUNDS)) * (1 + 1e-6)
 
 
 def test_clipping_to_generous_bounds_changes_nothing() -> None:
@@ -103,7 +104,7 @@ def test_row_sums_add_up_row_by_row_too() -> None:
 
 def test_noise_has_the_deviation_that_the_accountant_is_told() -> None:
     zeros = {"a": np.zeros((200, 200)), "b": np.zeros((200, 2))}
-    bounds = {"a": 3.0, "b": np.array([1.0, 10.0])}
+    bounds: dict[str, float | NDArray[np.float64]] = {"a": 3.0, "b": np.array([1.0, 10.0])}
     noisy = add_noise(zeros, bounds, 2.0, np.random.default_rng(0))
     assert noisy["a"].std() == pytest.approx(2.0 * np.sqrt(2) * 3.0, rel=0.02)
     np.testing.assert_allclose(noisy["b"].std(axis=0), 2.0 * np.sqrt(2) * bounds["b"], rtol=0.15)
@@ -112,7 +113,9 @@ def test_noise_has_the_deviation_that_the_accountant_is_told() -> None:
 def test_the_noise_of_all_sharers_together_is_that_of_one_alone() -> None:
     rng = np.random.default_rng(0)
     zeros, bounds = {"a": np.zeros(40_000)}, {"a": 1.0}
-    together = sum(add_noise(zeros, bounds, 2.0, rng, sharers=5)["a"] for _ in range(5))
+    together = np.sum(
+        [add_noise(zeros, bounds, 2.0, rng, sharers=5)["a"] for _ in range(5)], axis=0
+    )
     assert together.std() == pytest.approx(2.0, rel=0.02)
 
 

@@ -1,4 +1,5 @@
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_masks_cancel_to_the_last_bit() -> None:
 
 
 def test_every_array_keeps_its_name_and_shape() -> None:
-    payload = {"b": np.ones((2, 3)), "a": np.float64(5.0), "c": np.zeros(0)}
+    payload: dict[str, Any] = {"b": np.ones((2, 3)), "a": np.float64(5.0), "c": np.zeros(0)}
     total = unmask([mask(payload, key, MEMBERS, LABEL) for key in KEYS], 4)
     assert {name: array.shape for name, array in total.items()} == {"a": (), "b": (2, 3), "c": (0,)}
     assert total["a"] == 20.0

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ def adapter(seed: int, b_scale: float = 1.0) -> dict[str, np.ndarray]:
     }
 
 
-def product(weights) -> np.ndarray:
+def product(weights):
     return weights[B] @ weights[A]
 
 
@@ -82,7 +84,9 @@ def test_a_keeps_its_size_while_b_is_zero():
 
 def test_adapters_wider_than_their_layer_are_averaged_exactly():
     rng = np.random.default_rng(0)
-    clients = [{A: rng.normal(size=(7, N_IN)), B: rng.normal(size=(N_OUT, 7))} for _ in range(2)]
+    clients: list[dict[str, Any]] = [
+        {A: rng.normal(size=(7, N_IN)), B: rng.normal(size=(N_OUT, 7))} for _ in range(2)
+    ]
     result = aggregate("product", 1, clients[0], [Adapters(one, 1) for one in clients])
     assert (result[A].shape, result[B].shape) == ((7, N_IN), (N_OUT, 7))
     expected = (product(clients[0]) + product(clients[1])) / 2

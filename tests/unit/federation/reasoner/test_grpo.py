@@ -26,9 +26,9 @@ NAN = float("nan")
 
 def losses(now: float, old: float, advantage: float, behaviour: float = NAN, **changes) -> float:
     """Compute one token's loss from probabilities."""
-    table = [torch.tensor([value]).log() for value in (now, old, behaviour)]
+    first, second, third = (torch.tensor([value]).log() for value in (now, old, behaviour))
     settings = replace(SETTINGS, **changes)
-    return float(token_losses(*table, torch.tensor([advantage]), settings))
+    return float(token_losses(first, second, third, torch.tensor([advantage]), settings))
 
 
 @pytest.mark.parametrize(

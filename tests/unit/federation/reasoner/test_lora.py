@@ -81,7 +81,7 @@ def test_one_changed_weight_changes_the_digest():
 
 
 def test_the_digest_counts_values_however_they_are_kept(tmp_path):
-    tiny_model(n_tokens=N_TOKENS).to(torch.bfloat16).save_pretrained(tmp_path)
+    tiny_model(n_tokens=N_TOKENS).bfloat16().save_pretrained(tmp_path)
     library_tokenizer().save_pretrained(tmp_path)
     kept, _ = load_base(tmp_path, dtype="auto")
     assert kept.dtype == torch.bfloat16

@@ -97,7 +97,7 @@ def test_reads_the_profile_that_a_site_sent():
     ],
 )
 def test_a_profile_that_is_none_is_rejected(change, reason):
-    table = {**json.loads(answer(PROFILE)[ANSWER]["json"]), **change}
+    table = {**json.loads(str(answer(PROFILE)[ANSWER]["json"])), **change}
     message = reply_of(RecordDict({ANSWER: ConfigRecord({"json": json.dumps(table)})}))
     with pytest.raises(ReplyRejected, match=reason):
         read_profile(message)

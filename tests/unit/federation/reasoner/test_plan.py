@@ -33,6 +33,8 @@ def numbers(steps):
 
 def test_a_round_stops_at_every_public_step_for_the_others_answers():
     first, second, third = PLAN.phases()[:3]
+    assert first.answered is not None
+    assert second.answered is not None
     assert (numbers(first.steps), first.answered.number, first.begins_round) == ([1, 2, 3], 4, True)
     assert (numbers(second.steps), second.answered.number) == ([4, 5, 6, 7], 8)
     assert (numbers(third.steps), third.answered) == ([8], None)

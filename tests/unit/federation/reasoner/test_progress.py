@@ -21,7 +21,11 @@ PROGRESS = Progress(
 
 def test_reads_what_it_writes():
     found = load(dump(PLAN, PROGRESS), PLAN)
-    assert (found.phase, found.figures, found.sites) == (5, PROGRESS.figures, {"acme/labs"})
+    assert (found.phase, found.figures, found.sites) == (
+        5,
+        PROGRESS.figures,
+        frozenset({"acme/labs"}),
+    )
     np.testing.assert_array_equal(found.weights["layer.A"], PROGRESS.weights["layer.A"])
     assert found.answers.keys() == PROGRESS.answers.keys()
     np.testing.assert_array_equal(found.answers["acme/labs"]["tokens"], [1, 2])

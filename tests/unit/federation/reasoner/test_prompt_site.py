@@ -71,7 +71,12 @@ def test_a_node_that_was_restarted_reads_the_prompts_without_being_greeted(site)
 def test_loads_the_model_once_and_adapts_it_anew_for_each_session(site):
     loads = []
     load = site.load
-    site.load = lambda: loads.append(1) or load()
+
+    def counted():
+        loads.append(1)
+        return load()
+
+    site.load = counted
     first = site.learner(reasoner_plan()).model
     assert site.learner(reasoner_plan()).model is first
     wider = reasoner_plan({"lora_rank": 3}, session="second")

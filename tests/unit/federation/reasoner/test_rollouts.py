@@ -28,7 +28,7 @@ def sampler() -> LocalSampler:
 def log_probabilities(sampler: LocalSampler, read: tuple[int, ...]) -> torch.Tensor:
     """Return those of the next token, read in a row of its own without a cache."""
     with torch.no_grad():
-        logits = sampler.model(input_ids=torch.tensor([read])).logits[0, -1]
+        logits: torch.Tensor = sampler.model(input_ids=torch.tensor([read])).logits[0, -1]
     return (logits / SETTINGS.temperature).log_softmax(dim=0)
 
 

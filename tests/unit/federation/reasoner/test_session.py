@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from flwr.app import Error, Message
 from federation.client_app import build_client_app
 from federation.errors import QuorumMissing
 from federation.exchanges.exchange import under
-from federation.in_process import InProcessGrid
+from federation.in_process import Exchanged, InProcessGrid
 from federation.reasoner.client import NO_PART
 from federation.reasoner.messages import ADAPTER, ADAPTERS, ANSWERS, pack, unpack
 from federation.reasoner.session import ReasonerSession
@@ -117,7 +118,7 @@ def test_a_site_alone_keeps_its_own_adapters():
 
 
 def test_the_report_counts_the_bytes_of_both_directions():
-    traffic = []
+    traffic: list[Exchanged] = []
     result = run(traffic=traffic)
     for each in result.report.rounds:
         own = [t for t in traffic if t.instruction.metadata.group_id == str(each.round)]
@@ -365,7 +366,7 @@ def test_public_steps_need_public_prompts():
 
 
 def test_adapters_are_the_mean_of_the_sites_weighed_by_what_taught_them():
-    traffic = []
+    traffic: list[Any] = []
     plan = reasoner_plan({"public": False}, rounds=1, largest_share=1.0)
     result = run(plan, traffic=traffic)
     payloads = [

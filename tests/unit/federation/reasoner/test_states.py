@@ -1,10 +1,12 @@
 """What every `States` keeps, in memory and on disk."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from federation.reasoner.file_states import FileStates
 from federation.reasoner.states import MemoryStates, State
@@ -14,7 +16,10 @@ LEARNER = {
     "adapters": [torch.ones(2)],
     "optimiser": {"state": {0: {"exp": torch.ones(1)}}},
 }
-ANSWER = {"tokens": np.array([1, 2], np.int32), "figures": np.zeros((2, 3))}
+ANSWER: dict[str, NDArray[Any]] = {
+    "tokens": np.array([1, 2], np.int32),
+    "figures": np.zeros((2, 3)),
+}
 STATE = State(4, "digest", LEARNER, ((0.5, 1.0), (0.25, 1.0)), ANSWER)
 
 
@@ -85,7 +90,9 @@ def test_a_damaged_file_is_not_used(tmp_path, spoil, caplog):
     path.write_bytes(spoil(path.read_bytes()))
     assert states.read(4) is None
     assert "damaged" in caplog.text
-    assert states.read_before(5).number == 3
+    before = states.read_before(5)
+    assert before is not None
+    assert before.number == 3
 
 
 def test_a_file_can_hold_no_code(tmp_path):

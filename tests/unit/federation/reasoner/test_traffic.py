@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
+from federation.in_process import Exchanged
 from federation.protocol import ARRAYS, from_record
 from federation.reasoner.figures import StepFigures
 from federation.reasoner.messages import (
@@ -68,8 +69,8 @@ def secret(prompt: Prompt) -> Prompt:
 class Recording:
     """One session's messages and what its sites drew."""
 
-    traffic: list
-    drawn: dict
+    traffic: list[Exchanged]
+    drawn: dict[str, set[tuple[int, ...]]]
 
     def replies(self, name):
         return [t for t in self.traffic if t.instruction.metadata.message_type == name]
@@ -81,7 +82,7 @@ def recording():
     for site in reasoner_sites():
         private = [secret(prompt) for prompt in site.private]
         sites.append(replace(site, private=private, new_learner=heard.learner))
-    traffic = []
+    traffic: list[Exchanged] = []
     simulate(sites, reasoner_plan(), public_prompts(), reasoner().initial, traffic=traffic)
     return Recording(traffic, heard.drawn)
 
@@ -104,7 +105,7 @@ def content(message):
 
 
 def test_no_private_prompt_is_in_any_message(recording):
-    tokens = tokens_of(Prompt("", (Message("user", SECRET),), None), TOKENIZER)
+    tokens = tokens_of(replace(public_prompts()[0], messages=(Message("user", SECRET),)), TOKENIZER)
     runs = [np.array(tokens[-10:], dtype).tobytes() for dtype in (np.int32, np.int64)]
     for exchanged in recording.traffic:
         for message in (exchanged.instruction, exchanged.reply):

@@ -1,5 +1,6 @@
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,12 +56,13 @@ def same(one, other) -> bool:
     return all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def saved(checkpoint) -> dict:
+def saved(checkpoint) -> dict[str, Any]:
     """Write a checkpoint to a file and read it without running anything in it."""
     file = io.BytesIO()
     torch.save(checkpoint, file)
     file.seek(0)
-    return torch.load(file, weights_only=True)
+    read: dict[str, Any] = torch.load(file, weights_only=True)
+    return read
 
 
 def moved(before, after) -> set[str]:
@@ -229,7 +231,7 @@ def test_microbatches_add_up_to_the_whole_batch():
 
 
 def test_the_proximal_term_pulls_to_the_rounds_start():
-    settings = {"epochs": 20, "learning_rate": 0.05, "max_gradient_norm": 1e9}
+    settings: dict[str, Any] = {"epochs": 20, "learning_rate": 0.05, "max_gradient_norm": 1e9}
     sampler = ScriptedSampler("3", "9", "9", "9")
     distances = []
     for mu in (0.0, 10.0):

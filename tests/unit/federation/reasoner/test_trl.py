@@ -1,10 +1,12 @@
 """One local step against TRL's GRPO loss on the same batch."""
 
+from typing import Any
+
 import pytest
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]
 
 from federation.reasoner.lora import attach_lora
 from federation.reasoner.settings import ReasonerSettings
@@ -107,9 +109,13 @@ def trainer(tmp_path) -> GRPOTrainer:
         beta=SETTINGS.kl_beta,
         use_bias_correction_kl=False,
     )
+
+    def reward(completions: list[Any], **_: Any) -> list[float | None]:
+        return [0.0] * len(completions)
+
     return GRPOTrainer(
         adapted(),
-        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        reward_funcs=reward,
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": "1 2"}]),
         processing_class=library_tokenizer(),

@@ -19,7 +19,7 @@ QUESTIONS = {"sum": ("Add {} and 7.", 20, 1.0), "essay": ("Prove theorem {}.", 4
 
 
 @pytest.fixture
-def data(tmp_path) -> Path:
+def data(tmp_path: Path) -> Path:
     rows = []
     for split, n_problems in (("train", 20), ("val", 8), ("test", 8)):
         for number in range(n_problems):

@@ -24,6 +24,10 @@ from tests.fakes.server import serve
 TOKEN = "the-admin-token-of-this-test"
 
 
+async def show_nothing() -> bytes:
+    return b""
+
+
 @pytest.fixture
 def engine(tmp_path: Path):
     engine = migrated(f"sqlite:///{tmp_path / 'waypost.db'}")
@@ -125,7 +129,7 @@ async def test_counters_in_memory_are_those_of_the_running_gateway(
     desk = BudgetDesk(engine, MemoryStore(Clock()), Clock())
     log = EvaluationLog(engine, EvaluationLogSettings(), tmp_path / "spool")
     app = build_admin_app(
-        engine=engine, log=log, token=SecretStr(TOKEN), metrics=bytes, budgets=desk
+        engine=engine, log=log, token=SecretStr(TOKEN), metrics=show_nothing, budgets=desk
     )
     made = id_in(budgets("create", "--team", "blue", "--usd", "1", "--per", "day"))
     default = id_in(budgets("create", "--team", "blue", "--scope", "user", "--tokens", "1"))

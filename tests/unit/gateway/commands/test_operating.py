@@ -177,7 +177,11 @@ def test_pruning_takes_its_age_from_the_settings(waypost, filled):
 
 
 def test_pruning_needs_an_age_where_rows_are_kept_for_ever(filled, tmp_path):
-    settings = GatewaySettings(data_dir=tmp_path, evaluation_log={"retention_days": None})
+    settings = GatewaySettings(
+        data_dir=tmp_path, evaluation_log=EvaluationLogSettings(retention_days=None)
+    )
 
+    prune = log_command.prune.callback
+    assert prune is not None
     with pytest.raises(ClickException, match="--older-than-days"):
-        log_command.prune.callback(settings, None)
+        prune(settings, None)

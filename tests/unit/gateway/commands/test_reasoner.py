@@ -44,7 +44,7 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     tokenizer = library_tokenizer()
     tiny_model(seed=3, n_tokens=len(tokenizer)).save_pretrained(folder)
@@ -82,7 +82,8 @@ def waypost(tmp_path: Path):
 @pytest.fixture
 def train(waypost, prompts, base):
     def train(*arguments: str, fails: bool = False) -> str:
-        return waypost("train", prompts, "--base", base, *SMALL, *arguments, fails=fails)
+        output: str = waypost("train", prompts, "--base", base, *SMALL, *arguments, fails=fails)
+        return output
 
     return train
 

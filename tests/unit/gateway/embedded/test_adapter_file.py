@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -42,6 +43,12 @@ def written(tmp_path: Path, architecture: str = "llama") -> gguf.GGUFReader:
     return gguf.GGUFReader(file)
 
 
+def content(reader: gguf.GGUFReader, name: str) -> Any:
+    field = reader.get_field(name)
+    assert field is not None
+    return field.contents()
+
+
 def test_writes_a_and_b_under_the_names_of_the_base(tmp_path):
     reader = written(tmp_path)
 
@@ -52,8 +59,8 @@ def test_writes_a_and_b_under_the_names_of_the_base(tmp_path):
     }
     assert np.array_equal(tensors["blk.0.ffn_down.weight.lora_a"], down)
     assert np.array_equal(tensors["blk.0.ffn_down.weight.lora_b"], up)
-    assert reader.get_field("adapter.lora.alpha").contents() == 4.0
-    assert reader.get_field("adapter.type").contents() == "lora"
+    assert content(reader, "adapter.lora.alpha") == 4.0
+    assert content(reader, "adapter.type") == "lora"
 
 
 def test_turns_the_rows_of_each_head_as_llama_cpp_has_them(tmp_path):

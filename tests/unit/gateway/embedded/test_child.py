@@ -1,3 +1,4 @@
+import ctypes
 import io
 import json
 import os
@@ -39,11 +40,11 @@ def process(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         raise Left(status)
 
     library = SimpleNamespace(prctl=lambda *args: calls.prctl.append(args))
-    monkeypatch.setattr(child.ctypes, "CDLL", lambda name: library)
-    monkeypatch.setattr(child.os, "_exit", leave)
-    monkeypatch.setattr(child.os, "getppid", lambda: calls.parent)
-    monkeypatch.setattr(child.signal, "signal", lambda *args: calls.signals.append(args))
-    monkeypatch.setattr(child.sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(os, "getppid", lambda: calls.parent)
+    monkeypatch.setattr(signal, "signal", lambda *args: calls.signals.append(args))
+    monkeypatch.setattr(sys, "platform", "linux")
     return calls
 
 
@@ -72,7 +73,7 @@ def test_leaves_if_its_parent_died_before_it_could_tie_itself(process: SimpleNam
 def test_relies_on_the_pipe_where_the_system_is_not_linux(
     process: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     child.tie_to_parent(process.parent + 1)
     assert process.prctl == []
 

@@ -59,7 +59,9 @@ async def test_a_caller_that_leaves_ends_the_work_for_it() -> None:
     with pytest.raises(ClientLeft):
         async with LeavingClient(receiver(LEAVES)):
             await asyncio.Event().wait()
-    assert asyncio.current_task().cancelling() == 0
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_a_caller_that_stays_disturbs_nothing() -> None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from gateway.ledger.conversation import AnsweredConversations, conversation, end_user, opening
@@ -41,7 +43,11 @@ def test_the_same_names_under_two_teams_are_two_scopes():
 
 def test_the_gateway_s_own_id_comes_first():
     header = {b"x-waypost-conversation-id": b"talk"}
-    fields = {"conversation": "b", "prompt_cache_key": "c", "previous_response_id": "d"}
+    fields: dict[str, Any] = {
+        "conversation": "b",
+        "prompt_cache_key": "c",
+        "previous_response_id": "d",
+    }
 
     assert named(headers=header, **fields) == named(conversation="talk")
     assert named(**fields) == named(conversation={"id": "b"})
@@ -112,7 +118,7 @@ def test_different_openings_differ(one, two):
 
 
 def test_content_nested_deeply_is_hashed_in_bounded_time():
-    content: list = []
+    content: list[Any] = []
     for _ in range(5000):
         content = [content]
 

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from gateway.ledger.amounts import MAX_AMOUNT, affordable_tokens, cost_nusd
-from gateway.ledger.types import Limit, Refused, Scope, Unjournaled
-from gateway.ledger.windows import window_bounds
+from gateway.ledger.types import Granted, Limit, Scope, Unjournaled, Window
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import opened
-from tests.fakes.ledgers import hold, limit
+from tests.fakes.ledgers import bounds, hold, limit
 from tests.fakes.redis import RedisServer, running_redis
 
 
@@ -27,7 +26,7 @@ def server() -> Iterator[RedisServer]:
 @given(st.lists(st.integers(-(10**9), 7_258_118_400), min_size=20, max_size=20))
 @settings(max_examples=15)
 def test_lua_and_python_agree_on_the_calendar(server: RedisServer, seconds: list[int]) -> None:
-    windows = ["minute", "hour", "day", "week", "month"]
+    windows: list[Window] = ["minute", "hour", "day", "week", "month"]
     limits = [limit("nusd", window, 1) for window in windows]
 
     async def resets() -> list[list[float | None]]:
@@ -39,9 +38,7 @@ def test_lua_and_python_agree_on_the_calendar(server: RedisServer, seconds: list
                 answers.append([item.resets_in_s for item in await store.standings(limits)])
             return answers
 
-    expected = [
-        [window_bounds(window, second)[1] - second for window in windows] for second in seconds
-    ]
+    expected = [[bounds(window, second)[1] - second for window in windows] for second in seconds]
     assert asyncio.run(resets()) == expected
 
 
@@ -63,13 +60,15 @@ def test_lua_and_python_agree_on_money(
 ) -> None:
     async def grants() -> list[tuple[int, int] | None]:
         async with opened(server, f"test-{uuid4().hex}") as store:
-            answers = []
+            answers: list[tuple[int, int] | None] = []
             for number, (cap, fixed, price, most) in enumerate(cases):
                 of = Limit(Scope("acme", "key", str(number)), "nusd", "total", cap)
                 wanted = hold("r" + str(number), of, nusd=fixed, price=price, most=most, least=0)
                 answer = await store.reserve(wanted)
-                is_refused = isinstance(answer, Refused)
-                answers.append(None if is_refused else (answer.completion_tokens, answer.nusd))
+                if isinstance(answer, Granted):
+                    answers.append((answer.completion_tokens, answer.nusd))
+                else:
+                    answers.append(None)
             return answers
 
     expected = []
@@ -82,7 +81,7 @@ def test_lua_and_python_agree_on_money(
 async def test_every_key_expires_but_what_nobody_may_forget(server: RedisServer) -> None:
     clock = ManualClock(1_800_000_000.0)
     prefix = f"test-{uuid4().hex}"
-    windows = ["minute", "hour", "day", "week", "month", "total"]
+    windows: list[Window] = ["minute", "hour", "day", "week", "month", "total"]
     limits = [limit("nusd", window, 10_000) for window in windows]
     slots = limit("concurrent", "now", 9)
     async with opened(server, prefix, clock=clock) as store:

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +9,7 @@ from gateway.ledger.memory import (
     SWEPT_PER_CALL,
     MemoryStore,
 )
-from gateway.ledger.types import Scope, Unjournaled
+from gateway.ledger.types import Refused, Scope, Unjournaled
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import granted, stands
 from tests.fakes.ledgers import CONVERSATION, hold, limit
@@ -24,7 +23,7 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def store(clock: ManualClock) -> Iterator[MemoryStore]:
+def store(clock: ManualClock) -> MemoryStore:
     return MemoryStore(clock)
 
 
@@ -168,6 +167,7 @@ async def test_waits_for_the_first_lease_that_is_still_open(store: MemoryStore) 
     await store.settle("acme", "settled", 100, 100)
     await store.renew("acme", "renewed", 30.0)
     answer = await store.reserve(hold("r", money))
+    assert isinstance(answer, Refused)
     assert answer.retry_after_s == 30.0
 
 

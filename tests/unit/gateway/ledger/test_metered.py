@@ -1,4 +1,5 @@
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -199,7 +200,7 @@ class FixedBook(BudgetBook):
     """Knows what it was told, without a database."""
 
     def __init__(self, *definitions: BudgetDefinition) -> None:
-        super().__init__(BudgetDefinitions(None))
+        super().__init__(BudgetDefinitions(None))  # type: ignore[arg-type]
         self._rules = BudgetRules(definitions)
         self.close()
 
@@ -222,7 +223,7 @@ def test_what_is_spent_and_held_never_passes_the_cap(steps, cap):
 
 async def play(steps, cap: int) -> None:
     clock = Clock()
-    moment = None
+    moment = datetime(2027, 1, 1, tzinfo=UTC)
     book = FixedBook(
         BudgetDefinition("b", "blue", "team", None, "nusd", "total", cap, moment, moment)
     )

@@ -43,6 +43,7 @@ async def spend(desk: BudgetDesk, limit: Limit, nusd: int, *, number: int = 0, h
     )
     await desk.store.reserve(Hold(lease.name, (limit,), nusd, 0, 0, 0, 0, 60.0))
     if not hold:
+        assert isinstance(desk.clock, Clock)
         desk.clock.now_s += 61
         await desk.verify()
 

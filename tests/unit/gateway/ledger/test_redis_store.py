@@ -258,7 +258,9 @@ async def test_a_peer_that_is_no_redis_is_unavailable() -> None:
             with pytest.raises(DependencyUnavailable) as caught:
                 await store.reap("acme")
             await store.aclose()
-    assert "not a reply of Redis" in str(caught.value.__cause__.__cause__)
+    cause = caught.value.__cause__
+    assert cause is not None
+    assert "not a reply of Redis" in str(cause.__cause__)
 
 
 async def test_a_link_that_cannot_come_back_says_that_the_command_may_have_run(

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from gateway.ledger.reservation import (
@@ -28,7 +30,13 @@ def standing(
 
 
 def reserved(*standings: Standing, **changes) -> Reservation:
-    fields = {"lease": LEASE, "is_held": True, "nusd": USD, "tokens": 100, "standings": standings}
+    fields: dict[str, Any] = {
+        "lease": LEASE,
+        "is_held": True,
+        "nusd": USD,
+        "tokens": 100,
+        "standings": standings,
+    }
     return Reservation("req_1", **(fields | changes))
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.ledger.types import Window
 from gateway.ledger.windows import (
     DAY_S,
     HOUR_S,
@@ -15,6 +16,7 @@ from gateway.ledger.windows import (
     window_key,
     window_start,
 )
+from tests.fakes.ledgers import bounds
 
 LENGTHS_S = {"minute": MINUTE_S, "hour": HOUR_S, "day": DAY_S, "week": WEEK_S}
 times = st.floats(0, 7_258_118_400.0, exclude_max=True)  # to the year 2200
@@ -26,29 +28,29 @@ def unix(text: str) -> float:
 
 
 @given(windows, times)
-def test_a_window_contains_its_time(window: str, time: float) -> None:
-    start, end = window_bounds(window, time)
+def test_a_window_contains_its_time(window: Window, time: float) -> None:
+    start, end = bounds(window, time)
     assert start <= time < end
 
 
 @given(windows, times)
-def test_windows_follow_each_other_without_a_gap(window: str, time: float) -> None:
-    start, end = window_bounds(window, time)
+def test_windows_follow_each_other_without_a_gap(window: Window, time: float) -> None:
+    start, end = bounds(window, time)
     assert window_start(window, end) == end
     assert window_end(window, start - 0.5) == start
 
 
 @given(windows, times)
-def test_a_window_has_one_key_and_its_neighbours_others(window: str, time: float) -> None:
-    start, end = window_bounds(window, time)
+def test_a_window_has_one_key_and_its_neighbours_others(window: Window, time: float) -> None:
+    start, end = bounds(window, time)
     key = window_key(window, time)
     assert window_key(window, start) == window_key(window, end - 1) == key
     assert window_key(window, end) != key != window_key(window, start - 1)
 
 
 @given(st.sampled_from(sorted(LENGTHS_S)), times)
-def test_all_but_months_have_one_length(window: str, time: float) -> None:
-    start, end = window_bounds(window, time)
+def test_all_but_months_have_one_length(window: Window, time: float) -> None:
+    start, end = bounds(window, time)
     assert end - start == LENGTHS_S[window]
 
 
@@ -60,7 +62,7 @@ def test_weeks_begin_on_monday_at_midnight(time: float) -> None:
 
 @given(times)
 def test_months_are_those_of_the_calendar(time: float) -> None:
-    start, end = window_bounds("month", time)
+    start, end = bounds("month", time)
     first = datetime.fromtimestamp(start, UTC)
     days = calendar.monthrange(first.year, first.month)[1]
     assert first.day == 1
@@ -86,13 +88,13 @@ def test_months_are_those_of_the_calendar(time: float) -> None:
         ),
     ],
 )
-def test_knows_the_awkward_days(window: str, time: str, start: str, end: str, key: str) -> None:
+def test_knows_the_awkward_days(window: Window, time: str, start: str, end: str, key: str) -> None:
     assert window_bounds(window, unix(time)) == (unix(start), unix(end))
     assert window_key(window, unix(time)) == key
 
 
 @pytest.mark.parametrize("window", ["total", "now"])
 @given(time=times)
-def test_total_and_now_do_not_end(window: str, time: float) -> None:
+def test_total_and_now_do_not_end(window: Window, time: float) -> None:
     assert window_bounds(window, time) == (0, None)
     assert window_key(window, time) == window

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,7 +78,7 @@ def test_null_is_no_limit():
     ],
 )
 def test_the_granted_limit_is_sent_by_the_name_the_model_takes(upstream, field):
-    body = {"messages": []}
+    body: dict[str, Any] = {"messages": []}
 
     sent = with_output_limit(body, hosted(upstream_name=upstream), 70)
 

@@ -15,7 +15,7 @@ from gateway.providers.failures import (
     retry_after,
     stream_error,
 )
-from gateway.providers.http import ConnectFailed, ConnectionBroken, TimedOut
+from gateway.providers.http import ConnectFailed, ConnectionBroken, HttpFailure, TimedOut
 
 
 def failed(status: int, error: object = None, headers: dict[str, str] | None = None):
@@ -88,7 +88,7 @@ def test_a_silent_upstream_is_not_asked_again() -> None:
 
 
 @pytest.mark.parametrize("cause", [ConnectFailed(), ConnectionBroken()])
-def test_a_lost_connection_is_worth_another_attempt(cause: Exception) -> None:
+def test_a_lost_connection_is_worth_another_attempt(cause: HttpFailure) -> None:
     failure = failed_exchange(cause, "acme")
     assert isinstance(failure.error, ProviderUnavailable)
     assert failure.is_retryable

@@ -10,7 +10,8 @@ from federation.deployment.sessions import SessionStore
 from federation.errors import GrowthRefused, QuorumMissing
 from federation.in_process import InProcessGrid
 from federation.simulation import align
-from gateway.commands.federation.conducting import ROUTER, train_router
+from gateway.commands.federation.conducting import train_router
+from gateway.commands.federation.places import ROUTER
 from router_models.artifact import read_manifest
 from router_models.registry import ModelRegistry
 from tests.fakes.evaluations import MODELS

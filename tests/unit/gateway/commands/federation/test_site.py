@@ -1,6 +1,8 @@
 import pytest
 
+from gateway.artifact_store import ArtifactStore
 from gateway.commands.federation.site import open_site, prices_of
+from gateway.commands.federation.team_rows import TeamsRows
 from gateway.config import ConfigurationError, GatewaySettings
 from gateway.database import create_database_engine
 from router_models.registry import ModelRegistry
@@ -17,19 +19,24 @@ def test_a_node_reads_and_judges_as_its_settings_say(tmp_path):
     table = {"models": {"org/m": ["m"]}, "teams": ["blue"], "least_rows": 20, "tolerance": 0.1}
     table["private_models"] = ["own-tune"]
     site = open_site(settings(tmp_path, most_rows=500, **table), ENGINE)
+    assert isinstance(site.log, TeamsRows)
     assert (site.name, site.most_rows, site.log.team_ids) == ("acme", 500, ("blue",))
     assert site.own_names == ModelRegistry({"org/m": ["m"]})
     assert site.private_models == {"own-tune"}
     assert (site.policy.least_rows, site.bar.tolerance) == (20, 0.1)
+    assert isinstance(site.store, ArtifactStore)
     assert site.store.folder == tmp_path / "routers"
 
 
 def test_all_teams_take_part_by_default(tmp_path):
-    assert open_site(settings(tmp_path), ENGINE).log.team_ids is None
+    log = open_site(settings(tmp_path), ENGINE).log
+    assert isinstance(log, TeamsRows)
+    assert log.team_ids is None
 
 
 def test_the_packaged_router_is_what_a_first_one_is_compared_with(tmp_path):
     site = open_site(settings(tmp_path), ENGINE)
+    assert site.default_artifact is not None
     assert site.encoder.id.encode() in site.default_artifact
 
 

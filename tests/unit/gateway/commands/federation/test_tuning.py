@@ -60,7 +60,7 @@ def write_prompts(path: Path, prompts) -> None:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     tiny_model(seed=3, n_tokens=len(TOKENIZER.get_vocab())).save_pretrained(folder)
     library_tokenizer(TOKENIZER.n_digits).save_pretrained(folder)

@@ -1,0 +1,134 @@
+"""Everything that any extra brings along is locked, for every platform, with its hash."""
+
+import json
+import re
+import sys
+from importlib.metadata import distribution, version
+from pathlib import Path
+from typing import cast
+
+import pytest
+from packaging.markers import Marker, default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from tests.fakes.distributions import EXTRAS, PYPROJECT, ROOT, brought_along, declared
+
+LOCKS = ("requirements.lock", "requirements-pip.lock", "requirements-tools.lock")
+# One version of torch has a build for each kind of machine, all with other hashes:
+# docs/decisions/dependencies.md.
+PINNED_WITHOUT_HASH = {"torch": "constraints.txt"}
+PLATFORMS: list[dict[str, str]] = [
+    {
+        **cast("dict[str, str]", default_environment()),
+        "python_version": minor,
+        "python_full_version": f"{minor}.5",
+        "sys_platform": platform,
+        "platform_system": {"linux": "Linux", "darwin": "Darwin"}[platform],
+        "platform_machine": machine,
+    }
+    for minor in ("3.11", "3.12", "3.13")
+    for platform, machine in (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))
+]
+
+
+def entries(file: str) -> list[tuple[Requirement, int]]:
+    """Read a lock: each requirement with the number of its hashes."""
+    text = (ROOT / file).read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    return [(Requirement(line.split(" --")[0]), line.count("--hash=sha256:")) for line in lines]
+
+
+def locked(environment: dict[str, str] | None = None) -> dict[str, Version]:
+    """Return what is pinned for an environment, by default this one."""
+    pinned = [requirement for requirement, _ in entries("requirements.lock")]
+    pinned += [requirement for requirement, _ in entries("constraints.txt")]
+    return {
+        canonicalize_name(r.name): Version(str(r.specifier).removeprefix("=="))
+        for r in pinned
+        if r.marker is None or r.marker.evaluate(environment)
+    }
+
+
+def test_whatever_an_extra_brings_along_is_locked():
+    assert brought_along(EXTRAS) - {"waypost"} - locked().keys() == set()
+
+
+@pytest.mark.parametrize(
+    "environment", PLATFORMS, ids=lambda e: f"{e['python_version']}-{e['sys_platform']}"
+)
+def test_what_is_locked_is_what_the_project_allows_on_every_platform(environment):
+    pinned = locked(environment)
+    wanted = [each for extra in ("", *EXTRAS) for each in declared(extra) if each.name != "waypost"]
+
+    assert [str(r) for r in wanted if not r.specifier.contains(pinned[r.name.lower()])] == []
+
+
+def test_what_packages_require_of_each_other_is_locked_for_other_platforms_too():
+    """Markers of what is installed are read for platforms that this is not."""
+    missing = set()
+    for environment in PLATFORMS:
+        pinned = locked(environment)
+        for name in brought_along(EXTRAS) - {"waypost", *PINNED_WITHOUT_HASH}:
+            for text in distribution(name).requires or ():
+                required = Requirement(text)
+                marker = required.marker or Marker("python_version > '3'")
+                if "extra" in str(marker) or not marker.evaluate(environment):
+                    continue
+                if canonicalize_name(required.name) not in pinned:
+                    missing.add((environment["sys_platform"], name, required.name))
+
+    assert missing == set()
+
+
+@pytest.mark.parametrize("file", LOCKS)
+def test_every_pin_has_a_version_and_hashes(file):
+    unpinned = [
+        str(requirement)
+        for requirement, n_hashes in entries(file)
+        if n_hashes == 0 or not re.fullmatch(r"==[^,*]+", str(requirement.specifier))
+    ]
+    assert entries(file)
+    assert unpinned == []
+
+
+def test_what_has_no_hash_has_at_least_its_version():
+    for name, file in PINNED_WITHOUT_HASH.items():
+        assert [r for r, _ in entries(file) if r.name == name and str(r.specifier)[:2] == "=="]
+
+
+@pytest.mark.parametrize("file", [*LOCKS, "tests/integration/node/package-lock.json"])
+def test_a_lock_names_no_registry(file):
+    text = (ROOT / file).read_text()
+
+    assert "://" not in text
+    assert "--index-url" not in text
+
+
+def test_the_node_packages_of_the_tests_are_locked_with_their_hashes():
+    folder = ROOT / "tests" / "integration" / "node"
+    lock = json.loads((folder / "package-lock.json").read_text())["packages"]
+
+    assert (
+        lock[""]["dependencies"]
+        == json.loads((folder / "package.json").read_text())["dependencies"]
+    )
+    assert all("integrity" in entry for path, entry in lock.items() if path)
+
+
+def test_what_dev_py_fetches_by_itself_is_locked():
+    groups = PYPROJECT["dependency-groups"]
+    for group, file in (("pip", LOCKS[1]), ("tools", LOCKS[2])):
+        wanted = {canonicalize_name(Requirement(text).name) for text in groups[group]}
+        assert {canonicalize_name(r.name) for r, _ in entries(file)} == wanted
+
+
+@pytest.mark.skipif(
+    Path(sys.prefix).name != ".venv", reason="an environment of other versions by intent"
+)
+def test_this_environment_holds_what_is_locked():
+    pinned = locked()
+    here = {name: Version(version(name)) for name in brought_along(EXTRAS) - {"waypost"}}
+
+    assert {n: v for n, v in here.items() if v.public != pinned[n].public} == {}
