@@ -75,7 +75,7 @@ def main() -> None:
             "WAYPOST_DATA_DIR": str(Path(folder, "data")),
         }
         waypost = Path(sys.executable).with_name("waypost")
-        serve = [waypost, "serve", "--port", "0", "--admin-port", "0"]
+        serve = [str(waypost), "serve", "--port", "0", "--admin-port", "0"]
         with subprocess.Popen(
             serve, env=environ, cwd=folder, stdout=subprocess.PIPE, text=True
         ) as gateway:
