@@ -19,6 +19,8 @@ from tests.fakes.turns import until
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 600.0
 """A loaded machine with two cores takes its time to start ten processes."""
+POLL_S = 0.1
+"""Those processes need the cores more than the test does."""
 COORDINATOR = """
 data_dir = "{data}"
 [embedded]
@@ -67,7 +69,7 @@ class Daemon:
 
     async def says(self, pattern: str) -> re.Match[str]:
         """Wait until its output has `pattern`."""
-        await until(lambda: re.search(pattern, self.output) is not None, PATIENCE_S)
+        await until(lambda: re.search(pattern, self.output) is not None, PATIENCE_S, POLL_S)
         found = re.search(pattern, self.output)
         assert found is not None
         return found
@@ -160,7 +162,7 @@ class Federation:
 
     async def connected(self, *names: str) -> None:
         """Wait until the coordinator has let these nodes in."""
-        await until(lambda: all(map(self.connections, names)), PATIENCE_S)
+        await until(lambda: all(map(self.connections, names)), PATIENCE_S, POLL_S)
 
     def _supernode_log(self, name: str) -> str:
         log = self.folder / name / "federation" / "node" / "supernode.log"
@@ -176,7 +178,7 @@ class Federation:
 
     async def ended(self, session: SessionRecord) -> SessionRecord:
         """Wait for a session's end."""
-        await until(lambda: not self.sessions.read(session.id).is_open, PATIENCE_S)
+        await until(lambda: not self.sessions.read(session.id).is_open, PATIENCE_S, POLL_S)
         return self.sessions.read(session.id)
 
 

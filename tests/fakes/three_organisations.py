@@ -29,6 +29,8 @@ least_rows = 5
 models = {{ {names} }}
 """
 NODE = "least_rows = 5\npoll_s = 0.3\n"
+PAUSE_S = 0.2
+"""Between two queries of a caller."""
 
 
 @dataclass(eq=False)
@@ -73,7 +75,7 @@ class Party:
                 answer = await http.post(CHAT, json=body)
                 version = answer.headers.get("x-waypost-router-version", "")
                 self.answers[answer.status_code, version] += 1
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(PAUSE_S)
 
     async def follows(self) -> None:
         """Wait until its gateway routes with the version that was activated."""
@@ -99,13 +101,13 @@ async def demonstrated(folder: Path, say: Callable[[str], None]) -> AsyncIterato
         url = await stack.enter_async_context(serve(upstream, lifespan="off"))
         federation = await stack.enter_async_context(federation_in(folder))
         coordinator = lay_out(federation)
+        await coordinator.start()
         parties = []
         for seed, organisation in enumerate(organisations(), FIRST_SEED):
-            parties.append(found(federation, organisation, url, seed))
+            party = found(federation, organisation, url, seed)
             say(f"{organisation.name}: {organisation.logged.sum()} queries logged, router learned")
-        await asyncio.gather(
-            coordinator.start(), *(d.start() for p in parties for d in (p.gateway, p.node))
-        )
+            await asyncio.gather(party.gateway.start(), party.node.start())
+            parties.append(party)
         await federation.connected(*NAMES)
         say(f"started a coordinator, {len(parties)} gateways and their nodes")
         is_over = asyncio.Event()

@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from federation.deployment.sessions import SessionRecord
 from tests.fakes.three_organisations import Demonstration, demonstrated
+from tests.fakes.turbulence import Aftermath, masked_session, turbulent
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
@@ -17,15 +18,15 @@ async def shown(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demon
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
-async def masked(shown: Demonstration) -> SessionRecord:
-    """A second session of the same nodes, in which the coordinator can read sums alone."""
-    file = shown.federation.settings_file("coordinator")
-    open_settings = file.read_text()
-    file.write_text(open_settings.replace("quorum = 2", "quorum = 3") + "secure_sum = true\n")
-    await shown.coordinator.end()
-    await shown.coordinator.start()
-    session = await shown.federation.train()
-    file.write_text(open_settings)
-    await shown.coordinator.end()
-    await shown.coordinator.start()
-    return session
+async def aftermath(shown: Demonstration) -> Aftermath:
+    """A second session, in which a member lies and both sides are killed."""
+    return await turbulent(shown)
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def masked(shown: Demonstration, aftermath: Aftermath) -> SessionRecord:
+    """A third session: the coordinator was killed before it, and can read sums alone.
+
+    It comes last because its nodes must all tell the truth.
+    """
+    return await masked_session(shown, aftermath.liar)

@@ -22,7 +22,7 @@ from tests.fakes.language_models import tiny_model
 from tests.fakes.reasoners import TOKENIZER, prompts_of, public_prompts
 from tests.fakes.turns import until
 
-pytestmark = pytest.mark.xdist_group("federation")
+pytestmark = pytest.mark.xdist_group("tuning federation")
 
 NAMES = ("acme", "borealis", "cirrus")
 KILLED = NAMES[0]
@@ -38,8 +38,8 @@ lora_rank = 2
 lora_targets = ["q_proj", "v_proj"]
 group_size = 6
 prompts_per_step = 3
-steps_per_round = 20
-public_every = 16
+steps_per_round = 12
+public_every = 8
 max_response_tokens = 6
 max_new_tokens = 6
 learning_rate = 1e-3
@@ -176,7 +176,7 @@ def test_what_a_killed_node_left_on_disk_can_be_read(aftermath):
 
 def test_sites_learned_from_each_others_answers(aftermath):
     steps = steps_of(aftermath.second)
-    assert {len(own) for own in steps} == {20}
+    assert {len(own) for own in steps} == {12}
     assert sum(step["answers_swapped"] for own in steps for step in own) > 0
 
 
