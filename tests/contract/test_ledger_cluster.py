@@ -13,6 +13,7 @@ from gateway.ledger.store import LedgerStore
 from gateway.ledger.types import Limit, Scope
 from tests.fakes.gateways import eventually
 from tests.fakes.ledger_calls import granted, stands
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.redis import SLOTS, RedisServer, running_cluster
 
 TEAMS = [f"team-{number}" for number in range(12)]
@@ -27,7 +28,7 @@ async def shared(cluster: list[RedisServer]) -> AsyncIterator[LedgerStore]:
 
 def settings_of(node: RedisServer) -> BudgetSettings:
     url = SecretStr(f"redis+cluster://127.0.0.1:{node.port}")
-    return BudgetSettings(store="redis", redis_url=url, store_timeout_s=5.0)
+    return BudgetSettings(store="redis", redis_url=url, store_timeout_s=PATIENCE_S)
 
 
 def money(team: str) -> Limit:

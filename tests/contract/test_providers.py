@@ -21,6 +21,7 @@ from gateway.providers.base import AnswerStream, Provider, UpstreamCall
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
 from gateway.types import HostedModel, ModelPrice, Usage
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve
 from tests.fakes.upstream import (
     Answer,
@@ -151,7 +152,7 @@ async def test_leaving_the_stream_closes_the_upstream_connection(
     async with serve(upstream) as url:
         async with provider_at(url, kind, http).stream(call()) as stream:
             await anext(aiter(stream))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             await upstream.last.has_disconnected.wait()
 
 
@@ -167,7 +168,7 @@ async def test_cancelling_a_stream_that_has_not_begun_closes_the_connection(
         entering = asyncio.create_task(enter(provider_at(url, kind, http)))
         received = await upstream.next_request()
         entering.cancel()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             await received.has_disconnected.wait()
         with pytest.raises(asyncio.CancelledError):
             await entering

@@ -20,6 +20,7 @@ from gateway.turn_budgets import TurnAllotment
 from gateway.types import Usage
 from tests.fakes.budgets import CALLER, MODELS, Journal, asked, count_prompt, migrated
 from tests.fakes.clocks import ManualClock
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turn_budgets import make_turn_budgets
 from tests.fakes.turns import make_turn
 
@@ -39,7 +40,7 @@ class Conversation:
     """One conversation's turns, as the service takes them: allot, reserve, answer, settle."""
 
     def __init__(self, store: LedgerStore, engine: Engine, clock: ManualClock) -> None:
-        self.book = BudgetBook(BudgetDefinitions(engine))
+        self.book = BudgetBook(BudgetDefinitions(engine), read_timeout_s=PATIENCE_S)
         self.store = store
         self.ledger = MeteredLedger(
             book=self.book,

@@ -8,7 +8,7 @@ import orjson
 from sqlalchemy import Engine
 
 from gateway.config import BudgetSettings, EvaluationLogSettings
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine
 from gateway.errors import DependencyUnavailable
 from gateway.evaluation_log import EvaluationLog
 from gateway.keys import KeyStore
@@ -21,6 +21,8 @@ from gateway.ledger.settlements import SettlementRecord
 from gateway.ledger.types import Limit, Scope, Standing, Unjournaled
 from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, Usage
 from gateway.wire import ChatRequest, parse_chat_request
+from tests.fakes.patience import PATIENCE_S
+from tests.fakes.schemas import with_schema
 
 NOON_UNIX_S = 1_795_348_800.0  # Sunday 2026-11-22 12:00 UTC
 
@@ -77,7 +79,7 @@ class SwitchedStore(MemoryStore):
 def migrated(url: str) -> Engine:
     """Open a database with the team ``blue``."""
     engine = create_database_engine(url)
-    ensure_schema(engine)
+    with_schema(engine)
     KeyStore(engine).create_team("blue")
     return engine
 
@@ -101,7 +103,7 @@ async def write(engine: Engine, directory: Path, *rows: SettlementRecord) -> Non
     for row in rows:
         log.record_settlement(row)
     log.start()
-    await log.aclose()
+    await log.aclose(PATIENCE_S)
     assert log.counters.written == len(rows)
 
 
@@ -138,7 +140,7 @@ class Bench:
         self.monotonic = Clock(0.0)
         self.store = SwitchedStore(self.clock)
         self.journal = Journal()
-        self.book = BudgetBook(BudgetDefinitions(engine))
+        self.book = BudgetBook(BudgetDefinitions(engine), read_timeout_s=PATIENCE_S)
         self.ledger = MeteredLedger(
             book=self.book,
             store=self.store,

@@ -23,6 +23,7 @@ from router_models.artifact import dump
 from router_models.kmeans import CellStatistics, KMeansEstimator
 from router_models.types import Encoder
 from tests.fakes.artifacts import CREATED_AT
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve
 from tests.fakes.turns import until
 from tests.fakes.upstream import ScriptedUpstream
@@ -132,7 +133,9 @@ class RunningGateway:
     def caller(self, key: str | None = None) -> httpx2.AsyncClient:
         """Open a plain HTTP client that sends `key`, by default the gateway's first."""
         headers = {"authorization": f"Bearer {key or self.key}"}
-        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=20, trust_env=False)
+        return httpx2.AsyncClient(
+            base_url=self.url, headers=headers, timeout=PATIENCE_S, trust_env=False
+        )
 
     async def turn(self, request_id: str) -> Row[Any]:
         """Return the log's row of a request, once it is written."""

@@ -22,6 +22,8 @@ from gateway.ledger.operations import BudgetDesk
 from gateway.ledger.redis_store import RedisStore
 from gateway.ledger.types import Limit, Standing
 from migrations.tables import SETTLEMENTS
+from tests.fakes.ledger_calls import PATIENT
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.postgres import Postgres
 from tests.fakes.processes import ROOT, start
 from tests.fakes.redis import RedisServer
@@ -59,6 +61,7 @@ flush_interval_s = {flush_interval_s}
 [budgets]
 store = "redis"
 redis_url = "{redis}"
+store_timeout_s = {patience_s}
 definitions_poll_s = 0.05
 lease_s = {lease_s}
 when_store_is_down = "{when_store_is_down}"
@@ -99,9 +102,11 @@ class MeteringUpstream:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one request came to; `begun_s` is of the monotonic clock."""
+    """What one request came to; times are of the monotonic clock, `url` is the gateway's."""
 
+    url: str
     begun_s: float
+    ended_s: float
     status: int
     request_id: str
     body: Any
@@ -140,7 +145,9 @@ class Process:
         begun_s = time.monotonic()
         answer = await self.http.post(CHAT, json=body, headers=headers)
         return Outcome(
+            self.url,
             begun_s,
+            time.monotonic(),
             answer.status_code,
             answer.headers["x-request-id"],
             answer.json(),
@@ -247,7 +254,7 @@ class Gateways:
             return int(connection.scalar(query) or 0)
 
 
-async def eventually(is_so: Callable[..., Awaitable[bool]], timeout_s: float = 20.0) -> float:
+async def eventually(is_so: Callable[..., Awaitable[bool]], timeout_s: float = PATIENCE_S) -> float:
     """Wait until `is_so`; returns for how many seconds.
 
     Raises:
@@ -266,7 +273,7 @@ async def gateways_of(
     postgres: Postgres,
     redis: RedisServer,
     *,
-    lease_s: float = 2.0,
+    lease_s: float = 60.0,
     when_store_is_down: str = "closed",
     flush_interval_s: float = 0.02,
 ) -> AsyncIterator[Gateways]:
@@ -281,6 +288,7 @@ async def gateways_of(
                 database=database,
                 upstream=upstream_url,
                 redis=redis.url,
+                patience_s=PATIENCE_S,
                 lease_s=lease_s,
                 when_store_is_down=when_store_is_down,
                 flush_interval_s=flush_interval_s,
@@ -292,7 +300,7 @@ async def gateways_of(
         ensure_embedded_key(engine)
         client = Redis.from_url(redis.url)
         stack.push_async_callback(client.aclose)
-        store = RedisStore(client)
+        store = RedisStore(client, **PATIENT)
         stack.push_async_callback(store.aclose)
         desk = BudgetDesk(engine, store, time.time)
         async with AsyncExitStack() as running:
@@ -305,6 +313,6 @@ async def _running(file: Path) -> AsyncIterator[Process]:
         url = await serving.started()
         limits = httpx2.Limits(max_connections=None)
         async with httpx2.AsyncClient(
-            base_url=url, timeout=20, trust_env=False, limits=limits
+            base_url=url, timeout=PATIENCE_S, trust_env=False, limits=limits
         ) as http:
             yield Process(serving.process, url, http)

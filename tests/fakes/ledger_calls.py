@@ -10,9 +10,10 @@ from gateway.ledger.redis_store import RedisStore
 from gateway.ledger.store import LedgerStore
 from gateway.ledger.types import Granted, Limit, Refused
 from tests.fakes.ledgers import hold
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.redis import RedisServer
 
-PATIENT: dict[str, Any] = {"connect_timeout_s": 10.0, "call_timeout_s": 10.0}
+PATIENT: dict[str, Any] = {"connect_timeout_s": PATIENCE_S, "call_timeout_s": PATIENCE_S}
 """A busy machine is no failure."""
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import psycopg
 
-START_TIMEOUT_S = 30.0
+from tests.fakes.patience import PATIENCE_S
+
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -57,7 +58,7 @@ class Postgres:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         options = [item for pair in SETTINGS.items() for item in ("-c", "=".join(pair))]
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE_S
         while not self._is_up():
             if self._process is None or self._process.poll() is not None:
                 # After a kill -9 the orphaned children may still hold the shared memory: try again.
@@ -98,7 +99,7 @@ class Postgres:
 
     def _is_up(self) -> bool:
         try:
-            psycopg.connect(self.url, connect_timeout=2).close()
+            psycopg.connect(self.url, connect_timeout=int(PATIENCE_S)).close()
         except psycopg.OperationalError:
             return False
         return True
@@ -106,7 +107,7 @@ class Postgres:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
-            self._process.wait(START_TIMEOUT_S)
+            self._process.wait(PATIENCE_S)
 
     def _signal_all(self, number: signal.Signals) -> None:
         assert self._process is not None

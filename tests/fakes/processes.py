@@ -15,6 +15,7 @@ from typing import IO, Any
 import httpx2
 
 from tests.fakes.gateway import SteppedUpstream
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import until
 from tests.fakes.upstream import stream_chunks
 
@@ -97,7 +98,7 @@ async def start(settings_file: Path) -> AsyncIterator[Serving]:
 
 def caller(url: str, key: str) -> httpx2.AsyncClient:
     headers = {"authorization": f"Bearer {key}"}
-    return httpx2.AsyncClient(base_url=url, headers=headers, timeout=20, trust_env=False)
+    return httpx2.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S, trust_env=False)
 
 
 def accepts(url: str) -> bool:

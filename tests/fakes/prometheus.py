@@ -10,10 +10,9 @@ from typing import Any
 
 import httpx2
 
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import free_port
 from tests.fakes.tools import find_tool
-
-START_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ async def scraping(
         )
     try:
         async with httpx2.AsyncClient(
-            base_url=f"http://{address}", timeout=30, trust_env=False
+            base_url=f"http://{address}", timeout=PATIENCE_S, trust_env=False
         ) as http:
             await _until_ready(process, http)
             yield Prometheus(http)
@@ -97,7 +96,7 @@ async def scraping(
 
 
 async def _until_ready(process: asyncio.subprocess.Process, http: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(START_TIMEOUT_S):
+    async with asyncio.timeout(PATIENCE_S):
         while process.returncode is None:
             try:
                 if (await http.get("/-/ready")).status_code == 200:

@@ -14,7 +14,8 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-START_TIMEOUT_S = 10.0
+from tests.fakes.patience import PATIENCE_S
+
 SLOTS = 16_384
 
 
@@ -61,7 +62,7 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE_S
         while not self.is_up():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Redis did not start on port {self.port}")
@@ -74,7 +75,9 @@ class RedisServer:
     def command(self, *words: str) -> bytes:
         """Send one command and return the beginning of its raw reply; nothing where it is down."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2.0) as connection:
+            with socket.create_connection(
+                ("127.0.0.1", self.port), timeout=PATIENCE_S
+            ) as connection:
                 parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
                 connection.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
                 return connection.recv(65_536)
@@ -103,7 +106,7 @@ class RedisServer:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
-            self._process.wait(START_TIMEOUT_S)
+            self._process.wait(PATIENCE_S)
 
 
 @contextmanager
@@ -134,7 +137,7 @@ def running_cluster(nodes: int = 3) -> Iterator[list[RedisServer]]:
             server.command(
                 "CLUSTER", "MEET", "127.0.0.1", str(servers[0].port), str(servers[0].bus_port)
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE_S
         while not all(_is_whole(server, nodes) for server in servers):
             if time.monotonic() > deadline:
                 raise RuntimeError("the cluster did not come together")

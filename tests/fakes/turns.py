@@ -1,6 +1,7 @@
 """Turn records to log, and a way to wait for what a thread does."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from gateway.types import CandidateRecord, TurnRecord, Usage
+from tests.fakes.patience import PATIENCE_S
 
-START_UNIX_S = 1_760_000_000.0
+START_UNIX_S = float(int(time.time()) - 86_400)
+"""Yesterday, whenever that is: gateways forget what is older than their retention."""
 
 
 def make_turn(number: int = 0, **changes: Any) -> TurnRecord:
@@ -57,7 +60,9 @@ def make_turn(number: int = 0, **changes: Any) -> TurnRecord:
     return replace(turn, **changes)
 
 
-async def until(is_so: Callable[..., bool], timeout_s: float = 20.0, poll_s: float = 0.01) -> None:
+async def until(
+    is_so: Callable[..., bool], timeout_s: float = PATIENCE_S, poll_s: float = 0.01
+) -> None:
     """Wait for what another thread or process does.
 
     Raises:

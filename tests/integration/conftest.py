@@ -8,6 +8,7 @@ import pytest_asyncio
 from openai import AsyncOpenAI
 
 from tests.fakes.gateway import RunningGateway, running_gateway
+from tests.fakes.patience import PATIENCE_S
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -35,7 +36,10 @@ async def http(shared_gateway: RunningGateway) -> AsyncIterator[httpx2.AsyncClie
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_client(shared_gateway: RunningGateway) -> AsyncIterator[AsyncOpenAI]:
     async with AsyncOpenAI(
-        base_url=f"{shared_gateway.url}/v1", api_key=shared_gateway.key, max_retries=0, timeout=10
+        base_url=f"{shared_gateway.url}/v1",
+        api_key=shared_gateway.key,
+        max_retries=0,
+        timeout=PATIENCE_S,
     ) as client:
         yield client
 

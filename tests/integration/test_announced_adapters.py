@@ -19,6 +19,7 @@ from router_models.adapter import Adapter, load
 from router_models.errors import ArtifactRejected
 from tests.fakes.adapters import adapter_weights, sealed_adapter
 from tests.fakes.gateway import PRICE, running_gateway
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve
 from tests.fakes.turns import until
 from tests.fakes.vllm import BASE, KEY, FakeVllm
@@ -59,7 +60,10 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         provider = {"base_url": f"{url}/v1", "api_key": KEY, **limits}
         model = {"provider": "vllm", "upstream_name": BASE, "price": PRICE}
         with httpx2.Client(
-            base_url=f"{url}/v1/", headers={"authorization": f"Bearer {KEY}"}, trust_env=False
+            base_url=f"{url}/v1/",
+            headers={"authorization": f"Bearer {KEY}"},
+            timeout=PATIENCE_S,
+            trust_env=False,
         ) as http:
             server = VllmServer(http)
             shared = tmp_path / "shared"

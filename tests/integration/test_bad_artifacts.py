@@ -11,6 +11,7 @@ from gateway.encoders import load_encoder
 from router_models.artifact import read_manifest
 from tests.fakes.artifacts import router_artifact
 from tests.fakes.gateway import LARGE, SMALL, RunningGateway, router_for, running_gateway
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.upstream import completion, json_answer
 
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "Say hello."}]}
@@ -36,7 +37,7 @@ async def metric(gateway: RunningGateway, name: str) -> float:
 
 async def until_rejected(gateway: RunningGateway, count: int) -> None:
     """Wait until the gateway has refused `count` artefacts."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while await metric(gateway, "router_artifacts_rejected_total") < count:
             pass
 
@@ -115,7 +116,7 @@ async def test_an_artefact_that_was_mended_is_taken(swapping):
 
     async with swapping.caller() as http:
         response = await http.post("/v1/chat/completions", json=BODY)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while response.headers["x-waypost-router-version"] != version:
                 response = await http.post("/v1/chat/completions", json=BODY)
     assert response.headers["x-waypost-model"] == LARGE

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import main
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +114,7 @@ def test_the_real_process_ends_with_status_2_and_one_line(tmp_path):
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
     assert ended.returncode == 2

@@ -11,8 +11,10 @@ from sqlalchemy import select
 
 from gateway.ledger.definitions import BudgetDefinitions
 from migrations.tables import SETTLEMENTS
-from tests.fakes.budgets import budget
+from tests.fakes.budgets import NOON_UNIX_S, budget
+from tests.fakes.clocks import ManualClock
 from tests.fakes.gateway import SMALL, RunningGateway, running_gateway
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import until
 from tests.fakes.upstream import completion, json_answer, stream_answer
 
@@ -30,7 +32,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
 @pytest.fixture
 async def client(gateway: RunningGateway) -> AsyncIterator[AsyncOpenAI]:
     async with AsyncOpenAI(
-        base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0, timeout=10
+        base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0, timeout=PATIENCE_S
     ) as sdk:
         yield sdk
 
@@ -55,7 +57,9 @@ async def test_a_spent_budget_is_a_rate_limit_error_that_names_its_scope(gateway
     assert gateway.alpha.requests == []
 
 
-async def test_too_many_requests_are_told_when_to_come_again(gateway, client):
+async def test_too_many_requests_are_told_when_to_come_again(gateway, client, monkeypatch):
+    # It stays noon: no day ends between the two requests.
+    monkeypatch.setattr(gateway.app.budgets.desk.store, "_clock", ManualClock(NOON_UNIX_S))
     await cap(gateway, 1, scope="key", measure="requests", window="day")
     gateway.alpha.answers = [json_answer(completion())]
     await client.chat.completions.create(model=SMALL, messages=HELLO)
@@ -64,7 +68,7 @@ async def test_too_many_requests_are_told_when_to_come_again(gateway, client):
         await client.chat.completions.create(model=SMALL, messages=HELLO)
 
     assert refused.value.code == "rate_limit_exceeded"
-    assert int(refused.value.response.headers["retry-after"]) > 0
+    assert int(refused.value.response.headers["retry-after"]) == 12 * 3600
 
 
 async def test_what_is_left_is_told_and_the_budget_sets_the_output_limit(gateway, client):

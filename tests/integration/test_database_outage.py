@@ -18,11 +18,15 @@ from gateway.database import create_database_engine, ensure_schema
 from gateway.evaluation_log import EvaluationLog
 from migrations.tables import TURNS
 from tests.fakes.log_writer import ROWS
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.postgres import Postgres, running_postgres
 from tests.fakes.turns import make_turn, until
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = EvaluationLogSettings(flush_interval_s=0.02, batch_rows=50, retention_days=None)
+# More room in memory than any outage here fills, however slowly a database comes back.
+SETTINGS = EvaluationLogSettings(
+    flush_interval_s=0.02, batch_rows=50, queue_rows=1_000_000, retention_days=None
+)
 NOBODY = 65534
 
 
@@ -157,7 +161,9 @@ async def test_sqlite_locked_by_another_process_under_load_loses_nothing(
     sqlite_file: Path, tmp_path: Path
 ):
     engine = open_engine(f"sqlite:///{sqlite_file}")
-    other = sqlite3.connect(sqlite_file, isolation_level=None, check_same_thread=False, timeout=20)
+    other = sqlite3.connect(
+        sqlite_file, isolation_level=None, check_same_thread=False, timeout=PATIENCE_S
+    )
     log = EvaluationLog(engine, SETTINGS, tmp_path / "spool")
     try:
         await survive(

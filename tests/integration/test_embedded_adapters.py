@@ -16,11 +16,11 @@ from gateway.embedded.weights import find_weights
 from gateway.startup import prepare
 from router_models.adapter import BaseModel
 from tests.fakes.adapters import adapter_weights, sealed_adapter
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve
 
 BASE = "smollm2-135m"
 TUNED = "smollm2-135m-tuned"
-READY_S = 60.0
 WIDTH = 576
 QUESTION = "Tell me in one sentence what the sea is like in the winter of a northern country."
 
@@ -57,10 +57,12 @@ async def http(data_dir: Path) -> AsyncIterator[httpx2.AsyncClient]:
     async with (
         open_gateway(settings, process_environment(), startup) as gateway,
         serve(gateway.public, lifespan="off") as url,
-        httpx2.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as http,
+        httpx2.AsyncClient(
+            base_url=url, headers=headers, timeout=PATIENCE_S, trust_env=False
+        ) as http,
     ):
         assert gateway.pool.embedded is not None
-        assert await gateway.pool.embedded.wait_ready(READY_S), gateway.pool.embedded.problem
+        assert await gateway.pool.embedded.wait_ready(PATIENCE_S), gateway.pool.embedded.problem
         yield http
     startup.engine.dispose()
 

@@ -14,8 +14,8 @@ import pytest
 from gateway.config import EmbeddedSettings, process_environment
 from gateway.embedded.process import EmbeddedPool
 from gateway.embedded.weights import find_weights
+from tests.fakes.patience import PATIENCE_S
 
-READY_S = 60.0
 HI = {"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4, "temperature": 0}
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = """
@@ -29,7 +29,7 @@ async def main():
     settings = EmbeddedSettings(threads=1)
     pool = EmbeddedPool(find_weights(settings), settings, Path(sys.argv[1]), process_environment())
     await pool.start()
-    await pool.wait_ready(60)
+    await pool.wait_ready(120)
     print(pool.pid, flush=True)
     await asyncio.Event().wait()
 
@@ -53,7 +53,7 @@ async def pool(tmp_path: Path, restarts: "asyncio.Queue[None]") -> AsyncIterator
         on_restart=lambda: restarts.put_nowait(None),
     )
     await pool.start()
-    assert await pool.wait_ready(READY_S), pool.problem
+    assert await pool.wait_ready(PATIENCE_S), pool.problem
     yield pool
     await pool.aclose()
 
@@ -61,7 +61,9 @@ async def pool(tmp_path: Path, restarts: "asyncio.Queue[None]") -> AsyncIterator
 @pytest.fixture
 async def http(pool: EmbeddedPool) -> AsyncIterator[httpx2.AsyncClient]:
     headers = {"authorization": f"Bearer {pool.api_key}"}
-    async with httpx2.AsyncClient(base_url=pool.base_url, headers=headers, timeout=60) as client:
+    async with httpx2.AsyncClient(
+        base_url=pool.base_url, headers=headers, timeout=PATIENCE_S
+    ) as client:
         yield client
 
 
@@ -84,7 +86,7 @@ async def test_a_real_model_streams_and_reports_usage(http: httpx2.AsyncClient) 
 
 
 async def test_answers_only_to_the_gateways_key(pool: EmbeddedPool) -> None:
-    async with httpx2.AsyncClient(base_url=pool.base_url) as stranger:
+    async with httpx2.AsyncClient(base_url=pool.base_url, timeout=PATIENCE_S) as stranger:
         response = await stranger.post("/chat/completions", json=HI)
     assert response.status_code == 401
 
@@ -95,8 +97,8 @@ async def test_a_killed_child_comes_back_and_answers(
     killed = pool.pid
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
-    await asyncio.wait_for(restarts.get(), READY_S)
-    assert await pool.wait_ready(READY_S), pool.problem
+    await asyncio.wait_for(restarts.get(), PATIENCE_S)
+    assert await pool.wait_ready(PATIENCE_S), pool.problem
     assert pool.pid != killed
     assert (await http.post("/chat/completions", json=HI)).status_code == 200
 
@@ -111,6 +113,6 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    has_ended, _, _ = select.select([child], [], [], 10.0)
+    has_ended, _, _ = select.select([child], [], [], PATIENCE_S)
     os.close(child)
     assert has_ended

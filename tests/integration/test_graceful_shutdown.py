@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from gateway.database import create_database_engine
 from migrations.tables import TURNS
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.processes import CHAT, Serving, caller, start
 from tests.fakes.redis import running_redis
 from tests.fakes.server import serve
@@ -23,6 +24,8 @@ from tests.fakes.upstream import JSON, completion, event, stream_chunks
 
 STREAMS = 12
 CALLERS = 6
+DRAIN_S = 5.0
+"""Within it a busy machine must see that the gateway is leaving, and ask once more."""
 SETTINGS = """
 data_dir = "{data}"
 [server]
@@ -119,7 +122,7 @@ async def settings_file(tmp_path: Path, upstream: HeldUpstream, database_url: st
     async with serve(upstream, lifespan="off") as url:
         file = tmp_path / "waypost.toml"
         text = SETTINGS.format(
-            data=tmp_path / "data", database=database_url, upstream=url, drain_s=0.5
+            data=tmp_path / "data", database=database_url, upstream=url, drain_s=DRAIN_S
         )
         file.write_text(text)
         yield file
@@ -130,7 +133,8 @@ def several_workers(settings_file: Path) -> Iterator[Path]:
     """The same settings with two workers, which count budgets in one Redis."""
     text = settings_file.read_text().replace("[server]\n", "[server]\nworkers = 2\n")
     with running_redis() as redis:
-        settings_file.write_text(f'{text}[budgets]\nstore = "redis"\nredis_url = "{redis.url}"\n')
+        budgets = f'store = "redis"\nredis_url = "{redis.url}"\nstore_timeout_s = {PATIENCE_S}\n'
+        settings_file.write_text(f"{text}[budgets]\n{budgets}")
         yield settings_file
 
 
@@ -174,7 +178,7 @@ async def load(
 
 async def refused(address: httpx2.URL) -> None:
     """Wait until a new connection is refused."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 _, writer = await asyncio.open_connection(address.host, address.port)
@@ -240,7 +244,7 @@ async def test_the_metrics_can_be_read_until_the_last_answer_is_out(
         await until(lambda: upstream.held == 1)
         gateway.process.send_signal(signal.SIGTERM)
         await refused(balancer.http.base_url)
-        async with httpx2.AsyncClient(trust_env=False) as prometheus:
+        async with httpx2.AsyncClient(timeout=PATIENCE_S, trust_env=False) as prometheus:
             scraped = await prometheus.get(f"{gateway.admin_url}/metrics")
         upstream.released.set()
         await stream

@@ -10,6 +10,7 @@ import pytest
 from gateway.encoders import load_encoder
 from router_models.artifact import read_manifest
 from tests.fakes.gateway import LARGE, SMALL, router_for, running_gateway
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.upstream import completion, json_answer, stream_answer
 
 CHAT = "/v1/chat/completions"
@@ -44,7 +45,7 @@ async def version_of(http: httpx2.AsyncClient, **options: Any) -> str:
 
 async def until_version(http: httpx2.AsyncClient, version: str) -> None:
     """Ask until `version` decides."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while await version_of(http) != version:
             pass
 
@@ -61,7 +62,7 @@ async def test_no_request_fails_while_routers_are_activated_and_rolled_back(swap
     async with (
         swapping.caller() as probe,
         httpx2.AsyncClient(
-            base_url=swapping.url, headers=dict(probe.headers), limits=limits, timeout=30
+            base_url=swapping.url, headers=dict(probe.headers), limits=limits, timeout=PATIENCE_S
         ) as http,
         asyncio.TaskGroup() as callers,
     ):

@@ -18,6 +18,7 @@ from router_models.adapter import load
 from tests.fakes.adapters import sealed_adapter
 from tests.fakes.digits import library_tokenizer
 from tests.fakes.language_models import tiny_model
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve
 from tests.fakes.vllm import BASE, KEY, FakeVllm
 
@@ -86,7 +87,9 @@ async def test_the_server_has_the_latest_adapters_and_no_others(vllm, url, tmp_p
     headers = {"authorization": f"Bearer {KEY}"}
 
     def announce_all() -> list[str]:
-        with httpx2.Client(base_url=f"{url}/", headers=headers, trust_env=False) as http:
+        with httpx2.Client(
+            base_url=f"{url}/", headers=headers, timeout=PATIENCE_S, trust_env=False
+        ) as http:
             file = AnnouncementFile(tmp_path)
             host = AdapterHost(VllmServer(http), tmp_path, str(tmp_path), file, lambda: None)
             current = CurrentAdapters(host, iter(sealed).__next__)

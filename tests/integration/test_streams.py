@@ -8,6 +8,7 @@ import pytest
 
 from gateway.types import CLIENT_LEFT
 from tests.fakes.gateway import LARGE, SMALL, RunningGateway, SteppedUpstream, running_gateway
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.upstream import (
     Answer,
     chunk,
@@ -104,7 +105,7 @@ async def test_a_caller_that_leaves_amid_a_stream_cancels_the_call_upstream(gate
         await read_until(body, first)
         stepped.send(second)
         await read_until(body, second)
-    await asyncio.wait_for(stepped.client_has_left.wait(), 10)
+    await asyncio.wait_for(stepped.client_has_left.wait(), PATIENCE_S)
 
     row = await gateway.turn(response.headers["x-request-id"])
     assert row.error == CLIENT_LEFT
@@ -123,7 +124,7 @@ async def test_a_caller_that_leaves_before_the_first_event_cancels_the_call_upst
     await stepped.has_begun.wait()
 
     asking.cancel()
-    await asyncio.wait_for(stepped.client_has_left.wait(), 10)
+    await asyncio.wait_for(stepped.client_has_left.wait(), PATIENCE_S)
 
     row = await gateway.labelled_turn("early")
     assert row.error == CLIENT_LEFT
@@ -136,7 +137,7 @@ async def test_a_caller_that_leaves_while_waiting_for_json_cancels_the_call_upst
     received = await gateway.alpha.next_request()
 
     asking.cancel()
-    await asyncio.wait_for(received.has_disconnected.wait(), 10)
+    await asyncio.wait_for(received.has_disconnected.wait(), PATIENCE_S)
 
     row = await gateway.labelled_turn("json")
     assert row.error == CLIENT_LEFT
@@ -280,7 +281,7 @@ async def settled(read: Callable[[], int]) -> int:
 
 @pytest.mark.parametrize("request_body", [BODY, STREAM], ids=["json", "stream"])
 async def test_callers_that_leave_at_any_moment_leave_nothing_behind(tmp_path, request_body):
-    limits = {"max_concurrency": 2, "connect_timeout_s": 0.5}
+    limits = {"max_concurrency": 2, "connect_timeout_s": PATIENCE_S}
     async with running_gateway(tmp_path, limits=limits) as gateway, gateway.caller() as http:
         answer = stream_answer("Hi") if "stream" in request_body else json_answer(completion())
         gateway.alpha.answers = gateway.beta.answers = [answer]

@@ -13,6 +13,7 @@ import pytest
 from gateway.artifact_store import policy_store
 from gateway.encoders import load_encoder
 from tests.fakes.gateway import SMALL, RunningGateway, running_gateway
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.policies import policy_artifact
 from tests.fakes.redis import running_redis
 from tests.fakes.turns import until
@@ -53,7 +54,7 @@ class GreedyUpstream:
 @pytest.fixture(params=["memory", "redis"])
 async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RunningGateway]:
     with ExitStack() as stack:
-        budgets = {"store": request.param}
+        budgets: dict[str, Any] = {"store": request.param, "store_timeout_s": PATIENCE_S}
         if request.param == "redis":
             budgets["redis_url"] = stack.enter_context(running_redis()).url
         async with running_gateway(tmp_path, budgets=budgets) as running:
@@ -151,7 +152,7 @@ async def test_policies_are_swapped_while_the_gateway_serves(gateway, http):
     versions = [store.put(policy_artifact(seed, encoder=encoder)).version for seed in (0, 1)]
 
     async def until_proposes(version: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 answer = await ask(http, waypost={"turn_budget": BUDGET_TOKENS})
                 assert answer.status_code == 200

@@ -9,6 +9,7 @@ from gateway.artifacts import ActivePolicy, ActiveRouter
 from router_models.artifact import read_manifest
 from router_models.errors import ArtifactRejected
 from tests.fakes.artifacts import ENCODER, EncoderIdentity, router_artifact
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.policies import policy_artifact
 
 FIRST, SECOND, THIRD = (router_artifact(seed) for seed in range(3))
@@ -199,7 +200,7 @@ async def test_an_active_file_that_names_no_version_is_refused(store, active):
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 -- threads load, so there is no event to await
             await asyncio.sleep(0)
 

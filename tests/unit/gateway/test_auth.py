@@ -14,6 +14,7 @@ from gateway.auth import Authenticator, credential, declared_authentication, dec
 from gateway.config import KeySettings
 from gateway.errors import DependencyUnavailable, Unauthenticated
 from gateway.keys import KeyStore, NewKey
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import until
 
 SETTINGS = KeySettings(staleness_s=10, outage_grace_s=100)
@@ -73,7 +74,9 @@ def database(engine: Engine, key: bytes) -> Database:
 
 @pytest.fixture
 def authenticator(database: Database, clock: Clock):
-    authenticator = Authenticator(database.engine, SETTINGS, clock=clock, monotonic=clock)
+    authenticator = Authenticator(
+        database.engine, SETTINGS, clock=clock, monotonic=clock, read_timeout_s=PATIENCE_S
+    )
     yield authenticator
     authenticator.close()
 
@@ -203,7 +206,7 @@ async def test_a_key_in_use_is_read_again_before_it_is_stale(
     assert (await authenticator.authenticate(key)).profile == "economy"
 
     await until(lambda: database.queries > before)
-    await asyncio.wait_for(authenticator._reader, 5)
+    await asyncio.wait_for(authenticator._reader, PATIENCE_S)
     assert (await authenticator.authenticate(key)).profile == "quality"
 
 
@@ -276,17 +279,19 @@ async def test_without_a_database_unknown_keys_are_refused_and_it_is_seldom_aske
 
 
 async def test_known_keys_do_not_wait_for_a_database_that_hangs(database, clock, key, monkeypatch):
-    authenticator = Authenticator(database.engine, SETTINGS, clock=clock, monotonic=clock)
+    authenticator = Authenticator(
+        database.engine, SETTINGS, clock=clock, monotonic=clock, read_timeout_s=PATIENCE_S
+    )
     await authenticator.authenticate(key)
     authenticator._read_timeout_s = 0.01
     released = threading.Event()
-    monkeypatch.setattr(auth, "_read_keys", lambda *arguments: released.wait(20) and {})
+    monkeypatch.setattr(auth, "_read_keys", lambda *arguments: released.wait(PATIENCE_S) and {})
     try:
         clock.now_s += 20
         assert await authenticator.authenticate(key)
-        authenticator._read_timeout_s = 60
+        authenticator._read_timeout_s = PATIENCE_S
         clock.now_s += 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             assert await authenticator.authenticate(key)
     finally:
         released.set()

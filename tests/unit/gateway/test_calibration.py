@@ -25,6 +25,7 @@ from gateway.calibration import (
     wilson_interval,
 )
 from router_models.verifiers import parse_verifier
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve
 from tests.fakes.upstream import JSON, Answer, ScriptedUpstream
 
@@ -135,7 +136,7 @@ def ask_gateway() -> Callable[..., Any]:
 
         async with (
             serve(upstream) as url,
-            httpx2.AsyncClient(base_url=f"{url}/v1/", timeout=5) as http,
+            httpx2.AsyncClient(base_url=f"{url}/v1/", timeout=PATIENCE_S) as http,
         ):
             asker = GatewayAsker(http, lambda: float(next(ticks)), wait)
             try:

@@ -11,6 +11,7 @@ from gateway.config import ConfigurationError, GatewaySettings
 from gateway.discovery import HOSTED_MODELS, Discovered, discover, nominal_price, size_in_name
 from gateway.prices import catalogue_entry
 from gateway.providers.http import HttpClient
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import free_port, serve
 from tests.fakes.upstream import Answer, ScriptedUpstream, json_answer
 
@@ -22,6 +23,12 @@ async def http() -> AsyncIterator[HttpClient]:
     client = HttpClient.open()
     yield client
     await client.aclose()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "OLLAMA_TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr(discovery, "NAMED_TIMEOUT_S", PATIENCE_S)
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +160,10 @@ async def test_finds_a_running_ollama_without_being_told(
     "answer",
     [Answer((b"<html>",)), json_answer({}, status=500), Answer(stalls_at_once=True)],
 )
-async def test_says_when_a_named_ollama_does_not_answer(http: HttpClient, answer: Answer) -> None:
+async def test_says_when_a_named_ollama_does_not_answer(
+    http: HttpClient, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "NAMED_TIMEOUT_S", 0.5)
     async with serve(ScriptedUpstream(answer)) as url:
         result = await found(http, OLLAMA_HOST=url)
     assert result.providers == {}

@@ -14,6 +14,7 @@ from gateway.ledger.settlements import found_settlement
 from gateway.ledger.types import Unjournaled
 from gateway.spool import Spool
 from migrations.tables import TURNS
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import make_turn, until
 
 SETTINGS = EvaluationLogSettings(flush_interval_s=0.01, retention_days=None)
@@ -162,7 +163,7 @@ async def test_a_writer_that_hangs_leaves_its_rows_in_the_spool(engine, tmp_path
 
     def hang(connection, rows) -> None:
         entered.set()
-        released.wait(20)
+        released.wait(PATIENCE_S)
         raise OUTAGE
 
     monkeypatch.setattr(evaluation_log, "insert_rows", hang)
@@ -189,7 +190,7 @@ async def test_a_hanging_writer_and_a_full_spool_lose_rows_and_say_so(
 
     def hang(connection, rows) -> None:
         entered.set()
-        released.wait(20)
+        released.wait(PATIENCE_S)
 
     monkeypatch.setattr(evaluation_log, "insert_rows", hang)
     settings = SETTINGS.model_copy(update={"spool_max_bytes": 1})

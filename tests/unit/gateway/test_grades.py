@@ -10,6 +10,7 @@ from gateway.database import create_database_engine
 from gateway.errors import DependencyUnavailable, InvalidRequest, NotFound
 from gateway.evaluation_log import EvaluationLog
 from gateway.grades import GradeBook, KnownAnswer, RecentAnswers
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import make_turn
 
 SETTINGS = EvaluationLogSettings(retention_days=None)
@@ -112,7 +113,9 @@ async def test_without_a_database_a_grade_is_taken_unseen(log, tmp_path):
 
 async def test_a_database_that_hangs_does_not_hold_a_grade_up(log, engine, monkeypatch):
     released = threading.Event()
-    monkeypatch.setattr(grades_module, "_stored_answer", lambda *arguments: released.wait(20))
+    monkeypatch.setattr(
+        grades_module, "_stored_answer", lambda *arguments: released.wait(PATIENCE_S)
+    )
 
     assert await grade(GradeBook(log, engine, counting([]), lookup_timeout_s=0.01), "req_000009")
     released.set()

@@ -10,6 +10,7 @@ from budget.errors import InvalidProblems
 from gateway.encoders import load_encoder
 from gateway.live_problems import Endpoint, SolverFailed, parse_live_problems
 from tests.fakes.completions import answer_of
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve
 from tests.fakes.upstream import JSON, Answer, ScriptedUpstream
 
@@ -25,7 +26,7 @@ TABLE = {"problem_id": "sums", "sub_questions": TURNS}
 @asynccontextmanager
 async def conversation(upstream, budget=1000, table=TABLE):
     async with serve(upstream) as url:
-        with httpx2.Client(base_url=f"{url}/v1") as http:
+        with httpx2.Client(base_url=f"{url}/v1", timeout=PATIENCE_S) as http:
             endpoint = Endpoint(http, "small", options={"temperature": 0.5})
             environment = parse_live_problems([("line 1", table)], ENCODER, endpoint)
             (solver,) = environment.start(0, np.random.default_rng(0))
@@ -77,7 +78,7 @@ async def test_asks_nothing_once_nothing_is_left():
 
 async def test_every_rollout_is_a_conversation_of_its_own():
     async with serve(ScriptedUpstream(answer_of("4", 5))) as url:
-        with httpx2.Client(base_url=url) as http:
+        with httpx2.Client(base_url=url, timeout=PATIENCE_S) as http:
             environment = parse_live_problems([("", TABLE)], ENCODER, Endpoint(http, "small"))
             first, second = environment.start(0, np.random.default_rng(0), 2)
             await asyncio.to_thread(first.answer, 0, 64)

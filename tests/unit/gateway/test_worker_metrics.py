@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway import worker_metrics
 from gateway.metrics import Metrics
 from gateway.worker_metrics import WorkerMetrics
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.scrape import Scrape
 
 
@@ -15,6 +17,11 @@ def folder() -> Iterator[Path]:
     """A short path: a Unix socket's may have 107 characters."""
     with tempfile.TemporaryDirectory() as made:
         yield Path(made)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_metrics, "ANSWER_TIMEOUT_S", PATIENCE_S)
 
 
 def counting(requests: int) -> Metrics:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from federation.deployment.certificates import CertificateFolder
 from federation.deployment.gate import CALLS, Gate, GateLimits
 from federation.deployment.node_keys import NodeKeys
+from tests.fakes.patience import PATIENCE_S
 
 PULL = "/v1/fleet/pull-messages"
 
@@ -90,7 +91,10 @@ async def gated(tmp_path: Path, limits: GateLimits | None = None) -> AsyncIterat
         async with (
             gate.listen("127.0.0.1", 0, folder.server, folder.server_key) as port,
             httpx2.AsyncClient(
-                base_url=f"https://127.0.0.1:{port}", verify=trusted, trust_env=False, timeout=10
+                base_url=f"https://127.0.0.1:{port}",
+                verify=trusted,
+                trust_env=False,
+                timeout=PATIENCE_S,
             ) as http,
         ):
             yield Node(http, folder, flower, port)
@@ -200,10 +204,10 @@ async def test_a_call_that_flower_does_not_answer_is_given_up(tmp_path):
 
 
 async def test_too_many_calls_at_once_are_asked_to_come_back(tmp_path):
-    async with gated(tmp_path, GateLimits(max_calls=2, deadline_s=5.0)) as node:
+    async with gated(tmp_path, GateLimits(max_calls=2, deadline_s=PATIENCE_S)) as node:
         node.flower.is_stuck = True
         waiting = [asyncio.create_task(node.call()) for _ in range(2)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while len(node.flower.calls) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
@@ -230,7 +234,7 @@ async def test_while_flower_restarts_nodes_are_asked_to_come_back(tmp_path):
 
 
 async def test_without_tls_nobody_is_heard(node):
-    async with httpx2.AsyncClient(trust_env=False) as plain:
+    async with httpx2.AsyncClient(timeout=PATIENCE_S, trust_env=False) as plain:
         with pytest.raises(httpx2.TransportError):
             await plain.post(f"http://127.0.0.1:{node.gate_port}{PULL}", headers=node.signed())
     assert node.flower.calls == []
@@ -244,7 +248,7 @@ async def connected_to(node: Node) -> tuple[asyncio.StreamReader, asyncio.Stream
 
 async def rest_of(reader: asyncio.StreamReader) -> bytes:
     """Read until the other side hangs up, in whatever manner."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         try:
             return await reader.read()
         except (ConnectionError, ssl.SSLError):
@@ -262,17 +266,21 @@ async def test_who_connects_and_does_not_call_is_hung_up_on(tmp_path, said):
 
 
 async def test_a_node_that_calls_in_time_keeps_its_connection(tmp_path):
-    async with gated(tmp_path, GateLimits(first_call_s=0.1)) as node:
-        reader, writer = await connected_to(node)
+    async with gated(tmp_path, GateLimits(first_call_s=3.0)) as node:
         lines = [f"{name}: {value}" for name, value in node.signed().items()]
         head = "\r\n".join([f"POST {PULL} HTTP/1.1", "Host: x", "Content-Length: 0", *lines])
-        for _ in range(2):
+
+        async def call() -> None:
             writer.write(f"{head}\r\n\r\n".encode())
             assert b" 200 " in await reader.readline()
             await reader.readuntil(node.flower.answer)
-            silent_reader, silent_writer = await connected_to(node)
-            await rest_of(silent_reader)
-            silent_writer.close()
+
+        reader, writer = await connected_to(node)
+        await call()
+        silent_reader, silent_writer = await connected_to(node)
+        await rest_of(silent_reader)
+        silent_writer.close()
+        await call()
         writer.close()
 
 

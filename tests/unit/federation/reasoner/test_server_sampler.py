@@ -9,6 +9,7 @@ import pytest
 from federation.reasoner.server_sampler import SamplerUnavailable, ServerSampler
 from federation.reasoner.settings import ReasonerSettings
 from tests.fakes.digits import END, digit_prompt, library_tokenizer
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve
 
 SETTINGS = ReasonerSettings(temperature=0.7, max_new_tokens=5)
@@ -38,7 +39,7 @@ def choice(text: str | None, ending: str = "stop", **more: Any) -> dict[str, Any
 
 async def sample(server: ChatServer, k: int = 1, announce=lambda: "adapter-7"):
     async with serve(server, lifespan="off") as url:
-        with httpx2.Client(base_url=f"{url}/v1/") as http:
+        with httpx2.Client(base_url=f"{url}/v1/", timeout=PATIENCE_S) as http:
             sampler = ServerSampler(http, announce, library_tokenizer(), SETTINGS)
             return await asyncio.to_thread(sampler.sample, PROMPTS, k, 3)
 

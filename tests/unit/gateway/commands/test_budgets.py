@@ -18,6 +18,7 @@ from gateway.ledger.memory import MemoryStore
 from gateway.ledger.operations import BudgetDesk
 from gateway.ledger.types import Hold, Limit, Scope
 from tests.fakes.budgets import Clock, migrated
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.redis import running_redis
 from tests.fakes.server import serve
 
@@ -163,7 +164,9 @@ async def test_counters_in_memory_are_those_of_the_running_gateway(
 
 async def test_counters_in_redis_are_reached_directly(engine, tmp_path):
     with running_redis() as redis:
-        settings = BudgetSettings(store="redis", redis_url=SecretStr(redis.url))
+        settings = BudgetSettings(
+            store="redis", redis_url=SecretStr(redis.url), store_timeout_s=PATIENCE_S
+        )
         gateway = GatewaySettings(data_dir=tmp_path, budgets=settings)
 
         done = await asyncio.to_thread(counters.with_counters, gateway, lambda live: live.rebuild())

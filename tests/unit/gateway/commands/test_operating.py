@@ -11,11 +11,13 @@ from sqlalchemy import select, text
 from gateway.cli import cli
 from gateway.commands import log as log_command
 from gateway.config import EvaluationLogSettings, GatewaySettings
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine
 from gateway.evaluation_log import EvaluationLog
 from gateway.grades import GradeRecord
 from migrations.tables import HEAD_REVISION, TURNS
-from tests.fakes.turns import make_turn
+from tests.fakes.patience import PATIENCE_S
+from tests.fakes.schemas import with_schema
+from tests.fakes.turns import START_UNIX_S, make_turn
 
 
 @pytest.fixture
@@ -41,16 +43,22 @@ def waypost(config: Path):
     return run
 
 
+# Older than what is kept by default, whenever the test runs.
+LONG_AGO_UNIX_S = START_UNIX_S - 100 * 86_400
+
+
 @pytest.fixture
 async def filled(url: str, tmp_path: Path) -> None:
     engine = create_database_engine(url)
-    ensure_schema(engine)
+    with_schema(engine)
     log = EvaluationLog(engine, EvaluationLogSettings(retention_days=None), tmp_path / "spool")
     for number in range(3):
-        log.record(make_turn(number))
-    log.record_grade(GradeRecord("g", "req_000001", "default", "me", "feedback", 1, None, 1.76e9))
+        log.record(make_turn(number, started_at_unix_s=LONG_AGO_UNIX_S + number))
+    log.record_grade(
+        GradeRecord("g", "req_000001", "default", "me", "feedback", 1, None, LONG_AGO_UNIX_S)
+    )
     log.start()
-    await log.aclose()
+    await log.aclose(PATIENCE_S)
     engine.dispose()
 
 

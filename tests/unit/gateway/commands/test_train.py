@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from gateway.commands import evaluate, train
 from gateway.commands.train import carve
 from gateway.config import EvaluationLogSettings
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine
 from gateway.datasets import read_dataset
 from gateway.encoders import load_encoder
 from gateway.evaluation_log import EvaluationLog
@@ -20,6 +20,8 @@ from router_models.artifact import dump, load
 from router_models.training.settings import RidgeSettings
 from router_models.training.train import fit
 from tests.fakes.evaluations import DIMENSION, made_up
+from tests.fakes.patience import PATIENCE_S
+from tests.fakes.schemas import with_schema
 from tests.fakes.turns import make_turn
 
 SUBJECTS = {
@@ -141,7 +143,7 @@ def test_learns_from_a_log_in_which_every_query_has_one_answer(tmp_path):
 async def log_turns(database_url: str, folder: Path, n_queries: int) -> None:
     """Serve and grade made-up turns, as a gateway and its callers would."""
     engine = create_database_engine(database_url)
-    ensure_schema(engine)
+    with_schema(engine)
     log = EvaluationLog(engine, EvaluationLogSettings(), folder / "spool")
     log.start()
     encoder, rows = load_encoder("static"), made_up(n_queries)
@@ -157,7 +159,7 @@ async def log_turns(database_url: str, folder: Path, n_queries: int) -> None:
         await GradeBook(log, engine, count=lambda answer, grade: None).record_grade(
             turn.request_id, team_id=turn.team_id, grader="test", score=float(number % 2)
         )
-    await log.aclose()
+    await log.aclose(PATIENCE_S)
     engine.dispose()
 
 

@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from gateway.config import EmbeddedSettings
 from gateway.embedded import process
 from gateway.embedded.process import EmbeddedPool, PoolTiming
 from tests.fakes import embedded_child
+from tests.fakes.patience import PATIENCE_S
 
 QUICK = PoolTiming(
     starting_poll_s=0.01,
     health_interval_s=0.02,
-    health_timeout_s=1.0,
+    health_timeout_s=PATIENCE_S,
     health_failures=2,
-    load_timeout_s=0.5,
+    load_timeout_s=PATIENCE_S,
     first_restart_s=0.01,
     last_restart_s=0.02,
     stable_s=0.0,
@@ -60,14 +62,14 @@ async def test_serves_at_an_address_known_before_the_child_is(open_pool: Opener)
     pool = await open_pool("serve")
     address = pool.base_url
     assert not pool.is_ready
-    assert await pool.wait_ready(20)
+    assert await pool.wait_ready(PATIENCE_S)
     assert pool.base_url == address
     assert pool.problem is None
 
 
 async def test_starting_twice_starts_one_child(open_pool: Opener) -> None:
     pool = await open_pool("serve")
-    assert await pool.wait_ready(20)
+    assert await pool.wait_ready(PATIENCE_S)
     child = pool.pid
     await pool.start()
     assert pool.pid == child
@@ -77,12 +79,12 @@ async def test_a_killed_child_comes_back_at_the_same_address(
     open_pool: Opener, restarts: "asyncio.Queue[None]"
 ) -> None:
     pool = await open_pool("serve")
-    assert await pool.wait_ready(20)
+    assert await pool.wait_ready(PATIENCE_S)
     first, address = pool.pid, pool.base_url
     assert first is not None
     os.kill(first, signal.SIGKILL)
     await restarts.get()
-    assert await pool.wait_ready(20)
+    assert await pool.wait_ready(PATIENCE_S)
     assert pool.pid != first
     assert pool.base_url == address
 
@@ -121,7 +123,7 @@ async def test_a_missing_program_is_tried_again_and_reported(
 async def test_a_child_that_never_gets_ready_is_replaced(
     open_pool: Opener, restarts: "asyncio.Queue[None]"
 ) -> None:
-    pool = await open_pool("never-ready")
+    pool = await open_pool("never-ready", replace(QUICK, load_timeout_s=0.5))
     await restarts.get()
     assert "was not ready after 0.5 s" in str(pool.problem)
 
@@ -136,7 +138,7 @@ async def test_a_child_that_stops_answering_is_replaced(
 
 async def test_a_child_that_does_not_leave_is_killed(open_pool: Opener) -> None:
     pool = await open_pool("stubborn")
-    assert await pool.wait_ready(20)
+    assert await pool.wait_ready(PATIENCE_S)
     child = pool.pid
     assert child is not None
     await pool.aclose()
@@ -147,7 +149,7 @@ async def test_a_child_that_does_not_leave_is_killed(open_pool: Opener) -> None:
 
 async def test_the_child_sees_none_of_the_gateways_secrets(open_pool: Opener) -> None:
     pool = await open_pool("serve")
-    assert await pool.wait_ready(20)
+    assert await pool.wait_ready(PATIENCE_S)
     log = pool.log_file.read_text()
     assert "PATH" in log
     assert "OPENAI_API_KEY" not in log
@@ -160,14 +162,14 @@ async def test_a_long_log_is_put_aside(
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "embedded.log").write_text("old words")
     pool = await open_pool("serve")
-    assert await pool.wait_ready(20)
+    assert await pool.wait_ready(PATIENCE_S)
     assert (tmp_path / "logs" / "embedded.old.log").read_text() == "old words"
     assert "old words" not in pool.log_file.read_text()
 
 
 async def test_the_port_is_free_again_after_the_end(open_pool: Opener) -> None:
     pool = await open_pool("serve")
-    assert await pool.wait_ready(20)
+    assert await pool.wait_ready(PATIENCE_S)
     port = int(pool.base_url.rsplit(":", 1)[1].removesuffix("/v1"))
     await pool.aclose()
     await pool.aclose()
@@ -181,7 +183,7 @@ async def test_works_where_ports_cannot_be_shared(
 ) -> None:
     monkeypatch.delattr(socket, "SO_REUSEPORT")
     pool = await open_pool("serve")
-    assert await pool.wait_ready(20)
+    assert await pool.wait_ready(PATIENCE_S)
 
 
 async def test_closing_before_starting_is_harmless(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from gateway.ledger import book as book_module
 from gateway.ledger.book import BudgetBook, BudgetRules
 from gateway.ledger.definitions import BudgetDefinitions, scope_digest
 from tests.fakes.budgets import budget
+from tests.fakes.patience import PATIENCE_S
 
 
 @pytest.fixture
 def book(engine: Engine):
-    book = BudgetBook(BudgetDefinitions(engine), poll_s=0.01)
+    book = BudgetBook(BudgetDefinitions(engine), poll_s=0.01, read_timeout_s=PATIENCE_S)
     yield book
     book.close()
 
@@ -96,7 +97,7 @@ async def test_a_watching_book_follows_by_itself(engine, book):
     watching = asyncio.create_task(book.watch())
     budget(engine, 1)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not book.limits("blue", "k", None, None).limits:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 

@@ -8,6 +8,7 @@ from gateway.types import Caller
 from tests.fakes.budgets import (
     Bench,
 )
+from tests.fakes.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -277,7 +278,7 @@ async def test_tending_goes_on_whatever_happens(bench, caplog):
     bench.ledger._settings = BudgetSettings().model_copy(update={"lease_s": 0.01})
     bench.ledger.tend = fail
     running = asyncio.create_task(bench.ledger.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while caplog.text.count("a bug") < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 

@@ -11,6 +11,7 @@ from gateway.ledger.opening import open_budgets, open_store
 from gateway.ledger.redis_store import RedisStore
 from gateway.types import Caller, Usage
 from tests.fakes.budgets import Journal, asked, budget, hosted, write
+from tests.fakes.patience import PATIENCE_S
 
 REDIS = BudgetSettings(store="redis", redis_url=SecretStr("redis://127.0.0.1:1/0"))
 
@@ -37,7 +38,7 @@ async def test_budgets_defined_while_it_runs_count_soon(engine: Engine):
     settings = BudgetSettings(definitions_poll_s=0.01)
     async with open_budgets(settings, engine, Journal(), count_prompt) as budgets:
         budget(engine, 1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not budgets.book.limits("blue", "k", None, None).limits:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 

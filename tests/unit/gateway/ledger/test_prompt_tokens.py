@@ -19,6 +19,7 @@ from gateway.ledger.prompt_tokens import (
     find_tokenizer,
     worst_prompt_tokens,
 )
+from tests.fakes.patience import PATIENCE_S
 
 EMPTY = REQUEST_TOKENS + MESSAGE_TOKENS + len("user")
 REAL_TEXTS = {
@@ -174,7 +175,7 @@ async def test_counts_off_the_event_loop() -> None:
 
     def count(text: str) -> int:
         loop.call_soon_threadsafe(started.set)
-        asyncio.run_coroutine_threadsafe(release.wait(), loop).result(5)
+        asyncio.run_coroutine_threadsafe(release.wait(), loop).result(PATIENCE_S)
         return 1
 
     waiting = asyncio.create_task(PromptCounter(count)(asked("x" * LONG_TOKENS)))

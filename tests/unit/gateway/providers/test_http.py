@@ -11,13 +11,19 @@ from gateway.providers.http import (
     HttpResponse,
     TimedOut,
 )
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import free_port, serve
 from tests.fakes.upstream import Answer, ScriptedUpstream, json_answer
 
 
-async def asked(http: HttpClient, url: str, timeout_s: float = 5.0) -> HttpResponse:
+async def asked(http: HttpClient, url: str, timeout_s: float = PATIENCE_S) -> HttpResponse:
     return await http.request(
-        "POST", url, headers={"x-a": "b"}, body=b"{}", connect_timeout_s=1.0, timeout_s=timeout_s
+        "POST",
+        url,
+        headers={"x-a": "b"},
+        body=b"{}",
+        connect_timeout_s=PATIENCE_S,
+        timeout_s=timeout_s,
     )
 
 
@@ -85,7 +91,7 @@ async def test_a_host_that_never_accepts_is_no_connection(http: HttpClient) -> N
                 headers={},
                 body=None,
                 connect_timeout_s=0.05,
-                timeout_s=5.0,
+                timeout_s=PATIENCE_S,
             )
         for one in waiting:
             one.close()

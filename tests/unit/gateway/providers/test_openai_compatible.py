@@ -12,6 +12,7 @@ from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
 from gateway.providers.openai_compatible import OpenAIDialect
 from gateway.types import HostedModel, ModelPrice, Usage
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve
 from tests.fakes.upstream import (
     Answer,
@@ -32,7 +33,7 @@ def provider_at(url: str, http: HttpClient, **settings: Any) -> Provider:
 def call_of(body: Mapping[str, Any] | None = None, **model: Any) -> UpstreamCall:
     hosted = HostedModel("fast", "acme", "acme-1", ModelPrice(1, 1), **model)
     asked = body or {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}
-    deadline_s = asyncio.get_running_loop().time() + 30
+    deadline_s = asyncio.get_running_loop().time() + PATIENCE_S
     return UpstreamCall(hosted, asked, deadline_s, "req-1")
 
 
@@ -109,7 +110,7 @@ async def test_leaving_a_stream_cancels_the_upstream_call(http: HttpClient) -> N
     async with serve(upstream) as url:
         async with provider_at(url, http).stream(call_of()) as stream:
             await anext(aiter(stream))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             await upstream.last.has_disconnected.wait()
 
 
@@ -117,7 +118,7 @@ async def test_cancelling_a_call_closes_the_upstream_connection(http: HttpClient
     upstream = ScriptedUpstream(Answer(stalls_at_once=True))
     async with serve(upstream) as url:
         asking = asyncio.create_task(provider_at(url, http).complete(call_of()))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             received = await upstream.next_request()
             asking.cancel()
             await received.has_disconnected.wait()

@@ -18,6 +18,8 @@ from gateway.providers.base import AnswerStream, Provider, UpstreamCall
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
 from gateway.types import HostedModel, ModelPrice
+from tests.fakes.clocks import skip_ahead
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import free_port, serve
 from tests.fakes.upstream import (
     Answer,
@@ -147,10 +149,15 @@ async def test_pauses_a_model_that_keeps_failing(http: HttpClient) -> None:
 async def test_a_silent_upstream_times_out(http: HttpClient) -> None:
     upstream = ScriptedUpstream(Answer(stalls_at_once=True))
     async with serve(upstream) as url:
-        with pytest.raises(ProviderTimeout):
-            await consumed(provider_at(url, http, first_byte_timeout_s=0.05))
-        with pytest.raises(ProviderTimeout):
-            await provider_at(url, http, deadline_s=0.05).complete(call_of())
+        for answering in (
+            consumed(provider_at(url, http, first_byte_timeout_s=PATIENCE_S)),
+            provider_at(url, http, deadline_s=PATIENCE_S).complete(call_of()),
+        ):
+            asking = asyncio.ensure_future(answering)
+            await upstream.next_request()
+            skip_ahead(PATIENCE_S)
+            with pytest.raises(ProviderTimeout):
+                await asking
     assert len(upstream.requests) == 2
 
 
@@ -193,7 +200,7 @@ async def test_comments_do_not_begin_a_stream_but_keep_it_alive(http: HttpClient
     pings = (b": ping\n\n", b": ping\n\n", *stream_chunks("a"))
     upstream = ScriptedUpstream(Answer(pings, pause_s=0.03))
     async with serve(upstream) as url:
-        forwarded = await consumed(provider_at(url, http, first_byte_timeout_s=0.5))
+        forwarded = await consumed(provider_at(url, http, first_byte_timeout_s=PATIENCE_S))
     assert forwarded.startswith(b": ping\n\n: ping\n\ndata: ")
 
 
@@ -271,11 +278,14 @@ async def test_callers_who_leave_do_not_open_the_breaker(http: HttpClient) -> No
 async def test_refuses_more_calls_at_once_than_allowed(http: HttpClient) -> None:
     upstream = ScriptedUpstream(Answer((chunk({"content": "a"}),), stalls=True))
     async with serve(upstream) as url:
-        provider = provider_at(url, http, max_concurrency=1, connect_timeout_s=0.05)
+        provider = provider_at(url, http, max_concurrency=1, connect_timeout_s=PATIENCE_S)
         async with provider.stream(call_of()) as stream:
             await anext(aiter(stream))
+            second = asyncio.create_task(provider.complete(call_of()))
+            await asyncio.sleep(0)
+            skip_ahead(PATIENCE_S)
             with pytest.raises(ProviderUnavailable):
-                await provider.complete(call_of())
+                await second
         upstream.answers = [json_answer(completion())]
         await provider.complete(call_of())
 
@@ -339,7 +349,7 @@ async def test_a_connection_whose_stream_never_ends_is_given_up(http: HttpClient
     upstream = ScriptedUpstream(Answer(tuple(stream_chunks()), stalls=True))
     async with serve(upstream) as url:
         await consumed(provider_at(url, http))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             await upstream.last.has_disconnected.wait()
 
 
