@@ -44,7 +44,8 @@ class Counts(Collector):
     def collect(self) -> Iterable[Metric]:
         """Read all counters."""
         family = CounterMetricFamily(self._name, self._meaning, labels=self._labels)
-        for labels, value in list(self.values.items()):
+        # A copy is one step: a list of items can be interrupted by a thread that adds one.
+        for labels, value in self.values.copy().items():
             family.add_metric(labels, value)
         yield family
 
@@ -78,7 +79,7 @@ class Distribution(Collector):
     def collect(self) -> Iterable[Metric]:
         """Read all histograms."""
         family = HistogramMetricFamily(self._name, self._meaning, labels=self._labels)
-        for labels, counts in list(self._counts.items()):
+        for labels, counts in self._counts.copy().items():
             buckets, below = [], 0
             for name, count in zip(self._names, counts, strict=True):
                 below += count

@@ -18,6 +18,7 @@ from router_models.training.settings import (
 from router_models.training.train import fit, train
 from tests.fakes.evaluations import DIMENSION, MODELS, made_up
 
+pytestmark = pytest.mark.xdist_group("estimators")  # each is trained once
 SETTINGS = (
     KMeansSettings(n_clusters=8, prior_rows=3.0),
     MlpSettings(hidden=16, max_epochs=12, learning_rate=1e-2),

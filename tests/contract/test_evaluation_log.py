@@ -10,13 +10,14 @@ import pytest
 from sqlalchemy import Engine, func, select, text
 
 from gateway.config import EvaluationLogSettings
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine
 from gateway.evaluation_log import EvaluationLog
 from gateway.evaluation_rows import SLICE_ROWS, from_payload, insert_rows, to_payload, to_row
 from gateway.grades import GradeRecord
 from gateway.keys import KeyStore
 from gateway.types import CandidateRecord
 from migrations.tables import GRADES, KEYS, TURNS
+from tests.fakes.schemas import with_schema
 from tests.fakes.turns import START_UNIX_S, make_turn, until
 
 SETTINGS = EvaluationLogSettings(retention_days=None, flush_interval_s=0.02)
@@ -25,7 +26,7 @@ SETTINGS = EvaluationLogSettings(retention_days=None, flush_interval_s=0.02)
 @pytest.fixture
 def engine(database_url: str):
     engine = create_database_engine(database_url)
-    ensure_schema(engine)
+    with_schema(engine)
     yield engine
     engine.dispose()
 

@@ -11,5 +11,5 @@ RULES = tuple(sorted((ROOT / "helm" / "waypost" / "alerts").glob("*.yaml")))
 
 def read_rules() -> list[dict[str, Any]]:
     """Read every rule of every group."""
-    files = [yaml.safe_load(file.read_text()) for file in RULES]
+    files = [yaml.load(file.read_text(), yaml.CSafeLoader) for file in RULES]
     return [rule for file in files for group in file["groups"] for rule in group["rules"]]

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,17 @@ def declared(extra: str = "") -> list[Requirement]:
     return [Requirement(text) for text in texts]
 
 
+@cache
+def requirements_of(name: str) -> tuple[Requirement, ...]:
+    """Read what a distribution requires anywhere, with any of its extras."""
+    return tuple(Requirement(text) for text in distribution(name).requires or ())
+
+
 def required(name: str, extra: str) -> list[Requirement]:
     """Read what a distribution requires here; ours from what is declared, not from its build."""
     if name == "waypost":
         return declared(extra)
-    found = [Requirement(text) for text in distribution(name).requires or ()]
+    found = requirements_of(name)
     return [r for r in found if r.marker is None or r.marker.evaluate({"extra": extra})]
 
 

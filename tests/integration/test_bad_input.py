@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
+import pytest_asyncio
 
 from gateway.keys import KeyStore
 from tests.fakes.gateway import SMALL, running_gateway
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.upstream import completion, json_answer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -30,6 +32,15 @@ def assert_refused(
     assert error["param"] == param
     assert error["message"]
     assert "Traceback" not in error["message"]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stranger(shared_gateway) -> AsyncIterator[httpx2.AsyncClient]:
+    """An HTTP client without a key."""
+    async with httpx2.AsyncClient(
+        base_url=shared_gateway.url, timeout=PATIENCE_S, trust_env=False
+    ) as client:
+        yield client
 
 
 @pytest.mark.parametrize(
@@ -106,7 +117,7 @@ async def test_a_body_that_says_it_is_too_long_is_refused_unread(gateway, path):
     )
 
     writer.write(head.encode())
-    answer = await asyncio.wait_for(reader.readuntil(b"}}"), 10)
+    answer = await asyncio.wait_for(reader.readuntil(b"}}"), PATIENCE_S)
     writer.close()
     await writer.wait_closed()
 
@@ -176,9 +187,8 @@ async def test_a_model_that_is_not_served_is_not_found(http, model):
     ],
 )
 @pytest.mark.parametrize("path", [CHAT, "/v1/route", "/v1/feedback"])
-async def test_a_stranger_is_refused_whatever_it_sends(gateway, headers, path):
-    async with httpx2.AsyncClient(base_url=gateway.url, trust_env=False) as stranger:
-        response = await stranger.post(path, json=BODY, headers=headers)
+async def test_a_stranger_is_refused_whatever_it_sends(stranger, headers, path):
+    response = await stranger.post(path, json=BODY, headers=headers)
 
     assert_refused(response, 401, "invalid_api_key")
 
@@ -211,13 +221,14 @@ async def test_a_key_is_refused_soon_after_it_was_revoked(tmp_path):
         async with gateway.caller(new.secret.get_secret_value()) as http:
             before = await http.post(CHAT, json=BODY)
             store.revoke_key(new.info.id)
-            answers = [before]
-            while answers[-1].status_code == 200 and len(answers) < 1000:
-                answers.append(await http.post(CHAT, json=BODY))
+            after = before
+            async with asyncio.timeout(PATIENCE_S):
+                while after.status_code == 200:
+                    after = await http.post(CHAT, json=BODY)
 
     assert before.status_code == 200
-    assert_refused(answers[-1], 401, "invalid_api_key")
-    assert "revoked" in answers[-1].text
+    assert_refused(after, 401, "invalid_api_key")
+    assert "revoked" in after.text
 
 
 async def test_a_key_that_does_not_admit_a_model_does_not_learn_of_it(gateway):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,48 +13,50 @@ from tests.fakes.charts import VALUES, Refused, render
 
 SCHEMA_OF_VALUES = json.loads(SCHEMA.read_text())
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
-OTHER = {
-    bool: lambda value: not value,
-    int: lambda value: value + 7,
-    str: lambda value: f"{value}x",
-}
-SPECIAL: dict[str, Any] = {
+SWITCHED: dict[str, Any] = {
     "image.pullPolicy": "Never",
-    "imagePullSecrets": [{"name": "other"}],
     "settings": {"server": {"log_level": "debug"}},
-    "environmentSecrets": ["other"],
-    "gateway.environment": [{"name": "OTHER", "value": "1"}],
-    "gateway.disruptionBudget.maxUnavailable": 2,
     "service.type": "NodePort",
     "federation.coordinator.serviceType": "NodePort",
-    "httpRoute.parentRefs": [{"name": "other"}],
-    "httpRoute.hostnames": ["other.example"],
     "data.accessMode": "ReadWriteOncePod",
-    "data.size": "99Gi",
-    "database.trial.storage": "99Gi",
-    "redis.trial.storage": "99Gi",
-    "federation.coordinator.storage": "99Gi",
-    "monitoring.serviceMonitor.interval": "99s",
-    "networkPolicy.callers": [{"podSelector": {}}],
-    "networkPolicy.operators": [],
-    "networkPolicy.providerPorts": [99],
-    "networkPolicy.excludedAddresses": ["10.0.0.0/8"],
-    "tolerations": [{"operator": "Exists"}],
-    "affinity": {"podAffinity": {}},
 }
-"""Another value where the type does not suggest one."""
-RESOURCES = {"requests": {"cpu": 9, "memory": "9Gi"}, "limits": {"memory": "9Gi"}}
+"""Another value for what is one of few."""
+LISTED: dict[str, Callable[[int], Any]] = {
+    "imagePullSecrets": lambda mark: {"name": f"x{mark}"},
+    "environmentSecrets": lambda mark: f"x{mark}",
+    "gateway.environment": lambda mark: {"name": "OTHER", "value": f"x{mark}"},
+    "httpRoute.parentRefs": lambda mark: {"name": f"x{mark}"},
+    "httpRoute.hostnames": lambda mark: f"x{mark}.example",
+    "networkPolicy.callers": lambda mark: {"podSelector": {"matchLabels": {"x": f"x{mark}"}}},
+    "networkPolicy.operators": lambda mark: {"podSelector": {"matchLabels": {"x": f"x{mark}"}}},
+    "networkPolicy.providerPorts": lambda mark: mark,
+    "networkPolicy.excludedAddresses": lambda mark: f"x{mark}",
+    "tolerations": lambda mark: {"key": f"x{mark}"},
+}
+"""What a list holds, with a mark in it."""
+LEAVES = list(leaves(SCHEMA_OF_VALUES, DEFAULTS))
+FIRST_MARK = 31_000
+"""A port may be so high, and no number of the chart's own is."""
 
 
-def other(path: str, default: Any) -> Any:
-    """Return a value that is accepted and is nobody's default."""
-    if path in SPECIAL:
-        return SPECIAL[path]
+def switched(path: str, default: Any) -> Any:
+    """Return another value where there are few; None where there are many."""
+    return not default if isinstance(default, bool) else SWITCHED.get(path)
+
+
+def marked(path: str, schema: Any, default: Any, mark: int) -> Any:
+    """Return a value that is accepted, and that shows by its mark wherever it is rendered."""
+    if path in LISTED:
+        return [LISTED[path](mark)]
     if path.endswith(".resources"):
-        return RESOURCES
+        return {"requests": {"cpu": mark}}
     if isinstance(default, dict):
-        return {"other": "x"}
-    return OTHER[type(default)](default)
+        return {"other": f"x{mark}"}
+    if isinstance(default, int):
+        return mark
+    if "pattern" in schema:
+        return f"{mark}{default.lstrip('0123456789')}"
+    return f"{default}x{mark}"
 
 
 def outcome(name: str, changes: dict[str, Any]) -> list[Any] | str:
@@ -64,15 +67,41 @@ def outcome(name: str, changes: dict[str, Any]) -> list[Any] | str:
         return str(refusal)
 
 
-def test_every_value_changes_something():
-    before = {name: outcome(name, {}) for name in VALUES}
-    idle = []
-    for path, _, default in leaves(SCHEMA_OF_VALUES, DEFAULTS):
-        changes = {path: other(path, default)}
-        if all(outcome(name, changes) == was for name, was in before.items()):
-            idle.append(path)
+def numbers(rendered: list[Any] | str) -> set[str]:
+    return set() if isinstance(rendered, str) else set(re.findall(r"\d+", str(rendered)))
 
-    assert idle == []
+
+def shown(changes: dict[str, Any], marks: dict[str, int]) -> set[str]:
+    """Return the values whose marks are in what is rendered with all of these changes."""
+    found = set().union(*(numbers(outcome(name, changes)) for name in VALUES))
+    return {path for path in changes if str(marks[path]) in found}
+
+
+def test_every_value_changes_something():
+    """Most values are tried together: a mark that is rendered can only come from its own value.
+
+    A value may hide another, as a database of one's own hides the one for trials: what did not
+    show is tried again without what did. Switches, and what never shows, are tried one by one.
+    """
+    before = {name: outcome(name, {}) for name in VALUES}
+    marks = {path: FIRST_MARK + place for place, (path, _, _) in enumerate(LEAVES)}
+    assert not {str(mark) for mark in marks.values()} & set().union(*map(numbers, before.values()))
+    alone = {path: switched(path, default) for path, _, default in LEAVES}
+    together = {
+        path: marked(path, schema, default, marks[path])
+        for path, schema, default in LEAVES
+        if alone[path] is None
+    }
+    while seen := shown(together, marks):
+        together = {path: value for path, value in together.items() if path not in seen}
+
+    changes = {path: value for path, value in alone.items() if value is not None} | together
+    assert len(changes) < len(LEAVES) / 3, "few values show when all are given together"
+    assert [
+        path
+        for path, value in changes.items()
+        if all(outcome(name, {path: value}) == was for name, was in before.items())
+    ] == []
 
 
 def test_the_schema_and_the_defaults_name_the_same_values():

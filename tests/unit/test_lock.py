@@ -3,7 +3,8 @@
 import json
 import re
 import sys
-from importlib.metadata import distribution, version
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
@@ -13,8 +14,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tests.fakes.distributions import EXTRAS, PYPROJECT, ROOT, brought_along, declared
+from tests.fakes.distributions import (
+    EXTRAS,
+    PYPROJECT,
+    ROOT,
+    brought_along,
+    declared,
+    requirements_of,
+)
 
+pytestmark = pytest.mark.xdist_group("locks")  # what is installed is read once
 LOCKS = ("requirements.lock", "requirements-pip.lock", "requirements-tools.lock")
 # One version of torch has a build for each kind of machine, all with other hashes:
 # docs/decisions/dependencies.md.
@@ -33,11 +42,18 @@ PLATFORMS: list[dict[str, str]] = [
 ]
 
 
+@cache
 def entries(file: str) -> list[tuple[Requirement, int]]:
     """Read a lock: each requirement with the number of its hashes."""
     text = (ROOT / file).read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
     return [(Requirement(line.split(" --")[0]), line.count("--hash=sha256:")) for line in lines]
+
+
+@cache
+def installed() -> frozenset[str]:
+    """Name every distribution that any extra brings along."""
+    return frozenset(brought_along(EXTRAS))
 
 
 def locked(environment: dict[str, str] | None = None) -> dict[str, Version]:
@@ -52,7 +68,7 @@ def locked(environment: dict[str, str] | None = None) -> dict[str, Version]:
 
 
 def test_whatever_an_extra_brings_along_is_locked():
-    assert brought_along(EXTRAS) - {"waypost"} - locked().keys() == set()
+    assert installed() - {"waypost"} - locked().keys() == set()
 
 
 @pytest.mark.parametrize(
@@ -70,9 +86,8 @@ def test_what_packages_require_of_each_other_is_locked_for_other_platforms_too()
     missing = set()
     for environment in PLATFORMS:
         pinned = locked(environment)
-        for name in brought_along(EXTRAS) - {"waypost", *PINNED_WITHOUT_HASH}:
-            for text in distribution(name).requires or ():
-                required = Requirement(text)
+        for name in installed() - {"waypost", *PINNED_WITHOUT_HASH}:
+            for required in requirements_of(name):
                 marker = required.marker or Marker("python_version > '3'")
                 if "extra" in str(marker) or not marker.evaluate(environment):
                     continue
@@ -129,6 +144,6 @@ def test_what_dev_py_fetches_by_itself_is_locked():
 )
 def test_this_environment_holds_what_is_locked():
     pinned = locked()
-    here = {name: Version(version(name)) for name in brought_along(EXTRAS) - {"waypost"}}
+    here = {name: Version(version(name)) for name in installed() - {"waypost"}}
 
     assert {n: v for n, v in here.items() if v.public != pinned[n].public} == {}

@@ -1,6 +1,7 @@
 """Bad replies, in sessions of four sites: dropped with a reason, and nothing else changes."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from tests.fakes.sites import (
     with_extra_record,
 )
 
+pytestmark = pytest.mark.xdist_group("fleet")  # tests share the sessions of a silent site
 LAST = 4
 """The node that behaves badly."""
 
@@ -97,9 +99,14 @@ def session_with(kind, exchange, fault):
     return simulate(sites_of(), plan_of(kind), faults={LAST: during(exchange, fault)})
 
 
+@cache
+def session_of_a_silent_site(kind, exchange):
+    return session_with(kind, exchange, silence)
+
+
 def assert_as_if_silent(kind, exchange, fault, reason):
     spoilt = session_with(kind, exchange, fault)
-    assert spoilt.artifact == session_with(kind, exchange, silence).artifact
+    assert spoilt.artifact == session_of_a_silent_site(kind, exchange).artifact
     reports = rounds_of(spoilt, exchange)
     assert {report.accepted for report in reports} == {("site-0", "site-1", "site-2")}
     assert all(reason in report.rejected["site-3"] for report in reports)

@@ -13,7 +13,7 @@ from federation.gateway_site import GatewaySite
 from federation.simulation import simulate
 from gateway.artifact_store import ArtifactStore
 from gateway.commands.federation.team_rows import TeamsRows
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine
 from router_models.artifact import dump, load
 from router_models.frontier import oracle_gain
 from router_models.registry import ModelRegistry
@@ -23,6 +23,7 @@ from router_models.training.settings import KMeansSettings
 from router_models.types import Evaluations, Prediction
 from tests.fakes.evaluations import MODELS, made_up
 from tests.fakes.logged import fill, records
+from tests.fakes.schemas import with_schema
 from tests.fakes.sites import ENCODER, plan_of
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
@@ -50,7 +51,7 @@ def databases(tmp_path_factory):
     for number, (names, _, queries) in enumerate(GATEWAYS):
         folder = tmp_path_factory.mktemp(f"gateway{number}")
         engines.append(create_database_engine(f"sqlite:///{folder / 'waypost.db'}"))
-        ensure_schema(engines[-1])
+        with_schema(engines[-1])
         rows = records(made_up(queries, seed=number), names=names, seed=number)
         asyncio.run(fill(engines[-1], folder, rows))
     yield engines

@@ -15,7 +15,7 @@ from federation.site import SitePolicy
 from gateway.artifact_store import ArtifactStore
 from gateway.artifacts import ActiveRouter
 from gateway.commands.federation.team_rows import TeamsRows
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine
 from router_models.artifact import dump, load, read_manifest
 from router_models.errors import InvalidRegistry
 from router_models.guard import Guard, GuardedEstimator
@@ -29,6 +29,7 @@ from router_models.types import Evaluations
 from tests.fakes.artifacts import EncoderIdentity
 from tests.fakes.evaluations import DIMENSION, MODELS, made_up
 from tests.fakes.logged import fill, records
+from tests.fakes.schemas import with_schema
 
 ENCODER = EncoderIdentity(dimension=DIMENSION)
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
@@ -40,7 +41,7 @@ BAR = Bar(least_queries=60, draws=200)
 
 def open_database(folder: Path, *rows) -> Engine:
     engine = create_database_engine(f"sqlite:///{folder / 'waypost.db'}")
-    ensure_schema(engine)
+    with_schema(engine)
     for one in rows:
         asyncio.run(fill(engine, folder, one))
     return engine

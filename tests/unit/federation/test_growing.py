@@ -1,6 +1,7 @@
 """Sessions that start from a router: models and sites join it, and nothing else changes."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.fakes.evaluations import MODELS, made_up
 from tests.fakes.sites import ENCODER, SETTINGS, plan_of, site_of
 from tests.unit.federation.test_simulation import MLP, DyingCheckpoints, Killed
 
+pytestmark = pytest.mark.xdist_group("growing")  # tests share the routers that they let grow
 OLD, NEW = ("cheap", "coder", "writer"), ("dear",)
 ALL = OLD + NEW
 NO_CAP = {"largest_share": 1.0}
@@ -70,6 +72,12 @@ def trained(kind, sites, **changes):
     return parent_of(simulate(sites, plan_of(kind, **{**NO_CAP, **changes})))
 
 
+@cache
+def old_router(kind, n_sites=4, **changes):
+    """A router of the old models, from the first sites; nothing changes one."""
+    return trained(kind, sites_with(OLD)[:n_sites], **changes)
+
+
 def grown(parent, sites, *allowed, **changes):
     kind = parent.router.estimator.kind
     plan = parent.plan(plan_of(kind, **{**NO_CAP, **changes}), allowed)
@@ -78,11 +86,17 @@ def grown(parent, sites, *allowed, **changes):
 
 def before_and_after(kind, joining, **changes):
     """A router of two sites and the old models, and what joined it."""
+    rounds = growth.NEW_MODEL_ROUNDS, growth.NEW_CLIENT_ROUNDS
+    return joined(kind, joining, rounds, tuple(changes.items()))
+
+
+@cache
+def joined(kind, joining, rounds, changes):
     if joining == MODELS_JOIN:
-        parent, sites = trained(kind, sites_with(OLD), **changes), sites_with(ALL)
+        parent, sites = old_router(kind, **dict(changes)), sites_with(ALL)
     else:
-        parent, sites = trained(kind, sites_with(OLD)[:2], **changes), sites_with(OLD)
-    return parent, sites, grown(parent, sites, joining, **changes)
+        parent, sites = old_router(kind, 2, **dict(changes)), sites_with(OLD)
+    return parent, sites, grown(parent, sites, joining, **dict(changes))
 
 
 def assert_same_arrays(found, expected):
@@ -153,7 +167,7 @@ def test_new_heads_equal_the_learning_functions():
 
 
 def test_new_heads_learn_their_model_from_few_rows():
-    parent = trained("mlp", sites_with(OLD))
+    parent = old_router("mlp")
     few = [
         replace(site, train=made_up(20, seed=place)) for place, site in enumerate(sites_with(ALL))
     ]
@@ -204,7 +218,7 @@ def test_only_what_joins_is_asked_and_everybody_gets_the_router():
 
 
 def test_sites_without_the_new_models_are_not_asked_for_them():
-    parent = trained("kmeans", sites_with(OLD))
+    parent = old_router("kmeans")
     sites = [*sites_with(OLD, range(2)), *sites_with(ALL, range(2, 4))]
     result = grown(parent, sites, MODELS_JOIN)
     assert {name for r in result.report.rounds for name in r.accepted} == {"site-2", "site-3"}
@@ -212,7 +226,7 @@ def test_sites_without_the_new_models_are_not_asked_for_them():
 
 
 def test_new_sites_are_noticed_before_new_models():
-    parent = trained("kmeans", sites_with(OLD)[:2])
+    parent = old_router("kmeans", 2)
     result = grown(parent, sites_with(ALL), CLIENTS_JOIN, MODELS_JOIN)
     assert (result.plan.joining, result.estimator.models) == (CLIENTS_JOIN, OLD)
     result = grown(parent_of(result), sites_with(ALL), CLIENTS_JOIN, MODELS_JOIN)
@@ -229,7 +243,7 @@ def test_nobody_joins_twice():
 def test_a_new_site_is_no_stranger_to_the_guard():
     sites = sites_with(OLD)
     far = [replace(s, train=replace(s.train, embeddings=-s.train.embeddings)) for s in sites[2:]]
-    parent = trained("kmeans", sites[:2])
+    parent = old_router("kmeans", 2)
     result = grown(parent, [*sites[:2], *far], CLIENTS_JOIN)
     queries = far[0].train.embeddings
     assert parent.router.served.familiarity(queries).mean() < 0.1
@@ -269,7 +283,7 @@ def test_a_session_that_was_killed_ends_as_if_it_were_not(kind, joining):
 @pytest.mark.usefixtures("few_rounds")
 @pytest.mark.parametrize(("kind", "joining"), JOINING)
 def test_masked_sums_make_the_same_router(kind, joining):
-    parent = trained(kind, sites_with(OLD)[:3], has_guard=False)
+    parent = old_router(kind, 3, has_guard=False)
     sites = sites_with(ALL if joining == MODELS_JOIN else OLD, range(6))
     # Sites may send less than ten rows of a cell where nobody sees them.
     clear, masked = (
@@ -283,7 +297,7 @@ def test_masked_sums_make_the_same_router(kind, joining):
 
 def test_kmeans_grows_under_noise():
     noise = NoiseSettings(0.01, dict.fromkeys(MODELS, 0.01), longest_vector=6.0)
-    parent = trained("kmeans", sites_with(OLD))
+    parent = old_router("kmeans")
     noisy = grown(parent, sites_with(ALL), MODELS_JOIN, noise=noise, has_guard=False)
     clear = grown(parent, sites_with(ALL), MODELS_JOIN)
     found, wanted = (r.estimator.estimator.statistics.count[:, 3] for r in (noisy, clear))
@@ -303,13 +317,13 @@ def test_kmeans_grows_under_noise():
     ],
 )
 def test_what_cannot_grow_is_refused_with_the_reason(kind, changes, reason):
-    parent = trained(kind, sites_with(OLD)[:2])
+    parent = old_router(kind, 2)
     with pytest.raises(GrowthRefused, match=reason):
         parent.plan(plan_of(kind, **changes), (MODELS_JOIN,))
 
 
 def test_a_router_of_another_kind_is_not_grown():
-    parent = trained("kmeans", sites_with(OLD)[:2])
+    parent = old_router("kmeans", 2)
     with pytest.raises(GrowthRefused, match="is a kmeans one, this coordinator trains mlp"):
         parent.plan(plan_of("mlp"), (MODELS_JOIN,))
 
@@ -317,7 +331,7 @@ def test_a_router_of_another_kind_is_not_grown():
 @pytest.mark.usefixtures("few_rounds")
 def test_new_heads_alone_leave_a_site():
     messages: list[Any] = []
-    parent = trained("mlp", sites_with(OLD))
+    parent = old_router("mlp")
     plan = parent.plan(plan_of("mlp", **NO_CAP), (MODELS_JOIN,))
     simulate(sites_with(ALL), plan, start=parent.progress(), traffic=messages)
     names = {
@@ -335,7 +349,7 @@ def sent_in(message):
 
 
 def test_a_checkpoint_of_another_parent_is_left_aside(caplog):
-    first, second = (trained("kmeans", sites_with(OLD)[:2], seed=seed) for seed in (0, 1))
+    first, second = (old_router("kmeans", 2, seed=seed) for seed in (0, 1))
     checkpoints = DyingCheckpoints(1)
     with pytest.raises(Killed):
         simulate(

@@ -29,6 +29,7 @@ from router_models.registry import ModelRegistry
 from tests.fakes.evaluations import DIMENSION, MODELS
 from tests.fakes.sites import ENCODER, plan_of, site_of
 
+pytestmark = pytest.mark.xdist_group("traffic")  # a session is recorded once
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "explanation" / "what-is-shared.md"
 NOISE = NoiseSettings(1.0, dict.fromkeys(MODELS, 0.01), longest_vector=6.0)
 SECRET = "the query's own words"
@@ -73,6 +74,15 @@ def sites():
 
 
 @cache
+def begun(kind, joining):
+    """A router that something can join."""
+    few = [replace(s, train=align(s.train, MODELS[:3], ModelRegistry())) for s in sites()]
+    there = few if joining == MODELS_JOIN else sites()[:1]
+    result = simulate(there, replace(PLANS[f"{kind} plain"], quorum=1))
+    return Parent(load(result.artifact, ENCODER), result.progress.sites)
+
+
+@cache
 def record(name):
     """All messages of one session; new heads take fewer rounds than they should."""
     messages: list[Exchanged] = []
@@ -80,10 +90,7 @@ def record(name):
         simulate(sites(), PLANS[name], traffic=messages)
         return messages
     joining, plan = JOINING[name]
-    few = [replace(s, train=align(s.train, MODELS[:3], ModelRegistry())) for s in sites()]
-    there = few if joining == MODELS_JOIN else sites()[:1]
-    begun = simulate(there, replace(PLANS[f"{plan.kind} plain"], quorum=1))
-    parent = Parent(load(begun.artifact, ENCODER), begun.progress.sites)
+    parent = begun(plan.kind, joining)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(growth, "NEW_MODEL_ROUNDS", 3)
         simulate(sites(), parent.plan(plan, (joining,)), traffic=messages, start=parent.progress())

@@ -4,13 +4,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine
+from tests.fakes.schemas import with_schema
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     """A gateway's database as it is after its first start."""
     engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
-    ensure_schema(engine)
+    with_schema(engine)
     yield engine
     engine.dispose()

@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import Engine, select
 
 from gateway.config import ConfigurationError
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys import KeyStore, ensure_embedded_key, load_admin_token
 from migrations.tables import KEYS
 from tests.fakes.postgres import Postgres
+from tests.fakes.schemas import with_schema
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -161,7 +162,7 @@ def test_the_first_key_joins_a_default_team_that_is_there(engine):
 def test_of_gateways_that_start_together_one_makes_the_first_key(postgres: Postgres):
     url = postgres.new_database()
     engines = [create_database_engine(url) for _ in range(4)]
-    ensure_schema(engines[0])
+    with_schema(engines[0])
     with ThreadPoolExecutor(len(engines)) as pool:
         made = list(pool.map(ensure_embedded_key, engines))
 

@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import Engine
 
 from gateway.config import EvaluationLogSettings
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine
 from gateway.datasets import read_dataset
 from gateway.evaluation_log import EvaluationLog
 from gateway.grades import GradeRecord
 from gateway.log_export import COLUMNS, DatabaseRows, EvaluationRow, Selection, split_of, write_csv
 from gateway.log_parquet import write_parquet
+from tests.fakes.schemas import with_schema
 from tests.fakes.turns import START_UNIX_S, make_turn
 
 SETTINGS = EvaluationLogSettings(retention_days=None)
@@ -24,7 +25,7 @@ SETTINGS = EvaluationLogSettings(retention_days=None)
 @pytest.fixture
 def engine(tmp_path: Path):
     engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
-    ensure_schema(engine)
+    with_schema(engine)
     yield engine
     engine.dispose()
 

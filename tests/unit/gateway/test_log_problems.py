@@ -5,13 +5,14 @@ import pytest
 
 from budget.errors import InvalidProblems
 from gateway.config import EvaluationLogSettings
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine
 from gateway.evaluation_log import EvaluationLog
 from gateway.grades import GradeBook
 from gateway.log_problems import read_logged_problems
 from gateway.types import Usage
 from router_models.types import Encoder
 from tests.fakes.artifacts import EncoderIdentity
+from tests.fakes.schemas import with_schema
 from tests.fakes.turns import make_turn
 
 ENCODER = cast("Encoder", EncoderIdentity(dimension=3))  # nothing is encoded
@@ -20,7 +21,7 @@ ENCODER = cast("Encoder", EncoderIdentity(dimension=3))  # nothing is encoded
 async def logged(folder, turns, scores):
     """Log turns of several conversations; grade those that have a score."""
     engine = create_database_engine(f"sqlite:///{folder}/waypost.db")
-    ensure_schema(engine)
+    with_schema(engine)
     log = EvaluationLog(engine, EvaluationLogSettings(), folder / "spool")
     log.start()
     book = GradeBook(log, engine, count=lambda answer, grade: None)

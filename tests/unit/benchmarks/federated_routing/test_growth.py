@@ -3,6 +3,7 @@ import pytest
 
 from benchmarks.federated_routing.growth import measure_growth
 from benchmarks.federated_routing.least_rows import MINIMUMS, measure_least_rows
+from federation.learning import growth
 from federation.learning.settings import (
     FederatedKMeansSettings,
     FederatedMlpSettings,
@@ -10,16 +11,21 @@ from federation.learning.settings import (
 )
 from tests.fakes.evaluations import made_up
 
-ANSWERS = made_up(800)
+pytestmark = pytest.mark.xdist_group("benchmark of growth")  # what is measured, is measured once
+ANSWERS = made_up(1000)
 SETTINGS: dict[str, FederatedSettings] = {
     "kmeans": FederatedKMeansSettings(clusters=4, prior_rows=1.0),
-    "mlp": FederatedMlpSettings(hidden=8, rounds=3, learning_rate=1e-2),
+    "mlp": FederatedMlpSettings(hidden=8, rounds=2, learning_rate=1e-2),
 }
 
 
 @pytest.fixture(scope="module")
 def grown():
-    return measure_growth(ANSWERS, SETTINGS, seeds=1)
+    """What joined; fewer rounds than they need measure as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(growth, "NEW_MODEL_ROUNDS", 2)
+        patch.setattr(growth, "NEW_CLIENT_ROUNDS", 2)
+        return measure_growth(ANSWERS, SETTINGS, seeds=1)
 
 
 @pytest.mark.parametrize("kind", SETTINGS)

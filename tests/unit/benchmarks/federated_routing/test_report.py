@@ -7,6 +7,7 @@ from federation.learning.settings import FederatedKMeansSettings, FederatedMlpSe
 from router_models.training.settings import KMeansSettings, MlpSettings
 from tests.fakes.evaluations import made_up
 
+pytestmark = pytest.mark.xdist_group("benchmark of alphas")  # what is measured, is measured once
 ALONE: dict[str, AnySettings] = {"kmeans": KMeansSettings(4), "mlp": MlpSettings(8, max_epochs=2)}
 TOGETHER: dict[str, AnySettings] = {
     "kmeans": FederatedKMeansSettings(clusters=4),
@@ -20,7 +21,7 @@ CHOICE = {
 
 @pytest.fixture(scope="module")
 def found():
-    return measure_alpha(made_up(800), 0.6, CHOICE, seeds=1)
+    return measure_alpha(made_up(1000), 0.6, CHOICE, seeds=1)
 
 
 def test_settings_come_back_from_results(found):

@@ -1,5 +1,6 @@
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from click.testing import CliRunner
 
 from budget.artifact import load
 from budget.tab import AllSubQuestionsPolicy
+from budget.train import TrainingSettings
 from gateway.cli import cli
 from gateway.commands import budget
 from gateway.encoders import load_encoder
@@ -131,6 +133,14 @@ def test_refuses_to_compare_policies_that_choose_from_different_budgets(data, tm
     assert "measure them apart" in found.output
 
 
+@pytest.fixture
+def few_rollouts(monkeypatch):
+    """Rollouts enough to compare: every turn of one is a request to the endpoint."""
+    few = partial(TrainingSettings, groups_per_step=2, group_size=2)
+    monkeypatch.setattr(budget, "TrainingSettings", few)
+
+
+@pytest.mark.usefixtures("few_rollouts")
 async def test_learns_from_an_endpoint_that_solves_live(tmp_path):
     sums = [
         {"text": f"What is {n} + {n}?", "verifier": {"kind": "numeric", "reference": 4}}

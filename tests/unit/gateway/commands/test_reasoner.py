@@ -17,7 +17,7 @@ from gateway.announcements import Announcement, AnnouncementFile
 from gateway.artifact_store import adapter_store
 from gateway.cli import cli
 from gateway.config import EvaluationLogSettings
-from gateway.database import create_database_engine, ensure_schema
+from gateway.database import create_database_engine
 from gateway.evaluation_log import EvaluationLog
 from gateway.grades import GradeRecord
 from gateway.keys import KeyStore
@@ -25,6 +25,7 @@ from router_models.adapter import BaseModel, load
 from tests.fakes.adapters import adapter_weights, sealed_adapter
 from tests.fakes.digits import library_tokenizer
 from tests.fakes.language_models import tiny_model
+from tests.fakes.schemas import with_schema
 from tests.fakes.turns import make_turn
 
 # peft asks a transformers model by a name that transformers 5 has deprecated.
@@ -204,7 +205,7 @@ def test_without_a_file_and_without_verified_prompts_there_is_nothing_to_learn(w
 
 async def test_writes_the_log_s_prompts_for_their_owner_alone(waypost, tmp_path):
     engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
-    ensure_schema(engine)
+    with_schema(engine)
     KeyStore(engine).create_team("blue", trains_reasoner=True)
     settings = EvaluationLogSettings(flush_interval_s=0.01)
     log = EvaluationLog(engine, settings, tmp_path / "spool")
