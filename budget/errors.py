@@ -1,27 +1,43 @@
 """What can go wrong with budgets, in the words of whoever caused it."""
 
 
-class BudgetExhausted(Exception):
-    """A budget has no room for the worst case of this request.
+class BudgetError(Exception):
+    """A request cannot be admitted.
+
+    Args:
+        message: What the caller can do.
+        retry_after_s: When trying again may help; None where it does not.
+
+    Attributes:
+        headers: Response headers that say where the limit stands; set by the gateway.
+    """
+
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+class BudgetExhausted(BudgetError):
+    """A budget has no room for the worst case of this request; trying again or a higher cap helps.
 
     Args:
         message: What ran out and what the caller can do.
         limit_source: Kind of the scope that refused: team, key, user, conversation or turn.
         retry_after_s: When trying again may help; None where only a higher cap does.
-
-    Attributes:
-        headers: Response headers that say where the limit stands; set by the ledger.
     """
-
-    headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def __init__(
         self, message: str, *, limit_source: str = "", retry_after_s: float | None = None
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        super().__init__(message, retry_after_s=retry_after_s)
         self.limit_source = limit_source
-        self.retry_after_s = retry_after_s
+
+
+class LedgerUnavailable(BudgetError):
+    """The store of the counters cannot be reached or does not answer in time."""
 
 
 class InvalidProblems(Exception):

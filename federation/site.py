@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from router_models.assessment import Outcome
-from router_models.registry import ModelRegistry
+from router_models.artifacts.assessment import Outcome
+from router_models.artifacts.registry import ModelRegistry
 from router_models.types import Evaluations
 
 SCHEMA_VERSION: Final = 1

@@ -14,32 +14,30 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 from starlette.routing import Route
 
-from gateway.announcements import OfferedModels
-from gateway.artifact_store import ArtifactStore, policy_store
-from gateway.artifacts import ActiveArtifact, ActivePolicy, ActiveRouter
-from gateway.auth import Authenticator
-from gateway.config import ConfigurationError, GatewaySettings
+from gateway.access.auth import Authenticator
+from gateway.artifacts.active import ActiveArtifact, ActivePolicy, ActiveRouter
+from gateway.artifacts.frontier_file import FrontierFile
+from gateway.artifacts.store import ArtifactStore, policy_store
+from gateway.budgets.base import Ledger
+from gateway.budgets.opening import Budgets, open_budgets
+from gateway.budgets.prompt_tokens import PromptCounter, find_tokenizer
+from gateway.budgets.turn_budgets import TurnBudgets
+from gateway.chat.service import ChatService
 from gateway.embedded.routers import packaged_router
-from gateway.encoders import QueryEmbedder, load_encoder, open_embedder
 from gateway.endpoints.access import CHAT_PATH, Access
 from gateway.endpoints.admin import build_admin_app
 from gateway.endpoints.asgi import Receive, Scope, Send, closing
 from gateway.endpoints.chat import ChatEndpoint
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
-from gateway.evaluation_log import EvaluationLog
-from gateway.families import Read
-from gateway.frontier_file import FrontierFile
-from gateway.grades import GradeBook
-from gateway.ledger.base import Ledger
-from gateway.ledger.opening import Budgets, open_budgets
-from gateway.ledger.prompt_tokens import PromptCounter, find_tokenizer
-from gateway.metrics import Metrics
-from gateway.pool import Pool, open_pool
+from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.evaluation_log.grades import GradeBook
+from gateway.pool.announcements import OfferedModels
+from gateway.pool.pool import Pool, open_pool
+from gateway.pool.readiness import Readiness
 from gateway.providers.base import Provider
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
-from gateway.readiness import Readiness
 from gateway.readings import (
     read_budgets,
     read_embedder,
@@ -49,12 +47,14 @@ from gateway.readings import (
     read_providers,
     read_router,
 )
-from gateway.routing import Routing
-from gateway.service import ChatService
+from gateway.routing.encoders import QueryEmbedder, load_encoder, open_embedder
+from gateway.routing.routing import Routing
+from gateway.settings.config import ConfigurationError, GatewaySettings
 from gateway.startup import Startup
-from gateway.tracing import Tracing, open_tracing
-from gateway.turn_budgets import TurnBudgets
-from gateway.worker_metrics import WorkerMetrics
+from gateway.telemetry.families import Read
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import Tracing, open_tracing
+from gateway.telemetry.worker_metrics import WorkerMetrics
 from router_models.decide import Exploration
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gateway.commands.lazy import LazyGroup
-from gateway.config import ConfigurationError
+from gateway.settings.config import ConfigurationError
 
 SUBCOMMANDS = {
     "serve": "Run the gateway.",

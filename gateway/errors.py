@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from budget.errors import BudgetExhausted
+from budget.errors import BudgetError, BudgetExhausted, LedgerUnavailable
 from router_models.errors import NoModelAvailable
 
 
@@ -163,6 +163,7 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
         ProviderMisconfigured: Rendering(502, "provider_error", "provider_misconfigured"),
         ProviderCutOff: Rendering(502, "provider_error", "provider_cut_off"),
         ProviderRejected: Rendering(400, "invalid_request_error", "provider_rejected"),
+        LedgerUnavailable: Rendering(503, "server_error", "temporarily_unavailable"),
         BudgetExhausted: Rendering(429, "insufficient_quota", "insufficient_quota"),
         NoModelAvailable: Rendering(503, "routing_error", "no_model_available"),
     }
@@ -183,7 +184,7 @@ def render(error: Exception) -> RenderedError:
     """Render `error` in OpenAI's shape; anything not in the table is an internal error."""
     rendering = RENDERINGS.get(type(error), INTERNAL)
     headers = [(b"content-type", b"application/json")]
-    if isinstance(error, GatewayError | BudgetExhausted):
+    if isinstance(error, GatewayError | BudgetError):
         headers.extend(error.headers)
         if error.retry_after_s is not None:
             headers.append((b"retry-after", str(max(1, ceil(error.retry_after_s))).encode()))

@@ -7,17 +7,17 @@ from typing import Final
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from gateway.artifact_store import ArtifactStore
-from gateway.artifacts import ActivePolicy, ActiveRouter
-from gateway.config import EvaluationLogSettings
+from gateway.artifacts.active import ActivePolicy, ActiveRouter
+from gateway.artifacts.store import ArtifactStore
+from gateway.budgets.definitions import SCOPE_KINDS
+from gateway.budgets.opening import Budgets
+from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.embedded.process import EmbeddedPool
-from gateway.encoders import QueryEmbedder
-from gateway.evaluation_log import EvaluationLog
-from gateway.families import Read, counter, counters, gauge, gauges, info
-from gateway.ledger.definitions import SCOPE_KINDS
-from gateway.ledger.opening import Budgets
+from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.providers.base import Provider
-from gateway.turn_budgets import TurnBudgets
+from gateway.routing.encoders import QueryEmbedder
+from gateway.settings.config import EvaluationLogSettings
+from gateway.telemetry.families import Read, counter, counters, gauge, gauges, info
 from gateway.types import HostedModel
 
 CALLS: Final = {

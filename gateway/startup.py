@@ -6,9 +6,14 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.config import ConfigurationError, GatewaySettings
-from gateway.database import create_database_engine, ensure_schema, summary, wait_for_database
-from gateway.keys import ensure_embedded_key, load_admin_token
+from gateway.access.keys import ensure_embedded_key, load_admin_token
+from gateway.settings.config import ConfigurationError, GatewaySettings
+from gateway.storage.database import (
+    create_database_engine,
+    ensure_schema,
+    summary,
+    wait_for_database,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from budget.ledger.amounts import TOKENS_PER_MTOK
 from router_models.types import Float32
 
-NUSD_PER_USD = 1_000_000_000
-TOKENS_PER_MTOK = 1_000_000
 ANSWERED = "answered"
 """How a turn ended, in the journal; otherwise the class of what ended it, or:"""
 CLIENT_LEFT = "ClientLeft"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from gateway.config import GatewaySettings
+from gateway.settings.config import GatewaySettings
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHART: Final = ROOT / "helm" / "waypost"

@@ -24,12 +24,12 @@ from sqlalchemy import Engine, text
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from gateway.config import EvaluationLogSettings  # noqa: E402
-from gateway.database import create_database_engine, ensure_schema  # noqa: E402
-from gateway.evaluation_log import EvaluationLog  # noqa: E402
-from gateway.ledger.redis_store import RedisStore  # noqa: E402
-from gateway.ledger.settlements import Lease, SettlementRecord, limit_codes  # noqa: E402
-from gateway.ledger.types import Granted, Limit, Scope, Window  # noqa: E402
+from budget.ledger.redis_store import RedisStore  # noqa: E402
+from budget.ledger.settlements import Lease, SettlementRecord, limit_codes  # noqa: E402
+from budget.ledger.types import Granted, Limit, Scope, Window  # noqa: E402
+from gateway.evaluation_log.evaluation_log import EvaluationLog  # noqa: E402
+from gateway.settings.config import EvaluationLogSettings  # noqa: E402
+from gateway.storage.database import create_database_engine, ensure_schema  # noqa: E402
 from gateway.types import CandidateRecord, TurnRecord  # noqa: E402
 from tests.fakes.ledgers import hold  # noqa: E402
 from tests.fakes.postgres import running_postgres  # noqa: E402

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.commands.train import carve
-from gateway.config import DEFAULT_PROFILES
-from gateway.datasets import read_dataset
-from gateway.encoders import load_encoder
-from router_models.artifact import dump
-from router_models.frontier import (
+from gateway.problems.datasets import read_dataset
+from gateway.routing.encoders import load_encoder
+from gateway.settings.config import DEFAULT_PROFILES
+from router_models.artifacts.artifact import dump
+from router_models.estimators.guard import GuardedEstimator
+from router_models.evaluation.frontier import (
     LAMBDAS,
     Judge,
     Outcomes,
@@ -27,10 +28,9 @@ from router_models.frontier import (
     oracle_gain,
     route,
 )
-from router_models.guard import GuardedEstimator
+from router_models.statistics import select
 from router_models.training.guard import fit_guard
 from router_models.training.settings import Settings, candidates
-from router_models.training.statistics import select
 from router_models.training.train import fit
 from router_models.types import Evaluations, Prediction
 

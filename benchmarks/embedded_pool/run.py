@@ -25,14 +25,20 @@ from typing import Any
 import httpx2
 
 from benchmarks.embedded_pool import prompts, routers
-from gateway.calibration import CalibrationRow, GivenAnswer, parse_prompts, read_json_lines, score
 from gateway.commands.calibrate import report, write_rows
-from gateway.config import EmbeddedSettings, process_environment
-from gateway.datasets import split_of
 from gateway.embedded.process import EmbeddedPool
 from gateway.embedded.routers import DATA
 from gateway.embedded.variants import embedded_models
 from gateway.embedded.weights import find_weights
+from gateway.problems.calibration import (
+    CalibrationRow,
+    GivenAnswer,
+    parse_prompts,
+    read_json_lines,
+    score,
+)
+from gateway.problems.datasets import split_of
+from gateway.settings.config import EmbeddedSettings, process_environment
 from gateway.types import HostedModel, Usage
 
 HERE = Path(__file__).parent

@@ -18,16 +18,11 @@ from benchmarks.encoders.minilm_graph import LAYERS, build_graph
 from benchmarks.encoders.sources import fetch_minilm, fetch_mpnet
 from benchmarks.encoders.static_table import build_table, embed_vocabulary
 from benchmarks.encoders.statistics import TextStatistics, measure_texts
-from router_models.encode import (
-    FEATURES_FILE,
-    STATIC_FILES,
-    TABLE_FILE,
-    StaticEncoder,
-)
-from router_models.features import FEATURE_NAMES
-from router_models.minilm import MINILM_FILES, MODEL_FILE, MiniLMEncoder
+from router_models.encoders.encode import FEATURES_FILE, STATIC_FILES, TABLE_FILE, StaticEncoder
+from router_models.encoders.features import FEATURE_NAMES
+from router_models.encoders.minilm import MINILM_FILES, MODEL_FILE, MiniLMEncoder
+from router_models.encoders.word_pieces import TOKENIZER_FILE, WordPieces
 from router_models.types import Encoder
-from router_models.word_pieces import TOKENIZER_FILE, WordPieces
 
 HERE = Path(__file__).parent
 STATISTICS = HERE / "statistics.npz"

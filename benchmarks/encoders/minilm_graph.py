@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from safetensors.numpy import load_file
 
+from router_models.encoders.word_pieces import HEAD_TOKENS, TAIL_TOKENS
 from router_models.types import Float32
-from router_models.word_pieces import HEAD_TOKENS, TAIL_TOKENS
 
 LAYERS = 2
 HEADS = 12

@@ -19,8 +19,8 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import NearestNeighbors
 
-from gateway.encoders import load_encoder
-from router_models.features import FEATURE_NAMES
+from gateway.routing.encoders import load_encoder
+from router_models.encoders.features import FEATURE_NAMES
 from router_models.types import Float32
 
 N_SPLITS = 4

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from router_models.features import cap_text, raw_features
+from router_models.encoders.features import cap_text, raw_features
+from router_models.encoders.word_pieces import WordPieces
 from router_models.types import Float32
-from router_models.word_pieces import WordPieces
 
 SMALLEST_DEVIATION = 0.02
 """A mark that training texts hardly ever show is rare, not infinitely surprising."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
-from gateway.encoders import load_encoder
-from router_models.features import cap_text, raw_features
+from gateway.routing.encoders import load_encoder
+from router_models.encoders.features import cap_text, raw_features
 
 ENCODERS: Final = ("static", "minilm")
 LENGTHS = (16, 64, 256, 512, 25_000)

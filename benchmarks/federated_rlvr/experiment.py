@@ -16,10 +16,10 @@ from federation.reasoner.progress import Progress
 from federation.reasoner.prompts import ChatTokenizer, tokenizer_sha256
 from federation.reasoner.rollouts import LocalSampler
 from federation.reasoner.session import ReasonerResult
-from federation.reasoner.simulation import SimulatedSite, simulate
 from federation.reasoner.trainer import Learner
+from federation.simulation.reasoner import SimulatedSite, simulate
 from router_models.types import Arrays
-from router_models.verifiers import verify
+from router_models.verifiers.verifiers import verify
 
 GREEDY: float = 1e-3
 """A temperature at which the likeliest token is drawn."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.frontier import Interval, interval
+from router_models.evaluation.frontier import Interval, interval
 
 Float64 = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from benchmarks.federated_rlvr.measure import (
 )
 from benchmarks.federated_rlvr.pictures import draw
 from benchmarks.federated_rlvr.protocol import ARMS, BALANCED, BASE, EXTRAS, FEDAVG, LOCAL
-from router_models.frontier import Interval
+from router_models.evaluation.frontier import Interval
 
 Runs = Mapping[str, Mapping[str, Any]]
 """Arms of one seed."""

@@ -10,7 +10,7 @@ from benchmarks.federated_routing.compare import Choice, Deal, compare
 from benchmarks.federated_routing.protocol import Client, join, split
 from benchmarks.federated_routing.summary import summarise
 from federation.learning.settings import KINDS as FEDERATED_KINDS
-from router_models.frontier import Outcomes
+from router_models.evaluation.frontier import Outcomes
 from router_models.training.settings import KINDS as OTHER_KINDS
 from router_models.types import Evaluations
 

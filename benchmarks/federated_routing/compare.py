@@ -17,7 +17,7 @@ from benchmarks.federated_routing.arms import (
 from benchmarks.federated_routing.measure import Float64, Measured, mean_of, measure
 from benchmarks.federated_routing.protocol import Client, join
 from federation.learning.personal import personalise
-from router_models.frontier import Judge, Outcomes, bootstrap_weights, route
+from router_models.evaluation.frontier import Judge, Outcomes, bootstrap_weights, route
 from router_models.types import Estimator, Evaluations
 
 MIXTURE: Final = "mixture"

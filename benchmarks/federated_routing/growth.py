@@ -18,9 +18,9 @@ from benchmarks.federated_routing.protocol import (
     with_models,
 )
 from benchmarks.federated_routing.summary import figures_of
-from federation.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.learning.settings import FederatedSettings
-from router_models.frontier import route
+from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
+from router_models.evaluation.frontier import route
 from router_models.types import Evaluations
 
 ALPHA: Final = 0.6

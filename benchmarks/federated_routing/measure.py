@@ -6,12 +6,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.frontier import Interval, Judge, Outcomes, interval
+from router_models.evaluation.frontier import Interval, Judge, Outcomes, interval
 
 Float64 = NDArray[np.float64]
 
 FIGURES: Final = ("own_range_auc", "common_auc", "saved")
-"""Of `router_models.frontier.Figures`, and in this order everywhere below."""
+"""Of `router_models.evaluation.frontier.Figures`, and in this order everywhere below."""
 
 OWN_RANGE, COMMON, SAVED = range(3)
 

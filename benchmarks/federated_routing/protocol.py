@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks.routing_frontier import protocol as frontier_protocol
 from benchmarks.routing_frontier.report import labels_of
-from gateway.datasets import Dataset
-from router_models.frontier import complete
-from router_models.training.statistics import select
+from gateway.problems.datasets import Dataset
+from router_models.evaluation.frontier import complete
+from router_models.statistics import select
 from router_models.types import Encoder, Evaluations
 
 CLIENTS: Final = 10

@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.federated_routing.protocol import Rows
-from router_models.arrays import Scaler
-from router_models.frontier import Outcomes, route
+from router_models.estimators.arrays import Scaler
+from router_models.evaluation.frontier import Outcomes, route
 from router_models.types import Evaluations, Float32, Prediction
 
 PACKAGE: Final = "pareto_bandit"

@@ -20,7 +20,7 @@ from benchmarks.federated_routing.arms import FEDERATED
 from benchmarks.federated_routing.growth import measure_growth
 from benchmarks.federated_routing.least_rows import measure_least_rows
 from benchmarks.federated_routing.scaling import measure_scaling
-from gateway.encoders import load_encoder
+from gateway.routing.encoders import load_encoder
 from router_models.types import Evaluations
 
 PARTS: Final = ("alpha 0.03", "alpha 0.6", "growth", "least rows")

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from federation.coordinator.strategy_table import calibrated
 from federation.learning.settings import FederatedKMeansSettings, FederatedMlpSettings
 from federation.privacy.settings import NoiseSettings
-from federation.protocol import EncoderName, TrainingPlan
-from federation.strategy_table import calibrated
+from federation.protocol.protocol import EncoderName, TrainingPlan
 
 DELTA: Final = 1e-4
 """Sites have about 350 train queries."""

@@ -20,18 +20,18 @@ from benchmarks.federation_attacks.membership import (
     losses,
 )
 from benchmarks.federation_attacks.sites import World
+from federation.coordinator.session import SessionResult
 from federation.exchanges.exchange import under
 from federation.exchanges.kmeans import CELLS, CENTROIDS, CellExchange
 from federation.exchanges.mlp import WEIGHTS
 from federation.exchanges.rows import ROWS, scales_of
-from federation.in_process import Exchanged
 from federation.learning.guard import scaler_of_guard
 from federation.learning.mlp import to_estimator
-from federation.protocol import ARRAYS, Instruction, Payload, TrainingPlan
-from federation.server_app import SessionResult
-from federation.simulation import simulate
-from router_models.arrays import Scaler
-from router_models.mlp import MlpEstimator
+from federation.protocol.protocol import ARRAYS, Instruction, Payload, TrainingPlan
+from federation.simulation.in_process import Exchanged
+from federation.simulation.simulation import simulate
+from router_models.estimators.arrays import Scaler
+from router_models.estimators.mlp import MlpEstimator
 from router_models.types import Evaluations
 
 Float64 = NDArray[np.float64]

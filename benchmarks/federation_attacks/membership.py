@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm, poisson
 
 from federation.learning.kmeans import Centroids
-from router_models.arrays import Scaler
-from router_models.mlp import MlpEstimator
+from router_models.estimators.arrays import Scaler
+from router_models.estimators.mlp import MlpEstimator
 from router_models.training.kmeans import assign, cluster
 from router_models.types import Evaluations, Float32
 

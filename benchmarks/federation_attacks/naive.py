@@ -5,13 +5,13 @@ from functools import reduce
 from operator import add
 
 from benchmarks.federation_attacks.poisoning import Payload, Tamper
-from federation.aggregation import weighted_mean
 from federation.exchanges.exchange import under
 from federation.exchanges.mlp import WEIGHTS, advance
 from federation.learning import kmeans, mlp
+from federation.learning.aggregation import weighted_mean
 from federation.learning.settings import FederatedKMeansSettings, FederatedMlpSettings
 from federation.learning.statistics import RowSums
-from router_models.arrays import Scaler
+from router_models.estimators.arrays import Scaler
 from router_models.types import Estimator, Evaluations
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from federation.exchanges.exchange import under
 from federation.exchanges.mlp import WEIGHTS
-from federation.in_process import Fault
-from federation.protocol import ARRAYS, Instruction
+from federation.protocol.protocol import ARRAYS, Instruction
+from federation.simulation.in_process import Fault
 from router_models.types import Evaluations
 
 Payload = dict[str, NDArray[Any]]

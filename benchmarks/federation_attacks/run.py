@@ -25,10 +25,10 @@ from benchmarks.federation_attacks.poisoning import TAMPERS, faults_of, flip_tow
 from benchmarks.federation_attacks.sites import World
 from federation.errors import FederationError
 from federation.learning.settings import FederatedSettings
-from federation.simulation import simulate
-from gateway.encoders import load_encoder
+from federation.simulation.simulation import simulate
+from gateway.routing.encoders import load_encoder
 from router_models.errors import RouterModelsError
-from router_models.frontier import Judge
+from router_models.evaluation.frontier import Judge
 from router_models.types import Estimator, Evaluations
 
 SET: Final = "llmrouter_ulab"

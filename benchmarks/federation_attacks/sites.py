@@ -8,10 +8,10 @@ import numpy as np
 
 from benchmarks.federated_routing.protocol import Client, join, split
 from benchmarks.federation_attacks.membership import Reference
-from federation.protocol import EncoderName
-from federation.simulation import RowsSite
+from federation.protocol.protocol import EncoderName
+from federation.simulation.simulation import RowsSite
 from federation.site import SitePolicy
-from router_models.frontier import Judge, route
+from router_models.evaluation.frontier import Judge, route
 from router_models.types import Encoder, Estimator, Evaluations
 
 ALPHA: Final = 0.6

@@ -27,15 +27,15 @@ from redis.asyncio import Redis
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from gateway.config import BudgetSettings  # noqa: E402
-from gateway.ledger.book import BudgetBook  # noqa: E402
-from gateway.ledger.definitions import BudgetDefinitions  # noqa: E402
-from gateway.ledger.memory import MemoryStore  # noqa: E402
-from gateway.ledger.metered import MeteredLedger  # noqa: E402
-from gateway.ledger.prompt_tokens import PromptCounter, worst_prompt_tokens  # noqa: E402
-from gateway.ledger.redis_store import RedisStore  # noqa: E402
-from gateway.ledger.store import LedgerStore  # noqa: E402
-from gateway.ledger.types import Granted, Hold, Limit, Scope  # noqa: E402
+from budget.ledger.memory import MemoryStore  # noqa: E402
+from budget.ledger.redis_store import RedisStore  # noqa: E402
+from budget.ledger.store import LedgerStore  # noqa: E402
+from budget.ledger.types import Granted, Hold, Limit, Scope  # noqa: E402
+from gateway.budgets.book import BudgetBook  # noqa: E402
+from gateway.budgets.definitions import BudgetDefinitions  # noqa: E402
+from gateway.budgets.metered import MeteredLedger  # noqa: E402
+from gateway.budgets.prompt_tokens import PromptCounter, worst_prompt_tokens  # noqa: E402
+from gateway.settings.config import BudgetSettings  # noqa: E402
 from gateway.types import Caller, Usage  # noqa: E402
 from gateway.wire import parse_chat_request  # noqa: E402
 from tests.fakes.budgets import MODELS, Journal, budget, migrated  # noqa: E402

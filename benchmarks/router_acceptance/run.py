@@ -16,16 +16,16 @@ from typing import Final
 import numpy as np
 
 from benchmarks.routing_frontier.protocol import Rows, read, rows_of
-from federation.acceptance import Bar, HeldOut, decide
-from gateway.commands.federation.site import prices_of
-from gateway.config import GatewaySettings
-from gateway.encoders import load_encoder
-from router_models.artifact import dump, load
-from router_models.frontier import oracle_gain
-from router_models.off_policy import LoggedChoices
-from router_models.router import Router
+from federation.node.acceptance import Bar, HeldOut, decide
+from gateway.federation.site import prices_of
+from gateway.routing.encoders import load_encoder
+from gateway.settings.config import GatewaySettings
+from router_models.artifacts.artifact import dump, load
+from router_models.artifacts.router import Router
+from router_models.evaluation.frontier import oracle_gain
+from router_models.evaluation.off_policy import LoggedChoices
+from router_models.statistics import select
 from router_models.training.settings import KMeansSettings
-from router_models.training.statistics import select
 from router_models.training.train import train
 from router_models.types import Encoder, Evaluations
 

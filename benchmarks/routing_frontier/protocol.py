@@ -10,9 +10,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
 from gateway.commands.train import carve
-from gateway.datasets import Dataset, read_dataset
-from router_models.frontier import complete
-from router_models.training.statistics import select
+from gateway.problems.datasets import Dataset, read_dataset
+from router_models.evaluation.frontier import complete
+from router_models.statistics import select
 from router_models.types import Evaluations, Float32, Prediction
 
 UNTUNED_ALPHA: Final = 10.0

@@ -9,8 +9,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from gateway.commands.evaluate import draw_frontiers
-from gateway.datasets import Dataset
-from router_models.frontier import Judge, Outcomes
+from gateway.problems.datasets import Dataset
+from router_models.evaluation.frontier import Judge, Outcomes
 
 COLUMNS: Final = {
     "quality_first": "quality, cost no object",

@@ -16,9 +16,9 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.routing_frontier import protocol, report
-from gateway.datasets import Dataset
-from gateway.encoders import load_encoder
-from router_models.frontier import (
+from gateway.problems.datasets import Dataset
+from gateway.routing.encoders import load_encoder
+from router_models.evaluation.frontier import (
     Figures,
     Judge,
     Outcomes,

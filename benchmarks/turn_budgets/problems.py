@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow.parquet
 
-from gateway.problem_files import ProblemRow
+from gateway.problems.problem_files import ProblemRow
 
 N_PROBLEMS: Final = {"train": 3000, "val": 600, "test": 1000}
 TURNS: Final = (3, 4, 5, 6)

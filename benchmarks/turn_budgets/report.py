@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from budget.evaluate import Comparison, Front
-from gateway.budget_pictures import Marked, draw_fronts
+from budget.training.evaluate import Comparison, Front
+from gateway.problems.budget_pictures import Marked, draw_fronts
 
 FOLDER: Final = Path(__file__).parent
 BUDGETS: Final = {

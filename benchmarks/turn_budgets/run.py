@@ -17,15 +17,15 @@ import numpy as np
 import torch
 
 from benchmarks.turn_budgets import problems
-from budget.baselines import baseline_families, cheapest_near_best
 from budget.environments.trace import TraceEnvironment
-from budget.evaluate import Comparison, Front, Outcomes, compare, oracle_front, play
-from budget.policy import BudgetPolicy, StaticPolicy
-from budget.tab import AllSubQuestionsPolicy, TabPolicy
-from budget.train import StepFigures, Trainer, TrainingSettings, with_token_price
-from gateway.budget_pictures import draw_learning
-from gateway.encoders import load_encoder
-from gateway.problem_files import build_environment
+from budget.policies.policy import BudgetPolicy, StaticPolicy
+from budget.policies.tab import AllSubQuestionsPolicy, TabPolicy
+from budget.training.baselines import baseline_families, cheapest_near_best
+from budget.training.evaluate import Comparison, Front, Outcomes, compare, oracle_front, play
+from budget.training.train import StepFigures, Trainer, TrainingSettings, with_token_price
+from gateway.problems.budget_pictures import draw_learning
+from gateway.problems.problem_files import build_environment
+from gateway.routing.encoders import load_encoder
 
 SEEDS: Final = 5
 KINDS: Final = (TabPolicy, AllSubQuestionsPolicy)

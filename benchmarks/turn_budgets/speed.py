@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from budget.mdp import CHOICES, FEATURES, allot
-from budget.policy import BudgetPolicy, StaticPolicy
-from budget.tab import AllSubQuestionsPolicy, TabPolicy
-from budget.types import TurnState
-from gateway.encoders import load_encoder
-from router_models.arrays import Scaler
+from budget.policies.mdp import CHOICES, FEATURES, allot
+from budget.policies.policy import BudgetPolicy, StaticPolicy
+from budget.policies.tab import AllSubQuestionsPolicy, TabPolicy
+from budget.policies.types import TurnState
+from gateway.routing.encoders import load_encoder
+from router_models.estimators.arrays import Scaler
 
 ROUNDS = 15
 CALLS = 1000

@@ -8,14 +8,14 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
-from budget.artifact import dump
-from budget.policy import StoredPolicy
-from budget.tab import TabPolicy
-from budget.train import Trainer, TrainingSettings, with_token_price
-from gateway.calibration import CalibrationPrompt, parse_prompts, read_json_lines
+from budget.policies.artifact import dump
+from budget.policies.policy import StoredPolicy
+from budget.policies.tab import TabPolicy
+from budget.training.train import Trainer, TrainingSettings, with_token_price
 from gateway.embedded.routers import DATA
-from gateway.encoders import load_encoder
-from gateway.problem_files import ProblemRow, build_environment
+from gateway.problems.calibration import CalibrationPrompt, parse_prompts, read_json_lines
+from gateway.problems.problem_files import ProblemRow, build_environment
+from gateway.routing.encoders import load_encoder
 
 MODEL: Final = "smollm2-135m-steps"
 TURNS: Final = 4

@@ -29,9 +29,9 @@ from benchmarks.turn_budgets_live.conversations import (
     read_prompts,
     seal,
 )
-from budget.policy import SplitPolicy
-from gateway.artifact_store import policy_store
-from router_models.verifiers import verify
+from budget.policies.policy import SplitPolicy
+from gateway.artifacts.store import policy_store
+from router_models.verifiers.verifiers import verify
 
 HERE: Final = Path(__file__).parent
 SETTINGS: Final = """

@@ -19,14 +19,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.turn_budgets import problems
 from benchmarks.turn_budgets.run import SETTINGS, build
-from budget.baselines import baseline_families, cheapest_near_best
 from budget.environments.trace import TraceEnvironment
-from budget.evaluate import Outcomes, compare, play
-from budget.llm_policy import LlmPolicy
-from budget.llm_train import LlmTrainer, adapt
-from budget.policy import BudgetPolicy
-from budget.tab import TabPolicy
-from budget.train import Trainer, TrainingSettings, with_token_price
+from budget.policies.policy import BudgetPolicy
+from budget.policies.tab import TabPolicy
+from budget.training.baselines import baseline_families, cheapest_near_best
+from budget.training.evaluate import Outcomes, compare, play
+from budget.training.llm_policy import LlmPolicy
+from budget.training.llm_train import LlmTrainer, adapt
+from budget.training.train import Trainer, TrainingSettings, with_token_price
 
 RANK: Final = 8
 LAST_LAYERS: Final = 6

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
-from budget.mdp import project
-from budget.types import TurnState
+from budget.policies.mdp import project
+from budget.policies.types import TurnState
 from router_models.types import Float32
 
 CHARS_PER_TOKEN: Final = 4

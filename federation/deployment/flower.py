@@ -61,7 +61,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from federation.failures import failure, reason_of
+from federation.protocol.failures import failure, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +82,8 @@ version = "1.0.0"
 [tool.flwr.app]
 publisher = "waypost"
 [tool.flwr.app.components]
-serverapp = "federation.server_app:app"
-clientapp = "federation.client_app:app"
+serverapp = "federation.coordinator.session:app"
+clientapp = "federation.node.client_app:app"
 """
 """Flower wants a bundle for every run; this one holds no code, and nobody would run it."""
 

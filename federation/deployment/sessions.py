@@ -29,7 +29,8 @@ class SessionRecord:
     Attributes:
         id: The folder's name; later sessions sort later.
         asked_by: Such as ``schedule`` or ``operator``.
-        grow: What may join the latest router, of `federation.joining.GROWTHS`; None to train anew.
+        grow: What may join the latest router, of `federation.protocol.joining.GROWTHS`; None to
+            train anew.
         task: What is trained.
         run_id: Flower's name of the run that is or was trained in.
         attempts: How often it was begun; more than once after a kill.

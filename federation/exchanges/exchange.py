@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.aggregation import MODERATED_SHARES, moderate
 from federation.errors import PlanRefused
+from federation.learning.aggregation import MODERATED_SHARES, moderate
 from federation.learning.sums import Sums
 from federation.privacy.accounting import Release
 from federation.privacy.noise import Bounds, add_noise, clipped_sums
 from federation.privacy.settings import NoiseSettings
-from federation.protocol import Instruction, Payload, TrainingPlan
+from federation.protocol.protocol import Instruction, Payload, TrainingPlan
+from federation.protocol.updates import Field, Form, Reply, add_up
 from federation.site import Site
-from federation.updates import Field, Form, Reply, add_up
 from router_models.types import Evaluations
 
 ROUNDING = 1e-6

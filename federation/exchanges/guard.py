@@ -23,10 +23,10 @@ from federation.learning.guard import (
     scaler_of_guard,
     unlimited_guard,
 )
-from federation.protocol import Instruction, Payload, TrainingPlan
-from federation.updates import Form, Reply
-from router_models.arrays import Scaler
-from router_models.guard import Guard
+from federation.protocol.protocol import Instruction, Payload, TrainingPlan
+from federation.protocol.updates import Form, Reply
+from router_models.estimators.arrays import Scaler
+from router_models.estimators.guard import Guard
 from router_models.types import Evaluations
 
 CENTROIDS = "guard.centroids"

@@ -7,14 +7,14 @@ from federation.exchanges.exchange import prefixed
 from federation.exchanges.kmeans import CENTROIDS
 from federation.exchanges.mlp import TEACHER, WEIGHTS
 from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
-from federation.joining import MODELS_JOIN
 from federation.learning import growth
-from federation.protocol import Instruction, Payload, TrainingPlan
-from federation.updates import Reply
-from router_models.guard import Guard, GuardedEstimator
-from router_models.kmeans import KMeansEstimator
-from router_models.mlp import MlpEstimator
-from router_models.nesting import pack, unpack
+from federation.protocol.joining import MODELS_JOIN
+from federation.protocol.protocol import Instruction, Payload, TrainingPlan
+from federation.protocol.updates import Reply
+from router_models.estimators.guard import Guard, GuardedEstimator
+from router_models.estimators.kmeans import KMeansEstimator
+from router_models.estimators.mlp import MlpEstimator
+from router_models.estimators.nesting import pack, unpack
 from router_models.types import Estimator
 
 PARENT = "parent."

@@ -26,9 +26,9 @@ from federation.learning.kmeans import (
 )
 from federation.learning.settings import FederatedKMeansSettings
 from federation.privacy.noise import Bounds, public_directions
-from federation.protocol import Instruction, Payload, TrainingPlan
-from federation.updates import Field, Form, Reply, capped
-from router_models.arrays import Scaler
+from federation.protocol.protocol import Instruction, Payload, TrainingPlan
+from federation.protocol.updates import Field, Form, Reply, capped
+from router_models.estimators.arrays import Scaler
 from router_models.types import Evaluations
 
 CENTROIDS = "centroids"

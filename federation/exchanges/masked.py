@@ -24,8 +24,8 @@ from federation.privacy.secure_sum import (
     public_key,
     unmask,
 )
-from federation.protocol import Instruction, Payload, TrainingPlan
-from federation.updates import Field, Form, Reply
+from federation.protocol.protocol import Instruction, Payload, TrainingPlan
+from federation.protocol.updates import Field, Form, Reply
 
 KEY: Final = "key"
 MEMBERS: Final = "members"

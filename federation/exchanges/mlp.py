@@ -6,11 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from federation.aggregation import RULES, Contribution, bound_norms, update_norm
 from federation.exchanges.exchange import Exchange, Task, noise_of, prefixed, under
 from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
-from federation.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.learning.adam import descend
+from federation.learning.aggregation import RULES, Contribution, bound_norms, update_norm
 from federation.learning.growth import settings_for_new_clients, settings_for_new_models
 from federation.learning.mlp import (
     HEADS,
@@ -22,12 +21,9 @@ from federation.learning.mlp import (
 from federation.learning.settings import FederatedMlpSettings
 from federation.privacy.accounting import Release
 from federation.privacy.noisy_gradient import follow_noisy_gradient
-from federation.protocol import (
-    Instruction,
-    Payload,
-    TrainingPlan,
-)
-from federation.updates import Field, Form, Reply, capped
+from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
+from federation.protocol.protocol import Instruction, Payload, TrainingPlan
+from federation.protocol.updates import Field, Form, Reply, capped
 from router_models.types import Evaluations
 
 WEIGHTS = "weights."

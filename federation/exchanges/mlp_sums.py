@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from federation.aggregation import WeightedSums
 from federation.exchanges.exchange import SumExchange, Task, under
 from federation.exchanges.mlp import (
     LARGEST_COUNT,
@@ -21,10 +20,11 @@ from federation.exchanges.mlp import (
     settings_of,
 )
 from federation.exchanges.rows import LARGEST_SUM, SCALES, scales_of
+from federation.learning.aggregation import WeightedSums
 from federation.learning.mlp import LocalUpdate, validation_loss
 from federation.privacy.accounting import Release
-from federation.protocol import Instruction, Payload, TrainingPlan
-from federation.updates import Field, Form, Reply
+from federation.protocol.protocol import Instruction, Payload, TrainingPlan
+from federation.protocol.updates import Field, Form, Reply
 from router_models.types import Evaluations
 
 

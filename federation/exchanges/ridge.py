@@ -8,8 +8,8 @@ from federation.exchanges.exchange import SumExchange, exceeds, lengths_of, unde
 from federation.exchanges.rows import LARGEST_SUM, SCALES, scales_of
 from federation.learning.ridge import GramSums
 from federation.learning.settings import FederatedRidgeSettings
-from federation.protocol import Instruction, Payload, TrainingPlan
-from federation.updates import Field, Form
+from federation.protocol.protocol import Instruction, Payload, TrainingPlan
+from federation.protocol.updates import Field, Form
 from router_models.types import Evaluations
 
 GRAM = "gram."

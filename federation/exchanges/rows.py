@@ -18,8 +18,8 @@ from federation.exchanges.exchange import (
 from federation.exchanges.masked import MEMBERS
 from federation.learning.statistics import NUSD_PER_USD, RowSums, Scales
 from federation.privacy.noise import Bounds
-from federation.protocol import Instruction, Payload, TrainingPlan
-from federation.updates import Field, Form, Reply
+from federation.protocol.protocol import Instruction, Payload, TrainingPlan
+from federation.protocol.updates import Field, Form, Reply
 from router_models.types import Evaluations
 
 LARGEST_SUM = 1e15

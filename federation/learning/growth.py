@@ -13,9 +13,9 @@ from federation.learning.kmeans import ClusterSums
 from federation.learning.mlp import to_estimator
 from federation.learning.settings import FederatedMlpSettings
 from federation.learning.statistics import Scales
-from router_models.guard import Guard
-from router_models.kmeans import KMeansEstimator
-from router_models.mlp import MlpEstimator
+from router_models.estimators.guard import Guard
+from router_models.estimators.kmeans import KMeansEstimator
+from router_models.estimators.mlp import MlpEstimator
 from router_models.training.kmeans import mean_radii
 from router_models.training.mlp import Weights, logit
 from router_models.types import Float32

@@ -16,9 +16,9 @@ import numpy as np
 from federation.learning.kmeans import LEAST_ROWS, PER_CLUSTER, Centroids, merge_centroids
 from federation.learning.statistics import Scales
 from federation.learning.sums import SHAPE, Float64, Sums
-from router_models.arrays import Scaler
 from router_models.errors import InvalidEvaluations
-from router_models.guard import Guard
+from router_models.estimators.arrays import Scaler
+from router_models.estimators.guard import Guard
 from router_models.training.guard import (
     FAMILIAR_QUANTILE,
     REACH_QUANTILE,

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from federation.learning.branches import Branches, share_out
 from federation.learning.settings import FederatedKMeansSettings
 from federation.learning.sums import SHAPE, Float64, Sums
-from router_models.arrays import Scaler, take
 from router_models.errors import InvalidEvaluations
-from router_models.kmeans import CellStatistics, KMeansEstimator
+from router_models.estimators.arrays import Scaler, take
+from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 from router_models.training.kmeans import assign, cluster, mean_radii
 from router_models.types import Arrays, Evaluations, Float32
 

@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from federation.aggregation import Contribution, weighted_mean
+from federation.learning.aggregation import Contribution, weighted_mean
 from federation.learning.settings import FederatedMlpSettings
 from federation.learning.statistics import Scales
 from federation.learning.sums import Float64
-from router_models.arrays import take
-from router_models.mlp import MlpEstimator
+from router_models.estimators.arrays import take
+from router_models.estimators.mlp import MlpEstimator
+from router_models.statistics import select
 from router_models.training.mlp import (
     MAX_GRADIENT_NORM,
     Loss,
@@ -28,7 +29,6 @@ from router_models.training.mlp import (
     run_epoch,
     single_threaded,
 )
-from router_models.training.statistics import select
 from router_models.types import Arrays, Evaluations, Float32
 
 HEADS = ("head_weight", "head_bias")

@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from router_models.mixture import MixtureEstimator
+from router_models.estimators.mixture import MixtureEstimator
 from router_models.types import Estimator, Evaluations, Float32
 
 PRIOR_ROWS: Final = 3.0

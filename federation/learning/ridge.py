@@ -7,8 +7,8 @@ import numpy as np
 from federation.learning.settings import FederatedRidgeSettings
 from federation.learning.statistics import Scales
 from federation.learning.sums import SHAPE, Float64, Sums
-from router_models.arrays import Scaler
-from router_models.ridge import RidgeEstimator, RidgeSums
+from router_models.estimators.arrays import Scaler
+from router_models.estimators.ridge import RidgeEstimator, RidgeSums
 from router_models.types import Evaluations
 
 PER_WEIGHT = {SHAPE: ("n_weights", "n_models")}

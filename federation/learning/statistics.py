@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federation.learning.sums import SHAPE, Float64, Sums
-from router_models.arrays import Scaler, take
 from router_models.errors import InvalidEvaluations
-from router_models.training.statistics import means_of_sums
+from router_models.estimators.arrays import Scaler, take
+from router_models.statistics import means_of_sums
 from router_models.types import Arrays, Evaluations, Float32
 
 PER_FEATURE = {SHAPE: ("dimension",)}

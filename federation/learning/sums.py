@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.arrays import take
+from router_models.estimators.arrays import take
 from router_models.types import Arrays
 
 Float64 = NDArray[np.float64]

@@ -18,7 +18,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.training.statistics import select
+from router_models.statistics import select
 from router_models.types import Arrays, Evaluations, Float32
 
 Float64 = NDArray[np.float64]

@@ -14,13 +14,7 @@ from torch.func import functional_call, grad, vmap
 
 from federation.learning.statistics import Scales
 from federation.privacy.settings import NoiseSettings
-from router_models.training.mlp import (
-    RouterNetwork,
-    Rows,
-    Weights,
-    masked_loss,
-    single_threaded,
-)
+from router_models.training.mlp import RouterNetwork, Rows, Weights, masked_loss, single_threaded
 from router_models.types import Evaluations, Float32
 
 ROWS_AT_ONCE = 128

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from federation.aggregation import Contribution, Float64, weighted_mean
+from federation.learning.aggregation import Contribution, Float64, weighted_mean
 from federation.reasoner.settings import Aggregation
 from router_models.types import Float32
 

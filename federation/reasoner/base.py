@@ -11,7 +11,7 @@ from federation.reasoner.lora import attach_lora, lora_weights
 from federation.reasoner.plan import BaseName
 from federation.reasoner.prompts import tokenizer_sha256
 from federation.reasoner.settings import ReasonerSettings
-from router_models.adapter import BaseModel
+from router_models.artifacts.adapter import BaseModel
 
 
 @dataclass(slots=True, eq=False)

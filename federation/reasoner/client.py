@@ -16,7 +16,7 @@ from flwr.app import Message, RecordDict
 
 from federation.errors import PlanRefused, ReplyRejected
 from federation.exchanges.exchange import prefixed
-from federation.protocol import ARRAYS, ARTIFACT, Payload, answer, to_record
+from federation.protocol.protocol import ARRAYS, ARTIFACT, Payload, answer, to_record
 from federation.reasoner.messages import (
     ADAPTER,
     ADAPTERS,

@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from budget.grpo import clipped_terms, group_advantages, has_spread
+from budget.training.grpo import clipped_terms, group_advantages, has_spread
 from federation.reasoner.lora import lower_precision, require_in_view
 from federation.reasoner.packing import Sequel, Tree
 from federation.reasoner.settings import ReasonerSettings

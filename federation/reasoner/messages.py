@@ -14,11 +14,11 @@ from flwr.app import Message, RecordDict
 
 from federation.errors import PlanRefused, ReplyRejected
 from federation.exchanges.exchange import under
-from federation.protocol import Payload, lay_out, read_table, take_apart
+from federation.protocol.protocol import Payload, lay_out, read_table, take_apart
+from federation.protocol.updates import Field, Form
 from federation.reasoner.plan import BaseName, Phase, ReasonerPlan
 from federation.reasoner.prompts import InvalidPrompt, Prompt, parse_prompts
 from federation.reasoner.responses import Response
-from federation.updates import Field, Form
 from router_models.types import Arrays
 
 HELLO: Final = "query.reasoner_hello"

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from federation import checkpoint
+from federation.coordinator import checkpoint
 from federation.errors import CheckpointRejected, PlanRefused
 from federation.exchanges.exchange import prefixed, under
-from federation.protocol import Payload
+from federation.protocol.protocol import Payload
 from federation.reasoner.figures import StepFigures
 from federation.reasoner.messages import ADAPTER
 from federation.reasoner.plan import ReasonerPlan

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from router_models.verifiers import InvalidVerifier, VerifierSpec, parse_verifier
+from router_models.verifiers.verifiers import InvalidVerifier, VerifierSpec, parse_verifier
 
 
 class InvalidPrompt(ValueError):

@@ -12,12 +12,14 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from federation.aggregation import update_norm
-from federation.checkpoint import Checkpoints
+from federation.coordinator.checkpoint import Checkpoints
+from federation.coordinator.nodes import Nodes, need_quorum
 from federation.errors import CheckpointRejected, ReplyRejected
 from federation.exchanges.exchange import prefixed, under
-from federation.nodes import Nodes, need_quorum
-from federation.protocol import Payload
+from federation.learning.aggregation import update_norm
+from federation.protocol.protocol import Payload
+from federation.protocol.report import SessionReport
+from federation.protocol.updates import Form, Reply, capped, read_reply
 from federation.reasoner.aggregate import Adapters, aggregate
 from federation.reasoner.figures import StepFigures
 from federation.reasoner.messages import (
@@ -40,9 +42,7 @@ from federation.reasoner.messages import (
 from federation.reasoner.plan import Phase, ReasonerPlan
 from federation.reasoner.progress import Progress, Told, dump, load
 from federation.reasoner.prompts import Prompt, batch_of
-from federation.report import SessionReport
-from federation.updates import Form, Reply, capped, read_reply
-from router_models import adapter
+from router_models.artifacts import adapter
 from router_models.types import Arrays
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from federation.protocol import Payload
+from federation.protocol.protocol import Payload
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ import numpy as np
 from federation.reasoner.prompts import ChatTokenizer, Prompt
 from federation.reasoner.responses import Response
 from federation.reasoner.settings import ReasonerSettings
-from router_models.verifiers import NotVerifiable, verify
+from router_models.verifiers.verifiers import NotVerifiable, verify
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from typing import Any, Generic
 
 import click
 
-from gateway.artifact_store import SealedStore, StoredArtifact, read_artifact
+from gateway.artifacts.store import SealedStore, StoredArtifact, read_artifact
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
+from gateway.settings.config import GatewaySettings
+from router_models.artifacts.sealed_file import EncoderSeal, SealT
 from router_models.errors import ArtifactRejected
-from router_models.sealed_file import EncoderSeal, SealT
 
 
 @dataclass(frozen=True, slots=True)

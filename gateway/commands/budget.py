@@ -14,23 +14,23 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from budget.artifact import SealedPolicy, dump, load, read_manifest
-from budget.baselines import baseline_families, cheapest_near_best
 from budget.environments.conversation import Environment
 from budget.errors import InvalidProblems
-from budget.evaluate import Comparison, Front, Outcomes, compare, oracle_front, play
-from budget.mdp import CHOICES
-from budget.tab import AllSubQuestionsPolicy, TabPolicy
-from budget.train import Trainer, TrainingSettings, with_token_price
-from gateway.budget_pictures import Marked, draw_fronts, draw_learning
-from gateway.calibration import CalibrationError, read_json_lines
-from gateway.commands.database import opened
+from budget.policies.artifact import SealedPolicy, dump, load, read_manifest
+from budget.policies.mdp import CHOICES
+from budget.policies.tab import AllSubQuestionsPolicy, TabPolicy
+from budget.training.baselines import baseline_families, cheapest_near_best
+from budget.training.evaluate import Comparison, Front, Outcomes, compare, oracle_front, play
+from budget.training.train import Trainer, TrainingSettings, with_token_price
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
-from gateway.encoders import load_encoder
-from gateway.live_problems import Endpoint, SolverFailed, parse_live_problems
-from gateway.log_problems import read_logged_problems
-from gateway.problem_files import build_environment, read_problems
+from gateway.problems.budget_pictures import Marked, draw_fronts, draw_learning
+from gateway.problems.calibration import CalibrationError, read_json_lines
+from gateway.problems.live_problems import Endpoint, SolverFailed, parse_live_problems
+from gateway.problems.log_problems import read_logged_problems
+from gateway.problems.problem_files import build_environment, read_problems
+from gateway.routing.encoders import load_encoder
+from gateway.settings.config import GatewaySettings
+from gateway.storage.engines import opened
 from router_models.errors import ArtifactRejected
 from router_models.types import Encoder
 

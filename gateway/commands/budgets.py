@@ -5,16 +5,16 @@ from typing import Any, get_args
 
 import click
 
+from budget.ledger.amounts import NUSD_PER_USD
+from budget.ledger.types import Measure, ScopeKind, Window
+from gateway.budgets.definitions import MAX_CAP, BudgetDefinition, BudgetDefinitions
+from gateway.budgets.folding import MIN_AGE_DAYS
+from gateway.budgets.refusals import UNITS
+from gateway.budgets.reservation import duration
 from gateway.commands.counters import with_counters
-from gateway.commands.database import opened
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
-from gateway.ledger.definitions import MAX_CAP, BudgetDefinition, BudgetDefinitions
-from gateway.ledger.folding import MIN_AGE_DAYS
-from gateway.ledger.refusals import UNITS
-from gateway.ledger.reservation import duration
-from gateway.ledger.types import Measure, ScopeKind, Window
-from gateway.types import NUSD_PER_USD
+from gateway.settings.config import GatewaySettings
+from gateway.storage.engines import opened
 
 PAGE = 100
 

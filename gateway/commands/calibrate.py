@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from gateway.calibration import (
+from gateway.commands.options import settings_option
+from gateway.embedded.routers import DATA
+from gateway.problems.calibration import (
     CalibrationError,
     CalibrationPrompt,
     CalibrationRow,
@@ -26,10 +28,8 @@ from gateway.calibration import (
     read_json_lines,
     summarise,
 )
-from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
-from gateway.datasets import split_of
-from gateway.embedded.routers import DATA
+from gateway.problems.datasets import split_of
+from gateway.settings.config import GatewaySettings
 
 PACKAGED_PROMPTS: Final = DATA / "prompts.jsonl"
 SAVE_EVERY_S: Final = 10.0

@@ -10,10 +10,10 @@ import click
 import httpx2
 from sqlalchemy import Engine
 
-from gateway.commands.database import opened
-from gateway.config import BudgetSettings, GatewaySettings
-from gateway.ledger.opening import open_store
-from gateway.ledger.operations import BudgetDesk
+from gateway.budgets.opening import open_store
+from gateway.budgets.operations import BudgetDesk
+from gateway.settings.config import BudgetSettings, GatewaySettings
+from gateway.storage.engines import opened
 
 ADMIN_TIMEOUT_S = 60.0
 

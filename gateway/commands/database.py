@@ -1,22 +1,15 @@
 """`waypost database`: create or upgrade the schema."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import click
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
-from gateway.database import (
-    create_database_engine,
+from gateway.settings.config import GatewaySettings
+from gateway.storage.database import (
     ensure_schema,
     schema_revision,
-    summary,
     wait_for_database,
 )
-from gateway.errors import GatewayError
+from gateway.storage.engines import connected
 from migrations.tables import HEAD_REVISION
 
 
@@ -44,26 +37,3 @@ def current(settings: GatewaySettings) -> None:
     click.echo(revision or "no schema")
     if revision != HEAD_REVISION:
         raise click.ClickException(f"not at {HEAD_REVISION}: run `waypost database upgrade`")
-
-
-@contextmanager
-def connected(settings: GatewaySettings) -> Iterator[Engine]:
-    """Lend the engine; what goes wrong with the database ends the command with one line."""
-    engine = create_database_engine(settings.database_url)
-    try:
-        yield engine
-    except GatewayError as error:
-        raise click.ClickException(error.message) from error
-    except SQLAlchemyError as error:
-        where = engine.url.render_as_string(hide_password=True)
-        raise click.ClickException(f"database {where}: {summary(error)}") from error
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def opened(settings: GatewaySettings) -> Iterator[Engine]:
-    """Lend the engine of a database whose schema is up to date."""
-    with connected(settings) as engine:
-        ensure_schema(engine)
-        yield engine

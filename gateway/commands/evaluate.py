@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from gateway.commands.train import split_rows
-from gateway.config import ConfigurationError
-from gateway.datasets import Dataset, read_dataset
-from gateway.encoders import load_encoder
-from router_models.artifact import load, read_manifest
+from gateway.problems.datasets import Dataset, read_dataset
+from gateway.routing.encoders import load_encoder
+from gateway.settings.config import ConfigurationError
+from router_models.artifacts.artifact import load, read_manifest
+from router_models.artifacts.router import Router
 from router_models.errors import ArtifactRejected, InvalidEvaluations, RouterModelsError
-from router_models.frontier import (
+from router_models.evaluation.frontier import (
     Judge,
     Outcomes,
     bootstrap_weights,
@@ -28,7 +29,6 @@ from router_models.frontier import (
     replicate,
     route,
 )
-from router_models.router import Router
 from router_models.training.train import train
 from router_models.types import Encoder, Estimator, Prediction
 

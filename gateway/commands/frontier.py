@@ -7,25 +7,22 @@ import click
 import numpy as np
 from sqlalchemy import Engine
 
-from gateway.artifact_store import ArtifactStore
-from gateway.commands.database import opened
+from gateway.artifacts.frontier_file import FrontierFile, operating_points
+from gateway.artifacts.store import ArtifactStore
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
 from gateway.embedded.routers import packaged_router
-from gateway.encoders import load_encoder
-from gateway.frontier_file import FrontierFile
-from gateway.log_export import DatabaseRows, Selection
-from router_models.artifact import load
+from gateway.evaluation_log.log_export import DatabaseRows, Selection
+from gateway.routing.encoders import load_encoder
+from gateway.settings.config import GatewaySettings
+from gateway.storage.engines import opened
+from router_models.artifacts.artifact import load
+from router_models.artifacts.registry import ModelRegistry
+from router_models.artifacts.router import Router
+from router_models.artifacts.sealed_file import EncoderIdentity
 from router_models.errors import RouterModelsError
-from router_models.frontier import Interval
-from router_models.log_rows import LoggedRows, gather
-from router_models.logged_frontier import LoggedFrontier, Role, measure
-from router_models.registry import ModelRegistry
-from router_models.router import Router
-from router_models.sealed_file import EncoderIdentity
-
-OPERATING_POINTS = 9
-"""Between the least and the most that a profile pays for quality."""
+from router_models.evaluation.frontier import Interval
+from router_models.evaluation.log_rows import LoggedRows, gather
+from router_models.evaluation.logged_frontier import LoggedFrontier, Role, measure
 
 
 @click.command()
@@ -60,12 +57,6 @@ def command(settings: GatewaySettings, candidate: str | None, rows: int, seed: i
     except (RouterModelsError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(_table(found))
-
-
-def operating_points(settings: GatewaySettings) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Spread willingness to pay, USD per unit of quality, over what the profiles pay."""
-    paid = [profile.willingness_to_pay_usd for profile in settings.all_profiles.values()]
-    return np.geomspace(min(paid), max(paid), OPERATING_POINTS)
 
 
 def _open_routers(

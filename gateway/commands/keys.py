@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from gateway.commands.database import opened
+from gateway.access.keys import KeyInfo, KeyStore
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
-from gateway.keys import KeyInfo, KeyStore
+from gateway.settings.config import GatewaySettings
+from gateway.storage.engines import opened
 
 PAGE = 100
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}

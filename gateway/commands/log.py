@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from gateway.commands.database import opened
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
-from gateway.database import writing
-from gateway.evaluation_rows import prune_rows
-from gateway.log_export import DatabaseRows, Selection, write_csv
+from gateway.evaluation_log.log_export import DatabaseRows, Selection, write_csv
+from gateway.settings.config import GatewaySettings
+from gateway.storage.database import writing
+from gateway.storage.engines import opened
+from gateway.storage.rows import prune_rows
 
 TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
 
@@ -93,7 +93,9 @@ def _writer(out: Path) -> Callable[..., int]:
     if out.suffix != ".parquet":
         raise click.BadParameter("the name must end in .parquet or .csv", param_hint="--out")
     try:
-        write: Callable[..., int] = import_module("gateway.log_parquet").write_parquet
+        write: Callable[..., int] = import_module(
+            "gateway.evaluation_log.log_parquet"
+        ).write_parquet
     except ModuleNotFoundError as error:
         raise click.ClickException(
             "parquet needs pyarrow: pip install 'waypost[train]', or write a .csv file"

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gateway.config import GatewaySettings, load_settings, process_environment
+from gateway.settings.config import GatewaySettings, load_settings, process_environment
 
 
 def _load(ctx: click.Context, param: click.Parameter, value: Path | None) -> GatewaySettings:

@@ -1,9 +1,9 @@
 """`waypost policy`: list, show, import, activate and roll back budget policies."""
 
-from budget.artifact import PolicyManifest
-from gateway.artifact_store import SealedStore, policy_store
+from budget.policies.artifact import PolicyManifest
+from gateway.artifacts.store import SealedStore, policy_store
 from gateway.commands.artifacts import ArtifactKind, artifact_commands, encoder_contents
-from gateway.config import GatewaySettings
+from gateway.settings.config import GatewaySettings
 
 
 def _open_store(settings: GatewaySettings) -> SealedStore[PolicyManifest]:

@@ -7,10 +7,10 @@ import orjson
 
 from gateway.app import open_routing
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings, process_environment
 from gateway.endpoints.public import explain
 from gateway.errors import GatewayError
-from gateway.routing import AUTO, RoutePlan
+from gateway.routing.routing import AUTO, RoutePlan
+from gateway.settings.config import GatewaySettings, process_environment
 from gateway.types import Caller
 from gateway.wire import parse_chat_request
 from router_models.errors import RouterModelsError

@@ -1,9 +1,9 @@
 """`waypost router`: list, show, import, activate and roll back router artefacts."""
 
-from gateway.artifact_store import ArtifactStore
+from gateway.artifacts.store import ArtifactStore
 from gateway.commands.artifacts import ArtifactKind, artifact_commands, encoder_contents
-from gateway.config import GatewaySettings
-from router_models.router import Manifest
+from gateway.settings.config import GatewaySettings
+from router_models.artifacts.router import Manifest
 
 
 def _open_store(settings: GatewaySettings) -> ArtifactStore:

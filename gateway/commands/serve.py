@@ -10,12 +10,12 @@ import click
 
 from gateway.app import Gateway, open_gateway
 from gateway.commands.options import settings_option
-from gateway.config import ConfigurationError, GatewaySettings, process_environment
-from gateway.log_lines import log_to_stderr
-from gateway.serving import Ports, loop_factory, serve
+from gateway.server.serving import Ports, loop_factory, serve
+from gateway.server.workers import Workers, check_settings
+from gateway.settings.config import ConfigurationError, GatewaySettings, process_environment
 from gateway.startup import Startup, open_prepared, prepare
-from gateway.worker_metrics import WorkerMetrics
-from gateway.workers import Workers, check_settings
+from gateway.telemetry.log_lines import log_to_stderr
+from gateway.telemetry.worker_metrics import WorkerMetrics
 from router_models.errors import ArtifactRejected
 
 

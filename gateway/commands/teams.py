@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from gateway.commands.database import opened
+from gateway.access.keys import KeyStore, TeamInfo
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
-from gateway.keys import KeyStore, TeamInfo
+from gateway.settings.config import GatewaySettings
+from gateway.storage.engines import opened
 
 PAGE = 100
 

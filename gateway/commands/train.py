@@ -11,19 +11,19 @@ from typing import Any, Final, Literal
 import click
 import numpy as np
 
-from gateway.commands.database import opened
 from gateway.commands.options import settings_option
-from gateway.config import ConfigurationError, GatewaySettings
-from gateway.datasets import Dataset, read_dataset
-from gateway.encoders import load_encoder
-from gateway.log_export import DatabaseRows, Selection
-from gateway.log_parquet import write_parquet
-from router_models.artifact import dump, read_manifest
+from gateway.evaluation_log.log_export import DatabaseRows, Selection
+from gateway.evaluation_log.log_parquet import write_parquet
+from gateway.problems.datasets import Dataset, read_dataset
+from gateway.routing.encoders import load_encoder
+from gateway.settings.config import ConfigurationError, GatewaySettings
+from gateway.storage.engines import opened
+from router_models.artifacts.artifact import dump, read_manifest
 from router_models.errors import InvalidEvaluations, RouterModelsError
-from router_models.frontier import Figures, Judge, complete, route
-from router_models.guard import GuardedEstimator
+from router_models.estimators.guard import GuardedEstimator
+from router_models.evaluation.frontier import Figures, Judge, complete, route
+from router_models.statistics import select
 from router_models.training.settings import KINDS
-from router_models.training.statistics import select
 from router_models.training.train import Trial, train, tune
 from router_models.types import Encoder, Evaluations
 

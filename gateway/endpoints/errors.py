@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from budget.errors import BudgetExhausted
+from budget.errors import BudgetError
 from gateway.errors import GatewayError, InvalidRequest, NotFound, render
 from router_models.errors import RouterModelsError
 
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 def install_error_handlers(app: FastAPI) -> None:
     """Render every error of `app` by the one table."""
     app.add_exception_handler(GatewayError, _render)
-    app.add_exception_handler(BudgetExhausted, _render)
+    app.add_exception_handler(BudgetError, _render)
     app.add_exception_handler(RouterModelsError, _render)
     app.add_exception_handler(RequestValidationError, _render_validation)
     app.add_exception_handler(HTTPException, _render_http)

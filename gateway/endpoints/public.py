@@ -7,14 +7,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.auth import Authenticator, credential, declares
-from gateway.config import ProfileSettings
+from budget.ledger.amounts import NUSD_PER_USD
+from gateway.access.auth import Authenticator, credential, declares
+from gateway.chat.service import ChatService
 from gateway.endpoints.asgi import read_body
 from gateway.errors import InvalidRequest, ModelNotFound
-from gateway.grades import GradeBook
-from gateway.routing import AUTO, RoutePlan
-from gateway.service import ChatService
-from gateway.types import NUSD_PER_USD, Caller, HostedModel
+from gateway.evaluation_log.grades import GradeBook
+from gateway.routing.routing import AUTO, RoutePlan
+from gateway.settings.config import ProfileSettings
+from gateway.types import Caller, HostedModel
 from gateway.wire import parse_chat_request
 
 

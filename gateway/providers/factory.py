@@ -5,13 +5,13 @@ import random
 import time
 from collections.abc import Mapping
 
-from gateway.config import ConfigurationError, ProviderSettings
 from gateway.providers.anthropic import API_VERSION, AnthropicDialect
 from gateway.providers.base import Provider
 from gateway.providers.http import HttpClient
 from gateway.providers.openai_compatible import AzureDialect, OpenAIDialect
 from gateway.providers.resilience import Backoff, Clock, Limiter, Resilience, Sleep
 from gateway.providers.upstream import Dialect, HttpProvider, Timeouts
+from gateway.settings.config import ConfigurationError, ProviderSettings
 
 USER_AGENT = "waypost"
 MIN_SECRET_CHARS = 8

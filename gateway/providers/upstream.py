@@ -74,7 +74,7 @@ class Dialect(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a provider may take, in seconds; see `gateway.config.ProviderSettings`."""
+    """How long a provider may take, in seconds; see `gateway.settings.config.ProviderSettings`."""
 
     connect_s: float
     first_byte_s: float

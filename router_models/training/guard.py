@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.arrays import Scaler
-from router_models.guard import Guard
+from router_models.estimators.arrays import Scaler
+from router_models.estimators.guard import Guard
+from router_models.statistics import model_means
 from router_models.training.kmeans import cluster
-from router_models.training.statistics import model_means
 from router_models.types import Evaluations, Float32
 
 CLUSTERS = 256

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from router_models.arrays import SMALLEST_NORM, Scaler
-from router_models.kmeans import CellStatistics, Float64, KMeansEstimator
+from router_models.estimators.arrays import SMALLEST_NORM, Scaler
+from router_models.estimators.kmeans import CellStatistics, Float64, KMeansEstimator
 from router_models.training.settings import KMeansSettings
 from router_models.types import Evaluations, Float32
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from router_models.arrays import Scaler
-from router_models.knn import NearestNeighbours
+from router_models.estimators.arrays import Scaler
+from router_models.estimators.knn import NearestNeighbours
 from router_models.training.settings import KnnSettings
 from router_models.types import Evaluations
 

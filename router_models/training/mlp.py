@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from router_models.arrays import Scaler
-from router_models.mlp import MlpEstimator
+from router_models.estimators.arrays import Scaler
+from router_models.estimators.mlp import MlpEstimator
+from router_models.statistics import cost_floor, model_means
 from router_models.training.settings import MlpSettings
-from router_models.training.statistics import cost_floor, model_means
 from router_models.types import Evaluations, Float32
 
 CLIP_Z = 3.0

@@ -1,9 +1,9 @@
 """Fits the ridge router."""
 
-from router_models.arrays import Scaler
-from router_models.ridge import RidgeEstimator, RidgeSums
+from router_models.estimators.arrays import Scaler
+from router_models.estimators.ridge import RidgeEstimator, RidgeSums
+from router_models.statistics import cost_floor
 from router_models.training.settings import RidgeSettings
-from router_models.training.statistics import cost_floor
 from router_models.types import Evaluations
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from router_models.frontier import oracle_gain
-from router_models.guard import GuardedEstimator
+from router_models.estimators.guard import GuardedEstimator
+from router_models.evaluation.frontier import oracle_gain
+from router_models.statistics import check
 from router_models.training.guard import fit_guard
 from router_models.training.kmeans import fit_kmeans
 from router_models.training.knn import fit_knn
@@ -19,7 +20,6 @@ from router_models.training.settings import (
     Settings,
     candidates,
 )
-from router_models.training.statistics import check
 from router_models.types import Estimator, Evaluations
 
 TUNING_LAMBDAS = np.geomspace(1e-1, 1e5, 25)

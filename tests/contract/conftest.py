@@ -6,8 +6,8 @@ from uuid import uuid4
 import pytest
 from redis.asyncio.cluster import RedisCluster
 
-from gateway.ledger.memory import MemoryStore
-from gateway.ledger.redis_store import RedisStore
+from budget.ledger.memory import MemoryStore
+from budget.ledger.redis_store import RedisStore
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import PATIENT, opened
 from tests.fakes.redis import RedisServer, running_cluster, running_redis

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from router_models.errors import ArtifactRejected
-from router_models.training.settings import (
-    KMeansSettings,
-    KnnSettings,
-    MlpSettings,
-    RidgeSettings,
-)
+from router_models.training.settings import KMeansSettings, KnnSettings, MlpSettings, RidgeSettings
 from router_models.training.train import fit, train
 from tests.fakes.evaluations import DIMENSION, MODELS, made_up
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, func, select, text
 
-from gateway.config import EvaluationLogSettings
-from gateway.database import create_database_engine
-from gateway.evaluation_log import EvaluationLog
-from gateway.evaluation_rows import SLICE_ROWS, from_payload, insert_rows, to_payload, to_row
-from gateway.grades import GradeRecord
-from gateway.keys import KeyStore
+from gateway.access.keys import KeyStore
+from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.evaluation_log.grades import GradeRecord
+from gateway.evaluation_log.row_layout import to_row
+from gateway.settings.config import EvaluationLogSettings
+from gateway.storage.database import create_database_engine
+from gateway.storage.rows import SLICE_ROWS, from_payload, insert_rows, to_payload
 from gateway.types import CandidateRecord
 from migrations.tables import GRADES, KEYS, TURNS
 from tests.fakes.schemas import with_schema

@@ -6,11 +6,11 @@ import pytest
 from pydantic import SecretStr
 from redis.crc import key_slot
 
-from gateway.config import BudgetSettings
-from gateway.errors import DependencyUnavailable
-from gateway.ledger.opening import open_store
-from gateway.ledger.store import LedgerStore
-from gateway.ledger.types import Limit, Scope
+from budget.errors import LedgerUnavailable
+from budget.ledger.store import LedgerStore
+from budget.ledger.types import Limit, Scope
+from gateway.budgets.opening import open_store
+from gateway.settings.config import BudgetSettings
 from tests.fakes.gateways import eventually
 from tests.fakes.ledger_calls import granted, stands
 from tests.fakes.patience import PATIENCE_S
@@ -95,7 +95,7 @@ async def test_a_dead_node_stops_its_own_teams_only_and_comes_back():
             dead.kill()
 
             for team in stopped:
-                with pytest.raises(DependencyUnavailable):
+                with pytest.raises(LedgerUnavailable):
                     await store.settle(team, "r", 7, 7)
             for team in sorted({*TEAMS} - {*stopped}):
                 assert await stands(store, money(team)) == (0, 30)
@@ -111,6 +111,6 @@ async def is_settled(store: LedgerStore, team: str) -> bool:
     """Whether the team's node answers."""
     try:
         await store.settle(team, "r", 7, 7)
-    except DependencyUnavailable:
+    except LedgerUnavailable:
         return False
     return True

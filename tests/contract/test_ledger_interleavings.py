@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from redis.asyncio import Redis
 
-from gateway.ledger.memory import MemoryStore
-from gateway.ledger.redis_store import RedisStore
-from gateway.ledger.types import Granted, Refused, Unjournaled
+from budget.ledger.memory import MemoryStore
+from budget.ledger.redis_store import RedisStore
+from budget.ledger.types import Granted, Refused, Unjournaled
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import PATIENT, stands
 from tests.fakes.ledgers import CONVERSATION, KEY, TEAM, LedgerModel, hold, limit

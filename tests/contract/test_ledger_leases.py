@@ -1,8 +1,8 @@
 """What becomes of leases nobody settles, and of charges nobody journals; both ledger stores."""
 
-from gateway.ledger.memory import MemoryStore
-from gateway.ledger.redis_store import RedisStore
-from gateway.ledger.types import Unjournaled
+from budget.ledger.memory import MemoryStore
+from budget.ledger.redis_store import RedisStore
+from budget.ledger.types import Unjournaled
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import granted, refused, stands
 from tests.fakes.ledgers import CONVERSATION, hold, limit

@@ -2,10 +2,10 @@
 
 import pytest
 
-from gateway.ledger.amounts import MAX_AMOUNT
-from gateway.ledger.memory import MemoryStore
-from gateway.ledger.redis_store import RedisStore
-from gateway.ledger.types import Scope, Standing
+from budget.ledger.amounts import MAX_AMOUNT
+from budget.ledger.memory import MemoryStore
+from budget.ledger.redis_store import RedisStore
+from budget.ledger.types import Scope, Standing
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import granted, refused, stands
 from tests.fakes.ledgers import CONVERSATION, hold, limit

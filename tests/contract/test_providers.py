@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.config import ProviderSettings
 from gateway.errors import (
     ProviderCutOff,
     ProviderMisconfigured,
@@ -20,6 +19,7 @@ from gateway.errors import (
 from gateway.providers.base import AnswerStream, Provider, UpstreamCall
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
+from gateway.settings.config import ProviderSettings
 from gateway.types import HostedModel, ModelPrice, Usage
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve

@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import Engine
 
 from budget.errors import BudgetExhausted
-from gateway.config import BudgetSettings
-from gateway.ledger.book import BudgetBook
-from gateway.ledger.definitions import BudgetDefinitions
-from gateway.ledger.metered import MeteredLedger
-from gateway.ledger.store import LedgerStore
-from gateway.ledger.types import Limit, Standing
-from gateway.turn_budgets import TurnAllotment
+from budget.ledger.store import LedgerStore
+from budget.ledger.types import Limit, Standing
+from gateway.budgets.book import BudgetBook
+from gateway.budgets.definitions import BudgetDefinitions
+from gateway.budgets.metered import MeteredLedger
+from gateway.budgets.turn_budgets import TurnAllotment
+from gateway.settings.config import BudgetSettings
 from gateway.types import Usage
 from tests.fakes.budgets import CALLER, MODELS, Journal, asked, count_prompt, migrated
 from tests.fakes.clocks import ManualClock

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from router_models.adapter import BaseModel, dump
+from router_models.artifacts.adapter import BaseModel, dump
 
 BASE = BaseModel("tiny-llama", "ab" * 32)
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from router_models import sealed_file
-from router_models.arrays import Scaler
-from router_models.artifact import dump
-from router_models.guard import Guard, GuardedEstimator
-from router_models.kmeans import CellStatistics, KMeansEstimator
+from router_models.artifacts import sealed_file
+from router_models.artifacts.artifact import dump
+from router_models.estimators.arrays import Scaler
+from router_models.estimators.guard import Guard, GuardedEstimator
+from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 
 MODELS = ("small", "large")
 CREATED_AT = datetime(2026, 11, 3, 12, tzinfo=UTC)

@@ -5,13 +5,13 @@ from itertools import cycle
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 
-from federation.client_app import build_client_app
 from federation.deployment.flower import Tasks
 from federation.deployment.programs import Program
-from federation.protocol import ARRAYS, to_record
-from gateway.commands.database import opened
-from gateway.commands.federation.site import open_site
-from gateway.config import GatewaySettings
+from federation.node.client_app import build_client_app
+from federation.protocol.protocol import ARRAYS, to_record
+from gateway.federation.site import open_site
+from gateway.settings.config import GatewaySettings
+from gateway.storage.engines import opened
 
 FACTORS = (np.nan, 100.0)
 

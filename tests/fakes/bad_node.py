@@ -5,9 +5,9 @@ from pathlib import Path
 
 from federation.deployment.children import Child, Children
 from federation.deployment.programs import Program, free_port
-from gateway.commands.federation.places import node_dir
-from gateway.commands.federation.running import run_until_stopped
-from gateway.config import load_settings
+from gateway.federation.places import node_dir
+from gateway.federation.running import run_until_stopped
+from gateway.settings.config import load_settings
 
 
 def main(file: Path) -> None:

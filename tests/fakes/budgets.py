@@ -7,18 +7,18 @@ from typing import Any
 import orjson
 from sqlalchemy import Engine
 
-from gateway.config import BudgetSettings, EvaluationLogSettings
-from gateway.database import create_database_engine
-from gateway.errors import DependencyUnavailable
-from gateway.evaluation_log import EvaluationLog
-from gateway.keys import KeyStore
-from gateway.ledger.book import BudgetBook
-from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions
-from gateway.ledger.memory import MemoryStore
-from gateway.ledger.metered import MeteredLedger
-from gateway.ledger.reservation import Reservation
-from gateway.ledger.settlements import SettlementRecord
-from gateway.ledger.types import Limit, Scope, Standing, Unjournaled
+from budget.errors import LedgerUnavailable
+from budget.ledger.memory import MemoryStore
+from budget.ledger.settlements import SettlementRecord
+from budget.ledger.types import Limit, Scope, Standing, Unjournaled
+from gateway.access.keys import KeyStore
+from gateway.budgets.book import BudgetBook
+from gateway.budgets.definitions import BudgetDefinition, BudgetDefinitions
+from gateway.budgets.metered import MeteredLedger
+from gateway.budgets.reservation import Reservation
+from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.settings.config import BudgetSettings, EvaluationLogSettings
+from gateway.storage.database import create_database_engine
 from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, Usage
 from gateway.wire import ChatRequest, parse_chat_request
 from tests.fakes.patience import PATIENCE_S
@@ -61,7 +61,7 @@ class SwitchedStore(MemoryStore):
 
     def _check(self) -> None:
         if not self.is_up:
-            raise DependencyUnavailable("the store is down")
+            raise LedgerUnavailable("the store is down")
 
     async def reserve(self, hold):
         self._check()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from router_models.training.statistics import select
+from router_models.statistics import select
 from router_models.types import Evaluations
 from tests.fakes.evaluations import made_up
 

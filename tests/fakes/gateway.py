@@ -13,14 +13,14 @@ import numpy as np
 from sqlalchemy import Engine, Row, select
 
 from gateway.app import Gateway, open_gateway
-from gateway.artifact_store import ArtifactStore
-from gateway.config import GatewaySettings
-from gateway.encoders import load_encoder
+from gateway.artifacts.store import ArtifactStore
+from gateway.routing.encoders import load_encoder
+from gateway.settings.config import GatewaySettings
 from gateway.startup import prepare
 from migrations.tables import TURNS
-from router_models.arrays import Scaler
-from router_models.artifact import dump
-from router_models.kmeans import CellStatistics, KMeansEstimator
+from router_models.artifacts.artifact import dump
+from router_models.estimators.arrays import Scaler
+from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 from router_models.types import Encoder
 from tests.fakes.artifacts import CREATED_AT
 from tests.fakes.patience import PATIENCE_S

@@ -15,12 +15,12 @@ import orjson
 from redis.asyncio import Redis
 from sqlalchemy import Engine, func, select
 
-from gateway.database import create_database_engine, ensure_schema
-from gateway.keys import KeyStore, ensure_embedded_key
-from gateway.ledger.definitions import BudgetDefinition, BudgetDefinitions, scope_of
-from gateway.ledger.operations import BudgetDesk
-from gateway.ledger.redis_store import RedisStore
-from gateway.ledger.types import Limit, Standing
+from budget.ledger.redis_store import RedisStore
+from budget.ledger.types import Limit, Standing
+from gateway.access.keys import KeyStore, ensure_embedded_key
+from gateway.budgets.definitions import BudgetDefinition, BudgetDefinitions, scope_of
+from gateway.budgets.operations import BudgetDesk
+from gateway.storage.database import create_database_engine, ensure_schema
 from migrations.tables import SETTLEMENTS
 from tests.fakes.ledger_calls import PATIENT
 from tests.fakes.patience import PATIENCE_S

@@ -6,9 +6,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from gateway.ledger.redis_store import RedisStore
-from gateway.ledger.store import LedgerStore
-from gateway.ledger.types import Granted, Limit, Refused
+from budget.ledger.redis_store import RedisStore
+from budget.ledger.store import LedgerStore
+from budget.ledger.types import Granted, Limit, Refused
 from tests.fakes.ledgers import hold
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.redis import RedisServer

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.ledger.types import Hold, Limit, Measure, Scope, Unjournaled, Window
-from gateway.ledger.windows import window_bounds, window_end, window_start
+from budget.ledger.types import Hold, Limit, Measure, Scope, Unjournaled, Window
+from budget.ledger.windows import window_bounds, window_end, window_start
 
 TEAM = Scope("acme", "team")
 KEY = Scope("acme", "key", "key-1")

@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from gateway.config import EvaluationLogSettings
-from gateway.database import create_database_engine
-from gateway.evaluation_log import EvaluationLog
+from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.settings.config import EvaluationLogSettings
+from gateway.storage.database import create_database_engine
 from tests.fakes.turns import make_turn, until
 
 ROWS = 200

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
-from gateway.config import EvaluationLogSettings
-from gateway.evaluation_log import EvaluationLog
-from gateway.grades import GradeRecord
+from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.evaluation_log.grades import GradeRecord
+from gateway.settings.config import EvaluationLogSettings
 from gateway.types import CandidateRecord, TurnRecord
 from router_models.types import Evaluations
 from tests.fakes.turns import START_UNIX_S, make_turn

@@ -23,26 +23,21 @@ from click.testing import CliRunner
 from federation.deployment.children import Child, Children
 from federation.deployment.sessions import SessionStore
 from federation.privacy.accounting import PrivacyAccount
-from federation.report import RoundReport, SessionReport
+from federation.protocol.report import RoundReport, SessionReport
 from federation.site import Verdict
-from gateway.artifact_store import ArtifactStore
+from gateway.artifacts.store import ArtifactStore
 from gateway.commands.budgets import command as budgets_command
-from gateway.commands.federation.exposing import (
-    exposed,
-    read_children,
-    read_node,
-    read_sessions,
-)
 from gateway.commands.frontier import command as frontier_command
-from gateway.config import GatewaySettings, load_settings
-from gateway.database import create_database_engine
-from gateway.families import Read
-from gateway.log_export import DatabaseRows
-from router_models.artifact import dump
-from router_models.assessment import Assessment
-from router_models.log_rows import gather
-from router_models.registry import ModelRegistry
-from router_models.training.statistics import select
+from gateway.evaluation_log.log_export import DatabaseRows
+from gateway.federation.exposing import exposed, read_children, read_node, read_sessions
+from gateway.settings.config import GatewaySettings, load_settings
+from gateway.storage.database import create_database_engine
+from gateway.telemetry.families import Read
+from router_models.artifacts.artifact import dump
+from router_models.artifacts.assessment import Assessment
+from router_models.artifacts.registry import ModelRegistry
+from router_models.evaluation.log_rows import gather
+from router_models.statistics import select
 from router_models.training.train import train
 from router_models.types import Evaluations
 from tests.fakes.organisations import Organisation, encoder, organisations

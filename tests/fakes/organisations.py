@@ -14,16 +14,17 @@ import pyarrow.parquet
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from gateway.artifact_store import ArtifactStore
+from gateway.artifacts.store import ArtifactStore
 from gateway.commands.train import command as train_command
-from gateway.config import GatewaySettings, load_settings
-from gateway.encoders import load_encoder
-from gateway.evaluation_rows import Row, insert_rows, to_row
-from gateway.grades import GradeRecord
+from gateway.evaluation_log.grades import GradeRecord
+from gateway.evaluation_log.row_layout import to_row
+from gateway.routing.encoders import load_encoder
+from gateway.settings.config import GatewaySettings, load_settings
 from gateway.startup import prepare
+from gateway.storage.rows import Row, insert_rows
 from gateway.types import CandidateRecord, TurnRecord, Usage
-from router_models.artifact import load
-from router_models.frontier import LAMBDAS, Judge, route, routing_gains
+from router_models.artifacts.artifact import load
+from router_models.evaluation.frontier import LAMBDAS, Judge, route, routing_gains
 from router_models.types import Encoder, Evaluations, Prediction
 from tests.fakes.turns import make_turn
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from budget.artifact import dump
-from budget.mdp import CHOICES, FEATURES
-from budget.policy import StoredPolicy
-from budget.tab import TabPolicy
-from router_models.arrays import Scaler
-from router_models.sealed_file import EncoderIdentity
+from budget.policies.artifact import dump
+from budget.policies.mdp import CHOICES, FEATURES
+from budget.policies.policy import StoredPolicy
+from budget.policies.tab import TabPolicy
+from router_models.artifacts.sealed_file import EncoderIdentity
+from router_models.estimators.arrays import Scaler
 from tests.fakes.artifacts import CREATED_AT, ENCODER
 
 

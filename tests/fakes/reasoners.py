@@ -12,8 +12,8 @@ from federation.reasoner.plan import BaseName, ReasonerPlan
 from federation.reasoner.prompts import Prompt, parse_prompts, tokenizer_sha256
 from federation.reasoner.rollouts import LocalSampler
 from federation.reasoner.settings import ReasonerSettings
-from federation.reasoner.simulation import SimulatedSite
 from federation.reasoner.trainer import Learner
+from federation.simulation.reasoner import SimulatedSite
 from router_models.types import Float32
 from tests.fakes.digits import DigitTokenizer
 from tests.fakes.language_models import tiny_model

@@ -7,7 +7,7 @@ from fastapi import routing
 
 
 def every_route(app: Any) -> Iterator[Any]:
-    """Yield whatever serves a path; `gateway.auth.declared_authentication` takes it."""
+    """Yield whatever serves a path; `gateway.access.auth.declared_authentication` takes it."""
     # FastAPI before 0.150 or so copies included routes into the application's own list.
     contexts = getattr(routing, "iter_route_contexts", iter)
     for route in contexts(app.routes):

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import Engine
 
-from gateway.database import create_database_engine, ensure_schema
+from gateway.storage.database import create_database_engine, ensure_schema
 
 
 @cache

@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from gateway.ledger.reservation import Reservation
-from gateway.ledger.types import OutputCap
+from budget.ledger.types import OutputCap
+from gateway.budgets.reservation import Reservation
 from gateway.types import TurnRecord, Usage
 from tests.fakes.turn_budgets import Conversations
 

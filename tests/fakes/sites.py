@@ -6,15 +6,22 @@ from typing import Any
 
 from flwr.app import ArrayRecord, Message, RecordDict
 
-from federation.in_process import Fault
 from federation.learning.settings import (
     FederatedKMeansSettings,
     FederatedMlpSettings,
     FederatedRidgeSettings,
     FederatedSettings,
 )
-from federation.protocol import ARRAYS, EncoderName, Payload, TrainingPlan, from_record, to_record
-from federation.simulation import RowsSite
+from federation.protocol.protocol import (
+    ARRAYS,
+    EncoderName,
+    Payload,
+    TrainingPlan,
+    from_record,
+    to_record,
+)
+from federation.simulation.in_process import Fault
+from federation.simulation.simulation import RowsSite
 from federation.site import SitePolicy
 from tests.fakes.evaluations import DIMENSION, made_up
 

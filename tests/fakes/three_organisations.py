@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx2
 
 from federation.deployment.sessions import SessionRecord
-from gateway.artifact_store import ArtifactStore
-from gateway.config import load_settings
+from gateway.artifacts.store import ArtifactStore
+from gateway.settings.config import load_settings
 from tests.fakes.federation import PATIENCE_S, Daemon, Federation, federation_in
 from tests.fakes.organisations import NAMES, OWN_NAMES, Merit, Organisation, encoder, organisations
 from tests.fakes.server import serve

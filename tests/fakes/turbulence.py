@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from federation.deployment.sessions import SessionRecord
-from gateway.config import load_settings
+from gateway.settings.config import load_settings
 from tests.fakes.federation import PATIENCE_S, Daemon, Federation
 from tests.fakes.organisations import NAMES, encoder, organisations
 from tests.fakes.three_organisations import NODE, Demonstration, Party

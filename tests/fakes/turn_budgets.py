@@ -6,13 +6,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from budget.artifact import SealedPolicy
-from gateway.artifacts import ActiveArtifact
-from gateway.config import DEFAULT_PROFILES, ProfileSettings
-from gateway.ledger.base import Ledger
-from gateway.ledger.types import Limit, Standing
-from gateway.turn_budget_settings import TurnBudgetSettings
-from gateway.turn_budgets import TurnBudgets
+from budget.ledger.types import Limit, Standing
+from budget.policies.artifact import SealedPolicy
+from gateway.artifacts.active import ActiveArtifact
+from gateway.budgets.base import Ledger
+from gateway.budgets.turn_budgets import TurnBudgets
+from gateway.settings.config import DEFAULT_PROFILES, ProfileSettings
+from gateway.settings.turn_budgets import TurnBudgetSettings
 from gateway.types import Caller
 from gateway.wire import ChatRequest
 from router_models.types import Float32

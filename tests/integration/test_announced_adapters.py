@@ -11,11 +11,11 @@ import openai
 import pytest
 from click.testing import CliRunner
 
-from gateway.adapter_hosts import AdapterHost, HostRefused, VllmServer
-from gateway.announcements import AnnouncementFile, OfferedModels
-from gateway.artifact_store import adapter_store
+from gateway.artifacts.store import adapter_store
 from gateway.cli import cli
-from router_models.adapter import Adapter, load
+from gateway.pool.adapter_hosts import AdapterHost, HostRefused, VllmServer
+from gateway.pool.announcements import AnnouncementFile, OfferedModels
+from router_models.artifacts.adapter import Adapter, load
 from router_models.errors import ArtifactRejected
 from tests.fakes.adapters import adapter_weights, sealed_adapter
 from tests.fakes.gateway import PRICE, running_gateway

@@ -6,9 +6,9 @@ import re
 import httpx2
 import pytest
 
-from gateway.artifact_store import ACTIVE_FILE, ArtifactStore
-from gateway.encoders import load_encoder
-from router_models.artifact import read_manifest
+from gateway.artifacts.store import ACTIVE_FILE, ArtifactStore
+from gateway.routing.encoders import load_encoder
+from router_models.artifacts.artifact import read_manifest
 from tests.fakes.artifacts import router_artifact
 from tests.fakes.gateway import LARGE, SMALL, RunningGateway, router_for, running_gateway
 from tests.fakes.patience import PATIENCE_S

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from gateway.keys import KeyStore
+from gateway.access.keys import KeyStore
 from tests.fakes.gateway import SMALL, running_gateway
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.upstream import completion, json_answer

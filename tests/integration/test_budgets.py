@@ -9,7 +9,7 @@ import pytest
 from openai import AsyncOpenAI
 from sqlalchemy import select
 
-from gateway.ledger.definitions import BudgetDefinitions
+from gateway.budgets.definitions import BudgetDefinitions
 from migrations.tables import SETTLEMENTS
 from tests.fakes.budgets import NOON_UNIX_S, budget
 from tests.fakes.clocks import ManualClock

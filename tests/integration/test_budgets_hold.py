@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from gateway.ledger.definitions import BudgetDefinitions
-from gateway.ledger.types import Limit
+from budget.ledger.types import Limit
+from gateway.budgets.definitions import BudgetDefinitions
 from tests.fakes.gateways import (
     STALL,
     WORST_NUSD,

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import cli
-from gateway.config import load_settings
+from gateway.settings.config import load_settings
 from tests.fakes.charts import (
     CHART,
     RELEASE,

@@ -85,9 +85,14 @@ def test_the_gateway_image_has_no_training_library():
 
 
 def test_the_federation_image_has_all_that_its_commands_load():
-    work = ("train", "federation", "federation.answering", "federation.conducting")
+    work = (
+        "commands.train",
+        "commands.federation",
+        "federation.answering",
+        "federation.conducting",
+    )
 
-    import_in("federation", *(f"gateway.commands.{name}" for name in work))
+    import_in("federation", *(f"gateway.{name}" for name in work))
 
 
 @pytest.mark.parametrize("image", STAGES)

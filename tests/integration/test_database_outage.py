@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, func, select, text
 
-from gateway.config import EvaluationLogSettings
-from gateway.database import create_database_engine, ensure_schema
-from gateway.evaluation_log import EvaluationLog
+from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.settings.config import EvaluationLogSettings
+from gateway.storage.database import create_database_engine, ensure_schema
 from migrations.tables import TURNS
 from tests.fakes.log_writer import ROWS
 from tests.fakes.patience import PATIENCE_S
@@ -263,7 +263,7 @@ async def test_a_directory_that_cannot_be_written_sends_rows_to_the_spool(tmp_pa
 async def test_a_table_locked_for_long_does_not_hold_up_the_writer(
     postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("gateway.evaluation_rows.STATEMENT_TIMEOUT_S", 1)
+    monkeypatch.setattr("gateway.storage.rows.STATEMENT_TIMEOUT_S", 1)
     engine = open_engine(postgres.new_database())
     log = EvaluationLog(engine, SETTINGS, tmp_path / "spool")
     with engine.begin() as locker:

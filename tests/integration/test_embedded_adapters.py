@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.app import open_gateway
-from gateway.artifact_store import adapter_store
+from gateway.artifacts.store import adapter_store
 from gateway.cli import cli
-from gateway.config import EmbeddedSettings, GatewaySettings, process_environment
 from gateway.embedded.weights import find_weights
+from gateway.settings.config import EmbeddedSettings, GatewaySettings, process_environment
 from gateway.startup import prepare
-from router_models.adapter import BaseModel
+from router_models.artifacts.adapter import BaseModel
 from tests.fakes.adapters import adapter_weights, sealed_adapter
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve

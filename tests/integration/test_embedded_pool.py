@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from gateway.config import EmbeddedSettings, process_environment
 from gateway.embedded.process import EmbeddedPool
 from gateway.embedded.weights import find_weights
+from gateway.settings.config import EmbeddedSettings, process_environment
 from tests.fakes.patience import PATIENCE_S
 
 HI = {"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4, "temperature": 0}
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from gateway.config import EmbeddedSettings, process_environment
+from gateway.settings.config import EmbeddedSettings, process_environment
 from gateway.embedded.process import EmbeddedPool
 from gateway.embedded.weights import find_weights
 

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from gateway.database import create_database_engine
+from gateway.storage.database import create_database_engine
 from migrations.tables import TURNS
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.processes import CHAT, Serving, caller, start

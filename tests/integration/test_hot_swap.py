@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.encoders import load_encoder
-from router_models.artifact import read_manifest
+from gateway.routing.encoders import load_encoder
+from router_models.artifacts.artifact import read_manifest
 from tests.fakes.gateway import LARGE, SMALL, router_for, running_gateway
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.upstream import completion, json_answer, stream_answer

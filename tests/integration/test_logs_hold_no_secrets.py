@@ -9,8 +9,8 @@ import httpx2
 import orjson
 import pytest
 
-from gateway.config import ServerSettings
-from gateway.log_lines import formatter_of
+from gateway.settings.config import ServerSettings
+from gateway.telemetry.log_lines import formatter_of
 from tests.fakes.gateway import ALPHA_KEY, RunningGateway, running_gateway
 from tests.fakes.upstream import (
     Answer,

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from router_models.artifact import read_manifest
+from router_models.artifacts.artifact import read_manifest
 from tests.fakes.gateway import LARGE, SMALL, RunningGateway, running_gateway
 from tests.fakes.scrape import Scrape, scrape
 from tests.fakes.upstream import completion, error_answer, json_answer, stream_answer

@@ -13,9 +13,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.artifact_store import ArtifactStore
-from gateway.encoders import load_encoder
-from router_models.artifact import read_manifest
+from gateway.artifacts.store import ArtifactStore
+from gateway.routing.encoders import load_encoder
+from router_models.artifacts.artifact import read_manifest
 from tests.fakes.gateway import LARGE, SMALL, Upstreams, router_for
 from tests.fakes.gateways import eventually
 from tests.fakes.patience import PATIENCE_S

@@ -9,12 +9,12 @@ import httpx2
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.adapter_hosts import AdapterHost, VllmServer
-from gateway.announcements import AnnouncementFile
-from gateway.artifact_store import adapter_store
+from gateway.artifacts.store import adapter_store
 from gateway.cli import cli
-from gateway.commands.reasoner.rollouts import CurrentAdapters
-from router_models.adapter import load
+from gateway.federation.reasoner.rollouts import CurrentAdapters
+from gateway.pool.adapter_hosts import AdapterHost, VllmServer
+from gateway.pool.announcements import AnnouncementFile
+from router_models.artifacts.adapter import load
 from tests.fakes.adapters import sealed_adapter
 from tests.fakes.digits import library_tokenizer
 from tests.fakes.language_models import tiny_model

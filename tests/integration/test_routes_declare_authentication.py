@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.auth import declared_authentication
+from gateway.access.auth import declared_authentication
 from tests.fakes.gateway import RunningGateway
 from tests.fakes.routes import every_route
 

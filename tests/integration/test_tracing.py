@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from gateway.config import TracingSettings
-from gateway.keys import KeyStore
-from gateway.tracing import Untraced, open_tracing
+from gateway.access.keys import KeyStore
+from gateway.settings.config import TracingSettings
+from gateway.telemetry.tracing import Untraced, open_tracing
 from tests.fakes.collector import Collector, told
 from tests.fakes.gateway import LARGE, SMALL, RunningGateway, running_gateway
 from tests.fakes.server import serve

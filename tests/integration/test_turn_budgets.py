@@ -10,8 +10,8 @@ import httpx2
 import orjson
 import pytest
 
-from gateway.artifact_store import policy_store
-from gateway.encoders import load_encoder
+from gateway.artifacts.store import policy_store
+from gateway.routing.encoders import load_encoder
 from tests.fakes.gateway import SMALL, RunningGateway, running_gateway
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.policies import policy_artifact

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.keys import KeyStore
-from gateway.reasoning_prompts import private_prompts
+from gateway.access.keys import KeyStore
+from gateway.evaluation_log.reasoning_prompts import private_prompts
 from tests.fakes.gateway import SMALL, running_gateway
 from tests.fakes.turns import until
 from tests.fakes.upstream import completion, json_answer

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from sqlalchemy import func, select
 
-from gateway.database import create_database_engine
+from gateway.storage.database import create_database_engine
 from migrations.tables import TURNS
 from tests.fakes.gateway import SteppedUpstream, Upstreams
 from tests.fakes.patience import PATIENCE_S

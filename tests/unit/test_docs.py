@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from gateway.config import (
+from gateway.errors import INTERNAL, RENDERINGS
+from gateway.settings.config import (
     CapabilitySettings,
     GatewaySettings,
     ModelSettings,
@@ -14,7 +15,6 @@ from gateway.config import (
     ProfileSettings,
     ProviderSettings,
 )
-from gateway.errors import INTERNAL, RENDERINGS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NAMED_TABLES: dict[str, type[BaseModel]] = {

@@ -13,18 +13,13 @@ from federation.deployment.gate import Gate, GateLimits
 from federation.deployment.node_keys import WatchedKeys
 from federation.deployment.programs import Program, free_port
 from federation.errors import FederationError
-from gateway.commands.federation.exposing import (
-    exposed,
-    read_children,
-    read_sessions,
-    tell_metrics,
-)
-from gateway.commands.federation.places import certificates_of, coordinator_dir, sessions_of
-from gateway.commands.federation.planning import plan_of
-from gateway.commands.federation.running import log_to_stderr, run_until_stopped
-from gateway.commands.federation.tuning_plan import check_tuning
 from gateway.commands.options import settings_option
-from gateway.config import ConfigurationError, GatewaySettings
+from gateway.federation.exposing import exposed, read_children, read_sessions, tell_metrics
+from gateway.federation.places import certificates_of, coordinator_dir, sessions_of
+from gateway.federation.planning import plan_of
+from gateway.federation.running import log_to_stderr, run_until_stopped
+from gateway.federation.tuning_plan import check_tuning
+from gateway.settings.config import ConfigurationError, GatewaySettings
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +56,7 @@ async def _coordinate(settings: GatewaySettings) -> None:
     conducting = "conducting" if coordinator.reasoner.model is None else "tuning"
     conductor = Child(
         name="conductor",
-        function=f"gateway.commands.federation.{conducting}:conduct",
+        function=f"gateway.federation.{conducting}:conduct",
         log_file=program.folder / "conductor.log",
         arguments=(settings, program),
         environ=program.environ(),

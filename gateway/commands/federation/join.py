@@ -8,17 +8,12 @@ import click
 
 from federation.deployment.children import Child, Children, RestartTiming
 from federation.deployment.programs import Program, free_port
-from gateway.artifact_store import ArtifactStore
-from gateway.commands.federation.exposing import (
-    exposed,
-    read_children,
-    read_node,
-    tell_metrics,
-)
-from gateway.commands.federation.places import account_of, node_dir
-from gateway.commands.federation.running import log_to_stderr, run_until_stopped
+from gateway.artifacts.store import ArtifactStore
 from gateway.commands.options import settings_option
-from gateway.config import ConfigurationError, GatewaySettings
+from gateway.federation.exposing import exposed, read_children, read_node, tell_metrics
+from gateway.federation.places import account_of, node_dir
+from gateway.federation.running import log_to_stderr, run_until_stopped
+from gateway.settings.config import ConfigurationError, GatewaySettings
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +41,7 @@ def command(settings: GatewaySettings) -> None:
     answering = "answering" if node.reasoner.model is None else "reasoning"
     child = Child(
         name="node",
-        function=f"gateway.commands.federation.{answering}:answer",
+        function=f"gateway.federation.{answering}:answer",
         log_file=program.folder / "node.log",
         arguments=(settings, program),
         environ=program.environ(),

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import click
 
 from federation.deployment.sessions import SessionRecord
-from gateway.commands.federation.places import sessions_of
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
+from gateway.federation.places import sessions_of
+from gateway.settings.config import GatewaySettings
 
 
 @click.command("status")
@@ -31,7 +31,7 @@ def describe(session: SessionRecord) -> None:
 
 
 def _lines(session: SessionRecord) -> Iterator[str]:
-    """Put a `federation.report.SessionReport` into lines."""
+    """Put a `federation.protocol.report.SessionReport` into lines."""
     report = session.report
     if "version" in report:
         joined = report.get("joined")

@@ -7,11 +7,11 @@ from typing import get_args
 import click
 
 from federation.deployment.sessions import Task
-from federation.joining import GROWTHS
-from gateway.commands.federation.places import sessions_of
+from federation.protocol.joining import GROWTHS
 from gateway.commands.federation.status import describe
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
+from gateway.federation.places import sessions_of
+from gateway.settings.config import GatewaySettings
 
 POLL_S = 0.5
 

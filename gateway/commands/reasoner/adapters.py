@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from gateway.adapter_hosts import write_folder
-from gateway.artifact_store import SealedStore, adapter_store, read_artifact
+from gateway.artifacts.store import SealedStore, adapter_store, read_artifact
 from gateway.commands.artifacts import ArtifactKind, add_reading, explained
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
-from router_models.adapter import AdapterManifest, load
+from gateway.pool.adapter_hosts import write_folder
+from gateway.settings.config import GatewaySettings
+from router_models.artifacts.adapter import AdapterManifest, load
 
 
 def _open_store(settings: GatewaySettings) -> SealedStore[AdapterManifest]:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from gateway.adapter_hosts import HostRefused
-from gateway.artifact_store import adapter_store
+from gateway.artifacts.store import adapter_store
 from gateway.commands.artifacts import explained
 from gateway.commands.options import settings_option
-from gateway.commands.reasoner.hosts import open_host
-from gateway.commands.reasoner.names import require_free
-from gateway.config import GatewaySettings
-from router_models.adapter import load
+from gateway.federation.reasoner.hosts import open_host
+from gateway.federation.reasoner.names import require_free
+from gateway.pool.adapter_hosts import HostRefused
+from gateway.settings.config import GatewaySettings
+from router_models.artifacts.adapter import load
 
 
 @click.command("announce")

@@ -2,16 +2,16 @@
 
 import click
 
-from gateway.announcements import GGUF_SUFFIX, Announcement, AnnouncementFile
-from gateway.artifact_store import adapter_store
+from gateway.artifacts.store import adapter_store
 from gateway.commands.artifacts import explained
 from gateway.commands.options import settings_option
-from gateway.commands.reasoner.names import require_free
-from gateway.config import GatewaySettings
 from gateway.embedded.adapter_file import write_gguf
 from gateway.embedded.variants import embedded_models
 from gateway.embedded.weights import find_weights
-from router_models.adapter import load
+from gateway.federation.reasoner.names import require_free
+from gateway.pool.announcements import GGUF_SUFFIX, Announcement, AnnouncementFile
+from gateway.settings.config import GatewaySettings
+from router_models.artifacts.adapter import load
 from router_models.errors import ArtifactRejected
 
 

@@ -12,14 +12,14 @@ from federation.reasoner.lora import attach_lora
 from federation.reasoner.prompts import Prompt
 from federation.reasoner.rollouts import LocalSampler
 from federation.reasoner.settings import ReasonerSettings
-from gateway.artifact_store import adapter_store
-from gateway.calibration import wilson_interval
+from gateway.artifacts.store import adapter_store
 from gateway.commands.artifacts import explained
 from gateway.commands.options import settings_option
-from gateway.commands.reasoner.bases import Base, base_options, gather_prompts, open_base
-from gateway.config import GatewaySettings
-from router_models.adapter import Adapter, load
-from router_models.verifiers import NotVerifiable, verify
+from gateway.federation.reasoner.bases import Base, base_options, gather_prompts, open_base
+from gateway.problems.calibration import wilson_interval
+from gateway.settings.config import GatewaySettings
+from router_models.artifacts.adapter import Adapter, load
+from router_models.verifiers.verifiers import NotVerifiable, verify
 
 AT_ONCE: Final = 32
 """Prompts in one batch; bounds memory."""

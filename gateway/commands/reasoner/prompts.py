@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from gateway.commands.database import opened
 from gateway.commands.options import settings_option
-from gateway.config import GatewaySettings
-from gateway.reasoning_prompts import private_prompts
+from gateway.evaluation_log.reasoning_prompts import private_prompts
+from gateway.settings.config import GatewaySettings
+from gateway.storage.engines import opened
 
 
 @click.command("prompts")

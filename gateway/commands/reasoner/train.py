@@ -18,14 +18,14 @@ from federation.reasoner.prompts import Prompt, batch_of
 from federation.reasoner.server_sampler import SamplerUnavailable
 from federation.reasoner.settings import ReasonerSettings
 from federation.reasoner.trainer import Learner
-from gateway.adapter_hosts import HostRefused
-from gateway.artifact_store import adapter_store
+from gateway.artifacts.store import adapter_store
 from gateway.commands.artifacts import explained
 from gateway.commands.options import settings_option
-from gateway.commands.reasoner.bases import base_options, gather_prompts, open_base
-from gateway.commands.reasoner.rollouts import Place, open_sampler
-from gateway.config import GatewaySettings
-from router_models.adapter import dump
+from gateway.federation.reasoner.bases import base_options, gather_prompts, open_base
+from gateway.federation.reasoner.rollouts import Place, open_sampler
+from gateway.pool.adapter_hosts import HostRefused
+from gateway.settings.config import GatewaySettings
+from router_models.artifacts.adapter import dump
 
 CURVE_POINTS: Final = 50
 """Of the figures that the artefact keeps."""

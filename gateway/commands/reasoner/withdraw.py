@@ -2,13 +2,13 @@
 
 import click
 
-from gateway.adapter_hosts import HostRefused
-from gateway.announcements import AnnouncementFile
-from gateway.artifact_store import adapter_store
+from gateway.artifacts.store import adapter_store
 from gateway.commands.artifacts import explained
 from gateway.commands.options import settings_option
-from gateway.commands.reasoner.hosts import open_host
-from gateway.config import GatewaySettings
+from gateway.federation.reasoner.hosts import open_host
+from gateway.pool.adapter_hosts import HostRefused
+from gateway.pool.announcements import AnnouncementFile
+from gateway.settings.config import GatewaySettings
 
 
 @click.command("withdraw")

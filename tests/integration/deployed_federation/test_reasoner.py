@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from federation.checkpoint import read
+from federation.coordinator.checkpoint import read
 from federation.deployment.sessions import SessionRecord
 from federation.reasoner.file_states import FileStates
 from federation.reasoner.messages import ADAPTERS, to_table
-from gateway.artifact_store import adapter_store
-from router_models.adapter import load
+from gateway.artifacts.store import adapter_store
+from router_models.artifacts.adapter import load
 from tests.fakes.digits import library_tokenizer
 from tests.fakes.federation import PATIENCE_S, Daemon, Federation, federation_in
 from tests.fakes.language_models import tiny_model

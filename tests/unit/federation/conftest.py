@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from federation.in_process import InProcessGrid
+from federation.simulation.in_process import InProcessGrid
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from gateway.database import create_database_engine
+from gateway.storage.database import create_database_engine
 from tests.fakes.schemas import with_schema
 
 

@@ -3,10 +3,11 @@ import inspect
 import orjson
 import pytest
 
+from budget.errors import BudgetError
 from gateway import errors
 from router_models.errors import NoModelAvailable
 
-ABSTRACT = {errors.GatewayError, errors.CallerError, errors.ProviderError}
+ABSTRACT = {BudgetError, errors.GatewayError, errors.CallerError, errors.ProviderError}
 CONCRETE = [
     kind
     for _, kind in inspect.getmembers(errors, inspect.isclass)

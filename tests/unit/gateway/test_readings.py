@@ -5,15 +5,15 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.artifact_store import ArtifactStore
-from gateway.artifacts import ActiveRouter
+from gateway.artifacts.active import ActiveRouter
+from gateway.artifacts.store import ArtifactStore
 from gateway.embedded.process import EmbeddedPool
-from gateway.families import Read
 from gateway.providers.base import BreakerState, Condition
 from gateway.readings import newest_candidate, read_providers, read_router
-from gateway.series import Reading, render
+from gateway.telemetry.families import Read
+from gateway.telemetry.series import Reading, render
 from gateway.types import HostedModel, ModelPrice
-from router_models.assessment import Assessment, Outcome
+from router_models.artifacts.assessment import Assessment, Outcome
 from tests.fakes.artifacts import ENCODER, router_artifact
 from tests.fakes.providers import FakeProvider
 from tests.fakes.scrape import Scrape

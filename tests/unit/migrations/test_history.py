@@ -8,7 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, insert, inspect, text
 from sqlalchemy.exc import StatementError
 
-from gateway.database import create_database_engine, ensure_schema, schema_revision
+from gateway.storage.database import create_database_engine, ensure_schema, schema_revision
 from migrations import history
 from migrations.tables import HEAD_REVISION, METADATA, TEAMS
 

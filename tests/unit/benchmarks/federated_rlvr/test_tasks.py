@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.federated_rlvr.tasks import KINDS, Sizes, from_tables, made_up
-from router_models.verifiers import verify
+from router_models.verifiers.verifiers import verify
 
 SIZES = Sizes(private=48, public=8, test=40)
 

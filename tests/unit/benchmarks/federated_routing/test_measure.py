@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.federated_routing.measure import FIGURES, Measured, mean_of, measure, over_seeds
-from router_models.frontier import Judge, Outcomes, bootstrap_weights, oracle, route
+from router_models.evaluation.frontier import Judge, Outcomes, bootstrap_weights, oracle, route
 from router_models.types import Prediction
 from tests.fakes.evaluations import made_up
 

@@ -7,18 +7,14 @@ import pytest
 
 from federation.errors import ReplyRejected
 from federation.exchanges.exchange import Exchange, Task, prefixed
-from federation.exchanges.guard import (
-    DistanceExchange,
-    GuardCentroidExchange,
-    ReachExchange,
-)
+from federation.exchanges.guard import DistanceExchange, GuardCentroidExchange, ReachExchange
 from federation.exchanges.kmeans import CellExchange, CentroidExchange
 from federation.exchanges.mlp import InitialWeightExchange, LossExchange, WeightExchange
 from federation.exchanges.ridge import GramExchange
 from federation.exchanges.rows import RowSumExchange
 from federation.learning.settings import FederatedMlpSettings
-from federation.protocol import Instruction, Payload
-from federation.updates import Reply
+from federation.protocol.protocol import Instruction, Payload
+from federation.protocol.updates import Reply
 from tests.fakes.evaluations import MODELS
 from tests.fakes.sites import plan_of, site_of
 

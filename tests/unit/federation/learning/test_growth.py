@@ -21,7 +21,7 @@ from federation.learning.growth import (
 from federation.learning.kmeans import ClusterSums, to_estimator
 from federation.learning.settings import FederatedKMeansSettings, FederatedMlpSettings
 from federation.learning.statistics import RowSums
-from router_models.guard import Guard
+from router_models.estimators.guard import Guard
 from router_models.training.kmeans import fit_kmeans
 from router_models.training.settings import KMeansSettings
 from router_models.types import Evaluations, Float32

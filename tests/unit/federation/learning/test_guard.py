@@ -18,8 +18,8 @@ from federation.learning.guard import (
 from federation.learning.kmeans import Centroids, local_centroids
 from federation.learning.statistics import RowSums
 from router_models.errors import InvalidEvaluations
+from router_models.statistics import model_means, select
 from router_models.training.guard import fit_guard
-from router_models.training.statistics import model_means, select
 from tests.fakes.clients import no_rows, split_rows
 from tests.fakes.evaluations import made_up
 

@@ -17,8 +17,8 @@ from federation.learning.kmeans import (
     to_estimator,
 )
 from federation.learning.settings import FederatedKMeansSettings
-from router_models.arrays import Scaler
 from router_models.errors import ArtifactRejected, InvalidEvaluations
+from router_models.estimators.arrays import Scaler
 from router_models.training.kmeans import assign, fit_kmeans, to_unit
 from router_models.training.settings import KMeansSettings
 from tests.fakes.clients import no_rows, split_rows

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from federation.learning.personal import PRIOR_ROWS, mixture_shares, personalise
-from router_models.training.statistics import select
+from router_models.statistics import select
 from router_models.types import Estimator, Prediction
 from tests.fakes.clients import no_rows, without_model
 from tests.fakes.evaluations import MODELS, made_up

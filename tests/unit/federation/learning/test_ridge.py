@@ -6,7 +6,7 @@ import numpy as np
 from federation.learning.ridge import GramSums, to_estimator
 from federation.learning.settings import FederatedRidgeSettings
 from federation.learning.statistics import RowSums
-from router_models.ridge import RidgeSums
+from router_models.estimators.ridge import RidgeSums
 from router_models.training.ridge import fit_ridge
 from router_models.training.settings import RidgeSettings
 from tests.fakes.clients import no_rows, split_rows, without_model

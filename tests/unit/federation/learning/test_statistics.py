@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from federation.learning.statistics import RowSums, Scales
-from router_models.arrays import Scaler
 from router_models.errors import ArtifactRejected, InvalidEvaluations
+from router_models.estimators.arrays import Scaler
+from router_models.statistics import cost_floor, model_means
 from router_models.training.mlp import cost_scale_of
-from router_models.training.statistics import cost_floor, model_means
 from tests.fakes.clients import no_rows, split_rows, without_model
 from tests.fakes.evaluations import made_up
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from federation.learning.kmeans import ClusterSums
 from federation.learning.statistics import RowSums
-from router_models.arrays import Scaler
 from router_models.errors import ArtifactRejected
+from router_models.estimators.arrays import Scaler
 from tests.fakes.clients import no_rows, pooled, split_rows
 from tests.fakes.evaluations import made_up
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from federation.learning.kmeans import ClusterSums
 from federation.learning.statistics import RowSums
 from federation.privacy.noise import add_noise, clipped_sums, public_directions
-from router_models.arrays import Scaler
-from router_models.training.statistics import select
+from router_models.estimators.arrays import Scaler
+from router_models.statistics import select
 from router_models.types import Evaluations
 from tests.fakes.evaluations import DIMENSION, made_up
 

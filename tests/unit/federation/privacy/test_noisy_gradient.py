@@ -10,8 +10,8 @@ from federation.learning.settings import FederatedMlpSettings
 from federation.learning.statistics import RowSums
 from federation.privacy.noisy_gradient import clipped_gradients, follow_noisy_gradient
 from federation.privacy.settings import NoiseSettings
+from router_models.statistics import select
 from router_models.training.mlp import RouterNetwork, Rows, masked_loss
-from router_models.training.statistics import select
 from tests.fakes.evaluations import made_up
 
 ROWS = made_up(150, share_answered=0.4)

@@ -8,13 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import chisquare
 
-from federation.privacy.secure_sum import (
-    SecureSumRefused,
-    mask,
-    new_key,
-    public_key,
-    unmask,
-)
+from federation.privacy.secure_sum import SecureSumRefused, mask, new_key, public_key, unmask
 
 LABEL = "session 1, sums, attempt 1"
 KEYS = [new_key() for _ in range(4)]

@@ -19,7 +19,7 @@ from federation.reasoner.messages import (
     unpack,
 )
 from federation.reasoner.responses import Response
-from router_models.verifiers import verify
+from router_models.verifiers.verifiers import verify
 from tests.fakes.reasoners import (
     SETTINGS,
     TOKENIZER,

@@ -6,12 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.reasoner.grpo import (
-    advantages_of,
-    divergence,
-    token_losses,
-    tree_log_probabilities,
-)
+from federation.reasoner.grpo import advantages_of, divergence, token_losses, tree_log_probabilities
 from federation.reasoner.lora import attach_lora
 from federation.reasoner.packing import Sequel, pack
 from federation.reasoner.settings import ReasonerSettings

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from federation.errors import PlanRefused, ReplyRejected
-from federation.protocol import ANSWER, answer
+from federation.protocol.protocol import ANSWER, answer
 from federation.reasoner.messages import (
     HELLO,
     ReasonerInstruction,

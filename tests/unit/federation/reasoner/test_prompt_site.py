@@ -6,8 +6,8 @@ import pytest
 from federation.errors import PlanRefused
 from federation.reasoner.base import Base
 from federation.reasoner.prompt_site import PromptSite
-from federation.reasoner.simulation import simulate
-from router_models.adapter import BaseModel
+from federation.simulation.reasoner import simulate
+from router_models.artifacts.adapter import BaseModel
 from tests.fakes.language_models import tiny_model
 from tests.fakes.reasoners import (
     SETTINGS,

@@ -9,7 +9,7 @@ from federation.reasoner.prompts import (
     tokenizer_sha256,
     tokens_of,
 )
-from router_models.verifiers import NumericSpec
+from router_models.verifiers.verifiers import NumericSpec
 from tests.fakes.digits import MARKER, DigitTokenizer, digit_prompt
 
 NUMERIC = {"kind": "numeric", "reference": "7"}

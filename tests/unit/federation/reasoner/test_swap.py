@@ -5,7 +5,7 @@ import pytest
 
 from federation.reasoner.settings import ReasonerSettings
 from federation.reasoner.swap import Answer, admit_foreign, balanced_swap, grade, random_swap
-from router_models.verifiers import MAX_ANSWER_CHARS, parse_verifier
+from router_models.verifiers.verifiers import MAX_ANSWER_CHARS, parse_verifier
 from tests.fakes.digits import END, DigitTokenizer, digit_prompt, response
 
 SETTINGS = ReasonerSettings(max_per_sender=2, max_response_tokens=4)

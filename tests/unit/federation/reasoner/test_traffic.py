@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from federation.in_process import Exchanged
-from federation.protocol import ARRAYS, from_record
+from federation.protocol.protocol import ARRAYS, from_record
 from federation.reasoner.figures import StepFigures
 from federation.reasoner.messages import (
     ADAPTER,
@@ -21,8 +20,9 @@ from federation.reasoner.messages import (
 )
 from federation.reasoner.prompts import Message, Prompt, tokens_of
 from federation.reasoner.rollouts import LocalSampler
-from federation.reasoner.simulation import simulate
 from federation.reasoner.trainer import Learner
+from federation.simulation.in_process import Exchanged
+from federation.simulation.reasoner import simulate
 from tests.fakes.reasoners import (
     TOKENIZER,
     public_prompts,

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from budget.artifact import load
-from budget.tab import AllSubQuestionsPolicy
-from budget.train import TrainingSettings
+from budget.policies.artifact import load
+from budget.policies.tab import AllSubQuestionsPolicy
+from budget.training.train import TrainingSettings
 from gateway.cli import cli
 from gateway.commands import budget
-from gateway.encoders import load_encoder
-from gateway.problem_files import ProblemRow, write_problems
+from gateway.problems.problem_files import ProblemRow, write_problems
+from gateway.routing.encoders import load_encoder
 from tests.fakes.completions import answer_of
 from tests.fakes.server import serve
 from tests.fakes.upstream import ScriptedUpstream

@@ -8,15 +8,15 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
+from budget.ledger.memory import MemoryStore
+from budget.ledger.types import Hold, Limit, Scope
+from gateway.access.keys import KeyStore
+from gateway.budgets.operations import BudgetDesk
 from gateway.commands import counters
 from gateway.commands.budgets import command
-from gateway.config import BudgetSettings, EvaluationLogSettings, GatewaySettings
 from gateway.endpoints.admin import build_admin_app
-from gateway.evaluation_log import EvaluationLog
-from gateway.keys import KeyStore
-from gateway.ledger.memory import MemoryStore
-from gateway.ledger.operations import BudgetDesk
-from gateway.ledger.types import Hold, Limit, Scope
+from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.settings.config import BudgetSettings, EvaluationLogSettings, GatewaySettings
 from tests.fakes.budgets import Clock, migrated
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.redis import running_redis

@@ -11,7 +11,6 @@ import pyarrow.parquet
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.calibration import CalibrationRow
 from gateway.commands import calibrate
 from gateway.commands.calibrate import (
     PACKAGED_PROMPTS,
@@ -20,7 +19,8 @@ from gateway.commands.calibrate import (
     read_rows,
     write_rows,
 )
-from gateway.datasets import read_dataset
+from gateway.problems.calibration import CalibrationRow
+from gateway.problems.datasets import read_dataset
 
 PROMPTS = [
     {

@@ -6,10 +6,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from federation.deployment.sessions import SessionStore
-from federation.report import RoundReport, SessionReport
+from federation.protocol.report import RoundReport, SessionReport
 from federation.site import Verdict
 from gateway.commands.federation import command
-from gateway.config import ConfigurationError
+from gateway.settings.config import ConfigurationError
 
 NOW = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)
 

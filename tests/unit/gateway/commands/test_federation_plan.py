@@ -2,14 +2,14 @@ from pathlib import Path
 
 import pytest
 
+from federation.coordinator.strategy_table import STRATEGIES
 from federation.learning.settings import FederatedMlpSettings
 from federation.privacy.accounting import epsilon_of
-from federation.protocol import TrainingPlan
-from federation.strategy_table import STRATEGIES
-from gateway.commands.federation.conducting import calibrated_plan_of
-from gateway.commands.federation.planning import plan_of
-from gateway.config import GatewaySettings, load_settings
-from gateway.encoders import load_encoder
+from federation.protocol.protocol import TrainingPlan
+from gateway.federation.conducting import calibrated_plan_of
+from gateway.federation.planning import plan_of
+from gateway.routing.encoders import load_encoder
+from gateway.settings.config import GatewaySettings, load_settings
 
 
 def settings(tmp_path: Path, table: str) -> GatewaySettings:

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.artifact_store import ArtifactStore
+from gateway.artifacts.frontier_file import FrontierFile
+from gateway.artifacts.store import ArtifactStore
 from gateway.commands.frontier import command
-from gateway.config import load_settings
-from gateway.frontier_file import FrontierFile
+from gateway.settings.config import load_settings
 from tests.fakes.artifacts import router_artifact
 from tests.fakes.organisations import Organisation, encoder, organisations
 

@@ -10,10 +10,10 @@ from sqlalchemy import select, text
 
 from gateway.cli import cli
 from gateway.commands import log as log_command
-from gateway.config import EvaluationLogSettings, GatewaySettings
-from gateway.database import create_database_engine
-from gateway.evaluation_log import EvaluationLog
-from gateway.grades import GradeRecord
+from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.evaluation_log.grades import GradeRecord
+from gateway.settings.config import EvaluationLogSettings, GatewaySettings
+from gateway.storage.database import create_database_engine
 from migrations.tables import HEAD_REVISION, TURNS
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.schemas import with_schema

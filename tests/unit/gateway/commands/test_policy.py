@@ -3,7 +3,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from budget.artifact import read_manifest
+from budget.policies.artifact import read_manifest
 from gateway.commands.policy import command
 from tests.fakes.artifacts import router_artifact
 from tests.fakes.policies import policy_artifact

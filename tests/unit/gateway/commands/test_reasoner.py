@@ -13,15 +13,15 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from federation.reasoner.lora import base_sha256
-from gateway.announcements import Announcement, AnnouncementFile
-from gateway.artifact_store import adapter_store
+from gateway.access.keys import KeyStore
+from gateway.artifacts.store import adapter_store
 from gateway.cli import cli
-from gateway.config import EvaluationLogSettings
-from gateway.database import create_database_engine
-from gateway.evaluation_log import EvaluationLog
-from gateway.grades import GradeRecord
-from gateway.keys import KeyStore
-from router_models.adapter import BaseModel, load
+from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.evaluation_log.grades import GradeRecord
+from gateway.pool.announcements import Announcement, AnnouncementFile
+from gateway.settings.config import EvaluationLogSettings
+from gateway.storage.database import create_database_engine
+from router_models.artifacts.adapter import BaseModel, load
 from tests.fakes.adapters import adapter_weights, sealed_adapter
 from tests.fakes.digits import library_tokenizer
 from tests.fakes.language_models import tiny_model

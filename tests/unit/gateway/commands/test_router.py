@@ -3,10 +3,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from gateway.artifact_store import ArtifactStore
+from gateway.artifacts.store import ArtifactStore
 from gateway.commands.router import command
-from router_models.artifact import read_manifest
-from router_models.assessment import Assessment
+from router_models.artifacts.artifact import read_manifest
+from router_models.artifacts.assessment import Assessment
 from tests.fakes.artifacts import CREATED_AT, router_artifact
 
 FIRST, SECOND = router_artifact(0), router_artifact(1)

@@ -10,13 +10,13 @@ from click.testing import CliRunner
 
 from gateway.commands import evaluate, train
 from gateway.commands.train import carve
-from gateway.config import EvaluationLogSettings
-from gateway.database import create_database_engine
-from gateway.datasets import read_dataset
-from gateway.encoders import load_encoder
-from gateway.evaluation_log import EvaluationLog
-from gateway.grades import GradeBook
-from router_models.artifact import dump, load
+from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.evaluation_log.grades import GradeBook
+from gateway.problems.datasets import read_dataset
+from gateway.routing.encoders import load_encoder
+from gateway.settings.config import EvaluationLogSettings
+from gateway.storage.database import create_database_engine
+from router_models.artifacts.artifact import dump, load
 from router_models.training.settings import RidgeSettings
 from router_models.training.train import fit
 from tests.fakes.evaluations import DIMENSION, made_up

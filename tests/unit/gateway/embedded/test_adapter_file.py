@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gateway.embedded.adapter_file import write_gguf
-from router_models.adapter import load
+from router_models.artifacts.adapter import load
 from router_models.errors import ArtifactRejected
 from tests.fakes.adapters import adapter_weights, sealed_adapter
 

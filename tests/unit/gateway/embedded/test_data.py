@@ -5,15 +5,15 @@ from typing import Literal
 import pyarrow.parquet
 import pytest
 
-from gateway.calibration import parse_prompts, read_json_lines
 from gateway.commands.calibrate import PACKAGED_PROMPTS
 from gateway.embedded.routers import DATA, packaged_router
 from gateway.embedded.variants import embedded_models
-from gateway.encoders import load_encoder
-from router_models.artifact import load
-from router_models.router import Router
+from gateway.problems.calibration import parse_prompts, read_json_lines
+from gateway.routing.encoders import load_encoder
+from router_models.artifacts.artifact import load
+from router_models.artifacts.router import Router
 from router_models.types import Encoder
-from router_models.verifiers import verify
+from router_models.verifiers.verifiers import verify
 
 EVALUATIONS = DATA / "evaluations.parquet"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import EmbeddedSettings
 from gateway.embedded import process
 from gateway.embedded.process import EmbeddedPool, PoolTiming
+from gateway.settings.config import EmbeddedSettings
 from tests.fakes import embedded_child
 from tests.fakes.patience import PATIENCE_S
 

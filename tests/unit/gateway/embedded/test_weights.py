@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import EmbeddedSettings
 from gateway.embedded import weights
 from gateway.embedded.weights import EmbeddedUnavailable, find_weights
+from gateway.settings.config import EmbeddedSettings
 
 GGUF = b"GGUF\x03\x00\x00\x00rest"
 

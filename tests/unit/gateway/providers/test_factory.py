@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from gateway.config import ConfigurationError, ProviderSettings
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
+from gateway.settings.config import ConfigurationError, ProviderSettings
 
 
 def table(**fields: Any) -> dict[str, ProviderSettings]:

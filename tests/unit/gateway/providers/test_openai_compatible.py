@@ -5,12 +5,12 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.config import ProviderSettings
 from gateway.errors import ProviderCutOff
 from gateway.providers.base import Provider, UpstreamCall
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
 from gateway.providers.openai_compatible import OpenAIDialect
+from gateway.settings.config import ProviderSettings
 from gateway.types import HostedModel, ModelPrice, Usage
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from gateway.config import ProviderSettings
 from gateway.errors import (
     ProviderCutOff,
     ProviderMisconfigured,
@@ -17,6 +16,7 @@ from gateway.providers import upstream as upstream_module
 from gateway.providers.base import AnswerStream, Provider, UpstreamCall
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
+from gateway.settings.config import ProviderSettings
 from gateway.types import HostedModel, ModelPrice
 from tests.fakes.clocks import skip_ahead
 from tests.fakes.patience import PATIENCE_S

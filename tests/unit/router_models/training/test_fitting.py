@@ -4,7 +4,8 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
-from router_models.arrays import Scaler
+from router_models.estimators.arrays import Scaler
+from router_models.statistics import cost_floor, select
 from router_models.training.guard import fit_guard
 from router_models.training.kmeans import cluster, fit_kmeans
 from router_models.training.knn import fit_knn
@@ -18,7 +19,6 @@ from router_models.training.mlp import (
     single_threaded,
 )
 from router_models.training.settings import KMeansSettings, KnnSettings, MlpSettings
-from router_models.training.statistics import cost_floor, select
 from tests.fakes.evaluations import MODELS, made_up
 
 TINY = MlpSettings(hidden=8, max_epochs=6, learning_rate=1e-2)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from router_models.errors import InvalidEvaluations
-from router_models.frontier import oracle_gain
-from router_models.guard import GuardedEstimator
+from router_models.estimators.guard import GuardedEstimator
+from router_models.evaluation.frontier import oracle_gain
 from router_models.training import train as module
 from router_models.training.settings import RidgeSettings
 from router_models.training.train import TUNING_LAMBDAS, fit, train, tune

@@ -1,0 +1,184 @@
+"""A router's session and its sites: who can take part, and how an exchange is asked."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from flwr.app import Message, RecordDict
+
+from federation.coordinator.nodes import Nodes
+from federation.errors import ReplyRejected
+from federation.exchanges.exchange import Exchange
+from federation.exchanges.masked import is_masked, masked_form
+from federation.protocol.joining import MODELS_JOIN
+from federation.protocol.protocol import (
+    HELLO,
+    PUBLISH,
+    Growth,
+    Instruction,
+    Payload,
+    TrainingPlan,
+    read_profile,
+)
+from federation.protocol.updates import read_reply
+from federation.site import SCHEMA_VERSION, SiteProfile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """An exchange under way.
+
+    Attributes:
+        asked: Members that were asked, by node.
+        began_s: On the fleet's clock.
+    """
+
+    exchange: Exchange
+    instruction: Instruction
+    asked: Mapping[int, SiteProfile]
+    began_s: float
+
+    @property
+    def name(self) -> str:
+        """Flower's message type."""
+        return self.exchange.name
+
+    @property
+    def round(self) -> int:
+        """Counted from 1 over the whole session."""
+        return self.instruction.round
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether only the sum of all answers can be read."""
+        return is_masked(self.exchange, self.instruction.plan)
+
+    def content_for(self, site: SiteProfile) -> RecordDict:  # noqa: ARG002
+        """Lay out what every site is told."""
+        return self.instruction.to_content()
+
+    def read(self, site: SiteProfile, message: Message) -> Payload:
+        """Unpack an answer, and hold the site to the rows it said it has.
+
+        Raises:
+            ReplyRejected: It is not what was asked for.
+        """
+        form = self.exchange.form(self.instruction)
+        if self.is_masked:
+            return read_reply(message, masked_form(form))
+        payload = read_reply(message, form)
+        hold_to_claim(self.exchange, payload, site.rows)
+        return payload
+
+    def length(self, payload: Payload) -> float:
+        """Say how far an answer goes; 0 where that is hidden."""
+        return 0.0 if self.is_masked else self.exchange.length(self.instruction, payload)
+
+
+@dataclass(slots=True)
+class Fleet(Nodes[TrainingPlan, SiteProfile]):
+    """The nodes of a router's session; the plan's columns are set once the sites are known.
+
+    Attributes:
+        learned: Names of the sites whose rows are in the router that grows.
+    """
+
+    greeting: ClassVar[str] = HELLO
+    publication: ClassVar[str] = PUBLISH
+
+    learned: frozenset[str] = frozenset()
+
+    def lay_out(self, sent: Payload) -> RecordDict:
+        """Lay out an instruction that belongs to no round."""
+        return Instruction(self.plan, sent=sent).to_content()
+
+    def admit(self, reply: Message) -> SiteProfile:
+        """Read a profile that goes with the plan.
+
+        Raises:
+            ReplyRejected: It is none, or does not.
+        """
+        profile = read_profile(reply)
+        problem = problem_of(profile, self.plan)
+        if problem is not None:
+            raise ReplyRejected(problem)
+        return profile
+
+    def teachers(self) -> dict[int, SiteProfile]:
+        """Members that are connected; where a router grows, those that bring what may join it."""
+        growth, joining = self.plan.growth, self.plan.joining
+        if growth is None:
+            return self.present()
+        return self.bringing(growth.models, joining or self.joining(growth))
+
+    def joining(self, growth: Growth) -> str:
+        """Say what enough connected members bring, of what is allowed; else what most bring."""
+        brought = {each: len(self.bringing(growth.models, each)) for each in growth.allowed}
+        enough = (each for each, sites in brought.items() if sites >= self.plan.quorum)
+        return next(enough, max(brought, key=brought.__getitem__))
+
+    def bringing(self, models: tuple[str, ...], joining: str) -> dict[int, SiteProfile]:
+        """Members that bring models besides `models`, or are new and bring some of these."""
+        present = self.present()
+        if joining == MODELS_JOIN:
+            return {n: site for n, site in present.items() if not set(site.models) <= set(models)}
+        new = {n: site for n, site in present.items() if site.name not in self.learned}
+        return {n: site for n, site in new.items() if not set(site.models).isdisjoint(models)}
+
+    def ask(self, exchange: Exchange, round_: int, state: Payload) -> Question:
+        """Draw the members that this round asks, and put the question together."""
+        instruction = exchange.instruction(self.plan, round_, state)
+        members = list(self.teachers().items())
+        n_asked = max(self.plan.quorum, math.ceil(exchange.share * len(members)))
+        order = np.random.default_rng(instruction.seed).permutation(len(members))
+        asked = dict(members[index] for index in sorted(order[:n_asked]))
+        return Question(exchange, instruction, asked, self.clock())
+
+
+def problem_of(profile: SiteProfile, plan: TrainingPlan) -> str | None:
+    """Say why a site's rows do not go with this plan's; None where they do."""
+    encoder = plan.encoder
+    if (profile.encoder_id, profile.dimension) != (encoder.id, encoder.dimension):
+        return (
+            f"its rows hold vectors of encoder {profile.encoder_id} ({profile.dimension} "
+            f"dimensions), this federation uses {encoder.id} ({encoder.dimension}): set "
+            "routing.encoder"
+        )
+    if profile.encoder_sha256 != encoder.sha256:
+        return (
+            f"its weights of encoder {encoder.id} are others ({profile.encoder_sha256[:12]}, not "
+            f"{encoder.sha256[:12]}): install the same version"
+        )
+    if profile.schema_version != SCHEMA_VERSION:
+        return (
+            f"its evaluations have schema {profile.schema_version}, this coordinator reads "
+            f"{SCHEMA_VERSION}: run the same version on both"
+        )
+    return _naming_problem(profile, plan)
+
+
+def _naming_problem(profile: SiteProfile, plan: TrainingPlan) -> str | None:
+    aliases = [model for model in profile.models if plan.registry.canonical(model) != model]
+    if aliases:
+        return f"it calls models {', '.join(aliases)} by aliases instead of the registry's names"
+    unknown = sorted(set(profile.models) - set(plan.models)) if plan.models else []
+    if unknown:
+        return (
+            f"models {', '.join(unknown)} are not in the federation's registry: have them added "
+            "there, as aliases if they go by another name, or keep their rows out"
+        )
+    return None
+
+
+def hold_to_claim(exchange: Exchange, payload: Payload, claimed_rows: int) -> None:
+    """Let through what is made of no more rows than there are said to be.
+
+    Raises:
+        ReplyRejected: It is made of more.
+    """
+    rows = exchange.rows(payload)
+    # A profile's rows are those to learn from, rounded to a power of two; fewer are held out.
+    if rows > 2 * claimed_rows:
+        raise ReplyRejected(f"made of {rows:.0f} rows, where about {claimed_rows} were announced")

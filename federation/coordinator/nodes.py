@@ -1,0 +1,293 @@
+"""The coordinator's view of the nodes: who is admitted, how they are asked, which answers count.
+
+This is the same whatever a session trains; `federation.coordinator.fleet` says what a router asks.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, Generic, Protocol, TypeVar
+
+import numpy as np
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from federation.errors import QuorumMissing, ReplyRejected
+from federation.protocol.protocol import (
+    ARTIFACT,
+    REFUSED,
+    Payload,
+    read_refusal,
+    read_verdict,
+    refusal,
+)
+from federation.protocol.report import RoundReport, SessionReport, size_of
+from federation.protocol.updates import Reply, screen
+
+NO_ANSWER: Final = "no answer in time"
+
+POLL_S: Final = 3.0
+"""Between looks for nodes that have not connected yet."""
+
+logger = logging.getLogger(__name__)
+
+
+class Plan(Protocol):
+    """What the plan of every session says.
+
+    Attributes:
+        quorum: With fewer good answers a round fails.
+        timeout_s: When a round ends without the nodes that have not answered.
+        greeting_s: The same for a greeting.
+        longest_update: Updates that many times as long as the median one are rejected.
+    """
+
+    @property
+    def quorum(self) -> int: ...  # noqa: D102
+    @property
+    def timeout_s(self) -> float: ...  # noqa: D102
+    @property
+    def greeting_s(self) -> float: ...  # noqa: D102
+    @property
+    def longest_update(self) -> float: ...  # noqa: D102
+
+
+class Member(Protocol):
+    """What a site says of itself."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+
+PlanT = TypeVar("PlanT", bound=Plan)
+MemberT = TypeVar("MemberT", bound=Member)
+
+
+class Question(Protocol[MemberT]):
+    """An exchange under way.
+
+    Attributes:
+        name: Flower's message type.
+        round: Counted from 1 over the whole session.
+        asked: Members that were asked, by node.
+        began_s: On the nodes' clock.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def round(self) -> int: ...  # noqa: D102
+    @property
+    def asked(self) -> Mapping[int, MemberT]: ...  # noqa: D102
+    @property
+    def began_s(self) -> float: ...  # noqa: D102
+
+    def content_for(self, site: MemberT) -> RecordDict:
+        """Lay out what this site is told."""
+        ...
+
+    def read(self, site: MemberT, message: Message) -> Payload:
+        """Unpack a site's answer.
+
+        Raises:
+            ReplyRejected: It is not what was asked for.
+        """
+        ...
+
+    def length(self, payload: Payload) -> float:
+        """Say how far an answer goes; those much longer than others are rejected."""
+        ...
+
+
+@dataclass(slots=True)
+class Nodes(ABC, Generic[PlanT, MemberT]):
+    """The nodes of one session.
+
+    Attributes:
+        grid: Flower's way to the nodes.
+        plan: Of the session.
+        clock: Seconds, for durations.
+        report: What happened so far.
+    """
+
+    greeting: ClassVar[str]
+    """Flower's message type of a greeting."""
+    publication: ClassVar[str]
+    """The same of what came out of the session."""
+
+    grid: Grid
+    plan: PlanT
+    clock: Callable[[], float]
+    report: SessionReport = field(default_factory=SessionReport)
+    _members: dict[int, MemberT] = field(default_factory=dict, init=False)
+    _refused: set[int] = field(default_factory=set, init=False)
+    _bytes_sent: int = field(default=0, init=False)
+
+    @abstractmethod
+    def lay_out(self, sent: Payload) -> RecordDict:
+        """Lay out an instruction that belongs to no round."""
+
+    @abstractmethod
+    def admit(self, reply: Message) -> MemberT:
+        """Read what a site says of itself.
+
+        Raises:
+            ReplyRejected: It is no profile, or such a site cannot take part.
+        """
+
+    def gather(self, sleep: Callable[[float], None]) -> None:
+        """Wait until enough sites are there.
+
+        Raises:
+            QuorumMissing: They did not come in time.
+        """
+        deadline = self.clock() + self.plan.timeout_s
+        self.greet()
+        while len(self.teachers()) < self.plan.quorum and self.clock() < deadline:
+            sleep(POLL_S)
+            self.greet()
+        need_quorum(self.plan, len(self.teachers()), self.report)
+
+    def greet(self) -> None:
+        """Admit or refuse the nodes that are new; one that does not answer is greeted again."""
+        known = self._members.keys() | self._refused
+        new = [node for node in self.grid.get_node_ids() if node not in known]
+        contents = dict.fromkeys(new, self.lay_out({}))
+        replies = self._exchange(self.greeting, contents, self.plan.greeting_s)
+        for node, reply in sorted(replies.items()):
+            try:
+                profile = self._check(reply)
+            except ReplyRejected as error:
+                self._refuse(node, str(error))
+            else:
+                self._members[node] = profile
+                self.report.members[profile.name] = profile
+
+    def present(self) -> dict[int, MemberT]:
+        """Members that are connected now, in the order of their names."""
+        connected = set(self.grid.get_node_ids())
+        present = [item for item in self._members.items() if item[0] in connected]
+        return dict(sorted(present, key=lambda item: item[1].name))
+
+    def teachers(self) -> dict[int, MemberT]:
+        """Members that are connected and have something to teach: all, unless said otherwise."""
+        return self.present()
+
+    def messages(self, question: Question[MemberT]) -> list[Message]:
+        """Write a question to everybody it is for."""
+        contents = {node: question.content_for(site) for node, site in question.asked.items()}
+        messages = _address(question.name, contents, self.plan.timeout_s, question.round)
+        self._bytes_sent = sum(map(size_of, messages))
+        return messages
+
+    def hear(self, question: Question[MemberT], messages: Iterable[Message]) -> list[Reply]:
+        """Keep the answers that are in good order, by site; note what is wrong with the others."""
+        received = _by_node(messages)
+        payloads: dict[str, Payload] = {}
+        rejected: dict[str, str] = {}
+        for node, site in question.asked.items():
+            if node not in received:
+                continue
+            try:
+                payloads[site.name] = question.read(site, received[node])
+            except ReplyRejected as error:
+                rejected[site.name] = str(error)
+        lengths = {site: question.length(payload) for site, payload in payloads.items()}
+        kept, overlong = screen(lengths, self.plan.longest_update)
+        rejected |= overlong
+        for site_name, reason in rejected.items():
+            logger.warning("dropped %s of %s: %s", question.name, site_name, reason)
+        silent = (site.name for node, site in question.asked.items() if node not in received)
+        self.report.rounds.append(
+            RoundReport(
+                question.round,
+                question.name,
+                tuple(sorted(kept)),
+                rejected,
+                tuple(silent),
+                self.clock() - question.began_s,
+                self._bytes_sent,
+                sum(map(size_of, received.values())),
+            )
+        )
+        return [Reply(site, payloads[site]) for site in sorted(kept)]
+
+    def publish(self, artifact: bytes) -> None:
+        """Send what came out to every member, and note what each makes of it."""
+        members = self.present()
+        content = self.lay_out({ARTIFACT: np.frombuffer(artifact, np.uint8)})
+        contents = dict.fromkeys(members, content)
+        replies = self._exchange(self.publication, contents, self.plan.timeout_s)
+        self.report.unanswered = {s.name: NO_ANSWER for n, s in members.items() if n not in replies}
+        for node, reply in replies.items():
+            name = members[node].name
+            try:
+                self.report.verdicts[name] = read_verdict(reply)
+            except ReplyRejected as error:
+                self.report.unanswered[name] = str(error)
+
+    def _check(self, reply: Message) -> MemberT:
+        """Find out whether a site can take part.
+
+        Raises:
+            ReplyRejected: It cannot, or will not.
+        """
+        reason = read_refusal(reply)
+        if reason is not None:
+            raise ReplyRejected(f"the site refused: {reason}")
+        profile = self.admit(reply)
+        if profile.name in {member.name for member in self._members.values()}:
+            raise ReplyRejected(f"the name {profile.name!r} is taken by another node")
+        return profile
+
+    def _refuse(self, node: int, reason: str) -> None:
+        """Tell a node why it cannot take part, without waiting for it to have heard."""
+        logger.warning("refused node %d: %s", node, reason)
+        self._refused.add(node)
+        self.report.refused[str(node)] = reason
+        told = _address(REFUSED, {node: refusal(reason)}, self.plan.greeting_s)
+        self.grid.push_messages(told)
+
+    def _exchange(
+        self, name: str, contents: Mapping[int, RecordDict], timeout_s: float
+    ) -> dict[int, Message]:
+        messages = _address(name, contents, timeout_s)
+        if not messages:
+            return {}
+        received = _by_node(self.grid.send_and_receive(messages, timeout=timeout_s))
+        # Flower reports messages that it lost as if the coordinator itself had answered.
+        return {node: received[node] for node in contents if node in received}
+
+
+def need_quorum(plan: Plan, present: int, report: SessionReport) -> None:
+    """Go on only with enough answers.
+
+    Raises:
+        QuorumMissing: There are too few; the message says why each other one is missing.
+    """
+    if present >= plan.quorum:
+        return
+    reasons = {f"node {node}": reason for node, reason in report.refused.items()}
+    if report.rounds:
+        last = report.rounds[-1]
+        reasons |= {**last.rejected, **dict.fromkeys(last.silent, NO_ANSWER)}
+    details = "".join(f"; {name}: {reason}" for name, reason in reasons.items())
+    raise QuorumMissing(f"{present} sites answered well, the quorum is {plan.quorum}{details}")
+
+
+def _address(
+    name: str, contents: Mapping[int, RecordDict], timeout_s: float, round_: int = 0
+) -> list[Message]:
+    return [
+        Message(content, node, name, ttl=timeout_s, group_id=str(round_))
+        for node, content in contents.items()
+    ]
+
+
+def _by_node(messages: Iterable[Message]) -> dict[int, Message]:
+    """Sort answers by who sent them; of two, the first counts."""
+    received: dict[int, Message] = {}
+    for message in messages:
+        received.setdefault(message.metadata.src_node_id, message)
+    return received

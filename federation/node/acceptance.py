@@ -1,0 +1,329 @@
+"""Whether a new router may serve: compared with the one that serves on answers nobody learned from.
+
+A log tells the truth about one model per query. So there are three kinds of evidence, from direct
+and noisy to indirect and sharp: queries that several models answered show what routing wins;
+answers whose model was drawn at random show what a router would have been worth (`off_policy`); all
+answers show how wrong its predictions are.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.artifacts.router import Router
+from router_models.evaluation.frontier import bootstrap_weights, routing_gains
+from router_models.evaluation.off_policy import (
+    LoggedChoices,
+    guess_means,
+    known_models,
+    policy_value,
+    predict_columns,
+)
+from router_models.statistics import select
+from router_models.types import Evaluations, Float32, Prediction
+
+Float64 = NDArray[np.float64]
+Kind = Literal["routing", "off_policy", "prediction"]
+
+ACTIVE: Final = "active"
+"""What the router that serves is called in evidence and figures."""
+
+UNITS: Final[Mapping[Kind, str]] = {
+    "routing": "of the oracle's gain",
+    "off_policy": "of utility",
+    "prediction": "of the active router's squared error",
+}
+"""What a difference of 1 means for each kind of evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """How good a new router must be.
+
+    Attributes:
+        tolerance: It may lose as much against the active one, in `UNITS` of the evidence.
+        risk: Odds, by bootstrap over queries, with which it may lose more than that.
+        least_queries: Held-out queries that several models answered, for ``routing``.
+        least_effective_rows: Randomly drawn answers for ``off_policy``, in effective rows.
+        least_answers: Held-out answers for ``prediction``.
+        draws: Of the bootstrap.
+    """
+
+    tolerance: float = 0.02
+    risk: float = 0.1
+    least_queries: int = 100
+    least_effective_rows: float = 100.0
+    least_answers: int = 100
+    draws: int = 500
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOut:
+    """Answers that no router was trained or chosen on, under this gateway's names of models.
+
+    Attributes:
+        answers: One row per query.
+        choices: The answers among them whose model was drawn at random.
+        prior: Train rows, for a plain guess per model.
+        prices: Quality per USD at the operating points that callers use.
+    """
+
+    answers: Evaluations
+    choices: LoggedChoices
+    prior: Evaluations
+    prices: Float64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """How well each router does on the same rows.
+
+    Attributes:
+        merits: By router, per row and in `UNITS`; more is better.
+        query: Which rows are of the same query: those are drawn together.
+        effective_rows: Fewest of any router; as many as rows unless answers were weighed.
+        snips: Value by matching answers alone, for ``off_policy``.
+    """
+
+    kind: Kind
+    merits: Mapping[str, Float64]
+    query: NDArray[np.intp]
+    effective_rows: float
+    snips: Mapping[str, float]
+
+    def best(self, names: tuple[str, ...]) -> str:
+        """Return which of `names` does best; the first of equals."""
+        return max(names, key=lambda name: float(self.merits[name].mean()))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which router is best, and whether it may serve.
+
+    Attributes:
+        best: Its name among the contenders.
+        figures: Merits of all routers, the difference with its interval, and what it rests on.
+    """
+
+    best: str
+    is_accepted: bool
+    reason: str
+    figures: Mapping[str, float]
+
+
+def find_nonsense(router: Router, embeddings: Float32) -> str | None:
+    """Say what is wrong with a router's predictions for real queries; None where nothing is."""
+    with np.errstate(all="ignore"):
+        prediction = router.served.predict(embeddings)
+    if not (np.isfinite(prediction.quality).all() and np.isfinite(prediction.cost_usd).all()):
+        return "it predicts figures that are not finite"
+    if not ((prediction.quality > -1e-3) & (prediction.quality < 1.001)).all():
+        return "it predicts qualities outside 0 to 1"
+    if not (prediction.cost_usd >= 0).all():
+        return "it predicts costs below 0"
+    return None
+
+
+def gather_evidence(
+    routers: Mapping[str, Router], held_out: HeldOut, bar: Bar
+) -> Iterator[Evidence]:
+    """Measure all routers on the same rows, by each kind of evidence there is enough of.
+
+    Args:
+        routers: The active one first.
+        held_out: Rows that none of them was trained or chosen on.
+        bar: How many rows each kind of evidence needs.
+
+    Yields:
+        The most direct kind first.
+    """
+    for measure in (_routing, _off_policy, _prediction):
+        evidence = measure(routers, held_out, bar)
+        if evidence is not None:
+            yield evidence
+
+
+def decide(
+    contenders: Mapping[str, Router],
+    active: Router | None,
+    held_out: HeldOut,
+    bar: Bar,
+    rng: np.random.Generator,
+) -> Decision:
+    """Choose one of the contenders and say whether it may take the place of `active`.
+
+    Without an active router there is nothing to lose and the best, or the first, is accepted; with
+    one, and too few rows to compare them, nothing is.
+
+    Args:
+        contenders: The first is chosen where there is too little evidence.
+        active: None where no router serves these models.
+        held_out: Rows that none of them was trained or chosen on.
+        bar: How good the new router must be.
+        rng: Draws the bootstrap.
+    """
+    routers = contenders if active is None else {ACTIVE: active, **contenders}
+    found = gather_evidence(routers, held_out, bar)
+    first = next(found, None)
+    best = next(iter(contenders)) if first is None else first.best(tuple(contenders))
+    answers = int(np.isfinite(held_out.answers.quality).sum())
+    figures = {"answers": float(answers)}
+    if active is None:
+        reason = "no other router serves these models here"
+        return Decision(best, is_accepted=True, reason=reason, figures=figures)
+    if first is None:
+        reason = f"{answers} held-out answers are too few to compare it with {active.version}"
+        return Decision(best, is_accepted=False, reason=reason, figures=figures)
+    is_accepted, evidence, compared = _weigh(chain([first], found), best, bar, rng)
+    lost = forgotten(contenders[best], active, held_out)
+    if lost and evidence.kind == "prediction":
+        reason = f"it does not know {', '.join(lost)}, which {active.version} routes to"
+        return Decision(best, is_accepted=False, reason=reason, figures=figures | compared)
+    reason = _explain(evidence, compared, active, bar, is_accepted=is_accepted)
+    return Decision(best, is_accepted, reason, figures | compared)
+
+
+def _weigh(
+    found: Iterable[Evidence], new: str, bar: Bar, rng: np.random.Generator
+) -> tuple[bool, Evidence, dict[str, float]]:
+    """Ask one kind of evidence after the other until one knows; none that does is a no.
+
+    The direct kinds are noisy: in doubt they leave the word to a kind that sees more rows, unless
+    their own best guess is a loss beyond the tolerance.
+    """
+    for evidence in found:
+        compared = _compare(evidence, new, bar, rng)
+        is_accepted = compared["odds_of_loss"] <= bar.risk
+        if is_accepted or compared["difference"] < -bar.tolerance:
+            break
+    return is_accepted, evidence, compared
+
+
+def _compare(evidence: Evidence, new: str, bar: Bar, rng: np.random.Generator) -> dict[str, float]:
+    """Bootstrap the difference to the active router over queries, the same for both."""
+    difference = evidence.merits[new] - evidence.merits[ACTIVE]
+    _, query, rows = np.unique(evidence.query, return_inverse=True, return_counts=True)
+    sums = np.bincount(query, difference)
+    drawn = np.empty(bar.draws)
+    for draw in range(bar.draws):
+        weights = bootstrap_weights(len(rows), 1, rng)[0]
+        drawn[draw] = (weights @ sums) / (weights @ rows)
+    low, high = np.quantile(drawn, [bar.risk, 1.0 - bar.risk])
+    return {
+        **{f"merit_{name}": float(merit.mean()) for name, merit in evidence.merits.items()},
+        **{f"snips_{name}": value for name, value in evidence.snips.items()},
+        "difference": float(difference.mean()),
+        "difference_low": float(low),
+        "difference_high": float(high),
+        "odds_of_loss": float((drawn < -bar.tolerance).mean()),
+        "rows": float(len(difference)),
+        "queries": float(len(rows)),
+        "effective_rows": evidence.effective_rows,
+    }
+
+
+def _explain(
+    evidence: Evidence,
+    compared: Mapping[str, float],
+    active: Router,
+    bar: Bar,
+    *,
+    is_accepted: bool,
+) -> str:
+    verb = "does not lose" if is_accepted else "may lose"
+    return (
+        f"it {verb} more than {bar.tolerance:g} against {active.version} on "
+        f"{compared['rows']:.0f} held-out rows: difference {compared['difference']:+.4f} "
+        f"[{compared['difference_low']:+.4f}, {compared['difference_high']:+.4f}] "
+        f"{UNITS[evidence.kind]}, measured by {evidence.kind.replace('_', ' ')}"
+    )
+
+
+def _all_aligned(
+    routers: Mapping[str, Router], embeddings: Float32, models: tuple[str, ...]
+) -> dict[str, Prediction]:
+    return {name: predict_columns(router, embeddings, models) for name, router in routers.items()}
+
+
+def _routing(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> Evidence | None:
+    """Route the queries that at least two models answered and every router knows one of."""
+    answered = np.isfinite(held_out.answers.quality)
+    usable = answered.sum(axis=1) >= 2
+    for router in routers.values():
+        usable &= answered[:, known_models(router, held_out.answers.models)].any(axis=1)
+    if usable.sum() < bar.least_queries:
+        return None
+    truth = select(held_out.answers, np.flatnonzero(usable))
+    merits = {
+        name: routing_gains(prediction, truth, held_out.prices)
+        for name, prediction in _all_aligned(routers, truth.embeddings, truth.models).items()
+    }
+    places = np.arange(len(truth.quality))
+    return Evidence("routing", merits, places, float(len(places)), {})
+
+
+def _off_policy(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> Evidence | None:
+    """Value each router on drawn answers; per price in units of 1 + what a call costs there."""
+    choices = held_out.choices
+    usable = np.ones(len(choices.answered), bool)
+    for router in routers.values():
+        usable &= (choices.propensity[:, known_models(router, choices.models)] > 0).any(axis=1)
+    if usable.sum() < bar.least_effective_rows:
+        return None
+    choices = choices.at(usable)
+    guess = guess_means(held_out.prior, len(choices.answered))
+    mean_cost = float(choices.cost_usd.mean())
+    merits: dict[str, Float64] = {}
+    snips: dict[str, float] = {}
+    fewest = float(usable.sum())
+    for name, wanted in _all_aligned(routers, choices.embeddings, choices.models).items():
+        values = [policy_value(wanted, choices, guess, price) for price in held_out.prices]
+        scales = 1.0 / (1.0 + held_out.prices * mean_cost)
+        merits[name] = np.mean(
+            [value.doubly_robust * scale for value, scale in zip(values, scales, strict=True)],
+            axis=0,
+        )
+        snips[name] = float(np.mean([v.snips * s for v, s in zip(values, scales, strict=True)]))
+        fewest = min(fewest, *(value.effective_rows for value in values))
+    if fewest < bar.least_effective_rows:
+        return None
+    return Evidence("off_policy", merits, choices.query, fewest, snips)
+
+
+def _prediction(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> Evidence | None:
+    """Square the error of each predicted utility, of models that every router knows."""
+    answers = held_out.answers
+    answered = np.isfinite(answers.quality)
+    for router in routers.values():
+        answered[:, ~known_models(router, answers.models)] = False
+    if answered.sum() < bar.least_answers:
+        return None
+    prices = held_out.prices[:, None]
+    quality, cost = answers.quality[answered], answers.cost_usd[answered]
+    scales = 1.0 / (1.0 + prices * float(cost.mean()))
+    errors = {
+        name: (
+            (
+                (prediction.quality[answered] - quality)
+                - prices * (prediction.cost_usd[answered] - cost)
+            )
+            * scales
+        )
+        for name, prediction in _all_aligned(routers, answers.embeddings, answers.models).items()
+    }
+    squares = {name: (error.astype(np.float64) ** 2).mean(axis=0) for name, error in errors.items()}
+    unit = max(float(squares[next(iter(routers))].mean()), 1e-12)
+    merits = {name: -square / unit for name, square in squares.items()}
+    return Evidence("prediction", merits, np.nonzero(answered)[0], float(answered.sum()), {})
+
+
+def forgotten(new: Router, active: Router, held_out: HeldOut) -> tuple[str, ...]:
+    """Models with held-out answers that `active` routes to and `new` does not know."""
+    answers = held_out.answers
+    answered = np.isfinite(answers.quality).any(axis=0)
+    gone = answered & known_models(active, answers.models) & ~known_models(new, answers.models)
+    return tuple(model for model, is_gone in zip(answers.models, gone, strict=True) if is_gone)

@@ -1,0 +1,80 @@
+"""What a site does to its answers before they leave: noise, its own checks, masks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from federation.errors import PlanRefused
+from federation.exchanges.exchange import Exchange, Task
+from federation.exchanges.masked import KeyRing, is_masked, member_count
+from federation.privacy.accounting import PrivacyAccount
+from federation.protocol.protocol import Payload, TrainingPlan
+from federation.site import SitePolicy, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """Stands between a site's rows and the coordinator.
+
+    Attributes:
+        account: What noisy answers are charged to, over all sessions; None for no limit. A site
+            with an account sends nothing without noise.
+        new_rng: Makes the generator of one answer's noise; seeded by the system, since whoever knew
+            the seed could take the noise off again.
+        ring: Keys of masked answers.
+    """
+
+    account: PrivacyAccount | None = None
+    new_rng: Callable[[], np.random.Generator] = np.random.default_rng
+    ring: KeyRing = field(default_factory=KeyRing)
+
+    def check(self, plan: TrainingPlan, policy: SitePolicy) -> None:
+        """Let a plan through that asks for no more than the site gives.
+
+        Raises:
+            PlanRefused: It asks for more; the message says for what.
+        """
+        if plan.least_rows < policy.least_rows:
+            raise PlanRefused(
+                f"this site sends nothing made of fewer than {policy.least_rows} rows; the plan's "
+                f"least_rows is {plan.least_rows}"
+            )
+        if plan.noise is None and (policy.needs_noise or self.account is not None):
+            raise PlanRefused("this site sends nothing without noise, and the plan has none")
+        if policy.needs_secure_sum and not plan.secure_sum:
+            raise PlanRefused("this site sends nothing unmasked, and the plan has no secure sums")
+
+    def answer(self, exchange: Exchange, task: Task) -> Payload:
+        """Compute what may leave the site; what the coordinator would drop does not leave.
+
+        Raises:
+            PlanRefused: The site's rows or its privacy budget do not suffice.
+            ReplyRejected: The answer is not what was asked for.
+            SecureSumRefused: The others in a secure sum are too few or not agreed on.
+        """
+        instruction, plan = task.instruction, task.instruction.plan
+        masked = is_masked(exchange, plan)
+        if plan.noise is None or not exchange.is_about_rows:
+            payload = exchange.answer(task)
+        else:
+            payload = self._noisy(exchange, task, masked=masked)
+        if plan.noise is None or not masked:
+            exchange.form(instruction).check(payload)
+        return self.ring.mask(exchange, instruction, payload) if masked else payload
+
+    def _noisy(self, exchange: Exchange, task: Task, *, masked: bool) -> Payload:
+        instruction = task.instruction
+        if self.account is not None:
+            self.account.spend(exchange.release(instruction.plan))
+        # Up to half of the members may tell the coordinator their own noise.
+        sharers = max(1, member_count(instruction) // 2) if masked else 1
+        noisy = exchange.noisy_answer(task, self.new_rng(), sharers)
+        return noisy if masked else exchange.repaired(instruction, noisy)
+
+
+def told(verdict: Verdict, plan: TrainingPlan) -> Verdict:
+    """Keep the figures behind a verdict at the site where the plan has noise: they have none."""
+    if plan.noise is None:
+        return verdict
+    return replace(verdict, reason="the site keeps its reason to itself", figures={})

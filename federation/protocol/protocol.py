@@ -1,0 +1,384 @@
+"""What coordinator and node say to each other, and how it is laid out in Flower's records.
+
+Every instruction carries the whole plan, so a node needs no memory of earlier messages: it may be
+restarted, or join, between any two of them.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from numpy.typing import NDArray
+
+from federation.errors import PlanRefused, ReplyRejected
+from federation.learning.aggregation import ROBUST_RULES, RULES
+from federation.learning.settings import KINDS, FederatedMlpSettings, FederatedSettings
+from federation.privacy.secure_sum import LEAST_MEMBERS
+from federation.privacy.settings import NoiseSettings
+from federation.protocol.failures import read_failure
+from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
+from federation.site import SiteProfile, Verdict
+from router_models.artifacts.registry import ModelRegistry
+from router_models.errors import InvalidRegistry
+
+Payload = dict[str, NDArray[Any]]
+"""Everything numeric that travels: named arrays."""
+
+PROTOCOL_VERSION: Final = 1
+
+HELLO: Final = "query.hello"
+REFUSED: Final = "query.refused"
+PUBLISH: Final = "query.publish"
+
+ARRAYS: Final = "arrays"
+PLAN: Final = "plan"
+ANSWER: Final = "answer"
+REFUSAL: Final = "refusal"
+ARTIFACT: Final = "artifact"
+"""Array that carries a finished router, byte by byte."""
+
+MAX_TEXT: Final = 65_536
+"""Longest text read from a node; what is longer is no profile, no verdict and no reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderName:
+    """Which encoder's vectors every site's rows hold; `sha256` is the digest of its weights."""
+
+    id: str
+    sha256: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A router that is there already, and what may join it.
+
+    Attributes:
+        parent: Version of the router.
+        models: Its models, in the order of its columns.
+        allowed: Of `MODELS_JOIN` and `CLIENTS_JOIN`; what enough sites bring decides, in this
+            order.
+    """
+
+    parent: str
+    models: tuple[str, ...]
+    allowed: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot join.
+
+        Raises:
+            ValueError: Nothing is allowed, or something unknown.
+        """
+        if not self.allowed or not set(self.allowed) <= {MODELS_JOIN, CLIENTS_JOIN}:
+            raise ValueError(f"{MODELS_JOIN} or {CLIENTS_JOIN} join a router, or both may")
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> "Growth":
+        """Read what `asdict` wrote."""
+        return cls(table["parent"], tuple(table["models"]), tuple(table["allowed"]))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """One session, as everybody who takes part in it knows it.
+
+    Attributes:
+        kind: Of the estimator: ``kmeans``, ``mlp`` or ``ridge``.
+        settings: Of that kind.
+        encoder: Whose vectors are routed.
+        registry: What sites may call their models.
+        models: Canonical names that sites may have rows of; empty for any.
+        columns: Canonical names of the models, fixed once the sites are known; empty before. Where
+            models join a router, of those alone.
+        growth: The router that the session starts from; None to begin anew.
+        joining: What joins it, fixed with the columns; empty before, and where nothing does.
+        least_rows: No centroid, no cell and no model of fewer rows leaves a site.
+        has_guard: Guard the router against unfamiliar queries; experiments may leave it out.
+        validate_every: Rounds of training between two validations; the last round has one.
+        quorum: With fewer good answers a round fails.
+        timeout_s: When a round ends without the nodes that have not answered.
+        greeting_s: The same for a greeting, when a site reads its log: a minute for 200,000 rows.
+        rule: How weights are put together: ``mean``, ``median`` or ``trimmed_mean``.
+        largest_share: No site counts for more of a sum or mean, whatever it says it has.
+        longest_update: Updates that many times as long as the median one are rejected.
+        norm_bound: Updates are shortened to that many times the median one; None leaves them.
+        dearest_usd: No call costs more; an evaluation that says so is rejected.
+        secure_sum: Whatever adds up leaves a site masked, so that only the total can be read.
+        noise: Put on everything that leaves a site; None for none.
+        seed: The same seed, sites and answers give the same bits.
+    """
+
+    kind: str
+    settings: FederatedSettings
+    encoder: EncoderName
+    registry: ModelRegistry = field(default_factory=ModelRegistry)
+    models: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    growth: Growth | None = None
+    joining: str = ""
+    least_rows: int = 10
+    has_guard: bool = True
+    validate_every: int = 1
+    quorum: int = 2
+    timeout_s: float = 600.0
+    greeting_s: float = 120.0
+    rule: str = "mean"
+    largest_share: float = 0.5
+    longest_update: float = 10.0
+    norm_bound: float | None = None
+    dearest_usd: float = 100.0
+    secure_sum: bool = False
+    noise: NoiseSettings | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no session can follow.
+
+        Raises:
+            ValueError: A value is out of range or unknown.
+        """
+        if KINDS.get(self.kind) is not type(self.settings):
+            raise ValueError(f"no settings of kind {self.kind!r}; known kinds: {', '.join(KINDS)}")
+        if self.rule not in RULES:
+            raise ValueError(f"unknown rule {self.rule!r}; known rules: {', '.join(RULES)}")
+        if min(self.quorum, self.least_rows, self.validate_every, self.encoder.dimension) < 1:
+            raise ValueError("quorum, least_rows, validate_every and dimension are at least 1")
+        if min(self.timeout_s, self.greeting_s, self.dearest_usd) <= 0:
+            raise ValueError("timeout_s, greeting_s and dearest_usd are above 0")
+        if not 0 < self.largest_share <= 1 or self.longest_update <= 1:
+            raise ValueError("largest_share lies in (0, 1], longest_update above 1")
+        if self.norm_bound is not None and self.norm_bound <= 0:
+            raise ValueError("norm_bound is above 0")
+        if self.secure_sum:
+            self._check_secure_sum()
+        if self.noise is not None:
+            self._check_noise()
+        if self.growth is not None:
+            self._check_growth()
+
+    def unsettled(self) -> "TrainingPlan":
+        """Return the plan as it was before the sites were known."""
+        return dataclasses.replace(self, columns=(), joining="")
+
+    @property
+    def least_visible_rows(self) -> int:
+        """Fewest rows behind a sum of one site: `least_rows`, unless it leaves masked or noisy."""
+        return 1 if self.secure_sum or self.noise else self.least_rows
+
+    def _check_secure_sum(self) -> None:
+        if self.rule in ROBUST_RULES or self.norm_bound is not None:
+            raise ValueError(
+                "robust rules and norm_bound compare the sites' answers, "
+                "which secure_sum hides: use one or the other"
+            )
+        if self.quorum < LEAST_MEMBERS:
+            raise ValueError(f"secure_sum hides nothing with a quorum below {LEAST_MEMBERS}")
+
+    def _check_noise(self) -> None:
+        if self.kind == "ridge":
+            raise ValueError("noise on X'X leaves nothing to solve: use kmeans or mlp")
+        if isinstance(self.settings, FederatedMlpSettings) and self.settings.adam_at == "clients":
+            raise ValueError('noise goes on gradients: set adam_at = "coordinator"')
+        if self.has_guard:
+            raise ValueError("a guard needs centroids, which have no noise: set has_guard = false")
+
+    def _check_growth(self) -> None:
+        if self.kind == "ridge":
+            raise ValueError(
+                "a ridge router does not grow: training it anew takes one pass of sums"
+            )
+        if self.kind == "mlp" and self.noise is not None:
+            raise ValueError(
+                "an mlp router does not grow under noise: use kmeans, or train it anew"
+            )
+
+    def to_json(self) -> str:
+        """Write the plan; the same plan gives the same text."""
+        table = {item.name: getattr(self, item.name) for item in fields(self)}
+        table["settings"] = dataclasses.asdict(self.settings)
+        table["encoder"] = dataclasses.asdict(self.encoder)
+        table["registry"] = self.registry.to_mapping()
+        for name in ("noise", "growth"):
+            value = getattr(self, name)
+            table[name] = None if value is None else dataclasses.asdict(value)
+        return json.dumps(table, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainingPlan":
+        """Read `to_json`.
+
+        Raises:
+            PlanRefused: It is no plan that this version understands.
+        """
+        try:
+            table = json.loads(text)
+            settings = KINDS[table["kind"]](**table["settings"])
+            parsed = {
+                "settings": settings,
+                "encoder": EncoderName(**table["encoder"]),
+                "registry": ModelRegistry(table["registry"]),
+                "models": tuple(table["models"]),
+                "columns": tuple(table["columns"]),
+                "noise": None if table["noise"] is None else NoiseSettings(**table["noise"]),
+                "growth": None if table["growth"] is None else Growth.from_table(table["growth"]),
+            }
+            return cls(**{**table, **parsed})
+        except (ValueError, TypeError, KeyError, InvalidRegistry) as error:
+            raise PlanRefused(
+                f"this version cannot read the coordinator's plan: {error}"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instruction:
+    """What the sites are asked, all the same.
+
+    Attributes:
+        round: Counted from 1 over the whole session; 0 outside of rounds.
+        sent: What the work starts from, named as in the session's state.
+    """
+
+    plan: TrainingPlan
+    round: int = 0
+    sent: Payload = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """Seed of this round, the same at every site."""
+        sequence = np.random.SeedSequence([self.plan.seed, self.round])
+        return int(sequence.generate_state(1)[0])
+
+    def to_content(self) -> RecordDict:
+        """Lay out for Flower."""
+        return lay_out(self.plan.to_json(), self.round, self.sent)
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> "Instruction":
+        """Read `to_content`.
+
+        Raises:
+            PlanRefused: The coordinator is of another version.
+        """
+        plan, round_, sent = take_apart(content)
+        return cls(TrainingPlan.from_json(plan), round_, sent)
+
+
+def lay_out(plan: str, round_: int, sent: Payload) -> RecordDict:
+    """Lay out an instruction for Flower."""
+    head = ConfigRecord({"protocol": PROTOCOL_VERSION, "plan": plan, "round": round_})
+    return RecordDict({PLAN: head, ARRAYS: to_record(sent)})
+
+
+def take_apart(content: RecordDict) -> tuple[str, int, Payload]:
+    """Read `lay_out`.
+
+    Raises:
+        PlanRefused: The coordinator is of another version.
+    """
+    head = content.config_records[PLAN]
+    if head["protocol"] != PROTOCOL_VERSION:
+        raise PlanRefused(
+            f"coordinator and node speak different protocols ({head['protocol']!r}, not "
+            f"{PROTOCOL_VERSION}): run the same version on both"
+        )
+    plan, round_ = head["plan"], head["round"]
+    if not isinstance(plan, str) or not isinstance(round_, int):
+        raise PlanRefused("the coordinator's instruction is not laid out as this node expects")
+    return plan, round_, from_record(content.array_records[ARRAYS])
+
+
+def to_record(payload: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """Lay out arrays, the same way whatever order they come in."""
+    return ArrayRecord({name: Array(np.asarray(payload[name])) for name in sorted(payload)})
+
+
+def from_record(record: ArrayRecord) -> Payload:
+    """Read `to_record`, from somebody trusted."""
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def refusal(reason: str) -> RecordDict:
+    """Lay out why something was refused; both sides refuse in the same words."""
+    return RecordDict({REFUSAL: ConfigRecord({"reason": reason})})
+
+
+def answer(value: Any) -> RecordDict:
+    """Lay out an answer that is no payload but a dataclass of plain values."""
+    text = json.dumps(dataclasses.asdict(value), sort_keys=True, allow_nan=False)
+    return RecordDict({ANSWER: ConfigRecord({"json": text})})
+
+
+def read_refusal(message: Message) -> str | None:
+    """Say why a message refuses, in one line; None where it does not."""
+    if not message.has_content() or REFUSAL not in message.content:
+        return None
+    return _text(message, REFUSAL, "reason").replace("\n", " ")[:500]
+
+
+def read_profile(message: Message) -> SiteProfile:
+    """Read what a site says of itself.
+
+    Raises:
+        ReplyRejected: It is no profile.
+    """
+    table = read_table(message)
+    try:
+        profile = SiteProfile(**{**table, "models": tuple(table["models"])})
+    except (KeyError, TypeError) as error:
+        raise ReplyRejected(f"the profile is incomplete or foreign: {error}") from error
+    texts = (profile.name, profile.encoder_id, profile.encoder_sha256, *profile.models)
+    numbers = (profile.dimension, profile.schema_version, profile.rows)
+    if not all(isinstance(text, str) and text for text in texts):
+        raise ReplyRejected("a name in the profile is not text")
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ReplyRejected("a number in the profile is not a count")
+    return profile
+
+
+def read_verdict(message: Message) -> Verdict:
+    """Read what a site made of a router.
+
+    Raises:
+        ReplyRejected: It is no verdict.
+    """
+    table = read_table(message)
+    try:
+        verdict = Verdict(**table)
+        figures = {str(name): float(value) for name, value in verdict.figures.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ReplyRejected(f"the verdict is incomplete or foreign: {error}") from error
+    if verdict.outcome not in {"activated", "candidate", "refused"}:
+        raise ReplyRejected(f"unknown outcome {verdict.outcome!r}")
+    return dataclasses.replace(verdict, figures=figures)
+
+
+def read_table(message: Message) -> dict[str, Any]:
+    """Read `answer`.
+
+    Raises:
+        ReplyRejected: It is something else.
+    """
+    try:
+        table = json.loads(_text(message, ANSWER, "json"))
+    except (ValueError, RecursionError) as error:
+        raise ReplyRejected("the answer is not JSON") from error
+    if not isinstance(table, dict):
+        raise ReplyRejected("the answer is not a JSON object")
+    return table
+
+
+def _text(message: Message, record: str, key: str) -> str:
+    failed = read_failure(message)
+    if failed is not None:
+        raise ReplyRejected(failed)
+    found = message.content.config_records.get(record)
+    value = None if found is None else found.get(key)
+    if set(message.content) != {record} or not isinstance(value, str) or len(value) > MAX_TEXT:
+        raise ReplyRejected(f"the reply is not the {record!r} record that was asked for")
+    return value

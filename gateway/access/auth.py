@@ -1,0 +1,301 @@
+"""Who sends a request: virtual keys, checked from memory and re-read in the background.
+
+A known key costs no I/O. What is known of it is never older than `keys.staleness_s`, so a revoked
+key is refused within that time. Keys are re-read by one query at a time for all keys that are due,
+so neither many keys nor many guesses make more than one connection busy. Without a database known
+keys are honoured for `keys.outage_grace_s`, and unknown ones are refused.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.access.keys import KEY_PREFIX, digest
+from gateway.errors import DependencyUnavailable, Unauthenticated
+from gateway.settings.config import KeySettings
+from gateway.types import Caller
+from migrations.tables import KEYS, TEAMS
+
+MAX_KNOWN_KEYS = 50_000
+MAX_UNKNOWN_IDS = 10_000
+MAX_IDS_PER_QUERY = 500
+MAX_KEY_BYTES = 200
+READ_TIMEOUT_S = 2.0
+GATHER_S = 0.05
+"""How long keys that nobody waits for are gathered, to be read by one query."""
+RETRY_AFTER_OUTAGE_S = 0.5
+NO_DIGEST = digest(secrets.token_bytes(32))
+"""What the secret of an unknown key is compared with, so that it takes as long."""
+PREFIX = KEY_PREFIX.encode() + b"-"
+
+logger = logging.getLogger(__name__)
+
+
+def credential(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """Return the key a request carries: as a bearer token, ``x-api-key`` or ``api-key``."""
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        return authorization
+    return headers.get(b"x-api-key") or headers.get(b"api-key")
+
+
+def declares(authentication: str, dependency: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    """Mark a FastAPI dependency as the one that authenticates, for `declared_authentication`."""
+
+    @wraps(dependency)
+    async def authenticated(*args: Any, **kwargs: Any) -> Any:
+        return await dependency(*args, **kwargs)
+
+    authenticated.authentication = authentication  # type: ignore[attr-defined]
+    return authenticated
+
+
+def declared_authentication(route: Any) -> str | None:
+    """Return what the route says of its authentication, such as ``key`` or ``public``.
+
+    It says so by an attribute `authentication` of its endpoint, or of one of its dependencies (see
+    `declares`); None if by neither, which a test must refuse.
+    """
+    calls = [getattr(route, "endpoint", None)]
+    dependants = [getattr(route, "dependant", None)]
+    while dependants:
+        dependant = dependants.pop()
+        if dependant is not None:
+            calls.append(dependant.call)
+            dependants.extend(dependant.dependencies)
+    declared = [getattr(call, "authentication", None) for call in calls]
+    return next((name for name in declared if name is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownKey:
+    """What the database said of a key; `read_at_s` is monotonic, the others are Unix time."""
+
+    caller: Caller
+    secret_sha256: bytes
+    previous_sha256: bytes
+    previous_until_unix_s: float
+    expires_at_unix_s: float
+    is_revoked: bool
+    read_at_s: float
+
+
+class Authenticator:
+    """Turns credentials into callers; for one event loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: KeySettings,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        read_timeout_s: float = READ_TIMEOUT_S,
+    ) -> None:
+        self._engine = engine
+        self._staleness_s = settings.staleness_s
+        self._grace_s = settings.outage_grace_s
+        self._clock = clock
+        self._monotonic = monotonic
+        self._read_timeout_s = read_timeout_s
+        self._known: OrderedDict[str, _KnownKey] = OrderedDict()
+        self._unknown: OrderedDict[str, float] = OrderedDict()
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self._urgent = asyncio.Event()
+        self._is_down = False
+        self._retry_at_s = 0.0
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="keys")
+
+    def close(self) -> None:
+        """Let go of the threads; a read that hangs is left behind."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def authenticate(self, credential: bytes | None) -> Caller:
+        """Return who sends `credential`, a key with or without ``Bearer`` before it.
+
+        Raises:
+            Unauthenticated: The key is missing, malformed, unknown, revoked or expired.
+            DependencyUnavailable: It cannot be checked because the database is down.
+        """
+        key_id, secret = _split(credential)
+        known = self._known.get(key_id)
+        now = self._monotonic()
+        if known is None or now - known.read_at_s >= self._staleness_s:
+            known = await self._read_again(key_id, known)
+        elif now - known.read_at_s >= self._staleness_s / 2:
+            self._request_read(key_id)
+        matches = self._matches(known, secret)
+        if known is not None and not matches and self._may_be_outdated(known):
+            # The key may just have been given a new secret.
+            known = await self._read_again(key_id, known)
+            matches = self._matches(known, secret)
+        if known is None or not matches:
+            raise Unauthenticated("No such key. Check the key you send as a bearer token.")
+        if known.is_revoked:
+            raise Unauthenticated("The key was revoked.")
+        if self._clock() >= known.expires_at_unix_s:
+            raise Unauthenticated("The key has expired.")
+        return known.caller
+
+    def _matches(self, known: _KnownKey | None, secret: bytes) -> bool:
+        given = digest(secret)
+        if known is None:
+            hmac.compare_digest(given, NO_DIGEST)
+            return False
+        if hmac.compare_digest(given, known.secret_sha256):
+            return True
+        is_previous = hmac.compare_digest(given, known.previous_sha256)
+        return is_previous and self._clock() < known.previous_until_unix_s
+
+    def _may_be_outdated(self, known: _KnownKey) -> bool:
+        """Bound how often wrong secrets for a known id make the database be asked."""
+        return self._monotonic() - known.read_at_s >= self._staleness_s / 4
+
+    async def _read_again(self, key_id: str, known: _KnownKey | None) -> _KnownKey | None:
+        """Ask the database, unless it was just asked in vain; fall back on what is known.
+
+        Raises:
+            DependencyUnavailable: The database is down and the grace of the key is over.
+        """
+        now = self._monotonic()
+        unknown_since = self._unknown.get(key_id)
+        if unknown_since is not None and now - unknown_since < self._staleness_s:
+            return None
+        has_grace = known is not None and now - known.read_at_s < self._staleness_s + self._grace_s
+        read = self._request_read(key_id)
+        if self._is_down and has_grace:
+            return known  # without waiting for a database that may hang
+        self._urgent.set()
+        await asyncio.shield(read)
+        if not self._is_down:
+            return self._known.get(key_id)
+        if has_grace:
+            return known
+        raise DependencyUnavailable(
+            "The key cannot be checked at the moment; try again.",
+            retry_after_s=RETRY_AFTER_OUTAGE_S,
+        )
+
+    def _request_read(self, key_id: str) -> asyncio.Future[None]:
+        """Have the key read with the next query; the future ends when that has ended."""
+        future = self._waiting.get(key_id)
+        if future is None:
+            future = asyncio.get_running_loop().create_future()
+            if self._is_down and self._monotonic() < self._retry_at_s:
+                future.set_result(None)
+                return future
+            self._waiting[key_id] = future
+            if self._reader is None or self._reader.done():
+                self._reader = asyncio.create_task(self._read_waiting())
+        return future
+
+    async def _read_waiting(self) -> None:
+        """Read the keys that are waited for, a query at a time, until none is."""
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S):
+                    await self._urgent.wait()
+            self._urgent.clear()
+            ids = list(self._waiting)[:MAX_IDS_PER_QUERY]
+            futures = [self._waiting.pop(key_id) for key_id in ids]
+            began_s = self._monotonic()
+            try:
+                async with asyncio.timeout(self._read_timeout_s):
+                    found = await loop.run_in_executor(
+                        self._threads, _read_keys, self._engine, ids, began_s
+                    )
+            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                self._is_down = True
+                self._retry_at_s = self._monotonic() + RETRY_AFTER_OUTAGE_S
+                logger.warning("keys cannot be read: %s", type(error).__name__)
+            else:
+                self._is_down = False
+                self._keep(ids, found, began_s)
+            finally:
+                for future in futures:
+                    future.set_result(None)
+
+    def _keep(self, ids: Iterable[str], found: Mapping[str, _KnownKey], began_s: float) -> None:
+        for key_id in ids:
+            known = found.get(key_id)
+            if known is None:
+                self._known.pop(key_id, None)
+                self._unknown[key_id] = began_s
+            else:
+                self._known[key_id] = known
+                self._unknown.pop(key_id, None)
+        _bound(self._known, MAX_KNOWN_KEYS)
+        _bound(self._unknown, MAX_UNKNOWN_IDS)
+
+
+def _split(credential: bytes | None) -> tuple[str, bytes]:
+    """Take ``[Bearer ]wp-<id>-<secret>`` apart.
+
+    Raises:
+        Unauthenticated: It has another form.
+    """
+    if not credential:
+        raise Unauthenticated("No key: send 'Authorization: Bearer wp-...'.")
+    if credential[:7].lower() == b"bearer ":
+        credential = credential[7:].strip()
+    key_id, separator, secret = credential.removeprefix(PREFIX).partition(b"-")
+    if (
+        not separator
+        or not credential.startswith(PREFIX)
+        or not key_id.isalnum()
+        or len(credential) > MAX_KEY_BYTES
+    ):
+        raise Unauthenticated("Not a key of this gateway: a key reads wp-<id>-<secret>.")
+    return key_id.decode("ascii"), secret
+
+
+def _read_keys(engine: Engine, ids: list[str], read_at_s: float) -> dict[str, _KnownKey]:
+    query = (
+        select(KEYS, TEAMS.c.logs_text, TEAMS.c.trains_reasoner)
+        .join(TEAMS, TEAMS.c.id == KEYS.c.team_id)
+        .where(KEYS.c.id.in_(ids))
+    )
+    with engine.connect() as connection:
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+    return {row["id"]: _known_key(row, read_at_s) for row in rows}
+
+
+def _known_key(row: Mapping[str, Any], read_at_s: float) -> _KnownKey:
+    allowed = row["allowed_models"]
+    previous_until = row["previous_valid_until"]
+    expires_at = row["expires_at"]
+    return _KnownKey(
+        caller=Caller(
+            key_id=row["id"],
+            team_id=row["team_id"],
+            allowed_models=None if allowed is None else frozenset(allowed),
+            profile=row["profile"],
+            logs_text=row["logs_text"],
+            trains_reasoner=row["trains_reasoner"],
+        ),
+        secret_sha256=row["secret_sha256"],
+        previous_sha256=row["previous_secret_sha256"] or NO_DIGEST,
+        previous_until_unix_s=0.0 if previous_until is None else previous_until.timestamp(),
+        expires_at_unix_s=float("inf") if expires_at is None else expires_at.timestamp(),
+        is_revoked=row["revoked_at"] is not None,
+        read_at_s=read_at_s,
+    )
+
+
+def _bound(entries: OrderedDict[str, Any], max_entries: int) -> None:
+    while len(entries) > max_entries:
+        entries.popitem(last=False)

@@ -1,0 +1,45 @@
+"""Where a turn's spend is held before the call and settled after it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from budget.ledger.types import Limit, OutputCap, Standing
+from gateway.budgets.reservation import Reservation
+from gateway.types import Caller, HostedModel, Usage
+from gateway.wire import ChatRequest
+
+
+class Ledger(Protocol):
+    """Holds budgets: reserve the worst case before the upstream call, settle what was used."""
+
+    async def reserve(
+        self,
+        request_id: str,
+        caller: Caller,
+        request: ChatRequest,
+        models: Sequence[HostedModel],
+        cap: OutputCap | None = None,
+    ) -> Reservation:
+        """Hold the worst case of this turn, on any of `models`, in every scope, or refuse."""
+        ...
+
+    def conversation(self, request: ChatRequest, caller: Caller) -> str | None:
+        """Return the digest of the conversation that `request` belongs to; None without one."""
+        ...
+
+    async def standing(self, limit: Limit) -> Standing:
+        """Read where one limit stands."""
+        ...
+
+    async def settle(
+        self,
+        reservation: Reservation,
+        usage: Usage | None,
+        cost_nusd: int,
+        *,
+        model: str | None,
+        outcome: str,
+        answer_id: str | None,
+    ) -> None:
+        """Charge what was used instead of what was held; idempotent, whoever is cancelled."""
+        ...

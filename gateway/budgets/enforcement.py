@@ -1,0 +1,73 @@
+"""How an allotment reaches a model: an output limit, how much of it to think, a line of prompt.
+
+https://platform.openai.com/docs/guides/reasoning and
+https://platform.claude.com/docs/en/build-with-claude/extended-thinking
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from gateway.budgets.worst_case import OUTPUT_LIMITS
+from gateway.types import HostedModel
+
+LOW_EFFORT_TOKENS: Final = 1024
+"""Up to here an answer is thought about little; above `MEDIUM_EFFORT_TOKENS` much."""
+MEDIUM_EFFORT_TOKENS: Final = 2048
+MIN_THINKING_TOKENS: Final = 1024
+"""Anthropic refuses less. A thinking budget is three quarters of the allotment."""
+_CHOSEN: Final = frozenset({"reasoning_effort", "reasoning", "thinking"})
+
+
+def own_limit(model: HostedModel) -> int | None:
+    """Return the output limit that makes `model` an arm of its own; None where it sets none."""
+    limits = [model.request_defaults.get(name) for name in OUTPUT_LIMITS]
+    return min((limit for limit in limits if type(limit) is int and limit > 0), default=None)
+
+
+def with_reasoning(body: Mapping[str, Any], model: HostedModel) -> Mapping[str, Any]:
+    """Return the body with as much thinking as fits its output limit.
+
+    What the caller or the model's own settings say of thinking stays as it is.
+
+    Args:
+        body: For `model`, with the output limit that is enforced.
+    """
+    form = model.capabilities.reasoning
+    limits = [body[name] for name in OUTPUT_LIMITS if body.get(name) is not None]
+    if form is None or not limits or _CHOSEN & (body.keys() | model.request_defaults.keys()):
+        return body
+    tokens = min(limits)
+    if form == "effort":
+        return {**body, "reasoning_effort": effort_within(tokens)}
+    thinking = tokens * 3 // 4
+    if thinking < MIN_THINKING_TOKENS or not _may_think(body):
+        return body
+    return {**body, "thinking": {"type": "enabled", "budget_tokens": thinking}}
+
+
+def effort_within(tokens: int) -> str:
+    """Name the reasoning effort that suits an answer of at most `tokens`, thinking included."""
+    if tokens <= LOW_EFFORT_TOKENS:
+        return "low"
+    return "medium" if tokens <= MEDIUM_EFFORT_TOKENS else "high"
+
+
+def told(models: Sequence[HostedModel], tokens: int) -> tuple[HostedModel, ...]:
+    """Have each model told its allotment, before anything is reserved for the longer prompt.
+
+    The line comes first, since a system prompt may end in the middle of an example.
+    """
+    line = f"Think for at most {tokens} tokens."
+    return tuple(
+        replace(model, system_prompt="\n".join(filter(None, (line, model.system_prompt))))
+        for model in models
+    )
+
+
+def _may_think(body: Mapping[str, Any]) -> bool:
+    """Whether Anthropic admits thinking: with no forced tool, nor amid a round of tool calls."""
+    return (
+        body.get("tool_choice") in (None, "auto", "none")
+        and body["messages"][-1].get("role") != "tool"
+    )

@@ -1,0 +1,131 @@
+"""Makes the ledger a deployment's settings ask for, and keeps it going."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from sqlalchemy import Engine
+
+from budget.ledger.memory import MemoryStore
+from budget.ledger.store import LedgerStore
+from gateway.budgets.book import BudgetBook
+from gateway.budgets.definitions import BudgetDefinitions
+from gateway.budgets.journal import rebuild
+from gateway.budgets.metered import CountPrompt, MeteredLedger, SettlementLog
+from gateway.budgets.operations import BudgetDesk
+from gateway.settings.config import BudgetSettings, ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """A running ledger and what watches over it."""
+
+    ledger: MeteredLedger
+    book: BudgetBook
+    desk: BudgetDesk
+
+
+@asynccontextmanager
+async def open_budgets(
+    settings: BudgetSettings,
+    engine: Engine,
+    journal: SettlementLog,
+    count_prompt: CountPrompt,
+    *,
+    clock: Callable[[], float] = time.time,
+) -> AsyncIterator[Budgets]:
+    """Run a ledger; leaving tells the store what is left to tell. Open it after the journal.
+
+    Counters in memory begin with what the journal says was spent.
+
+    Raises:
+        ConfigurationError: The database cannot be read, or the redis extra is missing.
+    """
+    book = BudgetBook(BudgetDefinitions(engine), poll_s=settings.definitions_poll_s)
+    try:
+        if not await book.refresh():
+            raise ConfigurationError("budgets: the database cannot be read")
+        async with open_store(settings, clock=clock) as store:
+            if settings.store == "memory":
+                await rebuild(engine, store, clock())
+            ledger = MeteredLedger(
+                book=book,
+                store=store,
+                journal=journal,
+                count_prompt=count_prompt,
+                settings=settings,
+                shields=settings.store != "memory",
+                clock=clock,
+            )
+            try:
+                async with _running(book.watch(), ledger.run()):
+                    yield Budgets(ledger, book, BudgetDesk(engine, store, clock))
+            finally:
+                await ledger.aclose()
+    finally:
+        book.close()
+
+
+@asynccontextmanager
+async def open_store(
+    settings: BudgetSettings, *, clock: Callable[[], float] = time.time
+) -> AsyncIterator[LedgerStore]:
+    """Open the place where counters live; Redis need not be up.
+
+    Raises:
+        ConfigurationError: The redis extra is missing, or its URL is malformed.
+    """
+    if settings.store == "memory" or settings.redis_url is None:
+        yield MemoryStore(clock)
+        return
+    try:
+        module = import_module("budget.ledger.redis_store")
+        redis = import_module("redis.asyncio")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"budgets.store = \"redis\" needs {error.name}: pip install 'waypost[redis]'"
+        ) from error
+    try:
+        client = _client(redis, settings.redis_url.get_secret_value())
+    except (ValueError, redis.RedisError) as error:
+        raise ConfigurationError(
+            "budgets.redis_url: write redis://[:password@]host:port/database, or "
+            "redis+cluster://[:password@]host:port for a Redis Cluster (rediss for TLS)"
+        ) from error
+    store: Any = module.RedisStore(
+        client,
+        connect_timeout_s=settings.store_timeout_s,
+        call_timeout_s=settings.store_timeout_s,
+    )
+    try:
+        yield store
+    finally:
+        await store.aclose()
+        await client.aclose()
+
+
+def _client(redis: Any, url: str) -> Any:
+    """Make a client of one server, or of the cluster that the server in the URL belongs to."""
+    scheme, is_cluster, rest = url.partition("+cluster://")
+    if is_cluster:
+        return redis.RedisCluster.from_url(f"{scheme}://{rest}")
+    return redis.Redis.from_url(url)
+
+
+@asynccontextmanager
+async def _running(*chores: Any) -> AsyncIterator[None]:
+    """Run background work while the context lasts."""
+    tasks = [asyncio.create_task(chore) for chore in chores]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

@@ -1,0 +1,88 @@
+"""What a caller is told when a limit refuses: which scope, what is left, whether waiting helps."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from budget.errors import BudgetExhausted
+from budget.ledger.amounts import NUSD_PER_USD
+from budget.ledger.types import Limit, Measure, Standing, Window
+from gateway.budgets.reservation import duration, standing_headers
+from gateway.budgets.worst_case import WorstCase
+from gateway.errors import RateLimited
+
+HELD_RETRY_S: Final = 1.0
+"""Most requests end long before their lease, and give back most of what they hold."""
+_PERIODS: Final[dict[Window, str]] = {
+    "now": "at a time",
+    "minute": "per minute",
+    "hour": "per hour",
+    "day": "per day",
+    "week": "per week",
+    "month": "per month",
+    "total": "in total",
+}
+
+
+UNITS: Final[Mapping[str, str]] = {"concurrent": "requests", "output": "output tokens"}
+
+
+def refused(
+    standing: Standing, retry_after_s: float | None, need: WorstCase
+) -> BudgetExhausted | RateLimited:
+    """Make the error of a limit that has no room: a rate that passes, or a budget that is spent."""
+    limit = standing.limit
+    if retry_after_s is not None and _is_blocked_by_held(standing, need):
+        retry_after_s = min(retry_after_s, HELD_RETRY_S)
+    headers = tuple(standing_headers((standing,)))
+    message = _message(limit, standing.remaining, need, retry_after_s)
+    if limit.measure in ("requests", "concurrent") or limit.window == "minute":
+        limited = RateLimited(message, retry_after_s=retry_after_s)
+        limited.limit_source = limit.scope.kind
+        limited.headers = headers
+        return limited
+    exhausted = BudgetExhausted(message, limit_source=limit.scope.kind, retry_after_s=retry_after_s)
+    exhausted.headers = headers
+    return exhausted
+
+
+def turn_refused(limit: Limit, need: WorstCase) -> BudgetExhausted:
+    """Make the error of a request that is dearer than a single one may be."""
+    return BudgetExhausted(_message(limit, limit.cap, need, None), limit_source="turn")
+
+
+def _is_blocked_by_held(standing: Standing, need: WorstCase) -> bool:
+    """Whether there is room as soon as the requests that run give back what they do not use."""
+    least = {
+        "nusd": need.cost_nusd(need.least_completion_tokens),
+        "tokens": need.prompt_tokens + need.least_completion_tokens,
+        "output": need.least_completion_tokens,
+    }.get(standing.limit.measure, 1)
+    return standing.held > 0 and standing.spent + least <= standing.limit.cap
+
+
+def _message(limit: Limit, left: int, need: WorstCase, retry_after_s: float | None) -> str:
+    kind, measure = limit.scope.kind, limit.measure
+    cap = f"{_amount(limit.cap, measure)} {_PERIODS[limit.window]}"
+    if kind == "turn":
+        cap = f"{_amount(limit.cap, measure)} per request"
+    said = f"This {kind} may use {cap}, of which {_amount(left, measure)} is left."
+    if measure == "nusd":
+        least = need.cost_nusd(need.least_completion_tokens)
+        said += f" This request may cost {_amount(least, measure)}"
+        said += " with the output limit it sets." if need.is_capped else " at the very least."
+    elif measure == "tokens":
+        least = need.prompt_tokens + need.least_completion_tokens
+        said += f" This request may take {_amount(least, measure)}"
+        said += " with the output limit it sets." if need.is_capped else " at the very least."
+    if retry_after_s is not None:
+        return f"{said} Try again in {duration(max(retry_after_s, 1.0))}."
+    if measure in ("requests", "concurrent"):
+        return f"{said} Ask your operator to raise it."
+    return f"{said} Shorten the request or lower its output limit, or have the budget raised."
+
+
+def _amount(amount: int, measure: Measure) -> str:
+    if measure == "nusd":
+        dollars = f"{amount / NUSD_PER_USD:.9f}".rstrip("0")
+        return f"{dollars}{'00'[: max(0, 2 - len(dollars.partition('.')[2]))]} USD"
+    return f"{amount} {UNITS.get(measure, measure)}"

@@ -1,0 +1,315 @@
+"""One turn, start to finish: plan, reserve, call upstream, fall back, settle, record.
+
+READ THIS FIRST. Everything a request does happens here in order; everything else is a collaborator.
+"""
+
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import orjson
+
+from budget.errors import BudgetExhausted
+from budget.ledger.amounts import NUSD_PER_USD
+from gateway.budgets.base import Ledger
+from gateway.budgets.enforcement import told, with_reasoning
+from gateway.budgets.turn_budgets import TurnBudgets
+from gateway.budgets.worst_case import with_output_limit
+from gateway.chat.turn import CHARS_PER_TOKEN, Turn
+from gateway.errors import (
+    GatewayError,
+    ProviderCutOff,
+    ProviderError,
+    ProviderMisconfigured,
+    ProviderTimeout,
+    ProviderUnavailable,
+    error_body,
+)
+from gateway.evaluation_log.exchange import StreamedText, answer_of
+from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
+from gateway.routing.routing import RoutePlan, Routing
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import Tracing
+from gateway.types import ANSWERED, CLIENT_LEFT, Caller, HostedModel, TurnRecord
+from gateway.wire import ChatRequest
+
+_log = logging.getLogger(__name__)
+
+DONE = b"data: [DONE]\n\n"
+ANOTHER_MODEL_MAY_ANSWER = (
+    ProviderTimeout,
+    ProviderUnavailable,
+    ProviderMisconfigured,
+    ProviderCutOff,
+)
+
+
+class TurnLog(Protocol):
+    """Takes finished turns without blocking."""
+
+    def record(self, row: TurnRecord) -> None:
+        """Keep `row`; never raises, never waits."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, ready for the wire."""
+
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedAnswer:
+    """An answer that has begun; iterate for the SSE events to send."""
+
+    headers: list[tuple[bytes, bytes]]
+    events: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatService:
+    """Serves chat turns.
+
+    Attributes:
+        deadline_s: Seconds for all attempts and fallbacks of one turn together.
+        clock: Monotonic seconds. Not the event loop's time: uvloop counts in milliseconds.
+        rng: Makes ids; seeded apart in every process.
+    """
+
+    routing: Routing
+    turn_budgets: TurnBudgets
+    providers: Mapping[str, Provider]
+    ledger: Ledger
+    log: TurnLog
+    metrics: Metrics
+    tracing: Tracing
+    deadline_s: float
+    clock: Callable[[], float]
+    rng: random.Random
+
+    async def plan(self, request: ChatRequest, caller: Caller) -> RoutePlan:
+        """Say how `request` is to be routed, and what it is allotted, without serving it."""
+        allot = await self.turn_budgets.open(request, caller)
+        plan = await self.routing.plan(request, caller, allot)
+        made = plan.allotment
+        if made is not None and made.is_told:
+            plan = replace(plan, models=told(plan.models, made.cap.tokens))
+        return plan
+
+    async def complete(self, request: ChatRequest, caller: Caller) -> Answer:
+        """Answer `request` with one JSON body.
+
+        Raises:
+            GatewayError: What the caller is told.
+            NoModelAvailable: No model can take the request.
+        """
+        async with self._turn(request, caller) as turn:
+            completion = await self._complete(turn)
+            turn.usage = completion.usage
+            turn.finish_reason = completion.finish_reason
+            turn.attempts += completion.attempts
+            turn.answer_id = _id_of(completion.body)
+            if turn.usage is None:
+                turn.usage = turn.estimate_usage(_answer_tokens(completion.body))
+            if caller.trains_reasoner:
+                turn.answer = answer_of(completion.body)
+            body = orjson.dumps({**completion.body, "waypost": turn.summary()})
+            cost = f"{turn.cost_nusd / NUSD_PER_USD:.9f}".encode()
+            return Answer([*turn.headers(), (b"x-waypost-cost-usd", cost)], body)
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest, caller: Caller) -> AsyncIterator[StreamedAnswer]:
+        """Answer `request` as a stream; leaving the context cancels the upstream call.
+
+        Raises:
+            GatewayError: Before the first event; after it, errors are events of the stream.
+            NoModelAvailable: No model can take the request.
+        """
+        async with self._turn(request, caller) as turn, AsyncExitStack() as stack:
+            upstream = await self._open(turn, stack)
+            turn.first_byte_s = self.clock() - turn.started_s
+            try:
+                yield StreamedAnswer(turn.headers(), self._forward(turn, upstream))
+            finally:
+                _note_stream(turn, upstream)
+
+    @asynccontextmanager
+    async def _turn(self, request: ChatRequest, caller: Caller) -> AsyncIterator[Turn]:
+        """Plan and reserve on the way in; settle and record on every way out."""
+        turn = Turn.begin(request, caller, self.clock, self.rng)
+        turn.trace = trace = self.tracing.begin(request, caller)
+        try:
+            with trace.step("route"):
+                turn.plan = plan = await self.plan(request, caller)
+            self.metrics.decided(plan)
+            cap = None if plan.allotment is None else plan.allotment.cap
+            with trace.step("reserve"):
+                turn.reservation = await self.ledger.reserve(
+                    turn.request_id, caller, request, plan.models, cap
+                )
+            yield turn
+        except BaseException as error:
+            turn.fail(error)
+            if turn.error == CLIENT_LEFT and turn.usage is None and turn.served is not None:
+                # The provider may charge for what nobody waited for: better too much than nothing.
+                turn.usage = turn.estimate_usage(0)
+            if isinstance(error, GatewayError | BudgetExhausted):
+                error.headers = (*error.headers, *turn.headers())
+            raise
+        finally:
+            try:
+                await self._settle(turn)
+            finally:
+                self._record(turn)
+
+    async def _complete(self, turn: Turn) -> Completion:
+        for model, is_last in self._candidates(turn):
+            try:
+                return await self.providers[model.provider].complete(self._call(turn, model))
+            except ANOTHER_MODEL_MAY_ANSWER as error:
+                self._fall_back_or_raise(turn, model, error, is_last=is_last)
+        raise AssertionError("a plan has at least one model")
+
+    async def _open(self, turn: Turn, stack: AsyncExitStack) -> AnswerStream:
+        """Open the first stream that begins; after its first event there is no other model."""
+        for model, is_last in self._candidates(turn):
+            provider = self.providers[model.provider]
+            try:
+                upstream = await stack.enter_async_context(provider.stream(self._call(turn, model)))
+            except ANOTHER_MODEL_MAY_ANSWER as error:
+                self._fall_back_or_raise(turn, model, error, is_last=is_last)
+            else:
+                turn.attempts += upstream.attempts
+                return upstream
+        raise AssertionError("a plan has at least one model")
+
+    def _candidates(self, turn: Turn) -> list[tuple[HostedModel, bool]]:
+        models = turn.plan.models if turn.plan is not None else ()
+        return [(model, model is models[-1]) for model in models]
+
+    def _call(self, turn: Turn, model: HostedModel) -> UpstreamCall:
+        turn.served = model
+        if turn.upstream_started_s is None:
+            turn.upstream_started_s = self.clock()
+        body = with_output_limit(turn.request.body, model, turn.completion_tokens)
+        if turn.plan is not None and turn.plan.allotment is not None:
+            body = with_reasoning(body, model)
+        return UpstreamCall(
+            model=model,
+            body=body,
+            deadline_s=turn.started_s + self.deadline_s,
+            request_id=turn.request_id,
+            trace_headers=turn.trace.begin_call(model),
+        )
+
+    def _fall_back_or_raise(
+        self, turn: Turn, model: HostedModel, error: ProviderError, *, is_last: bool
+    ) -> None:
+        turn.attempts += 1
+        if is_last or self.clock() >= turn.started_s + self.deadline_s:
+            raise error
+        self.metrics.fell_back(model, type(error).__name__)
+        turn.trace.fail_call(type(error).__name__)
+        _log.warning(
+            "%s: %s failed, trying the next model: %s",
+            *(turn.request_id, model.name, error),
+            extra=_about(turn),
+        )
+
+    async def _forward(self, turn: Turn, upstream: AnswerStream) -> AsyncIterator[bytes]:
+        """Forward events; end with usage and [DONE], or with an error event and no [DONE]."""
+        clock, time_chunk = self.clock, self.metrics.time_chunks(turn.served)
+        before_s: float | None = None
+        text = StreamedText() if turn.caller.trains_reasoner else None
+        try:
+            async for events in upstream:
+                now_s = clock()
+                if before_s is not None:
+                    time_chunk(now_s - before_s)
+                before_s = now_s
+                if text is not None:
+                    text.feed(events)
+                yield events
+        except GatewayError as error:
+            turn.fail(error)
+            yield b"data: " + error_body(error) + b"\n\n"
+            return
+        except Exception as error:  # noqa: BLE001 (a begun stream must end with an error event)
+            turn.fail(error)
+            _log.exception("%s: the stream failed", turn.request_id, extra=_about(turn))
+            yield b"data: " + error_body(error) + b"\n\n"
+            return
+        _note_stream(turn, upstream)
+        turn.answer = None if text is None else text.text
+        if turn.request.wants_usage:
+            yield b"data: " + orjson.dumps(_usage_event(turn, upstream)) + b"\n\n"
+        yield DONE
+
+    async def _settle(self, turn: Turn) -> None:
+        """Charge what was used; a turn that reached no model gives everything back."""
+        if turn.reservation is not None:
+            await self.ledger.settle(
+                turn.reservation,
+                turn.usage,
+                turn.cost_nusd,
+                model=None if turn.served is None else turn.served.name,
+                outcome=turn.error or ANSWERED,
+                answer_id=turn.answer_id,
+            )
+
+    def _record(self, turn: Turn) -> None:
+        row = turn.record()
+        self.log.record(row)
+        turn.trace.end(row)
+        if turn.served is None:
+            self.metrics.refused(turn.error or "")
+            return
+        if turn.plan is not None and turn.plan.allotment is not None:
+            used = 0 if turn.usage is None else turn.usage.completion_tokens
+            self.turn_budgets.close(turn.plan.allotment, used, was_cut_off=turn.was_cut_off)
+        self.metrics.answered(row)
+
+
+def _about(turn: Turn) -> dict[str, Any]:
+    """Say on a log line whose it is."""
+    return {"fields": {"request_id": turn.request_id}}
+
+
+def _note_stream(turn: Turn, upstream: AnswerStream) -> None:
+    """Take what passed by in the stream, whichever way it ended."""
+    turn.usage = upstream.usage or turn.estimate_usage(upstream.forwarded_events)
+    turn.finish_reason = upstream.finish_reason
+    turn.answer_id = _id_of(upstream.head or {})
+
+
+def _usage_event(turn: Turn, upstream: AnswerStream) -> dict[str, Any]:
+    """Complete the provider's usage chunk, or write one where it sent none."""
+    event = upstream.usage_event
+    if event is None:
+        usage = turn.usage or turn.estimate_usage(0)
+        event = {
+            **(upstream.head or {}),
+            "object": "chat.completion.chunk",
+            "choices": [],
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+            },
+        }
+    return {**event, "waypost": turn.summary()}
+
+
+def _id_of(answer: Mapping[str, Any]) -> str | None:
+    answer_id = answer.get("id")
+    return answer_id if isinstance(answer_id, str) else None
+
+
+def _answer_tokens(body: Mapping[str, Any]) -> int:
+    """Estimate the tokens of an answer's choices from their length."""
+    return -(-len(orjson.dumps(body.get("choices", []), default=str)) // CHARS_PER_TOKEN)

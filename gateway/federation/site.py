@@ -1,0 +1,57 @@
+"""This gateway's database and routers, handed to its federation node."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from federation.node.acceptance import Bar, Float64
+from federation.node.gateway_site import GatewaySite
+from federation.site import SitePolicy
+from gateway.artifacts.frontier_file import operating_points
+from gateway.artifacts.store import ArtifactStore
+from gateway.embedded.routers import packaged_router
+from gateway.federation.team_rows import TeamsRows
+from gateway.routing.encoders import load_encoder
+from gateway.settings.config import ConfigurationError, GatewaySettings
+from router_models.artifacts.registry import ModelRegistry
+from router_models.errors import InvalidRegistry
+
+
+def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
+    """Make this gateway the site that its node answers for.
+
+    Raises:
+        ConfigurationError: A name in the settings stands for two models, or the node has no name.
+    """
+    node = settings.federation.node
+    if node.name is None:
+        raise ConfigurationError("federation.node.name: a node needs it; see the how-to")
+    try:
+        own_names = ModelRegistry(node.models)
+    except InvalidRegistry as error:
+        raise ConfigurationError(f"federation.node.models: {error}") from error
+    encoder = load_encoder(settings.routing.encoder)
+    packaged = packaged_router(encoder.id)
+    return GatewaySite(
+        name=node.name,
+        encoder=encoder,
+        log=TeamsRows(engine, None if node.teams is None else tuple(node.teams)),
+        store=ArtifactStore(settings.artifact_dir),
+        default_artifact=None if packaged is None else packaged.read_bytes(),
+        prices=prices_of(settings),
+        clock=lambda: datetime.now(UTC),
+        own_names=own_names,
+        private_models=frozenset(node.private_models),
+        policy=SitePolicy(
+            least_rows=node.least_rows,
+            needs_noise=node.epsilon is not None,
+            needs_secure_sum=node.needs_secure_sum,
+        ),
+        bar=Bar(tolerance=node.tolerance),
+        most_rows=node.most_rows,
+    )
+
+
+def prices_of(settings: GatewaySettings) -> Float64:
+    """Return quality per USD at the operating points: one over the willingness to pay."""
+    return 1.0 / operating_points(settings)[::-1]

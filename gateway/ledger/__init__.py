@@ -1,1 +1,0 @@
-"""Budgets that hold: reserve the worst case before a call, settle what was used after it."""

@@ -1,0 +1,79 @@
+"""The models a request may be routed to, with what is worked out about them once, not per turn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.settings.config import ProfileSettings
+from gateway.types import Caller, Capabilities, HostedModel
+
+MAX_POOLS: Final = 1_000
+"""Every set of models that some key admits has one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CandidatePool:
+    """The models that one profile and one kind of key admit.
+
+    Attributes:
+        shared: What every one of them can take.
+    """
+
+    models: tuple[HostedModel, ...]
+    names: tuple[str, ...] = field(init=False)
+    by_name: Mapping[str, HostedModel] = field(init=False)
+    shared: Capabilities = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(model.name for model in self.models))
+        object.__setattr__(self, "by_name", {model.name: model for model in self.models})
+        object.__setattr__(self, "shared", _shared([model.capabilities for model in self.models]))
+
+
+class CandidatePools:
+    """Keeps the pools in use until other models are offered.
+
+    Args:
+        offered: All hosted models by name; adapters come and go while the gateway runs.
+        profiles: Routing profiles by name.
+    """
+
+    def __init__(
+        self, offered: Mapping[str, HostedModel], profiles: Mapping[str, ProfileSettings]
+    ) -> None:
+        self._offered = offered
+        self._profiles = profiles
+        self._known: tuple[HostedModel, ...] = ()
+        self._pools: dict[tuple[str, frozenset[str] | None], CandidatePool] = {}
+
+    def find(self, profile: str, caller: Caller) -> CandidatePool:
+        """Return the models that `profile` and the caller's key admit."""
+        now = tuple(self._offered.values())
+        if now != self._known or len(self._pools) > MAX_POOLS:
+            self._known = now
+            self._pools.clear()
+        key = profile, caller.allowed_models
+        pool = self._pools.get(key)
+        if pool is None:
+            admitted = self._profiles[profile].models
+            pool = self._pools[key] = CandidatePool(
+                tuple(
+                    model
+                    for model in now
+                    if caller.may_use(model.name) and (admitted is None or model.name in admitted)
+                )
+            )
+        return pool
+
+
+def _shared(all_of_them: list[Capabilities]) -> Capabilities:
+    """Take the least of each capability."""
+    contexts = [one.context_tokens for one in all_of_them if one.context_tokens is not None]
+    outputs = [one.max_output_tokens for one in all_of_them if one.max_output_tokens is not None]
+    return Capabilities(
+        tools=all(one.tools for one in all_of_them),
+        vision=all(one.vision for one in all_of_them),
+        json_schema=all(one.json_schema for one in all_of_them),
+        context_tokens=min(contexts, default=None),
+        max_output_tokens=min(outputs, default=None),
+    )

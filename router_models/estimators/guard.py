@@ -1,0 +1,142 @@
+"""Out-of-distribution guard: on unfamiliar queries, fall back on each model's overall record.
+
+With whole tasks held out, every estimator measured fell below the best single model: it is sure of
+itself where it has seen nothing. The guard knows where the train rows lie, and the further away a
+query is, the more it replaces the prediction by the models' global means.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.errors import ArtifactRejected
+from router_models.estimators.arrays import Scaler, take, under
+from router_models.estimators.mixture import PARTS, MixtureEstimator
+from router_models.estimators.nesting import pack, unpack
+from router_models.types import Arrays, Estimator, Float32, Prediction
+
+ESTIMATORS: tuple[type[Estimator], ...] = (*PARTS, MixtureEstimator)
+"""Every kind that a guard can hold."""
+
+INNER, GUARD = "estimator.", "guard."
+
+
+@dataclass(slots=True, eq=False)
+class Guard:
+    """Knows where the train rows lie.
+
+    Attributes:
+        scaler: Applied to a query's vector before its length is made 1.
+        centroids: Of length 1; shape ``(n_clusters, dimension)``.
+        reach: Cosine distance within which most of a cluster's rows lie; shape ``(n_clusters,)``.
+        near: Up to this distance, in multiples of the cluster's reach, a query is familiar.
+        far: From this distance on it is unknown.
+        quality_means: Of each model over all train rows; shape ``(n_models,)``.
+        cost_means_usd: Same shape.
+    """
+
+    scaler: Scaler
+    centroids: Float32
+    reach: Float32
+    near: float
+    far: float
+    quality_means: Float32
+    cost_means_usd: Float32
+
+    def distance(self, embeddings: Float32) -> Float32:
+        """Distance to the nearest cluster, in multiples of its reach; shape ``(n_queries,)``."""
+        cosine = self.scaler.apply_unit(embeddings) @ self.centroids.T
+        nearest: Float32 = ((np.float32(1.0) - cosine) / self.reach).min(axis=1)
+        return nearest
+
+    def familiarity(self, embeddings: Float32) -> Float32:
+        """Say how well known each row is: 1 among the train rows, 0 far from all of them."""
+        share = (self.far - self.distance(embeddings)) / np.float32(self.far - self.near)
+        share = np.minimum(np.maximum(share, 0.0), 1.0)
+        smooth: Float32 = share * share * (np.float32(3.0) - np.float32(2.0) * share)
+        return smooth
+
+    def shrink(self, prediction: Prediction, familiarity: Float32) -> Prediction:
+        """Pull each row towards the models' means by what it lacks in familiarity."""
+        share = familiarity[:, None]
+        quality = self.quality_means + (prediction.quality - self.quality_means) * share
+        cost = self.cost_means_usd + (prediction.cost_usd - self.cost_means_usd) * share
+        return Prediction(quality, np.maximum(cost, 0.0))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything `from_arrays` needs."""
+        return {
+            **self.scaler.to_arrays(),
+            "centroids": self.centroids,
+            "reach": self.reach,
+            "limits": np.array([self.near, self.far]),
+            "quality_means": self.quality_means,
+            "cost_means_usd": self.cost_means_usd,
+        }
+
+    @classmethod
+    def from_arrays(cls, models: tuple[str, ...], arrays: Arrays) -> Self:
+        """Rebuild from `to_arrays`.
+
+        Raises:
+            ArtifactRejected: An array is missing or has the wrong shape.
+        """
+        scaler = Scaler.from_arrays(arrays)
+        centroids = take(arrays, "centroids", (None, len(scaler.shift)))
+        reach = take(arrays, "reach", (len(centroids),))
+        near, far = take(arrays, "limits", (2,)).tolist()
+        if not near < far or not len(centroids) or (reach <= 0).any():
+            raise ArtifactRejected("a guard needs clusters, a reach above 0 and near < far")
+        means = [take(arrays, n, (len(models),)) for n in ("quality_means", "cost_means_usd")]
+        return cls(scaler, centroids, reach, near, far, *means)
+
+
+@dataclass(slots=True, eq=False)
+class GuardedEstimator:
+    """An estimator of any kind with its guard; itself an estimator."""
+
+    kind: ClassVar[str] = "guarded"
+
+    estimator: Estimator
+    guard: Guard
+    models: tuple[str, ...] = field(init=False)
+    dimension: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take models and dimension from the estimator inside."""
+        self.models = self.estimator.models
+        self.dimension = self.estimator.dimension
+
+    def familiarity(self, embeddings: Float32) -> Float32:
+        """Say how well known each row is, from 0 to 1; shape ``(n_queries,)``."""
+        return self.guard.familiarity(embeddings)
+
+    def predict(self, embeddings: Float32) -> Prediction:
+        """Predict for each row of `embeddings`, shape ``(n_queries, dimension)``."""
+        return self.predict_with_familiarity(embeddings)[0]
+
+    def predict_with_familiarity(self, embeddings: Float32) -> tuple[Prediction, Float32]:
+        """Predict, and say how well known each row is, for one price."""
+        familiarity = self.guard.familiarity(embeddings)
+        prediction = self.estimator.predict(embeddings)
+        return self.guard.shrink(prediction, familiarity), familiarity
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything `from_arrays` needs, as named arrays."""
+        guard = {GUARD + name: array for name, array in self.guard.to_arrays().items()}
+        return pack(INNER, self.estimator) | guard
+
+    @classmethod
+    def from_arrays(cls, models: tuple[str, ...], arrays: Arrays) -> Self:
+        """Rebuild from `to_arrays`.
+
+        Raises:
+            ArtifactRejected: An array is missing or has the wrong shape, or the kind is unknown.
+        """
+        estimator = unpack(INNER, models, arrays, ESTIMATORS)
+        guard = Guard.from_arrays(models, under(arrays, GUARD))
+        if estimator.dimension != len(guard.scaler.shift):
+            raise ArtifactRejected("guard and estimator read vectors of other dimensions")
+        return cls(estimator, guard)

@@ -1,0 +1,99 @@
+"""The nearest-neighbour router: the baseline that remembers every query it was shown."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.errors import ArtifactRejected
+from router_models.estimators.arrays import Scaler, take
+from router_models.types import Arrays, Float32, Prediction
+
+ROWS_AT_ONCE = 1024
+
+
+@dataclass(slots=True, eq=False)
+class NearestNeighbours:
+    """Averages what the models did on the most similar queries.
+
+    Its cost grows with the train rows (about 1 ms per decision at 8,000), so it is measured
+    against, not served by default.
+
+    Attributes:
+        models: Names of the columns.
+        scaler: Applied to a query's vector before its length is made 1.
+        points: Train rows, scaled and of length 1; shape ``(n_rows, dimension)``.
+        quality: Shape ``(n_rows, n_models)``; -1 where the model did not answer.
+        cost_usd: Same shape; -1 in the same places.
+        neighbours: How many rows are averaged (k).
+        prior_rows: How many rows a model's global mean counts for.
+    """
+
+    kind: ClassVar[str] = "knn"
+
+    models: tuple[str, ...]
+    scaler: Scaler
+    points: Float32
+    quality: Float32
+    cost_usd: Float32
+    neighbours: int
+    prior_rows: float = 1.0
+    dimension: int = field(init=False)
+    _table: Float32 = field(init=False, repr=False)
+    _answered: Float32 = field(init=False, repr=False)
+    _means: Float32 = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Put quality, cost and the mask side by side, so that one gather reads all."""
+        self.dimension = self.points.shape[1]
+        answered = self.quality >= 0
+        self._answered = answered.astype(np.float32)
+        known = [np.where(answered, table, 0.0) for table in (self.quality, self.cost_usd)]
+        self._table = np.concatenate(known, axis=1).astype(np.float32)
+        rows = np.maximum(self._answered.sum(axis=0), 1.0)
+        self._means = (self._table.sum(axis=0) / np.tile(rows, 2)).astype(np.float32)
+
+    def predict(self, embeddings: Float32) -> Prediction:
+        """Predict for each row of `embeddings`, shape ``(n_queries, dimension)``."""
+        blocks = [
+            self._predict_block(embeddings[start : start + ROWS_AT_ONCE])
+            for start in range(0, max(len(embeddings), 1), ROWS_AT_ONCE)
+        ]
+        both = np.concatenate(blocks)
+        return Prediction(both[:, : len(self.models)], both[:, len(self.models) :])
+
+    def _predict_block(self, embeddings: Float32) -> Float32:
+        near = self.scaler.apply_unit(embeddings) @ self.points.T
+        k = min(self.neighbours, len(self.points))
+        chosen = np.argpartition(-near, k - 1, axis=1)[:, :k]
+        rows = np.tile(self._answered[chosen].sum(axis=1), 2) + np.float32(self.prior_rows)
+        sums = self._table[chosen].sum(axis=1) + np.float32(self.prior_rows) * self._means
+        averaged: Float32 = sums / rows
+        return averaged
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything `from_arrays` needs, as named arrays."""
+        return {
+            **self.scaler.to_arrays(),
+            "points": self.points,
+            "quality": self.quality,
+            "cost_usd": self.cost_usd,
+            "settings": np.array([float(self.neighbours), self.prior_rows]),
+        }
+
+    @classmethod
+    def from_arrays(cls, models: tuple[str, ...], arrays: Arrays) -> Self:
+        """Rebuild from `to_arrays`.
+
+        Raises:
+            ArtifactRejected: An array is missing or has the wrong shape.
+        """
+        scaler = Scaler.from_arrays(arrays)
+        points = take(arrays, "points", (None, len(scaler.shift)))
+        shape = (len(points), len(models))
+        neighbours, prior_rows = take(arrays, "settings", (2,)).tolist()
+        if neighbours < 1 or prior_rows <= 0 or not len(points):
+            raise ArtifactRejected("k-nearest neighbours needs a row, k >= 1 and prior rows > 0")
+        quality, cost = take(arrays, "quality", shape), take(arrays, "cost_usd", shape)
+        return cls(models, scaler, points, quality, cost, int(neighbours), prior_rows)

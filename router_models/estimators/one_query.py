@@ -1,0 +1,100 @@
+"""The guarded K-means router, laid out for one query at a time: what every request pays for.
+
+The same figures as `GuardedEstimator.predict`, up to float rounding, in 12 instead of 43 µs:
+vectors instead of matrices of one row, and every constant folded into the arrays beforehand.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from router_models.estimators.arrays import SMALLEST_NORM, Scaler
+from router_models.estimators.guard import Guard
+from router_models.estimators.kmeans import KMeansEstimator
+from router_models.types import Float32
+
+
+class OneRow(NamedTuple):
+    """Quality per model, then USD per model, shape ``(2 * n_models,)``; and familiarity."""
+
+    figures: Float32
+    familiarity: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OneQuery:
+    """K-means and its guard, as the products and sums that are left of them.
+
+    Attributes:
+        guard_rows: Guard centroids over reach; shape ``(n_guard_clusters, dimension)``.
+        guard_offset: One over reach: less the product of a row and a query, the distance in
+            reaches; shape ``(n_guard_clusters,)``.
+        near: Up to this distance a query is familiar.
+        width: From `near` to where it is unknown.
+        scaler: Of the clusters; None where the guard's own does for them too.
+        rows: Centroids over temperature; shape ``(n_clusters, dimension)``.
+        offset: The clusters' tilt; shape ``(n_clusters,)``.
+        means: What an unknown query gets: each model's mean quality, then cost.
+        tables: Quality, then cost, per cluster, and a 1, so that a mixture ends with the sum of
+            its weights; shape ``(n_clusters, 2 * n_models + 1)``.
+    """
+
+    guard_scaler: Scaler
+    guard_rows: Float32
+    guard_offset: Float32
+    near: float
+    width: float
+    scaler: Scaler | None
+    rows: Float32
+    offset: Float32
+    means: Float32
+    tables: Float32
+
+    @classmethod
+    def of(cls, estimator: KMeansEstimator, guard: Guard) -> "OneQuery":
+        """Fold the constants into the arrays."""
+        ones = np.ones((len(estimator.tables), 1), np.float32)
+        return cls(
+            guard.scaler,
+            np.ascontiguousarray(guard.centroids / guard.reach[:, None]),
+            np.float32(1.0) / guard.reach,
+            guard.near,
+            guard.far - guard.near,
+            None if estimator.scaler.equals(guard.scaler) else estimator.scaler,
+            np.ascontiguousarray(estimator.centroids / np.float32(estimator.temperature)),
+            estimator.tilt,
+            np.concatenate([guard.quality_means, guard.cost_means_usd]),
+            np.concatenate([estimator.tables, ones], axis=1),
+        )
+
+    def predict(self, embedding: Float32) -> OneRow:
+        """Predict for one query; `embedding` has shape ``(dimension,)``."""
+        vector = unit(embedding, self.guard_scaler)
+        distance = self.guard_offset - self.guard_rows.dot(vector)
+        # `argmin` takes a quarter of the time of `min`.
+        strange = (distance.item(distance.argmin()) - self.near) / self.width
+        share = 1.0 - min(max(strange, 0.0), 1.0)
+        familiarity = share * share * (3.0 - 2.0 * share)
+        if familiarity == 0.0:
+            return OneRow(self.means, 0.0)
+        if self.scaler is not None:
+            vector = unit(embedding, self.scaler)
+        weights = self.rows.dot(vector)
+        weights += self.offset
+        weights -= weights[weights.argmax()]
+        np.exp(weights, out=weights)
+        mixed = weights.dot(self.tables)
+        figures: Float32 = mixed[:-1]
+        figures *= familiarity / mixed.item(-1)
+        if familiarity < 1.0:
+            figures += self.means * np.float32(1.0 - familiarity)
+        return OneRow(figures, familiarity)
+
+
+def unit(embedding: Float32, scaler: Scaler) -> Float32:
+    """Scale one vector and give it length 1, as `Scaler.apply_unit` does with rows."""
+    scaled = scaler.apply(embedding)
+    scaled *= 1.0 / max(sqrt(scaled.dot(scaled)), SMALLEST_NORM)
+    return scaled

@@ -1,0 +1,161 @@
+"""The ridge router: linear heads whose sums federate exactly."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.errors import ArtifactRejected
+from router_models.estimators.arrays import Scaler, take
+from router_models.types import Arrays, Float32, Prediction
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RidgeSums:
+    """What a ridge regression needs to know of its rows; additive over clients.
+
+    Models that answered the same queries share one X'X, so `gram` has one matrix per distinct
+    set of answered queries and `gram_of` says which one each model uses.
+
+    Attributes:
+        gram: X'X with a last column of ones; shape ``(n_sets, dimension + 1, dimension + 1)``.
+        gram_of: Index into `gram`; shape ``(n_models,)``.
+        quality: X'y; shape ``(dimension + 1, n_models)``.
+        cost_usd: X'y of the cost; same shape.
+    """
+
+    gram: Float64
+    gram_of: NDArray[np.int64]
+    quality: Float64
+    cost_usd: Float64
+
+    @classmethod
+    def gather(cls, scaled: Float32, quality: Float32, cost_usd: Float32) -> "RidgeSums":
+        """Add up rows; NaN marks a model that did not answer the query."""
+        rows = np.concatenate([scaled, np.ones((len(scaled), 1), np.float32)], axis=1)
+        rows = rows.astype(np.float64)
+        answered = np.isfinite(quality)
+        sets, gram_of = np.unique(answered, axis=1, return_inverse=True)
+        gram = np.stack([rows[kept].T @ rows[kept] for kept in sets.T])
+        return cls(
+            gram,
+            gram_of.reshape(-1).astype(np.int64),
+            rows.T @ np.where(answered, quality, 0.0),
+            rows.T @ np.where(answered, cost_usd, 0.0),
+        )
+
+    def per_model(self) -> "RidgeSums":
+        """Give every model its own X'X, the form in which sums of different clients add up."""
+        n_models = len(self.gram_of)
+        own = np.arange(n_models, dtype=np.int64)
+        return RidgeSums(self.gram[self.gram_of], own, self.quality, self.cost_usd)
+
+    def __add__(self, other: "RidgeSums") -> "RidgeSums":
+        """Join another client's rows."""
+        if np.array_equal(self.gram_of, other.gram_of) and len(self.gram) == len(other.gram):
+            mine, yours = self, other
+        else:
+            mine, yours = self.per_model(), other.per_model()
+        return RidgeSums(
+            mine.gram + yours.gram,
+            mine.gram_of,
+            mine.quality + yours.quality,
+            mine.cost_usd + yours.cost_usd,
+        )
+
+    def solve(self, alpha: float) -> tuple[Float64, Float64]:
+        """Weights of quality and cost, shape ``(dimension + 1, n_models)``; no penalty on the mean.
+
+        `alpha` counts in rows: it is added to X'X, whose features have deviation 1.
+        """
+        penalty = np.full(self.gram.shape[1], alpha)
+        penalty[-1] = 1e-6
+        quality, cost = np.zeros_like(self.quality), np.zeros_like(self.cost_usd)
+        for index, gram in enumerate(self.gram):
+            columns = self.gram_of == index
+            both = np.concatenate([self.quality[:, columns], self.cost_usd[:, columns]], axis=1)
+            solved = np.linalg.solve(gram + np.diag(penalty), both)
+            quality[:, columns], cost[:, columns] = np.split(solved, 2, axis=1)
+        return quality, cost
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything `from_arrays` needs."""
+        return {f"sums.{item.name}": getattr(self, item.name) for item in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, dimension: int, n_models: int) -> "RidgeSums":
+        """Rebuild from `to_arrays`.
+
+        Raises:
+            ArtifactRejected: An array is missing or has the wrong shape.
+        """
+        gram = take(arrays, "sums.gram", (None, dimension + 1, dimension + 1))
+        gram_of = take(arrays, "sums.gram_of", (n_models,))
+        if not np.isin(gram_of, np.arange(len(gram))).all():
+            raise ArtifactRejected("array 'sums.gram_of' points outside 'sums.gram'")
+        columns = (dimension + 1, n_models)
+        quality = take(arrays, "sums.quality", columns)
+        return cls(gram, gram_of, quality, take(arrays, "sums.cost_usd", columns))
+
+
+@dataclass(slots=True, eq=False)
+class RidgeEstimator:
+    """One linear head per model for quality and one for cost.
+
+    Attributes:
+        models: Names of the columns.
+        scaler: Applied to a query's vector.
+        sums: What the heads were solved from.
+        alpha: Penalty, in rows.
+        cost_floor_usd: A model's lowest cost seen; no prediction goes below. Shape ``(n_models,)``.
+    """
+
+    kind: ClassVar[str] = "ridge"
+
+    models: tuple[str, ...]
+    scaler: Scaler
+    sums: RidgeSums
+    alpha: float
+    cost_floor_usd: Float32
+    dimension: int = field(init=False)
+    _weights: Float32 = field(init=False, repr=False)
+    _means: Float32 = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Solve the heads."""
+        self.dimension = len(self.scaler.shift)
+        solved = np.concatenate(self.sums.solve(self.alpha), axis=1).astype(np.float32)
+        self._weights, self._means = np.ascontiguousarray(solved[:-1]), solved[-1]
+
+    def predict(self, embeddings: Float32) -> Prediction:
+        """Predict for each row of `embeddings`, shape ``(n_queries, dimension)``."""
+        both = self.scaler.apply(embeddings) @ self._weights + self._means
+        n_models = len(self.models)
+        quality = np.minimum(np.maximum(both[:, :n_models], 0.0), 1.0)
+        return Prediction(quality, np.maximum(both[:, n_models:], self.cost_floor_usd))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything `from_arrays` needs, as named arrays."""
+        return {
+            **self.scaler.to_arrays(),
+            **self.sums.to_arrays(),
+            "cost_floor_usd": self.cost_floor_usd,
+            "settings": np.array([self.alpha]),
+        }
+
+    @classmethod
+    def from_arrays(cls, models: tuple[str, ...], arrays: Arrays) -> Self:
+        """Rebuild from `to_arrays`.
+
+        Raises:
+            ArtifactRejected: An array is missing or has the wrong shape.
+        """
+        scaler = Scaler.from_arrays(arrays)
+        sums = RidgeSums.from_arrays(arrays, len(scaler.shift), len(models))
+        (alpha,) = take(arrays, "settings", (1,)).tolist()
+        if alpha <= 0:
+            raise ArtifactRejected("ridge needs a penalty above 0")
+        return cls(models, scaler, sums, alpha, take(arrays, "cost_floor_usd", (len(models),)))

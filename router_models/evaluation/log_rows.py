@@ -1,0 +1,206 @@
+"""The evaluation log of a gateway, read once into arrays to learn from and to measure on."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.artifacts.registry import ModelRegistry
+from router_models.evaluation.off_policy import LoggedChoices
+from router_models.rows import pivot
+from router_models.types import Evaluations, Float32
+
+SPLITS: Final = ("train", "val", "test")
+DRAWN: Final = frozenset({"router", "explored"})
+"""Why a model answered, where a router drew it with the odds that were logged."""
+
+
+class LogRow(Protocol):
+    """One graded answer; `gateway.evaluation_log.log_export.EvaluationRow` is one."""
+
+    @property
+    def query_id(self) -> str:
+        """Equal queries have equal ids."""
+        ...
+
+    @property
+    def query_embedding(self) -> Float32 | None:
+        """Vector of the query."""
+        ...
+
+    @property
+    def model(self) -> str | None:
+        """What answered, by this gateway's name."""
+        ...
+
+    @property
+    def score(self) -> float | None:
+        """Quality, 0 to 1."""
+        ...
+
+    @property
+    def cost_usd(self) -> float | None:
+        """USD for the call."""
+        ...
+
+    @property
+    def split(self) -> str:
+        """``train``, ``val`` or ``test``, the same for equal queries."""
+        ...
+
+    @property
+    def route_reason(self) -> str:
+        """Why this model was chosen."""
+        ...
+
+    @property
+    def chosen_model(self) -> str | None:
+        """What was asked first; another than `model` after a fallback."""
+        ...
+
+    @property
+    def candidates(self) -> str:
+        """JSON: who could have answered, with what odds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoggedRows:
+    """Graded answers in columns: one vector per query, four numbers per answer.
+
+    Attributes:
+        embeddings: Of the distinct queries; shape ``(n_queries, dimension)``.
+        split: Place in `SPLITS` of each query; shape ``(n_queries,)``.
+        models: This gateway's names of models.
+        query: Place of its query for each answer; shape ``(n_answers,)``.
+        model: Place of its model for each answer; same shape.
+        score: Quality of each answer; same shape.
+        cost_usd: Cost of each answer; same shape.
+        drawn: Answers of split ``test`` whose model was drawn at random.
+        odds: Of every model for each of these, 0 where it was not offered; shape
+            ``(n_drawn, n_models)``.
+    """
+
+    embeddings: Float32
+    split: NDArray[np.int8]
+    models: tuple[str, ...]
+    query: NDArray[np.intp]
+    model: NDArray[np.intp]
+    score: Float32
+    cost_usd: Float32
+    drawn: NDArray[np.intp]
+    odds: Float32
+
+    def evaluations(
+        self, split: str, columns: Sequence[str], registry: ModelRegistry
+    ) -> Evaluations:
+        """Return the queries of `split` that a model of `columns` answered."""
+        column_of = {name: column for column, name in enumerate(columns)}
+        to_column = [column_of.get(registry.canonical(name), -1) for name in self.models]
+        column = np.array([*to_column, -1], np.intp)[self.model]
+        answers = np.flatnonzero((column >= 0) & (self.split[self.query] == SPLITS.index(split)))
+        queries, row = np.unique(self.query[answers], return_inverse=True)
+        quality, cost_usd = pivot(
+            row.astype(np.intp),
+            column[answers],
+            self.score[answers],
+            self.cost_usd[answers],
+            (len(queries), len(columns)),
+        )
+        return Evaluations(self.embeddings[queries], quality, cost_usd, tuple(columns))
+
+    def choices(self) -> LoggedChoices:
+        """Return the answers of split ``test`` whose model was drawn at random."""
+        return LoggedChoices(
+            self.embeddings[self.query[self.drawn]],
+            self.model[self.drawn],
+            self.score[self.drawn],
+            self.cost_usd[self.drawn],
+            self.odds,
+            self.models,
+            self.query[self.drawn],
+        )
+
+
+def gather(batches: Iterable[Sequence[LogRow]], dimension: int, most_rows: int) -> LoggedRows:
+    """Read rows until there are `most_rows`; what cannot be learned from is left out."""
+    # Pages of memory that no row is written to are never taken.
+    gathering = _Gathering(np.empty((most_rows, dimension), np.float32))
+    for row in _usable(batches, dimension):
+        gathering.add(row)
+        if len(gathering.query) == most_rows:
+            break
+    return gathering.rows()
+
+
+def _usable(batches: Iterable[Sequence[LogRow]], dimension: int) -> Iterator[LogRow]:
+    for batch in batches:
+        for row in batch:
+            vector = row.query_embedding
+            figures = (row.score, row.cost_usd)
+            if row.model is None or vector is None or None in figures:
+                continue
+            if vector.shape == (dimension,) and np.isfinite(vector).all():
+                yield row
+
+
+@dataclass(slots=True, eq=False)
+class _Gathering:
+    """What was read so far."""
+
+    embeddings: Float32
+    splits: list[int] = field(default_factory=list)
+    query_of: dict[str, int] = field(default_factory=dict)
+    model_of: dict[str, int] = field(default_factory=dict)
+    query: list[int] = field(default_factory=list)
+    model: list[int] = field(default_factory=list)
+    figures: list[tuple[Any, Any]] = field(default_factory=list)
+    drawn: list[int] = field(default_factory=list)
+    odds: list[Float32] = field(default_factory=list)
+
+    def add(self, row: LogRow) -> None:
+        place = self.query_of.setdefault(row.query_id, len(self.query_of))
+        if place == len(self.splits):
+            self.embeddings[place] = row.query_embedding
+            self.splits.append(SPLITS.index(row.split))
+        self.query.append(place)
+        self.model.append(self._place(str(row.model)))
+        self.figures.append((row.score, row.cost_usd))
+        is_drawn = row.route_reason in DRAWN and row.chosen_model == row.model
+        if is_drawn and row.split == "test":
+            self._add_odds(row)
+
+    def _add_odds(self, row: LogRow) -> None:
+        """Keep the odds where every model that could answer had a chance, and more than one."""
+        candidates = json.loads(row.candidates)
+        offered = {c["model"]: c["propensity"] for c in candidates if c["is_eligible"]}
+        if len(offered) < 2 or min(offered.values()) <= 0 or row.model not in offered:
+            return
+        places = [self._place(name) for name in offered]
+        odds = np.zeros(len(self.model_of), np.float32)
+        odds[places] = list(offered.values())
+        self.drawn.append(len(self.query) - 1)
+        self.odds.append(odds)
+
+    def _place(self, model: str) -> int:
+        return self.model_of.setdefault(model, len(self.model_of))
+
+    def rows(self) -> LoggedRows:
+        odds = np.zeros((len(self.odds), len(self.model_of)), np.float32)
+        for place, known in enumerate(self.odds):
+            odds[place, : len(known)] = known
+        figures = np.array(self.figures, np.float32).reshape(-1, 2)
+        return LoggedRows(
+            self.embeddings[: len(self.splits)],
+            np.array(self.splits, np.int8),
+            tuple(self.model_of),
+            np.array(self.query, np.intp),
+            np.array(self.model, np.intp),
+            figures[:, 0],
+            figures[:, 1],
+            np.array(self.drawn, np.intp),
+            odds,
+        )

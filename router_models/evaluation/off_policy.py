@@ -1,0 +1,142 @@
+"""What a router would have been worth on traffic that another one routed.
+
+Each logged answer comes with the odds that its model was drawn. Answers that the new router would
+have asked for too are weighed by one over those odds; a plain guess per model fills in the rest.
+Doubly robust: Dudík, Langford, Li, "Doubly Robust Policy Evaluation and Learning" (ICML 2011,
+arXiv 1103.4601), equation 2. SNIPS: Swaminathan and Joachims (NeurIPS 2015), equation 6.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.artifacts.router import Router
+from router_models.statistics import model_means
+from router_models.types import Evaluations, Float32, Prediction
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoggedChoices:
+    """Answers whose model was drawn at random among several.
+
+    Attributes:
+        embeddings: Of the queries; shape ``(n_rows, dimension)``.
+        answered: Column of the model that answered; shape ``(n_rows,)``.
+        quality: Of that answer; same shape.
+        cost_usd: Of that answer; same shape.
+        propensity: Odds of each model, 0 where it was not offered; shape ``(n_rows, n_models)``.
+        models: Names of the columns.
+        query: Which rows are the same query, asked again; shape ``(n_rows,)``.
+    """
+
+    embeddings: Float32
+    answered: NDArray[np.intp]
+    quality: Float32
+    cost_usd: Float32
+    propensity: Float32
+    models: tuple[str, ...]
+    query: NDArray[np.intp]
+
+    def at(self, rows: NDArray[Any]) -> "LoggedChoices":
+        """Keep the answers at `rows`, places or a mask."""
+        return LoggedChoices(
+            self.embeddings[rows],
+            self.answered[rows],
+            self.quality[rows],
+            self.cost_usd[rows],
+            self.propensity[rows],
+            self.models,
+            self.query[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyValue:
+    """What choosing by one prediction is worth at one price.
+
+    Attributes:
+        quality: Doubly robust estimate for each row; shape ``(n_rows,)``; its mean is the value.
+        cost_usd: The same of the cost.
+        price: Quality given up per USD saved.
+        snips: Utility by the matching answers alone.
+        effective_rows: How many equally weighted answers the matching ones are worth.
+    """
+
+    quality: Float64
+    cost_usd: Float64
+    price: float
+    snips: float
+    effective_rows: float
+
+    @property
+    def doubly_robust(self) -> Float64:
+        """Estimate of each row's utility, quality - price * cost."""
+        return self.quality - self.price * self.cost_usd
+
+
+def policy_value(
+    prediction: Prediction, choices: LoggedChoices, guess: Prediction, price: float
+) -> PolicyValue:
+    """Estimate what choosing by `prediction` is worth.
+
+    Args:
+        prediction: Quality -inf marks a model that the router does not know; every row has one
+            that was offered and that it knows.
+        choices: What really happened.
+        guess: What to expect of each model where the log is silent; made without these rows. A bad
+            guess widens the estimate and does not bend it.
+        price: Quality given up per USD saved.
+    """
+    rows = np.arange(len(choices.answered))
+    offered = choices.propensity > 0
+    wanted = prediction.quality - price * prediction.cost_usd
+    chosen = np.argmax(np.where(offered, wanted, -np.inf), axis=1)
+    odds = choices.propensity[rows, choices.answered].astype(np.float64)
+    weight = np.where(chosen == choices.answered, 1.0 / odds, 0.0)
+
+    def corrected(got: Float32, guessed: Float32) -> Float64:
+        surprise = got.astype(np.float64) - guessed[rows, choices.answered]
+        value: Float64 = guessed[rows, chosen] + weight * surprise
+        return value
+
+    total = weight.sum()
+    got = (choices.quality - price * choices.cost_usd).astype(np.float64)
+    return PolicyValue(
+        corrected(choices.quality, guess.quality),
+        corrected(choices.cost_usd, guess.cost_usd),
+        price,
+        float(weight @ got / total) if total else float("nan"),
+        float(total**2 / (weight @ weight)) if total else 0.0,
+    )
+
+
+def guess_means(prior: Evaluations, rows: int) -> Prediction:
+    """Guess each model's mean over `prior`, the same for all queries and for all routers."""
+    if not np.isfinite(prior.quality).any():
+        nothing = np.zeros((rows, len(prior.models)), np.float32)
+        return Prediction(nothing, nothing)
+    quality, cost = model_means(prior)
+    shape = (rows, len(prior.models))
+    return Prediction(np.broadcast_to(quality, shape), np.broadcast_to(cost, shape))
+
+
+def known_models(router: Router, models: Sequence[str]) -> NDArray[np.bool_]:
+    """Which of `models` the router predicts; shape ``(n_models,)``."""
+    return np.array([router.column(model) is not None for model in models], bool)
+
+
+def predict_columns(router: Router, embeddings: Float32, models: Sequence[str]) -> Prediction:
+    """Predict for these names of models; quality -inf marks one that the router does not know."""
+    prediction = router.served.predict(embeddings)
+    columns = [router.column(model) for model in models]
+    known = [place for place, column in enumerate(columns) if column is not None]
+    shape = (len(embeddings), len(models))
+    quality, cost = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.float32)
+    quality[:, known] = prediction.quality[:, [c for c in columns if c is not None]]
+    cost[:, known] = prediction.cost_usd[:, [c for c in columns if c is not None]]
+    return Prediction(quality, cost)

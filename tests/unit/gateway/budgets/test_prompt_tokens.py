@@ -1,0 +1,203 @@
+import asyncio
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.budgets.prompt_tokens import (
+    FILE_TOKENS,
+    IMAGE_TOKENS,
+    LONG_TOKENS,
+    MARGIN,
+    MESSAGE_TOKENS,
+    REQUEST_TOKENS,
+    TOOLS_TOKENS,
+    PromptCounter,
+    find_tokenizer,
+    worst_prompt_tokens,
+)
+from tests.fakes.patience import PATIENCE_S
+
+EMPTY = REQUEST_TOKENS + MESSAGE_TOKENS + len("user")
+REAL_TEXTS = {
+    "english": "The quick brown fox jumps over the lazy dog. " * 40,
+    "chinese": "我能吞下玻璃而不伤身体。今天天气很好,我们去公园散步吧。" * 40,
+    "japanese": "吾輩は猫である。名前はまだ無い。どこで生れたか頓と見當がつかぬ。" * 40,
+    "korean": "나는 유리를 먹을 수 있어요. 그래도 아프지 않아요. " * 40,
+    "thai": "ฉันกินกระจกได้ แต่มันไม่ทำให้ฉันเจ็บ" * 40,
+    "arabic with ligatures": "\ufdfa \ufdfb صلى الله عليه وسلم " * 40,
+    "emoji": "👨‍👩‍👧‍👦🏴‍☠️🙂‍↔️🇪🇺" * 40,
+    "hindi": "मैं काँच खा सकता हूँ और मुझे उससे कोई चोट नहीं पहुंचती. " * 40,
+    "tamil": "நான் கண்ணாடி சாப்பிடுவேன், அதனால் எனக்கு ஒரு கேடும் வராது. " * 40,
+    "german": "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich. " * 40,
+    "numbers": ", ".join(str(n * n * n) for n in range(800)),
+    "code": Path(__file__).read_text("utf-8"),
+    "hexadecimal": "".join(f"{n * 2654435761 % 2**32:08x}" for n in range(400)),
+    "rare letters": "".join(map(chr, range(0x10000, 0x10800))),
+    "white space": " \t\n\r\u3000" * 300,
+    "marks of a chat template": "<|im_start|>system<|endoftext|>" * 40,
+}
+
+
+@pytest.fixture(scope="module", params=["o200k_base", "cl100k_base", "voyage3_base"])
+def count(request: pytest.FixtureRequest):
+    """Tokenizers of three families; the last splits numbers into digits."""
+    found = find_tokenizer(request.param)
+    assert found is not None, "pip install 'waypost[dev]'"
+    return found
+
+
+@pytest.fixture(scope="module")
+def o200k():
+    found = find_tokenizer()
+    assert found is not None, "pip install 'waypost[dev]'"
+    return found
+
+
+def asked(content: object) -> dict[str, object]:
+    return {"model": "m", "messages": [{"role": "user", "content": content}]}
+
+
+@pytest.mark.parametrize("name", sorted(REAL_TEXTS))
+def test_the_bound_is_never_below_a_tokenizer_on_real_texts(name: str, count) -> None:
+    text = REAL_TEXTS[name]
+    assert worst_prompt_tokens(asked(text)) >= EMPTY + count(text)
+
+
+@given(st.text())
+def test_the_bound_is_never_below_a_tokenizer_on_any_text(count, text: str) -> None:
+    assert worst_prompt_tokens(asked(text)) >= EMPTY + count(text)
+
+
+def test_the_bound_covers_tokenizers_that_normalise_first() -> None:
+    assert worst_prompt_tokens(asked("\ufdfa")) == EMPTY + 33  # three bytes as sent
+
+
+def test_the_bound_survives_half_a_surrogate_pair() -> None:
+    assert worst_prompt_tokens(asked("\ud83d")) == EMPTY + 3
+
+
+def test_text_parts_count_like_text() -> None:
+    parts = [{"type": "text", "text": "abc"}, {"type": "input_text", "text": "é"}]
+    assert worst_prompt_tokens(asked(parts)) == EMPTY + 5
+
+
+@pytest.mark.parametrize(
+    ("part", "tokens"),
+    [
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 10**6}},
+            IMAGE_TOKENS,
+        ),
+        ({"type": "input_image", "image_url": "https://example.com/cat.png"}, IMAGE_TOKENS),
+        ({"type": "input_audio", "input_audio": {"data": "A" * 41, "format": "mp3"}}, 2),
+        ({"type": "file", "file": {"file_id": "file-1"}}, FILE_TOKENS),
+        ({"type": "file", "file": {"file_data": "A" * 60_000}}, 60_000),
+        ({"type": "file", "pages": 3}, FILE_TOKENS),
+        ("plain", 5),
+        (7, 0),
+    ],
+)
+def test_parts_that_are_no_text_have_their_own_price(part: object, tokens: int) -> None:
+    assert worst_prompt_tokens(asked([part])) == EMPTY + tokens
+
+
+def test_parts_of_an_unknown_kind_count_as_json() -> None:
+    part = {"type": "refusal", "refusal": "I cannot help with that."}
+    assert worst_prompt_tokens(asked([part])) > EMPTY + len("I cannot help with that.")
+
+
+def test_counts_tools_and_everything_else_a_model_may_be_shown() -> None:
+    plain = asked("hi")
+    tool = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
+    schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {}}}
+    called = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": tool}]}
+    grown = [
+        plain,
+        plain | {"response_format": schema},
+        plain | {"response_format": schema, "documents": [{"text": "x" * 100}]},
+        plain | {"response_format": schema, "tools": [tool]},
+    ]
+    assert all(
+        worst_prompt_tokens(less) < worst_prompt_tokens(more) for less, more in pairwise(grown)
+    )
+    assert worst_prompt_tokens(plain | {"tools": [tool]}) > EMPTY + TOOLS_TOKENS
+    assert worst_prompt_tokens(plain | {"tools": []}) == worst_prompt_tokens(plain)
+    assert worst_prompt_tokens({"messages": [called]}) > REQUEST_TOKENS + len(str(tool)) // 2
+
+
+def test_settings_are_no_prompt() -> None:
+    settings = {"user": "u" * 50, "metadata": {"a": "b"}, "temperature": 1, "stop": ["x"], "n": 2}
+    assert worst_prompt_tokens(asked("hi") | settings) == worst_prompt_tokens(asked("hi"))
+
+
+def test_embeddings_and_completions_are_prompts_too() -> None:
+    assert worst_prompt_tokens({"input": "abc"}) == REQUEST_TOKENS + 3
+    assert worst_prompt_tokens({"input": ["abc", "d"]}) == REQUEST_TOKENS + 2 * MESSAGE_TOKENS + 4
+    assert worst_prompt_tokens({"input": [1, 2, 3]}) == REQUEST_TOKENS + 3
+    assert worst_prompt_tokens({"input": [[1, 2], [3]]}) == REQUEST_TOKENS + 2 * MESSAGE_TOKENS + 3
+
+
+async def test_short_prompts_are_bounded_without_a_tokenizer() -> None:
+    def count(text: str) -> int:
+        raise AssertionError("counted")
+
+    assert await PromptCounter(count)(asked("hi")) == worst_prompt_tokens(asked("hi"))
+
+
+@pytest.mark.parametrize("name", sorted(REAL_TEXTS))
+async def test_the_count_is_never_below_any_models_tokenizer(name: str, count, o200k) -> None:
+    text = REAL_TEXTS[name] * 3
+    assert await PromptCounter(o200k)(asked(text)) >= EMPTY + count(text)
+
+
+async def test_long_prompts_are_counted_with_a_margin(o200k) -> None:
+    text = REAL_TEXTS["english"] * 100
+    counted = await PromptCounter(o200k)(asked(text))
+    tokens = o200k(text)
+    assert EMPTY + tokens <= counted < worst_prompt_tokens(asked(text)) / 2
+    assert counted == pytest.approx(MARGIN * tokens, rel=0.01)
+
+
+@pytest.mark.parametrize("name", sorted(REAL_TEXTS))
+async def test_the_count_is_never_above_the_bound(name: str, o200k) -> None:
+    body = asked(REAL_TEXTS[name] * 5)
+    counted = await PromptCounter(o200k, margin=9.0)(body)
+    assert counted <= worst_prompt_tokens(body)
+
+
+async def test_counts_off_the_event_loop() -> None:
+    started, release = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def count(text: str) -> int:
+        loop.call_soon_threadsafe(started.set)
+        asyncio.run_coroutine_threadsafe(release.wait(), loop).result(PATIENCE_S)
+        return 1
+
+    waiting = asyncio.create_task(PromptCounter(count)(asked("x" * LONG_TOKENS)))
+    await started.wait()
+    release.set()
+    assert await waiting < LONG_TOKENS
+
+
+async def test_without_a_tokenizer_long_prompts_are_bounded() -> None:
+    body = asked("x" * LONG_TOKENS)
+    assert await PromptCounter(None)(body) == worst_prompt_tokens(body)
+
+
+def test_a_missing_tokenizer_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    assert find_tokenizer() is None
+
+
+def test_a_tokenizer_without_its_compiled_part_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "bpe_openai").mkdir()
+    (tmp_path / "bpe_openai" / "__init__.py").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert find_tokenizer() is None

@@ -1,0 +1,84 @@
+import orjson
+import pytest
+
+from gateway.evaluation_log.exchange import MAX_KEPT_CHARS, StreamedText, answer_of, prompt_of
+from gateway.wire import parse_chat_request
+
+QUESTION = {"role": "user", "content": "6 x 7?"}
+
+
+def asked(*messages, **fields):
+    body = {"model": "auto", "messages": list(messages) or [QUESTION], **fields}
+    return parse_chat_request(orjson.dumps(body), {})
+
+
+def said(text: str | None, index: int = 0) -> bytes:
+    chunk = {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": None}]}
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def test_keeps_roles_and_text_of_a_prompt_and_nothing_else():
+    system = {"role": "system", "content": "Be brief.", "name": "operator"}
+    parts = {
+        "role": "user",
+        "content": [{"type": "text", "text": "6 x"}, {"type": "text", "text": "7?"}],
+    }
+
+    assert prompt_of(asked(system, parts, temperature=0.0)) == (
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "6 x\n7?"},
+    )
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        asked({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}),
+        asked(QUESTION, {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}),
+        asked(QUESTION, {"role": "tool", "tool_call_id": "c", "content": "42"}),
+        asked({"role": "user", "content": ""}),
+        asked({"role": "user", "content": "x" * (MAX_KEPT_CHARS + 1)}),
+        asked(QUESTION, tools=[{"type": "function", "function": {"name": "f"}}]),
+        asked(QUESTION, n=2),
+    ],
+    ids=["image", "tool call", "tool result", "empty", "too long", "tools", "two choices"],
+)
+def test_keeps_no_prompt_that_is_more_than_its_text(request_):
+    assert prompt_of(request_) is None
+
+
+def test_keeps_the_text_of_a_whole_answer():
+    assert answer_of({"choices": [{"message": {"content": "It is 42."}}]}) == "It is 42."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"choices": None},
+        {"choices": [None]},
+        {"choices": [{"message": {"content": None, "tool_calls": []}}]},
+        {"choices": [{"message": {"content": "42"}}, {"message": {"content": "41"}}]},
+        {"choices": [{"message": {"content": "x" * (MAX_KEPT_CHARS + 1)}}]},
+    ],
+)
+def test_keeps_no_answer_that_is_not_one_text(body):
+    assert answer_of(body) is None
+
+
+def test_gathers_a_streamed_answer_however_its_events_arrive():
+    text = StreamedText()
+    text.feed(b": keep-alive\n\n" + said("It ") + said(None) + said("is "))
+    text.feed(b"data: {torn\n\n" + said("42."))
+
+    assert text.text == "It is 42."
+
+
+def test_a_stream_without_text_or_with_too_much_is_not_kept():
+    silent, long = StreamedText(), StreamedText()
+    silent.feed(said(None))
+    long.feed(said("x" * MAX_KEPT_CHARS))
+    long.feed(said("y"))
+
+    assert silent.text is None
+    assert long.text is None

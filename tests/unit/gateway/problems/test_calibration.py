@@ -1,0 +1,285 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.problems.calibration import (
+    AnswerFailed,
+    CalibrationError,
+    CalibrationPrompt,
+    CalibrationRow,
+    GatewayAsker,
+    GivenAnswer,
+    Progress,
+    calibrate,
+    oracle_quality,
+    parse_prompts,
+    read_json_lines,
+    summarise,
+    wilson_interval,
+)
+from router_models.verifiers.verifiers import parse_verifier
+from tests.fakes.patience import PATIENCE_S
+from tests.fakes.server import serve
+from tests.fakes.upstream import JSON, Answer, ScriptedUpstream
+
+COST = {**JSON, "x-waypost-cost-usd": "0.002"}
+PROMPT: dict[str, Any] = {
+    "query_id": "q1",
+    "text": "What is 6 * 7?",
+    "task": "maths",
+    "verifier": {"kind": "numeric", "reference": 42},
+}
+
+
+def prompt(name: str, reference: int = 42) -> CalibrationPrompt:
+    spec = parse_verifier({"kind": "numeric", "reference": reference})
+    return CalibrationPrompt(name, f"text of {name}", "maths", spec)
+
+
+def row(model: str, query: str, score: float, cost: float = 0.001) -> CalibrationRow:
+    return CalibrationRow(query, query, "t", model, score, 1, 1, cost, 0.5, "train", "")
+
+
+def body(text: str | None) -> bytes:
+    usage = {"prompt_tokens": 9, "completion_tokens": 3}
+    choice = {"message": {"content": text}, "finish_reason": "stop"}
+    return json.dumps({"choices": [choice], "usage": usage}).encode()
+
+
+class FakeAsker:
+    """Gives the scripted answer to each model."""
+
+    def __init__(self, answers: dict[str, str | Exception]) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, str]] = []
+
+    async def ask(self, model: str, text: str) -> GivenAnswer:
+        self.asked.append((model, text))
+        answer = self.answers[model]
+        if isinstance(answer, Exception):
+            raise answer
+        return GivenAnswer(answer, 10, 2, 0.01, 0.5)
+
+
+async def run(asker: FakeAsker, pairs: Any, **options: Any) -> tuple[Progress, list[int]]:
+    steps: list[int] = []
+    progress = await calibrate(
+        asker,
+        pairs,
+        split_of=lambda text: "train",
+        on_progress=lambda progress: steps.append(progress.done),
+        **options,
+    )
+    return progress, steps
+
+
+async def test_scores_every_model_on_every_prompt() -> None:
+    asker = FakeAsker({"good": "42", "bad": "41"})
+    progress, steps = await run(asker, [(m, prompt("q1")) for m in ("good", "bad")])
+    assert {(r.model, r.score, r.split) for r in progress.rows} == {
+        ("good", 1.0, "train"),
+        ("bad", 0.0, "train"),
+    }
+    assert steps == [1, 2]
+    assert progress.spent_usd == pytest.approx(0.02)
+
+
+async def test_a_prompt_without_an_answer_does_not_stop_the_others() -> None:
+    asker = FakeAsker({"down": AnswerFailed("503: down"), "good": "42"})
+    progress, steps = await run(asker, [("down", prompt("q1")), ("good", prompt("q1"))])
+    assert progress.failures == ["down, q1: 503: down"]
+    assert [r.model for r in progress.rows] == ["good"]
+    assert steps == [1, 2]
+
+
+async def test_an_answer_that_cannot_be_checked_is_a_failure_and_no_wrong_answer() -> None:
+    verifier = parse_verifier({"kind": "json_schema", "schema": True})
+    asker = FakeAsker({"deep": "[" * 40_000 + "]" * 40_000})
+    progress, _ = await run(asker, [("deep", replace(prompt("q1"), verifier=verifier))])
+    assert progress.rows == []
+    assert "deep, q1: the JSON cannot be read" in progress.failures[0]
+    assert progress.spent_usd > 0
+
+
+async def test_a_refusal_of_all_calls_stops_at_once() -> None:
+    asker = FakeAsker({"secret": CalibrationError("401: no")})
+    with pytest.raises(CalibrationError, match="401: no"):
+        await run(asker, [("secret", prompt(f"q{i}")) for i in range(9)], concurrency=1)
+    assert len(asker.asked) == 1
+
+
+async def test_asks_nothing_new_past_the_cost_limit() -> None:
+    asker = FakeAsker({"good": "42"})
+    pairs = [("good", prompt(f"q{i}")) for i in range(9)]
+    progress, _ = await run(asker, pairs, concurrency=1, max_cost_usd=0.015)
+    assert progress.is_over_budget
+    assert len(progress.rows) == 2
+
+
+@pytest.fixture
+def ask_gateway() -> Callable[..., Any]:
+    async def ask(
+        *answers: Answer,
+    ) -> tuple[GivenAnswer | Exception, ScriptedUpstream, list[float]]:
+        upstream, waits = ScriptedUpstream(*answers), list[float]()
+        ticks = iter(range(1000))
+
+        async def wait(seconds: float) -> None:
+            waits.append(seconds)
+
+        async with (
+            serve(upstream) as url,
+            httpx2.AsyncClient(base_url=f"{url}/v1/", timeout=PATIENCE_S) as http,
+        ):
+            asker = GatewayAsker(http, lambda: float(next(ticks)), wait)
+            try:
+                return await asker.ask("small", "hello"), upstream, waits
+            except (AnswerFailed, CalibrationError) as error:
+                return error, upstream, waits
+
+    return ask
+
+
+async def test_takes_tokens_and_cost_from_the_gateway(ask_gateway: Any) -> None:
+    answer, gateway, _ = await ask_gateway(Answer([body("hi")], headers=COST))
+    assert answer == GivenAnswer("hi", 9, 3, 0.002, 1.0)
+    assert gateway.last.path == "/v1/chat/completions"
+    assert gateway.last.body == {
+        "model": "small",
+        "messages": [{"role": "user", "content": "hello"}],
+    }
+
+
+async def test_an_answer_without_text_is_an_empty_one(ask_gateway: Any) -> None:
+    answer, _, _ = await ask_gateway(Answer([body(None)], headers=COST))
+    assert answer.text == ""
+
+
+async def test_waits_as_long_as_the_gateway_asks_and_tries_again(ask_gateway: Any) -> None:
+    busy = Answer([b"{}"], status=429, headers={**JSON, "retry-after": "7"})
+    answer, _, waits = await ask_gateway(busy, Answer([body("hi")], headers=COST))
+    assert answer.text == "hi"
+    assert waits == [7.0]
+
+
+async def test_gives_up_after_three_attempts(ask_gateway: Any) -> None:
+    problem, gateway, waits = await ask_gateway(Answer([b"gone"], status=503, headers=JSON))
+    assert isinstance(problem, AnswerFailed)
+    assert str(problem) == "503: gone"
+    assert len(gateway.requests) == 3
+    assert waits == [1.0, 2.0, 4.0]
+
+
+async def test_a_cut_connection_is_tried_again(ask_gateway: Any) -> None:
+    cut = Answer([b"{"], headers=JSON, announced_length=100, cuts_off=True)
+    answer, _, _ = await ask_gateway(cut, Answer([body("hi")], headers=COST))
+    assert answer.text == "hi"
+
+
+async def test_a_prompt_that_is_refused_is_not_sent_again(ask_gateway: Any) -> None:
+    refusal = json.dumps({"error": {"message": "too long"}}).encode()
+    problem, gateway, _ = await ask_gateway(Answer([refusal], status=400, headers=JSON))
+    assert isinstance(problem, AnswerFailed)
+    assert "400: too long" in str(problem)
+    assert len(gateway.requests) == 1
+
+
+async def test_a_refused_key_ends_the_calibration(ask_gateway: Any) -> None:
+    problem, _, _ = await ask_gateway(Answer([b"{}"], status=401, headers=JSON))
+    assert isinstance(problem, CalibrationError)
+    assert "small: the gateway refused with 401" in str(problem)
+
+
+async def test_only_a_waypost_gateway_tells_the_cost(ask_gateway: Any) -> None:
+    problem, _, _ = await ask_gateway(Answer([body("hi")], headers=JSON))
+    assert isinstance(problem, CalibrationError)
+    assert "must be a Waypost gateway's /v1" in str(problem)
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"[]", b"no json", b'{"choices": []}'])
+async def test_what_is_not_a_chat_completion_is_a_failure(ask_gateway: Any, answer: bytes) -> None:
+    problem, _, _ = await ask_gateway(Answer([answer], headers=COST))
+    assert isinstance(problem, AnswerFailed)
+    assert "not a chat completion" in str(problem)
+
+
+def test_reads_prompts_from_lines(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps(PROMPT) + "\n\n" + json.dumps(PROMPT | {"query_id": "q2"}))
+    assert [p.query_id for p in parse_prompts(read_json_lines(file))] == ["q1", "q2"]
+
+
+def test_a_verifier_may_be_json_text_as_parquet_has_it() -> None:
+    table = PROMPT | {"verifier": json.dumps(PROMPT["verifier"])}
+    assert parse_prompts([("row 0", table)])[0].verifier == parse_verifier(PROMPT["verifier"])
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ([], "there is no prompt"),
+        ([{}], "row 0: `query_id` and `text` must be non-empty texts"),
+        ([PROMPT | {"text": 3}], "must be non-empty texts"),
+        ([PROMPT, PROMPT], "row 1: query_id 'q1' is there twice"),
+        ([PROMPT | {"verifier": {"kind": "numeric"}}], "row 0: verifier: reference: is missing"),
+        ([PROMPT | {"verifier": "{"}], "row 0: verifier: not JSON"),
+        ([PROMPT | {"verifier": None}], "row 0: verifier: verifier: must be an object"),
+    ],
+)
+def test_a_wrong_prompt_is_refused_with_its_place(tables: Any, message: str) -> None:
+    with pytest.raises(CalibrationError) as refusal:
+        parse_prompts([(f"row {i}", table) for i, table in enumerate(tables)])
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"{", ":1: not JSON"), (b"3", ":1: must be a JSON object")]
+)
+def test_a_wrong_line_is_refused_with_its_number(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(CalibrationError, match=message):
+        read_json_lines(file)
+
+
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="cannot be read"):
+        read_json_lines(tmp_path / "absent.jsonl")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CalibrationError, match="cannot be read"):
+        read_json_lines(tmp_path / "binary")
+
+
+def test_sums_up_the_best_model_first() -> None:
+    rows = [row("a", "q1", 0.0), row("a", "q2", 1.0), row("b", "q1", 1.0), row("b", "q2", 1.0)]
+    best, second = summarise(rows)
+    assert (best.model, best.quality, best.answers) == ("b", 1.0, 2)
+    assert second.quality == 0.5
+    assert second.cost_usd_per_1000 == pytest.approx(1.0)
+    assert second.interval[0] < 0.5 < second.interval[1]
+
+
+def test_the_oracle_takes_the_best_model_of_queries_that_all_answered() -> None:
+    rows = [row("a", "q1", 0.0), row("b", "q1", 1.0), row("a", "q2", 0.0)]
+    assert oracle_quality(rows) == 1.0
+    assert oracle_quality([row("a", "q1", 1.0), row("b", "q2", 1.0)]) is None
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_holds_the_share_and_stays_a_probability(counts: tuple[int, int]) -> None:
+    low, high = wilson_interval(*counts)
+    assert 0.0 <= low <= counts[0] / counts[1] + 1e-12
+    assert counts[0] / counts[1] - 1e-12 <= high <= 1.0
+
+
+def test_the_interval_is_wilsons() -> None:
+    assert wilson_interval(15, 20) == pytest.approx((0.5313, 0.8881), abs=1e-4)

@@ -1,0 +1,258 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from gateway.problems.datasets import read_dataset, split_of
+from router_models.errors import InvalidEvaluations
+from tests.fakes.encoders import FakeEncoder
+
+LONG = {
+    "query_id": ["q1", "q1", "q2", "q2"],
+    "task": ["sums"] * 4,
+    "domain": ["maths"] * 4,
+    "model": ["a", "b", "a", "b"],
+    "score": [1.0, 0.0, 0.5, 1.0],
+    "prompt_tokens": [10] * 4,
+    "completion_tokens": [5] * 4,
+    "cost_usd": [0.1, 0.2, 0.3, 0.4],
+}
+QUERIES = {
+    "query_id": ["q1", "q2"],
+    "task": ["sums", "code"],
+    "domain": ["maths", "python"],
+    "text": ["one", "three"],
+    "split": ["train", "test"],
+}
+EXPORT = {
+    "query_id": ["q1", "q2"],
+    "query_embedding": [[1.0, 2.0], [3.0, 4.0]],
+    "encoder_id": ["fake-1", "fake-1"],
+    "task": [None, "code"],
+    "model": ["a", "b"],
+    "score": [1.0, 0.0],
+    "cost_usd": [0.1, 0.2],
+    "prompt_tokens": [1, 2],
+    "completion_tokens": [3, 4],
+}
+
+
+def write(path: Path, columns) -> Path:
+    table = pa.table(columns)
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(table, path)
+    else:
+        pyarrow.parquet.write_table(table, path)
+    return path
+
+
+def long_form(folder: Path, suffix: str = ".parquet", rows=LONG, queries=QUERIES) -> Path:
+    write(folder / f"t.queries{suffix}", queries)
+    return write(folder / f"t{suffix}", rows)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_reads_the_long_form_with_its_queries(tmp_path, suffix):
+    dataset = read_dataset(long_form(tmp_path, suffix))
+    assert dataset.models == ("a", "b")
+    assert dataset.texts == ("one", "three")
+    assert dataset.splits == ("train", "test")
+    assert dataset.tasks == ("sums", "code")
+    assert dataset.domains == ("maths", "python")
+    np.testing.assert_allclose(dataset.quality, [[1.0, 0.0], [0.5, 1.0]])
+    np.testing.assert_allclose(dataset.cost_usd, [[0.1, 0.2], [0.3, 0.4]])
+
+
+def test_reads_what_the_log_exports(tmp_path):
+    dataset = read_dataset(write(tmp_path / "log.parquet", EXPORT))
+    assert dataset.encoder_id == "fake-1"
+    assert dataset.tasks == ("", "code")
+    np.testing.assert_array_equal(dataset.embeddings, [[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_array_equal(np.isnan(dataset.quality), [[False, True], [True, False]])
+    assert set(dataset.splits) <= {"train", "val", "test"}
+
+
+def test_reads_the_csv_that_the_log_exports(tmp_path):
+    cells = {"query_embedding": ["[1.0, 2.0]", "[3.0, 4.0]"], "text": ["", ""]}
+    dataset = read_dataset(write(tmp_path / "log.csv", EXPORT | cells))
+    np.testing.assert_array_equal(dataset.embeddings, [[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_refuses_an_embedding_that_is_not_a_list(tmp_path):
+    path = write(tmp_path / "log.csv", EXPORT | {"query_embedding": ["[1.0]", "none"]})
+    with pytest.raises(InvalidEvaluations, match="JSON lists of numbers"):
+        read_dataset(path)
+
+
+def test_reads_a_single_file_with_text(tmp_path):
+    columns = {k: v for k, v in EXPORT.items() if k not in {"query_embedding", "encoder_id"}}
+    dataset = read_dataset(write(tmp_path / "t.csv", columns | {"text": ["one", "three"]}))
+    rows = dataset.embedded(FakeEncoder()).evaluations()
+    np.testing.assert_allclose(rows.embeddings[:, 0], [3, 5])
+
+
+def test_leaves_out_rows_that_were_never_graded(tmp_path):
+    path = write(tmp_path / "log.parquet", EXPORT | {"score": [1.0, None]})
+    assert read_dataset(path).models == ("a",)
+
+
+def test_averages_several_answers_of_one_model_to_one_query(tmp_path):
+    rows = LONG | {"query_id": ["q1"] * 4, "model": ["a", "a", "a", "b"]}
+    dataset = read_dataset(long_form(tmp_path, rows=rows))
+    np.testing.assert_allclose(dataset.quality[0], [0.5, 1.0])
+    np.testing.assert_allclose(dataset.cost_usd[0], [0.2, 0.4])
+
+
+@pytest.mark.parametrize(("with_completion", "tokens"), [(False, 10), (True, 15)])
+def test_works_costs_out_from_a_price_per_million_tokens(tmp_path, with_completion, tokens):
+    rows = {k: v for k, v in LONG.items() if k != "cost_usd"} | {"price_per_mtok": [2.0] * 4}
+    if not with_completion:
+        del rows["completion_tokens"]
+    dataset = read_dataset(long_form(tmp_path, rows=rows))
+    np.testing.assert_allclose(dataset.cost_usd, tokens * 2e-6)
+
+
+def test_drops_models_that_hide_their_reasoning(tmp_path):
+    rows = LONG | {"hidden_reasoning": [False, True, False, True]}
+    dataset = read_dataset(long_form(tmp_path, rows=rows)).without_hidden_reasoning()
+    assert dataset.models == ("a",)
+    assert dataset.quality.shape == (2, 1)
+
+
+def test_a_query_nobody_answered_is_no_evaluation(tmp_path):
+    queries = {k: [*v, v[-1]] for k, v in QUERIES.items()} | {"query_id": ["q1", "q2", "q3"]}
+    dataset = read_dataset(long_form(tmp_path, queries=queries)).embedded(FakeEncoder())
+    assert len(dataset.query_ids) == 3
+    assert len(dataset.evaluations().quality) == 2
+    assert dataset.evaluations("test").tasks == ("code",)
+
+
+def test_the_same_question_falls_in_the_same_split_however_it_is_spaced():
+    assert split_of("What  is\n1+1?") == split_of("what is 1+1?")
+
+
+def test_seven_in_ten_questions_are_for_training():
+    splits = [split_of(f"question {n}") for n in range(2000)]
+    assert 0.67 < splits.count("train") / 2000 < 0.73
+    assert 0.08 < splits.count("val") / 2000 < 0.12
+
+
+def test_keeps_embeddings_that_are_already_the_encoders(tmp_path):
+    dataset = read_dataset(write(tmp_path / "log.parquet", EXPORT))
+    assert dataset.embedded(FakeEncoder()) is dataset
+
+
+def test_refuses_embeddings_of_another_encoder_without_text(tmp_path):
+    path = write(tmp_path / "log.parquet", EXPORT | {"encoder_id": ["old-1", "old-1"]})
+    with pytest.raises(InvalidEvaluations, match="embeddings of encoder 'old-1' and no text"):
+        read_dataset(path).embedded(FakeEncoder())
+
+
+def test_refuses_embeddings_of_another_length(tmp_path):
+    path = write(tmp_path / "log.parquet", EXPORT | {"query_embedding": [[1.0], [2.0]]})
+    with pytest.raises(InvalidEvaluations, match="have 2 dimensions, the table's have 1"):
+        read_dataset(path).embedded(FakeEncoder())
+
+
+def test_encodes_text_even_where_old_embeddings_lie_beside_it(tmp_path):
+    columns = EXPORT | {"encoder_id": ["old-1", "old-1"], "text": ["one", "three"]}
+    dataset = read_dataset(write(tmp_path / "log.parquet", columns)).embedded(FakeEncoder())
+    np.testing.assert_allclose(dataset.evaluations().embeddings[:, 0], [3, 5])
+
+
+def test_reads_embeddings_where_some_texts_are_missing(tmp_path):
+    dataset = read_dataset(write(tmp_path / "log.parquet", EXPORT | {"text": ["one", None]}))
+    assert dataset.texts == ()
+    assert dataset.encoder_id == "fake-1"
+
+
+def without(columns, *names):
+    return {name: values for name, values in columns.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (without(LONG, "score"), "lacks the column 'score'"),
+        (without(LONG, "cost_usd"), "lacks the column 'cost_usd'"),
+        (LONG | {"score": [1.0, 0.0, 1.5, 0.0]}, "'score' must lie between 0 and 1"),
+        (LONG | {"score": [1.0, 0.0, float("nan"), 0.0]}, "'score' has empty or infinite"),
+        (LONG | {"score": ["good", "bad", "good", "bad"]}, "'score' must hold numbers"),
+        (LONG | {"score": pa.array([None] * 4, pa.float32())}, "no graded row"),
+        (LONG | {"cost_usd": [0.1, 0.1, 0.1, -0.1]}, "a cost is negative"),
+        (LONG | {"cost_usd": [0.1, 0.1, 0.1, None]}, "'cost_usd' has empty or infinite"),
+        (LONG | {"model": ["a", "b", "a", ""]}, "'model' has empty values"),
+        (LONG | {"query_id": ["q1", "q1", "q8", "q9"]}, "lacks query 'q8' and 1 more"),
+    ],
+)
+def test_refuses_rows_it_cannot_learn_from_and_names_the_column(tmp_path, rows, message):
+    with pytest.raises(InvalidEvaluations, match=message):
+        read_dataset(long_form(tmp_path, rows=rows))
+
+
+@pytest.mark.parametrize(
+    ("queries", "message"),
+    [
+        (without(QUERIES, "text"), "lacks the column 'text'"),
+        (QUERIES | {"text": ["one", None]}, "'text' has empty values"),
+        (QUERIES | {"split": ["train", "holdout"]}, "unknown split holdout; use train, val, test"),
+    ],
+)
+def test_refuses_queries_it_cannot_read(tmp_path, queries, message):
+    with pytest.raises(InvalidEvaluations, match=message):
+        read_dataset(long_form(tmp_path, queries=queries))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (without(EXPORT, "query_embedding"), "neither 'text' nor 'query_embedding'"),
+        (without(EXPORT, "encoder_id"), "lacks the column 'encoder_id'"),
+        (EXPORT | {"encoder_id": ["x", "y"]}, "several encoders: x, y"),
+        (EXPORT | {"query_embedding": [[1.0], [1.0, 2.0]]}, "must all have the same length"),
+        (EXPORT | {"query_embedding": [[1.0], [float("nan")]]}, "empty or infinite values"),
+    ],
+)
+def test_refuses_an_export_it_cannot_read(tmp_path, columns, message):
+    with pytest.raises(InvalidEvaluations, match=message):
+        read_dataset(write(tmp_path / "log.parquet", columns))
+
+
+def test_refuses_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(InvalidEvaluations, match="does not exist"):
+        read_dataset(tmp_path / "none.parquet")
+
+
+def test_refuses_a_name_of_another_form(tmp_path):
+    with pytest.raises(InvalidEvaluations, match=r"ends in \.parquet, \.csv"):
+        read_dataset(tmp_path / "table.xlsx")
+
+
+def test_refuses_bytes_that_are_no_parquet(tmp_path):
+    path = tmp_path / "t.parquet"
+    path.write_bytes(b"not a table")
+    with pytest.raises(InvalidEvaluations, match=r"cannot be read as \.parquet"):
+        read_dataset(path)
+
+
+def test_refuses_to_keep_a_model_the_table_lacks(tmp_path):
+    dataset = read_dataset(long_form(tmp_path))
+    with pytest.raises(InvalidEvaluations, match="no model c"):
+        dataset.with_models(["a", "c"])
+    with pytest.raises(InvalidEvaluations, match="no model at all"):
+        replace(dataset, hidden_reasoning=frozenset("ab")).without_hidden_reasoning()
+
+
+def test_refuses_a_split_without_evaluations(tmp_path):
+    dataset = read_dataset(long_form(tmp_path)).embedded(FakeEncoder())
+    with pytest.raises(InvalidEvaluations, match=r"no evaluation in split 'val'; .* test, train"):
+        dataset.evaluations("val")
+
+
+def test_asks_for_embeddings_first(tmp_path):
+    with pytest.raises(InvalidEvaluations, match="encode them first"):
+        read_dataset(long_form(tmp_path)).evaluations()

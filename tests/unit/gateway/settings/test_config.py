@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+
+from gateway.settings.config import ConfigurationError, GatewaySettings, load_settings
+
+MODEL = """
+[providers.openai]
+base_url = "https://api.openai.com/v1"
+api_key = "$OPENAI_API_KEY"
+
+[models."gpt-x"]
+provider = "openai"
+"""
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    return tmp_path / "waypost.toml"
+
+
+def load(file: Path, text: str, **environ: str) -> GatewaySettings:
+    file.write_text(text)
+    return load_settings(file, environ)
+
+
+def complaint(file: Path, text: str, **environ: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load(file, text, **environ)
+    return str(caught.value)
+
+
+def test_needs_no_file(tmp_path: Path) -> None:
+    settings = load_settings(None, {"XDG_DATA_HOME": str(tmp_path)})
+    assert settings.data_dir == tmp_path / "waypost"
+    assert settings.database_url == f"sqlite:///{tmp_path}/waypost/waypost.db"
+
+
+def test_finds_the_file_that_the_environment_names(toml: Path) -> None:
+    toml.write_text("[server]\nport = 9\n")
+    assert load_settings(None, {"WAYPOST_CONFIG": str(toml)}).server.port == 9
+
+
+def test_takes_secrets_from_the_environment_and_never_shows_them(toml: Path) -> None:
+    settings = load(toml, MODEL, OPENAI_API_KEY="sk-secret")
+    key = settings.providers["openai"].api_key
+    assert key is not None
+    assert key.get_secret_value() == "sk-secret"
+    assert "sk-secret" not in repr(settings)
+
+
+def test_two_dollar_signs_stand_for_one(toml: Path) -> None:
+    settings = load(toml, MODEL.replace("$OPENAI_API_KEY", "$$literal"))
+    key = settings.providers["openai"].api_key
+    assert key is not None
+    assert key.get_secret_value() == "$literal"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[server\n", "not valid TOML"),
+        ("[server]\nprot = 1\n", "server.prot"),
+        ("[server]\nport = 70000\n", "server.port"),
+        ('[server]\nport = "x"\n', "server.port"),
+        (MODEL, "OPENAI_API_KEY is not set"),
+        ('[models.m]\nprovider = "nobody"\n', "no [providers.nobody] table"),
+        ('[providers.p]\nbase_url = "ftp://x"\n', "providers.p.base_url"),
+        ('[routing]\ndefault_profile = "lavish"\n', "no profile 'lavish'"),
+        (MODEL.replace("gpt-x", "auto").replace("$", "$$"), "belongs to a routing profile"),
+        ("[profiles.cheap]\nwillingness_to_pay_usd = 0\n", "willingness_to_pay_usd"),
+        ("[routing.exploration]\nkind = 'epsilon'\nepsilon = 2\n", "routing.exploration.epsilon"),
+        ("[routing]\nfallbacks = ['a']\n", "routing.fallbacks"),
+    ],
+)
+def test_a_bad_file_stops_the_start_and_says_where(toml: Path, text: str, expected: str) -> None:
+    message = complaint(toml, text)
+    assert expected in message
+    assert str(toml) in message
+
+
+def test_a_bad_secret_is_not_repeated_in_the_complaint(toml: Path) -> None:
+    text = '[providers.p]\nbase_url = "https://x"\napi_keys = "$KEY"\n'
+    assert "sk-secret" not in complaint(toml, text, KEY="sk-secret")
+
+
+def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_settings(tmp_path / "none.toml", {})
+
+
+def test_settings_cannot_be_changed(tmp_path: Path) -> None:
+    settings = GatewaySettings(data_dir=tmp_path)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.data_dir = tmp_path

@@ -1,0 +1,111 @@
+from dataclasses import replace
+
+import pytest
+
+from gateway.evaluation_log.grades import GradeRecord, KnownAnswer
+from gateway.routing.routing import RoutePlan
+from gateway.telemetry.metrics import MAX_VERSIONS, Metrics
+from gateway.types import HostedModel, ModelPrice, Usage
+from tests.fakes.turns import make_turn
+
+MODEL = HostedModel("m", "p", "m-upstream", ModelPrice(0, 0))
+PLAN = RoutePlan(
+    models=(MODEL,),
+    candidates=(),
+    propensity=1.0,
+    reason="router",
+    profile=None,
+    willingness_to_pay_usd=None,
+    router_version="r-1",
+    familiarity=None,
+    encoder_id=None,
+    embedding=None,
+)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def figures(metrics: Metrics) -> dict[str, float]:
+    """Return each sample under its name and the values of its labels, as the family orders them."""
+    return {
+        ":".join((sample.name, *sample.labels.values())): sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+    }
+
+
+def test_counts_a_turn_under_opentelemetry_s_names(metrics: Metrics) -> None:
+    turn = make_turn(
+        served_model="m", provider="p", usage=Usage(10, 5), cost_nusd=2_000_000_000, latency_s=1.0
+    )
+    metrics.answered(turn)
+    found = figures(metrics)
+    assert found["gen_ai_client_operation_duration_seconds_sum:chat:p:m:"] == 1.0
+    assert found["gen_ai_client_operation_time_to_first_chunk_seconds_count:chat:p:m"] == 1
+    assert found["gen_ai_client_token_usage_sum:chat:p:m:input"] == 10
+    assert found["gen_ai_client_token_usage_sum:chat:p:m:output"] == 5
+    assert found["waypost_cost_usd_total:m:p"] == 2.0
+    assert found["waypost_gateway_overhead_seconds_count"] == 1
+
+
+def test_counts_a_failed_turn_without_tokens(metrics: Metrics) -> None:
+    failed = make_turn(
+        error="ProviderTimeout", usage=None, first_byte_s=None, gateway_s=None, cost_nusd=0
+    )
+    metrics.answered(failed)
+    text = metrics.render().decode()
+    assert 'error_type="ProviderTimeout"' in text
+    assert "token_usage_sum" not in text
+    assert "first_chunk_seconds_sum" not in text
+    assert "waypost_router_predicted_cost_usd_total{" not in text
+
+
+def test_counts_decisions_failures_fallbacks_and_refusals(metrics: Metrics) -> None:
+    metrics.decided(PLAN)
+    metrics.decided(replace(PLAN, router_version=None, reason="named"))
+    metrics.router_failed("router_missing")
+    metrics.fell_back(MODEL, "ProviderTimeout")
+    metrics.refused("BudgetExhausted")
+    found = figures(metrics)
+    assert found["waypost_router_decisions_total:m:r-1:router"] == 1
+    assert found["waypost_router_decisions_total:m::named"] == 1
+    assert found["waypost_router_failures_total:router_missing"] == 1
+    assert found["waypost_fallbacks_total:m:p:ProviderTimeout"] == 1
+    assert found["waypost_refused_requests_total:BudgetExhausted"] == 1
+
+
+def test_times_the_chunks_of_a_stream(metrics: Metrics) -> None:
+    time_chunk = metrics.time_chunks(MODEL)
+    time_chunk(0.02)
+    time_chunk(0.03)
+    found = figures(metrics)
+    name = "gen_ai_client_operation_time_per_output_chunk_seconds"
+    assert found[f"{name}_count:chat:p:m"] == 2
+    assert found[f"{name}_sum:chat:p:m"] == 0.05
+
+
+def test_only_the_latest_routers_have_series(metrics: Metrics) -> None:
+    for number in range(MAX_VERSIONS + 3):
+        metrics.decided(replace(PLAN, router_version=f"r-{number}"))
+        metrics.answered(make_turn(router_version=f"r-{number}"))
+    text = metrics.render().decode()
+    assert 'version="r-2"' not in text
+    assert text.count("waypost_router_decisions_total{") == MAX_VERSIONS
+    assert 'waypost_router_best_single_cost_usd_total{version="r-3"}' in text
+
+
+def test_a_grade_is_counted_for_the_model_and_held_against_the_prediction(
+    metrics: Metrics,
+) -> None:
+    grade = GradeRecord("g", "a", "t", "me", "judge", 0.25, None, 0.0)
+    metrics.graded(KnownAnswer("t", "m", "r-1", 0.57), grade)
+    metrics.graded(KnownAnswer("t", "m", None, None), grade)
+    found = figures(metrics)
+    assert found["waypost_grades_total:m:judge"] == 2
+    assert found["waypost_grade_scores_total:m:judge"] == 0.5
+    assert found["waypost_router_graded_answers_total:r-1:0.5"] == 1
+    assert found["waypost_router_graded_predicted_quality_total:r-1:0.5"] == 0.57
+    assert found["waypost_router_graded_observed_quality_total:r-1:0.5"] == 0.25

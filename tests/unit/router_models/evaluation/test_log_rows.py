@@ -1,0 +1,131 @@
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from router_models.artifacts.registry import ModelRegistry
+from router_models.evaluation.log_rows import gather
+
+NO_ALIASES = ModelRegistry()
+OFFERED = json.dumps(
+    [
+        {"model": "small", "propensity": 0.9, "is_eligible": True},
+        {"model": "large", "propensity": 0.1, "is_eligible": True},
+        {"model": "blind", "propensity": 0.0, "is_eligible": False},
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    query_id: str = "q"
+    query_embedding: np.ndarray | None = None
+    model: str | None = "small"
+    score: float | None = 0.5
+    cost_usd: float | None = 0.25
+    split: str = "train"
+    route_reason: str = "router"
+    chosen_model: str | None = "small"
+    candidates: str = OFFERED
+
+
+def row(number: int, **changes) -> Row:
+    vector = np.array([number, -number], np.float32)
+    return replace(Row(f"q{number}", vector), **changes)
+
+
+def evaluations(*rows: Row, split="train", columns=("small", "large"), registry=NO_ALIASES):
+    return gather([rows], 2, 100).evaluations(split, columns, registry)
+
+
+def test_answers_to_one_query_are_one_row():
+    table = evaluations(row(1), row(2), row(1, model="large", score=1.0, cost_usd=2.0))
+    np.testing.assert_array_equal(table.embeddings, np.array([[1, -1], [2, -2]], np.float32))
+    np.testing.assert_array_equal(table.quality, np.array([[0.5, 1.0], [0.5, np.nan]], np.float32))
+    np.testing.assert_array_equal(
+        table.cost_usd, np.array([[0.25, 2.0], [0.25, np.nan]], np.float32)
+    )
+    assert table.models == ("small", "large")
+
+
+def test_each_split_has_its_own_queries():
+    rows = [row(number, split=split) for number, split in enumerate(("train", "val", "test"))]
+    found = [evaluations(*rows, split=split).embeddings[:, 0] for split in ("train", "val", "test")]
+    assert np.concatenate(found).tolist() == [0, 1, 2]
+
+
+def test_columns_are_canonical_names():
+    registry = ModelRegistry({"org/small": ["small", "tiny"]})
+    rows = row(1), row(1, model="tiny", score=1.0), row(2, model="org/small"), row(3, model="other")
+    table = evaluations(*rows, columns=("org/small",), registry=registry)
+    assert table.quality.tolist() == [[0.75], [0.5]]
+
+
+def test_queries_that_no_column_answered_are_left_out():
+    table = evaluations(row(1, model="other"))
+    assert table.quality.shape == (0, 2)
+    assert table.embeddings.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"query_embedding": None},
+        {"query_embedding": np.zeros(3, np.float32)},
+        {"query_embedding": np.array([np.nan, 0], np.float32)},
+        {"model": None},
+        {"score": None},
+        {"cost_usd": None},
+    ],
+)
+def test_rows_that_teach_nothing_are_left_out(changes):
+    assert len(evaluations(row(1, **changes), row(2)).quality) == 1
+
+
+def test_an_empty_log_is_empty_tables():
+    rows = gather([], 2, 10)
+    assert rows.models == ()
+    assert rows.evaluations("train", ("small",), NO_ALIASES).quality.shape == (0, 1)
+    assert rows.choices().propensity.shape == (0, 0)
+
+
+def test_takes_no_more_rows_than_it_may():
+    endless = ([row(number)] for number in range(10**9))
+    rows = gather(endless, 2, 3)
+    assert rows.embeddings[:, 0].tolist() == [0, 1, 2]
+    assert len(rows.query) == 3
+
+
+def test_keeps_the_odds_of_answers_that_were_drawn():
+    rows = row(1, split="test"), row(2, split="test", route_reason="explored", model="large")
+    choices = gather([[rows[0], replace(rows[1], chosen_model="large")]], 2, 10).choices()
+    assert choices.models == ("small", "large")
+    assert choices.answered.tolist() == [0, 1]
+    np.testing.assert_array_equal(choices.propensity, np.array([[0.9, 0.1]] * 2, np.float32))
+    assert choices.embeddings[:, 0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"split": "train"},
+        {"route_reason": "named"},
+        {"route_reason": "router_missing"},
+        {"chosen_model": "large"},
+        {"candidates": json.dumps([{"model": "small", "propensity": 1.0, "is_eligible": True}])},
+        {"candidates": OFFERED.replace("0.9", "1.0").replace("0.1", "0.0")},
+        {"candidates": OFFERED.replace("small", "other")},
+    ],
+)
+def test_answers_nothing_else_could_have_given_are_no_draws(changes):
+    assert len(gather([[row(1, **({"split": "test"} | changes))]], 2, 10).choices().answered) == 0
+
+
+def test_models_that_turn_up_later_had_no_odds_before():
+    late = OFFERED.replace("large", "late")
+    rows = gather([[row(1, split="test"), row(2, split="test", candidates=late)]], 2, 10)
+    assert rows.models == ("small", "large", "late")
+    np.testing.assert_array_equal(
+        rows.choices().propensity, np.array([[0.9, 0.1, 0.0], [0.9, 0.0, 0.1]], np.float32)
+    )
