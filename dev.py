@@ -138,7 +138,9 @@ def test(environment: Environment, arguments: list[str]) -> int:
     environment.install("dev")
     install_tools(environment)
     install_node_tests()
-    return environment.call("pytest", "-q", "-n", "auto", *arguments)
+    # One worker more than cores: tests of processes wait for them.
+    workers = str((os.cpu_count() or 1) + 1)
+    return environment.call("pytest", "-q", "-n", workers, *arguments)
 
 
 def check(environment: Environment, arguments: list[str]) -> int:
