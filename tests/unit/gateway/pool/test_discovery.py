@@ -163,7 +163,7 @@ async def test_finds_a_running_ollama_without_being_told(
 async def test_says_when_a_named_ollama_does_not_answer(
     http: HttpClient, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "NAMED_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(discovery, "OLLAMA_TIMEOUT_S", 0.5)
     async with serve(ScriptedUpstream(answer)) as url:
         result = await found(http, OLLAMA_HOST=url)
     assert result.providers == {}
