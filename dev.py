@@ -23,7 +23,7 @@ import tarfile
 import tempfile
 import venv
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,8 +109,8 @@ class Environment:
             return ("--upgrade", "--upgrade-strategy", "eager", *CONSTRAINTS)
         lock = "requirements.lock"
         if self.versions == "lowest":
-            # Pip cannot choose the lowest; without a lock for it this comes from the index's words.
-            self.pip("uv")
+            # Pip cannot choose the lowest versions, uv can.
+            self.pip("--no-deps", "-c", "requirements.lock", "uv")
             lock = str(self.folder / lock)
             lowest = f"{COMPILE} {EVERYTHING} --resolution lowest-direct".split()
             required(self.bin / lowest[0], *lowest[1:], "-o", lock)
@@ -175,12 +175,12 @@ def wheel(environment: Environment, arguments: list[str]) -> int:
 def lock(environment: Environment, arguments: list[str]) -> int:
     """Choose the newest versions for the locks, say what changed, then check."""
     environment.install("dev")
-    before = dict(locked())
+    before = locked()
     for name, choice in LOCKS.items():
         command = f"{COMPILE} {choice} --upgrade -o {name}".split()
         if environment.call(*command) != 0:
             return 1
-    after = dict(locked())
+    after = locked()
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name, "-"), after.get(name, "-")
         if old != new:
@@ -188,14 +188,14 @@ def lock(environment: Environment, arguments: list[str]) -> int:
     return check(environment, arguments)
 
 
-def locked() -> Iterator[tuple[str, str]]:
-    """Yield what the locks hold: a name, and its version or versions."""
-    found: dict[str, list[str]] = {}
+def locked() -> dict[str, str]:
+    """Read what the locks hold: of each package its version, or versions."""
+    found: dict[str, str] = {}
     for lock in LOCKS:
-        text = (ROOT / lock).read_text() if (ROOT / lock).exists() else ""
+        text = (ROOT / lock).read_text()
         for name, version in re.findall(r"^([^\s#=]+)==(\S+)", text, re.MULTILINE):
-            found.setdefault(name, []).append(version)
-    return ((name, " ".join(versions)) for name, versions in found.items())
+            found[name] = f"{found[name]} {version}" if name in found else version
+    return found
 
 
 def install_tools(environment: Environment) -> None:

@@ -21,7 +21,7 @@ class BudgetError(Exception):
 
 
 class BudgetExhausted(BudgetError):
-    """A budget has no room for the worst case of this request; trying again or a higher cap helps.
+    """A budget has no room for the worst case of this request.
 
     Args:
         message: What ran out and what the caller can do.

@@ -1,6 +1,6 @@
 """The coordinator's view of the nodes: who is admitted, how they are asked, which answers count.
 
-This is the same whatever a session trains; `federation.coordinator.fleet` says what a router asks.
+This is the same whatever a session trains; `federation.coordinator.fleet` has what a router needs.
 """
 
 import logging

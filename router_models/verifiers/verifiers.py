@@ -266,7 +266,8 @@ def _check_exact(spec: ExactSpec, text: str) -> bool:
     def normal(answer: str) -> str:
         return _normalise(answer, is_case_kept=spec.case_sensitive)
 
-    candidates = {normal(text), normal(final_answer(text) or text)}
+    marked = final_answer(text)
+    candidates = {normal(text), normal(text if marked is None else marked)}
     return any(normal(reference) in candidates for reference in spec.references)
 
 
