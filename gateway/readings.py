@@ -7,7 +7,7 @@ from typing import Final
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from gateway.artifacts.active import ActivePolicy, ActiveRouter
+from gateway.artifacts.active import ActiveRouter
 from gateway.artifacts.store import ArtifactStore
 from gateway.budgets.definitions import SCOPE_KINDS
 from gateway.budgets.opening import Budgets
@@ -106,11 +106,12 @@ def newest_candidate(store: ArtifactStore) -> str | None:
     return max(judged)[1] if judged else None
 
 
-def read_policy(policy: ActivePolicy, turn_budgets: TurnBudgets) -> Read:
+def read_policy(turn_budgets: TurnBudgets) -> Read:
     """Say which budget policy serves, and what turn budgets allot."""
 
     def read() -> Iterator[Metric]:
-        current, kept = policy.current, turn_budgets.counters
+        policy, kept = turn_budgets.policy, turn_budgets.counters
+        current = policy.current
         yield gauge("waypost_policy_loaded", "A policy of the store serves.", current is not None)
         yield counter("waypost_policy_artifacts_rejected", "Policies refused.", policy.rejected)
         serving = None if current is None else {"version": current.version}

@@ -9,7 +9,7 @@ from gateway.app import open_routing
 from gateway.commands.options import settings_option
 from gateway.endpoints.public import explain
 from gateway.errors import GatewayError
-from gateway.routing.routing import AUTO, RoutePlan
+from gateway.routing.plan import AUTO, RoutePlan
 from gateway.settings.config import GatewaySettings, process_environment
 from gateway.types import Caller
 from gateway.wire import parse_chat_request
@@ -53,7 +53,7 @@ def command(
 
 async def _plan(settings: GatewaySettings, body: bytes) -> RoutePlan:
     async with open_routing(settings, process_environment()) as routing:
-        return await routing.plan(parse_chat_request(body, {}), OPERATOR)
+        return routing.choose(await routing.predict(parse_chat_request(body, {}), OPERATOR))
 
 
 def _print(plan: RoutePlan) -> None:

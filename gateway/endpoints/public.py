@@ -13,7 +13,7 @@ from gateway.chat.service import ChatService
 from gateway.endpoints.asgi import read_body
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.evaluation_log.grades import GradeBook
-from gateway.routing.routing import AUTO, RoutePlan
+from gateway.routing.plan import AUTO, RoutePlan
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, HostedModel
 from gateway.wire import parse_chat_request

@@ -62,7 +62,7 @@ class Expectations:
         version = turn.router_version or ""
         labels = (served.model, version)
         self._predicted_cost.add(labels, served.cost_usd or 0.0)
-        self._observed_cost.add(labels, (turn.cost_nusd or 0) / NUSD_PER_USD)
+        self._observed_cost.add(labels, turn.cost_nusd / NUSD_PER_USD)
         self._single_cost.add((version,), best.cost_usd or 0.0)
 
     def compare_quality(self, version: str, predicted: float, observed: float) -> None:

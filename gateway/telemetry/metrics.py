@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from budget.ledger.amounts import NUSD_PER_USD
 from gateway.evaluation_log.grades import GradeRecord, KnownAnswer
-from gateway.routing.routing import RoutePlan
+from gateway.routing.plan import ROUTER_FAILED, ROUTER_MISSING, RoutePlan
 from gateway.telemetry.expectations import Expectations
 from gateway.telemetry.families import Read
 from gateway.telemetry.series import Counts, Distribution, Reading, render
@@ -124,10 +124,8 @@ class Metrics:
         version = plan.router_version or ""
         self._admit(version)
         self._decisions.add((plan.models[0].name, version, plan.reason))
-
-    def router_failed(self, reason: str) -> None:
-        """Count one turn the router could not choose for."""
-        self._failures.add((reason,))
+        if plan.reason in (ROUTER_MISSING, ROUTER_FAILED):
+            self._failures.add((plan.reason,))
 
     def fell_back(self, model: HostedModel, error: str) -> None:
         """Count one upstream failure that another model makes good."""
@@ -145,7 +143,7 @@ class Metrics:
         """Count one turn that reached a model."""
         self._calls.add(turn)
         paid = (turn.served_model or "", turn.provider or "")
-        self._cost.add(paid, (turn.cost_nusd or 0) / NUSD_PER_USD)
+        self._cost.add(paid, turn.cost_nusd / NUSD_PER_USD)
         if turn.gateway_s is not None:
             self._overhead.observe((), turn.gateway_s)
         if turn.router_version is not None and turn.error is None:
