@@ -88,14 +88,14 @@ async def test_the_router_chooses_by_utility_and_says_so(routing) -> None:
     assert plan.reason == "router"
     assert plan.propensity == 1.0
     assert plan.router_version is not None
-    best = max(plan.candidates, key=lambda candidate: candidate.quality)
+    best = max(plan.candidates, key=lambda candidate: candidate.quality or 0.0)
     assert plan.models[0].name == best.model
     assert len(plan.models) == 2
 
 
 async def test_a_tiny_willingness_to_pay_takes_the_cheapest(routing) -> None:
     plan = await planned(await routing(), request(waypost={"willingness_to_pay": 1e-9}))
-    cheapest = min(plan.candidates, key=lambda candidate: candidate.cost_usd)
+    cheapest = min(plan.candidates, key=lambda candidate: candidate.cost_usd or 0.0)
     assert plan.models[0].name == cheapest.model
     assert plan.willingness_to_pay_usd == 1e-9
 
@@ -244,7 +244,7 @@ async def test_where_no_pair_fits_all_are_cut_to_fit(routing) -> None:
 async def test_the_policy_sees_what_the_router_expects_of_the_best_model(routing) -> None:
     it = await routing()
     prediction = await it.predict(request(), CALLER)
-    best = max(it.choose(prediction).candidates, key=lambda candidate: candidate.quality)
+    best = max(it.choose(prediction).candidates, key=lambda candidate: candidate.quality or 0.0)
     assert prediction.best() == (best.quality, best.cost_usd)
 
 
