@@ -4,8 +4,8 @@
 
 Instructions repeat within 1 % whatever else the machine does, where CPU time does not. They leave
 out the kernel. One gateway after the other is started under callgrind (50 times slower); each gets
-`REQUESTS` requests of every kind, one at a time. The upstream is in this process. The checkouts share
-this interpreter and its packages. It needs valgrind (Debian: `apt-get install valgrind`).
+`REQUESTS` requests of every kind, one at a time. The upstream is in this process, and all checkouts
+run with this interpreter and its packages. It needs valgrind (Debian: `apt-get install valgrind`).
 """
 
 import asyncio
