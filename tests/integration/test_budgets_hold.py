@@ -24,8 +24,8 @@ from tests.fakes.turns import until
 
 GATEWAYS = 4
 CLIENTS = 64
-REQUESTS = 30
-"""Of each client; about ten times what the caps admit."""
+REQUESTS = 20
+"""Of each client; about seven times what the caps admit."""
 CAP_NUSD = 7_000_000
 TALK = "talk"
 STALLED = 16
