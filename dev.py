@@ -138,6 +138,8 @@ def test(environment: Environment, arguments: list[str]) -> int:
     environment.install("dev")
     install_tools(environment)
     install_node_tests()
+    # Tests start a hundred processes; where nothing is kept, each compiles all that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # One worker more than cores: tests of processes wait for them.
     workers = str((os.cpu_count() or 1) + 1)
     return environment.call("pytest", "-q", "-n", workers, *arguments)

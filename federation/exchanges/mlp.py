@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import ClassVar
 
 import numpy as np
@@ -11,16 +12,9 @@ from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
 from federation.learning.adam import descend
 from federation.learning.aggregation import RULES, Contribution, bound_norms, update_norm
 from federation.learning.growth import settings_for_new_clients, settings_for_new_models
-from federation.learning.mlp import (
-    HEADS,
-    LocalUpdate,
-    initial_weights,
-    train_locally,
-    validation_loss,
-)
+from federation.learning.mlp import HEADS, LocalUpdate, mlp_training
 from federation.learning.settings import FederatedMlpSettings
 from federation.privacy.accounting import Release
-from federation.privacy.noisy_gradient import follow_noisy_gradient
 from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.protocol.protocol import Instruction, Payload, TrainingPlan
 from federation.protocol.updates import Field, Form, Reply, capped
@@ -48,7 +42,8 @@ class InitialWeightExchange(RowSumExchange):
         """Add up, measure the scales and draw the weights."""
         state = super().merge(state, instruction, replies)
         plan = instruction.plan
-        weights = initial_weights(scales_of(plan, state), settings_of(plan), instruction.seed)
+        scales = scales_of(plan, state)
+        weights = mlp_training().initial_weights(scales, settings_of(plan), instruction.seed)
         return {**state, **prefixed(WEIGHTS, weights)}
 
 
@@ -137,7 +132,7 @@ def local_update(
 ) -> LocalUpdate:
     """Train what was sent on a site's rows, close to the teacher where one was sent too."""
     plan, sent = instruction.plan, instruction.sent
-    return train_locally(
+    update: LocalUpdate = mlp_training().train_locally(
         under(WEIGHTS, sent),
         rows,
         scales_of(plan, sent),
@@ -146,6 +141,7 @@ def local_update(
         frozen_trunk=frozen_trunk,
         teacher=under(TEACHER, sent) or None,
     )
+    return update
 
 
 def local_heads(instruction: Instruction, rows: Evaluations) -> LocalUpdate:
@@ -176,7 +172,8 @@ class LossExchange(Exchange):
     def answer(self, task: Task) -> Payload:
         """Measure the mean loss over the site's held-out evaluations."""
         plan, sent, held_out = task.instruction.plan, task.instruction.sent, task.held_out_rows()
-        total, count = validation_loss(under(WEIGHTS, sent), held_out, scales_of(plan, sent))
+        scales = scales_of(plan, sent)
+        total, count = mlp_training().validation_loss(under(WEIGHTS, sent), held_out, scales)
         rows = np.isfinite(held_out.quality).any(axis=1).sum()
         return {LOSS: np.array([total / max(count, 1)]), "rows": np.array([rows], np.float64)}
 
@@ -208,7 +205,8 @@ class LossExchange(Exchange):
 def noisy_update(task: Task, rng: np.random.Generator, sharers: int) -> LocalUpdate:
     """Go down by a noisy gradient over the site's rows; every site counts as one row."""
     plan, sent = task.instruction.plan, task.instruction.sent
-    weights = follow_noisy_gradient(
+    noisy_gradient = import_module("federation.privacy.noisy_gradient")
+    weights = noisy_gradient.follow_noisy_gradient(
         under(WEIGHTS, sent),
         task.train_rows(),
         scales_of(plan, sent),

@@ -10,7 +10,7 @@ import pytest
 from federation.coordinator.growing import Parent
 from federation.errors import GrowthRefused, QuorumMissing
 from federation.exchanges.exchange import under
-from federation.learning import growth, kmeans, mlp
+from federation.learning import growth, kmeans, mlp, mlp_training
 from federation.learning.adam import descend
 from federation.learning.settings import FederatedKMeansSettings
 from federation.learning.statistics import RowSums
@@ -152,7 +152,7 @@ def test_new_heads_equal_the_learning_functions():
         round_ += 1
         seed = Instruction(result.plan, round_).seed
         updates = [
-            mlp.train_locally(weights, own, scales, settings, seed, frozen_trunk=True)
+            mlp_training.train_locally(weights, own, scales, settings, seed, frozen_trunk=True)
             for own in rows
         ]
         averaged = mlp.average(weights, updates)
