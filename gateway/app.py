@@ -123,8 +123,9 @@ async def open_gateway(
         stack.push_async_callback(log.aclose)
         authenticator = Authenticator(startup.engine, settings.keys)
         stack.callback(authenticator.close)
+        counter = PromptCounter(load=find_tokenizer)
         budgets = await stack.enter_async_context(
-            open_budgets(settings.budgets, startup.engine, log, PromptCounter(load=find_tokenizer))
+            open_budgets(settings.budgets, startup.engine, log, counter)
         )
         tracing = await stack.enter_async_context(open_tracing(settings.tracing))
         embedder = _open_embedder(settings, stack)
@@ -138,6 +139,7 @@ async def open_gateway(
             log=log,
             metrics=metrics,
             tracing=tracing,
+            counter=counter,
             deadline_s=settings.server.request_deadline_s,
             clock=time.monotonic,
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)

@@ -173,6 +173,11 @@ class PromptCounter:
         counted = await asyncio.to_thread(self._counted, prompt.texts)
         return bound if counted is None else min(prompt.other_tokens + counted, bound)
 
+    async def count_text(self, text: str) -> int:
+        """Return the tokens of a text that a model put out; its bytes where none can count."""
+        counted = await asyncio.to_thread(self._counted, [text])
+        return _most_tokens(text) if counted is None else min(counted, _most_tokens(text))
+
     def _counted(self, texts: list[str]) -> int | None:
         load, self._load = self._load, None
         if load is not None:

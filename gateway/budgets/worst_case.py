@@ -88,7 +88,7 @@ def worst_case(
     Raises:
         InvalidRequest: `n` or an output limit is no positive whole number.
     """
-    prompt_tokens += max(_added_tokens(model) for model in models)
+    prompt_tokens += max(added_tokens(model) for model in models)
     price = max(_input_price(model) for model in models)
     choices = _positive(body, "n", MAX_CHOICES) or max(
         _default(model, "n") or 1 for model in models
@@ -133,7 +133,7 @@ def with_output_limit(
     return others | {name: min(limit for limit in limits if limit is not None)}
 
 
-def _added_tokens(model: HostedModel) -> int:
+def added_tokens(model: HostedModel) -> int:
     """Bound the tokens of what a hosted model adds to a prompt: no token is less than a byte."""
     added = len((model.system_prompt or "").encode())
     if model.request_defaults:

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
@@ -18,7 +18,8 @@ from gateway.budgets.base import Ledger
 from gateway.budgets.enforcement import with_reasoning
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.budgets.worst_case import with_output_limit
-from gateway.chat.turn import CHARS_PER_TOKEN, Turn
+from gateway.chat.turn import Turn
+from gateway.chat.usage import TokenCounter, counted_usage, final_usage, output_of
 from gateway.errors import (
     GatewayError,
     ProviderCutOff,
@@ -28,13 +29,13 @@ from gateway.errors import (
     ProviderUnavailable,
     error_body,
 )
-from gateway.evaluation_log.exchange import StreamedText, answer_of
+from gateway.evaluation_log.exchange import ForwardedEvents, answer_of
 from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Tracing
-from gateway.types import ANSWERED, CLIENT_LEFT, Caller, HostedModel, TurnRecord
+from gateway.types import ANSWERED, CLIENT_LEFT, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest
 
 _log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class ChatService:
     """Serves chat turns.
 
     Attributes:
+        counter: Counts what a provider did not.
         deadline_s: Seconds for all attempts and fallbacks of one turn together.
         clock: Monotonic seconds. Not the event loop's time: uvloop counts in milliseconds.
         rng: Makes ids; seeded apart in every process.
@@ -89,6 +91,7 @@ class ChatService:
     log: TurnLog
     metrics: Metrics
     tracing: Tracing
+    counter: TokenCounter
     deadline_s: float
     clock: Callable[[], float]
     rng: random.Random
@@ -112,9 +115,7 @@ class ChatService:
             record.finish_reason = completion.finish_reason
             record.attempts += completion.attempts
             record.answer_id = _id_of(completion.body)
-            turn.charge_for(
-                completion.usage or turn.estimate_usage(_answer_tokens(completion.body))
-            )
+            await self._charge_answer(turn, completion)
             if caller.trains_reasoner:
                 record.answer = answer_of(completion.body)
             body = orjson.dumps({**completion.body, "waypost": turn.summary()})
@@ -132,10 +133,12 @@ class ChatService:
         async with self._turn(request, caller) as turn, AsyncExitStack() as stack:
             upstream = await self._open(turn, stack)
             turn.record.first_byte_s = self.clock() - turn.started_s
+            forwarded = ForwardedEvents()
             try:
-                yield StreamedAnswer(turn.headers(), self._forward(turn, upstream))
+                yield StreamedAnswer(turn.headers(), self._forward(turn, upstream, forwarded))
             finally:
-                _note_stream(turn, upstream)
+                if turn.record.usage is None:
+                    await self._charge_stream(turn, upstream, forwarded)
 
     @asynccontextmanager
     async def _turn(self, request: ChatRequest, caller: Caller) -> AsyncIterator[Turn]:
@@ -155,10 +158,8 @@ class ChatService:
             yield turn
         except BaseException as error:
             turn.fail(error)
-            record = turn.record
-            if record.error == CLIENT_LEFT and record.usage is None and turn.served is not None:
-                # The provider may charge for what nobody waited for: better too much than nothing.
-                turn.charge_for(turn.estimate_usage(0))
+            if turn.record.error == CLIENT_LEFT and turn.record.usage is None:
+                await self._charge_abandoned(turn)
             if isinstance(error, GatewayError | BudgetExhausted):
                 error.headers = (*error.headers, *turn.headers())
             raise
@@ -220,19 +221,19 @@ class ChatService:
             extra=_about(turn),
         )
 
-    async def _forward(self, turn: Turn, upstream: AnswerStream) -> AsyncIterator[bytes]:
+    async def _forward(
+        self, turn: Turn, upstream: AnswerStream, forwarded: ForwardedEvents
+    ) -> AsyncIterator[bytes]:
         """Forward events; end with usage and [DONE], or with an error event and no [DONE]."""
         clock, time_chunk = self.clock, self.metrics.time_chunks(turn.served)
         before_s: float | None = None
-        text = StreamedText() if turn.caller.trains_reasoner else None
         try:
             async for events in upstream:
                 now_s = clock()
                 if before_s is not None:
                     time_chunk(now_s - before_s)
                 before_s = now_s
-                if text is not None:
-                    text.feed(events)
+                forwarded.add(events)
                 yield events
         except GatewayError as error:
             turn.fail(error)
@@ -243,11 +244,52 @@ class ChatService:
             _log.exception("%s: the stream failed", turn.record.request_id, extra=_about(turn))
             yield b"data: " + error_body(error) + b"\n\n"
             return
-        _note_stream(turn, upstream)
-        turn.record.answer = None if text is None else text.text
+        await self._charge_stream(turn, upstream, forwarded)
+        if turn.caller.trains_reasoner:
+            turn.record.answer = forwarded.text
         if turn.request.wants_usage:
             yield b"data: " + orjson.dumps(_usage_event(turn, upstream)) + b"\n\n"
         yield DONE
+
+    async def _charge_answer(self, turn: Turn, completion: Completion) -> None:
+        """Note what a whole answer used."""
+        served = turn.served
+        assert served is not None
+        usage = final_usage(completion.usage, served)
+        turn.charge_for(
+            usage
+            or await counted_usage(
+                completion.usage,
+                served,
+                self.counter,
+                turn.request.body,
+                output_of(completion.body),
+            )
+        )
+
+    async def _charge_stream(
+        self, turn: Turn, upstream: AnswerStream, forwarded: ForwardedEvents
+    ) -> None:
+        """Note what passed by in a stream, whichever way it ended."""
+        served, record = turn.served, turn.record
+        assert served is not None
+        record.finish_reason = upstream.finish_reason
+        record.answer_id = _id_of(upstream.head or {})
+        usage = final_usage(upstream.usage, served) if upstream.is_complete else None
+        if usage is None:
+            output, scale = forwarded.output()
+            usage = await counted_usage(
+                upstream.usage, served, self.counter, turn.request.body, output, scale=scale
+            )
+        turn.charge_for(usage)
+
+    async def _charge_abandoned(self, turn: Turn) -> None:
+        """Charge the most that a call can have used whose answer nobody waited for."""
+        if turn.served is None:
+            return
+        usage = await counted_usage(None, turn.served, self.counter, turn.request.body, "")
+        held = 0 if turn.reservation is None else turn.reservation.output
+        turn.charge_for(replace(usage, completion_tokens=held))
 
     async def _settle(self, turn: Turn) -> None:
         """Charge what was used; a turn that reached no model gives everything back."""
@@ -280,18 +322,11 @@ def _about(turn: Turn) -> dict[str, Any]:
     return {"fields": {"request_id": turn.record.request_id}}
 
 
-def _note_stream(turn: Turn, upstream: AnswerStream) -> None:
-    """Take what passed by in the stream, whichever way it ended."""
-    turn.charge_for(upstream.usage or turn.estimate_usage(upstream.forwarded_events))
-    turn.record.finish_reason = upstream.finish_reason
-    turn.record.answer_id = _id_of(upstream.head or {})
-
-
 def _usage_event(turn: Turn, upstream: AnswerStream) -> dict[str, Any]:
-    """Complete the provider's usage chunk, or write one where it sent none."""
-    event = upstream.usage_event
-    if event is None:
-        usage = turn.record.usage or turn.estimate_usage(0)
+    """Complete the provider's usage chunk; write one where its counts are not those charged."""
+    event, usage = upstream.usage_event, turn.record.usage
+    if event is None or usage is None or usage.is_estimated:
+        usage = usage or Usage(0, 0)
         event = {
             **(upstream.head or {}),
             "object": "chat.completion.chunk",
@@ -308,8 +343,3 @@ def _usage_event(turn: Turn, upstream: AnswerStream) -> dict[str, Any]:
 def _id_of(answer: Mapping[str, Any]) -> str | None:
     answer_id = answer.get("id")
     return answer_id if isinstance(answer_id, str) else None
-
-
-def _answer_tokens(body: Mapping[str, Any]) -> int:
-    """Estimate the tokens of an answer's choices from their length."""
-    return -(-len(orjson.dumps(body.get("choices", []), default=str)) // CHARS_PER_TOKEN)

@@ -14,12 +14,10 @@ from gateway.evaluation_log.exchange import prompt_of
 from gateway.routing.plan import RoutePlan
 from gateway.telemetry.tracing import TurnTrace, Untraced
 from gateway.types import CLIENT_LEFT, Caller, HostedModel, TurnRecord, Usage
-from gateway.wire import ChatRequest, text_of
+from gateway.wire import ChatRequest
 
 MAX_LOGGED_CHARS = 32_768
 """The log's queue is bounded in rows, so a row must be bounded too."""
-CHARS_PER_TOKEN = 4
-"""A rough English average; used only where a provider reports no usage, and marked so."""
 
 
 @dataclass(slots=True)
@@ -168,16 +166,6 @@ class Turn:
     def fail(self, error: BaseException) -> None:
         """Note what ended the turn; a cancelled turn is one whose caller left."""
         self.record.error = type(error).__name__ if isinstance(error, Exception) else CLIENT_LEFT
-
-    def estimate_usage(self, completion_tokens: int) -> Usage:
-        """Estimate usage where the provider reported none; marked, and charged all the same."""
-        messages = self.request.body["messages"]
-        prompt_chars = sum(len(text_of(message.get("content"))) for message in messages)
-        return Usage(
-            prompt_tokens=-(-prompt_chars // CHARS_PER_TOKEN),
-            completion_tokens=completion_tokens,
-            is_estimated=True,
-        )
 
     def end(self, now_s: float) -> TurnRecord:
         """Complete the record; nothing may change it afterwards."""

@@ -80,10 +80,14 @@ class LeavingClient:
 
     A context manager: inside it nobody else may call `receive`. On the way out a cancellation that
     it caused becomes `ClientLeft`.
+
+    Args:
+        grace_s: How long the task may go on without its caller, so that its use becomes known.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, grace_s: float = 0.0) -> None:
         self._receive = receive
+        self._grace_s = grace_s
         self._has_left = False
         self._serving: asyncio.Task[Any] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -96,6 +100,8 @@ class LeavingClient:
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        if self._grace_s:
+            await asyncio.sleep(self._grace_s)
         self._has_left = True
         if self._serving is not None:
             self._serving.cancel()

@@ -34,11 +34,17 @@ SSE_HEADERS = [
 
 @dataclass(frozen=True, slots=True)
 class ChatEndpoint:
-    """Parses, authenticates, calls the service and renders."""
+    """Parses, authenticates, calls the service and renders.
+
+    Attributes:
+        json_grace_s: How long a call goes on without its caller; `stream_grace_s` likewise.
+    """
 
     service: ChatService
     authenticator: Authenticator
     max_body_bytes: int
+    json_grace_s: float
+    stream_grace_s: float
     authentication: str = "key"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +68,8 @@ class ChatEndpoint:
         caller = await self.authenticator.authenticate(credential(headers))
         raw = await read_body(headers, receive, self.max_body_bytes)
         request = parse_chat_request(raw, headers)
-        async with LeavingClient(receive):
+        grace_s = self.stream_grace_s if request.is_stream else self.json_grace_s
+        async with LeavingClient(receive, grace_s):
             if request.is_stream:
                 await self._stream(request, caller, send)
             else:

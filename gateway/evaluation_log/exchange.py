@@ -1,7 +1,6 @@
 """What was asked and answered in a turn, kept only for teams that let a reasoner learn from it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.providers.sse import boundaries, decode_object, payload_of
@@ -9,6 +8,11 @@ from gateway.wire import ChatRequest, text_of
 
 MAX_KEPT_CHARS: Final = 32_768
 """Of a prompt, and of an answer: longer ones are not kept, since half of one teaches nothing."""
+MAX_KEPT_BYTES: Final = 1024 * 1024
+"""Of a stream's events, about 5,000 tokens in OpenAI's form."""
+MAX_DEPTH: Final = 8
+"""Of a message; what lies deeper is nothing that any model puts out."""
+NOT_OUTPUT: Final = frozenset({"role", "id", "type", "index"})
 ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 
 Messages = tuple[Mapping[str, str], ...]
@@ -30,30 +34,58 @@ def answer_of(body: Mapping[str, Any]) -> str | None:
     choices = body.get("choices")
     if not isinstance(choices, list) or len(choices) != 1:
         return None
-    return _kept(_content(choices[0], "message"))
+    message = choices[0].get("message") if isinstance(choices[0], dict) else None
+    return _kept("".join(_content(message)))
 
 
-@dataclass(slots=True)
-class StreamedText:
-    """Gathers the text of an answer from the events of its stream."""
+class ForwardedEvents:
+    """The events of a stream as they were forwarded, kept to be read only if need be.
 
-    _parts: list[str] = field(default_factory=list)
-    _chars: int = 0
+    Nothing is decoded while they pass. What they say is read where the provider's count is not
+    final, to charge it, or where a reasoner may learn from it.
+    """
 
-    def feed(self, events: bytes) -> None:
+    __slots__ = ("_events", "n_bytes")
+
+    def __init__(self) -> None:
+        self._events: list[bytes] = []
+        self.n_bytes = 0
+
+    def add(self, events: bytes) -> None:
         """Take whole events as they are forwarded to the caller."""
-        start = 0
-        for end in boundaries(events):
-            for text in _texts(payload_of(events[start:end])):
-                self._chars += len(text)
-                if self._chars <= MAX_KEPT_CHARS:
-                    self._parts.append(text)
-            start = end
+        if self.n_bytes < MAX_KEPT_BYTES:
+            self._events.append(events)
+        self.n_bytes += len(events)
 
     @property
     def text(self) -> str | None:
-        """All that came so far; None where it was nothing or too much."""
-        return _kept("".join(self._parts)) if self._chars <= MAX_KEPT_CHARS else None
+        """The answer's text; None where it was nothing or too much."""
+        if self.n_bytes > MAX_KEPT_BYTES:
+            return None
+        return _kept("".join(text for delta in self._deltas() for text in _content(delta)))
+
+    def output(self) -> tuple[str, float]:
+        """Return all that the model put out, and how many times as much was forwarded.
+
+        That is content, reasoning and arguments of tools. The second number is above 1 only where
+        more than `MAX_KEPT_BYTES` passed, of which the first part is kept.
+        """
+        kept = sum(map(len, self._events))
+        texts = [text for delta in self._deltas() for text in strings_of(delta)]
+        return "".join(texts), self.n_bytes / kept if kept else 1.0
+
+    def _deltas(self) -> Iterator[Mapping[str, Any]]:
+        events = b"".join(self._events)
+        start = 0
+        for end in boundaries(events):
+            payload = payload_of(events[start:end])
+            start = end
+            chunk = decode_object(payload) if payload else None
+            choices = None if chunk is None else chunk.get("choices")
+            for choice in choices if isinstance(choices, list) else ():
+                delta = choice.get("delta") if isinstance(choice, dict) else None
+                if isinstance(delta, dict):
+                    yield delta
 
 
 def _plain(message: Any) -> Mapping[str, str] | None:
@@ -70,19 +102,23 @@ def _plain(message: Any) -> Mapping[str, str] | None:
     return {"role": message["role"], "content": text} if text else None
 
 
-def _texts(payload: bytes) -> Iterator[str]:
-    chunk = decode_object(payload) if payload else None
-    choices = None if chunk is None else chunk.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        text = _content(choice, "delta")
-        if text:
-            yield text
-
-
-def _content(choice: Any, key: str) -> str | None:
-    said = choice.get(key) if isinstance(choice, dict) else None
+def _content(said: Any) -> Iterator[str]:
     content = said.get("content") if isinstance(said, dict) else None
-    return content if isinstance(content, str) else None
+    if isinstance(content, str):
+        yield content
+
+
+def strings_of(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
+    """Find every string of a message or delta, but for what names and tells its parts apart."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict) and depth:
+        for name, part in value.items():
+            if name not in NOT_OUTPUT:
+                yield from strings_of(part, depth - 1)
+    elif isinstance(value, list) and depth:
+        for part in value:
+            yield from strings_of(part, depth - 1)
 
 
 def _kept(text: str | None) -> str | None:

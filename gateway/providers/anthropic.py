@@ -52,7 +52,7 @@ class AnthropicDialect:
         del call
         translated = from_anthropic(body, int(self.unix_time()))
         reason = translated["choices"][0]["finish_reason"]
-        return Completion(translated, usage_of(body.get("usage") or {}), reason)
+        return Completion(translated, usage_of(body.get("usage")), reason)
 
     def tap(self, call: UpstreamCall) -> AnthropicTap:
         """Make what reads a streamed answer."""

@@ -113,7 +113,8 @@ class AnthropicTap:
             "created": self._created,
             "model": message.get("model"),
         }
-        self._note_usage(message.get("usage"))
+        # Its count of the answer is a placeholder; that of the prompt is final.
+        self._note_usage(message.get("usage"), placeholder="output_tokens")
         return self._chunk({"role": "assistant", "content": ""})
 
     def _block(self, index: int, block: Mapping[str, Any]) -> bytes:
@@ -155,11 +156,16 @@ class AnthropicTap:
         self.finish_reason = reason
         return self._chunk({}, reason)
 
-    def _note_usage(self, reported: object) -> None:
-        """Keep the latest of each count: later events repeat some of them, cumulatively."""
-        if isinstance(reported, Mapping):
-            self._reported |= {k: v for k, v in reported.items() if v is not None}
-            self.usage = usage_of(self._reported)
+    def _note_usage(self, reported: object, placeholder: str = "") -> None:
+        """Keep the highest of each count: later events repeat some of them, cumulatively."""
+        if not isinstance(reported, dict):
+            return
+        for name, value in reported.items():
+            known = self._reported.get(name, 0)
+            is_lower = type(value) is int and type(known) is int and value < known
+            if value is not None and not is_lower and name != placeholder:
+                self._reported[name] = value
+        self.usage = usage_of(self._reported)
 
     def _end(self) -> None:
         self.is_done = True

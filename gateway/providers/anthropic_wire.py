@@ -11,6 +11,7 @@ import orjson
 
 from gateway.providers.anthropic_messages import conversation, rejected, with_cache_mark
 from gateway.providers.anthropic_models import Traits, traits_of
+from gateway.providers.usage import count_of, whole_usage
 from gateway.types import Usage
 
 MIN_THINKING_TOKENS = 1024
@@ -120,7 +121,7 @@ def from_anthropic(body: Mapping[str, Any], created: int) -> dict[str, Any]:
         "created": created,
         "model": body.get("model"),
         "choices": [choice],
-        "usage": usage_to_openai(usage_of(body.get("usage") or {})),
+        "usage": usage_to_openai(usage_of(body.get("usage")) or Usage(0, 0)),
     }
 
 
@@ -129,17 +130,19 @@ def finish_reason_of(stop_reason: object) -> str | None:
     return _FINISH_REASONS.get(str(stop_reason), "stop") if stop_reason else None
 
 
-def usage_of(reported: Mapping[str, Any]) -> Usage:
+def usage_of(reported: object) -> Usage | None:
     """Read Anthropic's counts, where input excludes what the prompt cache held."""
-    cached = reported.get("cache_read_input_tokens") or 0
-    written = reported.get("cache_creation_input_tokens") or 0
-    details = reported.get("output_tokens_details") or {}
-    return Usage(
-        prompt_tokens=(reported.get("input_tokens") or 0) + cached + written,
-        completion_tokens=reported.get("output_tokens") or 0,
-        cached_tokens=cached,
-        cache_write_tokens=written,
-        reasoning_tokens=details.get("thinking_tokens") or 0,
+    if not isinstance(reported, dict):
+        return None
+    cached = count_of(reported, "cache_read_input_tokens")
+    written = count_of(reported, "cache_creation_input_tokens")
+    details = reported.get("output_tokens_details")
+    return whole_usage(
+        prompt=count_of(reported, "input_tokens") + cached + written,
+        completion=count_of(reported, "output_tokens"),
+        cached=cached,
+        cache_write=written,
+        reasoning=count_of(details, "thinking_tokens") if isinstance(details, dict) else 0,
     )
 
 

@@ -87,7 +87,9 @@ class AnswerStream(Protocol):
     head: dict[str, Any] | None
     """`id`, `created`, `model` of the first chunk: what a usage chunk of our own is built from."""
     forwarded_events: int
-    """Events forwarded so far, about one per token: the estimate where usage is missing."""
+    """Events forwarded so far."""
+    is_complete: bool
+    """The upstream said that its answer is complete; until then no count of it is final."""
     attempts: int
 
     def __aiter__(self) -> AsyncIterator[bytes]:

@@ -136,10 +136,10 @@ class StreamTap:
             return False
         self._note_head(chunk)
         self._note_finish(chunk)
-        usage = usage_of(chunk.get("usage"))
-        if usage is None:
+        reported = chunk.get("usage")
+        if not isinstance(reported, dict):
             return True
-        self.usage = usage
+        self.usage = usage_of(reported) or self.usage
         if chunk.get("choices"):
             return True
         self.usage_event = chunk

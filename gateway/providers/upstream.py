@@ -94,6 +94,7 @@ class UpstreamStream:
         self.usage_event: dict[str, Any] | None = None
         self.head: dict[str, Any] | None = None
         self.forwarded_events = 0
+        self.is_complete = False
         self._response = response
         self._tap = tap
         self._begun = begun
@@ -146,6 +147,7 @@ class UpstreamStream:
         self.usage_event = tap.usage_event
         self.head = tap.head
         self.forwarded_events = tap.forwarded_events
+        self.is_complete = tap.is_done
 
     def _cut_off(self, failure: HttpFailure) -> ProviderError:
         if isinstance(failure, TimedOut):

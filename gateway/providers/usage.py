@@ -1,41 +1,65 @@
-"""Reads token counts as OpenAI-compatible hosts report them."""
+"""The one place where a provider's token counts are read, whatever its dialect, and made whole.
+
+What a provider reports is charged to somebody, so nothing of it is taken on trust: a count is a
+whole number within `MAX_TOKENS`, parts are never more than their whole, and counts of nothing at
+all are no report. What is beyond a model's context is judged where the model is known.
+"""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from gateway.types import Usage
 
+MAX_TOKENS: Final = 2**31 - 1
+"""No call has more; what is above is a fault, and would overflow counters of 64 bits."""
+
 
 def usage_of(reported: object) -> Usage | None:
-    """Read a `usage` object; None if it is not one, or counts nothing.
+    """Read OpenAI's `usage` object; None if it is not one, or counts nothing.
 
-    Beside OpenAI's own names it knows DeepSeek's for cached tokens.
+    Beside OpenAI's own names it knows DeepSeek's for cached tokens. Some hosts leave reasoning out
+    of `completion_tokens`, which their `total_tokens` shows.
     """
     # dict, not Mapping: what was decoded from JSON is one, and the check is ten times quicker.
     if not isinstance(reported, dict):
         return None
-    prompt = _count(reported, "prompt_tokens")
-    completion = _count(reported, "completion_tokens")
-    if prompt is None and completion is None:
-        return None
+    prompt = count_of(reported, "prompt_tokens")
+    completion = count_of(reported, "completion_tokens")
     inputs = _object(reported, "prompt_tokens_details")
-    outputs = _object(reported, "completion_tokens_details")
-    cached = _count(inputs, "cached_tokens") or _count(reported, "prompt_cache_hit_tokens")
-    return Usage(
-        prompt_tokens=prompt or 0,
-        completion_tokens=completion or 0,
-        cached_tokens=cached or 0,
-        cache_write_tokens=_count(inputs, "cache_write_tokens") or 0,
-        reasoning_tokens=_count(outputs, "reasoning_tokens") or 0,
+    reasoning = count_of(_object(reported, "completion_tokens_details"), "reasoning_tokens")
+    if reasoning and count_of(reported, "total_tokens") == prompt + completion + reasoning:
+        completion += reasoning
+    return whole_usage(
+        prompt=prompt,
+        completion=completion,
+        cached=count_of(inputs, "cached_tokens") or count_of(reported, "prompt_cache_hit_tokens"),
+        cache_write=count_of(inputs, "cache_write_tokens"),
+        reasoning=reasoning,
     )
+
+
+def whole_usage(
+    *, prompt: int, completion: int, cached: int = 0, cache_write: int = 0, reasoning: int = 0
+) -> Usage | None:
+    """Make a usage whose parts are not more than their whole; None if it counts nothing."""
+    if not prompt and not completion:
+        return None
+    cached = min(cached, prompt)
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cached_tokens=cached,
+        cache_write_tokens=min(cache_write, prompt - cached),
+        reasoning_tokens=min(reasoning, completion),
+    )
+
+
+def count_of(parent: Mapping[str, Any], name: str) -> int:
+    """Read a count; 0 where it is absent or no whole number from 0 on."""
+    value = parent.get(name)
+    return min(value, MAX_TOKENS) if type(value) is int and value > 0 else 0
 
 
 def _object(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = parent.get(name)
     return value if isinstance(value, dict) else {}
-
-
-def _count(parent: Mapping[str, Any], name: str) -> int | None:
-    value = parent.get(name)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return value if is_count else None

@@ -39,6 +39,7 @@ class FakeStream:
         self.usage_event: dict[str, Any] | None = None
         self.head: dict[str, Any] | None = {"id": "chatcmpl-1", "created": 1, "model": "upstream"}
         self.forwarded_events = 0
+        self.is_complete = False
         self.attempts = 1
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -50,6 +51,7 @@ class FakeStream:
             self.forwarded_events += 1
             yield item
         self.finish_reason = "stop"
+        self.is_complete = True
         self.usage = self._usage
         if self._usage is not None:
             self.usage_event = {"id": "chatcmpl-1", "choices": [], "usage": BODY["usage"]}

@@ -7,6 +7,7 @@ from typing import Any, cast
 import orjson
 import pytest
 
+from gateway.budgets.prompt_tokens import PromptCounter
 from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.chat.service import ChatService
 from gateway.errors import (
@@ -90,6 +91,7 @@ def bench() -> Callable[..., Bench]:
             log=log,
             metrics=Metrics(),
             tracing=Untraced(),
+            counter=PromptCounter(),
             deadline_s=60.0,
             clock=lambda: time_s[0],
             rng=random.Random(0),

@@ -1,7 +1,7 @@
 import orjson
 import pytest
 
-from gateway.evaluation_log.exchange import MAX_KEPT_CHARS, StreamedText, answer_of, prompt_of
+from gateway.evaluation_log.exchange import MAX_KEPT_CHARS, ForwardedEvents, answer_of, prompt_of
 from gateway.wire import parse_chat_request
 
 QUESTION = {"role": "user", "content": "6 x 7?"}
@@ -67,18 +67,18 @@ def test_keeps_no_answer_that_is_not_one_text(body):
 
 
 def test_gathers_a_streamed_answer_however_its_events_arrive():
-    text = StreamedText()
-    text.feed(b": keep-alive\n\n" + said("It ") + said(None) + said("is "))
-    text.feed(b"data: {torn\n\n" + said("42."))
+    text = ForwardedEvents()
+    text.add(b": keep-alive\n\n" + said("It ") + said(None) + said("is "))
+    text.add(b"data: {torn\n\n" + said("42."))
 
     assert text.text == "It is 42."
 
 
 def test_a_stream_without_text_or_with_too_much_is_not_kept():
-    silent, long = StreamedText(), StreamedText()
-    silent.feed(said(None))
-    long.feed(said("x" * MAX_KEPT_CHARS))
-    long.feed(said("y"))
+    silent, long = ForwardedEvents(), ForwardedEvents()
+    silent.add(said(None))
+    long.add(said("x" * MAX_KEPT_CHARS))
+    long.add(said("y"))
 
     assert silent.text is None
     assert long.text is None

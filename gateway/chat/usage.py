@@ -1,0 +1,89 @@
+"""What a call used: the provider's final count, or the gateway's own where there is none.
+
+A count is final once the provider said that its answer is complete. Until then it may be a
+placeholder, so what was forwarded is counted here, and the higher figure is charged, marked as
+estimated. No count is taken that is beyond the model's context.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil
+from typing import Any, Final, Protocol
+
+from gateway.budgets.worst_case import added_tokens
+from gateway.evaluation_log.exchange import strings_of
+from gateway.types import HostedModel, Usage
+
+LONGEST_CONTEXT_TOKENS: Final = 10_000_000
+"""Of any model whose context is not known."""
+
+
+class TokenCounter(Protocol):
+    """Counts tokens without holding up the event loop; never too low."""
+
+    async def __call__(self, body: Mapping[str, Any]) -> int:
+        """Count the prompt of a request body."""
+        ...
+
+    async def count_text(self, text: str) -> int:
+        """Count a text."""
+        ...
+
+
+def final_usage(reported: Usage | None, model: HostedModel) -> Usage | None:
+    """Return what a provider reported of a complete answer; None where that cannot be all."""
+    if reported is None or not reported.prompt_tokens or not reported.completion_tokens:
+        return None
+    return _possible(reported, model)
+
+
+async def counted_usage(
+    reported: Usage | None,
+    model: HostedModel,
+    counter: TokenCounter,
+    body: Mapping[str, Any],
+    output: str,
+    *,
+    scale: float = 1.0,
+) -> Usage:
+    """Count what the provider did not, or not finally.
+
+    Args:
+        body: The caller's request.
+        output: What the model put out, as far as it was forwarded or kept.
+        scale: How many times as much was forwarded as is in `output`.
+    """
+    reported = reported or Usage(0, 0)
+    prompt = reported.prompt_tokens or await counter(body) + added_tokens(model)
+    counted = ceil(await counter.count_text(output) * scale) if output else 0
+    completion = max(reported.completion_tokens, counted)
+    usage = replace(reported, prompt_tokens=prompt, completion_tokens=completion, is_estimated=True)
+    return _possible(usage, model)
+
+
+def output_of(answer: Mapping[str, Any]) -> str:
+    """Return all that a whole answer says: content, reasoning and arguments of tools."""
+    choices = answer.get("choices")
+    return "".join(
+        text
+        for choice in (choices if isinstance(choices, list) else ())
+        if isinstance(choice, dict)
+        for text in strings_of(choice.get("message"))
+    )
+
+
+def _possible(usage: Usage, model: HostedModel) -> Usage:
+    """Hold the counts to what the model has room for; what was cut is marked as estimated."""
+    limit = model.capabilities.context_tokens or LONGEST_CONTEXT_TOKENS
+    if usage.prompt_tokens <= limit and usage.completion_tokens <= limit:
+        return usage
+    prompt, completion = min(usage.prompt_tokens, limit), min(usage.completion_tokens, limit)
+    cached = min(usage.cached_tokens, prompt)
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cached_tokens=cached,
+        cache_write_tokens=min(usage.cache_write_tokens, prompt - cached),
+        reasoning_tokens=min(usage.reasoning_tokens, completion),
+        is_estimated=True,
+    )
