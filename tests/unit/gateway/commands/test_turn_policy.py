@@ -11,9 +11,10 @@ from budget.policies.tab import AllSubQuestionsPolicy
 from budget.training.train import TrainingSettings
 from gateway.cli import cli
 from gateway.commands import turn_policy
-from gateway.problems.problem_files import ProblemRow, write_problems
+from gateway.problems.problem_files import ProblemRow
 from gateway.routing.encoders import load_encoder
 from tests.fakes.completions import answer_of
+from tests.fakes.problems import write_problems
 from tests.fakes.server import serve
 from tests.fakes.upstream import ScriptedUpstream
 
