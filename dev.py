@@ -42,7 +42,8 @@ CONSTRAINTS = ("-c", "constraints.txt")
 # Three files, each in the form that pip reads. Pip's own comes first: older ones do not check the
 # hashes of constraints. Tools are installed without what they require.
 COMPILE = "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes"
-EVERYTHING = "pyproject.toml --all-extras --no-emit-package torch -c constraints.txt"
+NOT_LOCKED = "--no-emit-package torch --no-emit-package waypost-minilm"
+EVERYTHING = f"pyproject.toml --all-extras {NOT_LOCKED} -c constraints.txt"
 LOCKS: Mapping[str, str] = {
     "requirements-pip.lock": "--group pip",
     "requirements-tools.lock": "--group tools --no-deps",
