@@ -105,6 +105,11 @@ class Environment:
             venv.create(self.folder, with_pip=True)
         self.pip("-r", "requirements-pip.lock")
 
+    def install_builder(self) -> None:
+        """Install what builds wheels, as locked."""
+        self.create()
+        self.pip("-c", "requirements.lock", "hatchling")
+
     def chosen(self) -> tuple[str, ...]:
         """Say to pip which versions to choose."""
         if self.versions == "newest":
@@ -163,7 +168,7 @@ def check(environment: Environment, arguments: list[str]) -> int:
 
 def wheel(environment: Environment, arguments: list[str]) -> int:
     """Build the wheel, install it alone into an empty environment, and get an answer from it."""
-    environment.install("dev")
+    environment.install_builder()
     with tempfile.TemporaryDirectory() as folder:
         build = ("-m", "hatchling", "build", "-t", "wheel", "-d", folder)
         required(environment.bin / "python", *build)
@@ -192,8 +197,7 @@ def lock(environment: Environment, arguments: list[str]) -> int:
 
 def release(environment: Environment, arguments: list[str]) -> int:
     """Install what builds, and nothing that runs; then make the release."""
-    environment.create()
-    environment.pip("-c", "requirements.lock", "hatchling")
+    environment.install_builder()
     install_helm(environment)
     return environment.call("python", "release.py", *arguments)
 

@@ -1,8 +1,8 @@
 """Makes a release out of a clean clone: `python3 dev.py release 0.2.0`.
 
-Writes the version where it stands, builds wheels, source, chart and images, sums them up in
-dist/SHA256SUMS, commits and tags. It publishes nothing: .github/workflows/release.yml does, when
-the tag arrives, by the same command, which on a tagged commit builds and changes nothing else.
+Writes the version where it stands and commits that, builds wheels, source, chart and images into
+dist/, with their sums, and tags the commit. It publishes nothing: when the tag arrives,
+.github/workflows/release.yml does, by the same command, which on a tagged commit only builds.
 How to release: docs/how-to/release.md.
 """
 
@@ -48,7 +48,8 @@ def release(root: Path, version: str) -> None:
     """Build `version` into dist/ of the clone `root`, and tag it unless that was done.
 
     Raises:
-        NotReady: Something is missing. The clone is as it was, but for dist/.
+        NotReady: Something is missing. Where a build failed there is a commit but no tag, and the
+            next try goes on from it.
     """
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise NotReady(f"{version!r} is no version: three numbers, such as 0.2.0")
@@ -57,16 +58,12 @@ def release(root: Path, version: str) -> None:
     is_tagged = tagged(root, version)
     notes = changes((root / "CHANGELOG.md").read_text(), version)
     set_version(root, version)
-    try:
-        built = build(root, version)
-    except BaseException:
-        run(root, "git", "checkout", "--quiet", "--", *VERSION_LINES)
-        raise
+    if output(root, "git", "status", "--porcelain"):
+        run(root, "git", "commit", "--quiet", "--all", "-m", f"Release {version}")
+    built = build(root, version)
     (root / "dist" / "NOTES.md").write_text(notes)
     write_sums(root / "dist", built)
     if not is_tagged:
-        if output(root, "git", "status", "--porcelain"):
-            run(root, "git", "commit", "--quiet", "--all", "-m", f"Release {version}")
         run(root, "git", "tag", "--annotate", f"v{version}", "-m", f"Waypost {version}")
         print(f"tagged v{version}; to publish: git push origin HEAD v{version}")
 

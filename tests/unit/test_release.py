@@ -135,13 +135,17 @@ def test_refuses_changes_that_are_not_committed(clone: Path) -> None:
         release(clone, "0.2.0")
 
 
-def test_a_build_that_fails_leaves_the_version_as_it_was(clone: Path) -> None:
-    (Path(os.environ["PATH"]) / "helm").unlink()
+def test_after_a_build_that_failed_the_next_try_goes_on(clone: Path) -> None:
+    helm = Path(os.environ["PATH"]) / "helm"
+    away = helm.rename(clone.parent / "helm")
     with pytest.raises(NotReady, match="helm is missing"):
         release(clone, "0.2.0")
-
-    assert git(clone, "status", "--porcelain") == ""
     assert git(clone, "tag") == ""
+
+    away.rename(helm)
+    release(clone, "0.2.0")
+    assert git(clone, "tag", "--points-at", "HEAD") == "v0.2.0"
+    assert git(clone, "log", "--format=%s") == "Release 0.2.0\nA project"
 
 
 @pytest.mark.parametrize("version", ["1.0", "v1.0.0", "1.0.0rc1"])
