@@ -33,6 +33,7 @@ requires = ["hatchling"]
 build-backend = "hatchling.build"
 [project]
 name = "{name}"
+requires-python = ">=3.11"
 version = "0.1.0"
 [tool.hatch.build.targets.wheel]
 only-include = ["pyproject.toml"]
@@ -91,9 +92,9 @@ def test_builds_everything_and_tags_it(clone: Path, capfd: pytest.CaptureFixture
     sums = dict(line.split("  ")[::-1] for line in (dist / "SHA256SUMS").read_text().splitlines())
     assert set(sums) == {
         "chart/waypost-0.2.0.tgz",
-        "waypost/waypost-0.2.0-py2.py3-none-any.whl",
+        "waypost/waypost-0.2.0-py3-none-any.whl",
         "waypost/waypost-0.2.0.tar.gz",
-        "waypost-minilm/waypost_minilm-0.1.0-py2.py3-none-any.whl",
+        "waypost-minilm/waypost_minilm-0.1.0-py3-none-any.whl",
     }
     for name, digest in sums.items():
         assert hashlib.sha256((dist / name).read_bytes()).hexdigest() == digest
