@@ -22,14 +22,15 @@ SUBCOMMANDS = {
     "federation": "Train one router with other organisations.",
     "keys": "Create, list and revoke virtual keys.",
     "teams": "Create and list teams.",
-    "budget": "Train and measure policies for the tokens of each turn.",
+    "turn-policy": "Train and measure policies for the tokens of each turn.",
     "budgets": "Cap what teams, keys, users and conversations may spend.",
     "log": "Export and prune the evaluation log.",
     "database": "Create or upgrade the database schema.",
 }
+RENAMED = {"budget": "turn-policy"}
 
 
-@click.group(cls=LazyGroup, package="gateway.commands", subcommands=SUBCOMMANDS)
+@click.group(cls=LazyGroup, package="gateway.commands", subcommands=SUBCOMMANDS, renamed=RENAMED)
 @click.version_option(package_name="waypost")
 def cli() -> None:
     """Waypost: an OpenAI-compatible gateway that learns which model to ask."""

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
+from benchmarks.federation_simulation.simulation import simulate
 from federation.coordinator.fleet import problem_of
 from federation.coordinator.nodes import NO_ANSWER
 from federation.errors import QuorumMissing
 from federation.protocol.protocol import ANSWER, ARRAYS
-from federation.simulation.simulation import simulate
 from federation.site import SitePolicy
 from router_models.artifacts.registry import ModelRegistry
 from tests.fakes.sites import (

@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from benchmarks.federation_simulation.simulation import MemoryCheckpoints, align, simulate
 from federation.coordinator.growing import Parent
 from federation.errors import GrowthRefused, QuorumMissing
 from federation.exchanges.exchange import under
@@ -17,12 +18,15 @@ from federation.learning.statistics import RowSums
 from federation.privacy.settings import NoiseSettings
 from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.protocol.protocol import Instruction
-from federation.simulation.simulation import MemoryCheckpoints, align, simulate
 from router_models.artifacts.artifact import load, read_manifest
 from router_models.artifacts.registry import ModelRegistry
 from tests.fakes.evaluations import MODELS, made_up
 from tests.fakes.sites import ENCODER, SETTINGS, plan_of, site_of
-from tests.unit.federation.simulation.test_simulation import MLP, DyingCheckpoints, Killed
+from tests.unit.benchmarks.federation_simulation.test_simulation import (
+    MLP,
+    DyingCheckpoints,
+    Killed,
+)
 
 pytestmark = pytest.mark.xdist_group("growing")  # tests share the routers that they let grow
 OLD, NEW = ("cheap", "coder", "writer"), ("dear",)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from benchmarks.federation_simulation.in_process import Exchanged
+from benchmarks.federation_simulation.simulation import simulate
 from federation.errors import QuorumMissing, ReplyRejected
 from federation.exchanges.exchange import under
 from federation.learning.kmeans import ClusterSums
 from federation.protocol.protocol import ARRAYS, from_record
-from federation.simulation.in_process import Exchanged
-from federation.simulation.simulation import simulate
 from federation.site import SitePolicy
 from tests.fakes.evaluations import made_up
 from tests.fakes.sites import SETTINGS, changed, during, plan_of, silence, site_of, sites_of

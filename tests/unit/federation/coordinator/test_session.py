@@ -2,14 +2,14 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.federation_simulation.in_process import InProcessGrid
+from benchmarks.federation_simulation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from federation.coordinator.checkpoint import dump
 from federation.coordinator.nodes import POLL_S
 from federation.coordinator.session import Session
 from federation.coordinator.strategies import Progress
 from federation.errors import QuorumMissing
 from federation.node.client_app import build_client_app
-from federation.simulation.in_process import InProcessGrid
-from federation.simulation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from router_models.artifacts.artifact import read_manifest
 from tests.fakes.sites import plan_of, site_of, sites_of
 

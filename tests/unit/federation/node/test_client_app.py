@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message, RecordDict
 
+from benchmarks.federation_simulation.in_process import InProcessGrid
 from federation.exchanges.table import EXCHANGES
 from federation.node.client_app import build_client_app
 from federation.protocol.protocol import (
@@ -16,7 +17,6 @@ from federation.protocol.protocol import (
     read_verdict,
     refusal,
 )
-from federation.simulation.in_process import InProcessGrid
 from federation.site import SitePolicy
 from router_models.artifacts.registry import ModelRegistry
 from tests.fakes.artifacts import router_artifact

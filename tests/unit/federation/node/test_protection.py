@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.federation_simulation.in_process import Exchanged, InProcessGrid
+from benchmarks.federation_simulation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from federation.coordinator.session import Session
 from federation.coordinator.strategy_table import calibrated
 from federation.errors import PlanRefused, QuorumMissing
@@ -24,8 +26,6 @@ from federation.privacy.secure_sum import SecureSumRefused
 from federation.privacy.settings import NoiseSettings
 from federation.protocol.protocol import Instruction, TrainingPlan
 from federation.protocol.updates import Reply
-from federation.simulation.in_process import Exchanged, InProcessGrid
-from federation.simulation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from federation.site import SitePolicy
 from tests.fakes.evaluations import DIMENSION, MODELS
 from tests.fakes.sites import plan_of, site_of, sites_of

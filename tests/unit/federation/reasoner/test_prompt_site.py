@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.federation_simulation.reasoner import simulate
 from federation.errors import PlanRefused
 from federation.reasoner.base import Base
 from federation.reasoner.prompt_site import PromptSite
-from federation.simulation.reasoner import simulate
 from router_models.artifacts.adapter import BaseModel
 from tests.fakes.language_models import tiny_model
 from tests.fakes.reasoners import (

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from flwr.app import Error, Message
 
+from benchmarks.federation_simulation.in_process import Exchanged, InProcessGrid
+from benchmarks.federation_simulation.reasoner import simulate
+from benchmarks.federation_simulation.simulation import LONG_AGO, MemoryCheckpoints
 from federation.errors import QuorumMissing
 from federation.exchanges.exchange import under
 from federation.node.client_app import build_client_app
 from federation.reasoner.client import NO_PART
 from federation.reasoner.messages import ADAPTER, ADAPTERS, ANSWERS, pack, unpack
 from federation.reasoner.session import ReasonerSession
-from federation.simulation.in_process import Exchanged, InProcessGrid
-from federation.simulation.reasoner import simulate
-from federation.simulation.simulation import LONG_AGO, MemoryCheckpoints
 from router_models.artifacts import adapter
 from tests.fakes.reasoners import (
     public_prompts,
