@@ -4,6 +4,7 @@ python3 dev.py run      set up, start the gateway, get a streamed answer from a 
 python3 dev.py test     set up, run the tests
 python3 dev.py check    set up, run the linters and the tests with coverage: what CI does
 python3 dev.py wheel    build the wheel, get an answer from it in an empty environment: CI does too
+python3 dev.py docs     build the documentation's site into site/; a broken link fails: CI does too
 python3 dev.py lock     lock the newest versions, say what changed, check
 
 `test` and `check` install what requirements.lock says. With --versions newest or --versions lowest
@@ -52,7 +53,14 @@ LOCKS: Mapping[str, str] = {
 
 def main() -> int:
     """Run the command named on the command line."""
-    commands = {"run": run, "test": test, "check": check, "wheel": wheel, "lock": lock}
+    commands = {
+        "run": run,
+        "test": test,
+        "check": check,
+        "wheel": wheel,
+        "docs": docs,
+        "lock": lock,
+    }
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -170,6 +178,12 @@ def wheel(environment: Environment, arguments: list[str]) -> int:
         empty.create()
         empty.pip(*empty.chosen(), built)
         return empty.call("python", "tests/installed_answer.py", *arguments)
+
+
+def docs(environment: Environment, arguments: list[str]) -> int:
+    """Build the documentation's site; a broken link, or a page that no menu names, fails."""
+    environment.install("docs")
+    return environment.call("python", "docs/build.py", *arguments)
 
 
 def lock(environment: Environment, arguments: list[str]) -> int:
