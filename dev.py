@@ -183,7 +183,7 @@ def wheel(environment: Environment, arguments: list[str]) -> int:
 def docs(environment: Environment, arguments: list[str]) -> int:
     """Build the documentation's site; a broken link, or a page that no menu names, fails."""
     environment.install("docs")
-    return environment.call("python", "docs/build.py", *arguments)
+    return environment.call("python", "-m", "docs.build", *arguments)
 
 
 def lock(environment: Environment, arguments: list[str]) -> int:

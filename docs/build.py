@@ -1,4 +1,4 @@
-"""Build the documentation's site: `python docs/build.py`, by way of `python3 dev.py docs`.
+"""Build the documentation's site: `python -m docs.build`, by way of `python3 dev.py docs`.
 
 The site holds the pages of `docs/`, and those of `benchmarks/` and `tests/data/`, which lie beside
 the code that measures. So all are copied into one folder first, their links adapted, and the
@@ -13,17 +13,16 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import llms
+from docs import llms
 
 STAGE: Final = llms.ROOT / "build" / "docs"
 SITE: Final = llms.ROOT / "site"
-PROGRAMS: Final = shutil.ignore_patterns("llms.py", "build.py", "__pycache__")
 
 
 def main() -> int:
     """Build into `site/` and return the generator's exit status."""
     shutil.rmtree(STAGE, ignore_errors=True)
-    shutil.copytree(llms.ROOT / "docs", STAGE / "docs", ignore=PROGRAMS)
+    shutil.copytree(llms.ROOT / "docs", STAGE / "docs", ignore=shutil.ignore_patterns("__*"))
     shutil.copy(llms.ROOT / "mkdocs.yml", STAGE)
     pages = [page for _, each in llms.sections() for page in each.values()]
     for page in pages:

@@ -1,6 +1,6 @@
 """The documentation for language models: https://llmstxt.org.
 
-`python docs/llms.py` writes `docs/llms.txt`, an index of all pages; a test says when it is out of
+`python -m docs.llms` writes `docs/llms.txt`, an index of all pages; a test says when it is out of
 date. The site holds it too, beside `llms-full.txt`, all pages in one text, which only the site's
 build makes (`docs/site.py`).
 """

@@ -44,9 +44,8 @@ DECIDED: Final = (
 PREFIX: Final = "#/$defs/settings/$defs/"
 INTRODUCTION: Final = """# Values of the Helm chart
 
-These are the values of the chart in `helm/waypost`
-([how to deploy on Kubernetes](../how-to/deploy-on-kubernetes.md)). A value that is not listed is
-refused. Values hold the names of Secrets, never the secrets themselves.
+Of `helm/waypost`; [how to deploy on Kubernetes](../how-to/deploy-on-kubernetes.md).
+A value that is not listed is refused. Secrets are named, never given.
 
 | value | default | meaning |
 |---|---|---|

@@ -115,7 +115,7 @@ def mistake(words: list[str]) -> str | None:
     try:
         context, arguments = command_at(words)
         if isinstance(context.command, click.Group):
-            raise ValueError(f"`{context.command_path}` needs a subcommand")
+            return f"`{context.command_path}` needs a subcommand"
         values, left, _ = context.command.make_parser(context).parse_args(list(arguments))
     except (ValueError, click.ClickException) as error:
         return str(error)
@@ -204,7 +204,7 @@ def programs() -> Iterator[tuple[str, list[str]]]:
     for place, words in everywhere:
         if re.fullmatch(r"(.*/)?python3?", words[0]) and len(words) > 1:
             named = words[2:] if words[1] == "-m" else words[1:]
-            if named[0].startswith(("benchmarks", "docs/", "dev.py")):
+            if named[0].startswith(("benchmarks", "docs", "dev.py")):
                 yield place, named
 
 
