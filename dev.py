@@ -53,14 +53,7 @@ LOCKS: Mapping[str, str] = {
 
 def main() -> int:
     """Run the command named on the command line."""
-    commands = {
-        "run": run,
-        "test": test,
-        "check": check,
-        "wheel": wheel,
-        "docs": docs,
-        "lock": lock,
-    }
+    commands = {each.__name__: each for each in (run, test, check, wheel, docs, lock)}
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
