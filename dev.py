@@ -4,6 +4,7 @@ python3 dev.py run      set up, start the gateway, get a streamed answer from a 
 python3 dev.py test     set up, run the tests
 python3 dev.py check    set up, run the linters and the tests with coverage: what CI does
 python3 dev.py wheel    build the wheel, get an answer from it in an empty environment: CI does too
+python3 dev.py docs     build the documentation's site into site/; a broken link fails: CI does too
 python3 dev.py lock     lock the newest versions, say what changed, check
 python3 dev.py release VERSION   build and tag a release: docs/how-to/release.md
 
@@ -54,7 +55,7 @@ LOCKS: Mapping[str, str] = {
 
 def main() -> int:
     """Run the command named on the command line."""
-    commands = {each.__name__: each for each in (run, test, check, wheel, lock, release)}
+    commands = {each.__name__: each for each in (run, test, check, wheel, docs, lock, release)}
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -179,6 +180,12 @@ def wheel(environment: Environment, arguments: list[str]) -> int:
         empty.create()
         empty.pip(*empty.chosen(), built)
         return empty.call("python", "tests/installed_answer.py", *arguments)
+
+
+def docs(environment: Environment, arguments: list[str]) -> int:
+    """Build the documentation's site; a broken link, or a page that no menu names, fails."""
+    environment.install("docs")
+    return environment.call("python", "-m", "docs.build", *arguments)
 
 
 def lock(environment: Environment, arguments: list[str]) -> int:

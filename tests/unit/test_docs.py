@@ -1,11 +1,13 @@
-"""Each setting, error code and metric is in docs/reference/."""
+"""The documentation names everything there is, its links lead somewhere, its lines are short."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from docs import llms
 from gateway.errors import INTERNAL, RENDERINGS
 from gateway.settings.config import (
     CapabilitySettings,
@@ -15,8 +17,11 @@ from gateway.settings.config import (
     ProfileSettings,
     ProviderSettings,
 )
+from tests.fakes.pages import FENCE, PAGES, ROOT
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = ROOT / "docs"
+LONGEST_LINE = 120
+NOT_OURS = {"node_modules", ".venv", "build", "site"}
 NAMED_TABLES: dict[str, type[BaseModel]] = {
     "profiles": ProfileSettings,
     "providers": ProviderSettings,
@@ -57,12 +62,68 @@ def test_every_error_code_is_documented() -> None:
     assert missing(codes, "http-api.md") == []
 
 
+def anchors(page: Path) -> set[str]:
+    """Name the headings of a page as links do, on GitHub and on the site."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    slugs = (re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings)
+    seen: Counter[str] = Counter()
+    named = set()
+    for slug in slugs:
+        named.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return named
+
+
+def links(page: Path) -> Iterator[tuple[Path, str]]:
+    """Yield where the links of a page lead in this repository: a file and an anchor in it."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" not in target:
+            file, _, anchor = target.partition("#")
+            yield (page.parent / file if file else page), anchor
+
+
 def test_every_link_between_pages_leads_somewhere() -> None:
-    pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
     broken = [
-        f"{page.relative_to(DOCS.parent)}: {target}"
-        for page in pages
-        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text())
-        if not (page.parent / target).exists()
+        f"{page.relative_to(ROOT)}: {file.name}#{anchor}"
+        for page in PAGES
+        for file, anchor in links(page)
+        if not file.exists() or (anchor and anchor not in anchors(file))
     ]
+
     assert broken == []
+
+
+def test_every_page_is_in_the_menu_of_the_site() -> None:
+    menu = {llms.file_of(page) for _, pages in llms.sections() for page in pages.values()}
+
+    here = {page for page in PAGES if page.name != "template.md" and page.parent != ROOT}
+    assert here - menu == {DOCS / "README.md"}
+    assert [page for page in menu if not page.exists()] == []
+
+
+def test_the_index_for_language_models_is_current() -> None:
+    assert llms.INDEX.read_text(encoding="utf-8") == llms.index(), "run `python -m docs.llms`"
+
+
+def test_lines_of_markdown_are_short() -> None:
+    """A row of a table is one line, however long, and so is a link alone: neither can be broken.
+
+    Python's lines are ruff's to check, in every folder. CHANGELOG.md is left out: its entries
+    are of released versions.
+    """
+    pages = [
+        page
+        for page in (*ROOT.glob("*.md"), *ROOT.glob("*/**/*.md"), *ROOT.glob(".github/**/*.md"))
+        if not NOT_OURS & set(page.relative_to(ROOT).parts) and page.name != "CHANGELOG.md"
+    ]
+    long = [
+        f"{page.relative_to(ROOT)}:{number}"
+        for page in pages
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > LONGEST_LINE and not re.match(r"\s*\||\s*(- )?!?\[[^]]*\]\(\S+\)$", line)
+    ]
+
+    assert len(pages) > 60
+    assert long == []
