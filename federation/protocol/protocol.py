@@ -144,7 +144,9 @@ class TrainingPlan:
             ValueError: A value is out of range or unknown.
         """
         if KINDS.get(self.kind) is not type(self.settings):
-            raise ValueError(f"unknown kind {self.kind!r}; known kinds: {', '.join(KINDS)}")
+            raise ValueError(
+                f"the settings are not those of kind {self.kind!r}; known kinds: {', '.join(KINDS)}"
+            )
         if self.rule not in RULES:
             raise ValueError(f"unknown rule {self.rule!r}; known rules: {', '.join(RULES)}")
         if min(self.quorum, self.least_rows, self.validate_every, self.encoder.dimension) < 1:

@@ -78,8 +78,8 @@ def test_an_answer_says_how_many_rows_it_was_made_of(name):
 
 LIES = [
     ("rows", "count", lambda p: p["count"] + 999, "more evaluations than there are rows"),
-    ("rows", "quality_sum", lambda p: p["count"] + 1, "qualities add up to more than 1"),
-    ("rows", "cost_sum", lambda p: p["count"] * 101, "costs add up to more than 100 USD"),
+    ("rows", "quality_sum", lambda p: p["count"] + 1, "the mean quality is above 1"),
+    ("rows", "cost_sum", lambda p: p["count"] * 101, "the mean cost is above dearest_usd"),
     ("rows", "log_cost_sum", lambda p: p["cost_sum"] * 2, "logarithms of costs"),
     ("rows", "feature_sum", lambda p: p["feature_sum"] + 1e4, "larger than its squares"),
     ("rows", "feature_squares", lambda p: p["feature_squares"] * 0, "larger than its squares"),

@@ -119,7 +119,7 @@ def test_every_noisy_answer_is_charged(tmp_path) -> None:
 
 def test_a_spent_budget_ends_taking_part(tmp_path) -> None:
     account = PrivacyAccount(tmp_path / "spent.json", epsilon=3.0, delta=1e-4)
-    with pytest.raises(QuorumMissing, match=r"it gives away 3\.00 at most"):
+    with pytest.raises(QuorumMissing, match=r"the limit is 3\.00"):
         session_of(plan_of("mlp", **NOISY), account).run(LONG_AGO)
 
 
@@ -145,7 +145,7 @@ def test_what_cannot_bear_noise_does_not_leave_a_noisy_session(exchange) -> None
 
 def test_a_noisy_plan_without_prices_is_refused() -> None:
     noise = {"noise": NoiseSettings(1.0), "has_guard": False}
-    with pytest.raises(PlanRefused, match="no dearest_usd of cheap, coder"):
+    with pytest.raises(PlanRefused, match="dearest_usd_by_model lacks cheap, coder"):
         seeded().answer(CellExchange(), Task(site_of(1), instruction_of(**noise)))
 
 
