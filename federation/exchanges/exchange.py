@@ -43,9 +43,7 @@ class Task:
         least_rows = plan.least_visible_rows
         rows = withhold(self.site.train_rows(plan.columns, plan.registry), least_rows)
         if not np.isfinite(rows.quality).any():
-            raise PlanRefused(
-                f"no model has the {least_rows} rows that the plan requires (least_rows)"
-            )
+            raise PlanRefused(f"no model has the {least_rows} rows that the plan asks for")
         return rows
 
     def held_out_rows(self) -> Evaluations:

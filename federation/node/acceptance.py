@@ -120,7 +120,7 @@ def find_nonsense(router: Router, embeddings: Float32) -> str | None:
     with np.errstate(all="ignore"):
         prediction = router.served.predict(embeddings)
     if not (np.isfinite(prediction.quality).all() and np.isfinite(prediction.cost_usd).all()):
-        return "it predicts values that are not finite"
+        return "it predicts figures that are not finite"
     if not ((prediction.quality > -1e-3) & (prediction.quality < 1.001)).all():
         return "it predicts qualities outside 0 to 1"
     if not (prediction.cost_usd >= 0).all():

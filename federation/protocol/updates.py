@@ -127,7 +127,7 @@ def read_reply(message: Message, form: Form) -> Payload:
 
 
 def screen(lengths: Mapping[str, float], longest: float) -> tuple[frozenset[str], dict[str, str]]:
-    """Part sites whose updates are `longest` times as long as the median site's from the others.
+    """Part sites whose updates are `longest` times as long as the median one from the others.
 
     The median is the lower one of an even number, so that of two sites the short one judges.
     Updates of length 0 do not judge.
@@ -138,7 +138,7 @@ def screen(lengths: Mapping[str, float], longest: float) -> tuple[frozenset[str]
     judging = sorted(length for length in lengths.values() if length > 0)
     limit = longest * judging[(len(judging) - 1) // 2] if judging else np.inf
     rejected = {
-        site: f"the update is {length / limit * longest:.3g} times as long as the median site's"
+        site: f"the update is {length / limit * longest:.3g} times as long as the median one"
         for site, length in lengths.items()
         if length > limit
     }

@@ -215,8 +215,11 @@ def test_two_nodes_cannot_take_one_name():
         ({"encoder_id": "mpnet-1"}, "encoder mpnet-1 (12 dimensions), this federation uses static"),
         ({"dimension": 13}, "(13 dimensions)"),
         ({"encoder_sha256": "cd" * 32}, "differ (cdcdcdcdcdcd, not abababababab)"),
-        ({"schema_version": 2}, "have schema 2, this coordinator reads 1"),
-        ({"models": ("cheap", "mystery")}, "models mystery are not in the federation's registry"),
+        ({"schema_version": 2}, "have schema version 2, this coordinator reads 1"),
+        (
+            {"models": ("cheap", "mystery")},
+            "models mystery are not in federation.coordinator.models",
+        ),
         ({"models": ("house-cheap",)}, "names of models: house-cheap"),
     ],
 )
@@ -243,7 +246,7 @@ def test_a_site_may_refuse_the_plan_and_the_others_go_on():
     wary = site_of(3, policy=SitePolicy(least_rows=50))
     result = simulate([*sites_of(3), wary], plan_of())
     assert set(result.report.members) == {"site-0", "site-1", "site-2"}
-    assert "the site refused: this site sends nothing made of" in result.report.refused["4"]
+    assert "the site refused: this site sends no statistics over" in result.report.refused["4"]
 
 
 def test_garbage_instead_of_a_profile_is_refused():

@@ -138,7 +138,7 @@ def test_validation_without_keys_stops_nothing() -> None:
 def test_a_site_that_wants_masks_refuses_a_plan_without() -> None:
     picky = site_of(9, policy=SitePolicy(needs_secure_sum=True))
     result = simulate([*sites_of(), picky], plan_of("kmeans"))
-    assert "sends nothing unmasked" in next(iter(result.report.refused.values()))
+    assert "takes part only with secure sums" in next(iter(result.report.refused.values()))
 
 
 def test_a_site_that_wants_masks_takes_part_in_a_plan_with() -> None:

@@ -56,7 +56,7 @@ def test_takes_no_part_in_a_plan_that_shows_smaller_groups_than_the_site_allows(
     ("policy", "reason"),
     [
         (SitePolicy(needs_noise=True), "noise"),
-        (SitePolicy(needs_secure_sum=True), "unmasked"),
+        (SitePolicy(needs_secure_sum=True), "secure sums"),
     ],
 )
 def test_takes_no_part_in_a_plan_without_the_protection_that_the_site_needs(policy, reason):

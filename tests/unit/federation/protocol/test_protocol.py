@@ -107,7 +107,7 @@ def test_a_coordinator_of_another_version_is_refused():
 def test_an_instruction_that_is_laid_out_otherwise_is_refused():
     content = Instruction(plan_of()).to_content()
     content.config_records[PLAN]["round"] = "first"
-    with pytest.raises(PlanRefused, match="not laid out"):
+    with pytest.raises(PlanRefused, match="has an unexpected form"):
         Instruction.from_content(content)
 
 
