@@ -26,6 +26,7 @@ from answers import json_answer, stream_events
 from processes import ROOT, CannotMeasure, Program, free_port, start, wait_for
 from queries import queries
 from upstreams import Upstream
+
 from waypost import MODELS, ports_of, prepare, train_router
 
 REQUESTS = 300

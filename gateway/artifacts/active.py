@@ -147,7 +147,7 @@ class ActiveArtifact(Generic[ServedT]):
             self.rejected += 1
             self.last_error = message
             serving = "none" if self.current is None else self.current.version
-            _log.error("%s refused, %s goes on serving: %s", self._noun, serving, message)
+            _log.error("%s was refused, %s still serves: %s", self._noun, serving, message)
 
     def _find_target(self) -> "_Target":
         """Find out which file shall serve, without reading it."""

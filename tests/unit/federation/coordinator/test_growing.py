@@ -311,11 +311,11 @@ def test_kmeans_grows_under_noise():
 @pytest.mark.parametrize(
     ("kind", "changes", "reason"),
     [
-        ("ridge", {}, "a ridge router does not grow"),
+        ("ridge", {}, "nothing can join a ridge router"),
         (
             "mlp",
             {"noise": NoiseSettings(1.0, {}), "has_guard": False},
-            "an mlp router does not grow under noise",
+            "nothing can join an mlp router",
         ),
         ("kmeans", {"registry": ModelRegistry({"big": ["cheap"]})}, "is an alias of 'big'"),
     ],
@@ -365,4 +365,4 @@ def test_a_checkpoint_of_another_parent_is_left_aside(caplog):
     kept = MemoryCheckpoints(checkpoints.latest)
     plan = second.plan(plan_of(), (CLIENTS_JOIN,))
     simulate(sites_with(OLD), plan, checkpoints=kept, start=second.progress())
-    assert "beginning anew" in caplog.text
+    assert "the training starts over" in caplog.text

@@ -51,7 +51,9 @@ def test_says_of_itself_no_more_than_it_must(site):
 
 def test_takes_no_part_with_too_few_prompts(site):
     site.least_prompts = 7
-    with pytest.raises(PlanRefused, match="has 6 private prompts, and tunes with no fewer than 7"):
+    with pytest.raises(
+        PlanRefused, match=r"has 6 private prompts; federation\.node\.reasoner\.least_prompts is 7"
+    ):
         site.profile()
 
 

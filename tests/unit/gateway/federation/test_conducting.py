@@ -74,7 +74,7 @@ def test_nothing_joins_where_there_is_no_router(store):
 def test_nothing_joins_a_router_of_another_encoder(store):
     conduct(store, sites_with(OLD))
     other = replace(plan_of().encoder, sha256="cd" * 32)
-    with pytest.raises(GrowthRefused, match="cannot grow"):
+    with pytest.raises(GrowthRefused, match="cannot join the router of session"):
         conduct(store, sites_with(OLD), "models", hour=1, encoder=other)
 
 

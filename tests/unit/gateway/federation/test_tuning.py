@@ -145,7 +145,7 @@ def test_public_steps_without_public_prompts_stop_the_coordinator(settings_of, t
     settings = settings_of("acme")
     check_tuning(settings)
     (tmp_path / "public.jsonl").write_text("\n")
-    with pytest.raises(FederationError, match="public steps need some"):
+    with pytest.raises(FederationError, match="public_prompts: required"):
         check_tuning(settings)
 
 
