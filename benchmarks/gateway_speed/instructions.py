@@ -23,11 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from answers import json_answer, stream_events
+from gateway_under_test import MODELS, ports_of, prepare, train_router
 from processes import ROOT, CannotMeasure, Program, free_port, start, wait_for
 from queries import queries
 from upstreams import Upstream
-
-from waypost import MODELS, ports_of, prepare, train_router
 
 REQUESTS = 300
 WARM_UP = 150
