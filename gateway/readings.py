@@ -199,49 +199,34 @@ def read_policy(turn_budgets: TurnBudgets) -> Read:
     return read
 
 
+BUDGET_COUNTERS: Final = {
+    "reserved": "Reservations made.",
+    "settled": "Reservations settled: the actual cost was charged.",
+    "refused_for_outage": "Requests refused because the budget store was down.",
+    "served_unchecked": "Requests served without a check because the budget store was down.",
+    "store_failures": "Failed calls to the budget store.",
+    "leases_expired": "Reservations that expired unsettled and were charged in full.",
+    "leases_renewed": "Renewals of reservations of long requests.",
+    "leases_lost": "Reservations that expired while their request was still running.",
+}
+"""By the name of the metric, which is that of the count too."""
+
+
 def read_budgets(budgets: Budgets) -> Read:
     """Say what the ledger holds and refuses, and how its store does."""
     ledger, book = budgets.ledger, budgets.book
 
     def read() -> Iterator[Metric]:
-        kept = ledger.counters
-        refused = {str(kind): kept.refused.get(kind, 0) for kind in SCOPE_KINDS}
+        counts = ledger.counters
+        refused = {str(kind): counts.refused.get(kind, 0) for kind in SCOPE_KINDS}
         name = "waypost_budget"
-        yield counter(f"{name}_reserved", "Reservations made.", kept.reserved)
-        yield counter(
-            f"{name}_settled", "Reservations settled: the actual cost was charged.", kept.settled
-        )
+        for count, meaning in BUDGET_COUNTERS.items():
+            yield counter(f"{name}_{count}", meaning, getattr(counts, count))
         yield counters(
             f"{name}_refused",
             "Requests refused by a limit, by the scope of the limit.",
             "scope",
             refused,
-        )
-        yield counter(
-            f"{name}_refused_for_outage",
-            "Requests refused because the budget store was down.",
-            kept.refused_for_outage,
-        )
-        yield counter(
-            f"{name}_served_unchecked",
-            "Requests served without a check because the budget store was down.",
-            kept.served_unchecked,
-        )
-        yield counter(
-            f"{name}_store_failures", "Failed calls to the budget store.", kept.store_failures
-        )
-        yield counter(
-            f"{name}_leases_expired",
-            "Reservations that expired unsettled and were charged in full.",
-            kept.expired,
-        )
-        yield counter(
-            f"{name}_leases_renewed", "Renewals of reservations of long requests.", kept.renewed
-        )
-        yield counter(
-            f"{name}_leases_lost",
-            "Reservations that expired while their request was still running.",
-            kept.lost_leases,
         )
         yield counter(
             f"{name}_definition_read_failures",

@@ -92,6 +92,11 @@ class ActiveArtifact(Generic[ServedT]):
         self.pinned_versions = PinnedVersions(self._read_version, max_pinned)
         self._seen: _Target | None = None
 
+    @property
+    def version(self) -> str | None:
+        """Name of what serves; None where nothing does."""
+        return None if self.current is None else self.current.version
+
     async def refresh(self) -> bool:
         """Look once for another artefact and put it in place; return whether one was.
 

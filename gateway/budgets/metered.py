@@ -349,7 +349,7 @@ class MeteredLedger:
     def _note_unjournaled(self, charges: Sequence[Unjournaled]) -> None:
         """Journal charges whose rows are missing: whoever is told of them writes them."""
         for found in charges:
-            self.counters.expired += found.is_expired
+            self.counters.leases_expired += found.is_expired
             self._journal.record_settlement(found_settlement(found, self._clock()))
 
     async def _acknowledge(self) -> None:
