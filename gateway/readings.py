@@ -25,6 +25,26 @@ CALLS: Final = {
     "waiting": "Calls that wait because `max_concurrency` of the provider is reached.",
     "limit": "Most calls in progress at a time: `max_concurrency` of the provider.",
 }
+BUDGET_COUNTERS: Final = {
+    "reserved": ("reserved", "Reservations made."),
+    "settled": ("settled", "Reservations settled: the actual cost was charged."),
+    "refused_for_outage": (
+        "refused_for_outage",
+        "Requests refused because the budget store was down.",
+    ),
+    "served_unchecked": (
+        "served_unchecked",
+        "Requests served without a check because the budget store was down.",
+    ),
+    "store_failures": ("store_failures", "Failed calls to the budget store."),
+    "leases_expired": ("expired", "Reservations that expired unsettled and were charged in full."),
+    "leases_renewed": ("renewed", "Renewals of reservations of long requests."),
+    "leases_lost": (
+        "lost_leases",
+        "Reservations that expired while their request was still running.",
+    ),
+}
+"""Name of each counter of the ledger, the counter itself and its help."""
 
 
 def read_log(log: EvaluationLog, settings: EvaluationLogSettings) -> Read:
@@ -206,41 +226,13 @@ def read_budgets(budgets: Budgets) -> Read:
         kept = ledger.counters
         refused = {str(kind): kept.refused.get(kind, 0) for kind in SCOPE_KINDS}
         name = "waypost_budget"
-        yield counter(f"{name}_reserved", "Reservations made.", kept.reserved)
-        yield counter(
-            f"{name}_settled", "Reservations settled: the actual cost was charged.", kept.settled
-        )
+        for short, (attribute, meaning) in BUDGET_COUNTERS.items():
+            yield counter(f"{name}_{short}", meaning, getattr(kept, attribute))
         yield counters(
             f"{name}_refused",
             "Requests refused by a limit, by the scope of the limit.",
             "scope",
             refused,
-        )
-        yield counter(
-            f"{name}_refused_for_outage",
-            "Requests refused because the budget store was down.",
-            kept.refused_for_outage,
-        )
-        yield counter(
-            f"{name}_served_unchecked",
-            "Requests served without a check because the budget store was down.",
-            kept.served_unchecked,
-        )
-        yield counter(
-            f"{name}_store_failures", "Failed calls to the budget store.", kept.store_failures
-        )
-        yield counter(
-            f"{name}_leases_expired",
-            "Reservations that expired unsettled and were charged in full.",
-            kept.expired,
-        )
-        yield counter(
-            f"{name}_leases_renewed", "Renewals of reservations of long requests.", kept.renewed
-        )
-        yield counter(
-            f"{name}_leases_lost",
-            "Reservations that expired while their request was still running.",
-            kept.lost_leases,
         )
         yield counter(
             f"{name}_definition_read_failures",

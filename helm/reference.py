@@ -48,8 +48,8 @@ WRAPPED: Final = TextWrapper(
 )
 INTRODUCTION: Final = """# Values of the Helm chart
 
-Values of the chart `helm/waypost`, and their defaults. An unknown value is refused. Secrets are never
-values: the chart takes the names of existing Secrets.
+Values of the chart `helm/waypost`, and their defaults. An unknown value is refused. Secrets are
+never values: the chart takes the names of existing Secrets.
 Guide: [Deploy on Kubernetes](../how-to/deploy-on-kubernetes.md).
 
 This page is made from the chart's schema by `python -m helm.reference`.

@@ -174,7 +174,10 @@ BAD_ANSWERS = {
     "a chance above 1": (fill("log_probabilities", 0.5), "outside"),
     "a token that is none": (fill("tokens", 6), "outside 0 to 5"),
     "a prompt that is none": (fill("prompt", 3), "outside 0 to 2"),
-    "a wrong length": (changed(lambda p: {**p, "tokens": p["tokens"][1:]}), "do not match their tokens"),
+    "a wrong length": (
+        changed(lambda p: {**p, "tokens": p["tokens"][1:]}),
+        "do not match their tokens",
+    ),
     "an overlong answer": (changed(overlong), "outside 1 to 6"),
     "too many answers": (changed(many), "more than 2 answers"),
     "a missing array": (changed(without_tokens), "missing or unknown: tokens"),
