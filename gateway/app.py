@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
-from sqlalchemy import Engine
 from starlette.routing import Route
 
 from gateway.access.auth import Authenticator
@@ -113,11 +112,7 @@ async def open_gateway(
         metrics = Metrics()
         http = HttpClient.open()
         stack.push_async_callback(http.aclose)
-        pool = await open_pool(settings, environ, http, settings.data_dir)
-        if pool.embedded is not None:
-            await pool.embedded.start()
-            stack.push_async_callback(pool.embedded.aclose)
-        await _follow(pool.models, settings, stack)
+        pool = await _open_pool(settings, environ, http, stack)
         log = EvaluationLog(startup.engine, settings.evaluation_log, settings.spool_dir)
         log.start()
         stack.push_async_callback(log.aclose)
@@ -146,11 +141,8 @@ async def open_gateway(
         )
         _observe(metrics, settings, service, embedder, pool, log, budgets)
         readiness = Readiness(pool)
-        router = routing.router.current
         yield Gateway(
-            public=_build_public_app(
-                settings, service, authenticator, log, startup.engine, readiness
-            ),
+            public=_build_public_app(settings, service, authenticator, log, startup, readiness),
             admin=build_admin_app(
                 engine=startup.engine,
                 log=log,
@@ -159,10 +151,22 @@ async def open_gateway(
                 budgets=budgets.desk,
             ),
             pool=pool,
-            router_version=None if router is None else router.version,
+            router_version=routing.router.version,
             budgets=budgets,
             readiness=readiness,
         )
+
+
+async def _open_pool(
+    settings: GatewaySettings, environ: Mapping[str, str], http: HttpClient, stack: AsyncExitStack
+) -> Pool:
+    """Find the models, start the embedded one, and follow adapters as they come and go."""
+    pool = await open_pool(settings, environ, http, settings.data_dir)
+    if pool.embedded is not None:
+        await pool.embedded.start()
+        stack.push_async_callback(pool.embedded.aclose)
+    await _follow(pool.models, settings, stack)
+    return pool
 
 
 def _observe(
@@ -302,7 +306,7 @@ def _build_public_app(
     service: ChatService,
     authenticator: Authenticator,
     log: EvaluationLog,
-    engine: Engine,
+    startup: Startup,
     readiness: Readiness,
 ) -> PublicApp:
     # FastAPI's own pages declare no authentication and load scripts from elsewhere; its redirects
@@ -321,7 +325,7 @@ def _build_public_app(
         authenticator=authenticator,
         grades=GradeBook(
             log,
-            engine,
+            startup.engine,
             service.metrics.graded,
             patience_s=2 * settings.evaluation_log.flush_interval_s,
         ),

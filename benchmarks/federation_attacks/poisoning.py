@@ -11,10 +11,10 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
+from benchmarks.federation_simulation.in_process import Fault
 from federation.exchanges.exchange import under
 from federation.exchanges.mlp import WEIGHTS
 from federation.protocol.protocol import ARRAYS, Instruction
-from federation.simulation.in_process import Fault
 from router_models.types import Evaluations
 
 Payload = dict[str, NDArray[Any]]

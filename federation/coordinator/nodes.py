@@ -197,7 +197,9 @@ class Nodes(ABC, Generic[PlanT, MemberT]):
         kept, overlong = screen(lengths, self.plan.longest_update)
         rejected |= overlong
         for site_name, reason in rejected.items():
-            logger.warning("dropped %s of %s: %s", question.name, site_name, reason)
+            logger.warning(
+                "rejected the answer to %s of site %s: %s", question.name, site_name, reason
+            )
         silent = (site.name for node, site in question.asked.items() if node not in received)
         self.report.rounds.append(
             RoundReport(
@@ -273,7 +275,9 @@ def need_quorum(plan: Plan, present: int, report: SessionReport) -> None:
         last = report.rounds[-1]
         reasons |= {**last.rejected, **dict.fromkeys(last.silent, NO_ANSWER)}
     details = "".join(f"; {name}: {reason}" for name, reason in reasons.items())
-    raise QuorumMissing(f"{present} sites answered well, the quorum is {plan.quorum}{details}")
+    raise QuorumMissing(
+        f"{present} sites gave accepted answers, the quorum is {plan.quorum}{details}"
+    )
 
 
 def _address(

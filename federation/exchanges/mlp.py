@@ -230,5 +230,5 @@ def settings_of(plan: TrainingPlan) -> FederatedMlpSettings:
 
 def _problem(payload: Payload) -> str | None:
     if (payload["rows_per_model"] > payload["rows"]).any():
-        return "a model has more rows than there are"
+        return "a model has more rows than the site"
     return None

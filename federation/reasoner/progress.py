@@ -72,6 +72,6 @@ def load(data: bytes, plan: ReasonerPlan) -> Progress:
     except (PlanRefused, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointRejected("the checkpoint is damaged") from error
     if found != plan:
-        raise CheckpointRejected("the checkpoint is of another plan")
+        raise CheckpointRejected("the checkpoint was made with another plan")
     answers = {site: under(f"{place}/", arrays) for place, site in enumerate(answering)}
     return Progress(under(ADAPTER, arrays), phase, answers, figures)

@@ -92,6 +92,11 @@ class ActiveArtifact(Generic[ServedT]):
         self.pinned_versions = PinnedVersions(self._read_version, max_pinned)
         self._seen: _Target | None = None
 
+    @property
+    def version(self) -> str | None:
+        """Name of what serves; None where nothing does."""
+        return None if self.current is None else self.current.version
+
     async def refresh(self) -> bool:
         """Look once for another artefact and put it in place; return whether one was.
 
@@ -147,7 +152,7 @@ class ActiveArtifact(Generic[ServedT]):
             self.rejected += 1
             self.last_error = message
             serving = "none" if self.current is None else self.current.version
-            _log.error("%s refused, %s goes on serving: %s", self._noun, serving, message)
+            _log.error("%s was refused, %s still serves: %s", self._noun, serving, message)
 
     def _find_target(self) -> "_Target":
         """Find out which file shall serve, without reading it."""

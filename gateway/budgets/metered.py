@@ -223,7 +223,7 @@ class MeteredLedger:
             try:
                 await self.tend()
             except Exception:  # noqa: BLE001 (leases must be tended whatever happens to one)
-                _log.exception("budgets: tending the leases failed and goes on")
+                _log.exception("budgets: renewing reservations failed and is tried again")
 
     async def tend(self) -> None:
         """Do once what `run` does every second."""
@@ -349,7 +349,7 @@ class MeteredLedger:
     def _note_unjournaled(self, charges: Sequence[Unjournaled]) -> None:
         """Journal charges whose rows are missing: whoever is told of them writes them."""
         for found in charges:
-            self.counters.expired += found.is_expired
+            self.counters.leases_expired += found.is_expired
             self._journal.record_settlement(found_settlement(found, self._clock()))
 
     async def _acknowledge(self) -> None:
@@ -379,5 +379,6 @@ class MeteredLedger:
 
 def _cannot_be_checked(retry_after_s: float | None = None) -> DependencyUnavailable:
     return DependencyUnavailable(
-        "Budgets cannot be checked at the moment; try again.", retry_after_s=retry_after_s or 1.0
+        "Budgets cannot be checked because the budget store is down. Try again.",
+        retry_after_s=retry_after_s or 1.0,
     )

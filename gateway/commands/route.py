@@ -21,10 +21,17 @@ OPERATOR = Caller(key_id="operator", team_id="operator")
 @click.command()
 @settings_option
 @click.argument("text")
-@click.option("--model", default=AUTO, show_default=True, help="`auto` or a routing profile.")
-@click.option("--willingness-to-pay", type=float, help="USD per unit of quality.")
-@click.option("--router", "version", help="A router version instead of the active one.")
-@click.option("--json", "as_json", is_flag=True, help="Print what POST /v1/route answers.")
+@click.option(
+    "--model",
+    default=AUTO,
+    show_default=True,
+    help="Model to ask for: `auto` or a routing profile.",
+)
+@click.option(
+    "--willingness-to-pay", type=float, help="Willingness to pay, in USD per unit of quality."
+)
+@click.option("--router", "version", help="Router version to use instead of the active one.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as POST /v1/route answers.")
 def command(
     settings: GatewaySettings,
     text: str,

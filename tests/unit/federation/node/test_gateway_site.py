@@ -380,7 +380,7 @@ def test_a_disk_that_cannot_be_written_is_a_reason(site_of, small_engine, tmp_pa
     site = site_of(small_engine, store=ArtifactStore(tmp_path / "file"))
     verdict = site.receive(good_artifact())
     assert verdict.outcome == "refused"
-    assert "it cannot be kept" in verdict.reason
+    assert "it cannot be stored" in verdict.reason
 
 
 def test_old_candidates_make_room(site_of, small_engine):

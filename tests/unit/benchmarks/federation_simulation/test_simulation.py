@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
 
+from benchmarks.federation_simulation.simulation import MemoryCheckpoints, align, simulate
 from federation.exchanges.exchange import under
 from federation.learning import kmeans, mlp, mlp_training, ridge
 from federation.learning.settings import (
@@ -16,7 +17,6 @@ from federation.learning.settings import (
 )
 from federation.learning.statistics import RowSums
 from federation.protocol.protocol import ARRAYS, Instruction, from_record, to_record
-from federation.simulation.simulation import MemoryCheckpoints, align, simulate
 from router_models.artifacts.artifact import load, read_manifest
 from router_models.artifacts.registry import ModelRegistry
 from router_models.estimators.guard import GuardedEstimator
