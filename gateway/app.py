@@ -120,7 +120,7 @@ async def open_gateway(
         stack.callback(authenticator.close)
         counter = PromptCounter(load=find_tokenizer)
         budgets = await stack.enter_async_context(
-            open_budgets(settings.budgets, startup.engine, log, counter)
+            open_budgets(settings.budgets, startup.engine, log, counter.bound)
         )
         tracing = await stack.enter_async_context(open_tracing(settings.tracing))
         embedder = _open_embedder(settings, stack)
@@ -334,7 +334,13 @@ def _build_public_app(
         is_ready=readiness.state,
         max_body_bytes=settings.server.max_body_bytes,
     ).install(app)
-    chat = ChatEndpoint(service, authenticator, settings.server.max_body_bytes)
+    chat = ChatEndpoint(
+        service,
+        authenticator,
+        max_body_bytes=settings.server.max_body_bytes,
+        json_grace_s=settings.server.abandoned_json_s,
+        stream_grace_s=settings.server.abandoned_stream_s,
+    )
     # In the table of routes too: what walks it must see every endpoint there is.
     app.router.routes.append(Route(CHAT_PATH, chat, methods=["POST"]))
     access = Access(

@@ -43,8 +43,8 @@ RETRY_STORE_S = 0.5
 """After a failure the store is left alone this long, so that an outage costs no request a wait."""
 TICK_S = 1.0
 
-CountPrompt = Callable[[Mapping[str, Any]], Awaitable[int]]
-"""Counts the prompt tokens of a request body; an upper bound, never too low."""
+BoundPrompt = Callable[[Mapping[str, Any], Sequence[HostedModel]], Awaitable[int]]
+"""Bounds the prompt tokens of a request body, whichever of the models reads it."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class MeteredLedger:
         book: BudgetBook,
         store: LedgerStore,
         journal: SettlementLog,
-        count_prompt: CountPrompt,
+        bound_prompt: BoundPrompt,
         settings: BudgetSettings,
         shields: bool = True,
         clock: Callable[[], float] = time.time,
@@ -87,7 +87,7 @@ class MeteredLedger:
         self._book = book
         self._store = store
         self._journal = journal
-        self._count_prompt = count_prompt
+        self._bound_prompt = bound_prompt
         self._settings = settings
         self._shields = shields
         self._clock = clock
@@ -132,7 +132,7 @@ class MeteredLedger:
         turn_limits = self._book.turn_limits(caller.team_id)
         if not limits and not turn_limits and cap is None:
             return Reservation(request_id)
-        prompt_tokens = await self._count_prompt(request.body)
+        prompt_tokens = await self._bound_prompt(request.body, models)
         need = worst_case(request.body, models, prompt_tokens, self._settings)
         if cap is not None:
             need = need.within(cap.tokens, self._settings.min_completion_tokens)

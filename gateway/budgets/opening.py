@@ -16,7 +16,7 @@ from budget.ledger.store import LedgerStore
 from gateway.budgets.book import BudgetBook
 from gateway.budgets.definitions import BudgetDefinitions
 from gateway.budgets.journal import rebuild
-from gateway.budgets.metered import CountPrompt, MeteredLedger, SettlementLog
+from gateway.budgets.metered import BoundPrompt, MeteredLedger, SettlementLog
 from gateway.budgets.operations import BudgetDesk
 from gateway.settings.config import BudgetSettings, ConfigurationError
 
@@ -35,7 +35,7 @@ async def open_budgets(
     settings: BudgetSettings,
     engine: Engine,
     journal: SettlementLog,
-    count_prompt: CountPrompt,
+    bound_prompt: BoundPrompt,
     *,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Budgets]:
@@ -57,7 +57,7 @@ async def open_budgets(
                 book=book,
                 store=store,
                 journal=journal,
-                count_prompt=count_prompt,
+                bound_prompt=bound_prompt,
                 settings=settings,
                 shields=settings.store != "memory",
                 clock=clock,

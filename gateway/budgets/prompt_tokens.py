@@ -4,14 +4,19 @@ No tokenizer makes more tokens than a text has bytes: byte-level ones begin with
 and merge, SentencePiece falls back to bytes. Those that normalise first (NFKC) can see more bytes
 than were sent, so the longer of both forms counts.
 
-English has 4 to 5 bytes per token, so long texts are counted with a real tokenizer, where one is
-installed. Other models have other tokenizers: from ASCII they make about as many tokens, except
-that some split numbers into digits; from other scripts up to four times as many (Hindi, cl100k
-against o200k). So ASCII is counted with a margin, digits one by one, and the rest by its bytes.
+English has 4 to 5 bytes per token, so a long prompt is counted with a tokenizer, where that is the
+models' own and is installed. For any other model its bytes are the bound: a tokenizer may make one
+token of 128 spaces where another one makes 128.
+
+What a call used is counted too, where its provider did not (`gateway.chat.usage`). That need not be
+a bound, so any model's tokens are counted with the one tokenizer there is: ASCII with a margin,
+digits one by one, since some tokenizers split numbers, and other scripts by their bytes (Hindi
+takes up to four times as many tokens in cl100k as in o200k).
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
 from math import ceil
@@ -19,6 +24,8 @@ from typing import Any, Final
 from unicodedata import is_normalized, normalize
 
 import orjson
+
+from gateway.types import HostedModel
 
 REQUEST_TOKENS: Final = 64
 """Start marks, and the system prompt that some chat templates add (Llama 3.1: about 30)."""
@@ -38,6 +45,9 @@ MARGIN: Final = 1.5
 """Other models' tokenizers make up to this times the tokens of o200k from ASCII without digits."""
 CHUNK_CHARS: Final = 20_000
 """About 0.3 ms of the tokenizer, which holds the interpreter meanwhile."""
+
+OWN_TOKENIZER: Final = re.compile(r"(^|/)(gpt-4o|gpt-4\.1|gpt-4\.5|gpt-5|chatgpt-4o|o[134])(-|$)")
+"""Upstream names of the models that read with o200k: openai.com, tiktoken's `model.py`."""
 
 Count = Callable[[str], int]
 
@@ -142,7 +152,7 @@ def worst_prompt_tokens(body: Mapping[str, Any]) -> int:
 
 
 class PromptCounter:
-    """Counts long prompts with a tokenizer, off the event loop, and bounds short ones.
+    """Counts tokens with a tokenizer, off the event loop.
 
     Args:
         count: Tokens of a text; None bounds every prompt by its bytes.
@@ -164,8 +174,14 @@ class PromptCounter:
         self._margin = margin
         self._long_tokens = long_tokens
 
-    async def __call__(self, body: Mapping[str, Any]) -> int:
-        """Return the tokens to reserve for a request body; never above its bound."""
+    async def bound(self, body: Mapping[str, Any], models: Iterable[HostedModel]) -> int:
+        """Return what the prompt has at most, whichever of `models` reads it."""
+        if all(OWN_TOKENIZER.search(model.upstream_name) for model in models):
+            return await self.count_prompt(body)
+        return worst_prompt_tokens(body)
+
+    async def count_prompt(self, body: Mapping[str, Any]) -> int:
+        """Return about as many tokens as any model reads in a request body, rather more."""
         prompt = _Prompt(body)
         bound = prompt.bound()
         if bound < self._long_tokens or (self._count is None and self._load is None):
@@ -174,7 +190,7 @@ class PromptCounter:
         return bound if counted is None else min(prompt.other_tokens + counted, bound)
 
     async def count_text(self, text: str) -> int:
-        """Return the tokens of a text that a model put out; its bytes where none can count."""
+        """Return about as many tokens as any model makes of a text, rather more."""
         counted = await asyncio.to_thread(self._counted, [text])
         return _most_tokens(text) if counted is None else min(counted, _most_tokens(text))
 

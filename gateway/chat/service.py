@@ -253,33 +253,29 @@ class ChatService:
 
     async def _charge_answer(self, turn: Turn, completion: Completion) -> None:
         """Note what a whole answer used."""
-        served = turn.served
-        assert served is not None
-        usage = final_usage(completion.usage, served)
-        turn.charge_for(
-            usage
-            or await counted_usage(
-                completion.usage,
-                served,
-                self.counter,
-                turn.request.body,
-                output_of(completion.body),
-            )
-        )
+        reported, served = completion.usage, turn.served
+        if served is None:
+            return
+        usage = final_usage(reported, served)
+        if usage is None:
+            output = output_of(completion.body)
+            usage = await counted_usage(reported, served, self.counter, turn.request.body, output)
+        turn.charge_for(usage)
 
     async def _charge_stream(
         self, turn: Turn, upstream: AnswerStream, forwarded: ForwardedEvents
     ) -> None:
         """Note what passed by in a stream, whichever way it ended."""
-        served, record = turn.served, turn.record
-        assert served is not None
-        record.finish_reason = upstream.finish_reason
-        record.answer_id = _id_of(upstream.head or {})
-        usage = final_usage(upstream.usage, served) if upstream.is_complete else None
+        turn.record.finish_reason = upstream.finish_reason
+        turn.record.answer_id = _id_of(upstream.head or {})
+        reported, served = upstream.usage, turn.served
+        if served is None:
+            return
+        usage = final_usage(reported, served) if upstream.is_complete else None
         if usage is None:
             output, scale = forwarded.output()
             usage = await counted_usage(
-                upstream.usage, served, self.counter, turn.request.body, output, scale=scale
+                reported, served, self.counter, turn.request.body, output, scale=scale
             )
         turn.charge_for(usage)
 

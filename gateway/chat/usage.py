@@ -21,7 +21,7 @@ LONGEST_CONTEXT_TOKENS: Final = 10_000_000
 class TokenCounter(Protocol):
     """Counts tokens without holding up the event loop; never too low."""
 
-    async def __call__(self, body: Mapping[str, Any]) -> int:
+    async def count_prompt(self, body: Mapping[str, Any]) -> int:
         """Count the prompt of a request body."""
         ...
 
@@ -54,7 +54,7 @@ async def counted_usage(
         scale: How many times as much was forwarded as is in `output`.
     """
     reported = reported or Usage(0, 0)
-    prompt = reported.prompt_tokens or await counter(body) + added_tokens(model)
+    prompt = reported.prompt_tokens or await counter.count_prompt(body) + added_tokens(model)
     counted = ceil(await counter.count_text(output) * scale) if output else 0
     completion = max(reported.completion_tokens, counted)
     usage = replace(reported, prompt_tokens=prompt, completion_tokens=completion, is_estimated=True)

@@ -59,6 +59,25 @@ class ServerSettings(Settings):
             "After that the caller gets status 504. It does not end a stream that has begun.",
         ),
     ] = 600.0
+    abandoned_json_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Seconds that a call without streaming may go on after its caller has "
+            "closed the connection, so that its cost becomes known: most providers bill it anyway. "
+            "After that it is cancelled and charged the most that was reserved for it. 0 cancels "
+            "at once.",
+        ),
+    ] = 30.0
+    abandoned_stream_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Seconds that a stream may go on after its caller has closed the "
+            "connection. 0 closes it at once and charges what was forwarded, as most providers do. "
+            "Raise it if yours bills the whole answer.",
+        ),
+    ] = 0.0
     drain_s: Annotated[
         float,
         Field(

@@ -18,7 +18,7 @@ from gateway.budgets.metered import MeteredLedger
 from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.settings.config import BudgetSettings
 from gateway.types import Usage
-from tests.fakes.budgets import CALLER, MODELS, Journal, asked, count_prompt, migrated
+from tests.fakes.budgets import CALLER, MODELS, Journal, asked, bound_prompt, migrated
 from tests.fakes.clocks import ManualClock
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turn_budgets import Prediction, make_turn_budgets
@@ -46,7 +46,7 @@ class Conversation:
             book=self.book,
             store=store,
             journal=Journal(),
-            count_prompt=count_prompt,
+            bound_prompt=bound_prompt,
             settings=BudgetSettings(),
             clock=clock,
         )

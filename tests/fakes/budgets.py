@@ -127,7 +127,7 @@ MODELS = (hosted(),)
 PROMPT_TOKENS = 100
 
 
-async def count_prompt(body) -> int:
+async def bound_prompt(body, models) -> int:
     return PROMPT_TOKENS
 
 
@@ -145,7 +145,7 @@ class Bench:
             book=self.book,
             store=self.store,
             journal=self.journal,
-            count_prompt=count_prompt,
+            bound_prompt=bound_prompt,
             settings=BudgetSettings(**changes),
             clock=self.clock,
             monotonic=self.monotonic,

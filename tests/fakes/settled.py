@@ -19,6 +19,7 @@ class Log:
 
 @dataclass
 class Settled(Conversations):
+    output: int = 0
     held_for: list[str] = field(default_factory=list)
     caps: list[OutputCap | None] = field(default_factory=list)
     reserved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -28,7 +29,8 @@ class Settled(Conversations):
         self.held_for.append(request_id)
         self.caps.append(cap)
         self.reserved.set()
-        return Reservation(request_id, completion_tokens=None if cap is None else cap.tokens)
+        granted = None if cap is None else cap.tokens
+        return Reservation(request_id, completion_tokens=granted, output=self.output)
 
     async def settle(self, reservation, usage, cost_nusd, *, model, outcome, answer_id) -> None:
         await asyncio.sleep(0)

@@ -34,7 +34,7 @@ async def test_a_stream_that_was_cut_off_is_logged_with_an_estimate(gateway, htt
     row = await gateway.turn(response.headers["x-request-id"])
     assert row.error == "ProviderCutOff"
     assert row.is_estimated is True
-    assert row.completion_tokens == 4
+    assert 0 < row.completion_tokens < 10
 
 
 async def test_a_stream_of_the_next_model_is_logged_as_served_by_it(gateway, http):

@@ -22,7 +22,7 @@ from tests.fakes.budgets import (
     Journal,
     SwitchedStore,
     asked,
-    count_prompt,
+    bound_prompt,
 )
 
 
@@ -232,7 +232,7 @@ async def play(steps, cap: int) -> None:
         book=book,
         store=store,
         journal=journal,
-        count_prompt=count_prompt,
+        bound_prompt=bound_prompt,
         settings=BudgetSettings(),
         clock=clock,
         monotonic=clock,

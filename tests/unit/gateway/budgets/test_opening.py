@@ -16,19 +16,19 @@ from tests.fakes.patience import PATIENCE_S
 REDIS = BudgetSettings(store="redis", redis_url=SecretStr("redis://127.0.0.1:1/0"))
 
 
-async def count_prompt(body) -> int:
+async def bound_prompt(body, models) -> int:
     return 100
 
 
 async def test_counters_in_memory_begin_with_what_the_journal_says(engine: Engine, tmp_path):
     made = budget(engine, 10_000_000)
     journal = Journal()
-    async with open_budgets(BudgetSettings(), engine, journal, count_prompt) as budgets:
+    async with open_budgets(BudgetSettings(), engine, journal, bound_prompt) as budgets:
         held = await budgets.ledger.reserve("r1", Caller("k", "blue"), asked(), (hosted(),))
         await budgets.ledger.settle(held, Usage(1, 1), 700)
     await write(engine, tmp_path / "spool", *journal.rows)
 
-    async with open_budgets(BudgetSettings(), engine, journal, count_prompt) as budgets:
+    async with open_budgets(BudgetSettings(), engine, journal, bound_prompt) as budgets:
         (standing,) = await budgets.desk.usage(made.id)
 
     assert standing["spent"] == 700
@@ -36,7 +36,7 @@ async def test_counters_in_memory_begin_with_what_the_journal_says(engine: Engin
 
 async def test_budgets_defined_while_it_runs_count_soon(engine: Engine):
     settings = BudgetSettings(definitions_poll_s=0.01)
-    async with open_budgets(settings, engine, Journal(), count_prompt) as budgets:
+    async with open_budgets(settings, engine, Journal(), bound_prompt) as budgets:
         budget(engine, 1)
         async with asyncio.timeout(PATIENCE_S):
             while not budgets.book.limits("blue", "k", None, None).limits:  # noqa: ASYNC110
@@ -47,7 +47,7 @@ async def test_a_database_that_cannot_be_read_stops_the_start(tmp_path):
     engine = create_database_engine(f"sqlite:///{tmp_path / 'empty.db'}")
 
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        async with open_budgets(BudgetSettings(), engine, Journal(), count_prompt):
+        async with open_budgets(BudgetSettings(), engine, Journal(), bound_prompt):
             pass
     engine.dispose()
 

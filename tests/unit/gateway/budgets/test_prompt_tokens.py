@@ -145,18 +145,18 @@ async def test_short_prompts_are_bounded_without_a_tokenizer() -> None:
     def count(text: str) -> int:
         raise AssertionError("counted")
 
-    assert await PromptCounter(count)(asked("hi")) == worst_prompt_tokens(asked("hi"))
+    assert await PromptCounter(count).count_prompt(asked("hi")) == worst_prompt_tokens(asked("hi"))
 
 
 @pytest.mark.parametrize("name", sorted(REAL_TEXTS))
 async def test_the_count_is_never_below_any_models_tokenizer(name: str, count, o200k) -> None:
     text = REAL_TEXTS[name] * 3
-    assert await PromptCounter(o200k)(asked(text)) >= EMPTY + count(text)
+    assert await PromptCounter(o200k).count_prompt(asked(text)) >= EMPTY + count(text)
 
 
 async def test_long_prompts_are_counted_with_a_margin(o200k) -> None:
     text = REAL_TEXTS["english"] * 100
-    counted = await PromptCounter(o200k)(asked(text))
+    counted = await PromptCounter(o200k).count_prompt(asked(text))
     tokens = o200k(text)
     assert EMPTY + tokens <= counted < worst_prompt_tokens(asked(text)) / 2
     assert counted == pytest.approx(MARGIN * tokens, rel=0.01)
@@ -165,7 +165,7 @@ async def test_long_prompts_are_counted_with_a_margin(o200k) -> None:
 @pytest.mark.parametrize("name", sorted(REAL_TEXTS))
 async def test_the_count_is_never_above_the_bound(name: str, o200k) -> None:
     body = asked(REAL_TEXTS[name] * 5)
-    counted = await PromptCounter(o200k, margin=9.0)(body)
+    counted = await PromptCounter(o200k, margin=9.0).count_prompt(body)
     assert counted <= worst_prompt_tokens(body)
 
 
@@ -178,7 +178,7 @@ async def test_counts_off_the_event_loop() -> None:
         asyncio.run_coroutine_threadsafe(release.wait(), loop).result(PATIENCE_S)
         return 1
 
-    waiting = asyncio.create_task(PromptCounter(count)(asked("x" * LONG_TOKENS)))
+    waiting = asyncio.create_task(PromptCounter(count).count_prompt(asked("x" * LONG_TOKENS)))
     await started.wait()
     release.set()
     assert await waiting < LONG_TOKENS
@@ -186,7 +186,7 @@ async def test_counts_off_the_event_loop() -> None:
 
 async def test_without_a_tokenizer_long_prompts_are_bounded() -> None:
     body = asked("x" * LONG_TOKENS)
-    assert await PromptCounter(None)(body) == worst_prompt_tokens(body)
+    assert await PromptCounter(None).count_prompt(body) == worst_prompt_tokens(body)
 
 
 def test_a_missing_tokenizer_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ import pytest
 
 from gateway.errors import ProviderRejected
 from gateway.providers.anthropic_wire import from_anthropic, to_anthropic, usage_of
-from gateway.types import Usage
 
 ASK = [{"role": "user", "content": "Hi"}]
 TURN = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
@@ -318,5 +317,5 @@ def test_refuses_what_is_not_a_message() -> None:
         from_anthropic({"type": "error"}, 17)
 
 
-def test_counts_are_zero_where_nothing_is_reported() -> None:
-    assert usage_of({}) == Usage(0, 0)
+def test_there_is_no_usage_where_nothing_is_reported() -> None:
+    assert usage_of({}) is None

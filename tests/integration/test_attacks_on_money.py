@@ -1,0 +1,156 @@
+"""Ways to get more than one pays for, tried over real sockets under a cap."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+import pytest
+from sqlalchemy import func, select
+
+from gateway.budgets.definitions import BudgetDefinitions
+from gateway.types import CLIENT_LEFT
+from migrations.tables import SETTLEMENTS, TURNS
+from tests.fakes.budgets import budget
+from tests.fakes.gateway import CLAUDE, SMALL, RunningGateway, SteppedUpstream, running_gateway
+from tests.fakes.patience import PATIENCE_S
+from tests.fakes.turns import until
+from tests.fakes.upstream import (
+    Answer,
+    anthropic_stream_chunks,
+    chunk,
+    completion,
+    json_answer,
+    stream_chunks,
+)
+
+CHAT = "/v1/chat/completions"
+TEXT = "Every word of this answer was written, read and billed by the provider. " * 8
+CAP_TOKENS = 20_000
+
+
+def asking(model: str = SMALL, **fields: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "Say hello."}]
+    return {"model": model, "messages": messages, "max_tokens": 1_000, **fields}
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
+    settings = {"definitions_poll_s": 0.01}
+    async with running_gateway(tmp_path, budgets=settings) as running:
+        budget(running.engine, CAP_TOKENS, team_id="default", scope="key", measure="tokens")
+        book = running.app.budgets.book
+        newest = BudgetDefinitions(running.engine).changes(0, 1000)[-1].revision
+        await until(lambda: book.revision >= newest)
+        yield running
+
+
+async def charged_tokens(gateway: RunningGateway, turns: int) -> int:
+    """Wait for the journal's rows of so many turns; return what they charge."""
+
+    def settled() -> tuple[int, int]:
+        with gateway.engine.connect() as connection:
+            columns = func.count(), func.coalesce(func.sum(SETTLEMENTS.c.charged_tokens), 0)
+            n_rows, tokens = connection.execute(select(*columns)).one()
+        return n_rows, tokens
+
+    await until(lambda: settled()[0] >= turns)
+    return settled()[1]
+
+
+async def read_and_leave(http: httpx2.AsyncClient, body: dict[str, Any], ending: bytes) -> bool:
+    """Read a stream until `ending` passed, then close the socket; False where it is refused."""
+    async with http.stream("POST", CHAT, json=body) as response:
+        if response.status_code != 200:
+            return False
+        received = b""
+        async for data in response.aiter_raw():
+            received += data
+            if ending in received:
+                return True
+    return True
+
+
+@pytest.mark.parametrize("left_after", [b'"finish_reason":"stop"', b"billed"])
+async def test_leaving_a_stream_before_its_usage_is_not_free(gateway, left_after) -> None:
+    words = [chunk({"content": word + " "}) for word in TEXT.split()]
+    upstream = gateway.upstreams.by_name["alpha"] = SteppedUpstream()
+    for event in (*words, chunk({}, "stop")):
+        upstream.send(event)
+    async with gateway.caller() as http:
+        assert await read_and_leave(http, asking(stream=True), left_after)
+    await asyncio.wait_for(upstream.client_has_left.wait(), PATIENCE_S)
+
+    read = len(TEXT.split()) if b"finish" in left_after else TEXT.split().index("billed")
+    assert await charged_tokens(gateway, 1) >= read
+
+
+async def test_the_cap_stops_callers_that_always_leave_early(gateway) -> None:
+    answer = Answer(tuple(stream_chunks(TEXT)[:-2]), stalls=True)
+    gateway.alpha.answers = [answer]
+    reads = 0
+    async with gateway.caller() as http:
+        for turns in range(1, 200):
+            if not await read_and_leave(http, asking(stream=True), b'"finish_reason":"stop"'):
+                break
+            reads += 1
+            await charged_tokens(gateway, turns)
+    assert 0 < reads * len(TEXT.split()) <= CAP_TOKENS
+    assert reads < 199
+
+
+async def test_the_placeholder_of_a_claude_stream_is_not_what_it_cost(gateway) -> None:
+    begun = anthropic_stream_chunks(TEXT)[:-2]
+    gateway.upstreams.by_name["gamma"].answers = [Answer(tuple(begun), cuts_off=True)]
+    async with gateway.caller() as http:
+        await http.post(CHAT, json=asking(CLAUDE, stream=True))
+    assert await charged_tokens(gateway, 1) >= len(TEXT.split())
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 2**60, "completion_tokens": 2**60, "total_tokens": 2**61},
+        {"prompt_tokens": 2**64 - 1, "completion_tokens": 3},
+        {
+            "prompt_tokens": 9,
+            "completion_tokens": 3,
+            "prompt_tokens_details": {"cached_tokens": 2**60},
+        },
+        {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        {"prompt_tokens": -9, "completion_tokens": "3"},
+    ],
+)
+async def test_whatever_a_provider_reports_the_row_is_written_and_callers_are_served(
+    gateway, usage
+) -> None:
+    gateway.alpha.answers = [json_answer(completion(TEXT, usage=usage)), json_answer(completion())]
+    async with gateway.caller() as http:
+        first = await http.post(CHAT, json=asking())
+        row = await gateway.turn(first.headers["x-request-id"])
+        tokens = await charged_tokens(gateway, 1)
+        second = await http.post(CHAT, json=asking())
+
+    assert first.status_code == 200
+    assert second.status_code in {200, 429}
+    assert 0 < tokens < 2**53
+    assert row.prompt_tokens >= row.cached_tokens
+    assert orjson.loads(first.content)["waypost"]["cost_usd"] == row.cost_nusd / 1e9
+    assert gateway.app.budgets.ledger.has_store_failed is False
+
+
+async def test_a_call_that_was_left_is_charged_what_it_cost(gateway) -> None:
+    upstream = gateway.upstreams.by_name["alpha"] = SteppedUpstream()
+    async with gateway.caller() as http:
+        left = asyncio.create_task(http.post(CHAT, json=asking()))
+        await upstream.has_begun.wait()
+        left.cancel()
+        await asyncio.wait([left])
+    upstream.send(orjson.dumps(completion(usage={"prompt_tokens": 50, "completion_tokens": 500})))
+    upstream.end()
+
+    assert await charged_tokens(gateway, 1) == 550
+    with gateway.engine.connect() as connection:
+        assert connection.scalar(select(TURNS.c.error)) != CLIENT_LEFT
