@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from budget.ledger.types import Limit, Measure, ScopeKind, Unjournaled, Window
+from budget.ledger.types import Limit, Measure, ScopeKind, UnjournaledCharge, Window
 
 EXPIRED: Final = "expired"
 RECOVERED: Final = "recovered"
@@ -61,7 +61,7 @@ class Lease:
     reserved_at_unix_s: float
 
     @property
-    def name(self) -> str:
+    def idempotency_key(self) -> str:
         """The idempotency key under which the store knows it; unique as the request id is."""
         parts = (
             self.request_id,
@@ -74,12 +74,12 @@ class Lease:
         return _SEPARATOR.join(parts)
 
     @property
-    def late_name(self) -> str:
+    def late_idempotency_key(self) -> str:
         """The key for charging it after the fact, when it was served without a hold.
 
-        Not `name`: the store may have held that after all, and then it gives that back.
+        Not `idempotency_key`: the store may have held that after all, and then it gives that back.
         """
-        return f"{self.name}{_SEPARATOR}late"
+        return f"{self.idempotency_key}{_SEPARATOR}late"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class SettlementRecord:
     settled_at_unix_s: float
     charged_requests: int = 1
     charged_output_tokens: int = 0
-    acknowledges: Unjournaled | None = None
+    acknowledges: UnjournaledCharge | None = None
 
 
 def limit_codes(limits: Iterable[Limit]) -> str:
@@ -117,15 +117,15 @@ def limit_codes(limits: Iterable[Limit]) -> str:
 
 def limit_code(limit: Limit) -> str:
     """Name a limit's kind of scope, measure and window in three letters."""
-    return code(limit.scope.kind, limit.measure, limit.window)
+    return limit_type_code(limit.scope.kind, limit.measure, limit.window)
 
 
-def code(kind: ScopeKind, measure: Measure, window: Window) -> str:
+def limit_type_code(kind: ScopeKind, measure: Measure, window: Window) -> str:
     """Name a kind of scope, a measure and a window in three letters."""
     return _KINDS[kind] + _MEASURES[measure] + _WINDOWS[window]
 
 
-def read_codes(codes: str) -> dict[str, tuple[ScopeKind, Measure, Window]]:
+def parse_limit_codes(codes: str) -> dict[str, tuple[ScopeKind, Measure, Window]]:
     """Read what `limit_codes` wrote."""
     return {
         each: (_KIND_OF[each[0]], _MEASURE_OF[each[1]], _WINDOW_OF[each[2]])
@@ -133,7 +133,7 @@ def read_codes(codes: str) -> dict[str, tuple[ScopeKind, Measure, Window]]:
     }
 
 
-def found_settlement(found: Unjournaled, now_unix_s: float) -> SettlementRecord:
+def settlement_from_charge(found: UnjournaledCharge, now_unix_s: float) -> SettlementRecord:
     """Make the journal row of a charge that its own gateway has not journaled.
 
     How the request ended, which model answered and what was held is not known any more.
@@ -153,7 +153,7 @@ def found_settlement(found: Unjournaled, now_unix_s: float) -> SettlementRecord:
     )
 
 
-def _read_lease(found: Unjournaled, now_unix_s: float) -> Lease:
+def _read_lease(found: UnjournaledCharge, now_unix_s: float) -> Lease:
     """Read a lease back from its name; of a foreign name only the name is known."""
     parts = found.request_id.split(_SEPARATOR)
     if len(parts) not in (6, 7):

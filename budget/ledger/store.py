@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from budget.ledger.types import Granted, Hold, Limit, Refused, Standing, Unjournaled
+from budget.ledger.types import Granted, Hold, Limit, Refused, Standing, UnjournaledCharge
 
 
 class LedgerStore(Protocol):
@@ -45,10 +45,10 @@ class LedgerStore(Protocol):
         """Set what was spent in the current window: to reset, or to rebuild from the journal."""
         ...
 
-    async def reap(self, team_id: str) -> tuple[Unjournaled, ...]:
+    async def reap(self, team_id: str) -> tuple[UnjournaledCharge, ...]:
         """Charge the team's expired leases and take some of the charges that wait to be told."""
         ...
 
-    async def acknowledge(self, team_id: str, kept: Sequence[Unjournaled]) -> None:
+    async def acknowledge(self, team_id: str, kept: Sequence[UnjournaledCharge]) -> None:
         """Tell nobody of these charges any more: their journal rows are on disk."""
         ...

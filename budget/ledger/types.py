@@ -97,7 +97,7 @@ class Standing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Unjournaled:
+class UnjournaledCharge:
     """A charge whose journal row is not known to be kept; whoever is told of it writes the row.
 
     Attributes:
@@ -126,7 +126,7 @@ class Granted:
     nusd: int
     tokens: int
     standings: tuple[Standing, ...]
-    unjournaled: tuple[Unjournaled, ...] = ()
+    unjournaled: tuple[UnjournaledCharge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Refused:
 
     standing: Standing
     retry_after_s: float | None
-    unjournaled: tuple[Unjournaled, ...] = ()
+    unjournaled: tuple[UnjournaledCharge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ MARGINS: Final = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
 RIDGE: Final = 100.0
 
 
-def fine_choices(choices: Sequence[int]) -> tuple[int, ...]:
+def refine_choices(choices: Sequence[int]) -> tuple[int, ...]:
     """Put two more between neighbours, so that no baseline is held back by a coarse grid."""
     ratios = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
     finer = {round(choice * ratio) for choice in choices for ratio in ratios}
@@ -55,7 +55,7 @@ def baseline_families(
         environment: What the difficulty heuristic learns lengths from.
         choices: What the learned policies choose from; baselines choose from a finer grid.
     """
-    finer = fine_choices(choices)
+    finer = refine_choices(choices)
     n_turns = [len(problem.texts) for problem in environment.problems]
     expected = sorted({round(float(np.mean(n_turns))), max(n_turns)})
     rated = fit_difficulty(environment, finer)

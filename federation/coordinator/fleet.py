@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from flwr.app import Message, RecordDict
 
-from federation.coordinator.nodes import Nodes
+from federation.coordinator.nodes import NodeManager
 from federation.errors import ReplyRejected
 from federation.exchanges.exchange import Exchange
 from federation.exchanges.masked import is_masked, masked_form
@@ -27,7 +27,7 @@ from federation.site import SCHEMA_VERSION, SiteProfile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class ExchangeRequest:
     """An exchange under way.
 
     Attributes:
@@ -37,8 +37,8 @@ class Question:
 
     exchange: Exchange
     instruction: Instruction
-    asked: Mapping[int, SiteProfile]
-    began_s: float
+    selected: Mapping[int, SiteProfile]
+    started_s: float
 
     @property
     def name(self) -> str:
@@ -69,16 +69,16 @@ class Question:
         if self.is_masked:
             return read_reply(message, masked_form(form))
         payload = read_reply(message, form)
-        hold_to_claim(self.exchange, payload, site.rows)
+        check_claimed_rows(self.exchange, payload, site.rows)
         return payload
 
-    def length(self, payload: Payload) -> float:
+    def update_norm(self, payload: Payload) -> float:
         """Say how far an answer goes; 0 where that is hidden."""
-        return 0.0 if self.is_masked else self.exchange.length(self.instruction, payload)
+        return 0.0 if self.is_masked else self.exchange.update_norm(self.instruction, payload)
 
 
 @dataclass(slots=True)
-class Fleet(Nodes[TrainingPlan, SiteProfile]):
+class Fleet(NodeManager[TrainingPlan, SiteProfile]):
     """The nodes of a router's session; the plan's columns are set once the sites are known.
 
     Attributes:
@@ -90,11 +90,11 @@ class Fleet(Nodes[TrainingPlan, SiteProfile]):
 
     learned: frozenset[str] = frozenset()
 
-    def lay_out(self, sent: Payload) -> RecordDict:
+    def pack(self, sent: Payload) -> RecordDict:
         """Lay out an instruction that belongs to no round."""
         return Instruction(self.plan, sent=sent).to_content()
 
-    def admit(self, reply: Message) -> SiteProfile:
+    def check_profile(self, reply: Message) -> SiteProfile:
         """Read a profile that goes with the plan.
 
         Raises:
@@ -106,35 +106,35 @@ class Fleet(Nodes[TrainingPlan, SiteProfile]):
             raise ReplyRejected(problem)
         return profile
 
-    def teachers(self) -> dict[int, SiteProfile]:
+    def contributors(self) -> dict[int, SiteProfile]:
         """Members that are connected; where a router grows, those that bring what may join it."""
         growth, joining = self.plan.growth, self.plan.joining
         if growth is None:
-            return self.present()
-        return self.bringing(growth.models, joining or self.joining(growth))
+            return self.connected()
+        return self.contributing(growth.models, joining or self.choose_joining(growth))
 
-    def joining(self, growth: Growth) -> str:
+    def choose_joining(self, growth: Growth) -> str:
         """Say what enough connected members bring, of what is allowed; else what most bring."""
-        brought = {each: len(self.bringing(growth.models, each)) for each in growth.allowed}
+        brought = {each: len(self.contributing(growth.models, each)) for each in growth.allowed}
         enough = (each for each, sites in brought.items() if sites >= self.plan.quorum)
         return next(enough, max(brought, key=brought.__getitem__))
 
-    def bringing(self, models: tuple[str, ...], joining: str) -> dict[int, SiteProfile]:
+    def contributing(self, models: tuple[str, ...], joining: str) -> dict[int, SiteProfile]:
         """Members that bring models besides `models`, or are new and bring some of these."""
-        present = self.present()
+        present = self.connected()
         if joining == MODELS_JOIN:
             return {n: site for n, site in present.items() if not set(site.models) <= set(models)}
         new = {n: site for n, site in present.items() if site.name not in self.learned}
         return {n: site for n, site in new.items() if not set(site.models).isdisjoint(models)}
 
-    def ask(self, exchange: Exchange, round_: int, state: Payload) -> Question:
+    def build_request(self, exchange: Exchange, round_: int, state: Payload) -> ExchangeRequest:
         """Draw the members that this round asks, and put the question together."""
         instruction = exchange.instruction(self.plan, round_, state)
-        members = list(self.teachers().items())
+        members = list(self.contributors().items())
         n_asked = max(self.plan.quorum, math.ceil(exchange.share * len(members)))
         order = np.random.default_rng(instruction.seed).permutation(len(members))
-        asked = dict(members[index] for index in sorted(order[:n_asked]))
-        return Question(exchange, instruction, asked, self.clock())
+        selected = dict(members[index] for index in sorted(order[:n_asked]))
+        return ExchangeRequest(exchange, instruction, selected, self.clock())
 
 
 def problem_of(profile: SiteProfile, plan: TrainingPlan) -> str | None:
@@ -172,7 +172,7 @@ def _naming_problem(profile: SiteProfile, plan: TrainingPlan) -> str | None:
     return None
 
 
-def hold_to_claim(exchange: Exchange, payload: Payload, claimed_rows: int) -> None:
+def check_claimed_rows(exchange: Exchange, payload: Payload, claimed_rows: int) -> None:
     """Let through what is made of no more rows than there are said to be.
 
     Raises:

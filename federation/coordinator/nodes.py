@@ -23,7 +23,7 @@ from federation.protocol.protocol import (
     refusal,
 )
 from federation.protocol.report import RoundReport, SessionReport, size_of
-from federation.protocol.updates import Reply, screen
+from federation.protocol.updates import Reply, screen_norms
 
 NO_ANSWER: Final = "no answer in time"
 
@@ -64,7 +64,7 @@ PlanT = TypeVar("PlanT", bound=Plan)
 MemberT = TypeVar("MemberT", bound=Member)
 
 
-class Question(Protocol[MemberT]):
+class Request(Protocol[MemberT]):
     """An exchange under way.
 
     Attributes:
@@ -79,9 +79,9 @@ class Question(Protocol[MemberT]):
     @property
     def round(self) -> int: ...  # noqa: D102
     @property
-    def asked(self) -> Mapping[int, MemberT]: ...  # noqa: D102
+    def selected(self) -> Mapping[int, MemberT]: ...  # noqa: D102
     @property
-    def began_s(self) -> float: ...  # noqa: D102
+    def started_s(self) -> float: ...  # noqa: D102
 
     def content_for(self, site: MemberT) -> RecordDict:
         """Lay out what this site is told."""
@@ -95,13 +95,13 @@ class Question(Protocol[MemberT]):
         """
         ...
 
-    def length(self, payload: Payload) -> float:
+    def update_norm(self, payload: Payload) -> float:
         """Say how far an answer goes; those much longer than others are rejected."""
         ...
 
 
 @dataclass(slots=True)
-class Nodes(ABC, Generic[PlanT, MemberT]):
+class NodeManager(ABC, Generic[PlanT, MemberT]):
     """The nodes of one session.
 
     Attributes:
@@ -125,35 +125,35 @@ class Nodes(ABC, Generic[PlanT, MemberT]):
     _bytes_sent: int = field(default=0, init=False)
 
     @abstractmethod
-    def lay_out(self, sent: Payload) -> RecordDict:
+    def pack(self, sent: Payload) -> RecordDict:
         """Lay out an instruction that belongs to no round."""
 
     @abstractmethod
-    def admit(self, reply: Message) -> MemberT:
+    def check_profile(self, reply: Message) -> MemberT:
         """Read what a site says of itself.
 
         Raises:
             ReplyRejected: It is no profile, or such a site cannot take part.
         """
 
-    def gather(self, sleep: Callable[[float], None]) -> None:
+    def wait_for_quorum(self, sleep: Callable[[float], None]) -> None:
         """Wait until enough sites are there.
 
         Raises:
             QuorumMissing: They did not come in time.
         """
         deadline = self.clock() + self.plan.timeout_s
-        self.greet()
-        while len(self.teachers()) < self.plan.quorum and self.clock() < deadline:
+        self.admit_new_nodes()
+        while len(self.contributors()) < self.plan.quorum and self.clock() < deadline:
             sleep(POLL_S)
-            self.greet()
-        need_quorum(self.plan, len(self.teachers()), self.report)
+            self.admit_new_nodes()
+        require_quorum(self.plan, len(self.contributors()), self.report)
 
-    def greet(self) -> None:
+    def admit_new_nodes(self) -> None:
         """Admit or refuse the nodes that are new; one that does not answer is greeted again."""
         known = self._members.keys() | self._refused
         new = [node for node in self.grid.get_node_ids() if node not in known]
-        contents = dict.fromkeys(new, self.lay_out({}))
+        contents = dict.fromkeys(new, self.pack({}))
         replies = self._exchange(self.greeting, contents, self.plan.greeting_s)
         for node, reply in sorted(replies.items()):
             try:
@@ -164,49 +164,51 @@ class Nodes(ABC, Generic[PlanT, MemberT]):
                 self._members[node] = profile
                 self.report.members[profile.name] = profile
 
-    def present(self) -> dict[int, MemberT]:
+    def connected(self) -> dict[int, MemberT]:
         """Members that are connected now, in the order of their names."""
         connected = set(self.grid.get_node_ids())
         present = [item for item in self._members.items() if item[0] in connected]
         return dict(sorted(present, key=lambda item: item[1].name))
 
-    def teachers(self) -> dict[int, MemberT]:
+    def contributors(self) -> dict[int, MemberT]:
         """Members that are connected and have something to teach: all, unless said otherwise."""
-        return self.present()
+        return self.connected()
 
-    def messages(self, question: Question[MemberT]) -> list[Message]:
+    def to_messages(self, request: Request[MemberT]) -> list[Message]:
         """Write a question to everybody it is for."""
-        contents = {node: question.content_for(site) for node, site in question.asked.items()}
-        messages = _address(question.name, contents, self.plan.timeout_s, question.round)
+        contents = {node: request.content_for(site) for node, site in request.selected.items()}
+        messages = _address(request.name, contents, self.plan.timeout_s, request.round)
         self._bytes_sent = sum(map(size_of, messages))
         return messages
 
-    def hear(self, question: Question[MemberT], messages: Iterable[Message]) -> list[Reply]:
+    def collect_replies(
+        self, request: Request[MemberT], messages: Iterable[Message]
+    ) -> list[Reply]:
         """Keep the answers that are in good order, by site; note what is wrong with the others."""
         received = _by_node(messages)
         payloads: dict[str, Payload] = {}
         rejected: dict[str, str] = {}
-        for node, site in question.asked.items():
+        for node, site in request.selected.items():
             if node not in received:
                 continue
             try:
-                payloads[site.name] = question.read(site, received[node])
+                payloads[site.name] = request.read(site, received[node])
             except ReplyRejected as error:
                 rejected[site.name] = str(error)
-        lengths = {site: question.length(payload) for site, payload in payloads.items()}
-        kept, overlong = screen(lengths, self.plan.longest_update)
+        lengths = {site: request.update_norm(payload) for site, payload in payloads.items()}
+        kept, overlong = screen_norms(lengths, self.plan.longest_update)
         rejected |= overlong
         for site_name, reason in rejected.items():
-            logger.warning("dropped %s of %s: %s", question.name, site_name, reason)
-        silent = (site.name for node, site in question.asked.items() if node not in received)
+            logger.warning("dropped %s of %s: %s", request.name, site_name, reason)
+        silent = (site.name for node, site in request.selected.items() if node not in received)
         self.report.rounds.append(
             RoundReport(
-                question.round,
-                question.name,
+                request.round,
+                request.name,
                 tuple(sorted(kept)),
                 rejected,
                 tuple(silent),
-                self.clock() - question.began_s,
+                self.clock() - request.started_s,
                 self._bytes_sent,
                 sum(map(size_of, received.values())),
             )
@@ -215,8 +217,8 @@ class Nodes(ABC, Generic[PlanT, MemberT]):
 
     def publish(self, artifact: bytes) -> None:
         """Send what came out to every member, and note what each makes of it."""
-        members = self.present()
-        content = self.lay_out({ARTIFACT: np.frombuffer(artifact, np.uint8)})
+        members = self.connected()
+        content = self.pack({ARTIFACT: np.frombuffer(artifact, np.uint8)})
         contents = dict.fromkeys(members, content)
         replies = self._exchange(self.publication, contents, self.plan.timeout_s)
         self.report.unanswered = {s.name: NO_ANSWER for n, s in members.items() if n not in replies}
@@ -236,7 +238,7 @@ class Nodes(ABC, Generic[PlanT, MemberT]):
         reason = read_refusal(reply)
         if reason is not None:
             raise ReplyRejected(f"the site refused: {reason}")
-        profile = self.admit(reply)
+        profile = self.check_profile(reply)
         if profile.name in {member.name for member in self._members.values()}:
             raise ReplyRejected(f"the name {profile.name!r} is taken by another node")
         return profile
@@ -260,7 +262,7 @@ class Nodes(ABC, Generic[PlanT, MemberT]):
         return {node: received[node] for node in contents if node in received}
 
 
-def need_quorum(plan: Plan, present: int, report: SessionReport) -> None:
+def require_quorum(plan: Plan, present: int, report: SessionReport) -> None:
     """Go on only with enough answers.
 
     Raises:

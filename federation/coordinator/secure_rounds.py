@@ -5,38 +5,38 @@ from dataclasses import replace
 
 from flwr.app import Message
 
-from federation.coordinator.fleet import Fleet, Question, hold_to_claim
-from federation.coordinator.nodes import need_quorum
-from federation.exchanges.masked import KeyExchange, open_total
+from federation.coordinator.fleet import ExchangeRequest, Fleet, check_claimed_rows
+from federation.coordinator.nodes import require_quorum
+from federation.exchanges.masked import KeyExchange, unmask_total
 from federation.protocol.protocol import Instruction
 from federation.protocol.updates import Reply
 from federation.site import SiteProfile
 
 
-def agree(fleet: Fleet, question: Question) -> Question:
+def agree_on_keys(fleet: Fleet, request: ExchangeRequest) -> ExchangeRequest:
     """Ask the sites for keys, and narrow the question down to those that sent one.
 
     Raises:
         QuorumMissing: Too few did.
     """
-    plan, instruction = fleet.plan, question.instruction
-    asking = Question(
-        KeyExchange(), Instruction(plan, instruction.round), question.asked, fleet.clock()
+    plan, instruction = fleet.plan, request.instruction
+    key_request = ExchangeRequest(
+        KeyExchange(), Instruction(plan, instruction.round), request.selected, fleet.clock()
     )
-    good = fleet.hear(asking, _send(fleet, asking))
-    need_quorum(plan, len(good), fleet.report)
-    members = KeyExchange().merge({}, asking.instruction, good)
-    return Question(
-        question.exchange,
+    good = fleet.collect_replies(key_request, _send(fleet, key_request))
+    require_quorum(plan, len(good), fleet.report)
+    members = KeyExchange().aggregate({}, key_request.instruction, good)
+    return ExchangeRequest(
+        request.exchange,
         replace(instruction, sent={**instruction.sent, **members}),
-        _narrowed(question, good),
+        _survivors(request, good),
         fleet.clock(),
     )
 
 
-def hear_total(
-    fleet: Fleet, question: Question, messages: Iterable[Message]
-) -> tuple[Question, Reply]:
+def collect_masked_total(
+    fleet: Fleet, request: ExchangeRequest, messages: Iterable[Message]
+) -> tuple[ExchangeRequest, Reply]:
     """Read the total; where a member dropped out, repeat the exchange with the others first.
 
     Returns:
@@ -46,21 +46,21 @@ def hear_total(
         QuorumMissing: Too few are left.
         ReplyRejected: The total is not usable.
     """
-    good = fleet.hear(question, messages)
-    while len(good) < len(question.asked):
-        need_quorum(fleet.plan, len(good), fleet.report)
-        question = agree(fleet, replace(question, asked=_narrowed(question, good)))
-        good = fleet.hear(question, _send(fleet, question))
-    total = open_total(question.exchange, question.instruction, good)
-    claimed_rows = sum(site.rows for site in question.asked.values())
-    hold_to_claim(question.exchange, total.payload, claimed_rows)
-    return question, total
+    good = fleet.collect_replies(request, messages)
+    while len(good) < len(request.selected):
+        require_quorum(fleet.plan, len(good), fleet.report)
+        request = agree_on_keys(fleet, replace(request, selected=_survivors(request, good)))
+        good = fleet.collect_replies(request, _send(fleet, request))
+    total = unmask_total(request.exchange, request.instruction, good)
+    claimed_rows = sum(site.rows for site in request.selected.values())
+    check_claimed_rows(request.exchange, total.payload, claimed_rows)
+    return request, total
 
 
-def _narrowed(question: Question, good: list[Reply]) -> dict[int, SiteProfile]:
+def _survivors(request: ExchangeRequest, good: list[Reply]) -> dict[int, SiteProfile]:
     names = {reply.site for reply in good}
-    return {node: site for node, site in question.asked.items() if site.name in names}
+    return {node: site for node, site in request.selected.items() if site.name in names}
 
 
-def _send(fleet: Fleet, question: Question) -> Iterable[Message]:
-    return fleet.grid.send_and_receive(fleet.messages(question), timeout=fleet.plan.timeout_s)
+def _send(fleet: Fleet, request: ExchangeRequest) -> Iterable[Message]:
+    return fleet.grid.send_and_receive(fleet.to_messages(request), timeout=fleet.plan.timeout_s)

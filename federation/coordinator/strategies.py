@@ -15,11 +15,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from federation.coordinator.fleet import Fleet, Question
-from federation.coordinator.nodes import need_quorum
-from federation.coordinator.secure_rounds import agree, hear_total
+from federation.coordinator.fleet import ExchangeRequest, Fleet
+from federation.coordinator.nodes import require_quorum
+from federation.coordinator.secure_rounds import agree_on_keys, collect_masked_total
 from federation.errors import QuorumMissing, ReplyRejected
-from federation.exchanges.exchange import Exchange, under
+from federation.exchanges.exchange import Exchange
 from federation.exchanges.guard import GUARD_EXCHANGES, guard_of
 from federation.exchanges.kmeans import (
     CENTROIDS,
@@ -45,6 +45,7 @@ from federation.exchanges.rows import RowSumExchange, scales_of
 from federation.learning import kmeans, mlp, ridge
 from federation.protocol.protocol import Payload, TrainingPlan, to_record
 from federation.protocol.updates import Reply
+from router_models.estimators.arrays import strip_prefix
 from router_models.estimators.guard import GuardedEstimator
 from router_models.types import Estimator
 
@@ -97,7 +98,7 @@ class RouterStrategy(Strategy):
         self.keep = keep
         plan = fleet.plan
         self.exchanges = (*self.plan_exchanges(plan), *self.guard_exchanges(plan))
-        self._question: Question | None = None
+        self._request: ExchangeRequest | None = None
 
     @classmethod
     @abstractmethod
@@ -140,7 +141,7 @@ class RouterStrategy(Strategy):
         grid: Grid,
     ) -> Iterable[Message]:
         """Ask the next exchange's question, of nodes that joined since the last one too."""
-        self.fleet.greet()
+        self.fleet.admit_new_nodes()
         progress = self.progress
         return self._ask(self.exchanges[progress.round], progress.round + 1)
 
@@ -155,12 +156,12 @@ class RouterStrategy(Strategy):
             QuorumMissing: There are too few.
             ReplyRejected: The total of masked answers is not usable.
         """
-        question, good = self._hear(replies)
-        asked = frozenset(site.name for site in question.asked.values())
-        sites = asked if question.is_masked else frozenset(reply.site for reply in good)
-        need_quorum(self.fleet.plan, len(sites), self.fleet.report)
-        exchange, instruction, progress = question.exchange, question.instruction, self.progress
-        state = exchange.merge(progress.state, instruction, good)
+        request, good = self._collect(replies)
+        selected = frozenset(site.name for site in request.selected.values())
+        sites = selected if request.is_masked else frozenset(reply.site for reply in good)
+        require_quorum(self.fleet.plan, len(sites), self.fleet.report)
+        exchange, instruction, progress = request.exchange, request.instruction, self.progress
+        state = exchange.aggregate(progress.state, instruction, good)
         learned = sites if exchange.is_learned else frozenset()
         self.progress = replace(
             progress, round=instruction.round, state=state, sites=progress.sites | learned
@@ -175,9 +176,9 @@ class RouterStrategy(Strategy):
         grid: Grid,
     ) -> Iterable[Message]:
         """Ask how good the new state is, where that can be asked."""
-        assert self._question is not None  # noqa: S101
-        validation = self._question.exchange.validation
-        self._question = None
+        assert self._request is not None  # noqa: S101
+        validation = self._request.exchange.validation
+        self._request = None
         if validation is None:
             return []
         try:
@@ -195,7 +196,7 @@ class RouterStrategy(Strategy):
         A validation that nobody answers is no reason to stop.
         """
         metrics = None
-        if self._question is not None:
+        if self._request is not None:
             loss = self._measured_loss(replies)
             if math.isfinite(loss):
                 self.progress = self.progress.judged(loss)
@@ -207,25 +208,25 @@ class RouterStrategy(Strategy):
         """Say nothing: the session's report says it all."""
 
     def _ask(self, exchange: Exchange, round_: int) -> list[Message]:
-        question = self.fleet.ask(exchange, round_, self.progress.state)
-        self._question = agree(self.fleet, question) if question.is_masked else question
-        return self.fleet.messages(self._question)
+        request = self.fleet.build_request(exchange, round_, self.progress.state)
+        self._request = agree_on_keys(self.fleet, request) if request.is_masked else request
+        return self.fleet.to_messages(self._request)
 
-    def _hear(self, replies: Iterable[Message]) -> tuple[Question, list[Reply]]:
+    def _collect(self, replies: Iterable[Message]) -> tuple[ExchangeRequest, list[Reply]]:
         """Read the answers to the question; of masked ones the total, as the only answer."""
-        question = self._question
-        assert question is not None  # noqa: S101
-        if not question.is_masked:
-            return question, self.fleet.hear(question, replies)
-        self._question, total = hear_total(self.fleet, question, replies)
-        return self._question, [total]
+        request = self._request
+        assert request is not None  # noqa: S101
+        if not request.is_masked:
+            return request, self.fleet.collect_replies(request, replies)
+        self._request, total = collect_masked_total(self.fleet, request, replies)
+        return self._request, [total]
 
     def _measured_loss(self, replies: Iterable[Message]) -> float:
         try:
-            question, good = self._hear(replies)
+            request, good = self._collect(replies)
         except (QuorumMissing, ReplyRejected):
             return math.nan
-        return float(question.exchange.merge({}, question.instruction, good)[LOSS][0])
+        return float(request.exchange.aggregate({}, request.instruction, good)[LOSS][0])
 
 
 class FederatedKMeans(RouterStrategy):
@@ -272,7 +273,7 @@ class FederatedMlp(RouterStrategy):
     @classmethod
     def build(cls, plan: TrainingPlan, state: Payload) -> Estimator:
         """Put weights and scales together."""
-        return mlp.to_estimator(under(WEIGHTS, state), plan.columns, scales_of(plan, state))
+        return mlp.to_estimator(strip_prefix(WEIGHTS, state), plan.columns, scales_of(plan, state))
 
 
 class FederatedRidge(RouterStrategy):

@@ -29,7 +29,7 @@ def strategy_of(plan: TrainingPlan) -> type[RouterStrategy]:
     return (STRATEGIES if plan.growth is None else GROWING)[plan.kind]
 
 
-def calibrated(plan: TrainingPlan, epsilon: float, delta: float) -> TrainingPlan:
+def with_calibrated_noise(plan: TrainingPlan, epsilon: float, delta: float) -> TrainingPlan:
     """Set the plan's noise so that one session costs each site no more than `epsilon`.
 
     Raises:

@@ -74,7 +74,9 @@ ABSENCE_S: Final = 2.0
 """Longer than a coordinator waits between two looks, so that it learns that work was lost."""
 RECONNECT_S: Final = 1.0
 UNAVAILABLE_CODES: Final = frozenset({502, 503, 504})
-OVER: Final = frozenset({ApiErrorCode.RUN_ALREADY_FINISHED, ApiErrorCode.RUN_ID_NOT_FOUND})
+RUN_ENDED_CODES: Final = frozenset(
+    {ApiErrorCode.RUN_ALREADY_FINISHED, ApiErrorCode.RUN_ID_NOT_FOUND}
+)
 BUNDLE: Final = """
 [project]
 name = "waypost"
@@ -102,7 +104,7 @@ def check_version() -> None:
         raise RuntimeError(f"federation needs flwr {VERSION}; {flwr.__version__} is installed")
 
 
-class Tasks:
+class TaskWorker:
     """Takes the tasks that a SuperLink or SuperNode on this machine has to give.
 
     Args:
@@ -139,7 +141,7 @@ class Tasks:
         """
         with self._broker() as broker:
             token = self._acquire(broker, TaskType.SERVER_APP)
-        grid = PromptGrid(self._address, self._authority is None, self._authority, token=token)
+        grid = FastPollingGrid(self._address, self._authority is None, self._authority, token=token)
         with closing(grid):
             try:
                 _serve(grid, serve_run)
@@ -148,7 +150,7 @@ class Tasks:
 
     def _answer(self, token: str, app: ClientApp) -> None:
         runtime = self._runtime(RuntimeTokenHttpInterceptor(token))
-        with closing(runtime), _alive(runtime):
+        with closing(runtime), _heartbeat(runtime):
             message, context, _, _ = pull_task_input(runtime)
             reply, status, details = _reply(app, message, context)
             push_message(runtime, reply, context)
@@ -168,7 +170,7 @@ class Tasks:
             insecure=self._authority is None,
             root_certificates=self._authority,
             interceptors=[RuntimeVersionHttpInterceptor(COMPONENT), authentication],
-            retry_invoker=retrying(RECONNECT_S),
+            retry_invoker=retry_invoker(RECONNECT_S),
         )
 
     def _acquire(self, broker: RuntimeHttpClient, kind: TaskType) -> str:
@@ -181,7 +183,7 @@ class Tasks:
             time.sleep(self._poll_s)
 
 
-class PromptGrid(HttpGrid):
+class FastPollingGrid(HttpGrid):
     """Looks for answers more often than every 3 s, which is what Flower's does."""
 
     def send_and_receive(
@@ -199,7 +201,7 @@ class PromptGrid(HttpGrid):
         return answers
 
 
-class Operator:
+class SuperLinkClient:
     """Registers nodes and starts runs at a SuperLink on this machine.
 
     Args:
@@ -214,7 +216,7 @@ class Operator:
             insecure=False,
             root_certificates=authority,
             interceptors=[RuntimeVersionHttpInterceptor(COMPONENT)],
-            retry_invoker=retrying(RECONNECT_S),
+            retry_invoker=retry_invoker(RECONNECT_S),
         )
 
     def registered(self) -> dict[bytes, str]:
@@ -228,7 +230,7 @@ class Operator:
         return int(self._control.RegisterNode(request).node_id)
 
     def start_run(self) -> int:
-        """Have Flower offer a new run to `Tasks.run`; returns its id."""
+        """Have Flower offer a new run to `TaskWorker.run`; returns its id."""
         return int(self._control.StartRun(StartRunRequest(fab=Fab(content=_bundle()))).run_id)
 
     def stop_run(self, run_id: int) -> None:
@@ -237,7 +239,7 @@ class Operator:
             self._control.StopRun(StopRunRequest(run_id=run_id))
         except httpx.HTTPStatusError as error:
             told = FlowerError.from_json(error.response.text)
-            if told is None or told.code not in OVER:
+            if told is None or told.code not in RUN_ENDED_CODES:
                 raise
 
 
@@ -271,13 +273,13 @@ def run_supernode(
         while not _has_signed_off(fleet, public_key_to_bytes(public), node_id_file):
             time.sleep(RECONNECT_S)
     pull = start_client_internal._pull_and_store_message  # noqa: SLF001
-    start_client_internal._pull_and_store_message = waiting(pull, poll_s)  # noqa: SLF001
+    start_client_internal._pull_and_store_message = polling(pull, poll_s)  # noqa: SLF001
     again_s = max(poll_s, RECONNECT_S)
-    fleet_http_connection.make_simple_http_retry_invoker = partial(retrying, again_s)  # type: ignore[attr-defined]
+    fleet_http_connection.make_simple_http_retry_invoker = partial(retry_invoker, again_s)  # type: ignore[attr-defined]
     flower_supernode()
 
 
-def retrying(most_s: float) -> RetryInvoker:
+def retry_invoker(most_s: float) -> RetryInvoker:
     """Have Flower try again after `most_s` at most, drawn at random; its own waits grow to 20 s.
 
     With those, a restart that takes 10 s keeps nodes away for up to 25.
@@ -287,7 +289,7 @@ def retrying(most_s: float) -> RetryInvoker:
     return invoker
 
 
-def waiting(pull: Callable[..., int | None], poll_s: float) -> Callable[..., int]:
+def polling(pull: Callable[..., int | None], poll_s: float) -> Callable[..., int]:
     """Have `pull` look again and again until there is something, without Flower's longer wait."""
 
     def wait(**collaborators: Any) -> int:
@@ -336,7 +338,7 @@ def _deactivate(fleet: FleetHttpClient, node_id: int) -> bool:
 
 def _serve(grid: HttpGrid, serve_run: Callable[[int, Grid], None]) -> None:
     runtime = grid._runtime_client  # noqa: SLF001
-    with _alive(runtime):
+    with _heartbeat(runtime):
         task = runtime.PullTaskInput(PullTaskInputRequest())
         run = run_from_proto(task.run)
         grid.set_run(run)
@@ -361,7 +363,7 @@ def _reply(app: ClientApp, message: Message, context: Context) -> tuple[Message,
 
 
 @contextmanager
-def _alive(runtime: RuntimeHttpClient) -> Iterator[None]:
+def _heartbeat(runtime: RuntimeHttpClient) -> Iterator[None]:
     """Tell Flower that a task is being worked on."""
 
     def beat() -> bool:

@@ -19,8 +19,8 @@ from federation.exchanges.exchange import Exchange, SumExchange, Task
 from federation.privacy.secure_sum import (
     KEY_BYTES,
     SecureSumRefused,
+    generate_private_key,
     mask,
-    new_key,
     public_key,
     unmask,
 )
@@ -35,7 +35,7 @@ ALL_SITES: Final = "all sites"
 
 
 @dataclass(slots=True)
-class KeyRing:
+class MaskingKey:
     """A site's private key for its next masked answer: used once, then forgotten.
 
     It is never written anywhere: a node that restarts in between drops out of that sum.
@@ -43,9 +43,9 @@ class KeyRing:
 
     _key: bytes | None = field(default=None, init=False, repr=False)
 
-    def draw(self) -> bytes:
+    def generate(self) -> bytes:
         """Make a new key, in place of an unused one, and return its public part."""
-        self._key = new_key()
+        self._key = generate_private_key()
         return public_key(self._key)
 
     def mask(self, exchange: Exchange, instruction: Instruction, payload: Payload) -> Payload:
@@ -71,14 +71,14 @@ class KeyExchange(Exchange):
     """
 
     name: ClassVar[str] = "query.keys"
-    sends: ClassVar[tuple[str, ...]] = ()
+    state_prefixes: ClassVar[tuple[str, ...]] = ()
     is_about_rows: ClassVar[bool] = False
 
-    ring: KeyRing = field(default_factory=KeyRing)
+    masking_key: MaskingKey = field(default_factory=MaskingKey)
 
     def answer(self, task: Task) -> Payload:  # noqa: ARG002
         """Draw a new key."""
-        return {KEY: np.frombuffer(self.ring.draw(), np.uint8)}
+        return {KEY: np.frombuffer(self.masking_key.generate(), np.uint8)}
 
     def form(self, instruction: Instruction) -> Form:  # noqa: ARG002
         """One key."""
@@ -88,7 +88,12 @@ class KeyExchange(Exchange):
         """Return 0: keys are made of no row."""
         return 0.0
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:  # noqa: ARG002
+    def aggregate(
+        self,
+        state: Payload,
+        instruction: Instruction,  # noqa: ARG002
+        replies: Sequence[Reply],
+    ) -> Payload:
         """List all members' keys."""
         return {**state, MEMBERS: np.stack([reply.payload[KEY] for reply in replies])}
 
@@ -120,7 +125,7 @@ def _members(instruction: Instruction) -> NDArray[np.uint8]:
     return keys
 
 
-def open_total(exchange: Exchange, instruction: Instruction, replies: Sequence[Reply]) -> Reply:
+def unmask_total(exchange: Exchange, instruction: Instruction, replies: Sequence[Reply]) -> Reply:
     """Add up masked answers, and check the total as if it were one site's answer.
 
     Raises:
@@ -131,7 +136,7 @@ def open_total(exchange: Exchange, instruction: Instruction, replies: Sequence[R
     total = unmask([reply.payload for reply in replies], member_count(instruction))
     payload: Payload = dict(total)
     if instruction.plan.noise is not None:
-        payload = exchange.repaired(instruction, payload)
+        payload = exchange.post_processed(instruction, payload)
     try:
         exchange.form(instruction).check(payload)
     except ReplyRejected as error:

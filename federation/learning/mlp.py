@@ -13,7 +13,7 @@ from federation.learning.aggregation import Contribution, weighted_mean
 from federation.learning.settings import FederatedMlpSettings
 from federation.learning.statistics import Scales
 from federation.learning.sums import Float64
-from router_models.estimators.arrays import take
+from router_models.estimators.arrays import read_array
 from router_models.estimators.mlp import MlpEstimator
 from router_models.statistics import select
 from router_models.training.mlp import (
@@ -22,9 +22,9 @@ from router_models.training.mlp import (
     RouterNetwork,
     Rows,
     Weights,
-    build,
+    build_estimator,
     masked_loss,
-    measure,
+    mean_loss,
     optimizer_of,
     run_epoch,
     single_threaded,
@@ -72,9 +72,13 @@ class LocalUpdate:
         Raises:
             ArtifactRejected: An array is missing, has the wrong shape or is not finite.
         """
-        weights = {name: take(arrays, name, array.shape) for name, array in expected.items()}
+        weights = {name: read_array(arrays, name, array.shape) for name, array in expected.items()}
         n_models = len(expected["head_bias"]) // 2
-        return cls(weights, take(arrays, "rows", (1,)), take(arrays, "rows_per_model", (n_models,)))
+        return cls(
+            weights,
+            read_array(arrays, "rows", (1,)),
+            read_array(arrays, "rows_per_model", (n_models,)),
+        )
 
 
 def initial_weights(
@@ -84,7 +88,7 @@ def initial_weights(
     dimension, n_models = len(scales.scaler.shift), len(scales.quality_means)
     with single_threaded(seed):
         network = RouterNetwork(dimension, n_models, settings.hidden, settings.dropout)
-    network.expect(scales.quality_means)
+    network.init_quality_bias(scales.quality_means)
     return network.weights()
 
 
@@ -117,13 +121,13 @@ def train_locally(
     counts = np.array([len(kept)], np.float64), answered.sum(axis=0).astype(np.float64)
     if not len(kept):
         return LocalUpdate(dict(weights), *counts)
-    rows = Rows.of(select(evaluations, kept), scales.scaler, scales.cost_scale)
-    loss = masked_loss if teacher is None else _distilling(RouterNetwork.of(teacher))
+    rows = Rows.from_evaluations(select(evaluations, kept), scales.scaler, scales.cost_scale)
+    loss = masked_loss if teacher is None else _distilling(RouterNetwork.from_weights(teacher))
     with single_threaded(seed):
-        network = RouterNetwork.of(weights, settings.dropout)
+        network = RouterNetwork.from_weights(weights, settings.dropout)
         network.trunk.requires_grad_(not frozen_trunk)
         if settings.adam_at == "coordinator":
-            _follow_gradient(network, rows, loss)
+            _gradient_step(network, rows, loss)
         else:
             optimizer = optimizer_of(network, settings.learning_rate, settings.weight_decay)
             for _ in range(settings.local_epochs):
@@ -131,7 +135,7 @@ def train_locally(
     return LocalUpdate(network.weights(), *counts)
 
 
-def _follow_gradient(network: RouterNetwork, rows: Rows, loss: Loss) -> None:
+def _gradient_step(network: RouterNetwork, rows: Rows, loss: Loss) -> None:
     """Go down by the mean gradient over all rows, once.
 
     A head goes by the mean over its own model's rows, since these are what it counts by in the
@@ -178,10 +182,10 @@ def validation_loss(
 ) -> tuple[float, int]:
     """Sum of the loss over a client's held-out evaluations, and how many there are."""
     count = int(np.isfinite(evaluations.quality).sum())
-    rows = Rows.of(evaluations, scales.scaler, scales.cost_scale)
-    return measure(RouterNetwork.of(weights), rows) * count, count
+    rows = Rows.from_evaluations(evaluations, scales.scaler, scales.cost_scale)
+    return mean_loss(RouterNetwork.from_weights(weights), rows) * count, count
 
 
 def to_estimator(weights: Weights, models: tuple[str, ...], scales: Scales) -> MlpEstimator:
     """Put the common weights into the estimator that serves."""
-    return build(models, weights, scales.scaler, scales.cost_scale, scales.cost_floor_usd)
+    return build_estimator(models, weights, scales.scaler, scales.cost_scale, scales.cost_floor_usd)

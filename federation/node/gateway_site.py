@@ -10,16 +10,23 @@ from typing import Protocol
 import numpy as np
 
 from federation.learning.personal import personalise
-from federation.node.acceptance import Bar, Decision, Float64, HeldOut, decide, find_nonsense
+from federation.node.acceptance import (
+    AcceptanceCriteria,
+    Decision,
+    Float64,
+    HeldOut,
+    decide,
+    find_invalid_predictions,
+)
 from federation.site import SCHEMA_VERSION, SitePolicy, SiteProfile, Verdict
 from router_models.artifacts.artifact import dump, load
 from router_models.artifacts.assessment import Assessment, Outcome
 from router_models.artifacts.registry import ModelRegistry
-from router_models.artifacts.router import Manifest, Router
+from router_models.artifacts.router import Router, RouterManifest
 from router_models.artifacts.sealed_file import EncoderIdentity
 from router_models.errors import ArtifactRejected, InvalidEvaluations, InvalidRegistry
 from router_models.estimators.guard import GuardedEstimator
-from router_models.evaluation.log_rows import LoggedRows, LogRow, gather
+from router_models.evaluation.log_rows import LoggedRows, LogRow, read_log_rows
 from router_models.statistics import check
 from router_models.training.settings import KINDS
 from router_models.training.train import LEAST_ROWS, fit
@@ -50,11 +57,11 @@ class RouterStore(Protocol):
         """Return a version's bytes."""
         ...
 
-    def put(self, data: bytes) -> Manifest:
+    def put(self, data: bytes) -> RouterManifest:
         """Keep an artefact."""
         ...
 
-    def activate(self, version: str) -> Manifest:
+    def activate(self, version: str) -> RouterManifest:
         """Let a version serve."""
         ...
 
@@ -108,7 +115,7 @@ class GatewaySite:
     own_names: ModelRegistry = field(default_factory=ModelRegistry)
     private_models: frozenset[str] = frozenset()
     policy: SitePolicy = field(default_factory=SitePolicy)
-    bar: Bar = field(default_factory=Bar)
+    criteria: AcceptanceCriteria = field(default_factory=AcceptanceCriteria)
     most_rows: int = 200_000
     keep: int = 10
     seed: int = 0
@@ -124,7 +131,7 @@ class GatewaySite:
         """
         self._rows = None
         rows = self._logged()
-        names = registry.overridden(self.own_names)
+        names = registry.with_overrides(self.own_names)
         told = set(rows.models) - self.private_models
         columns = tuple(sorted({names.canonical(model) for model in told}))
         table = rows.evaluations("train", columns, names)
@@ -183,16 +190,16 @@ class GatewaySite:
             prior=rows.evaluations("train", rows.models, ModelRegistry()),
             prices=self.prices,
         )
-        nonsense = find_nonsense(shared.router, held_out.answers.embeddings)
+        nonsense = find_invalid_predictions(shared.router, held_out.answers.embeddings)
         if nonsense is not None:
             return Verdict("refused", shared.router.version, nonsense)
         contenders = {SHARED: shared}
         personal = self._personalised(shared, rows)
-        if personal and not find_nonsense(personal.router, held_out.answers.embeddings):
+        if personal and not find_invalid_predictions(personal.router, held_out.answers.embeddings):
             contenders[PERSONAL] = personal
         routers = {name: contender.router for name, contender in contenders.items()}
         rng = np.random.default_rng(self.seed)
-        decision = decide(routers, self._active(rows), held_out, self.bar, rng)
+        decision = decide(routers, self._active(rows), held_out, self.criteria, rng)
         return self._carry_out(shared, contenders[decision.best], decision)
 
     def _carry_out(self, shared: _Contender, best: _Contender, decision: Decision) -> Verdict:
@@ -254,14 +261,14 @@ class GatewaySite:
         """
         router = load(artifact, self.encoder)
         try:
-            names = router.registry.overridden(self.own_names).only(router.models)
+            names = router.registry.with_overrides(self.own_names).restricted_to(router.models)
         except InvalidRegistry as error:
             raise ArtifactRejected(f"names of models: {error}") from error
         if names == router.registry:
             return _Contender(router, artifact)
         manifest = router.manifest
         data = dump(
-            router.served,
+            router.serving_estimator,
             self.encoder,
             created_at=manifest.created_at,
             training=manifest.training,
@@ -284,12 +291,12 @@ class GatewaySite:
         return router if any(router.column(name) is not None for name in rows.models) else None
 
     def _names(self, columns: tuple[str, ...], registry: ModelRegistry) -> ModelRegistry:
-        return registry.overridden(self.own_names).only(columns)
+        return registry.with_overrides(self.own_names).restricted_to(columns)
 
     def _logged(self) -> LoggedRows:
         if self._rows is None:
             batches = self.log.latest(self.most_rows, self.encoder.id)
-            self._rows = gather(batches, self.encoder.dimension, self.most_rows)
+            self._rows = read_log_rows(batches, self.encoder.dimension, self.most_rows)
         return self._rows
 
 

@@ -13,7 +13,7 @@ from flwr.app import Error, Message
 APP_RAISED: Final = 100
 """Flower's error code where a client app fails."""
 MAX_REASON: Final = 500
-SPEAK_OF_CODE: Final = (
+SAFE_MESSAGE_TYPES: Final = (
     ArithmeticError,
     AttributeError,
     ImportError,
@@ -35,7 +35,7 @@ def failure(message: Message, error: Exception) -> Message:
 def reason_of(error: Exception) -> str:
     """Say in one line what failed and where, without what rows hold."""
     said = f"{type(error).__name__} in {_place(error)}"
-    if isinstance(error, SPEAK_OF_CODE):
+    if isinstance(error, SAFE_MESSAGE_TYPES):
         return _line(f"{said}: {error}")
     if isinstance(error, OSError) and error.strerror:
         return _line(f"{said}: {error.strerror}")

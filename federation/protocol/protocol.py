@@ -162,7 +162,7 @@ class TrainingPlan:
         if self.growth is not None:
             self._check_growth()
 
-    def unsettled(self) -> "TrainingPlan":
+    def without_columns(self) -> "TrainingPlan":
         """Return the plan as it was before the sites were known."""
         return dataclasses.replace(self, columns=(), joining="")
 
@@ -256,7 +256,7 @@ class Instruction:
 
     def to_content(self) -> RecordDict:
         """Lay out for Flower."""
-        return lay_out(self.plan.to_json(), self.round, self.sent)
+        return pack_instruction(self.plan.to_json(), self.round, self.sent)
 
     @classmethod
     def from_content(cls, content: RecordDict) -> "Instruction":
@@ -265,18 +265,18 @@ class Instruction:
         Raises:
             PlanRefused: The coordinator is of another version.
         """
-        plan, round_, sent = take_apart(content)
+        plan, round_, sent = unpack_instruction(content)
         return cls(TrainingPlan.from_json(plan), round_, sent)
 
 
-def lay_out(plan: str, round_: int, sent: Payload) -> RecordDict:
+def pack_instruction(plan: str, round_: int, sent: Payload) -> RecordDict:
     """Lay out an instruction for Flower."""
     head = ConfigRecord({"protocol": PROTOCOL_VERSION, "plan": plan, "round": round_})
     return RecordDict({PLAN: head, ARRAYS: to_record(sent)})
 
 
-def take_apart(content: RecordDict) -> tuple[str, int, Payload]:
-    """Read `lay_out`.
+def unpack_instruction(content: RecordDict) -> tuple[str, int, Payload]:
+    """Read `pack_instruction`.
 
     Raises:
         PlanRefused: The coordinator is of another version.

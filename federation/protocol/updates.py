@@ -65,7 +65,7 @@ class Field:
         return f"({', '.join(lengths)}) and type {self.dtype}"
 
 
-def agrees(_: Payload) -> str | None:
+def always_valid(_: Payload) -> str | None:
     """Find nothing wrong."""
     return None
 
@@ -80,7 +80,7 @@ class Form:
     """
 
     fields: Mapping[str, Field]
-    problem_of: Callable[[Payload], str | None] = agrees
+    problem_of: Callable[[Payload], str | None] = always_valid
 
     def check(self, payload: Payload) -> None:
         """Let through what is of this form.
@@ -126,7 +126,9 @@ def read_reply(message: Message, form: Form) -> Payload:
     return payload
 
 
-def screen(lengths: Mapping[str, float], longest: float) -> tuple[frozenset[str], dict[str, str]]:
+def screen_norms(
+    lengths: Mapping[str, float], longest: float
+) -> tuple[frozenset[str], dict[str, str]]:
     """Part sites whose updates are `longest` times as long as the median one from the others.
 
     The median is the lower one of an even number, so that of two sites the short one judges.
@@ -145,7 +147,7 @@ def screen(lengths: Mapping[str, float], longest: float) -> tuple[frozenset[str]
     return frozenset(lengths) - rejected.keys(), rejected
 
 
-def capped(weights: Float64, largest_share: float) -> Float64:
+def cap_weights(weights: Float64, largest_share: float) -> Float64:
     """Lower the largest weights until none is more than `largest_share` of their sum.
 
     Weights are what sites say of themselves, so nobody's word may outweigh all others. The cap is
@@ -168,7 +170,7 @@ def capped(weights: Float64, largest_share: float) -> Float64:
     return fair
 
 
-def add_up(replies: Sequence[Reply], rows: Float64, largest_share: float) -> Payload:
+def sum_replies(replies: Sequence[Reply], rows: Float64, largest_share: float) -> Payload:
     """Add up sums of several sites, each scaled down where it would count for too much.
 
     Args:
@@ -176,7 +178,7 @@ def add_up(replies: Sequence[Reply], rows: Float64, largest_share: float) -> Pay
         rows: What each says its sums were made of; shape ``(n_replies,)``.
         largest_share: Of the rows of all.
     """
-    factors = capped(rows, largest_share) / np.where(rows > 0, rows, 1.0)
+    factors = cap_weights(rows, largest_share) / np.where(rows > 0, rows, 1.0)
     total = {name: array * factors[0] for name, array in replies[0].payload.items()}
     for reply, factor in zip(replies[1:], factors[1:], strict=True):
         total = {name: array + reply.payload[name] * factor for name, array in total.items()}

@@ -13,12 +13,12 @@ import numpy as np
 from flwr.app import Message, RecordDict
 
 from federation.errors import PlanRefused, ReplyRejected
-from federation.exchanges.exchange import under
-from federation.protocol.protocol import Payload, lay_out, read_table, take_apart
+from federation.protocol.protocol import Payload, pack_instruction, read_table, unpack_instruction
 from federation.protocol.updates import Field, Form
 from federation.reasoner.plan import BaseName, Phase, ReasonerPlan
 from federation.reasoner.prompts import InvalidPrompt, Prompt, parse_prompts
 from federation.reasoner.responses import Response
+from router_models.estimators.arrays import strip_prefix
 from router_models.types import Arrays
 
 HELLO: Final = "query.reasoner_hello"
@@ -81,7 +81,7 @@ class ReasonerInstruction:
 
     def to_content(self) -> RecordDict:
         """Lay out for Flower."""
-        return lay_out(self.plan.to_json(), self.number, self.sent)
+        return pack_instruction(self.plan.to_json(), self.number, self.sent)
 
     @classmethod
     def from_content(cls, content: RecordDict) -> "ReasonerInstruction":
@@ -90,12 +90,12 @@ class ReasonerInstruction:
         Raises:
             PlanRefused: The coordinator is of another version.
         """
-        plan, number, sent = take_apart(content)
+        plan, number, sent = unpack_instruction(content)
         return cls(ReasonerPlan.from_json(plan), number, sent)
 
     def adapters(self) -> Payload:
         """Return the adapters that a round begins with."""
-        return under(ADAPTER, self.sent)
+        return strip_prefix(ADAPTER, self.sent)
 
     def public_prompts(self) -> dict[int, list[Prompt]]:
         """Return the public prompts by the number of their step.
@@ -119,12 +119,12 @@ class ReasonerInstruction:
         Raises:
             PlanRefused: They cannot be read.
         """
-        arrays = under(POOL, self.sent)
+        arrays = strip_prefix(POOL, self.sent)
         senders = {name.partition("/")[0] for name in arrays}
         found: dict[str, dict[str, list[Response]]] = {prompt.id: {} for prompt in prompts}
         try:
             for sender in sorted(senders):
-                for place, response in unpack(under(f"{sender}/", arrays)):
+                for place, response in unpack(strip_prefix(f"{sender}/", arrays)):
                     found[prompts[place].id].setdefault(sender, []).append(response)
         except (KeyError, IndexError, ValueError) as error:
             raise PlanRefused(f"the others' answers cannot be read: {error}") from error

@@ -13,10 +13,10 @@ from federation.reasoner.prompts import Prompt
 from federation.reasoner.responses import Response
 from federation.reasoner.settings import ReasonerSettings
 
-AT_ONCE: Final = 64
+MAX_CONCURRENT_CALLS: Final = 64
 """Requests under way: the server batches them."""
 
-ENDED: Final = "stop"
+FINISH_STOP: Final = "stop"
 """`finish_reason` of an answer that ended by itself; ``length`` is one that was cut off."""
 
 
@@ -65,7 +65,7 @@ class ServerSampler:
         # One by one: not every server knows `n`, and those that cache prefixes read each once.
         asked = [prompt for prompt in prompts for _ in range(k)]
         seeds = np.random.SeedSequence(seed).generate_state(len(asked)) >> 1
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(MAX_CONCURRENT_CALLS) as pool:
             drawn = list(pool.map(self._draw, [model] * len(asked), asked, seeds.tolist()))
         return [drawn[first : first + k] for first in range(0, len(drawn), k)]
 
@@ -95,7 +95,7 @@ class ServerSampler:
             ) from error
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise SamplerUnavailable(f"{where} sent no chat completion") from error
-        tokens = self._tokens(text, choice.get("token_ids"), is_complete=ending == ENDED)
+        tokens = self._tokens(text, choice.get("token_ids"), is_complete=ending == FINISH_STOP)
         return Response(text, tokens, (), tokens[-1:] == (self.tokenizer.eos_token_id,))
 
     def _tokens(self, text: str, told: Any, *, is_complete: bool) -> tuple[int, ...]:

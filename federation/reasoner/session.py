@@ -13,13 +13,12 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from federation.coordinator.checkpoint import Checkpoints
-from federation.coordinator.nodes import Nodes, need_quorum
+from federation.coordinator.nodes import NodeManager, require_quorum
 from federation.errors import CheckpointRejected, ReplyRejected
-from federation.exchanges.exchange import prefixed, under
 from federation.learning.aggregation import update_norm
 from federation.protocol.protocol import Payload
 from federation.protocol.report import SessionReport
-from federation.protocol.updates import Form, Reply, capped, read_reply
+from federation.protocol.updates import Form, Reply, cap_weights, read_reply
 from federation.reasoner.aggregate import Adapters, aggregate
 from federation.reasoner.figures import StepFigures
 from federation.reasoner.messages import (
@@ -40,16 +39,17 @@ from federation.reasoner.messages import (
     read_profile,
 )
 from federation.reasoner.plan import Phase, ReasonerPlan
-from federation.reasoner.progress import Progress, Told, dump, load
+from federation.reasoner.progress import Progress, SiteFigures, dump, load
 from federation.reasoner.prompts import Prompt, batch_of
 from router_models.artifacts import adapter
+from router_models.estimators.arrays import add_prefix, strip_prefix
 from router_models.types import Arrays
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PhaseQuestion:
+class PhaseRequest:
     """A phase under way.
 
     Attributes:
@@ -67,8 +67,8 @@ class PhaseQuestion:
     answers: Mapping[str, Payload]
     form: Form
     current: Arrays
-    asked: Mapping[int, ReasonerProfile]
-    began_s: float
+    selected: Mapping[int, ReasonerProfile]
+    started_s: float
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ class PhaseQuestion:
         others = [self.answers[name] for name in sorted(self.answers) if name != site.name]
         pool: Payload = {}
         for number, payload in enumerate(others):
-            pool |= prefixed(f"{POOL}{number}/", payload)
+            pool |= add_prefix(f"{POOL}{number}/", payload)
         return ReasonerInstruction(self.plan, self.round, {**self.sent, **pool}).to_content()
 
     def read(self, site: ReasonerProfile, message: Message) -> Payload:  # noqa: ARG002
@@ -101,23 +101,23 @@ class PhaseQuestion:
         """
         return read_reply(message, self.form)
 
-    def length(self, payload: Payload) -> float:
+    def update_norm(self, payload: Payload) -> float:
         """Say how far adapters moved; answers to prompts have no length."""
-        return update_norm(self.current, under(ADAPTER, payload)) if self.ends_round else 0.0
+        return update_norm(self.current, strip_prefix(ADAPTER, payload)) if self.ends_round else 0.0
 
 
 @dataclass(slots=True)
-class ReasonerFleet(Nodes[ReasonerPlan, ReasonerProfile]):
+class ReasonerFleet(NodeManager[ReasonerPlan, ReasonerProfile]):
     """The nodes of a session."""
 
     greeting: ClassVar[str] = HELLO
     publication: ClassVar[str] = PUBLISH
 
-    def lay_out(self, sent: Payload) -> RecordDict:
+    def pack(self, sent: Payload) -> RecordDict:
         """Lay out an instruction that belongs to no phase."""
         return ReasonerInstruction(self.plan, sent=sent).to_content()
 
-    def admit(self, reply: Message) -> ReasonerProfile:
+    def check_profile(self, reply: Message) -> ReasonerProfile:
         """Read a profile that goes with the plan.
 
         Raises:
@@ -168,8 +168,8 @@ class ReasonerSession:
     checkpoints: Checkpoints
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    notice: Callable[[Progress], None] = lambda _: None
-    watch: Callable[[SessionReport], None] = lambda _: None
+    on_progress: Callable[[Progress], None] = lambda _: None
+    on_report: Callable[[SessionReport], None] = lambda _: None
 
     def run(self, created_at: datetime) -> ReasonerResult:
         """Tune and publish; an earlier session of the same plan that was cut off goes on.
@@ -185,17 +185,17 @@ class ReasonerSession:
         try:
             return self._tune(fleet, progress, created_at)
         finally:
-            self.watch(fleet.report)
+            self.on_report(fleet.report)
 
     def _tune(
         self, fleet: ReasonerFleet, progress: Progress, created_at: datetime
     ) -> ReasonerResult:
-        fleet.gather(self.sleep)
+        fleet.wait_for_quorum(self.sleep)
         for phase in self.plan.phases()[progress.phase :]:
             progress = self._advance(fleet, phase, progress)
             self.checkpoints.save(dump(self.plan, progress))
-            self.notice(progress)
-            self.watch(fleet.report)
+            self.on_progress(progress)
+            self.on_report(fleet.report)
         artifact = _artifact(self.plan, progress, created_at)
         fleet.publish(artifact)
         self.checkpoints.clear()
@@ -220,13 +220,15 @@ class ReasonerSession:
         Raises:
             QuorumMissing: Too few answered well.
         """
-        fleet.greet()
-        question = self._question(fleet, phase, progress)
-        messages = self.grid.send_and_receive(fleet.messages(question), timeout=self.plan.timeout_s)
-        good = fleet.hear(question, messages)
-        need_quorum(self.plan, len(good), fleet.report)
+        fleet.admit_new_nodes()
+        request = self._request(fleet, phase, progress)
+        messages = self.grid.send_and_receive(
+            fleet.to_messages(request), timeout=self.plan.timeout_s
+        )
+        good = fleet.collect_replies(request, messages)
+        require_quorum(self.plan, len(good), fleet.report)
         progress = replace(progress, phase=phase.number)
-        if not question.ends_round:
+        if not request.ends_round:
             return replace(progress, answers={reply.site: reply.payload for reply in good})
         return replace(
             progress,
@@ -235,22 +237,22 @@ class ReasonerSession:
             figures={**progress.figures, phase.round: _figures(good)},
         )
 
-    def _question(self, fleet: ReasonerFleet, phase: Phase, progress: Progress) -> PhaseQuestion:
+    def _request(self, fleet: ReasonerFleet, phase: Phase, progress: Progress) -> PhaseRequest:
         plan, size = self.plan, self.plan.settings.prompts_per_step
         batches = {
             step.number: batch_of(self.public, size, step.turn, plan.seed)
             for step in phase.public_steps
         }
-        weights = prefixed(ADAPTER, progress.weights) if phase.begins_round else {}
-        return PhaseQuestion(
+        weights = add_prefix(ADAPTER, progress.weights) if phase.begins_round else {}
+        return PhaseRequest(
             plan=plan,
             phase=phase,
             sent={**weights, **lay_out_prompts(batches)},
             answers={} if phase.begins_round else progress.answers,
             form=_form(plan, phase, progress.weights),
             current=progress.weights,
-            asked=fleet.present(),
-            began_s=self.clock(),
+            selected=fleet.connected(),
+            started_s=self.clock(),
         )
 
 
@@ -266,14 +268,14 @@ def _aggregate(
     """Put adapters together; whoever learned from no prompt does not count."""
     used = np.array([reply.payload[PROMPTS_USED][0] for reply in good])
     clients = [
-        Adapters(under(ADAPTER, reply.payload), float(count))
-        for reply, count in zip(good, capped(used, plan.largest_share), strict=True)
+        Adapters(strip_prefix(ADAPTER, reply.payload), float(count))
+        for reply, count in zip(good, cap_weights(used, plan.largest_share), strict=True)
         if count > 0
     ]
     return aggregate(plan.settings.aggregation, round_, dict(current), clients)
 
 
-def _figures(good: Sequence[Reply]) -> Told:
+def _figures(good: Sequence[Reply]) -> SiteFigures:
     return {
         reply.site: tuple(StepFigures(*step) for step in reply.payload[FIGURES].tolist())
         for reply in good

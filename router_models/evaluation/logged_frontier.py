@@ -18,7 +18,7 @@ from router_models.evaluation.frontier import Interval, bootstrap_weights, inter
 from router_models.evaluation.off_policy import (
     LoggedChoices,
     PolicyValue,
-    guess_means,
+    constant_outcome_model,
     known_models,
     policy_value,
     predict_columns,
@@ -97,7 +97,7 @@ class LoggedFrontier:
             raise ValueError("not a frontier measured on a log") from error
 
 
-def measure(
+def measure_frontier(
     routers: Mapping[Role, Router],
     choices: LoggedChoices,
     prior: Evaluations,
@@ -130,8 +130,8 @@ def measure(
             "the log has no graded answer in its test split whose model was drawn at random among "
             "several that these routers know; see routing.exploration"
         )
-    choices = choices.at(usable)
-    guess = guess_means(prior, len(choices.answered))
+    choices = choices.select(usable)
+    guess = constant_outcome_model(prior, len(choices.answered))
     intervals = _Intervals.draw(choices, draws, rng)
     curves = [
         FrontierCurve(router.version, role, intervals.points(values))

@@ -42,7 +42,7 @@ class LoggedChoices:
     models: tuple[str, ...]
     query: NDArray[np.intp]
 
-    def at(self, rows: NDArray[Any]) -> "LoggedChoices":
+    def select(self, rows: NDArray[Any]) -> "LoggedChoices":
         """Keep the answers at `rows`, places or a mask."""
         return LoggedChoices(
             self.embeddings[rows],
@@ -115,7 +115,7 @@ def policy_value(
     )
 
 
-def guess_means(prior: Evaluations, rows: int) -> Prediction:
+def constant_outcome_model(prior: Evaluations, rows: int) -> Prediction:
     """Guess each model's mean over `prior`, the same for all queries and for all routers."""
     if not np.isfinite(prior.quality).any():
         nothing = np.zeros((rows, len(prior.models)), np.float32)
@@ -132,7 +132,7 @@ def known_models(router: Router, models: Sequence[str]) -> NDArray[np.bool_]:
 
 def predict_columns(router: Router, embeddings: Float32, models: Sequence[str]) -> Prediction:
     """Predict for these names of models; quality -inf marks one that the router does not know."""
-    prediction = router.served.predict(embeddings)
+    prediction = router.serving_estimator.predict(embeddings)
     columns = [router.column(model) for model in models]
     known = [place for place, column in enumerate(columns) if column is not None]
     shape = (len(embeddings), len(models))

@@ -9,9 +9,8 @@ import pytest
 
 from federation.coordinator.growing import Parent
 from federation.errors import GrowthRefused, QuorumMissing
-from federation.exchanges.exchange import under
 from federation.learning import growth, kmeans, mlp
-from federation.learning.adam import descend
+from federation.learning.adam import adamw_step
 from federation.learning.settings import FederatedKMeansSettings
 from federation.learning.statistics import RowSums
 from federation.privacy.settings import NoiseSettings
@@ -20,6 +19,7 @@ from federation.protocol.protocol import Instruction
 from federation.simulation.simulation import MemoryCheckpoints, align, simulate
 from router_models.artifacts.artifact import load, read_manifest
 from router_models.artifacts.registry import ModelRegistry
+from router_models.estimators.arrays import strip_prefix
 from tests.fakes.evaluations import MODELS, made_up
 from tests.fakes.sites import ENCODER, SETTINGS, plan_of, site_of
 from tests.unit.federation.simulation.test_simulation import MLP, DyingCheckpoints, Killed
@@ -158,7 +158,7 @@ def test_new_heads_equal_the_learning_functions():
         averaged = mlp.average(weights, updates)
         heads = {name: weights[name] for name in mlp.HEADS}
         slope = {name: array - averaged[name] for name, array in heads.items()}
-        heads, moments = descend(
+        heads, moments = adamw_step(
             heads, slope, moments, settings.learning_rate, settings.weight_decay
         )
         weights = {**weights, **heads}
@@ -341,7 +341,9 @@ def test_new_heads_alone_leave_a_site():
         for name in m.reply.content.array_records["arrays"]
     }
     assert names == {"head_weight", "head_bias", "rows", "rows_per_model"}
-    assert under("parent.", {name: np.zeros(0) for m in messages for name in sent_in(m)}) == {}
+    assert (
+        strip_prefix("parent.", {name: np.zeros(0) for m in messages for name in sent_in(m)}) == {}
+    )
 
 
 def sent_in(message):

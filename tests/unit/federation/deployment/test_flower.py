@@ -14,13 +14,13 @@ from flwr.supercore.error import ApiErrorCode
 
 from federation.deployment import flower
 from federation.deployment.flower import (
-    Operator,
+    SuperLinkClient,
     _bundle,
     _has_signed_off,
     _reply,
     check_version,
-    retrying,
-    waiting,
+    polling,
+    retry_invoker,
 )
 from federation.deployment.gate import UNKNOWN_NODE
 
@@ -130,7 +130,7 @@ def test_a_coordinator_that_is_away_is_tried_again_without_longer_and_longer_wai
             raise outcome
         return outcome
 
-    invoker = retrying(3.0)
+    invoker = retry_invoker(3.0)
     invoker.jitter, invoker.wait_function = None, waits.append
 
     assert invoker.invoke(call) == "here"
@@ -186,7 +186,7 @@ def test_a_link_that_refuses_for_another_reason_is_not_ignored():
 
 
 def stop_run(link: Any) -> None:
-    operator = object.__new__(Operator)
+    operator = object.__new__(SuperLinkClient)
     operator._control = link
     operator.stop_run(7)
 
@@ -210,5 +210,5 @@ def test_a_node_looks_again_and_again_until_there_is_a_message():
         asked.append(collaborators)
         return found.pop(0)
 
-    assert waiting(pull, 0.0)(state="its own") == 7
+    assert polling(pull, 0.0)(state="its own") == 7
     assert asked == [{"state": "its own"}] * 3

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine
 
-from federation.node.acceptance import Bar
+from federation.node.acceptance import AcceptanceCriteria
 from federation.node.gateway_site import GatewaySite
 from federation.site import SitePolicy
 from gateway.artifacts.active import ActiveRouter
@@ -36,7 +36,7 @@ NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 NO_ALIASES = ModelRegistry()
 LOCAL_NAMES = {"coder": "eu-coder"}
 OWN_NAMES = ModelRegistry({"coder": ["eu-coder"]})
-BAR = Bar(least_queries=60, draws=200)
+BAR = AcceptanceCriteria(least_queries=60, draws=200)
 
 
 def open_database(folder: Path, *rows) -> Engine:

@@ -15,11 +15,11 @@ from sklearn.cluster import AgglomerativeClustering
 from federation.learning.sums import Float64
 from router_models.types import Float32
 
-NOT_TOLD: Final = -1
+SUPPRESSED: Final = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Branches:
+class CentroidTree:
     """The common centroids as a tree, near ones on one branch; every client grows the same.
 
     Attributes:
@@ -31,7 +31,7 @@ class Branches:
     pairs: NDArray[np.intp]
 
     @classmethod
-    def of(cls, centroids: Float32) -> "Branches":
+    def from_centroids(cls, centroids: Float32) -> "CentroidTree":
         """Join the two nearest branches, by Ward's distance, until one is left."""
         if len(centroids) < 2:
             return cls(len(centroids), np.empty((0, 2), np.intp))
@@ -49,25 +49,25 @@ class Branches:
             least_rows: Of a group.
 
         Returns:
-            Group of each leaf, `NOT_TOLD` for one in none; shape ``(n_leaves,)``.
+            Group of each leaf, `SUPPRESSED` for one in none; shape ``(n_leaves,)``.
         """
-        group = np.where(rows >= least_rows, np.arange(self.n_leaves), NOT_TOLD)
-        latest = int(group.max(initial=NOT_TOLD))
-        waiting = [[leaf] if group[leaf] == NOT_TOLD else [] for leaf in range(self.n_leaves)]
+        group = np.where(rows >= least_rows, np.arange(self.n_leaves), SUPPRESSED)
+        latest = int(group.max(initial=SUPPRESSED))
+        waiting = [[leaf] if group[leaf] == SUPPRESSED else [] for leaf in range(self.n_leaves)]
         for first, second in self.pairs:
             joined = waiting[first] + waiting[second]
             if joined and rows[joined].sum() >= least_rows:
                 latest = group[joined] = joined[0]
                 joined = []
             waiting.append(joined)
-        if latest != NOT_TOLD and rows[waiting[-1]].sum() > 0:
+        if latest != SUPPRESSED and rows[waiting[-1]].sum() > 0:
             group[waiting[-1]] = latest
         return group
 
 
-def share_out(sums: Float64, group: NDArray[np.intp]) -> Float64:
+def spread_group_means(sums: Float64, group: NDArray[np.intp]) -> Float64:
     """Give each leaf its group's mean, so that groups' sums stay and leaves' own are not told."""
-    told = np.flatnonzero(group != NOT_TOLD)
+    told = np.flatnonzero(group != SUPPRESSED)
     total = np.bincount(group[told], sums[told], len(sums))
     leaves = np.bincount(group[told], minlength=len(sums))
     shared = np.zeros(len(sums))

@@ -12,13 +12,13 @@ from budget.ledger.store import LedgerStore
 from budget.ledger.types import Charge, Granted, Hold, Limit
 from budget.ledger.windows import window_start
 
-MAX_DEBTS: Final = 100_000
-LIFTED_CAP: Final = 2**53 - 1
+MAX_PENDING: Final = 100_000
+NO_CAP: Final = 2**53 - 1
 CATCH_UP_LEASE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Debt:
+class PendingSettlement:
     """One settlement that the store has not confirmed.
 
     Attributes:
@@ -32,7 +32,7 @@ class Debt:
     record: SettlementRecord | None = None
 
 
-class Debts:
+class PendingSettlements:
     """Settlements that wait for the store; for one event loop.
 
     Attributes:
@@ -50,14 +50,14 @@ class Debts:
         self._store = store
         self._journal = journal
         self._clock = clock
-        self._waiting: deque[Debt] = deque()
+        self._waiting: deque[PendingSettlement] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, debt: Debt) -> None:
+    def add(self, debt: PendingSettlement) -> None:
         """Keep `debt` for later."""
-        if len(self._waiting) >= MAX_DEBTS:
+        if len(self._waiting) >= MAX_PENDING:
             self._waiting.popleft()
             self.dropped += 1
         self._waiting.append(debt)
@@ -81,26 +81,26 @@ class Debts:
             if is_new and debt.record is not None:
                 self._journal(debt.record)
 
-    async def _pay(self, debt: Debt) -> bool:
+    async def _pay(self, debt: PendingSettlement) -> bool:
         """Charge one debt; False where the store knew of it, or never held it."""
         lease, charge = debt.lease, debt.charge
-        name = lease.name
+        name = lease.idempotency_key
         if debt.limits is not None:
-            name = lease.late_name
+            name = lease.late_idempotency_key
             if not await self._hold_unchecked(debt, debt.limits):
                 return False
         return await self._store.settle(
             lease.team_id, name, charge.nusd, charge.tokens, charge.output
         )
 
-    async def _hold_unchecked(self, debt: Debt, limits: tuple[Limit, ...]) -> bool:
+    async def _hold_unchecked(self, debt: PendingSettlement, limits: tuple[Limit, ...]) -> bool:
         """Hold, with the caps lifted, what was served while nothing could be held.
 
         Windows that have ended since are left out: their counters are gone.
         """
         now, then = self._clock(), debt.lease.reserved_at_unix_s
         current = tuple(
-            replace(limit, cap=LIFTED_CAP)
+            replace(limit, cap=NO_CAP)
             for limit in limits
             if limit.measure != "concurrent"
             and window_start(limit.window, now) == window_start(limit.window, then)
@@ -108,7 +108,7 @@ class Debts:
         if not current:
             return False
         hold = Hold(
-            request_id=debt.lease.late_name,
+            request_id=debt.lease.late_idempotency_key,
             limits=current,
             fixed_nusd=debt.charge.nusd,
             fixed_tokens=debt.charge.tokens,

@@ -24,7 +24,7 @@ DECORATION: Final = ("For more information", "INFO")
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class ChildProcess:
     """One process.
 
     Attributes:
@@ -43,7 +43,7 @@ class Child:
 
 
 @dataclass(frozen=True, slots=True)
-class RestartTiming:
+class RestartBackoff:
     """How dead children are replaced, in seconds.
 
     Attributes:
@@ -58,7 +58,7 @@ class RestartTiming:
     stop_s: float = 5.0
 
 
-class Children:
+class Supervisor:
     """A group of children; when one ends, the others are ended too and all are started again.
 
     Attributes:
@@ -68,15 +68,15 @@ class Children:
 
     def __init__(
         self,
-        children: tuple[Child, ...],
+        children: tuple[ChildProcess, ...],
         report: Callable[[str], None],
-        timing: RestartTiming | None = None,
+        timing: RestartBackoff | None = None,
     ) -> None:
         self.restarts = 0
         self.are_up = False
         self._children = children
         self._report = report
-        self._timing = timing or RestartTiming()
+        self._timing = timing or RestartBackoff()
 
     async def run(self) -> None:
         """Keep the children running until cancelled; none outlives this call."""
@@ -90,14 +90,14 @@ class Children:
                 wait_s = timing.first_wait_s
             self._report(
                 f"{ended.name} ended with status {status} and is started again in {wait_s:g} s; "
-                f"its log {ended.log_file} ends: {last_words(ended.log_file)}"
+                f"its log {ended.log_file} ends: {last_log_lines(ended.log_file)}"
             )
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, timing.last_wait_s)
 
-    async def _run_once(self) -> tuple[Child, int | None]:
+    async def _run_once(self) -> tuple[ChildProcess, int | None]:
         """Start all, wait until one ends, stop the others; returns which ended, and how."""
-        started: list[tuple[Child, SpawnProcess]] = []
+        started: list[tuple[ChildProcess, SpawnProcess]] = []
         try:
             started.extend((child, _start(child)) for child in self._children)
             self.are_up = True
@@ -118,7 +118,7 @@ class Children:
             process.close()
 
 
-def last_words(log_file: Path) -> str:
+def last_log_lines(log_file: Path) -> str:
     """Return what a log says last, without Flower's decoration."""
     try:
         with log_file.open("rb") as file:
@@ -132,7 +132,7 @@ def last_words(log_file: Path) -> str:
     return " ".join(told[1:3] if exits else told[-1:]) or "(empty)"
 
 
-def _start(child: Child) -> SpawnProcess:
+def _start(child: ChildProcess) -> SpawnProcess:
     process = get_context("spawn").Process(
         target=_run_child, args=(child,), name=child.name, daemon=True
     )
@@ -141,10 +141,10 @@ def _start(child: Child) -> SpawnProcess:
 
 
 async def _first_to_end(
-    started: list[tuple[Child, SpawnProcess]],
-) -> tuple[Child, SpawnProcess]:
+    started: list[tuple[ChildProcess, SpawnProcess]],
+) -> tuple[ChildProcess, SpawnProcess]:
     loop = asyncio.get_running_loop()
-    ended: asyncio.Queue[tuple[Child, SpawnProcess]] = asyncio.Queue()
+    ended: asyncio.Queue[tuple[ChildProcess, SpawnProcess]] = asyncio.Queue()
     for pair in started:
         loop.add_reader(pair[1].sentinel, ended.put_nowait, pair)
     try:
@@ -156,7 +156,7 @@ async def _first_to_end(
     return first
 
 
-def _run_child(child: Child) -> None:
+def _run_child(child: ChildProcess) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     # Ctrl-C reaches the whole process group; the parent stops us in its own time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
