@@ -63,7 +63,7 @@ class _Lease:
     """One reservation, and after its end what is needed to recognise, journal or correct it.
 
     Attributes:
-        tell_s: When a caller is told of the charge; None once its journal row is kept.
+        deliver_at_s: When a caller is told of the charge; None once its journal row is kept.
     """
 
     request_id: str
@@ -85,7 +85,7 @@ class _Team:
 
     Attributes:
         due: A heap of leases that may have been renewed or settled since.
-        to_tell: A heap of leases that may have been acknowledged or settled since.
+        undelivered: A heap of leases that may have been acknowledged or settled since.
     """
 
     counters: dict[_Key, _Counter] = field(default_factory=dict)

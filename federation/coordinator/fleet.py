@@ -31,8 +31,8 @@ class ExchangeRequest:
     """An exchange under way.
 
     Attributes:
-        asked: Members that were asked, by node.
-        began_s: On the fleet's clock.
+        selected: Members that were asked, by node.
+        started_s: On the fleet's clock.
     """
 
     exchange: Exchange

@@ -70,8 +70,8 @@ class Request(Protocol[MemberT]):
     Attributes:
         name: Flower's message type.
         round: Counted from 1 over the whole session.
-        asked: Members that were asked, by node.
-        began_s: On the nodes' clock.
+        selected: Members that were asked, by node.
+        started_s: On the nodes' clock.
     """
 
     @property

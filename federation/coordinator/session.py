@@ -52,7 +52,7 @@ class Session:
         clock: Seconds, for waiting and for durations.
         sleep: Waits that many seconds.
         start: Where it begins otherwise; with the router, where one grows.
-        watch: Told what happened so far after every round, and at the end, however it ends.
+        on_report: Told what happened so far after every round, and at the end, however it ends.
     """
 
     grid: Grid

@@ -67,7 +67,7 @@ class KeyExchange(Exchange):
     """Every site sends the public key that it will mask its next answer with.
 
     Attributes:
-        ring: The site's; the coordinator's own stays empty.
+        masking_key: The site's; the coordinator's own stays empty.
     """
 
     name: ClassVar[str] = "query.keys"

@@ -83,7 +83,7 @@ class Evidence:
     """How well each router does on the same rows.
 
     Attributes:
-        merits: By router, per row and in `UNITS`; more is better.
+        scores: By router, per row and in `UNITS`; more is better.
         query: Which rows are of the same query: those are drawn together.
         effective_rows: Fewest of any router; as many as rows unless answers were weighed.
         snips: Value by matching answers alone, for ``off_policy``.
@@ -136,7 +136,7 @@ def gather_evidence(
     Args:
         routers: The active one first.
         held_out: Rows that none of them was trained or chosen on.
-        bar: How many rows each kind of evidence needs.
+        criteria: How many rows each kind of evidence needs.
 
     Yields:
         The most direct kind first.
@@ -163,7 +163,7 @@ def decide(
         contenders: The first is chosen where there is too little evidence.
         active: None where no router serves these models.
         held_out: Rows that none of them was trained or chosen on.
-        bar: How good the new router must be.
+        criteria: How good the new router must be.
         rng: Draws the bootstrap.
     """
     routers = contenders if active is None else {ACTIVE: active, **contenders}

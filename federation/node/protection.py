@@ -22,7 +22,7 @@ class Protection:
             with an account sends nothing without noise.
         new_rng: Makes the generator of one answer's noise; seeded by the system, since whoever knew
             the seed could take the noise off again.
-        ring: Keys of masked answers.
+        masking_key: Keys of masked answers.
     """
 
     account: PrivacyAccount | None = None

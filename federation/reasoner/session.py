@@ -57,8 +57,8 @@ class PhaseRequest:
         answers: Of each site to the last public prompts; a site is told the others'.
         form: Of what comes back.
         current: The adapters that the round began with.
-        asked: Members that were asked, by node.
-        began_s: On the nodes' clock.
+        selected: Members that were asked, by node.
+        started_s: On the nodes' clock.
     """
 
     plan: ReasonerPlan
@@ -157,8 +157,8 @@ class ReasonerSession:
         checkpoints: Where progress is kept; a session begins with what is there.
         clock: Seconds, for waiting and for durations.
         sleep: Waits that many seconds.
-        notice: Called with the progress after every phase.
-        watch: Told what happened so far after every phase, and at the end, however it ends.
+        on_progress: Called with the progress after every phase.
+        on_report: Told what happened so far after every phase, and at the end, however it ends.
     """
 
     grid: Grid

@@ -79,7 +79,7 @@ def simulate(
         faults: What befalls the replies of a node.
         checkpoints: Where to go on, and where to keep progress.
         traffic: A list that gets every message.
-        notice: Called with the progress after every phase.
+        on_progress: Called with the progress after every phase.
         created_at: Date of the adapters.
 
     Raises:

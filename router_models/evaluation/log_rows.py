@@ -80,7 +80,7 @@ class LoggedRows:
         score: Quality of each answer; same shape.
         cost_usd: Cost of each answer; same shape.
         drawn: Answers of split ``test`` whose model was drawn at random.
-        odds: Of every model for each of these, 0 where it was not offered; shape
+        propensities: Of every model for each of these, 0 where it was not offered; shape
             ``(n_drawn, n_models)``.
     """
 

@@ -122,7 +122,7 @@ def test_kmeans_grows_into_what_training_anew_about_its_centroids_makes(joining)
 
 def test_kmeans_keeps_what_it_knew_of_old_models_to_the_bit():
     parent, _, result = before_and_after("kmeans", MODELS_JOIN)
-    kept = result.estimator.estimator.statistics.columns(np.arange(3)).to_arrays()
+    kept = result.estimator.estimator.statistics.select_models(np.arange(3)).to_arrays()
     for name, array in parent.router.estimator.statistics.to_arrays().items():
         np.testing.assert_array_equal(kept[name], array)
 
@@ -135,7 +135,7 @@ def test_an_mlp_keeps_its_predictions_for_old_models():
         np.testing.assert_array_equal(after.weight, before.weight)
     quality_and_cost = [0, 1, 2, 4, 5, 6]
     np.testing.assert_array_equal(wide.head_weight[:, quality_and_cost], old.head_weight)
-    found, known = result.estimator.predict(QUERIES), parent.router.served.predict(QUERIES)
+    found, known = result.estimator.predict(QUERIES), parent.router.serving_estimator.predict(QUERIES)
     np.testing.assert_allclose(found.quality[:, :3], known.quality, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(found.cost_usd[:, :3], known.cost_usd, rtol=1e-5, atol=1e-9)
 
@@ -246,7 +246,7 @@ def test_a_new_site_is_no_stranger_to_the_guard():
     parent = old_router("kmeans", 2)
     result = grown(parent, [*sites[:2], *far], CLIENTS_JOIN)
     queries = far[0].train.embeddings
-    assert parent.router.served.familiarity(queries).mean() < 0.1
+    assert parent.router.serving_estimator.familiarity(queries).mean() < 0.1
     assert result.estimator.familiarity(queries).mean() > 0.8
 
 

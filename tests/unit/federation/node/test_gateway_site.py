@@ -88,7 +88,7 @@ def site_of(tmp_path) -> Callable[..., GatewaySite]:
             "prices": np.geomspace(1.0, 100.0, 5),
             "clock": lambda: NOON,
             "own_names": OWN_NAMES,
-            "bar": BAR,
+            "criteria": BAR,
         }
         return GatewaySite(**(known | changes))
 
