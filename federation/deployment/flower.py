@@ -84,10 +84,13 @@ version = "1.0.0"
 [tool.flwr.app]
 publisher = "waypost"
 [tool.flwr.app.components]
-serverapp = "federation.coordinator.session:app"
-clientapp = "federation.node.client_app:app"
+serverapp = "federation.coordinator.session:Session"
+clientapp = "federation.node.client_app:build_client_app"
 """
-"""Flower wants a bundle for every run; this one holds no code, and nobody would run it."""
+"""Flower demands a bundle for every run. This one holds no code: `TaskWorker` serves both sides.
+
+Flower never imports the two names; they say where the code of each side is.
+"""
 
 
 class RunStopped(Exception):

@@ -33,10 +33,26 @@ def test_a_charge_that_was_found_says_whose_it_was(user, talk, is_late, is_expir
     assert row.acknowledges == found
 
 
-def test_a_charge_of_another_program_is_journaled_under_no_limit():
-    row = settlement_from_charge(UnjournaledCharge("theirs", "blue", 1, 1, is_expired=True), 9.0)
+KEY = "req_1:1795348800.125:k:-:c1:tnm.kri.cc0"
+LEASE = Lease("req_1", "blue", "k", None, "c1", limit_codes(LIMITS), 1_795_348_800.125)
 
-    assert row.lease == Lease("theirs", "blue", "", None, None, " ", 9.0)
+
+def test_the_idempotency_key_has_seven_fields_and_ends_in_its_version():
+    assert (LEASE.idempotency_key, LEASE.late_idempotency_key) == (f"{KEY}:v1", f"{KEY}:v1-late")
+
+
+@pytest.mark.parametrize("ending", ["", ":late"])
+def test_a_key_from_before_there_was_a_version_is_still_read(ending):
+    charge = UnjournaledCharge(KEY + ending, "blue", 1, 1, is_expired=True)
+
+    assert settlement_from_charge(charge, 9.0).lease == LEASE
+
+
+@pytest.mark.parametrize("key", ["theirs", f"{KEY}:v2"])
+def test_a_charge_under_a_foreign_key_is_journaled_under_no_limit(key):
+    row = settlement_from_charge(UnjournaledCharge(key, "blue", 1, 1, is_expired=True), 9.0)
+
+    assert row.lease == Lease(key, "blue", "", None, None, " ", 9.0)
 
 
 def test_codes_are_read_as_they_were_written():

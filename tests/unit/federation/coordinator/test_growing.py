@@ -135,7 +135,10 @@ def test_an_mlp_keeps_its_predictions_for_old_models():
         np.testing.assert_array_equal(after.weight, before.weight)
     quality_and_cost = [0, 1, 2, 4, 5, 6]
     np.testing.assert_array_equal(wide.head_weight[:, quality_and_cost], old.head_weight)
-    found, known = result.estimator.predict(QUERIES), parent.router.serving_estimator.predict(QUERIES)
+    found, known = (
+        result.estimator.predict(QUERIES),
+        parent.router.serving_estimator.predict(QUERIES),
+    )
     np.testing.assert_allclose(found.quality[:, :3], known.quality, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(found.cost_usd[:, :3], known.cost_usd, rtol=1e-5, atol=1e-9)
 

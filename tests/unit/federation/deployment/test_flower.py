@@ -1,5 +1,6 @@
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any
 
@@ -140,6 +141,11 @@ def test_a_coordinator_that_is_away_is_tried_again_without_longer_and_longer_wai
 def test_the_bundle_is_one_that_flower_takes_and_always_the_same():
     assert get_fab_config(_bundle())["project"]["name"] == "waypost"
     assert _bundle() == _bundle()
+
+
+def test_the_bundle_names_code_that_exists():
+    components = get_fab_config(_bundle())["tool"]["flwr"]["app"]["components"]
+    assert all(callable(resolve_name(name)) for name in components.values())
 
 
 def test_another_flower_than_the_one_written_for_is_refused(monkeypatch):
