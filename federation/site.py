@@ -28,15 +28,21 @@ class SitePolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class SiteProfile:
-    """What a site says of itself before a session.
+class Profile:
+    """What every site reports about itself before a session; `name` is unique in it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SiteProfile(Profile):
+    """The profile of a site that trains a router.
 
     Attributes:
         models: Canonical names of the models it has rows of.
         rows: Train rows, rounded to a power of two so that nobody can watch single queries arrive.
     """
 
-    name: str
     encoder_id: str
     encoder_sha256: str
     dimension: int

@@ -1,14 +1,13 @@
 """A router's session and its sites: who can take part, and how an exchange is asked."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from flwr.app import Message, RecordDict
 
-from federation.coordinator.nodes import NodeManager
+from federation.coordinator.nodes import NodeManager, Request
 from federation.errors import ReplyRejected
 from federation.exchanges.exchange import Exchange
 from federation.exchanges.masked import is_masked, masked_form
@@ -26,19 +25,12 @@ from federation.protocol.updates import read_reply
 from federation.site import SCHEMA_VERSION, SiteProfile
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ExchangeRequest:
-    """An exchange under way.
-
-    Attributes:
-        selected: Members that were asked, by node.
-        started_s: On the fleet's clock.
-    """
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ExchangeRequest(Request[SiteProfile]):
+    """One exchange of a router's session."""
 
     exchange: Exchange
     instruction: Instruction
-    selected: Mapping[int, SiteProfile]
-    started_s: float
 
     @property
     def name(self) -> str:
@@ -82,13 +74,13 @@ class Fleet(NodeManager[TrainingPlan, SiteProfile]):
     """The nodes of a router's session; the plan's columns are set once the sites are known.
 
     Attributes:
-        learned: Names of the sites whose rows are in the router that grows.
+        trained_sites: Names of the sites whose rows are in the router that grows.
     """
 
     greeting: ClassVar[str] = HELLO
     publication: ClassVar[str] = PUBLISH
 
-    learned: frozenset[str] = frozenset()
+    trained_sites: frozenset[str] = frozenset()
 
     def pack(self, sent: Payload) -> RecordDict:
         """Lay out an instruction that belongs to no round."""
@@ -124,7 +116,7 @@ class Fleet(NodeManager[TrainingPlan, SiteProfile]):
         present = self.connected()
         if joining == MODELS_JOIN:
             return {n: site for n, site in present.items() if not set(site.models) <= set(models)}
-        new = {n: site for n, site in present.items() if site.name not in self.learned}
+        new = {n: site for n, site in present.items() if site.name not in self.trained_sites}
         return {n: site for n, site in new.items() if not set(site.models).isdisjoint(models)}
 
     def build_request(self, exchange: Exchange, round_: int, state: Payload) -> ExchangeRequest:
@@ -134,7 +126,12 @@ class Fleet(NodeManager[TrainingPlan, SiteProfile]):
         n_asked = max(self.plan.quorum, math.ceil(exchange.share * len(members)))
         order = np.random.default_rng(instruction.seed).permutation(len(members))
         selected = dict(members[index] for index in sorted(order[:n_asked]))
-        return ExchangeRequest(exchange, instruction, selected, self.clock())
+        return ExchangeRequest(
+            exchange=exchange,
+            instruction=instruction,
+            selected=selected,
+            started_s=self.clock(),
+        )
 
 
 def problem_of(profile: SiteProfile, plan: TrainingPlan) -> str | None:

@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Generic, Protocol, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 import numpy as np
 from flwr.app import Message, RecordDict
@@ -23,7 +23,9 @@ from federation.protocol.protocol import (
     refusal,
 )
 from federation.protocol.report import RoundReport, SessionReport, size_of
+from federation.protocol.session_plan import SessionPlan
 from federation.protocol.updates import Reply, screen_norms
+from federation.site import Profile
 
 NO_ANSWER: Final = "no answer in time"
 
@@ -33,75 +35,51 @@ POLL_S: Final = 3.0
 logger = logging.getLogger(__name__)
 
 
-class Plan(Protocol):
-    """What the plan of every session says.
+PlanT = TypeVar("PlanT", bound=SessionPlan)
+ProfileT = TypeVar("ProfileT", bound=Profile)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Request(ABC, Generic[ProfileT]):
+    """What the coordinator asks of the selected nodes in one round, and how it reads a reply.
 
     Attributes:
-        quorum: With fewer good answers a round fails.
-        timeout_s: When a round ends without the nodes that have not answered.
-        greeting_s: The same for a greeting.
-        longest_update: Updates that many times as long as the median one are rejected.
+        selected: Profiles of the nodes that are asked, by node id.
+        started_s: When the request was made, on the node manager's clock.
     """
 
-    @property
-    def quorum(self) -> int: ...  # noqa: D102
-    @property
-    def timeout_s(self) -> float: ...  # noqa: D102
-    @property
-    def greeting_s(self) -> float: ...  # noqa: D102
-    @property
-    def longest_update(self) -> float: ...  # noqa: D102
-
-
-class Member(Protocol):
-    """What a site says of itself."""
+    selected: Mapping[int, ProfileT]
+    started_s: float
 
     @property
-    def name(self) -> str: ...  # noqa: D102
-
-
-PlanT = TypeVar("PlanT", bound=Plan)
-MemberT = TypeVar("MemberT", bound=Member)
-
-
-class Request(Protocol[MemberT]):
-    """An exchange under way.
-
-    Attributes:
-        name: Flower's message type.
-        round: Counted from 1 over the whole session.
-        selected: Members that were asked, by node.
-        started_s: On the nodes' clock.
-    """
+    @abstractmethod
+    def name(self) -> str:
+        """Flower's message type."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def round(self) -> int: ...  # noqa: D102
-    @property
-    def selected(self) -> Mapping[int, MemberT]: ...  # noqa: D102
-    @property
-    def started_s(self) -> float: ...  # noqa: D102
+    @abstractmethod
+    def round(self) -> int:
+        """Number of the round, counted from 1 over the whole session."""
 
-    def content_for(self, site: MemberT) -> RecordDict:
-        """Lay out what this site is told."""
-        ...
+    @abstractmethod
+    def content_for(self, site: ProfileT) -> RecordDict:
+        """Return the content of the message to one site."""
 
-    def read(self, site: MemberT, message: Message) -> Payload:
-        """Unpack a site's answer.
+    @abstractmethod
+    def read(self, site: ProfileT, message: Message) -> Payload:
+        """Unpack and check one site's reply.
 
         Raises:
             ReplyRejected: It is not what was asked for.
         """
-        ...
 
+    @abstractmethod
     def update_norm(self, payload: Payload) -> float:
-        """Say how far an answer goes; those much longer than others are rejected."""
-        ...
+        """Return the norm of a site's update; those far above the median are rejected."""
 
 
 @dataclass(slots=True)
-class NodeManager(ABC, Generic[PlanT, MemberT]):
+class NodeManager(ABC, Generic[PlanT, ProfileT]):
     """The nodes of one session.
 
     Attributes:
@@ -120,16 +98,15 @@ class NodeManager(ABC, Generic[PlanT, MemberT]):
     plan: PlanT
     clock: Callable[[], float]
     report: SessionReport = field(default_factory=SessionReport)
-    _members: dict[int, MemberT] = field(default_factory=dict, init=False)
+    _members: dict[int, ProfileT] = field(default_factory=dict, init=False)
     _refused: set[int] = field(default_factory=set, init=False)
-    _bytes_sent: int = field(default=0, init=False)
 
     @abstractmethod
     def pack(self, sent: Payload) -> RecordDict:
         """Lay out an instruction that belongs to no round."""
 
     @abstractmethod
-    def check_profile(self, reply: Message) -> MemberT:
+    def check_profile(self, reply: Message) -> ProfileT:
         """Read what a site says of itself.
 
         Raises:
@@ -164,28 +141,25 @@ class NodeManager(ABC, Generic[PlanT, MemberT]):
                 self._members[node] = profile
                 self.report.members[profile.name] = profile
 
-    def connected(self) -> dict[int, MemberT]:
+    def connected(self) -> dict[int, ProfileT]:
         """Members that are connected now, in the order of their names."""
         connected = set(self.grid.get_node_ids())
         present = [item for item in self._members.items() if item[0] in connected]
         return dict(sorted(present, key=lambda item: item[1].name))
 
-    def contributors(self) -> dict[int, MemberT]:
+    def contributors(self) -> dict[int, ProfileT]:
         """Members that are connected and have something to teach: all, unless said otherwise."""
         return self.connected()
 
-    def to_messages(self, request: Request[MemberT]) -> list[Message]:
-        """Write a question to everybody it is for."""
-        contents = {node: request.content_for(site) for node, site in request.selected.items()}
-        messages = _address(request.name, contents, self.plan.timeout_s, request.round)
-        self._bytes_sent = sum(map(size_of, messages))
-        return messages
+    def send_and_collect(self, request: Request[ProfileT]) -> list[Reply]:
+        """Send a request to the selected nodes, and report on the round.
 
-    def collect_replies(
-        self, request: Request[MemberT], messages: Iterable[Message]
-    ) -> list[Reply]:
-        """Keep the answers that are in good order, by site; note what is wrong with the others."""
-        received = _by_node(messages)
+        Returns:
+            The valid replies, sorted by site; the report says what is wrong with the others.
+        """
+        contents = {node: request.content_for(site) for node, site in request.selected.items()}
+        sent = _address(request.name, contents, self.plan.timeout_s, request.round)
+        received = _by_node(self.grid.send_and_receive(sent, timeout=self.plan.timeout_s))
         payloads: dict[str, Payload] = {}
         rejected: dict[str, str] = {}
         for node, site in request.selected.items():
@@ -195,8 +169,8 @@ class NodeManager(ABC, Generic[PlanT, MemberT]):
                 payloads[site.name] = request.read(site, received[node])
             except ReplyRejected as error:
                 rejected[site.name] = str(error)
-        lengths = {site: request.update_norm(payload) for site, payload in payloads.items()}
-        kept, overlong = screen_norms(lengths, self.plan.longest_update)
+        norms = {site: request.update_norm(payload) for site, payload in payloads.items()}
+        kept, overlong = screen_norms(norms, self.plan.longest_update)
         rejected |= overlong
         for site_name, reason in rejected.items():
             logger.warning("dropped %s of %s: %s", request.name, site_name, reason)
@@ -209,7 +183,7 @@ class NodeManager(ABC, Generic[PlanT, MemberT]):
                 rejected,
                 tuple(silent),
                 self.clock() - request.started_s,
-                self._bytes_sent,
+                sum(map(size_of, sent)),
                 sum(map(size_of, received.values())),
             )
         )
@@ -229,7 +203,7 @@ class NodeManager(ABC, Generic[PlanT, MemberT]):
             except ReplyRejected as error:
                 self.report.unanswered[name] = str(error)
 
-    def _check(self, reply: Message) -> MemberT:
+    def _check(self, reply: Message) -> ProfileT:
         """Find out whether a site can take part.
 
         Raises:
@@ -248,8 +222,7 @@ class NodeManager(ABC, Generic[PlanT, MemberT]):
         logger.warning("refused node %d: %s", node, reason)
         self._refused.add(node)
         self.report.refused[str(node)] = reason
-        told = _address(REFUSED, {node: refusal(reason)}, self.plan.greeting_s)
-        self.grid.push_messages(told)
+        self.grid.push_messages(_address(REFUSED, {node: refusal(reason)}, self.plan.greeting_s))
 
     def _exchange(
         self, name: str, contents: Mapping[int, RecordDict], timeout_s: float
@@ -262,7 +235,7 @@ class NodeManager(ABC, Generic[PlanT, MemberT]):
         return {node: received[node] for node in contents if node in received}
 
 
-def require_quorum(plan: Plan, present: int, report: SessionReport) -> None:
+def require_quorum(plan: SessionPlan, present: int, report: SessionReport) -> None:
     """Go on only with enough answers.
 
     Raises:

@@ -70,7 +70,7 @@ class Session:
             QuorumMissing: Too few sites connected, or answered well, in time. The checkpoint stays.
         """
         plan, progress = self._resume()
-        fleet = Fleet(self.grid, plan, self.clock, learned=self.start.sites)
+        fleet = Fleet(self.grid, plan, self.clock, trained_sites=self.start.sites)
         try:
             return self._train(fleet, progress, created_at)
         finally:

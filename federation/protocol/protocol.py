@@ -21,6 +21,7 @@ from federation.privacy.secure_sum import LEAST_MEMBERS
 from federation.privacy.settings import NoiseSettings
 from federation.protocol.failures import read_failure
 from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
+from federation.protocol.session_plan import SessionPlan
 from federation.site import SiteProfile, Verdict
 from router_models.artifacts.registry import ModelRegistry
 from router_models.errors import InvalidRegistry
@@ -85,8 +86,8 @@ class Growth:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """One session, as everybody who takes part in it knows it.
+class TrainingPlan(SessionPlan):
+    """The plan of one router's session, the same for the coordinator and every site.
 
     Attributes:
         kind: Of the estimator: ``kmeans``, ``mlp`` or ``ridge``.
@@ -101,17 +102,11 @@ class TrainingPlan:
         least_rows: No centroid, no cell and no model of fewer rows leaves a site.
         has_guard: Guard the router against unfamiliar queries; experiments may leave it out.
         validate_every: Rounds of training between two validations; the last round has one.
-        quorum: With fewer good answers a round fails.
-        timeout_s: When a round ends without the nodes that have not answered.
-        greeting_s: The same for a greeting, when a site reads its log: a minute for 200,000 rows.
         rule: How weights are put together: ``mean``, ``median`` or ``trimmed_mean``.
-        largest_share: No site counts for more of a sum or mean, whatever it says it has.
-        longest_update: Updates that many times as long as the median one are rejected.
-        norm_bound: Updates are shortened to that many times the median one; None leaves them.
+        norm_bound: Updates are clipped to that many times the median norm; None leaves them.
         dearest_usd: No call costs more; an evaluation that says so is rejected.
         secure_sum: Whatever adds up leaves a site masked, so that only the total can be read.
         noise: Put on everything that leaves a site; None for none.
-        seed: The same seed, sites and answers give the same bits.
     """
 
     kind: str
@@ -125,17 +120,11 @@ class TrainingPlan:
     least_rows: int = 10
     has_guard: bool = True
     validate_every: int = 1
-    quorum: int = 2
-    timeout_s: float = 600.0
-    greeting_s: float = 120.0
     rule: str = "mean"
-    largest_share: float = 0.5
-    longest_update: float = 10.0
     norm_bound: float | None = None
     dearest_usd: float = 100.0
     secure_sum: bool = False
     noise: NoiseSettings | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what no session can follow.

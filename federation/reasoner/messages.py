@@ -18,6 +18,7 @@ from federation.protocol.updates import Field, Form
 from federation.reasoner.plan import BaseName, Phase, ReasonerPlan
 from federation.reasoner.prompts import InvalidPrompt, Prompt, parse_prompts
 from federation.reasoner.responses import Response
+from federation.site import Profile
 from router_models.estimators.arrays import strip_prefix
 from router_models.types import Arrays
 
@@ -39,8 +40,8 @@ FAR: Final = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class ReasonerProfile:
-    """What a site says of itself before a session.
+class ReasonerProfile(Profile):
+    """The profile of a site that tunes a reasoning model.
 
     Attributes:
         base_sha256: Of the weights of its model.
@@ -48,7 +49,6 @@ class ReasonerProfile:
         prompts: Private ones, rounded up to a power of two.
     """
 
-    name: str
     base_sha256: str
     tokenizer_sha256: str
     prompts: int

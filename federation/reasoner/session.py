@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from federation.coordinator.checkpoint import Checkpoints
-from federation.coordinator.nodes import NodeManager, require_quorum
+from federation.coordinator.nodes import NodeManager, Request, require_quorum
 from federation.errors import CheckpointRejected, ReplyRejected
 from federation.learning.aggregation import update_norm
 from federation.protocol.protocol import Payload
@@ -48,17 +48,15 @@ from router_models.types import Arrays
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PhaseRequest:
-    """A phase under way.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PhaseRequest(Request[ReasonerProfile]):
+    """One phase of a reasoning model's session.
 
     Attributes:
-        sent: The same to all.
-        answers: Of each site to the last public prompts; a site is told the others'.
-        form: Of what comes back.
-        current: The adapters that the round began with.
-        selected: Members that were asked, by node.
-        started_s: On the nodes' clock.
+        sent: The same to all sites.
+        answers: Each site's answers to the last public prompts; a site is sent those of the others.
+        form: Of a reply.
+        current: Adapters that the round began with.
     """
 
     plan: ReasonerPlan
@@ -67,8 +65,6 @@ class PhaseRequest:
     answers: Mapping[str, Payload]
     form: Form
     current: Arrays
-    selected: Mapping[int, ReasonerProfile]
-    started_s: float
 
     @property
     def name(self) -> str:
@@ -222,10 +218,7 @@ class ReasonerSession:
         """
         fleet.admit_new_nodes()
         request = self._request(fleet, phase, progress)
-        messages = self.grid.send_and_receive(
-            fleet.to_messages(request), timeout=self.plan.timeout_s
-        )
-        good = fleet.collect_replies(request, messages)
+        good = fleet.send_and_collect(request)
         require_quorum(self.plan, len(good), fleet.report)
         progress = replace(progress, phase=phase.number)
         if not request.ends_round:
