@@ -37,7 +37,7 @@ IDLE_S = 60.0
 CONVERSATION_IDLE_S = 30 * 86_400.0
 """A conversation that nobody goes on with this long may use its output tokens anew."""
 REDELIVERY_S = 30.0
-"""A charge without a journal row is told again after this, should whoever was told have died."""
+"""An unacknowledged charge is delivered again after this: its receiver may have died."""
 DELIVERED_PER_CALL = 50
 SWEPT_PER_CALL = 64
 """Midnight ends every conversation's day at once; no single call pays for all of them."""
@@ -63,7 +63,7 @@ class _Lease:
     """One reservation, and after its end what is needed to recognise, journal or correct it.
 
     Attributes:
-        deliver_at_s: When a caller is told of the charge; None once its journal row is kept.
+        deliver_at_s: When the charge is delivered to a caller; None once it is acknowledged.
     """
 
     request_id: str
@@ -85,7 +85,7 @@ class _Team:
 
     Attributes:
         due: A heap of leases that may have been renewed or settled since.
-        undelivered: A heap of leases that may have been acknowledged or settled since.
+        undelivered: A heap of charges to deliver; some may have been acknowledged since.
     """
 
     counters: dict[_Key, _Counter] = field(default_factory=dict)
@@ -188,12 +188,12 @@ class MemoryStore:
         counter.spent = spent
 
     async def reap(self, team_id: str) -> tuple[UnjournaledCharge, ...]:
-        """Charge the team's expired leases and take some of the charges that wait to be told."""
+        """Charge the team's expired leases, and return some charges not yet acknowledged."""
         now = self._clock()
         return self._take_undelivered(team_id, self._reaped(team_id, now), now)
 
     async def acknowledge(self, team_id: str, kept: Sequence[UnjournaledCharge]) -> None:
-        """Tell nobody of these charges any more: their journal rows are on disk."""
+        """Stop delivering these charges: their journal rows are on disk."""
         leases = self._team(team_id).leases
         for charge in kept:
             lease = leases.get(charge.request_id)
@@ -229,7 +229,7 @@ class MemoryStore:
     def _take_undelivered(
         self, team_id: str, team: _Team, now: float
     ) -> tuple[UnjournaledCharge, ...]:
-        """Take charges whose turn to be told has come; a later caller is told again."""
+        """Return the charges that are due for delivery, and schedule their redelivery."""
         taken: list[UnjournaledCharge] = []
         while (
             team.undelivered and team.undelivered[0][0] <= now and len(taken) < DELIVERED_PER_CALL

@@ -31,7 +31,7 @@ _TRANSIENT_ERRORS = (
     "TRYAGAIN",
     "MISCONF",
 )
-"""Errors that pass when Redis has started, failed over, or has room again."""
+"""Errors that end when Redis has started, failed over, or has room again."""
 
 
 class RedisStore:
@@ -77,7 +77,7 @@ class RedisStore:
     async def reserve(self, hold: Hold) -> Granted | Refused:
         """Hold the worst case under every limit, or nothing under any; idempotent by request id.
 
-        A reservation whose answer is lost is given back as soon as Redis answers again.
+        A reservation whose reply is lost is released as soon as Redis answers again.
 
         Raises:
             LedgerUnavailable: Redis cannot be reached or did not answer in time.
@@ -147,12 +147,12 @@ class RedisStore:
             await self._run_idempotent("overwrite", limit.scope.team_id, "", (limit,), spent)
 
     async def reap(self, team_id: str) -> tuple[UnjournaledCharge, ...]:
-        """Charge the team's expired leases and take some of the charges that wait to be told."""
+        """Charge the team's expired leases, and return some charges not yet acknowledged."""
         notices = await self._run_idempotent("reap", team_id, "", ())
         return tuple(_read_charge(team_id, notice) for notice in notices)
 
     async def acknowledge(self, team_id: str, kept: Sequence[UnjournaledCharge]) -> None:
-        """Tell nobody of these charges any more: their journal rows are on disk."""
+        """Stop delivering these charges: their journal rows are on disk."""
         for start in range(0, len(kept), ACKNOWLEDGE_BATCH):
             charges = map(_write_charge, kept[start : start + ACKNOWLEDGE_BATCH])
             await self._run_idempotent("acknowledge", team_id, "", (), *charges)
@@ -162,7 +162,7 @@ class RedisStore:
         await self._link.reset()
 
     async def _release_abandoned(self) -> None:
-        """Give back one reservation whose answer was lost; the others at the next calls."""
+        """Release one reservation whose reply was lost; the others at the next calls."""
         team_id, request_id = self._abandoned.popleft()
         try:
             await self._run("abandon", team_id, request_id, ())

@@ -1,4 +1,4 @@
-"""The reservations of requests that run, whose leases must not end before they do."""
+"""Leases of running requests, renewed so that none expires before its request ends."""
 
 import asyncio
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class RunningLeases:
         self._running[name] = _Running(lease, self._monotonic() if is_held else None)
 
     def end(self, name: str) -> bool:
-        """Let go of a lease; False where that was done before."""
+        """Forget a lease; False where that was done before."""
         return self._running.pop(name, None) is not None
 
     async def renew(self) -> None:

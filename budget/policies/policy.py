@@ -44,13 +44,13 @@ class StoredPolicy(BudgetPolicy, Protocol):
 
 
 def one_hot_within(tokens: float, choices: tuple[int, ...]) -> Float32:
-    """Put all probability on the largest choice within `tokens`, or on the smallest of all."""
+    """Return probability 1 for the largest choice within `tokens`, or else for the smallest."""
     within = sum(choice <= tokens for choice in choices)
     return _only(max(within - 1, 0), len(choices))
 
 
 def one_hot_covering(tokens: float, choices: tuple[int, ...]) -> Float32:
-    """Put all probability on the smallest choice that covers `tokens`, or on the largest of all."""
+    """Return probability 1 for the smallest choice of at least `tokens`, or else the largest."""
     below = sum(choice < tokens for choice in choices)
     return _only(min(below, len(choices) - 1), len(choices))
 

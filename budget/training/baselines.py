@@ -16,7 +16,7 @@ RIDGE: Final = 100.0
 
 
 def refine_choices(choices: Sequence[int]) -> tuple[int, ...]:
-    """Put two more between neighbours, so that no baseline is held back by a coarse grid."""
+    """Insert two choices between neighbours, so that a coarse grid does not handicap a baseline."""
     ratios = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
     finer = {round(choice * ratio) for choice in choices for ratio in ratios}
     return tuple(sorted(choice for choice in finer if choice <= choices[-1]))

@@ -73,7 +73,7 @@ def evaluate_policy(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ParetoFront:
-    """What accuracy costs: the best points of a family of policies, by rising tokens.
+    """Pareto front of accuracy over tokens of a family of policies, by rising tokens.
 
     Attributes:
         tokens: Shape ``(n_points,)``, ascending.

@@ -27,7 +27,7 @@ def group_advantages(rewards: Tensor, eps: float = 1e-4) -> Tensor:
 
 
 def has_reward_variance(rewards: Tensor) -> Tensor:
-    """Tell the groups that teach something; shape ``(n_groups,)``.
+    """Whether the rewards of a group differ, so that it has a gradient; shape ``(n_groups,)``.
 
     Rollouts of equal reward say nothing about which choice was better.
     """

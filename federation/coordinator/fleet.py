@@ -1,4 +1,4 @@
-"""A router's session and its sites: who can take part, and how an exchange is asked."""
+"""The sites of a router's session: which can take part, and the request of one exchange."""
 
 import math
 from dataclasses import dataclass
@@ -48,11 +48,11 @@ class ExchangeRequest(Request[SiteProfile]):
         return is_masked(self.exchange, self.instruction.plan)
 
     def content_for(self, site: SiteProfile) -> RecordDict:  # noqa: ARG002
-        """Lay out what every site is told."""
+        """Return the instruction, the same for every site."""
         return self.instruction.to_content()
 
     def read(self, site: SiteProfile, message: Message) -> Payload:
-        """Unpack an answer, and hold the site to the rows it said it has.
+        """Unpack a reply, and check it against the rows that the site announced.
 
         Raises:
             ReplyRejected: It is not what was asked for.
@@ -65,7 +65,7 @@ class ExchangeRequest(Request[SiteProfile]):
         return payload
 
     def update_norm(self, payload: Payload) -> float:
-        """Say how far an answer goes; 0 where that is hidden."""
+        """Return the norm of an update; 0 where masks hide it."""
         return 0.0 if self.is_masked else self.exchange.update_norm(self.instruction, payload)
 
 
@@ -83,14 +83,14 @@ class Fleet(NodeManager[TrainingPlan, SiteProfile]):
     trained_sites: frozenset[str] = frozenset()
 
     def pack(self, sent: Payload) -> RecordDict:
-        """Lay out an instruction that belongs to no round."""
+        """Pack an instruction that belongs to no round."""
         return Instruction(self.plan, sent=sent).to_content()
 
     def check_profile(self, reply: Message) -> SiteProfile:
-        """Read a profile that goes with the plan.
+        """Read a site's profile, and check it against the plan.
 
         Raises:
-            ReplyRejected: It is none, or does not.
+            ReplyRejected: It is no profile, or does not fit the plan.
         """
         profile = read_profile(reply)
         problem = problem_of(profile, self.plan)
@@ -99,20 +99,20 @@ class Fleet(NodeManager[TrainingPlan, SiteProfile]):
         return profile
 
     def contributors(self) -> dict[int, SiteProfile]:
-        """Members that are connected; where a router grows, those that bring what may join it."""
+        """Connected members; where a router grows, those that have what may join it."""
         growth, joining = self.plan.growth, self.plan.joining
         if growth is None:
             return self.connected()
         return self.contributing(growth.models, joining or self.choose_joining(growth))
 
     def choose_joining(self, growth: Growth) -> str:
-        """Say what enough connected members bring, of what is allowed; else what most bring."""
+        """Choose what joins: the first allowed kind that a quorum has, or else the commonest."""
         brought = {each: len(self.contributing(growth.models, each)) for each in growth.allowed}
         enough = (each for each, sites in brought.items() if sites >= self.plan.quorum)
         return next(enough, max(brought, key=brought.__getitem__))
 
     def contributing(self, models: tuple[str, ...], joining: str) -> dict[int, SiteProfile]:
-        """Members that bring models besides `models`, or are new and bring some of these."""
+        """Connected members with models besides `models`, or new ones with some of these."""
         present = self.connected()
         if joining == MODELS_JOIN:
             return {n: site for n, site in present.items() if not set(site.models) <= set(models)}
@@ -120,7 +120,7 @@ class Fleet(NodeManager[TrainingPlan, SiteProfile]):
         return {n: site for n, site in new.items() if not set(site.models).isdisjoint(models)}
 
     def build_request(self, exchange: Exchange, round_: int, state: Payload) -> ExchangeRequest:
-        """Draw the members that this round asks, and put the question together."""
+        """Select the members to ask in this round, and build the request."""
         instruction = exchange.instruction(self.plan, round_, state)
         members = list(self.contributors().items())
         n_asked = max(self.plan.quorum, math.ceil(exchange.share * len(members)))
@@ -135,7 +135,7 @@ class Fleet(NodeManager[TrainingPlan, SiteProfile]):
 
 
 def problem_of(profile: SiteProfile, plan: TrainingPlan) -> str | None:
-    """Say why a site's rows do not go with this plan's; None where they do."""
+    """Say why a site's rows do not fit this plan; None where they do."""
     encoder = plan.encoder
     if (profile.encoder_id, profile.dimension) != (encoder.id, encoder.dimension):
         return (
@@ -170,7 +170,7 @@ def _naming_problem(profile: SiteProfile, plan: TrainingPlan) -> str | None:
 
 
 def check_claimed_rows(exchange: Exchange, payload: Payload, claimed_rows: int) -> None:
-    """Let through what is made of no more rows than there are said to be.
+    """Check that a reply is made of no more rows than were announced.
 
     Raises:
         ReplyRejected: It is made of more.

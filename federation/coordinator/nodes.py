@@ -1,4 +1,4 @@
-"""The coordinator's view of the nodes: who is admitted, how they are asked, which answers count.
+"""The coordinator's nodes: which are admitted, how they are asked, which replies count.
 
 This is the same whatever a session trains; `federation.coordinator.fleet` has what a router needs.
 """
@@ -92,7 +92,7 @@ class NodeManager(ABC, Generic[PlanT, ProfileT]):
     greeting: ClassVar[str]
     """Flower's message type of a greeting."""
     publication: ClassVar[str]
-    """The same of what came out of the session."""
+    """The same of the artefact that the session trained."""
 
     grid: Grid
     plan: PlanT
@@ -103,21 +103,21 @@ class NodeManager(ABC, Generic[PlanT, ProfileT]):
 
     @abstractmethod
     def pack(self, sent: Payload) -> RecordDict:
-        """Lay out an instruction that belongs to no round."""
+        """Pack an instruction that belongs to no round."""
 
     @abstractmethod
     def check_profile(self, reply: Message) -> ProfileT:
-        """Read what a site says of itself.
+        """Read a site's profile, and check it against the plan.
 
         Raises:
-            ReplyRejected: It is no profile, or such a site cannot take part.
+            ReplyRejected: It is no profile, or does not fit the plan.
         """
 
     def wait_for_quorum(self, sleep: Callable[[float], None]) -> None:
-        """Wait until enough sites are there.
+        """Wait until a quorum of contributors is connected.
 
         Raises:
-            QuorumMissing: They did not come in time.
+            QuorumMissing: They did not connect in time.
         """
         deadline = self.clock() + self.plan.timeout_s
         self.admit_new_nodes()
@@ -148,7 +148,7 @@ class NodeManager(ABC, Generic[PlanT, ProfileT]):
         return dict(sorted(present, key=lambda item: item[1].name))
 
     def contributors(self) -> dict[int, ProfileT]:
-        """Members that are connected and have something to teach: all, unless said otherwise."""
+        """Connected members with something to train on: all, unless overridden."""
         return self.connected()
 
     def send_and_collect(self, request: Request[ProfileT]) -> list[Reply]:
@@ -190,7 +190,7 @@ class NodeManager(ABC, Generic[PlanT, ProfileT]):
         return [Reply(site, payloads[site]) for site in sorted(kept)]
 
     def publish(self, artifact: bytes) -> None:
-        """Send what came out to every member, and note what each makes of it."""
+        """Send the trained artefact to every member, and record each one's verdict."""
         members = self.connected()
         content = self.pack({ARTIFACT: np.frombuffer(artifact, np.uint8)})
         contents = dict.fromkeys(members, content)
@@ -218,7 +218,7 @@ class NodeManager(ABC, Generic[PlanT, ProfileT]):
         return profile
 
     def _refuse(self, node: int, reason: str) -> None:
-        """Tell a node why it cannot take part, without waiting for it to have heard."""
+        """Send a node the reason why it cannot take part, without waiting for a reply."""
         logger.warning("refused node %d: %s", node, reason)
         self._refused.add(node)
         self.report.refused[str(node)] = reason
@@ -236,7 +236,7 @@ class NodeManager(ABC, Generic[PlanT, ProfileT]):
 
 
 def require_quorum(plan: SessionPlan, present: int, report: SessionReport) -> None:
-    """Go on only with enough answers.
+    """Check that a quorum of sites replied well.
 
     Raises:
         QuorumMissing: There are too few; the message says why each other one is missing.
@@ -261,7 +261,7 @@ def _address(
 
 
 def _by_node(messages: Iterable[Message]) -> dict[int, Message]:
-    """Sort answers by who sent them; of two, the first counts."""
+    """Index replies by the node that sent them; of two, the first counts."""
     received: dict[int, Message] = {}
     for message in messages:
         received.setdefault(message.metadata.src_node_id, message)

@@ -108,7 +108,7 @@ def check_version() -> None:
 
 
 class TaskWorker:
-    """Takes the tasks that a SuperLink or SuperNode on this machine has to give.
+    """Works off the tasks that a SuperLink or SuperNode on this machine has to give.
 
     Args:
         address: ``host:port`` of its Runtime API.
@@ -241,8 +241,8 @@ class SuperLinkClient:
         try:
             self._control.StopRun(StopRunRequest(run_id=run_id))
         except httpx.HTTPStatusError as error:
-            told = FlowerError.from_json(error.response.text)
-            if told is None or told.code not in RUN_ENDED_CODES:
+            error_body = FlowerError.from_json(error.response.text)
+            if error_body is None or error_body.code not in RUN_ENDED_CODES:
                 raise
 
 
@@ -282,13 +282,13 @@ def run_supernode(
     flower_supernode()
 
 
-def retry_invoker(most_s: float) -> RetryInvoker:
-    """Have Flower try again after `most_s` at most, drawn at random; its own waits grow to 20 s.
+def retry_invoker(max_wait_s: float) -> RetryInvoker:
+    """Return a retry invoker that waits at most `max_wait_s`, at random; Flower's waits grow to 20 s.
 
     With those, a restart that takes 10 s keeps nodes away for up to 25.
     """
     invoker = make_simple_http_retry_invoker()
-    invoker.wait_gen_factory = partial(constant, most_s)
+    invoker.wait_gen_factory = partial(constant, max_wait_s)
     return invoker
 
 
@@ -323,12 +323,16 @@ def _has_signed_off(fleet: FleetHttpClient, public_key: bytes, node_id_file: Pat
         logger.warning("the coordinator cannot be reached: %s", error)
         return False
     except httpx.HTTPStatusError as error:
-        told = FlowerError.from_json(error.response.text)
+        error_body = FlowerError.from_json(error.response.text)
         # The gate knows this node, Flower does not yet, or holds it for online still.
-        is_early = told is not None and told.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED
+        is_early = (
+            error_body is not None and error_body.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED
+        )
         if is_early or error.response.status_code in UNAVAILABLE_CODES:
             return False
-        raise SystemExit(f"the coordinator refused: {told.message if told else error}") from error
+        raise SystemExit(
+            f"the coordinator refused: {error_body.message if error_body else error}"
+        ) from error
 
 
 def _deactivate(fleet: FleetHttpClient, node_id: int) -> bool:

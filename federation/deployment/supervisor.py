@@ -44,7 +44,7 @@ class ChildProcess:
 
 @dataclass(frozen=True, slots=True)
 class RestartBackoff:
-    """How dead children are replaced, in seconds.
+    """When child processes that ended are started again, in seconds.
 
     Attributes:
         first_wait_s: Before the first restart; doubled up to `last_wait_s`.
@@ -59,7 +59,7 @@ class RestartBackoff:
 
 
 class Supervisor:
-    """A group of children; when one ends, the others are ended too and all are started again.
+    """Runs a group of child processes; when one ends, all are stopped and started again.
 
     Attributes:
         restarts: Times they were.
@@ -70,30 +70,30 @@ class Supervisor:
         self,
         children: tuple[ChildProcess, ...],
         report: Callable[[str], None],
-        timing: RestartBackoff | None = None,
+        backoff: RestartBackoff | None = None,
     ) -> None:
         self.restarts = 0
         self.are_up = False
         self._children = children
         self._report = report
-        self._timing = timing or RestartBackoff()
+        self._backoff = backoff or RestartBackoff()
 
     async def run(self) -> None:
         """Keep the children running until cancelled; none outlives this call."""
-        timing, wait_s = self._timing, self._timing.first_wait_s
+        backoff, wait_s = self._backoff, self._backoff.first_wait_s
         clock = asyncio.get_running_loop().time
         while True:
             started_s = clock()
             ended, status = await self._run_once()
             self.restarts += 1
-            if clock() - started_s >= timing.stable_s:
-                wait_s = timing.first_wait_s
+            if clock() - started_s >= backoff.stable_s:
+                wait_s = backoff.first_wait_s
             self._report(
                 f"{ended.name} ended with status {status} and is started again in {wait_s:g} s; "
                 f"its log {ended.log_file} ends: {last_log_lines(ended.log_file)}"
             )
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, timing.last_wait_s)
+            wait_s = min(2 * wait_s, backoff.last_wait_s)
 
     async def _run_once(self) -> tuple[ChildProcess, int | None]:
         """Start all, wait until one ends, stop the others; returns which ended, and how."""
@@ -111,7 +111,7 @@ class Supervisor:
         for process in processes:
             process.terminate()
         for process in processes:
-            await asyncio.to_thread(process.join, self._timing.stop_s)
+            await asyncio.to_thread(process.join, self._backoff.stop_s)
             if process.exitcode is None:
                 process.kill()
                 await asyncio.to_thread(process.join)
@@ -128,8 +128,8 @@ def last_log_lines(log_file: Path) -> str:
         return "(no log)"
     _, exits, reason = text.rpartition("Exit Code:")
     lines = [line.strip() for line in (reason if exits else text).splitlines()]
-    told = [line for line in lines if line and not line.startswith(DECORATION)]
-    return " ".join(told[1:3] if exits else told[-1:]) or "(empty)"
+    kept = [line for line in lines if line and not line.startswith(DECORATION)]
+    return " ".join(kept[1:3] if exits else kept[-1:]) or "(empty)"
 
 
 def _start(child: ChildProcess) -> SpawnProcess:

@@ -71,7 +71,7 @@ class Exchange(ABC):
     name: ClassVar[str]
     """Flower's message type."""
     state_prefixes: ClassVar[tuple[str, ...]]
-    """Prefixes of what sites are told of the session's state."""
+    """Prefixes of the arrays of the session's state that are sent to sites."""
     is_about_rows: ClassVar[bool] = True
     """Whether an answer says anything of a site's rows."""
     is_learned: ClassVar[bool] = False
@@ -86,7 +86,7 @@ class Exchange(ABC):
 
     @abstractmethod
     def form(self, instruction: Instruction) -> Form:
-        """Say what an answer must look like."""
+        """Return the form that an answer must have."""
 
     @abstractmethod
     def rows(self, payload: Payload) -> float:
@@ -96,14 +96,14 @@ class Exchange(ABC):
     def aggregate(
         self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
     ) -> Payload:
-        """Make the next state from the answers, which come in the order of the sites' names."""
+        """Return the next state; `replies` come in the order of the sites' names."""
 
     def update_norm(self, instruction: Instruction, payload: Payload) -> float:  # noqa: ARG002
-        """Say how far an answer goes; those much longer than others are rejected."""
+        """Return the norm of an update; those far above the median are rejected."""
         return 0.0
 
     def release(self, plan: TrainingPlan) -> Release:  # noqa: ARG002
-        """Say what a noisy answer costs in privacy.
+        """Return the privacy cost of one noisy answer.
 
         Raises:
             PlanRefused: This cannot be answered with noise.
@@ -128,11 +128,11 @@ class Exchange(ABC):
         raise PlanRefused(f"{self.name} cannot be answered with noise")
 
     def post_processed(self, instruction: Instruction, payload: Payload) -> Payload:  # noqa: ARG002
-        """Bring noisy figures back into their ranges; looks at nothing but them."""
+        """Clip noisy figures back into their ranges; reading nothing else costs no privacy."""
         return payload
 
     def instruction(self, plan: TrainingPlan, round_: int, state: Payload) -> Instruction:
-        """Put the question together."""
+        """Build the instruction that every site is sent."""
         sent = {
             name: array for name, array in state.items() if name.startswith(self.state_prefixes)
         }
@@ -146,7 +146,7 @@ class SumExchange(Exchange):
     is_held_out: ClassVar[bool] = False
     """About the rows that nobody trains on."""
     winsorized: ClassVar[tuple[str, ...]] = ()
-    """Sums per model, of `count` evaluations, that a robust rule holds to what other sites say."""
+    """Sums per model, over `count` evaluations, whose means a robust rule winsorizes over sites."""
 
     @abstractmethod
     def local_sums(self, instruction: Instruction, rows: Evaluations) -> Payload:
@@ -213,7 +213,7 @@ def noise_of(plan: TrainingPlan) -> NoiseSettings:
 
 
 def suppress_rare_models(rows: Evaluations, least_rows: int) -> Evaluations:
-    """Forget the evaluations of models that have fewer than `least_rows`."""
+    """Suppress the evaluations of models that have fewer than `least_rows`."""
     few = np.isfinite(rows.quality).sum(axis=0) < least_rows
     nothing = np.float32(np.nan)
     return replace(
@@ -241,7 +241,7 @@ def exceeds(part: NDArray[Any], whole: NDArray[Any]) -> bool:
 def clip_squares(
     squares: NDArray[Any], total: NDArray[Any], count: NDArray[Any], largest: float
 ) -> NDArray[Any]:
-    """Put sums of squares between what `total` needs, shared evenly, and what `largest` allows."""
+    """Clip sums of squares to what `total` implies at least and `largest` allows at most."""
     least = total**2 / np.maximum(count, SMALLEST_COUNT)
     most = np.maximum(total * largest, least) if np.isfinite(largest) else np.inf
     clipped: NDArray[Any] = np.clip(squares, least, most)

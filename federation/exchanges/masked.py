@@ -36,7 +36,7 @@ ALL_SITES: Final = "all sites"
 
 @dataclass(slots=True)
 class MaskingKey:
-    """A site's private key for its next masked answer: used once, then forgotten.
+    """A site's one-time private key, for its next masked answer: used once, then forgotten.
 
     It is never written anywhere: a node that restarts in between drops out of that sum.
     """
@@ -67,7 +67,7 @@ class KeyExchange(Exchange):
     """Every site sends the public key that it will mask its next answer with.
 
     Attributes:
-        masking_key: The site's; the coordinator's own stays empty.
+        masking_key: The site's; on the coordinator it stays empty.
     """
 
     name: ClassVar[str] = "query.keys"
@@ -130,8 +130,7 @@ def unmask_total(exchange: Exchange, instruction: Instruction, replies: Sequence
 
     Raises:
         SecureSumRefused: An answer is missing.
-        ReplyRejected: The total is not of the exchange's form. Whose answer spoilt it cannot be
-            told.
+        ReplyRejected: The total is not of the exchange's form. Masks hide whose answer spoilt it.
     """
     total = unmask([reply.payload for reply in replies], member_count(instruction))
     payload: Payload = dict(total)

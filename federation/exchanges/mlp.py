@@ -75,7 +75,7 @@ class WeightExchange(Exchange):
         return noise_of(plan).gradient()
 
     def noisy_answer(self, task: Task, rng: np.random.Generator, sharers: int) -> Payload:
-        """Go down by a noisy gradient; the numbers of rows are not told."""
+        """Take one step along a noisy gradient; the numbers of rows are not sent."""
         return noisy_update(task, rng, sharers).to_arrays()
 
     def form(self, instruction: Instruction) -> Form:

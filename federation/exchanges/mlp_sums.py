@@ -50,7 +50,7 @@ class WeightSumExchange(SumExchange):
         return WeightExchange().release(plan)
 
     def noisy_answer(self, task: Task, rng: np.random.Generator, sharers: int) -> Payload:
-        """Go down by a noisy gradient; the numbers of rows are not told."""
+        """Take one step along a noisy gradient; the numbers of rows are not sent."""
         return _weigh(noisy_update(task, rng, sharers))
 
     def form(self, instruction: Instruction) -> Form:

@@ -1,8 +1,8 @@
-"""Telling what happened near centroids without telling it of a few rows.
+"""Pools cells of few rows, so that no sum over fewer than `least_rows` rows leaves a site.
 
-Cells of few rows could be left out, but a log that has one model per query has hardly any other
+Cells of few rows could be suppressed, but a log that has one model per query has hardly any other
 cells: at ten clients of 400 rows each, that took 0.04 to 0.3 from the AUC over the common range.
-Here they are told together with their neighbours, which took 0.00 to 0.03.
+Here they are pooled with their neighbours, which took 0.00 to 0.03.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ SUPPRESSED: Final = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CentroidTree:
-    """The common centroids as a tree, near ones on one branch; every client grows the same.
+    """The common centroids as a binary tree, near ones in one subtree; every client grows the same.
 
     Attributes:
         n_leaves: Centroids.
@@ -32,7 +32,7 @@ class CentroidTree:
 
     @classmethod
     def from_centroids(cls, centroids: Float32) -> "CentroidTree":
-        """Join the two nearest branches, by Ward's distance, until one is left."""
+        """Join the two nearest nodes, by Ward's distance, until one is left."""
         if len(centroids) < 2:
             return cls(len(centroids), np.empty((0, 2), np.intp))
         tree = AgglomerativeClustering(n_clusters=None, distance_threshold=0.0).fit(centroids)
@@ -42,7 +42,7 @@ class CentroidTree:
         """Put every leaf into a group that has at least `least_rows` rows.
 
         Leaves with so many stay alone; the others join along the tree until they have. What is left
-        at the root joins the group before; without any, nothing can be told.
+        at the root joins the group before; without any, everything is suppressed.
 
         Args:
             rows: At each leaf; shape ``(n_leaves,)``.
@@ -66,10 +66,10 @@ class CentroidTree:
 
 
 def spread_group_means(sums: Float64, group: NDArray[np.intp]) -> Float64:
-    """Give each leaf its group's mean, so that groups' sums stay and leaves' own are not told."""
-    told = np.flatnonzero(group != SUPPRESSED)
-    total = np.bincount(group[told], sums[told], len(sums))
-    leaves = np.bincount(group[told], minlength=len(sums))
+    """Give each leaf its group's mean, which hides the leaves' own sums."""
+    kept = np.flatnonzero(group != SUPPRESSED)
+    total = np.bincount(group[kept], sums[kept], len(sums))
+    leaves = np.bincount(group[kept], minlength=len(sums))
     shared = np.zeros(len(sums))
-    shared[told] = (total / np.maximum(leaves, 1))[group[told]]
+    shared[kept] = (total / np.maximum(leaves, 1))[group[kept]]
     return shared

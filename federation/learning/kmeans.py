@@ -124,7 +124,7 @@ class ClusterSums(Sums):
     ) -> "ClusterSums":
         """Add up a client's rows.
 
-        Clusters and cells of fewer than `least_rows` are told together with their neighbours: each
+        Clusters and cells of fewer than `least_rows` are pooled with their neighbours: each
         of them holds its part of a sum over enough rows. See `CentroidTree`.
         """
         assigned, distance = assign(scaler.apply_unit(evaluations.embeddings), centroids)

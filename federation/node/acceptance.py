@@ -46,7 +46,7 @@ class AcceptanceCriteria:
 
     Attributes:
         tolerance: It may lose as much against the active one, in `UNITS` of the evidence.
-        risk: Odds, by bootstrap over queries, with which it may lose more than that.
+        risk: Probability, by bootstrap over queries, with which it may lose more than that.
         least_queries: Held-out queries that several models answered, for ``routing``.
         least_effective_rows: Randomly drawn answers for ``off_policy``, in effective rows.
         least_answers: Held-out answers for ``prediction``.
@@ -68,7 +68,7 @@ class HeldOut:
     Attributes:
         answers: One row per query.
         choices: The answers among them whose model was drawn at random.
-        prior: Train rows, for a plain guess per model.
+        prior: Train rows, for the outcome model of the doubly robust estimate.
         prices: Quality per USD at the operating points that callers use.
     """
 
@@ -178,7 +178,9 @@ def decide(
     if first is None:
         reason = f"{answers} held-out answers are too few to compare it with {active.version}"
         return Decision(best, is_accepted=False, reason=reason, figures=figures)
-    is_accepted, evidence, compared = _weigh(chain([first], found), best, criteria, rng)
+    is_accepted, evidence, compared = _decide_by_evidence(
+        chain([first], found), best, criteria, rng
+    )
     lost = lost_models(contenders[best], active, held_out)
     if lost and evidence.kind == "prediction":
         reason = f"it does not know {', '.join(lost)}, which {active.version} routes to"
@@ -187,13 +189,13 @@ def decide(
     return Decision(best, is_accepted, reason, figures | compared)
 
 
-def _weigh(
+def _decide_by_evidence(
     found: Iterable[Evidence], new: str, criteria: AcceptanceCriteria, rng: np.random.Generator
 ) -> tuple[bool, Evidence, dict[str, float]]:
-    """Ask one kind of evidence after the other until one knows; none that does is a no.
+    """Decide by the first conclusive kind of evidence; refuse where none is conclusive.
 
-    The direct kinds are noisy: in doubt they leave the word to a kind that sees more rows, unless
-    their own best guess is a loss beyond the tolerance.
+    The direct kinds are noisy: in doubt a kind that sees more rows decides, unless the estimate of
+    the direct kind is a loss beyond the tolerance.
     """
     for evidence in found:
         compared = _compare(evidence, new, criteria, rng)
@@ -281,13 +283,13 @@ def _off_policy(
     if usable.sum() < criteria.least_effective_rows:
         return None
     choices = choices.select(usable)
-    guess = constant_outcome_model(held_out.prior, len(choices.answered))
+    outcome_model = constant_outcome_model(held_out.prior, len(choices.answered))
     mean_cost = float(choices.cost_usd.mean())
     scores: dict[str, Float64] = {}
     snips: dict[str, float] = {}
     fewest = float(usable.sum())
     for name, wanted in _all_aligned(routers, choices.embeddings, choices.models).items():
-        values = [policy_value(wanted, choices, guess, price) for price in held_out.prices]
+        values = [policy_value(wanted, choices, outcome_model, price) for price in held_out.prices]
         scales = 1.0 / (1.0 + held_out.prices * mean_cost)
         scores[name] = np.mean(
             [value.doubly_robust * scale for value, scale in zip(values, scales, strict=True)],

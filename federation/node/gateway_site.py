@@ -132,8 +132,8 @@ class GatewaySite:
         self._rows = None
         rows = self._logged()
         names = registry.with_overrides(self.own_names)
-        told = set(rows.models) - self.private_models
-        columns = tuple(sorted({names.canonical(model) for model in told}))
+        public = set(rows.models) - self.private_models
+        columns = tuple(sorted({names.canonical(model) for model in public}))
         table = rows.evaluations("train", columns, names)
         answers = np.isfinite(table.quality).sum(axis=0)
         enough = answers >= self.policy.least_rows
@@ -143,7 +143,9 @@ class GatewaySite:
             encoder_sha256=self.encoder.sha256,
             dimension=self.encoder.dimension,
             schema_version=SCHEMA_VERSION,
-            models=tuple(name for name, is_told in zip(columns, enough, strict=True) if is_told),
+            models=tuple(
+                name for name, is_enough in zip(columns, enough, strict=True) if is_enough
+            ),
             rows=_coarse(int(answers[enough].sum())),
         )
 

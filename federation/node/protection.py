@@ -1,4 +1,4 @@
-"""What a site does to its answers before they leave: noise, its own checks, masks."""
+"""Protects a site's replies before they leave: noise, the site's own checks, masks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -30,10 +30,10 @@ class Protection:
     masking_key: MaskingKey = field(default_factory=MaskingKey)
 
     def check(self, plan: TrainingPlan, policy: SitePolicy) -> None:
-        """Let a plan through that asks for no more than the site gives.
+        """Check that a plan meets the site's own policy.
 
         Raises:
-            PlanRefused: It asks for more; the message says for what.
+            PlanRefused: It does not; the message says in what.
         """
         if plan.least_rows < policy.least_rows:
             raise PlanRefused(
@@ -74,7 +74,7 @@ class Protection:
 
 
 def withhold_figures(verdict: Verdict, plan: TrainingPlan) -> Verdict:
-    """Keep the figures behind a verdict at the site where the plan has noise: they have none."""
+    """Remove reason and figures from a verdict where the plan has noise: they would have none."""
     if plan.noise is None:
         return verdict
     return replace(verdict, reason="the site keeps its reason to itself", figures={})

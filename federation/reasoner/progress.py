@@ -35,7 +35,7 @@ class Progress:
     @property
     def sites(self) -> frozenset[str]:
         """Names of those that had a part in the adapters."""
-        return frozenset(site for told in self.figures.values() for site in told)
+        return frozenset(site for of_sites in self.figures.values() for site in of_sites)
 
 
 def dump(plan: ReasonerPlan, progress: Progress) -> bytes:
@@ -45,7 +45,7 @@ def dump(plan: ReasonerPlan, progress: Progress) -> bytes:
         "plan": plan.to_json(),
         "phase": progress.phase,
         "answering": answering,
-        "figures": {round_: dict(told) for round_, told in progress.figures.items()},
+        "figures": {round_: dict(of_sites) for round_, of_sites in progress.figures.items()},
     }
     arrays = add_prefix(ADAPTER, progress.weights)
     for place, site in enumerate(answering):
@@ -64,9 +64,10 @@ def load(data: bytes, plan: ReasonerPlan) -> Progress:
         found = ReasonerPlan.from_json(head["plan"])
         figures = {
             int(round_): {
-                site: tuple(StepFigures(*step) for step in steps) for site, steps in told.items()
+                site: tuple(StepFigures(*step) for step in steps)
+                for site, steps in of_sites.items()
             }
-            for round_, told in head["figures"].items()
+            for round_, of_sites in head["figures"].items()
         }
         phase, answering = int(head["phase"]), list(head["answering"])
     except (PlanRefused, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -38,7 +38,7 @@ class TextTokenizer(Protocol):
 class ServerSampler:
     """Draws over HTTP.
 
-    Tokens are the server's where it tells them: vLLM does when asked by `return_token_ids`
+    Tokens are the server's where it sends them: vLLM does when asked by `return_token_ids`
     (https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html). Otherwise they are the
     text's, which may be split in another way than it was drawn. Log-probabilities are left to the
     learner: servers differ in whether they count the temperature in.
@@ -85,9 +85,9 @@ class ServerSampler:
             choice = answer.json()["choices"][0]
             text, ending = choice["message"]["content"] or "", choice["finish_reason"]
         except httpx2.HTTPStatusError as error:
-            told = error.response.text[:200]
+            detail = error.response.text[:200]
             raise SamplerUnavailable(
-                f"{where} refused: {error.response.status_code} {told}"
+                f"{where} refused: {error.response.status_code} {detail}"
             ) from error
         except httpx2.HTTPError as error:
             raise SamplerUnavailable(
@@ -98,8 +98,8 @@ class ServerSampler:
         tokens = self._tokens(text, choice.get("token_ids"), is_complete=ending == FINISH_STOP)
         return Response(text, tokens, (), tokens[-1:] == (self.tokenizer.eos_token_id,))
 
-    def _tokens(self, text: str, told: Any, *, is_complete: bool) -> tuple[int, ...]:
-        tokens = tuple(told or self.tokenizer.encode(text, add_special_tokens=False))
+    def _tokens(self, text: str, token_ids: Any, *, is_complete: bool) -> tuple[int, ...]:
+        tokens = tuple(token_ids or self.tokenizer.encode(text, add_special_tokens=False))
         end = self.tokenizer.eos_token_id
         is_missing = is_complete and tokens[-1:] != (end,)
         # An answer without a token cannot be learned from: one that was cut off to nothing ends.

@@ -82,7 +82,7 @@ class PhaseRequest(Request[ReasonerProfile]):
         return self.phase.answered is None
 
     def content_for(self, site: ReasonerProfile) -> RecordDict:
-        """Lay out what this site is told; who answered what is not."""
+        """Return the instruction for one site, with other sites' answers but not their names."""
         others = [self.answers[name] for name in sorted(self.answers) if name != site.name]
         pool: Payload = {}
         for number, payload in enumerate(others):
@@ -98,7 +98,7 @@ class PhaseRequest(Request[ReasonerProfile]):
         return read_reply(message, self.form)
 
     def update_norm(self, payload: Payload) -> float:
-        """Say how far adapters moved; answers to prompts have no length."""
+        """Return the norm of the adapters' update; answers to prompts have none."""
         return update_norm(self.current, strip_prefix(ADAPTER, payload)) if self.ends_round else 0.0
 
 
@@ -110,14 +110,14 @@ class ReasonerFleet(NodeManager[ReasonerPlan, ReasonerProfile]):
     publication: ClassVar[str] = PUBLISH
 
     def pack(self, sent: Payload) -> RecordDict:
-        """Lay out an instruction that belongs to no phase."""
+        """Pack an instruction that belongs to no phase."""
         return ReasonerInstruction(self.plan, sent=sent).to_content()
 
     def check_profile(self, reply: Message) -> ReasonerProfile:
-        """Read a profile that goes with the plan.
+        """Read a site's profile, and check it against the plan.
 
         Raises:
-            ReplyRejected: It is none, or does not.
+            ReplyRejected: It is no profile, or does not fit the plan.
         """
         profile = read_profile(reply)
         problem = problem_of(profile, self.plan.base)
@@ -277,10 +277,12 @@ def _figures(good: Sequence[Reply]) -> SiteFigures:
 
 def _artifact(plan: ReasonerPlan, progress: Progress, created_at: datetime) -> bytes:
     """Seal the adapters; sites are not named."""
-    steps = [step for told in progress.figures.values() for own in told.values() for step in own]
+    steps = [
+        step for of_sites in progress.figures.values() for own in of_sites.values() for step in own
+    ]
     rewards = {
-        str(round_): float(np.mean([step.reward for own in told.values() for step in own]))
-        for round_, told in progress.figures.items()
+        str(round_): float(np.mean([step.reward for own in of_sites.values() for step in own]))
+        for round_, of_sites in progress.figures.items()
     }
     return adapter.dump(
         dict(progress.weights),

@@ -88,9 +88,9 @@ class ModelRegistry:
         return ModelRegistry({model: names for model, names in self if model in models})
 
     def with_overrides(self, own: "ModelRegistry") -> "ModelRegistry":
-        """Add the names of one organisation, whose word counts for what it calls its models.
+        """Add the names of one organisation, which override aliases that contradict them.
 
-        An alias that means another model there changes sides.
+        An alias that means another model there is moved to that model.
 
         Raises:
             InvalidRegistry: A name of `own` is another model's canonical name here.

@@ -59,7 +59,7 @@ class EncoderIdentity(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What the manifest of every artefact says, whatever it holds.
+    """The part of the manifest that every artefact has.
 
     Attributes:
         format_version: Of the artefact form.
@@ -90,7 +90,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderManifest(Manifest):
-    """What the manifest says of every artefact that reads an encoder's vectors.
+    """The part that every artefact has which reads an encoder's vectors.
 
     Attributes:
         encoder_id: The encoder whose vectors it reads.
@@ -241,12 +241,12 @@ def manifest_table(manifest: Manifest) -> dict[str, Any]:
 
 
 def canonical_json(value: Any) -> str:
-    """Write JSON in the one spelling that counts."""
+    """Write JSON in canonical form: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def checksum(table: Mapping[str, Any], arrays: Arrays) -> str:
-    """Digest the manifest without its checksum, then the arrays by name, each with its form."""
+    """Return the SHA-256 of the manifest without its checksum and of all arrays, by name."""
     rest = {name: value for name, value in table.items() if name != "checksum"}
     names = sorted(arrays)
     forms = [[name, _dtype(name, arrays[name]), list(arrays[name].shape)] for name in names]
@@ -257,7 +257,7 @@ def checksum(table: Mapping[str, Any], arrays: Arrays) -> str:
 
 
 def write_safetensors(key: str, table: Mapping[str, Any], arrays: Arrays) -> bytes:
-    """Lay out the file; wide types come first, which keeps every array aligned."""
+    """Return the bytes of a safetensors file; wide types come first, so every array is aligned."""
     header: dict[str, Any] = {"__metadata__": {key: canonical_json(table)}}
     bodies: list[bytes] = []
     offset = 0

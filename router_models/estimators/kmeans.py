@@ -96,7 +96,7 @@ class CellStatistics:
         return quality, cost
 
     def prior_means(self) -> tuple[Float64, Float64]:
-        """What to expect of each cell before its own rows are looked at; shapes as the fields'.
+        """Prior mean quality and cost of each cell, without its own rows; shapes as the fields'.
 
         Where a log holds one model per query, a model's mean says as much about what it was asked
         as about the model. So clusters differ by an ease, added to quality, and by a dearness that

@@ -15,7 +15,7 @@ from router_models.types import Evaluations, Float32
 
 SPLITS: Final = ("train", "val", "test")
 DRAWN: Final = frozenset({"router", "explored"})
-"""Why a model answered, where a router drew it with the odds that were logged."""
+"""Why a model answered, where a router drew it with the propensity that was logged."""
 
 
 class LogRow(Protocol):
@@ -63,7 +63,7 @@ class LogRow(Protocol):
 
     @property
     def candidates(self) -> str:
-        """JSON: who could have answered, with what odds."""
+        """JSON: which models could have answered, with their propensities."""
         ...
 
 
@@ -176,7 +176,7 @@ class _LogRowReader:
             self._add_propensities(row)
 
     def _add_propensities(self, row: LogRow) -> None:
-        """Keep the odds where every model that could answer had a chance, and more than one."""
+        """Keep the propensities where at least two models could answer, and each had a chance."""
         candidates = json.loads(row.candidates)
         offered = {c["model"]: c["propensity"] for c in candidates if c["is_eligible"]}
         if len(offered) < 2 or min(offered.values()) <= 0 or row.model not in offered:

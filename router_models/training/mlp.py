@@ -68,7 +68,7 @@ class RouterNetwork(nn.Module):
         return heads
 
     def init_quality_bias(self, quality_means: Float32) -> None:
-        """Let each quality head begin at its model's mean."""
+        """Set each quality head's bias so that it starts at its model's mean."""
         with torch.no_grad():
             self.heads.bias[: len(quality_means)] = torch.from_numpy(logit(quality_means))
 

@@ -54,7 +54,7 @@ class Maths:
 
 
 def parse_maths(text: str) -> Maths:
-    """Understand LaTeX or plain notation.
+    """Parse LaTeX or plain notation.
 
     Raises:
         NotMaths: It is neither.

@@ -177,7 +177,7 @@ class RegexSpec:
         object.__setattr__(self, "_regex", _compiled("pattern", compile_regex, self.pattern))
 
     def matches(self, text: str) -> bool:
-        """Whether `text` has a match, or is one."""
+        """Whether the pattern matches `text`, anywhere or as a whole."""
         match = self._regex.fullmatch if self.is_full else self._regex.search
         return match(text) is not None
 
