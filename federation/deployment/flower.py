@@ -283,7 +283,7 @@ def run_supernode(
 
 
 def retry_invoker(max_wait_s: float) -> RetryInvoker:
-    """Return a retry invoker that waits at most `max_wait_s`, at random; Flower's waits grow to 20 s.
+    """Return a retry invoker that waits at most `max_wait_s`; Flower's own waits grow to 20 s.
 
     With those, a restart that takes 10 s keeps nodes away for up to 25.
     """
