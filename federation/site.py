@@ -14,7 +14,7 @@ SCHEMA_VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class SitePolicy:
-    """What a site insists on, whatever a coordinator asks for.
+    """A site's own minimum of privacy; plans below it are refused.
 
     Attributes:
         least_rows: No centroid and no cell made of fewer rows leaves.
@@ -53,7 +53,7 @@ class SiteProfile(Profile):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a site made of a router.
+    """A site's verdict on a router.
 
     Attributes:
         outcome: ``activated`` serves, ``candidate`` is kept, ``refused`` is not kept.
@@ -80,7 +80,7 @@ class Site(Protocol):
         ...
 
     def profile(self, registry: ModelRegistry) -> SiteProfile:
-        """Say what there is to learn from, and take the rows of a new session."""
+        """Return the site's profile, and read the rows of a new session."""
         ...
 
     def train_rows(self, columns: tuple[str, ...], registry: ModelRegistry) -> Evaluations:

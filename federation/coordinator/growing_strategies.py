@@ -1,4 +1,4 @@
-"""How something joins a router that is there already; arXiv 2601.22318, and sums that are kept.
+"""Strategies by which new models or new sites join a published router; arXiv 2601.22318.
 
 The session's state begins with the router itself. What it knew is not asked for again: columns are
 the new models' alone, or only new sites are asked.

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionResult:
-    """What came of a session.
+    """The result of a session.
 
     Attributes:
         plan: With its columns.
@@ -51,8 +51,8 @@ class Session:
         checkpoints: Where progress is kept; a session begins with what is there.
         clock: Seconds, for waiting and for durations.
         sleep: Waits that many seconds.
-        start: Where it begins otherwise; with the router, where one grows.
-        on_report: Told what happened so far after every round, and at the end, however it ends.
+        start: Initial progress without a checkpoint; holds the router, where one grows.
+        on_report: Called with the report after every round, and at the end, however it ends.
     """
 
     grid: Grid
@@ -115,7 +115,7 @@ class Session:
             ) from error
 
     def _resume(self) -> tuple[TrainingPlan, Progress]:
-        """Go on where a session of the same plan was cut off; begin anew where there is none."""
+        """Load the checkpoint of an interrupted session of the same plan, or start anew."""
         data = self.checkpoints.load()
         if data is None:
             return self.plan, self.start
@@ -133,7 +133,7 @@ class Session:
 
 
 def with_columns(fleet: Fleet) -> TrainingPlan:
-    """Fix what the session is about, now that the sites are known.
+    """Return the plan with its columns, now that the sites are known.
 
     Raises:
         QuorumMissing: Not one site has a row.
@@ -150,7 +150,7 @@ def with_columns(fleet: Fleet) -> TrainingPlan:
 
 
 def _figures(plan: TrainingPlan, progress: Progress) -> dict[str, Any]:
-    """Return what an artefact says of its training; sites are not named."""
+    """Return the training figures of the artefact's manifest; sites are not named."""
     return {
         "federated": True,
         "settings": asdict(plan.settings),

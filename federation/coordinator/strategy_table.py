@@ -1,4 +1,4 @@
-"""Which strategy makes the router that a plan asks for."""
+"""The strategies by kind of router, and the calibration of a plan's noise."""
 
 from dataclasses import replace
 from typing import Final

@@ -28,12 +28,12 @@ MAX_ATTEMPTS: Final = 5
 """A session that ends its process every time is given up."""
 
 Train = Callable[[Grid, SessionRecord], Mapping[str, Any]]
-"""Trains in a grid of nodes what a session asks for; returns a report."""
+"""Runs one session on a grid of nodes; returns its report."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionScheduler:
-    """Begins trainings, one after the other, and resumes what was interrupted.
+    """Runs training sessions one after the other, and resumes an interrupted one.
 
     Attributes:
         every: A session begins when the last router to be trained anew was asked for so long ago;
@@ -50,7 +50,7 @@ class SessionScheduler:
     poll_s: float = 0.5
 
     def run(self) -> None:
-        """Conduct for ever.
+        """Run sessions until the process ends.
 
         Raises:
             httpx.HTTPError: Flower refuses us.
@@ -107,7 +107,7 @@ class SessionScheduler:
 
 
 def keep_registering(operator: SuperLinkClient, folder: Path, poll_s: float) -> None:
-    """Register the folder's nodes with Flower, again and again beside everything else.
+    """Register the nodes of a folder with Flower, in a thread that polls the folder.
 
     A node whose file goes is shut out by the gate; Flower would never take its key a second time.
     """

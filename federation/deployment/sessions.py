@@ -1,4 +1,4 @@
-"""Trainings on disk: asked for, going on, ended; what a killed coordinator finds again.
+"""Training sessions on disk, so that a coordinator that was killed can resume them.
 
 Each session has a folder: ``session.json``, and whatever the training leaves there. Only the
 coordinator changes a session; anybody may add one that waits.
@@ -128,7 +128,7 @@ class SessionStore:
         return begun
 
     def note(self, session: SessionRecord, report: Mapping[str, Any]) -> None:
-        """Keep what a session that is under way says of itself."""
+        """Store the report of a session that is running."""
         self.write(replace(self.read(session.id), report=report))
 
     def end(

@@ -1,4 +1,4 @@
-"""What one exchange between coordinator and sites is made of, on both sides."""
+"""The base classes of an exchange between coordinator and sites, with both sides of it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -73,16 +73,16 @@ class Exchange(ABC):
     state_prefixes: ClassVar[tuple[str, ...]]
     """Prefixes of the arrays of the session's state that are sent to sites."""
     is_about_rows: ClassVar[bool] = True
-    """Whether an answer says anything of a site's rows."""
+    """Whether an answer depends on a site's rows."""
     is_learned: ClassVar[bool] = False
-    """Whether the router is made of the answers: whoever sent one is in it."""
+    """Whether the router is trained on the answers, so that their sites count as its sites."""
 
     share: float = 1.0
     validation: "Exchange | None" = None
 
     @abstractmethod
     def answer(self, task: Task) -> Payload:
-        """Compute what leaves the site."""
+        """Compute the answer at a site."""
 
     @abstractmethod
     def form(self, instruction: Instruction) -> Form:
@@ -90,7 +90,7 @@ class Exchange(ABC):
 
     @abstractmethod
     def rows(self, payload: Payload) -> float:
-        """Read off an answer how many rows it says it was made of."""
+        """Return the number of rows that an answer says it was computed from."""
 
     @abstractmethod
     def aggregate(
@@ -116,7 +116,7 @@ class Exchange(ABC):
         rng: np.random.Generator,  # noqa: ARG002
         sharers: int,  # noqa: ARG002
     ) -> Payload:
-        """Compute what leaves the site, with noise on it.
+        """Compute the answer at a site, with noise on it.
 
         Args:
             rng: Not known to the coordinator.
@@ -140,7 +140,7 @@ class Exchange(ABC):
 
 
 class SumExchange(Exchange):
-    """An exchange whose answers add up; the total joins the state under `prefix`."""
+    """An exchange whose answers are sums; their total is put into the state under `prefix`."""
 
     prefix: ClassVar[str]
     is_held_out: ClassVar[bool] = False

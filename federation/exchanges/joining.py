@@ -1,4 +1,4 @@
-"""What joins a router that is there already begins where that router stands."""
+"""The first exchange where models or sites join a published router, and its initial state."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -25,7 +25,7 @@ GROWING: Final[tuple[type[Estimator], ...]] = (KMeansEstimator, MlpEstimator, Gu
 
 
 class JoiningRowExchange(RowSumExchange):
-    """Row sums of what joins; costs are scaled as they say, features as the router does."""
+    """Row sums of what joins; they set the scale of costs, the router that of features."""
 
     def aggregate(
         self, state: Payload, instruction: Instruction, replies: Sequence[Reply]

@@ -70,7 +70,7 @@ class CentroidExchange(Exchange):
         return scaler_in(plan, instruction.sent), settings_of(plan).local_clusters
 
     def weighted_centroids(self, plan: TrainingPlan, replies: Sequence[Reply]) -> list[Centroids]:
-        """Read what sites found, no site for more than its share."""
+        """Return each site's centroids, its counts capped at its largest share."""
         rows = np.array([self.rows(reply.payload) for reply in replies])
         factors = cap_weights(rows, plan.largest_share) / np.where(rows > 0, rows, 1.0)
         return [

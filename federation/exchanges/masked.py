@@ -1,8 +1,8 @@
-"""Sums that are added up unseen: the coordinator reads the total of all sites and nothing else.
+"""Secure aggregation: the coordinator reads the total of all sites and nothing else.
 
-Before such an exchange the sites that are asked send fresh public keys. The question then names
-them all, and each site masks its answer for exactly these. If one of them stays silent the masks
-stay on, and the others are asked anew.
+Before such an exchange the selected sites send fresh public keys. The request then names them all,
+and each site masks its answer for exactly these. If one of them drops out the sum cannot be
+unmasked, and the survivors are asked again.
 """
 
 import json
@@ -29,7 +29,7 @@ from federation.protocol.updates import Field, Form, Reply
 
 KEY: Final = "key"
 MEMBERS: Final = "members"
-"""Part of a question: the public keys of all who are asked; shape ``(n_members, 32)``."""
+"""Part of a request: the public keys of all selected sites; shape ``(n_members, 32)``."""
 
 ALL_SITES: Final = "all sites"
 
@@ -85,7 +85,7 @@ class KeyExchange(Exchange):
         return Form({KEY: Field((KEY_BYTES,), "uint8")})
 
     def rows(self, payload: Payload) -> float:  # noqa: ARG002
-        """Return 0: keys are made of no row."""
+        """Return 0: keys are computed from no row."""
         return 0.0
 
     def aggregate(
@@ -114,7 +114,7 @@ def member_count(instruction: Instruction) -> int:
 
 
 def _members(instruction: Instruction) -> NDArray[np.uint8]:
-    """Return the keys that a question names.
+    """Return the public keys that a request names.
 
     Raises:
         SecureSumRefused: It names none.

@@ -232,7 +232,7 @@ def noisy_update(task: Task, rng: np.random.Generator, sharers: int) -> LocalUpd
 
 
 def settings_of(plan: TrainingPlan) -> FederatedMlpSettings:
-    """Return the plan's settings, which are of this kind, as what joins a router needs them."""
+    """Return the plan's settings, which are of this kind, adapted to what joins the router."""
     assert isinstance(plan.settings, FederatedMlpSettings)  # noqa: S101
     if plan.joining == MODELS_JOIN:
         return settings_for_new_models(plan.settings)

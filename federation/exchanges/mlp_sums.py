@@ -115,7 +115,7 @@ class LossSumExchange(SumExchange):
         return Form(dict.fromkeys(("loss", "count", "rows"), one))
 
     def rows(self, payload: Payload) -> float:
-        """Return the queries it is made of; evaluations may be several of each."""
+        """Return the queries it was computed from; evaluations may be several of each."""
         return float(payload["rows"][0])
 
     def aggregate(

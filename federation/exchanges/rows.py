@@ -91,7 +91,7 @@ class RowSumExchange(SumExchange):
         return Form(fields, lambda payload: _problem(payload, plan.dearest_usd))
 
     def rows(self, payload: Payload) -> float:
-        """Return the queries it is made of."""
+        """Return the queries it was computed from."""
         return float(payload["rows"][0])
 
     def update_norm(self, instruction: Instruction, payload: Payload) -> float:  # noqa: ARG002

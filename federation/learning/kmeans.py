@@ -17,7 +17,7 @@ from router_models.training.kmeans import assign, cluster, mean_radii
 from router_models.types import Arrays, Evaluations, Float32
 
 LEAST_ROWS = 10
-"""Nothing made of fewer rows leaves a client: no centroid, no sum."""
+"""Statistics over fewer rows are never sent: no centroid, no sum."""
 
 PER_CLUSTER = {SHAPE: ("n_clusters",)}
 PER_CELL = {SHAPE: ("n_clusters", "n_models")}

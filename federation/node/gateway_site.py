@@ -66,7 +66,7 @@ class RouterStore(Protocol):
         ...
 
     def assessment(self, version: str) -> Assessment | None:
-        """Return what was made of a version before; None where it was not assessed."""
+        """Return the assessment of a version; None where it was not assessed."""
         ...
 
     def note(self, version: str, assessment: Assessment) -> None:
@@ -205,7 +205,7 @@ class GatewaySite:
         return self._carry_out(shared, contenders[decision.best], decision)
 
     def _carry_out(self, shared: _Contender, best: _Contender, decision: Decision) -> Verdict:
-        """Keep the routers and what was made of them; the notes come last.
+        """Store the routers and their assessments; the assessments come last.
 
         Killed before them, this starts again when the coordinator repeats itself.
         """

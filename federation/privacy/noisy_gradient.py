@@ -1,4 +1,4 @@
-"""A step of the MLP router's training that says little of any one query: DP-SGD.
+"""One differentially private step of the MLP router's training (DP-SGD).
 
 Abadi et al. 2016 (arXiv 1607.00133), algorithm 1: sample, clip each row's gradient, add noise. The
 step itself is taken by the coordinator, from all clients' noisy gradients together.

@@ -1,4 +1,4 @@
-"""What a node says when its app failed, and what the coordinator reads of it.
+"""The reply of a node whose app failed, and how the coordinator reads it.
 
 The class of the exception and the code that raised it always travel. Its message travels only
 where the class speaks of code and not of data: a `ValueError` may quote a row, and rows never

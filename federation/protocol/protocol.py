@@ -226,7 +226,7 @@ class TrainingPlan(SessionPlan):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instruction:
-    """What the sites are asked, all the same.
+    """What a request sends to every site, the same for all.
 
     Attributes:
         round: Counted from 1 over the whole session; 0 outside of rounds.
@@ -244,7 +244,7 @@ class Instruction:
         return int(sequence.generate_state(1)[0])
 
     def to_content(self) -> RecordDict:
-        """Lay out for Flower."""
+        """Pack into a Flower record."""
         return pack_instruction(self.plan.to_json(), self.round, self.sent)
 
     @classmethod
@@ -259,7 +259,7 @@ class Instruction:
 
 
 def pack_instruction(plan: str, round_: int, sent: Payload) -> RecordDict:
-    """Lay out an instruction for Flower."""
+    """Pack an instruction into a Flower record."""
     head = ConfigRecord({"protocol": PROTOCOL_VERSION, "plan": plan, "round": round_})
     return RecordDict({PLAN: head, ARRAYS: to_record(sent)})
 
@@ -293,12 +293,12 @@ def from_record(record: ArrayRecord) -> Payload:
 
 
 def refusal(reason: str) -> RecordDict:
-    """Lay out why something was refused; both sides refuse in the same words."""
+    """Pack the reason of a refusal; coordinator and nodes use the same record."""
     return RecordDict({REFUSAL: ConfigRecord({"reason": reason})})
 
 
 def answer(value: Any) -> RecordDict:
-    """Lay out an answer that is no payload but a dataclass of plain values."""
+    """Pack an answer that is a dataclass of plain values instead of arrays."""
     text = json.dumps(dataclasses.asdict(value), sort_keys=True, allow_nan=False)
     return RecordDict({ANSWER: ConfigRecord({"json": text})})
 
@@ -311,7 +311,7 @@ def read_refusal(message: Message) -> str | None:
 
 
 def read_profile(message: Message) -> SiteProfile:
-    """Read what a site says of itself.
+    """Read a site's profile.
 
     Raises:
         ReplyRejected: It is no profile.
@@ -331,7 +331,7 @@ def read_profile(message: Message) -> SiteProfile:
 
 
 def read_verdict(message: Message) -> Verdict:
-    """Read what a site made of a router.
+    """Read a site's verdict on a router.
 
     Raises:
         ReplyRejected: It is no verdict.

@@ -66,7 +66,7 @@ class Field:
 
 
 def always_valid(_: Payload) -> str | None:
-    """Find nothing wrong."""
+    """Return None: there is nothing more to check."""
     return None
 
 
@@ -83,7 +83,7 @@ class Form:
     problem_of: Callable[[Payload], str | None] = always_valid
 
     def check(self, payload: Payload) -> None:
-        """Let through what is of this form.
+        """Check that a payload has this form.
 
         Raises:
             ReplyRejected: It is not; the message says in what.
@@ -100,7 +100,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reply:
-    """What one site sent, found to be in good order."""
+    """One site's valid reply."""
 
     site: str
     payload: Payload
@@ -150,7 +150,7 @@ def screen_norms(
 def cap_weights(weights: Float64, largest_share: float) -> Float64:
     """Lower the largest weights until none is more than `largest_share` of their sum.
 
-    Weights are what sites say of themselves, so nobody's word may outweigh all others. The cap is
+    Sites report their own weights, so no single site may outweigh all others. The cap is
     at least an equal share, and fewer than three sites are left alone: there is no majority.
 
     Args:

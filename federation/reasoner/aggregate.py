@@ -23,7 +23,7 @@ B_MARK = ".lora_B."
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapters:
-    """What one client made of the round's adapters.
+    """One client's adapters after a round.
 
     Attributes:
         weights: By name, all that the round began with.

@@ -164,7 +164,7 @@ class ReasonerClient:
         return self.site
 
     def work(self, site: ReasonerSite, instruction: ReasonerInstruction) -> Payload:
-        """Do what a phase asks, from where it was left.
+        """Do one phase, or resume it where it was interrupted.
 
         Raises:
             PlanRefused: The round began without this site, or its prompts or adapters do not fit.
@@ -254,7 +254,7 @@ def answers_to_share(responses: Sequence[Response], settings: ReasonerSettings) 
 
 
 def digest_of(instruction: ReasonerInstruction) -> str:
-    """Digest all that a phase's result depends on, but for the site's own state."""
+    """Return the SHA-256 of everything that a phase depends on besides the site's own state."""
     digest = sha256(f"{instruction.number} {instruction.plan.to_json()}".encode())
     for name, array in sorted(instruction.sent.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

@@ -1,4 +1,4 @@
-"""What coordinator and sites say to each other while a reasoning model is tuned.
+"""The messages between coordinator and sites while a reasoning model is tuned.
 
 Only numbers leave a site: its adapters, and the tokens of right answers to public prompts.
 """
@@ -132,7 +132,7 @@ class ReasonerInstruction:
 
 
 def read_profile(message: Message) -> ReasonerProfile:
-    """Read what a site says of itself.
+    """Read a site's profile.
 
     Raises:
         ReplyRejected: It is no profile.

@@ -27,7 +27,7 @@ class PromptResponse(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tree:
-    """Sequels packed into one row of distinct tokens; each comes after its parent.
+    """Pairs packed into one row of distinct tokens; each comes after its parent.
 
     Attributes:
         members: Which sequels are packed, in the order of `picked`.
@@ -49,7 +49,7 @@ class Tree:
 
 
 def pack(pairs: Sequence[PromptResponse], most_tokens: int) -> Iterator[Tree]:
-    """Pack sequels into trees of at most `most_tokens`; a longer sequel has one of its own."""
+    """Pack pairs into trees of at most `most_tokens`; a longer pair has a tree of its own."""
     ordered = sorted(range(len(pairs)), key=lambda at: pairs[at].read)
     members: list[int] = []
     size, before = 0, tuple[int, ...]()
@@ -66,7 +66,7 @@ def pack(pairs: Sequence[PromptResponse], most_tokens: int) -> Iterator[Tree]:
 
 
 def _grow(pairs: Sequence[PromptResponse], members: list[int]) -> Tree:
-    """Build the tree of sequels in lexicographic order: each leaves the path of the one before."""
+    """Build the tree of pairs in lexicographic order: each leaves the path of the one before."""
     tokens: list[int] = []
     parents: list[int] = []
     positions: list[int] = []

@@ -128,7 +128,7 @@ class ReasonerFleet(NodeManager[ReasonerPlan, ReasonerProfile]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReasonerResult:
-    """What came of a session.
+    """The result of a session.
 
     Attributes:
         weights: Adapters by name.
@@ -154,7 +154,7 @@ class ReasonerSession:
         clock: Seconds, for waiting and for durations.
         sleep: Waits that many seconds.
         on_progress: Called with the progress after every phase.
-        on_report: Told what happened so far after every phase, and at the end, however it ends.
+        on_report: Called with the report after every phase, and at the end, however it ends.
     """
 
     grid: Grid
@@ -198,7 +198,7 @@ class ReasonerSession:
         return ReasonerResult(self.plan, progress.weights, artifact, progress, fleet.report)
 
     def _resume(self) -> Progress:
-        """Go on where a session of the same plan was cut off; begin anew where there is none."""
+        """Load the checkpoint of an interrupted session of the same plan, or start anew."""
         data = self.checkpoints.load()
         if data is None:
             return Progress(self.initial)
@@ -211,7 +211,7 @@ class ReasonerSession:
         return progress
 
     def _advance(self, fleet: ReasonerFleet, phase: Phase, progress: Progress) -> Progress:
-        """Ask what a phase asks, of nodes that joined since the last one too.
+        """Run one phase, with the nodes that joined since the last one too.
 
         Raises:
             QuorumMissing: Too few answered well.
