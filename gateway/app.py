@@ -51,9 +51,8 @@ from gateway.routing.encoders import QueryEmbedder, load_encoder, open_embedder
 from gateway.routing.routing import Routing
 from gateway.settings.config import ConfigurationError, GatewaySettings
 from gateway.startup import Startup
-from gateway.telemetry.families import Read
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tracing import Tracing, open_tracing
+from gateway.telemetry.tracing import open_tracing
 from gateway.telemetry.worker_metrics import WorkerMetrics
 from router_models.decide import Exploration
 
@@ -111,73 +110,87 @@ async def open_gateway(
         ConfigurationError: The settings cannot be served.
     """
     async with AsyncExitStack() as stack:
+        metrics = Metrics()
         http = HttpClient.open()
         stack.push_async_callback(http.aclose)
-        pool = await open_pool(settings, environ, http, settings.data_dir)
-        if pool.embedded is not None:
-            await pool.embedded.start()
-            stack.push_async_callback(pool.embedded.aclose)
-        await _follow(pool.models, settings, stack)
-        metrics = Metrics()
+        pool = await _open_pool(settings, environ, http, stack)
         log = EvaluationLog(startup.engine, settings.evaluation_log, settings.spool_dir)
         log.start()
         stack.push_async_callback(log.aclose)
-        embedder = _open_embedder(settings, stack)
-        router = await _open_router(settings, embedder, stack)
-        policy = ActivePolicy(policy_store(settings.data_dir), embedder.encoder)
-        await _follow(policy, settings, stack)
         authenticator = Authenticator(startup.engine, settings.keys)
         stack.callback(authenticator.close)
         budgets = await stack.enter_async_context(
             open_budgets(settings.budgets, startup.engine, log, PromptCounter(load=find_tokenizer))
         )
         tracing = await stack.enter_async_context(open_tracing(settings.tracing))
-        service = _build_service(
-            settings, pool, http, embedder, router, policy, budgets.ledger, log, metrics, tracing
+        embedder = _open_embedder(settings, stack)
+        providers = build_providers(pool.providers, http)
+        routing = await _open_routing(settings, pool, embedder, _paused_of(providers), stack)
+        service = ChatService(
+            routing=routing,
+            turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
+            providers=providers,
+            ledger=budgets.ledger,
+            log=log,
+            metrics=metrics,
+            tracing=tracing,
+            deadline_s=settings.server.request_deadline_s,
+            clock=time.monotonic,
+            rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
         )
-        for read in _readings(settings, service, pool, embedder, router, policy, log, budgets):
-            metrics.observe(read)
-        page = await _open_page(metrics, workers, stack)
+        _observe(metrics, settings, service, embedder, pool, log, budgets)
         readiness = Readiness(pool)
+        public = _build_public_app(settings, service, authenticator, log, startup.engine, readiness)
         yield Gateway(
-            public=_build_public_app(
-                settings, service, authenticator, log, startup.engine, readiness
-            ),
+            public=public,
             admin=build_admin_app(
                 engine=startup.engine,
                 log=log,
                 token=startup.admin_token,
-                metrics=page,
+                metrics=await _open_page(metrics, workers, stack),
                 budgets=budgets.desk,
             ),
             pool=pool,
-            router_version=None if router.current is None else router.current.version,
+            router_version=routing.router.version,
             budgets=budgets,
             readiness=readiness,
         )
 
 
-def _readings(
+async def _open_pool(
+    settings: GatewaySettings, environ: Mapping[str, str], http: HttpClient, stack: AsyncExitStack
+) -> Pool:
+    """Find the models, start the embedded one, and follow adapters as they come and go."""
+    pool = await open_pool(settings, environ, http, settings.data_dir)
+    if pool.embedded is not None:
+        await pool.embedded.start()
+        stack.push_async_callback(pool.embedded.aclose)
+    await _follow(pool.models, settings, stack)
+    return pool
+
+
+def _observe(
+    metrics: Metrics,
     settings: GatewaySettings,
     service: ChatService,
-    pool: Pool,
     embedder: QueryEmbedder,
-    router: ActiveRouter,
-    policy: ActivePolicy,
+    pool: Pool,
     log: EvaluationLog,
     budgets: Budgets,
-) -> tuple[Read, ...]:
+) -> None:
+    """Expose at every scrape what the collaborators count themselves."""
     store = ArtifactStore(settings.artifact_dir)
-    return (
+    for read in (
         read_log(log, settings.evaluation_log),
         read_embedder(embedder),
-        read_router(router, store),
+        read_router(service.routing.router, store),
         FrontierFile(store.folder).collect,
-        read_policy(policy, service.turn_budgets),
+        read_policy(service.turn_budgets),
         read_budgets(budgets),
         read_providers(service.providers, pool.models, pool.embedded),
         read_process(),
-    )
+    ):
+        metrics.observe(read)
 
 
 async def _open_page(
@@ -197,17 +210,32 @@ def _open_embedder(settings: GatewaySettings, stack: AsyncExitStack) -> QueryEmb
     return embedder
 
 
-async def _open_router(
-    settings: GatewaySettings, embedder: QueryEmbedder, stack: AsyncExitStack
-) -> ActiveRouter:
-    """Load the active router; one that is refused leaves none."""
+async def _open_routing(
+    settings: GatewaySettings,
+    pool: Pool,
+    embedder: QueryEmbedder,
+    paused: Callable[[], Collection[tuple[str, str]]],
+    stack: AsyncExitStack,
+) -> Routing:
+    """Make routing with the active router; one that is refused leaves none."""
     router = ActiveRouter(
         ArtifactStore(settings.artifact_dir),
         encoder=embedder.encoder,
         default_file=packaged_router(embedder.encoder.id),
     )
     await _follow(router, settings, stack)
-    return router
+    explored = settings.routing.exploration
+    return Routing(
+        models=pool.models,
+        profiles=settings.all_profiles,
+        default_profile=settings.routing.default_profile,
+        default_model=_default_model(settings, pool),
+        exploration=Exploration(explored.kind, explored.epsilon),
+        embedder=embedder,
+        router=router,
+        paused=paused,
+        rng=np.random.default_rng(),
+    )
 
 
 async def _follow(
@@ -225,6 +253,22 @@ async def _follow(
     stack.push_async_callback(stop)
 
 
+async def _open_turn_budgets(
+    settings: GatewaySettings, ledger: Ledger, embedder: QueryEmbedder, stack: AsyncExitStack
+) -> TurnBudgets:
+    """Make turn budgets with the active policy; one that is refused leaves the built-in one."""
+    policy = ActivePolicy(policy_store(settings.data_dir), embedder.encoder)
+    await _follow(policy, settings, stack)
+    return TurnBudgets(
+        settings=settings.turn_budgets,
+        ledger=ledger,
+        policy=policy,
+        embed=embedder.embed,
+        min_completion_tokens=settings.budgets.min_completion_tokens,
+        rng=np.random.default_rng(),
+    )
+
+
 @asynccontextmanager
 async def open_routing(
     settings: GatewaySettings, environ: Mapping[str, str]
@@ -236,33 +280,7 @@ async def open_routing(
         pool = await open_pool(settings, environ, http, settings.data_dir)
         if pool.embedded is not None:
             stack.push_async_callback(pool.embedded.aclose)
-        embedder = _open_embedder(settings, stack)
-        router = await _open_router(settings, embedder, stack)
-        yield _build_routing(settings, pool, embedder, router, paused=tuple, metrics=Metrics())
-
-
-def _build_routing(
-    settings: GatewaySettings,
-    pool: Pool,
-    embedder: QueryEmbedder,
-    router: ActiveRouter,
-    *,
-    paused: Callable[[], Collection[tuple[str, str]]],
-    metrics: Metrics,
-) -> Routing:
-    explored = settings.routing.exploration
-    return Routing(
-        models=pool.models,
-        profiles=settings.all_profiles,
-        default_profile=settings.routing.default_profile,
-        default_model=_default_model(settings, pool),
-        exploration=Exploration(explored.kind, explored.epsilon),
-        embedder=embedder,
-        router=router,
-        paused=paused,
-        count_failure=metrics.router_failed,
-        rng=np.random.default_rng(),
-    )
+        yield await _open_routing(settings, pool, _open_embedder(settings, stack), tuple, stack)
 
 
 def _default_model(settings: GatewaySettings, pool: Pool) -> str:
@@ -274,50 +292,6 @@ def _default_model(settings: GatewaySettings, pool: Pool) -> str:
         known = ", ".join(pool.models)
         raise ConfigurationError(f"routing.default_model: no model {declared!r}; known: {known}")
     return declared
-
-
-def _build_service(
-    settings: GatewaySettings,
-    pool: Pool,
-    http: HttpClient,
-    embedder: QueryEmbedder,
-    router: ActiveRouter,
-    policy: ActivePolicy,
-    ledger: Ledger,
-    log: EvaluationLog,
-    metrics: Metrics,
-    tracing: Tracing,
-) -> ChatService:
-    providers = build_providers(pool.providers, http)
-    routing = _build_routing(
-        settings,
-        pool,
-        embedder,
-        router,
-        paused=_paused_of(providers),
-        metrics=metrics,
-    )
-    return ChatService(
-        routing=routing,
-        turn_budgets=TurnBudgets(
-            settings=settings.turn_budgets,
-            profiles=settings.all_profiles,
-            profile_of=routing.profile_of,
-            ledger=ledger,
-            policy=policy,
-            embed=embedder.embed,
-            min_completion_tokens=settings.budgets.min_completion_tokens,
-            rng=np.random.default_rng(),
-        ),
-        providers=providers,
-        ledger=ledger,
-        log=log,
-        metrics=metrics,
-        tracing=tracing,
-        deadline_s=settings.server.request_deadline_s,
-        clock=time.monotonic,
-        rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
-    )
 
 
 def _paused_of(providers: Mapping[str, Provider]) -> Callable[[], Collection[tuple[str, str]]]:

@@ -13,23 +13,24 @@ SUBCOMMANDS = {
     "serve": "Run the gateway.",
     "route": "Show which model the router would choose for a query.",
     "train": "Train a router from the evaluation log or a table.",
-    "evaluate": "Measure routers: accuracy against cost.",
-    "frontier": "Measure the serving router and a candidate on the log.",
-    "calibrate": "Onboard a model by asking it verifiable prompts.",
+    "evaluate": "Measure the quality and cost of routers on a table.",
+    "frontier": "Estimate quality and cost of the active router and a candidate from the log.",
+    "calibrate": "Measure a new model by prompts whose answers can be verified.",
     "router": "List, activate and roll back router artefacts.",
     "policy": "List, activate and roll back budget policies.",
-    "reasoner": "Tune a language model on answers that can be verified, and serve it.",
+    "reasoner": "Tune a language model on prompts whose answers can be verified, and serve it.",
     "federation": "Train one router with other organisations.",
     "keys": "Create, list and revoke virtual keys.",
     "teams": "Create and list teams.",
-    "budget": "Train and measure policies for the tokens of each turn.",
-    "budgets": "Cap what teams, keys, users and conversations may spend.",
+    "turn-policy": "Train and measure policies for the tokens of each turn.",
+    "budgets": "Limit what teams, keys, users and conversations may spend.",
     "log": "Export and prune the evaluation log.",
     "database": "Create or upgrade the database schema.",
 }
+RENAMED = {"budget": "turn-policy"}
 
 
-@click.group(cls=LazyGroup, package="gateway.commands", subcommands=SUBCOMMANDS)
+@click.group(cls=LazyGroup, package="gateway.commands", subcommands=SUBCOMMANDS, renamed=RENAMED)
 @click.version_option(package_name="waypost")
 def cli() -> None:
     """Waypost: an OpenAI-compatible gateway that learns which model to ask."""

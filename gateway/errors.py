@@ -169,6 +169,7 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
     }
 )
 INTERNAL = Rendering(500, "server_error", "internal_error")
+INTERNAL_MESSAGE = "The gateway failed. Its operator finds the cause in the gateway's log."
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ def render(error: Exception) -> RenderedError:
 def error_body(error: Exception) -> bytes:
     """Render the JSON object of `error`; also the payload of an SSE error event."""
     rendering = RENDERINGS.get(type(error), INTERNAL)
-    message = str(error) if rendering is not INTERNAL else "The gateway failed; see its log."
+    message = str(error) if rendering is not INTERNAL else INTERNAL_MESSAGE
     body = {
         "message": message,
         "type": rendering.type,

@@ -7,7 +7,7 @@ from typing import Final
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from gateway.artifacts.active import ActivePolicy, ActiveRouter
+from gateway.artifacts.active import ActiveRouter
 from gateway.artifacts.store import ArtifactStore
 from gateway.budgets.definitions import SCOPE_KINDS
 from gateway.budgets.opening import Budgets
@@ -21,9 +21,9 @@ from gateway.telemetry.families import Read, counter, counters, gauge, gauges, i
 from gateway.types import HostedModel
 
 CALLS: Final = {
-    "in_flight": "Calls under way.",
-    "waiting": "Calls that wait for a place.",
-    "limit": "Calls under way at most.",
+    "in_flight": "Calls to the provider in progress.",
+    "waiting": "Calls that wait because `max_concurrency` of the provider is reached.",
+    "limit": "Most calls in progress at a time: `max_concurrency` of the provider.",
 }
 
 
@@ -32,14 +32,28 @@ def read_log(log: EvaluationLog, settings: EvaluationLogSettings) -> Read:
 
     def read() -> Iterator[Metric]:
         kept = log.counters
-        yield counter("waypost_log_rows_recorded", "Rows taken.", kept.recorded)
-        yield counter("waypost_log_rows_written", "Rows in the database.", kept.written)
-        yield counter("waypost_log_rows_spooled", "Rows put in the spool.", kept.spooled)
-        yield counter("waypost_log_rows_replayed", "Rows written out of it.", kept.replayed)
-        yield counter("waypost_log_rows_pruned", "Rows deleted for their age.", kept.pruned)
+        yield counter(
+            "waypost_log_rows_recorded",
+            "Rows accepted into the queue of the evaluation log.",
+            kept.recorded,
+        )
+        yield counter("waypost_log_rows_written", "Rows written to the database.", kept.written)
+        yield counter(
+            "waypost_log_rows_spooled",
+            "Rows written to the spool on disk because the database was down.",
+            kept.spooled,
+        )
+        yield counter(
+            "waypost_log_rows_replayed", "Rows moved from the spool to the database.", kept.replayed
+        )
+        yield counter(
+            "waypost_log_rows_pruned",
+            "Rows deleted because they were older than `retention_days`.",
+            kept.pruned,
+        )
         yield counters(
             "waypost_log_rows_dropped",
-            "Rows that are lost.",
+            "Rows lost: queue full, row refused by the database, or not written at the shutdown.",
             "reason",
             {
                 "queue": kept.dropped_queue,
@@ -48,13 +62,29 @@ def read_log(log: EvaluationLog, settings: EvaluationLogSettings) -> Read:
             },
         )
         yield counter("waypost_log_outages", "Times the database became unreachable.", kept.outages)
-        yield gauge("waypost_log_queue_depth", "Rows in memory.", log.queue_depth)
-        yield gauge("waypost_log_queue_limit", "Rows in memory at most.", settings.queue_rows)
-        yield gauge("waypost_log_spool_bytes", "Bytes in the spool.", log.spool_bytes)
         yield gauge(
-            "waypost_log_spool_limit_bytes", "Bytes in it at most.", settings.spool_max_bytes
+            "waypost_log_queue_depth", "Rows that wait in memory to be written.", log.queue_depth
         )
-        yield gauge("waypost_log_database_down", "The last write failed.", log.is_database_down)
+        yield gauge(
+            "waypost_log_queue_limit",
+            "Most rows that may wait in memory: `queue_rows`.",
+            settings.queue_rows,
+        )
+        yield gauge(
+            "waypost_log_spool_bytes",
+            "Bytes in the spool, of all processes that share it.",
+            log.spool_bytes,
+        )
+        yield gauge(
+            "waypost_log_spool_limit_bytes",
+            "Most bytes in the spool: `spool_max_bytes`.",
+            settings.spool_max_bytes,
+        )
+        yield gauge(
+            "waypost_log_database_down",
+            "1 if the last write to the database failed, else 0.",
+            log.is_database_down,
+        )
 
     return read
 
@@ -63,8 +93,16 @@ def read_embedder(embedder: QueryEmbedder) -> Read:
     """Say what the cache of embeddings saves."""
 
     def read() -> Iterator[Metric]:
-        yield counter("waypost_embedding_cache_hits", "Queries remembered.", embedder.cache_hits)
-        yield counter("waypost_embedding_cache_misses", "Queries encoded.", embedder.cache_misses)
+        yield counter(
+            "waypost_embedding_cache_hits",
+            "Queries whose embedding was in the cache.",
+            embedder.cache_hits,
+        )
+        yield counter(
+            "waypost_embedding_cache_misses",
+            "Queries whose embedding had to be computed.",
+            embedder.cache_misses,
+        )
 
     return read
 
@@ -82,14 +120,24 @@ def read_router(router: ActiveRouter, store: ArtifactStore) -> Read:
         if candidate is not None:
             waiting = {"version": candidate, "kind": candidate.partition("-")[0]}
         name = "waypost_router"
-        yield gauge(f"{name}_loaded", "A router serves.", current is not None)
-        yield counter(f"{name}_swaps", "Routers put in place.", router.swaps)
-        yield counter(f"{name}_artifacts_rejected", "Routers refused.", router.rejected)
-        yield info(f"{name}_info", "The router that serves.", serving)
-        yield gauge(f"{name}_created_timestamp_seconds", "When it was trained.", trained_at_unix_s)
+        yield gauge(f"{name}_loaded", "1 if a router is active, else 0.", current is not None)
+        yield counter(
+            f"{name}_swaps", "Times another router became active since the start.", router.swaps
+        )
+        yield counter(
+            f"{name}_artifacts_rejected",
+            "Router artefacts refused: damaged, or made for another encoder.",
+            router.rejected,
+        )
+        yield info(f"{name}_info", "1 for the active router; no series without one.", serving)
+        yield gauge(
+            f"{name}_created_timestamp_seconds",
+            "Unix time at which the active router was trained.",
+            trained_at_unix_s,
+        )
         yield info(
             f"{name}_candidate_info",
-            "The newest router that was judged and does not serve.",
+            "1 for the newest router that was assessed here and is not active.",
             waiting,
         )
 
@@ -106,28 +154,62 @@ def newest_candidate(store: ArtifactStore) -> str | None:
     return max(judged)[1] if judged else None
 
 
-def read_policy(policy: ActivePolicy, turn_budgets: TurnBudgets) -> Read:
+def read_policy(turn_budgets: TurnBudgets) -> Read:
     """Say which budget policy serves, and what turn budgets allot."""
 
     def read() -> Iterator[Metric]:
-        current, kept = policy.current, turn_budgets.counters
-        yield gauge("waypost_policy_loaded", "A policy of the store serves.", current is not None)
-        yield counter("waypost_policy_artifacts_rejected", "Policies refused.", policy.rejected)
-        serving = None if current is None else {"version": current.version}
-        yield info("waypost_policy_info", "The policy that serves.", serving)
-        yield counter("waypost_turn_budget_turns", "Turns with a turn budget.", kept.turns)
-        yield counter(
-            "waypost_turn_budget_allotted_tokens", "What they may use.", kept.allotted_tokens
+        policy, kept = turn_budgets.policy, turn_budgets.counters
+        current = policy.current
+        yield gauge(
+            "waypost_policy_loaded",
+            "1 if a trained budget policy is active, else 0.",
+            current is not None,
         )
-        yield counter("waypost_turn_budget_used_tokens", "What they used.", kept.used_tokens)
-        yield counter("waypost_turn_budget_cut_off", "Those stopped by it.", kept.cut_off)
+        yield counter(
+            "waypost_policy_artifacts_rejected",
+            "Policy artefacts refused as damaged or unknown.",
+            policy.rejected,
+        )
+        serving = None if current is None else {"version": current.version}
+        yield info(
+            "waypost_policy_info",
+            "1 for the active budget policy; no series while the built-in one serves.",
+            serving,
+        )
+        yield counter("waypost_turn_budget_turns", "Requests with a turn budget.", kept.turns)
+        yield counter(
+            "waypost_turn_budget_allotted_tokens",
+            "Completion tokens allotted to requests with a turn budget.",
+            kept.allotted_tokens,
+        )
+        yield counter(
+            "waypost_turn_budget_used_tokens",
+            "Completion tokens used by requests with a turn budget.",
+            kept.used_tokens,
+        )
+        yield counter(
+            "waypost_turn_budget_cut_off", "Answers cut off by their turn budget.", kept.cut_off
+        )
         yield counter(
             "waypost_turn_budget_policy_failures",
-            "Turns the built-in policy shared out, as the active one failed.",
+            "Requests whose tokens the built-in policy allotted because the active one failed.",
             kept.policy_failures,
         )
 
     return read
+
+
+BUDGET_COUNTERS: Final = {
+    "reserved": "Reservations made.",
+    "settled": "Reservations settled: the actual cost was charged.",
+    "refused_for_outage": "Requests refused because the budget store was down.",
+    "served_unchecked": "Requests served without a check because the budget store was down.",
+    "store_failures": "Failed calls to the budget store.",
+    "leases_expired": "Reservations that expired unsettled and were charged in full.",
+    "leases_renewed": "Renewals of reservations of long requests.",
+    "leases_lost": "Reservations that expired while their request was still running.",
+}
+"""By the name of the metric, which is that of the count too."""
 
 
 def read_budgets(budgets: Budgets) -> Read:
@@ -135,31 +217,36 @@ def read_budgets(budgets: Budgets) -> Read:
     ledger, book = budgets.ledger, budgets.book
 
     def read() -> Iterator[Metric]:
-        kept = ledger.counters
-        refused = {str(kind): kept.refused.get(kind, 0) for kind in SCOPE_KINDS}
+        counts = ledger.counters
+        refused = {str(kind): counts.refused.get(kind, 0) for kind in SCOPE_KINDS}
         name = "waypost_budget"
-        yield counter(f"{name}_reserved", "Requests that hold budget.", kept.reserved)
-        yield counter(f"{name}_settled", "Requests charged.", kept.settled)
-        yield counters(f"{name}_refused", "Requests that a limit refused.", "scope", refused)
-        yield counter(
-            f"{name}_refused_for_outage", "Requests refused unchecked.", kept.refused_for_outage
+        for count, meaning in BUDGET_COUNTERS.items():
+            yield counter(f"{name}_{count}", meaning, getattr(counts, count))
+        yield counters(
+            f"{name}_refused",
+            "Requests refused by a limit, by the scope of the limit.",
+            "scope",
+            refused,
         )
         yield counter(
-            f"{name}_served_unchecked", "Requests served unchecked.", kept.served_unchecked
-        )
-        yield counter(f"{name}_store_failures", "Calls of the store failed.", kept.store_failures)
-        yield counter(f"{name}_leases_expired", "Leases found dead.", kept.expired)
-        yield counter(f"{name}_leases_renewed", "Leases prolonged.", kept.renewed)
-        yield counter(f"{name}_leases_lost", "Leases ended too early.", kept.lost_leases)
-        yield counter(
-            f"{name}_definition_read_failures", "The last known budgets hold.", book.failed_reads
+            f"{name}_definition_read_failures",
+            "Failed reads of the budget definitions; the last known ones stay in force.",
+            book.failed_reads,
         )
         yield gauge(
-            f"{name}_store_up", "The store answered its last call.", not ledger.has_store_failed
+            f"{name}_store_up",
+            "1 if the budget store answered its last call, else 0.",
+            not ledger.has_store_failed,
         )
-        yield gauge(f"{name}_running", "Open reservations.", ledger.running)
-        yield gauge(f"{name}_unsettled", "Settlements that wait.", ledger.unsettled)
-        yield gauge(f"{name}_definitions_stale", "Budgets not fresh.", book.is_stale)
+        yield gauge(f"{name}_running", "Reservations not settled yet.", ledger.running)
+        yield gauge(
+            f"{name}_unsettled", "Settlements that wait for the budget store.", ledger.unsettled
+        )
+        yield gauge(
+            f"{name}_definitions_stale",
+            "1 if the budget definitions could not be read lately, else 0.",
+            book.is_stale,
+        )
 
     return read
 
@@ -174,9 +261,15 @@ def read_providers(
     def read() -> Iterator[Metric]:
         conditions = {name: provider.condition() for name, provider in providers.items()}
         by = ["provider", "model"]
-        is_open = GaugeMetricFamily("waypost_provider_breaker_open", "It is paused.", labels=by)
+        is_open = GaugeMetricFamily(
+            "waypost_provider_breaker_open",
+            "1 while the model's circuit breaker is open, until a call succeeds again, else 0.",
+            labels=by,
+        )
         opened = CounterMetricFamily(
-            "waypost_provider_breaker_opened", "Times it was paused.", labels=by
+            "waypost_provider_breaker_opened",
+            "Times the circuit breaker of the model opened.",
+            labels=by,
         )
         for model in models.values():
             breaker = conditions[model.provider].breakers.get(model.upstream_name)
@@ -189,11 +282,21 @@ def read_providers(
             values = {provider: getattr(c, name) for provider, c in conditions.items()}
             yield gauges(f"waypost_provider_calls_{name}", meaning, "provider", values)
         retries = {provider: c.retries for provider, c in conditions.items()}
-        yield counters("waypost_provider_retries", "Attempts repeated.", "provider", retries)
+        yield counters(
+            "waypost_provider_retries", "Attempts repeated after a failure.", "provider", retries
+        )
         is_ready = None if embedded is None else embedded.is_ready
         restarts = None if embedded is None else embedded.restarts
-        yield gauge("waypost_embedded_ready", "The embedded models answer.", is_ready)
-        yield counter("waypost_embedded_restarts", "Times their process was replaced.", restarts)
+        yield gauge(
+            "waypost_embedded_ready",
+            "1 if the embedded models answer, else 0; no series without them.",
+            is_ready,
+        )
+        yield counter(
+            "waypost_embedded_restarts",
+            "Times the process of the embedded models was restarted.",
+            restarts,
+        )
 
     return read
 
@@ -204,7 +307,7 @@ def read_process() -> Read:
     release = {"version": version("waypost")}
 
     def read() -> Iterator[Metric]:
-        yield info("waypost_build_info", "The release that runs.", release)
+        yield info("waypost_build_info", "1 for the running release.", release)
         yield from process.collect()
 
     return read

@@ -41,7 +41,7 @@ def prepare(settings: GatewaySettings) -> Startup:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise ConfigurationError(
-            f"data_dir {settings.data_dir}: cannot be created: {error.strerror}"
+            f"data_dir: {settings.data_dir} cannot be created: {error.strerror}"
         ) from error
     engine = create_database_engine(settings.database_url)
     try:
@@ -50,7 +50,9 @@ def prepare(settings: GatewaySettings) -> Startup:
         new_key = ensure_embedded_key(engine)
     except SQLAlchemyError as error:
         where = engine.url.render_as_string(hide_password=True)
-        raise ConfigurationError(f"database {where}: cannot be used: {summary(error)}") from error
+        raise ConfigurationError(
+            f"database.url: {where} cannot be used: {summary(error)}"
+        ) from error
     return Startup(engine, *_admin_token(settings), new_key)
 
 

@@ -139,7 +139,9 @@ class CandidateRecord:
 class TurnRecord:
     """One answered (or failed) turn: the row that routing, budgets and training all read.
 
-    Nobody changes it; it is not frozen for what its candidates are not.
+    It is filled in while the turn is served and handed to the log when the turn has ended; from
+    then on nobody changes it. A column of the table `turns` is the field of the same name, but for
+    those of `usage` and for `started_at`.
 
     Attributes:
         requested_model: What the caller asked for, ``auto`` included.
@@ -151,8 +153,10 @@ class TurnRecord:
         propensity: Probability with which the logging policy chose `chosen_model`; 1.0 where
             the caller named the model.
         route_reason: Why the model was chosen: ``router``, ``explored``, ``named``,
-            ``router_missing``, ``router_failed``.
+            ``router_missing``, ``router_failed``; ``refused`` where none was.
         cost_nusd: Charged cost, nano-USD.
+        gateway_s: From the request to the first call upstream.
+        error: Class name of what ended the turn; None if it was answered whole.
         policy_version: Budget policy that shared out the conversation's `budget_tokens`.
         proposed_tokens: What it proposed for this turn; `allotted_tokens` is what fitted.
         policy_propensity: Probability with which it drew that proposal.
@@ -162,34 +166,34 @@ class TurnRecord:
 
     request_id: str
     decision_id: str
-    answer_id: str | None
     started_at_unix_s: float
     key_id: str
     team_id: str
-    conversation_id: str | None
-    turn_index: int
     requested_model: str
-    chosen_model: str | None
-    served_model: str | None
-    provider: str | None
-    encoder_id: str | None
-    query_embedding: Float32 | None
-    query_text: str | None
-    candidates: tuple[CandidateRecord, ...]
-    propensity: float
-    route_reason: str
-    router_version: str | None
-    policy_version: str | None
-    willingness_to_pay_usd: float | None
-    usage: Usage | None
-    cost_nusd: int | None
-    latency_s: float
-    first_byte_s: float | None
-    gateway_s: float | None
+    turn_index: int
     is_stream: bool
-    finish_reason: str | None
-    error: str | None
-    attempts: int
+    conversation_id: str | None = None
+    answer_id: str | None = None
+    chosen_model: str | None = None
+    served_model: str | None = None
+    provider: str | None = None
+    encoder_id: str | None = None
+    query_embedding: Float32 | None = None
+    query_text: str | None = None
+    candidates: tuple[CandidateRecord, ...] = ()
+    propensity: float = 1.0
+    route_reason: str = "refused"
+    router_version: str | None = None
+    policy_version: str | None = None
+    willingness_to_pay_usd: float | None = None
+    usage: Usage | None = None
+    cost_nusd: int = 0
+    latency_s: float = 0.0
+    first_byte_s: float | None = None
+    gateway_s: float | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    attempts: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     budget_tokens: int | None = None
     proposed_tokens: int | None = None

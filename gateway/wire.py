@@ -15,6 +15,7 @@ from gateway.errors import InvalidRequest
 
 OWN_FIELD = "waypost"
 MAX_NAME_CHARS = 256
+MAX_SHOWN_CHARS = 80
 MAX_WILLINGNESS_TO_PAY_USD = 1e9
 _CONVERSATION_ID = re.compile(r"[\x21-\x7e]{1,128}")
 MAX_TURN_BUDGET_TOKENS = 2**31 - 1
@@ -88,14 +89,22 @@ def parse_chat_request(raw: bytes, headers: Mapping[bytes, bytes]) -> ChatReques
     own = body.pop(OWN_FIELD, None)
     model = body.get("model")
     if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME_CHARS:
-        raise InvalidRequest("`model` must be the name of a model, or `auto`.", param="model")
+        raise InvalidRequest(
+            "`model` must be the name of a model, or `auto`; GET /v1/models lists them.",
+            param="model",
+        )
     query, user_messages = _read_messages(body.get("messages"))
     is_stream = body.get("stream") or False
     if not isinstance(is_stream, bool):
-        raise InvalidRequest("`stream` must be true or false.", param="stream")
+        raise InvalidRequest(
+            f"`stream` must be true or false, not {_shown(is_stream)}.", param="stream"
+        )
     stream_options = body.get("stream_options") or {}
     if not isinstance(stream_options, dict):
-        raise InvalidRequest("`stream_options` must be an object.", param="stream_options")
+        raise InvalidRequest(
+            f"`stream_options` must be an object, not {_shown(stream_options)}.",
+            param="stream_options",
+        )
     return ChatRequest(
         model=model,
         body=body,
@@ -120,7 +129,7 @@ def parse_options(own: object, headers: Mapping[bytes, bytes]) -> RouteOptions:
     """
     given = {} if own is None else own
     if not isinstance(given, dict):
-        raise InvalidRequest("`waypost` must be an object.", param=OWN_FIELD)
+        raise InvalidRequest(f"`waypost` must be an object, not {_shown(given)}.", param=OWN_FIELD)
     if not given and headers.keys().isdisjoint(_OWN_HEADERS):
         return NO_OPTIONS
     unknown = sorted(set(given) - _OWN_FIELDS)
@@ -138,7 +147,7 @@ def parse_options(own: object, headers: Mapping[bytes, bytes]) -> RouteOptions:
     conversation_id = _name(fields, "conversation_id")
     if conversation_id is not None and not _CONVERSATION_ID.fullmatch(conversation_id):
         raise InvalidRequest(
-            "A conversation id is 1 to 128 printable ASCII characters without spaces.",
+            "`conversation_id` must be 1 to 128 printable ASCII characters without spaces.",
             param="waypost.conversation_id",
         )
     plan = _plan(fields.get("plan"))
@@ -153,20 +162,27 @@ def parse_options(own: object, headers: Mapping[bytes, bytes]) -> RouteOptions:
     )
 
 
+def _shown(value: object) -> str:
+    """Write a value that was sent into a message: short, and none of what is nested in it."""
+    if isinstance(value, dict | list):
+        return "a list" if isinstance(value, list) else "an object"
+    return orjson.dumps(value).decode()[:MAX_SHOWN_CHARS]
+
+
 def _object(raw: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
     if not isinstance(body, dict):
-        raise InvalidRequest("The body must be a JSON object.")
+        raise InvalidRequest(f"The body must be a JSON object, not {_shown(body)}.")
     return body
 
 
 def _read_messages(messages: object) -> tuple[str, int]:
     """Return the last user message's text (else the last message's) and the number of them."""
     if not isinstance(messages, list) or not messages:
-        raise InvalidRequest("`messages` must be a non-empty list.", param="messages")
+        raise InvalidRequest("`messages` must be a list of at least one message.", param="messages")
     query: str | None = None
     user_messages = 0
     for position in range(len(messages) - 1, -1, -1):
@@ -202,7 +218,8 @@ def _willingness_to_pay(value: object) -> float | None:
         number = math.nan
     if isinstance(value, bool) or not 0 < number <= MAX_WILLINGNESS_TO_PAY_USD:
         raise InvalidRequest(
-            "Willingness to pay is USD per unit of quality: a number above 0, at most 1e9.",
+            "`willingness_to_pay` (USD per unit of quality) must be a number above 0 and at most "
+            f"1e9, not {_shown(value)}.",
             param="waypost.willingness_to_pay",
         )
     return number
@@ -213,7 +230,8 @@ def _turn_budget(value: object) -> int | None:
         value = int(value[:11])
     if value is not None and not (type(value) is int and 0 < value <= MAX_TURN_BUDGET_TOKENS):
         raise InvalidRequest(
-            "A turn budget is a whole number of completion tokens, at least 1.",
+            f"`turn_budget` (completion tokens) must be a whole number from 1 to "
+            f"{MAX_TURN_BUDGET_TOKENS}, not {_shown(value)}.",
             param="waypost.turn_budget",
         )
     return value
@@ -225,7 +243,7 @@ def _plan(value: object) -> tuple[str, ...]:
     if isinstance(value, list) and len(value) <= MAX_PLAN and all(map(_is_sub_question, value)):
         return tuple(value)
     raise InvalidRequest(
-        f"A plan is a list of at most {MAX_PLAN} sub-questions, each a string of 1 to "
+        f"`plan` must be a list of at most {MAX_PLAN} sub-questions, each a string of 1 to "
         f"{MAX_SUB_QUESTION_CHARS} characters.",
         param="waypost.plan",
     )
@@ -240,7 +258,8 @@ def _plan_position(value: object, n_planned: int) -> int:
         return 0
     if type(value) is not int or not 0 <= value < n_planned:
         raise InvalidRequest(
-            "`plan_position` says which sub-question of `plan` this turn is, from 0.",
+            f"`plan_position` must be the index of this turn in `plan`, which has {n_planned} "
+            f"entries, not {_shown(value)}.",
             param="waypost.plan_position",
         )
     return value

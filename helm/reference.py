@@ -7,6 +7,7 @@ The definition of `settings` in values.schema.json comes from the gateway's own 
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any, Final
 
 import yaml
@@ -42,13 +43,17 @@ DECIDED: Final = (
 )
 """Settings that the chart's templates give, from other values."""
 PREFIX: Final = "#/$defs/settings/$defs/"
+WRAPPED: Final = TextWrapper(
+    120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+)
 INTRODUCTION: Final = """# Values of the Helm chart
 
-Of `helm/waypost`; [how to deploy on Kubernetes](../how-to/deploy-on-kubernetes.md).
-A value that is not listed is refused. Secrets are named, never given.
+Values of the chart `helm/waypost`, and their defaults. An unknown value is refused. Secrets are
+never values: the chart takes the names of existing Secrets.
+Guide: [Deploy on Kubernetes](../how-to/deploy-on-kubernetes.md).
 
-| value | default | meaning |
-|---|---|---|
+This page is made from the chart's schema by `python -m helm.reference`.
+
 """
 
 
@@ -103,11 +108,11 @@ def leaves(
 
 def values_page(schema: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     """Write the reference page."""
-    rows = (
-        f"| `{path}` | `{json.dumps(default)}` | {part['description']} |\n"
+    entries = (
+        f"- **`{path}`** (default `{json.dumps(default)}`) {part['description']}"
         for path, part, default in leaves(schema, values)
     )
-    return INTRODUCTION + "".join(rows)
+    return INTRODUCTION + "".join(f"{WRAPPED.fill(entry)}\n" for entry in entries)
 
 
 def main() -> None:

@@ -155,7 +155,7 @@ TURNS = Table(
     Index("ix_turns_started_at", "started_at", "request_id"),
     Index("ix_turns_team_id", "team_id", "started_at"),
 )
-"""One answered or failed turn; the columns are those of `gateway.types.TurnRecord`.
+"""One answered or failed turn; each column is the field of that name of `gateway.types.TurnRecord`.
 
 Team and key are plain text, not foreign keys: a row never waits for another to be written, and
 the log outlives what it mentions.

@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 from hypothesis import settings
 
 from tests.fakes.postgres import Postgres, running_postgres
+
+# Every core has a worker already; more threads wait for each other and cost up to twice the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is no failure, and a failure must come back at the next run.
 settings.register_profile("waypost", deadline=None, derandomize=True, print_blob=True)

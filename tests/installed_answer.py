@@ -1,7 +1,8 @@
 """Starts the `waypost` that is installed beside this Python, and gets an answer through it.
 
 Run by `python3 dev.py wheel` in an environment that holds the wheel, what it requires, and nothing
-else: so this file needs the standard library alone.
+else: so this file needs the standard library alone. Other packages of our packages' names are found
+before those of the environment; Waypost must not take them for its own.
 """
 
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ANSWER = "Paris"
+OUR_NAMES = ("gateway", "router_models", "federation", "budget", "migrations")
 
 
 class Upstream(BaseHTTPRequestHandler):
@@ -63,6 +65,15 @@ def ask(url: str, key: str) -> str:
         return str(json.load(response)["choices"][0]["message"]["content"])
 
 
+def write_packages_of_our_names(folder: Path) -> Path:
+    """Write packages that are not ours and cannot even be imported; returns where they lie."""
+    for name in OUR_NAMES:
+        package = folder / "others" / name
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(f"raise ImportError('not the {name} of Waypost')")
+    return folder / "others"
+
+
 def main() -> None:
     """Start, ask, stop."""
     upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
@@ -72,6 +83,7 @@ def main() -> None:
             "PATH": os.environ["PATH"],
             "OPENAI_API_KEY": "sk-upstream",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{upstream.server_port}/v1",
+            "PYTHONPATH": str(write_packages_of_our_names(Path(folder))),
             "WAYPOST_DATA_DIR": str(Path(folder, "data")),
         }
         waypost = Path(sys.executable).with_name("waypost")

@@ -9,6 +9,7 @@ from peft import PeftModel
 
 from benchmarks.federated_rlvr.protocol import Arm, Config
 from benchmarks.federated_rlvr.tasks import World
+from benchmarks.federation_simulation.reasoner import SimulatedSite, simulate
 from federation.reasoner.figures import StepFigures
 from federation.reasoner.lora import attach_lora, base_sha256, load_base, load_lora, lora_weights
 from federation.reasoner.plan import BaseName, ReasonerPlan
@@ -17,7 +18,6 @@ from federation.reasoner.prompts import ChatTokenizer, tokenizer_sha256
 from federation.reasoner.rollouts import LocalSampler
 from federation.reasoner.session import ReasonerResult
 from federation.reasoner.trainer import Learner
-from federation.simulation.reasoner import SimulatedSite, simulate
 from router_models.types import Arrays
 from router_models.verifiers.verifiers import verify
 

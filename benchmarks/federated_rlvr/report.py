@@ -1,5 +1,6 @@
 """Tables of the benchmark: README.md from template.md and results.json, and the picture."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -43,7 +44,9 @@ def render(results: Mapping[str, Any]) -> str:
         "effort": _efforts(results),
         "traffic": _traffic(results),
         "extras": _extras(results),
-        "settings": ", ".join(f"{name} {value}" for name, value in _told(results)),
+        "settings": textwrap.fill(
+            ", ".join(f"{name} {value}" for name, value in _told(results)), 120
+        ),
     }
     for name, table in tables.items():
         text = text.replace(f"<!-- {name} -->", table)

@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Final
 
 from benchmarks.federated_routing.protocol import Rows
+from benchmarks.federation_simulation.in_process import Exchanged
+from benchmarks.federation_simulation.simulation import RowsSite, simulate
 from federation.coordinator.growing import Parent
 from federation.coordinator.session import SessionResult
 from federation.learning.settings import KINDS, FederatedSettings
 from federation.protocol.joining import CLIENTS_JOIN
 from federation.protocol.protocol import EncoderName, TrainingPlan
-from federation.simulation.in_process import Exchanged
-from federation.simulation.simulation import RowsSite, simulate
 from federation.site import SitePolicy
 from router_models.artifacts.artifact import load
 from router_models.types import Estimator

@@ -1,5 +1,6 @@
 """Tables of the benchmark: README.md from template.md and results.json, and the pictures."""
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -220,16 +221,19 @@ def _arms(alpha: str, found: Mapping[str, Any]) -> str:
     dearness = 1000 * found["best_single_cost_usd"]
     head = (
         f"{alpha}; best single model {found['best_single_quality']:.4f} at {dearness:.3f} USD per "
-        f"1,000 queries; clients have {smallest} to {largest} train rows in the first deal."
+        f"1,000 queries;\nclients have {smallest} to {largest} train rows in the first deal."
     )
-    settings = "; ".join(
-        f"{kind} {arm}: {', '.join(f'{k} {v}' for k, v in found['settings'][kind][arm].items())}"
-        for kind in KINDS
-        for arm in ARMS
+    settings = "\n".join(
+        _settings(f"{kind} {arm}", found["settings"][kind][arm]) for kind in KINDS for arm in ARMS
     )
     table = _table(["all clients' test rows", *HEADINGS.values()], rows())
     details = f"<details><summary>Settings</summary>\n\n{settings}\n\n</details>"
     return f"{head}\n\n{table}\n\n{details}"
+
+
+def _settings(router: str, chosen: Mapping[str, Any]) -> str:
+    told = f"- {router}: {', '.join(f'{name} {value}' for name, value in chosen.items())}"
+    return textwrap.fill(told, 120, subsequent_indent="  ")
 
 
 def _plain(figure: Mapping[str, float]) -> str:

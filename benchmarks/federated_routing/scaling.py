@@ -17,12 +17,12 @@ import numpy as np
 
 from benchmarks.federated_routing.federated import train_together
 from benchmarks.federated_routing.protocol import Rows, logged
+from benchmarks.federation_simulation.in_process import Exchanged
 from federation.learning.settings import (
     FederatedKMeansSettings,
     FederatedMlpSettings,
     FederatedSettings,
 )
-from federation.simulation.in_process import Exchanged
 from router_models.types import Evaluations
 
 ROWS_PER_CLIENT: Final = 100

@@ -20,6 +20,8 @@ from benchmarks.federation_attacks.membership import (
     losses,
 )
 from benchmarks.federation_attacks.sites import World
+from benchmarks.federation_simulation.in_process import Exchanged
+from benchmarks.federation_simulation.simulation import simulate
 from federation.coordinator.session import SessionResult
 from federation.exchanges.kmeans import CELLS, CENTROIDS, CellExchange
 from federation.exchanges.mlp import WEIGHTS
@@ -27,8 +29,6 @@ from federation.exchanges.rows import ROWS, scales_of
 from federation.learning.guard import scaler_of_guard
 from federation.learning.mlp import to_estimator
 from federation.protocol.protocol import ARRAYS, Instruction, Payload, TrainingPlan
-from federation.simulation.in_process import Exchanged
-from federation.simulation.simulation import simulate
 from router_models.estimators.arrays import Scaler, strip_prefix
 from router_models.estimators.mlp import MlpEstimator
 from router_models.types import Evaluations

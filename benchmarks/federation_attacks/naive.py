@@ -6,7 +6,7 @@ from operator import add
 
 from benchmarks.federation_attacks.poisoning import Payload, Tamper
 from federation.exchanges.mlp import WEIGHTS, advance
-from federation.learning import kmeans, mlp
+from federation.learning import kmeans, mlp, mlp_training
 from federation.learning.aggregation import weighted_mean
 from federation.learning.settings import FederatedKMeansSettings, FederatedMlpSettings
 from federation.learning.statistics import RowSums
@@ -26,13 +26,13 @@ def train_mlp(
         ArtifactRejected: What came of it is not even a router.
     """
     scales = reduce(add, map(RowSums.gather, sites)).scales()
-    initial = mlp.initial_weights(scales, settings, seed)
+    initial = mlp_training.initial_weights(scales, settings, seed)
     state: Payload = {WEIGHTS + name: array for name, array in initial.items()}
     for round_ in range(settings.rounds):
         current = strip_prefix(WEIGHTS, state)
         contributions = []
         for index, rows in enumerate(sites):
-            update = mlp.train_locally(current, rows, scales, settings, seed + round_)
+            update = mlp_training.train_locally(current, rows, scales, settings, seed + round_)
             arrays = update.to_arrays()
             if index in tampers:
                 arrays = tampers[index](current, arrays)

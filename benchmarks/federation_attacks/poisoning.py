@@ -11,9 +11,9 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
+from benchmarks.federation_simulation.in_process import Fault
 from federation.exchanges.mlp import WEIGHTS
 from federation.protocol.protocol import ARRAYS, Instruction
-from federation.simulation.in_process import Fault
 from router_models.estimators.arrays import strip_prefix
 from router_models.types import Evaluations
 

@@ -23,9 +23,9 @@ from benchmarks.federation_attacks.leaks import attack, pool, record
 from benchmarks.federation_attacks.membership import Guesses
 from benchmarks.federation_attacks.poisoning import TAMPERS, faults_of, flip_towards
 from benchmarks.federation_attacks.sites import World
+from benchmarks.federation_simulation.simulation import simulate
 from federation.errors import FederationError
 from federation.learning.settings import FederatedSettings
-from federation.simulation.simulation import simulate
 from gateway.routing.encoders import load_encoder
 from router_models.errors import RouterModelsError
 from router_models.evaluation.frontier import Judge

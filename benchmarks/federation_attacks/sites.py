@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.federated_routing.protocol import Client, join, split
 from benchmarks.federation_attacks.membership import Reference
+from benchmarks.federation_simulation.simulation import RowsSite
 from federation.protocol.protocol import EncoderName
-from federation.simulation.simulation import RowsSite
 from federation.site import SitePolicy
 from router_models.evaluation.frontier import Judge, route
 from router_models.types import Encoder, Estimator, Evaluations

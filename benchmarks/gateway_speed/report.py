@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import gateway_under_test
 import gateways
 import picture
-import waypost
 
 BEGIN = "<!-- results: written by run.py -->"
 END = "<!-- end of results -->"
@@ -97,25 +97,30 @@ def goals(results: dict[str, Any]) -> Table:
     measured: list[tuple[str, float | None, float, str]] = [
         (
             "CPU per JSON request, query not seen before",
-            _cpu(cells, JSON_32, waypost.UNCACHED),
+            _cpu(cells, JSON_32, gateway_under_test.UNCACHED),
             0.8,
             "ms",
         ),
         (
             "CPU per JSON request, query seen before",
-            _cpu(cells, JSON_32, waypost.CACHED),
+            _cpu(cells, JSON_32, gateway_under_test.CACHED),
             0.5,
             "ms",
         ),
-        ("CPU per stream of 20 chunks", _cpu(cells, STREAM_32, waypost.UNCACHED), 1.2, "ms"),
+        (
+            "CPU per stream of 20 chunks",
+            _cpu(cells, STREAM_32, gateway_under_test.UNCACHED),
+            1.2,
+            "ms",
+        ),
     ]
-    if waypost.UNCACHED in cells.get(rate, {}):
-        added = _added(cells[rate], waypost.UNCACHED, "p99_ms")
+    if gateway_under_test.UNCACHED in cells.get(rate, {}):
+        added = _added(cells[rate], gateway_under_test.UNCACHED, "p99_ms")
         measured.append(("p99 added latency at 200 requests/s", added, 5.0, "ms"))
     for kind, start in results["starts"].items():
         if "static" in kind:
             measured.append((f"ready, {kind}", start["ready_s"], 2.0, "s"))
-    resident = results["memory_mb"].get(waypost.UNCACHED)
+    resident = results["memory_mb"].get(gateway_under_test.UNCACHED)
     measured.append(("resident memory under load", resident and resident[0], 150.0, "MB"))
     return [
         [name, f"{value:.2f} {unit}", f"{goal:g} {unit}", "met" if value <= goal else "**missed**"]

@@ -22,10 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gateway_under_test
 import gateways
 import peers
 import report
-import waypost
 from gateways import Target
 from load import Cell, LoadMaker
 from processes import ROOT, CannotMeasure, Program
@@ -114,7 +114,7 @@ def _measure_in(
     write_message_lists(bodies, POOL, seed=1)
     load = LoadMaker(bodies)
     upstreams = start_upstreams(folder / "upstream", running)
-    routers = waypost.train_routers(kept)
+    routers = gateway_under_test.train_routers(kept)
     results.starts = {
         kind: asdict(figures)
         for kind, figures in Starts(folder, plan.starts)
@@ -124,7 +124,7 @@ def _measure_in(
     targets = gateways.direct_targets(upstreams)
     targets += gateways.start_proxy(folder, upstreams, running)
     targets += gateways.start_floor(folder, upstreams, running)
-    own, instances = waypost.start_waypost(folder, routers, upstreams, running)
+    own, instances = gateway_under_test.start_waypost(folder, routers, upstreams, running)
     targets += own
     targets += _if_possible(
         peers.PORTKEY, lambda: peers.start_portkey(folder, kept, upstreams, running), results
@@ -199,13 +199,14 @@ def _is_sound(load: LoadMaker, target: Target, results: Results) -> bool:
     return True
 
 
-def _prove(instances: list[waypost.Instance], results: Results) -> None:
+def _prove(instances: list[gateway_under_test.Instance], results: Results) -> None:
     """Say what Waypost itself counted, so that a reader sees that everything was on."""
-    time.sleep(waypost.SETTLE_S)
+    time.sleep(gateway_under_test.SETTLE_S)
     for instance in instances:
-        counted = waypost.counters(instance)
+        counted = gateway_under_test.counters(instance)
         results.note(
-            f"{instance.program.name}: {waypost.logged_turns(instance)} answered turns in the log, "
+            f"{instance.program.name}: {gateway_under_test.logged_turns(instance)} answered turns "
+            "in the log, "
             f"{counted['waypost_log_rows_dropped_total']:g} dropped; embeddings computed "
             f"{counted['waypost_embedding_cache_misses_total']:g} times, remembered "
             f"{counted['waypost_embedding_cache_hits_total']:g} times"

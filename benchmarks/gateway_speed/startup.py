@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-import waypost
+import gateway_under_test
 from processes import CannotMeasure, Program, cpu_s, family, free_port, resident_mb, start, wait_for
 from upstreams import Upstream
 
@@ -51,7 +51,7 @@ class Starts:
         """Start with each encoder, and with the embedded pool where that is installed."""
         found = {}
         for encoder, router in routers.items():
-            config, _ = waypost.prepare(self._new_folder(), upstream, encoder, router)
+            config, _ = gateway_under_test.prepare(self._new_folder(), upstream, encoder, router)
             found[f"hosted models, {encoder} encoder"] = self._several(config)
         try:
             found["embedded models"] = self._several(self._embedded())
@@ -65,7 +65,7 @@ class Starts:
         return Start(*(median(getattr(one, name) for one in starts) for name in names))
 
     def _once(self, config: Path) -> Start:
-        port = waypost.ports_of(config)[0]
+        port = gateway_under_test.ports_of(config)[0]
         command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
         program = start("start", command, self.folder)
         try:

@@ -1,6 +1,6 @@
 """Tables and pictures of the routing benchmark."""
 
-import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -82,9 +82,11 @@ def _set(name: str, found: Mapping[str, Any]) -> str:
         "",
         (
             f"{found['train_queries']} train, {found['val_queries']} validation, "
-            f"{found['test_queries']} test queries, {found['models']} models. Best single model: "
-            f"{best['model']}, quality {best['quality']:.4f} at {best['cost_usd'] * 1000:.3f} USD "
-            "per 1,000 queries."
+            f"{found['test_queries']} test queries, {found['models']} models."
+        ),
+        (
+            f"Best single model: {best['model']}, quality {best['quality']:.4f} "
+            f"at {best['cost_usd'] * 1000:.3f} USD per 1,000 queries."
         ),
         "",
         f"![{name}]({name}.png)",
@@ -105,10 +107,14 @@ def _set(name: str, found: Mapping[str, Any]) -> str:
             shown = ("quality_first", "common_auc", "naiq")
             lines.append(f"| {label} | " + " | ".join(_gain(figures[c]) for c in shown) + " |")
     lines += ["", *_held_out(found["held_out_tasks"]), *_random(found["random_splits"])]
-    settings = json.dumps(found["settings"])
-    return "\n".join(
-        [*lines, f"<details><summary>Settings</summary>\n\n`{settings}`\n</details>", ""]
-    )
+    lines += ["<details><summary>Settings</summary>", ""]
+    lines += [_settings(router, chosen) for router, chosen in found["settings"].items()]
+    return "\n".join([*lines, "", "</details>", ""])
+
+
+def _settings(router: str, chosen: Mapping[str, Any]) -> str:
+    told = f"- {router}: {', '.join(f'{name} {value}' for name, value in chosen.items())}"
+    return textwrap.fill(told, 120, subsequent_indent="  ")
 
 
 def _cell(figure: Mapping[str, Any]) -> str:

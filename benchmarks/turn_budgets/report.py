@@ -1,6 +1,7 @@
 """Write README.md from results.json: `python -m benchmarks.turn_budgets.report`."""
 
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -100,7 +101,11 @@ def section(name: str, found: Mapping[str, Any]) -> str:
         f"clairvoyant needs {oracle['tokens']:.0f} tokens for the tuned static budget's accuracy: "
         f"{oracle['saved']:.0%} less. {found['cpu_s']} s of CPU."
     )
-    parts = [f"## {found['title']}\n", facts + "\n", f"![accuracy against tokens]({name}.png)\n"]
+    parts = [
+        f"## {found['title']}\n",
+        textwrap.fill(facts, 120) + "\n",
+        f"![accuracy against tokens]({name}.png)\n",
+    ]
     for budget, title in BUDGETS.items():
         parts.append(f"**{title}: {found['budgets'][budget]} tokens**\n")
         parts.append(table(found["rows"][budget]) + "\n")
@@ -134,7 +139,7 @@ def speed_line(speed: Mapping[str, Any]) -> str:
         f"embedding)"
         for kind, us in speed["proposal_us"].items()
     ]
-    return f"One proposal takes {', '.join(parts)}, of CPU."
+    return textwrap.fill(f"One proposal takes {', '.join(parts)}, of CPU.", 120)
 
 
 def _static(rows: list[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -100,7 +100,7 @@ def endings(results: dict[str, Any]) -> str:
         ended = [turn["finish_reason"] for one in conversations for turn in one]
         cut, refused = ended.count("length"), ended.count("refused")
         parts.append(f"{arm} {cut} cut off, {refused} refused")
-    return f"Of {len(ended)} turns in each arm: " + "; ".join(parts) + "."
+    return f"Of {len(ended)} turns in each arm:\n" + "; ".join(parts) + "."
 
 
 def main() -> None:

@@ -19,13 +19,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.turn_budgets import problems
 from benchmarks.turn_budgets.run import SETTINGS, build
+from benchmarks.turn_budgets_llm.llm_policy import LlmPolicy
+from benchmarks.turn_budgets_llm.llm_train import LlmTrainer, adapt
 from budget.environments.trace import TraceEnvironment
 from budget.policies.policy import BudgetPolicy
 from budget.policies.tab import TabPolicy
 from budget.training.baselines import baseline_families, cheapest_near_best
 from budget.training.evaluate import Outcomes, compare, evaluate_policy
-from budget.training.llm_policy import LlmPolicy
-from budget.training.llm_train import LlmTrainer, adapt
 from budget.training.train import Trainer, TrainingSettings, with_token_price
 
 RANK: Final = 8

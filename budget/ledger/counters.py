@@ -11,8 +11,8 @@ class LedgerCounters:
         refused: By a limit, by kind of scope.
         refused_for_outage: Budgeted requests refused while the store was down (``closed``).
         served_unchecked: Budgeted requests served while the store was down (``open``).
-        expired: Reservations that expired unsettled and were charged in full.
-        lost_leases: Own leases that ended while their request ran; their settlement corrects them.
+        leases_expired: Leases that expired unsettled and were charged in full.
+        leases_lost: Own leases that ended while their request ran; their settlement corrects them.
         store_failures: Calls of the store that failed.
     """
 
@@ -21,7 +21,7 @@ class LedgerCounters:
     refused: dict[str, int] = field(default_factory=dict)
     refused_for_outage: int = 0
     served_unchecked: int = 0
-    expired: int = 0
-    renewed: int = 0
-    lost_leases: int = 0
+    leases_expired: int = 0
+    leases_renewed: int = 0
+    leases_lost: int = 0
     store_failures: int = 0

@@ -73,7 +73,7 @@ class RunningLeases:
         began_s = self._monotonic()
         if await self._store.renew(running.lease.team_id, name, self._lease_s):
             running.renewed_s = began_s
-            self._counters.renewed += 1
+            self._counters.leases_renewed += 1
         elif name in self._running:
             running.renewed_s = None
-            self._counters.lost_leases += 1
+            self._counters.leases_lost += 1

@@ -14,13 +14,6 @@ DAY_S: Final = 86_400
 WEEK_S: Final = 7 * DAY_S
 _FIRST_MONDAY_S = 4 * DAY_S  # 1970-01-05
 _LENGTHS_S = {"minute": MINUTE_S, "hour": HOUR_S, "day": DAY_S}
-_FORMATS = {
-    "minute": "%Y-%m-%dT%H:%MZ",
-    "hour": "%Y-%m-%dT%HZ",
-    "day": "%Y-%m-%d",
-    "week": "%G-W%V",
-    "month": "%Y-%m",
-}
 
 
 def window_bounds(window: Window, unix_s: float) -> tuple[int, int | None]:
@@ -46,17 +39,6 @@ def window_bounds(window: Window, unix_s: float) -> tuple[int, int | None]:
 def window_start(window: Window, unix_s: float) -> int:
     """Find the first second of the window that contains a time; 0 where it has no end."""
     return window_bounds(window, unix_s)[0]
-
-
-def window_end(window: Window, unix_s: float) -> int | None:
-    """Find the first second after the window that contains a time; None where it has no end."""
-    return window_bounds(window, unix_s)[1]
-
-
-def window_key(window: Window, unix_s: float) -> str:
-    """Name the window that contains a time, as reports show it: ``2026-W47``, ``2026-11``."""
-    pattern = _FORMATS.get(window)
-    return window if pattern is None else datetime.fromtimestamp(unix_s, UTC).strftime(pattern)
 
 
 def _month(second: int) -> tuple[int, int]:

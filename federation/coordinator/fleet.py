@@ -145,12 +145,12 @@ def problem_of(profile: SiteProfile, plan: TrainingPlan) -> str | None:
         )
     if profile.encoder_sha256 != encoder.sha256:
         return (
-            f"its weights of encoder {encoder.id} are others ({profile.encoder_sha256[:12]}, not "
+            f"its files of encoder {encoder.id} differ ({profile.encoder_sha256[:12]}, not "
             f"{encoder.sha256[:12]}): install the same version"
         )
     if profile.schema_version != SCHEMA_VERSION:
         return (
-            f"its evaluations have schema {profile.schema_version}, this coordinator reads "
+            f"its evaluations have schema version {profile.schema_version}, this coordinator reads "
             f"{SCHEMA_VERSION}: run the same version on both"
         )
     return _naming_problem(profile, plan)
@@ -159,11 +159,12 @@ def problem_of(profile: SiteProfile, plan: TrainingPlan) -> str | None:
 def _naming_problem(profile: SiteProfile, plan: TrainingPlan) -> str | None:
     aliases = [model for model in profile.models if plan.registry.canonical(model) != model]
     if aliases:
-        return f"it calls models {', '.join(aliases)} by aliases instead of the registry's names"
+        return f"it sends aliases instead of the federation's names of models: {', '.join(aliases)}"
     unknown = sorted(set(profile.models) - set(plan.models)) if plan.models else []
     if unknown:
         return (
-            f"models {', '.join(unknown)} are not in the federation's registry: have them added "
+            f"models {', '.join(unknown)} are not in federation.coordinator.models: have them "
+            "added "
             "there, as aliases if they go by another name, or keep their rows out"
         )
     return None
@@ -178,4 +179,6 @@ def check_claimed_rows(exchange: Exchange, payload: Payload, claimed_rows: int) 
     rows = exchange.rows(payload)
     # A profile's rows are those to learn from, rounded to a power of two; fewer are held out.
     if rows > 2 * claimed_rows:
-        raise ReplyRejected(f"made of {rows:.0f} rows, where about {claimed_rows} were announced")
+        raise ReplyRejected(
+            f"it stands for {rows:.0f} rows, and the site announced about {claimed_rows}"
+        )

@@ -34,7 +34,7 @@ class Parent:
         if router.estimator.kind != plan.kind:
             raise GrowthRefused(
                 f"router {router.version} is a {router.estimator.kind} one, this coordinator "
-                f"trains {plan.kind}: train anew"
+                f"trains {plan.kind}: run a whole training"
             )
         try:
             plan.registry.restricted_to(router.estimator.models)
@@ -42,7 +42,9 @@ class Parent:
             has_guard = plan.has_guard and isinstance(router.serving_estimator, GuardedEstimator)
             return replace(plan, growth=growth, has_guard=has_guard)
         except (InvalidRegistry, ValueError) as error:
-            raise GrowthRefused(f"router {router.version} cannot grow: {error}") from error
+            raise GrowthRefused(
+                f"models or sites cannot join router {router.version}: {error}"
+            ) from error
 
     def progress(self) -> Progress:
         """Say where the session begins."""

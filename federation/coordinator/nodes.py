@@ -173,7 +173,9 @@ class NodeManager(ABC, Generic[PlanT, ProfileT]):
         kept, overlong = screen_norms(norms, self.plan.longest_update)
         rejected |= overlong
         for site_name, reason in rejected.items():
-            logger.warning("dropped %s of %s: %s", request.name, site_name, reason)
+            logger.warning(
+                "rejected the answer to %s of site %s: %s", request.name, site_name, reason
+            )
         silent = (site.name for node, site in request.selected.items() if node not in received)
         self.report.rounds.append(
             RoundReport(
@@ -248,7 +250,9 @@ def require_quorum(plan: SessionPlan, present: int, report: SessionReport) -> No
         last = report.rounds[-1]
         reasons |= {**last.rejected, **dict.fromkeys(last.silent, NO_ANSWER)}
     details = "".join(f"; {name}: {reason}" for name, reason in reasons.items())
-    raise QuorumMissing(f"{present} sites answered well, the quorum is {plan.quorum}{details}")
+    raise QuorumMissing(
+        f"{present} sites gave accepted answers, the quorum is {plan.quorum}{details}"
+    )
 
 
 def _address(

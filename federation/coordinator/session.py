@@ -122,9 +122,9 @@ class Session:
         try:
             plan, progress = checkpoint.load(data, self.plan)
         except CheckpointRejected as error:
-            logger.warning("beginning anew: %s", error)
+            logger.warning("the training starts over: %s", error)
             return self.plan, self.start
-        logger.info("going on after round %d", progress.round)
+        logger.info("the training resumes after round %d", progress.round)
         return plan, progress
 
     def _keep(self, fleet: Fleet, progress: Progress) -> None:

@@ -55,7 +55,7 @@ class SessionScheduler:
         Raises:
             httpx.HTTPError: Flower refuses us.
         """
-        logger.info("conducting; sessions are kept in %s", self.sessions.folder)
+        logger.info("the coordinator starts trainings; their folder is %s", self.sessions.folder)
         while True:
             session = self._next()
             if session is None:
@@ -77,10 +77,10 @@ class SessionScheduler:
 
     def _conduct(self, session: SessionRecord) -> None:
         if session.run_id is not None:
-            logger.info("session %s goes on after an interruption", session.id)
+            logger.info("session %s resumes after an interruption", session.id)
             self.operator.stop_run(session.run_id)
         if session.attempts >= MAX_ATTEMPTS:
-            reason = f"given up: its process ended {session.attempts} times"
+            reason = f"given up, as its process ended {session.attempts} times"
             self.sessions.end(session, self.clock(), reason=reason)
             return
         begun = self.sessions.begin(session, self.operator.start_run())
@@ -89,12 +89,14 @@ class SessionScheduler:
             try:
                 self.tasks.run(lambda run_id, grid: self._serve(begun, run_id, grid))
             except RunStopped:
-                logger.warning("session %s lost its run", begun.id)
+                logger.warning("session %s lost its Flower run and starts another one", begun.id)
                 return
 
     def _serve(self, session: SessionRecord, run_id: int, grid: Grid) -> None:
         if run_id != session.run_id:
-            logger.warning("run %d is none of ours and is not served", run_id)
+            logger.warning(
+                "Flower run %d was not started by this coordinator and is ignored", run_id
+            )
             return
         try:
             report = self.train(grid, session)

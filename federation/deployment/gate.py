@@ -128,7 +128,11 @@ class Gate:
             return _closing(web.Response(status=404))
         # Before the body: a stranger does not get to send one.
         if self.keys().admit(request.headers, self.clock()) is None:
-            logger.warning("refused %s from %s: not a registered node", call, request.remote)
+            logger.warning(
+                "refused %s from %s: the call is not signed by a registered node",
+                call,
+                request.remote,
+            )
             return _stranger()
         if passing.locked():
             return web.Response(status=503)

@@ -96,7 +96,7 @@ class WatchedKeys:
 def _read(path: Path) -> bytes:
     key = serialization.load_ssh_public_key(path.read_bytes())
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != CURVE:
-        raise ValueError("it is of another kind")
+        raise ValueError("it is a key of another kind")
     return key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )

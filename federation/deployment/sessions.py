@@ -114,7 +114,7 @@ class SessionStore:
                 table[name] = table[name] and datetime.fromisoformat(table[name])
             return SessionRecord(**table)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged: {error}; remove its folder") from error
+            raise ValueError(f"{path} is damaged: {error}; delete its folder") from error
 
     def write(self, session: SessionRecord) -> None:
         """Replace a session's file, all of it or nothing."""

@@ -124,7 +124,7 @@ def _unlimited(plan: TrainingPlan, state: Payload) -> Guard:
 def _problem_of_reach(p: Payload) -> str | None:
     sizes, total, squares = p["sizes"], p["distance_sum"], p["distance_squares"]
     if exceeds(total, FARTHEST * sizes) or exceeds(squares, FARTHEST * total):
-        return "distances add up to more than they can be"
+        return "the sum of distances is larger than possible"
     if exceeds(total**2, sizes * squares):
         return "a sum is larger than its squares allow"
     return None

@@ -170,7 +170,7 @@ def settings_of(plan: TrainingPlan) -> FederatedKMeansSettings:
 
 def _problem_of_centroids(p: Payload) -> str | None:
     if len(p["centroids"]) != len(p["counts"]):
-        return "there are more centroids than counts, or fewer"
+        return "the numbers of centroids and counts differ"
     if (np.linalg.norm(p["centroids"], axis=1) > 1.01).any():
         return "a centroid is longer than the rows that it is the mean of"
     return None
@@ -179,13 +179,13 @@ def _problem_of_centroids(p: Payload) -> str | None:
 def _problem_of_cells(p: Payload, dearest_usd: float) -> str | None:
     sizes, count = p["sizes"], p["count"]
     if exceeds(p["distance_sum"], FARTHEST * sizes):
-        return "distances add up to more than they can be"
+        return "the sum of distances is larger than possible"
     if exceeds(p["quality_sum"], count) or exceeds(p["quality_squares"], p["quality_sum"]):
-        return "qualities add up to more than 1 each"
+        return "the mean quality is above 1"
     if exceeds(p["cost_sum"], count * dearest_usd) or exceeds(
         p["cost_squares"], p["cost_sum"] * dearest_usd
     ):
-        return f"costs add up to more than {dearest_usd:g} USD each"
+        return f"the mean cost is above dearest_usd, {dearest_usd:g} USD"
     if exceeds(p["quality_sum"] ** 2, count * p["quality_squares"]) or exceeds(
         p["cost_sum"] ** 2, count * p["cost_squares"]
     ):

@@ -56,7 +56,7 @@ class MaskingKey:
         """
         key, self._key = self._key, None
         if key is None:
-            raise SecureSumRefused("no key was agreed on for this sum, or it was used already")
+            raise SecureSumRefused("there is no key for this secure sum, or it was used already")
         label = [sha256(instruction.plan.to_json().encode()).hexdigest(), instruction.round]
         members = [row.tobytes() for row in _members(instruction)]
         return dict(mask(payload, key, members, json.dumps([*label, exchange.name])))
@@ -121,7 +121,7 @@ def _members(instruction: Instruction) -> NDArray[np.uint8]:
     """
     keys = instruction.sent.get(MEMBERS)
     if keys is None or keys.dtype != np.uint8 or keys.ndim != 2:
-        raise SecureSumRefused("the question does not say whose keys its sum is masked with")
+        raise SecureSumRefused("the coordinator's question names no keys to mask the sum with")
     return keys
 
 
@@ -139,5 +139,5 @@ def unmask_total(exchange: Exchange, instruction: Instruction, replies: Sequence
     try:
         exchange.form(instruction).check(payload)
     except ReplyRejected as error:
-        raise ReplyRejected(f"the secure sum of {exchange.name} is not usable: {error}") from error
+        raise ReplyRejected(f"the secure sum of {exchange.name} cannot be used: {error}") from error
     return Reply(ALL_SITES, payload)

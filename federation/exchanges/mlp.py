@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import ClassVar
 
 import numpy as np
@@ -11,16 +12,9 @@ from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
 from federation.learning.adam import adamw_step
 from federation.learning.aggregation import RULES, Contribution, clip_norms, update_norm
 from federation.learning.growth import settings_for_new_clients, settings_for_new_models
-from federation.learning.mlp import (
-    HEADS,
-    LocalUpdate,
-    initial_weights,
-    train_locally,
-    validation_loss,
-)
+from federation.learning.mlp import HEADS, LocalUpdate, mlp_training
 from federation.learning.settings import FederatedMlpSettings
 from federation.privacy.accounting import Release
-from federation.privacy.noisy_gradient import noisy_gradient_step
 from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.protocol.protocol import Instruction, Payload, TrainingPlan
 from federation.protocol.updates import Field, Form, Reply, cap_weights
@@ -51,7 +45,8 @@ class InitialWeightExchange(RowSumExchange):
         """Add up, measure the scales and draw the weights."""
         state = super().aggregate(state, instruction, replies)
         plan = instruction.plan
-        weights = initial_weights(scales_of(plan, state), settings_of(plan), instruction.seed)
+        scales = scales_of(plan, state)
+        weights = mlp_training().initial_weights(scales, settings_of(plan), instruction.seed)
         return {**state, **add_prefix(WEIGHTS, weights)}
 
 
@@ -142,7 +137,7 @@ def local_update(
 ) -> LocalUpdate:
     """Train what was sent on a site's rows, close to the teacher where one was sent too."""
     plan, sent = instruction.plan, instruction.sent
-    return train_locally(
+    update: LocalUpdate = mlp_training().train_locally(
         strip_prefix(WEIGHTS, sent),
         rows,
         scales_of(plan, sent),
@@ -151,6 +146,7 @@ def local_update(
         frozen_trunk=frozen_trunk,
         teacher=strip_prefix(TEACHER, sent) or None,
     )
+    return update
 
 
 def local_heads(instruction: Instruction, rows: Evaluations) -> LocalUpdate:
@@ -185,7 +181,9 @@ class LossExchange(Exchange):
     def answer(self, task: Task) -> Payload:
         """Measure the mean loss over the site's held-out evaluations."""
         plan, sent, held_out = task.instruction.plan, task.instruction.sent, task.held_out_rows()
-        total, count = validation_loss(strip_prefix(WEIGHTS, sent), held_out, scales_of(plan, sent))
+        scales = scales_of(plan, sent)
+        weights = strip_prefix(WEIGHTS, sent)
+        total, count = mlp_training().validation_loss(weights, held_out, scales)
         rows = np.isfinite(held_out.quality).any(axis=1).sum()
         return {LOSS: np.array([total / max(count, 1)]), "rows": np.array([rows], np.float64)}
 
@@ -219,7 +217,8 @@ class LossExchange(Exchange):
 def noisy_update(task: Task, rng: np.random.Generator, sharers: int) -> LocalUpdate:
     """Go down by a noisy gradient over the site's rows; every site counts as one row."""
     plan, sent = task.instruction.plan, task.instruction.sent
-    weights = noisy_gradient_step(
+    noisy_gradient = import_module("federation.privacy.noisy_gradient")
+    weights = noisy_gradient.noisy_gradient_step(
         strip_prefix(WEIGHTS, sent),
         task.train_rows(),
         scales_of(plan, sent),
@@ -243,5 +242,5 @@ def settings_of(plan: TrainingPlan) -> FederatedMlpSettings:
 
 def _problem(payload: Payload) -> str | None:
     if (payload["rows_per_model"] > payload["rows"]).any():
-        return "a model has more rows than there are"
+        return "a model has more rows than the site"
     return None

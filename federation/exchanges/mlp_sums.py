@@ -21,7 +21,7 @@ from federation.exchanges.mlp import (
 )
 from federation.exchanges.rows import LARGEST_SUM, SCALES, scales_of
 from federation.learning.aggregation import WeightedSums
-from federation.learning.mlp import LocalUpdate, validation_loss
+from federation.learning.mlp import LocalUpdate, mlp_training
 from federation.privacy.accounting import Release
 from federation.protocol.protocol import Instruction, Payload, TrainingPlan
 from federation.protocol.updates import Field, Form, Reply
@@ -105,7 +105,9 @@ class LossSumExchange(SumExchange):
     def local_sums(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Measure the rows."""
         scales = scales_of(instruction.plan, instruction.sent)
-        total, count = validation_loss(strip_prefix(WEIGHTS, instruction.sent), rows, scales)
+        total, count = mlp_training().validation_loss(
+            strip_prefix(WEIGHTS, instruction.sent), rows, scales
+        )
         n_rows = np.isfinite(rows.quality).any(axis=1).sum()
         return {"loss": np.array([total]), **_counts(count=count, rows=n_rows)}
 

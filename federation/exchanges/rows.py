@@ -124,11 +124,11 @@ def _problem(p: Payload, dearest_usd: float) -> str | None:
     if exceeds(count, rows):
         return "a model has more evaluations than there are rows"
     if exceeds(p["quality_sum"], count):
-        return "qualities add up to more than 1 each"
+        return "the mean quality is above 1"
     if exceeds(p["cost_sum"], count * dearest_usd):
-        return f"costs add up to more than {dearest_usd:g} USD each"
+        return f"the mean cost is above dearest_usd, {dearest_usd:g} USD"
     if exceeds(p["log_cost_sum"], p["cost_sum"]):
-        return "logarithms of costs add up to more than the costs"
+        return "the sum of logarithms of costs is larger than the costs allow"
     squares = {"feature": rows, "log_cost": count, "log_nusd": count}
     if any(exceeds(p[f"{n}_sum"] ** 2, k * p[f"{n}_squares"]) for n, k in squares.items()):
         return "a sum is larger than its squares allow"

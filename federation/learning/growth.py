@@ -17,7 +17,7 @@ from router_models.estimators.guard import Guard
 from router_models.estimators.kmeans import KMeansEstimator
 from router_models.estimators.mlp import MlpEstimator
 from router_models.training.kmeans import mean_radii
-from router_models.training.mlp import Weights, logit
+from router_models.training.mlp_weights import Weights, logit
 from router_models.types import Float32
 
 NEW_MODEL_ROUNDS: Final = 40

@@ -173,7 +173,7 @@ def decide(
     answers = int(np.isfinite(held_out.answers.quality).sum())
     figures = {"answers": float(answers)}
     if active is None:
-        reason = "no other router serves these models here"
+        reason = "no other router is active here for these models"
         return Decision(best, is_accepted=True, reason=reason, figures=figures)
     if first is None:
         reason = f"{answers} held-out answers are too few to compare it with {active.version}"
@@ -183,7 +183,7 @@ def decide(
     )
     lost = lost_models(contenders[best], active, held_out)
     if lost and evidence.kind == "prediction":
-        reason = f"it does not know {', '.join(lost)}, which {active.version} routes to"
+        reason = f"it does not know the models {', '.join(lost)}, which {active.version} routes to"
         return Decision(best, is_accepted=False, reason=reason, figures=figures | compared)
     reason = _explain(evidence, compared, active, criteria, is_accepted=is_accepted)
     return Decision(best, is_accepted, reason, figures | compared)

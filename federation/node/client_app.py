@@ -72,7 +72,7 @@ def _register(app: ClientApp, name: str, reply_to: Answer) -> None:
         try:
             content = reply_to(message)
         except (FederationError, RouterModelsError) as error:
-            logger.warning("refused %s: %s", name, error)
+            logger.warning("refused the coordinator's message %s: %s", name, error)
             content = refusal(str(error))
         return Message(content, reply_to=message)
 

@@ -178,9 +178,9 @@ class GatewaySite:
                 return _verdict(shared, known)
             return self._judge(shared)
         except ArtifactRejected as error:
-            return Verdict("refused", None, f"it cannot serve here: {error}")
+            return Verdict("refused", None, f"it cannot be used here: {error}")
         except OSError as error:
-            return Verdict("refused", None, f"it cannot be kept: {error}")
+            return Verdict("refused", None, f"it cannot be stored: {error}")
         finally:
             self._rows = None
 
@@ -252,7 +252,7 @@ class GatewaySite:
             )
             return _Contender(load(data, self.encoder), data)
         except (ArtifactRejected, InvalidEvaluations) as error:
-            logger.info("no personalised router: %s", error)
+            logger.info("no personalised router was made: %s", error)
             return None
 
     def _localised(self, artifact: bytes) -> _Contender:
@@ -265,7 +265,7 @@ class GatewaySite:
         try:
             names = router.registry.with_overrides(self.own_names).restricted_to(router.models)
         except InvalidRegistry as error:
-            raise ArtifactRejected(f"names of models: {error}") from error
+            raise ArtifactRejected(f"the names of models contradict each other: {error}") from error
         if names == router.registry:
             return _Contender(router, artifact)
         manifest = router.manifest

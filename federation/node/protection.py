@@ -37,13 +37,13 @@ class Protection:
         """
         if plan.least_rows < policy.least_rows:
             raise PlanRefused(
-                f"this site sends nothing made of fewer than {policy.least_rows} rows; the plan's "
-                f"least_rows is {plan.least_rows}"
+                f"this site sends no statistics over fewer than {policy.least_rows} rows; the "
+                f"plan's least_rows is {plan.least_rows}"
             )
         if plan.noise is None and (policy.needs_noise or self.account is not None):
-            raise PlanRefused("this site sends nothing without noise, and the plan has none")
+            raise PlanRefused("this site takes part only with noise, and the plan has none")
         if policy.needs_secure_sum and not plan.secure_sum:
-            raise PlanRefused("this site sends nothing unmasked, and the plan has no secure sums")
+            raise PlanRefused("this site takes part only with secure sums, and the plan has none")
 
     def answer(self, exchange: Exchange, task: Task) -> Payload:
         """Compute what may leave the site; what the coordinator would drop does not leave.
@@ -77,4 +77,4 @@ def withhold_figures(verdict: Verdict, plan: TrainingPlan) -> Verdict:
     """Remove reason and figures from a verdict where the plan has noise: they would have none."""
     if plan.noise is None:
         return verdict
-    return replace(verdict, reason="the site keeps its reason to itself", figures={})
+    return replace(verdict, reason="the site does not share its reason", figures={})

@@ -110,7 +110,7 @@ class PrivacyBudget:
         if epsilon > self.epsilon:
             raise PrivacyBudgetSpent(
                 f"this message would bring the site to epsilon {epsilon:.2f} at delta "
-                f"{self.delta:g}; it gives away {self.epsilon:.2f} at most and has given "
+                f"{self.delta:g}; the limit is {self.epsilon:.2f}, of which it has spent "
                 f"{self.epsilon_spent():.2f}"
             )
         return replace(self, spent=spent)

@@ -14,7 +14,8 @@ from torch.func import functional_call, grad, vmap
 
 from federation.learning.statistics import Scales
 from federation.privacy.settings import NoiseSettings
-from router_models.training.mlp import RouterNetwork, Rows, Weights, masked_loss, single_threaded
+from router_models.training.mlp import RouterNetwork, Rows, masked_loss, single_threaded
+from router_models.training.mlp_weights import Weights
 from router_models.types import Evaluations, Float32
 
 ROWS_AT_ONCE = 128

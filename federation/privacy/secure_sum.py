@@ -74,7 +74,9 @@ def mask(
     if len(set(ordered)) != len(ordered) or own not in ordered:
         raise SecureSumRefused("the members' keys must be distinct and include this member's own")
     if len(ordered) < LEAST_MEMBERS:
-        raise SecureSumRefused(f"{len(ordered)} members; a sum hides nothing below {LEAST_MEMBERS}")
+        raise SecureSumRefused(
+            f"{len(ordered)} members; a secure sum needs at least {LEAST_MEMBERS}"
+        )
     names = sorted(payload)
     words = np.concatenate([_encode(name, payload[name], len(ordered)) for name in names])
     info = b"waypost secure sum\0" + label.encode() + b"\0" + b"".join(ordered)
@@ -93,7 +95,9 @@ def unmask(masked: Sequence[Arrays], n_members: int) -> dict[str, NDArray[np.flo
             differ.
     """
     if len(masked) != n_members or not masked:
-        raise SecureSumRefused(f"{len(masked)} of {n_members} members answered; the masks remain")
+        raise SecureSumRefused(
+            f"{len(masked)} of {n_members} members answered, so the masks cannot be removed"
+        )
     layouts = [{n: (a.shape, a.dtype) for n, a in message.items()} for message in masked]
     if any(layout != layouts[0] for layout in layouts):
         raise SecureSumRefused("the members' messages differ in names, shapes or dtypes")
@@ -126,7 +130,7 @@ def _stream(private_key: bytes, other: bytes, info: bytes, n_words: int) -> NDAr
             X25519PublicKey.from_public_bytes(other)
         )
     except ValueError as error:
-        raise SecureSumRefused("a member's public key is not one") from error
+        raise SecureSumRefused("a member's public key is not a valid key") from error
     key = HKDF(SHA256(), KEY_BYTES, salt=None, info=info).derive(secret)
     # A key serves one stream only, so the counter may start at 0.
     encryptor = Cipher(AES(key), CTR(bytes(16))).encryptor()

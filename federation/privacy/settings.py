@@ -38,9 +38,9 @@ class NoiseSettings:
         """
         positive = (self.noise_multiplier, self.longest_vector, self.longest_gradient)
         if min(*positive, *self.dearest_usd.values()) <= 0:
-            raise ValueError("noise_multiplier, longest_* and dearest_usd are above 0")
+            raise ValueError("noise_multiplier, longest_* and dearest_usd must be above 0")
         if not 0 < self.sampling_rate <= 1:
-            raise ValueError("sampling_rate lies in (0, 1]")
+            raise ValueError("sampling_rate must be above 0 and at most 1")
 
     def cost_bounds_usd(self, columns: tuple[str, ...]) -> NDArray[np.float64]:
         """Dearest call per model; shape ``(n_models,)``.
@@ -50,7 +50,7 @@ class NoiseSettings:
         """
         missing = [model for model in columns if model not in self.dearest_usd]
         if missing:
-            raise PlanRefused(f"the plan's noise has no dearest_usd of {', '.join(missing)}")
+            raise PlanRefused(f"dearest_usd_by_model lacks {', '.join(missing)}")
         return np.array([self.dearest_usd[model] for model in columns])
 
     def sums(self) -> Release:

@@ -133,17 +133,19 @@ class TrainingPlan(SessionPlan):
             ValueError: A value is out of range or unknown.
         """
         if KINDS.get(self.kind) is not type(self.settings):
-            raise ValueError(f"no settings of kind {self.kind!r}; known kinds: {', '.join(KINDS)}")
+            raise ValueError(
+                f"the settings are not those of kind {self.kind!r}; known kinds: {', '.join(KINDS)}"
+            )
         if self.rule not in RULES:
             raise ValueError(f"unknown rule {self.rule!r}; known rules: {', '.join(RULES)}")
         if min(self.quorum, self.least_rows, self.validate_every, self.encoder.dimension) < 1:
-            raise ValueError("quorum, least_rows, validate_every and dimension are at least 1")
+            raise ValueError("quorum, least_rows, validate_every and dimension must be at least 1")
         if min(self.timeout_s, self.greeting_s, self.dearest_usd) <= 0:
-            raise ValueError("timeout_s, greeting_s and dearest_usd are above 0")
+            raise ValueError("timeout_s, greeting_s and dearest_usd must be above 0")
         if not 0 < self.largest_share <= 1 or self.longest_update <= 1:
-            raise ValueError("largest_share lies in (0, 1], longest_update above 1")
+            raise ValueError("largest_share must be above 0 and at most 1, longest_update above 1")
         if self.norm_bound is not None and self.norm_bound <= 0:
-            raise ValueError("norm_bound is above 0")
+            raise ValueError(f"norm_bound must be above 0, not {self.norm_bound}")
         if self.secure_sum:
             self._check_secure_sum()
         if self.noise is not None:
@@ -167,24 +169,29 @@ class TrainingPlan(SessionPlan):
                 "which secure_sum hides: use one or the other"
             )
         if self.quorum < LEAST_MEMBERS:
-            raise ValueError(f"secure_sum hides nothing with a quorum below {LEAST_MEMBERS}")
+            raise ValueError(
+                f"secure_sum needs a quorum of at least {LEAST_MEMBERS}, not {self.quorum}: the "
+                "sum of fewer sites hides nothing"
+            )
 
     def _check_noise(self) -> None:
         if self.kind == "ridge":
-            raise ValueError("noise on X'X leaves nothing to solve: use kmeans or mlp")
+            raise ValueError("epsilon cannot be used with a ridge router: train kmeans or mlp")
         if isinstance(self.settings, FederatedMlpSettings) and self.settings.adam_at == "clients":
-            raise ValueError('noise goes on gradients: set adam_at = "coordinator"')
+            raise ValueError('epsilon needs gradients from the sites: set adam_at = "coordinator"')
         if self.has_guard:
-            raise ValueError("a guard needs centroids, which have no noise: set has_guard = false")
+            raise ValueError("epsilon cannot be used with a guard: set has_guard = false")
 
     def _check_growth(self) -> None:
         if self.kind == "ridge":
             raise ValueError(
-                "a ridge router does not grow: training it anew takes one pass of sums"
+                "nothing can join a ridge router: run a whole training, which takes one round of "
+                "sums"
             )
         if self.kind == "mlp" and self.noise is not None:
             raise ValueError(
-                "an mlp router does not grow under noise: use kmeans, or train it anew"
+                "nothing can join an mlp router trained with epsilon: use kmeans, or run a whole "
+                "training"
             )
 
     def to_json(self) -> str:
@@ -273,12 +280,14 @@ def unpack_instruction(content: RecordDict) -> tuple[str, int, Payload]:
     head = content.config_records[PLAN]
     if head["protocol"] != PROTOCOL_VERSION:
         raise PlanRefused(
-            f"coordinator and node speak different protocols ({head['protocol']!r}, not "
+            f"coordinator and node have different protocol versions ({head['protocol']!r}, not "
             f"{PROTOCOL_VERSION}): run the same version on both"
         )
     plan, round_ = head["plan"], head["round"]
     if not isinstance(plan, str) or not isinstance(round_, int):
-        raise PlanRefused("the coordinator's instruction is not laid out as this node expects")
+        raise PlanRefused(
+            "the coordinator's instruction has an unexpected form: run the same version on both"
+        )
     return plan, round_, from_record(content.array_records[ARRAYS])
 
 
@@ -320,7 +329,7 @@ def read_profile(message: Message) -> SiteProfile:
     try:
         profile = SiteProfile(**{**table, "models": tuple(table["models"])})
     except (KeyError, TypeError) as error:
-        raise ReplyRejected(f"the profile is incomplete or foreign: {error}") from error
+        raise ReplyRejected(f"the profile is incomplete or of another version: {error}") from error
     texts = (profile.name, profile.encoder_id, profile.encoder_sha256, *profile.models)
     numbers = (profile.dimension, profile.schema_version, profile.rows)
     if not all(isinstance(text, str) and text for text in texts):
@@ -341,7 +350,7 @@ def read_verdict(message: Message) -> Verdict:
         verdict = Verdict(**table)
         figures = {str(name): float(value) for name, value in verdict.figures.items()}
     except (AttributeError, TypeError, ValueError) as error:
-        raise ReplyRejected(f"the verdict is incomplete or foreign: {error}") from error
+        raise ReplyRejected(f"the verdict is incomplete or of another version: {error}") from error
     if verdict.outcome not in {"activated", "candidate", "refused"}:
         raise ReplyRejected(f"unknown outcome {verdict.outcome!r}")
     return dataclasses.replace(verdict, figures=figures)

@@ -274,7 +274,7 @@ def _begin(
     if not phase.begins_round:
         previous = states.read(phase.number - 1)
         if previous is None or previous.answer is None:
-            raise PlanRefused("this round began without this site; it takes part in the next")
+            raise PlanRefused("this round started without this site; it takes part in the next one")
         return replace(previous, number=phase.number, question=question, answer=None)
     previous = states.read_before(phase.number)
     try:
@@ -282,5 +282,5 @@ def _begin(
             learner.resume(previous.learner)
         learner.start_round(instruction.adapters(), phase.round)
     except ValueError as error:
-        raise PlanRefused(f"the round cannot begin: {error}") from error
+        raise PlanRefused(f"the round cannot start: {error}") from error
     return State(phase.number, question, learner.checkpoint())

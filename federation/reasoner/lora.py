@@ -104,7 +104,7 @@ def load_lora(model: PeftModel, weights: Mapping[str, Float32]) -> None:
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     shapes = {name: tuple(one.shape) for name, one in own.items()}
     if {name: np.shape(one) for name, one in weights.items()} != shapes:
-        raise ValueError("these adapters belong to another model or to other settings")
+        raise ValueError("the adapters were made for another model or with other settings")
     with torch.no_grad():
         for name, one in own.items():
             one.copy_(torch.tensor(weights[name]))

@@ -140,7 +140,7 @@ def read_profile(message: Message) -> ReasonerProfile:
     try:
         profile = ReasonerProfile(**read_table(message))
     except TypeError as error:
-        raise ReplyRejected(f"the profile is incomplete or foreign: {error}") from error
+        raise ReplyRejected(f"the profile is incomplete or of another version: {error}") from error
     texts = (profile.name, profile.base_sha256, profile.tokenizer_sha256)
     if not all(isinstance(text, str) and text for text in texts):
         raise ReplyRejected("a name in the profile is not text")
@@ -153,11 +153,11 @@ def problem_of(profile: ReasonerProfile, base: BaseName) -> str | None:
     """Say why a site cannot tune this model; None where it can."""
     if profile.base_sha256 != base.sha256:
         return (
-            f"its weights of {base.id} are others ({profile.base_sha256[:12]}, not "
+            f"its weights of {base.id} differ ({profile.base_sha256[:12]}, not "
             f"{base.sha256[:12]}): give it the same files"
         )
     if profile.tokenizer_sha256 != base.tokenizer_sha256:
-        return f"its tokenizer of {base.id} is another one: give it the same files"
+        return f"its tokenizer of {base.id} differs: give it the same files"
     return None
 
 
@@ -236,7 +236,7 @@ def _problem_of_answers(payload: Payload, most: int) -> str | None:
     n_tokens = int(payload["length"].sum())
     lengths = {len(payload["tokens"]), len(payload["log_probabilities"])}
     if len(payload["prompt"]) != len(payload["length"]) or lengths != {n_tokens}:
-        return "the lengths of answers and their tokens disagree"
+        return "the lengths of the answers do not match their tokens"
     if len(payload["prompt"]) and np.bincount(payload["prompt"]).max() > most:
         return f"one prompt has more than {most} answers"
     return None

@@ -96,11 +96,11 @@ class ReasonerPlan(SessionPlan):
             ValueError: A value is out of range.
         """
         if min(self.rounds, self.quorum, self.base.n_tokens) < 1:
-            raise ValueError("rounds, quorum and n_tokens are at least 1")
+            raise ValueError("rounds, quorum and n_tokens must be at least 1")
         if min(self.timeout_s, self.greeting_s) <= 0:
-            raise ValueError("timeout_s and greeting_s are above 0")
+            raise ValueError("timeout_s and greeting_s must be above 0")
         if not 0 < self.largest_share <= 1 or self.longest_update <= 1:
-            raise ValueError("largest_share lies in (0, 1], longest_update above 1")
+            raise ValueError("largest_share must be above 0 and at most 1, longest_update above 1")
 
     @property
     def swaps(self) -> bool:

@@ -73,6 +73,6 @@ def load(data: bytes, plan: ReasonerPlan) -> Progress:
     except (PlanRefused, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointRejected("the checkpoint is damaged") from error
     if found != plan:
-        raise CheckpointRejected("the checkpoint is of another plan")
+        raise CheckpointRejected("the checkpoint was made with another plan")
     answers = {site: strip_prefix(f"{place}/", arrays) for place, site in enumerate(answering)}
     return Progress(strip_prefix(ADAPTER, arrays), phase, answers, figures)

@@ -73,7 +73,7 @@ class PromptSite:
     def receive(self, artifact: bytes) -> Verdict:
         """Keep the adapter; whether it serves is for an operator to decide."""
         version = self.keep(artifact)
-        return Verdict("candidate", version, "kept; an operator decides whether it serves")
+        return Verdict("candidate", version, "kept; an operator decides whether to offer it")
 
     def _loaded(self) -> Base:
         if self._base is None:
@@ -84,7 +84,8 @@ class PromptSite:
         prompts = self.collect()
         if len(prompts) < self.least_prompts:
             raise PlanRefused(
-                f"this site has {len(prompts)} private prompts, and tunes with no fewer than "
+                f"this site has {len(prompts)} private prompts; "
+                "federation.node.reasoner.least_prompts is "
                 f"{self.least_prompts}"
             )
         return prompts

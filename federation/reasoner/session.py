@@ -175,7 +175,7 @@ class ReasonerSession:
             ValueError: The plan has public steps, and there is no public prompt.
         """
         if self.plan.settings.public and not self.public:
-            raise ValueError("public steps need public prompts")
+            raise ValueError("public_prompts: required unless training has public = false")
         progress = self._resume()
         fleet = ReasonerFleet(self.grid, self.plan, self.clock)
         try:
@@ -205,9 +205,9 @@ class ReasonerSession:
         try:
             progress = load(data, self.plan)
         except CheckpointRejected as error:
-            logger.warning("beginning anew: %s", error)
+            logger.warning("the tuning starts over: %s", error)
             return Progress(self.initial)
-        logger.info("going on after phase %d", progress.phase)
+        logger.info("the tuning resumes after phase %d", progress.phase)
         return progress
 
     def _advance(self, fleet: ReasonerFleet, phase: Phase, progress: Progress) -> Progress:

@@ -90,25 +90,27 @@ class ReasonerSettings:
         """
         object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
         if self.lora_alpha != int(self.lora_alpha):
-            raise ValueError(f"lora_alpha is a whole number, not {self.lora_alpha}")
+            raise ValueError(f"lora_alpha must be a whole number, not {self.lora_alpha}")
         object.__setattr__(self, "lora_alpha", int(self.lora_alpha))
         _require_one_of("swap", self.swap, get_args(Swap))
         _require_one_of("foreign_ratio", self.foreign_ratio, get_args(ForeignRatio))
         _require_one_of("aggregation", self.aggregation, get_args(Aggregation))
         if not self.lora_targets:
-            raise ValueError("lora_targets names at least one layer")
+            raise ValueError("lora_targets must name at least one layer")
         if self.group_size < 2:
-            raise ValueError("group_size is at least 2: an answer is compared with others")
+            raise ValueError(
+                "group_size must be at least 2, as answers to a prompt are compared with each other"
+            )
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1")
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in _ABOVE_ZERO:
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is above 0")
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
         if min(self.kl_beta, self.proximal_mu) < 0:
-            raise ValueError("kl_beta and proximal_mu are at least 0")
+            raise ValueError("kl_beta and proximal_mu must be at least 0")
         if not 0 < self.clip_low <= 1:
-            raise ValueError("clip_low lies in (0, 1]")
+            raise ValueError(f"clip_low must be above 0 and at most 1, not {self.clip_low}")
 
     def is_public(self, step: int) -> bool:
         """Whether a step, counted from 1 within its round, is on public prompts."""
@@ -138,4 +140,4 @@ _ABOVE_ZERO: Final = (
 
 def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")

@@ -172,7 +172,7 @@ class Learner:
                 raise ValueError(f"the checkpoint has other {name}: {checkpoint[name]}, not {own}")
         stored = checkpoint["adapters"]
         if [one.shape for one in stored] != [one.shape for one in self.adapters]:
-            raise ValueError("the checkpoint is of another model")
+            raise ValueError("the checkpoint was made with another model")
         with torch.no_grad():
             for weights, saved, is_learning in zip(
                 self.adapters, stored, checkpoint["learning"], strict=True

@@ -143,11 +143,17 @@ class Authenticator:
             known = await self._read_again(key_id, known)
             matches = self._matches(known, secret)
         if known is None or not matches:
-            raise Unauthenticated("No such key. Check the key you send as a bearer token.")
+            raise Unauthenticated(
+                "The API key is unknown or its secret is wrong. Check the key that you send."
+            )
         if known.is_revoked:
-            raise Unauthenticated("The key was revoked.")
+            raise Unauthenticated(
+                "The API key was revoked. Ask the gateway's operator for a new one."
+            )
         if self._clock() >= known.expires_at_unix_s:
-            raise Unauthenticated("The key has expired.")
+            raise Unauthenticated(
+                "The API key has expired. Ask the gateway's operator for a new one."
+            )
         return known.caller
 
     def _matches(self, known: _KnownKey | None, secret: bytes) -> bool:
@@ -185,7 +191,7 @@ class Authenticator:
         if has_grace:
             return known
         raise DependencyUnavailable(
-            "The key cannot be checked at the moment; try again.",
+            "The API key cannot be checked because the gateway's database is down. Try again.",
             retry_after_s=RETRY_AFTER_OUTAGE_S,
         )
 
@@ -221,7 +227,7 @@ class Authenticator:
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 self._is_down = True
                 self._retry_at_s = self._monotonic() + RETRY_AFTER_OUTAGE_S
-                logger.warning("keys cannot be read: %s", type(error).__name__)
+                logger.warning("keys cannot be read from the database: %s", type(error).__name__)
             else:
                 self._is_down = False
                 self._keep(ids, found, began_s)
@@ -249,7 +255,7 @@ def _split(credential: bytes | None) -> tuple[str, bytes]:
         Unauthenticated: It has another form.
     """
     if not credential:
-        raise Unauthenticated("No key: send 'Authorization: Bearer wp-...'.")
+        raise Unauthenticated("No API key was sent. Send 'Authorization: Bearer wp-...'.")
     if credential[:7].lower() == b"bearer ":
         credential = credential[7:].strip()
     key_id, separator, secret = credential.removeprefix(PREFIX).partition(b"-")
@@ -259,7 +265,9 @@ def _split(credential: bytes | None) -> tuple[str, bytes]:
         or not key_id.isalnum()
         or len(credential) > MAX_KEY_BYTES
     ):
-        raise Unauthenticated("Not a key of this gateway: a key reads wp-<id>-<secret>.")
+        raise Unauthenticated(
+            "The API key is malformed. A key of this gateway has the form wp-<id>-<secret>."
+        )
     return key_id.decode("ascii"), secret
 
 

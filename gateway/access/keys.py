@@ -93,7 +93,8 @@ class KeyStore:
         """
         if not TEAM_ID.fullmatch(team_id):
             raise InvalidRequest(
-                "a team's id has 1 to 63 lower-case letters, digits, - or _", param="id"
+                f"team id {team_id[:80]!r}: must be 1 to 63 lower-case letters, digits, - or _",
+                param="id",
             )
         team = TeamInfo(team_id, logs_text, trains_reasoner, self.now())
         with writing(self.engine) as connection:
@@ -200,7 +201,7 @@ class KeyStore:
         """
         unknown = set(changes) - {"name", "allowed_models", "profile", "expires_at"}
         if unknown:
-            raise TypeError(f"a key's {unknown} cannot be changed")
+            raise TypeError(f"a key's {', '.join(sorted(unknown))} cannot be changed")
         with writing(self.engine) as connection:
             if changes:
                 connection.execute(update(KEYS).where(KEYS.c.id == key_id).values(**changes))
@@ -278,11 +279,11 @@ def load_admin_token(file: Path) -> SecretStr:
         _create_token(file)
         token = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"{file}: the admin token cannot be kept there: {error}"
-        ) from error
+        raise ConfigurationError(f"{file}: the admin token cannot be written: {error}") from error
     if len(token) < 16:
-        raise ConfigurationError(f"{file}: the admin token is too short; delete the file")
+        raise ConfigurationError(
+            f"{file}: the admin token is too short; delete the file, and a new one is made"
+        )
     return SecretStr(token)
 
 

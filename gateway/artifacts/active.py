@@ -60,12 +60,13 @@ class ActiveArtifact(Generic[ServedT]):
         last_error: Why the latest artefact was refused; None once one was accepted.
         rejected: Artefacts refused since the start.
         swaps: Artefacts put in place since the start.
+        pinned_versions: What requests pinned last.
     """
 
     def __init__(
         self,
         store: SealedStore[Any],
-        load: Callable[[bytes], ServedT],
+        parse: Callable[[bytes], ServedT],
         *,
         noun: str,
         default_file: Path | None = None,
@@ -75,7 +76,7 @@ class ActiveArtifact(Generic[ServedT]):
 
         Args:
             store: Its ``active`` file names the version.
-            load: Verifies and builds; refuses what cannot serve here with `ArtifactRejected`.
+            parse: Verifies and builds; refuses what cannot serve here with `ArtifactRejected`.
             noun: What the log calls it.
             default_file: Artefact that serves until one is activated in the store.
             max_pinned: Pinned versions kept in memory.
@@ -85,34 +86,37 @@ class ActiveArtifact(Generic[ServedT]):
         self.rejected = 0
         self.swaps = 0
         self._store = store
-        self._load_bytes = load
+        self._parse = parse
         self._noun = noun
         self._default_file = default_file
-        self._max_pinned = max_pinned
-        self._pinned: OrderedDict[str, ServedT] = OrderedDict()
-        self._loading: dict[str, asyncio.Task[ServedT]] = {}
-        self._seen: _Wanted | None = None
+        self.pinned_versions = PinnedVersions(self._read_version, max_pinned)
+        self._seen: _Target | None = None
+
+    @property
+    def version(self) -> str | None:
+        """Name of what serves; None where nothing does."""
+        return None if self.current is None else self.current.version
 
     async def refresh(self) -> bool:
         """Look once for another artefact and put it in place; return whether one was.
 
         Never raises for an artefact that cannot be used: what serves goes on serving.
         """
-        wanted = await asyncio.to_thread(self._look)
-        if wanted == self._seen:
+        target = await asyncio.to_thread(self._find_target)
+        if target == self._seen:
             return False
         try:
-            found = await asyncio.to_thread(self._load_wanted, wanted)
+            artifact = await asyncio.to_thread(self._read_target, target)
         except ArtifactRejected as error:
-            self._refuse(wanted, error)
+            self._refuse(target, error)
             return False
-        self._seen = wanted
+        self._seen = target
         self.last_error = None
-        if found is self.current:
+        if artifact is self.current:
             return False
-        self.current = found
+        self.current = artifact
         self.swaps += 1
-        _log.info("%s %s serves", self._noun, "none" if found is None else found.version)
+        _log.info("%s %s serves", self._noun, "none" if artifact is None else artifact.version)
         return True
 
     async def watch(self, poll_s: float) -> None:
@@ -137,68 +141,93 @@ class ActiveArtifact(Generic[ServedT]):
         current = self.current
         if current is not None and current.version == version:
             return current
-        found = self._pinned.get(version)
-        if found is None:
-            # Shielded: others may wait for the same load when this request is cancelled.
-            found = await asyncio.shield(self._loading_of(version))
-        self._pinned[version] = found
-        self._pinned.move_to_end(version)
-        while len(self._pinned) > self._max_pinned:
-            self._pinned.popitem(last=False)
-        return found
+        return await self.pinned_versions.get(version)
 
-    def _loading_of(self, version: str) -> "asyncio.Task[ServedT]":
-        """Load a version once, however many requests wait for it."""
-        task = self._loading.get(version)
-        if task is None:
-            task = asyncio.create_task(asyncio.to_thread(self._load, version))
-            self._loading[version] = task
-            task.add_done_callback(lambda done: self._loaded(version, done))
-        return task
-
-    def _loaded(self, version: str, task: "asyncio.Task[ServedT]") -> None:
-        self._loading.pop(version, None)
-        if not task.cancelled():
-            task.exception()  # read, so that asyncio reports none that every waiter has left
-
-    def _refuse(self, wanted: "_Wanted", error: ArtifactRejected) -> None:
-        message = f"{wanted.name}: {error}"
+    def _refuse(self, target: "_Target", error: ArtifactRejected) -> None:
+        message = f"{target.name}: {error}"
         if not isinstance(error.__cause__, OSError):
             # Not read again until the file changes; a disk that fails is asked again.
-            self._seen = wanted
+            self._seen = target
         if message != self.last_error:
             self.rejected += 1
             self.last_error = message
             serving = "none" if self.current is None else self.current.version
-            _log.error("%s refused, %s goes on serving: %s", self._noun, serving, message)
+            _log.error("%s was refused, %s still serves: %s", self._noun, serving, message)
 
-    def _look(self) -> "_Wanted":
+    def _find_target(self) -> "_Target":
         """Find out which file shall serve, without reading it."""
         try:
             version = self._store.active()
         except ArtifactRejected as error:
-            return _Wanted(None, None, None, str(error))
+            return _Target(None, None, None, str(error))
         path = self._default_file if version is None else self._store.path(version)
-        return _Wanted(version, path, None if path is None else _fingerprint(path), None)
+        return _Target(version, path, None if path is None else _fingerprint(path), None)
 
-    def _load_wanted(self, wanted: "_Wanted") -> ServedT | None:
-        if wanted.problem is not None:
-            raise ArtifactRejected(wanted.problem)
-        if wanted.path is None:
+    def _read_target(self, target: "_Target") -> ServedT | None:
+        if target.problem is not None:
+            raise ArtifactRejected(target.problem)
+        if target.path is None:
             return None
         current = self.current
-        if wanted.version is None:
-            found = self._load_bytes(read_artifact(wanted.path))
-            return current if current and current.version == found.version else found
-        # A version that serves already needs no second look, whatever became of its file.
-        return (
-            current if current and current.version == wanted.version else self._load(wanted.version)
-        )
+        if target.version is None:
+            artifact = self._parse(read_artifact(target.path))
+            return current if current and current.version == artifact.version else artifact
+        if current and current.version == target.version:
+            # A version that serves already needs no second look, whatever became of its file.
+            return current
+        return self._read_version(target.version)
 
-    def _load(self, version: str) -> ServedT:
-        found = self._load_bytes(self._store.read(version))
-        check_name(version, found.manifest)
-        return found
+    def _read_version(self, version: str) -> ServedT:
+        artifact = self._parse(self._store.read(version))
+        check_name(version, artifact.manifest)
+        return artifact
+
+
+class PinnedVersions(Generic[ServedT]):
+    """The versions that requests pinned last, each read once however many requests wait for it.
+
+    Args:
+        read: Reads one version; runs in a thread.
+        max_versions: Kept in memory; the one unused longest goes first.
+
+    Attributes:
+        reads: Those under way, by version.
+    """
+
+    def __init__(self, read: Callable[[str], ServedT], max_versions: int) -> None:
+        self._read = read
+        self._max_versions = max_versions
+        self._versions: OrderedDict[str, ServedT] = OrderedDict()
+        self.reads: dict[str, asyncio.Task[ServedT]] = {}
+
+    async def get(self, version: str) -> ServedT:
+        """Return a version, from memory or from the store.
+
+        Raises:
+            ArtifactRejected: There is no such version, or it cannot serve here.
+        """
+        artifact = self._versions.get(version)
+        if artifact is None:
+            # Shielded: others may wait for the same read when this request is cancelled.
+            artifact = await asyncio.shield(self._begin_read(version))
+        self._versions[version] = artifact
+        self._versions.move_to_end(version)
+        while len(self._versions) > self._max_versions:
+            self._versions.popitem(last=False)
+        return artifact
+
+    def _begin_read(self, version: str) -> "asyncio.Task[ServedT]":
+        task = self.reads.get(version)
+        if task is None:
+            task = asyncio.create_task(asyncio.to_thread(self._read, version))
+            self.reads[version] = task
+            task.add_done_callback(lambda done: self._end_read(version, done))
+        return task
+
+    def _end_read(self, version: str, task: "asyncio.Task[ServedT]") -> None:
+        self.reads.pop(version, None)
+        if not task.cancelled():
+            task.exception()  # read, so that asyncio reports none that every waiter has left
 
 
 class ActivePolicy(ActiveArtifact[SealedPolicy]):
@@ -229,7 +258,7 @@ class ActiveRouter(ActiveArtifact[Router]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Target:
     """What shall serve, as one look at the folder found it."""
 
     version: str | None

@@ -45,7 +45,7 @@ class FrontierFile:
         except FileNotFoundError:
             self._read_at_ns = self._held = None
         except (OSError, ValueError) as error:
-            _log.warning("%s cannot be published: %s", self._path, error)
+            _log.warning("%s cannot be read, so its metrics are missing: %s", self._path, error)
         return self._held
 
     def collect(self) -> Iterable[Metric]:
@@ -54,22 +54,22 @@ class FrontierFile:
         labels = ("version", "role", "willingness_to_pay_usd")
         quality = GaugeMetricFamily(
             "waypost_router_frontier_quality",
-            "Mean quality a router would reach, measured on the log.",
+            "Mean quality that a router would reach, estimated from the evaluation log.",
             labels=(*labels, "bound"),
         )
         cost = GaugeMetricFamily(
             "waypost_router_frontier_cost_usd",
-            "Mean cost per query of that router.",
+            "Mean cost per query in USD with that router, estimated from the evaluation log.",
             labels=(*labels, "bound"),
         )
         answers = GaugeMetricFamily(
             "waypost_router_frontier_effective_answers",
-            "Equally weighted answers that the estimate rests on.",
+            "Number of equally weighted answers that the estimate is worth.",
             labels=labels,
         )
         measured = GaugeMetricFamily(
             "waypost_router_frontier_measured_timestamp_seconds",
-            "When the frontier was measured.",
+            "Unix time at which `waypost frontier` made these estimates; no series before.",
         )
         if held is not None:
             measured.add_metric((), held.measured_at.timestamp())

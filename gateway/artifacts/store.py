@@ -144,7 +144,7 @@ class SealedStore(Generic[ManifestT]):
         earlier = history[:-1] if active is not None else history
         if not earlier:
             raise ArtifactRejected(
-                f"no earlier version to go back to; `waypost {self.command} list` shows all"
+                f"there is no earlier version to return to; `waypost {self.command} list` shows all"
             )
         manifest = self.manifest(earlier[-1])
         replace_file(self.folder / ACTIVE_FILE, f"{earlier[-1]}\n".encode())
@@ -291,7 +291,7 @@ def check_version(version: str) -> None:
     """
     if VERSION_PATTERN.fullmatch(version) is None:
         raise ArtifactRejected(
-            f"{version[:_MAX_NAME_BYTES]!r} is no version; one looks like "
+            f"{version[:_MAX_NAME_BYTES]!r} is not a version; one looks like "
             "kmeans-20261103-9f86d081884c"
         )
 

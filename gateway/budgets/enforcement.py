@@ -53,10 +53,10 @@ def effort_within(tokens: int) -> str:
     return "medium" if tokens <= MEDIUM_EFFORT_TOKENS else "high"
 
 
-def told(models: Sequence[HostedModel], tokens: int) -> tuple[HostedModel, ...]:
-    """Have each model told its allotment, before anything is reserved for the longer prompt.
+def with_instruction(models: Sequence[HostedModel], tokens: int) -> tuple[HostedModel, ...]:
+    """Return the models with an instruction to think for at most `tokens`.
 
-    The line comes first, since a system prompt may end in the middle of an example.
+    It comes before a model's own system prompt, which may end in the middle of an example.
     """
     line = f"Think for at most {tokens} tokens."
     return tuple(

@@ -351,7 +351,7 @@ class MeteredLedger:
     def _note_unjournaled(self, charges: Sequence[UnjournaledCharge]) -> None:
         """Journal charges whose rows are missing: whoever is told of them writes them."""
         for found in charges:
-            self.counters.expired += found.is_expired
+            self.counters.leases_expired += found.is_expired
             self._journal.record_settlement(settlement_from_charge(found, self._clock()))
 
     async def _acknowledge(self) -> None:

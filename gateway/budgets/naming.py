@@ -41,7 +41,9 @@ class ScopeNames:
         allotted = None if cap is None else cap.limit
         user = end_user(request, caller) if "user" in kinds else None
         talk = None
-        if "conversation" in kinds or allotted is not None:
+        if allotted is not None:
+            talk = allotted.scope.id
+        elif "conversation" in kinds:
             talk = self.conversation(request, caller)
         known = self._book.limits(caller.team_id, caller.key_id, user, talk)
         limits, codes = known.limits, known.codes

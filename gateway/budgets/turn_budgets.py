@@ -1,15 +1,14 @@
 """Turn budgets: what a turn may use of the completion tokens its conversation has left.
 
 A policy proposes, the proposal is made to fit, the ledger holds it. Requests without a turn budget
-pay for three look-ups. See ``docs/decisions/turn-budgets.md``.
+pay for two look-ups. See ``docs/decisions/turn-budgets.md``.
 """
 
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,10 +19,11 @@ from budget.policies.policy import BudgetPolicy
 from budget.policies.types import Allotment, TurnState
 from gateway.artifacts.active import ActiveArtifact
 from gateway.budgets.base import Ledger
+from gateway.budgets.enforcement import with_instruction
 from gateway.errors import InvalidRequest
 from gateway.settings.config import ProfileSettings
 from gateway.settings.turn_budgets import TurnBudgetSettings
-from gateway.types import Caller
+from gateway.types import Caller, HostedModel
 from gateway.wire import ChatRequest, text_of
 from router_models.types import Float32
 
@@ -40,31 +40,35 @@ class TurnAllotment:
         budget_tokens: Of the whole conversation.
         remaining_tokens: Of these, as the policy saw it.
         choices: What the policy could propose.
+        proposal: What it proposed.
         cap: What the ledger holds the turn to.
-        is_told: The model is told its allotment too.
+        is_in_prompt: The model reads its allotment in the system prompt too.
     """
 
     budget_tokens: int
     remaining_tokens: int
     choices: tuple[int, ...]
-    allotment: Allotment
+    proposal: Allotment
     cap: OutputCap
-    is_told: bool
+    is_in_prompt: bool
+
+    def instruct(self, models: Sequence[HostedModel]) -> tuple[HostedModel, ...]:
+        """Return the models as they are to be called under this allotment."""
+        return with_instruction(models, self.cap.tokens) if self.is_in_prompt else tuple(models)
 
     def summary(self) -> dict[str, Any]:
         """Say it as the `turn_budget` of the `waypost` object."""
-        made = self.allotment
         return {
             "budget_tokens": self.budget_tokens,
-            "proposed_tokens": made.proposed_tokens,
+            "proposed_tokens": self.proposal.proposed_tokens,
             "allotted_tokens": self.cap.tokens,
-            "policy_version": made.policy_version,
-            "propensity": made.propensity,
+            "policy_version": self.proposal.policy_version,
+            "propensity": self.proposal.propensity,
         }
 
     def explain(self) -> dict[str, Any]:
         """Say it as `/v1/route` does."""
-        odds = zip(self.choices, self.allotment.probabilities, strict=True)
+        odds = zip(self.choices, self.proposal.probabilities, strict=True)
         return {
             **self.summary(),
             "remaining_tokens": self.remaining_tokens,
@@ -75,14 +79,28 @@ class TurnAllotment:
         """Say it in response headers."""
         return [
             (b"x-waypost-turn-allotted-tokens", str(self.cap.tokens).encode()),
-            (b"x-waypost-turn-proposed-tokens", str(self.allotment.proposed_tokens).encode()),
-            (b"x-waypost-policy-version", self.allotment.policy_version.encode()),
-            (b"x-waypost-policy-propensity", f"{self.allotment.propensity:.6g}".encode()),
+            (b"x-waypost-turn-proposed-tokens", str(self.proposal.proposed_tokens).encode()),
+            (b"x-waypost-policy-version", self.proposal.policy_version.encode()),
+            (b"x-waypost-policy-propensity", f"{self.proposal.propensity:.6g}".encode()),
         ]
 
 
-Allot = Callable[[Float32, float | None, float | None], TurnAllotment]
-"""Allots one turn, given its embedding and the best candidate's predicted quality and cost."""
+class Predicted(Protocol):
+    """What an allotment depends on of what routing predicts; `gateway.routing` makes it."""
+
+    @property
+    def profile(self) -> ProfileSettings:
+        """The routing profile that the request falls under."""
+        ...
+
+    @property
+    def embedding(self) -> Float32:
+        """The query's embedding; shape ``(dimension,)``."""
+        ...
+
+    def best(self) -> tuple[float | None, float | None]:
+        """Return predicted quality and cost of the best model that can answer."""
+        ...
 
 
 @dataclass(slots=True)
@@ -101,7 +119,6 @@ class TurnBudgets:
 
     Args:
         policy: The artefact that proposes; the built-in policy of `settings` where there is none.
-        profile_of: Names the routing profile that a request falls under.
         embed: Embeds the sub-questions of a plan.
         min_completion_tokens: No answer is allotted less; what no longer fits is refused.
         rng: Read only where the settings ask for exploration.
@@ -111,8 +128,6 @@ class TurnBudgets:
         self,
         *,
         settings: TurnBudgetSettings,
-        profiles: Mapping[str, ProfileSettings],
-        profile_of: Callable[[ChatRequest, Caller], str],
         ledger: Ledger,
         policy: ActiveArtifact[SealedPolicy],
         embed: Callable[[str], Awaitable[Float32]],
@@ -120,19 +135,19 @@ class TurnBudgets:
         rng: np.random.Generator,
     ) -> None:
         self.counters = TurnBudgetCounters()
+        self.policy = policy
         self._settings = settings
-        self._profiles = profiles
-        self._profile_of = profile_of
         self._ledger = ledger
-        self._policy = policy
         self._built_in = settings.make_policy()
         self._embed = embed
         self._min_completion_tokens = min_completion_tokens
         self._rng = rng
         self._cut_offs = CutOffs()
 
-    async def open(self, request: ChatRequest, caller: Caller) -> Allot | None:
-        """Read where the conversation stands; None where nothing gives it a turn budget.
+    async def allot(
+        self, request: ChatRequest, caller: Caller, predicted: Predicted
+    ) -> TurnAllotment | None:
+        """Share out what the conversation has left; None where nothing gives it a turn budget.
 
         A request that names no conversation is one of its own: nothing is counted over turns.
 
@@ -140,9 +155,10 @@ class TurnBudgets:
             DependencyUnavailable: The ledger's store is down.
             InvalidRequest: The budget is too small for any answer.
         """
-        budget_tokens = self._budget_tokens(request, caller)
+        budget_tokens = self._budget_tokens(request, predicted.profile)
         if budget_tokens is None:
             return None
+        self._check_size(request, budget_tokens)
         digest = self._ledger.conversation(request, caller)
         limit, used_tokens, remaining_tokens = None, 0, budget_tokens
         was_cut_off, cut_off_turns = False, 0
@@ -152,7 +168,7 @@ class TurnBudgets:
             standing = await self._ledger.standing(limit)
             used_tokens, remaining_tokens = standing.spent, standing.remaining
             was_cut_off, cut_off_turns = self._cut_offs.of(scope)
-        self._check_size(request, budget_tokens)
+        quality, cost_usd = predicted.best()
         state = TurnState(
             budget_tokens=budget_tokens,
             remaining_tokens=remaining_tokens,
@@ -166,26 +182,38 @@ class TurnBudgets:
             plan=await self._embed_plan(request.options.plan),
             plan_texts=request.options.plan,
             plan_position=request.options.plan_position,
+            embedding=predicted.embedding,
+            quality=quality,
+            cost_usd=cost_usd,
         )
-        return partial(self._allot, state, limit)
+        policy, proposal = self._propose(state)
+        return TurnAllotment(
+            budget_tokens=budget_tokens,
+            remaining_tokens=remaining_tokens,
+            choices=policy.choices,
+            proposal=proposal,
+            cap=OutputCap(max(proposal.allotted_tokens, self._min_completion_tokens), limit),
+            is_in_prompt=self._settings.tells_model,
+        )
 
-    def close(self, allotted: TurnAllotment, used_tokens: int, *, was_cut_off: bool) -> None:
+    def note_outcome(
+        self, allotment: TurnAllotment, used_tokens: int, *, was_cut_off: bool
+    ) -> None:
         """Note how an allotted turn ended.
 
         Args:
             was_cut_off: By what it was granted, and not by a lower limit of caller or model.
         """
         self.counters.turns += 1
-        self.counters.allotted_tokens += allotted.cap.tokens
+        self.counters.allotted_tokens += allotment.cap.tokens
         self.counters.used_tokens += used_tokens
         self.counters.cut_off += was_cut_off
-        if allotted.cap.limit is not None:
-            self._cut_offs.note(allotted.cap.limit.scope, was_cut_off=was_cut_off)
+        if allotment.cap.limit is not None:
+            self._cut_offs.note(allotment.cap.limit.scope, was_cut_off=was_cut_off)
 
-    def _budget_tokens(self, request: ChatRequest, caller: Caller) -> int | None:
+    def _budget_tokens(self, request: ChatRequest, profile: ProfileSettings) -> int | None:
         """Return the operator's budget or the caller's own, whichever is smaller."""
         asked = request.options.turn_budget_tokens
-        profile = self._profiles[self._profile_of(request, caller)]
         given = profile.turn_budget_tokens or self._settings.tokens_per_conversation
         if asked is None or given is None:
             return asked or given
@@ -204,28 +232,9 @@ class TurnBudgets:
     async def _embed_plan(self, texts: tuple[str, ...]) -> Float32 | None:
         return np.stack([await self._embed(text) for text in texts]) if texts else None
 
-    def _allot(
-        self,
-        opened: TurnState,
-        limit: Limit | None,
-        embedding: Float32,
-        quality: float | None,
-        cost_usd: float | None,
-    ) -> TurnAllotment:
-        state = replace(opened, embedding=embedding, quality=quality, cost_usd=cost_usd)
-        policy, made = self._propose(state)
-        return TurnAllotment(
-            budget_tokens=state.budget_tokens,
-            remaining_tokens=state.remaining_tokens,
-            choices=policy.choices,
-            allotment=made,
-            cap=OutputCap(max(made.allotted_tokens, self._min_completion_tokens), limit),
-            is_told=self._settings.tells_model,
-        )
-
     def _propose(self, state: TurnState) -> tuple[BudgetPolicy, Allotment]:
         """Ask the active policy; one that fails must not fail the request."""
-        active = self._policy.current
+        active = self.policy.current
         if active is not None:
             try:
                 return active.policy, self._ask(active.policy, active.version, state)

@@ -1,4 +1,4 @@
-"""One turn, start to finish: plan, reserve, call upstream, fall back, settle, record.
+"""One turn, start to finish: predict, allot, choose, reserve, call, settle, record.
 
 READ THIS FIRST. Everything a request does happens here in order; everything else is a collaborator.
 """
@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
@@ -15,7 +15,7 @@ import orjson
 from budget.errors import BudgetExhausted
 from budget.ledger.amounts import NUSD_PER_USD
 from gateway.budgets.base import Ledger
-from gateway.budgets.enforcement import told, with_reasoning
+from gateway.budgets.enforcement import with_reasoning
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.budgets.worst_case import with_output_limit
 from gateway.chat.turn import CHARS_PER_TOKEN, Turn
@@ -30,7 +30,8 @@ from gateway.errors import (
 )
 from gateway.evaluation_log.exchange import StreamedText, answer_of
 from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
-from gateway.routing.routing import RoutePlan, Routing
+from gateway.routing.plan import RoutePlan
+from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Tracing
 from gateway.types import ANSWERED, CLIENT_LEFT, Caller, HostedModel, TurnRecord
@@ -94,12 +95,9 @@ class ChatService:
 
     async def plan(self, request: ChatRequest, caller: Caller) -> RoutePlan:
         """Say how `request` is to be routed, and what it is allotted, without serving it."""
-        allot = await self.turn_budgets.open(request, caller)
-        plan = await self.routing.plan(request, caller, allot)
-        made = plan.allotment
-        if made is not None and made.is_told:
-            plan = replace(plan, models=told(plan.models, made.cap.tokens))
-        return plan
+        prediction = await self.routing.predict(request, caller)
+        allotment = await self.turn_budgets.allot(request, caller, prediction)
+        return self.routing.choose(prediction, allotment)
 
     async def complete(self, request: ChatRequest, caller: Caller) -> Answer:
         """Answer `request` with one JSON body.
@@ -110,16 +108,17 @@ class ChatService:
         """
         async with self._turn(request, caller) as turn:
             completion = await self._complete(turn)
-            turn.usage = completion.usage
-            turn.finish_reason = completion.finish_reason
-            turn.attempts += completion.attempts
-            turn.answer_id = _id_of(completion.body)
-            if turn.usage is None:
-                turn.usage = turn.estimate_usage(_answer_tokens(completion.body))
+            record = turn.record
+            record.finish_reason = completion.finish_reason
+            record.attempts += completion.attempts
+            record.answer_id = _id_of(completion.body)
+            turn.charge_for(
+                completion.usage or turn.estimate_usage(_answer_tokens(completion.body))
+            )
             if caller.trains_reasoner:
-                turn.answer = answer_of(completion.body)
+                record.answer = answer_of(completion.body)
             body = orjson.dumps({**completion.body, "waypost": turn.summary()})
-            cost = f"{turn.cost_nusd / NUSD_PER_USD:.9f}".encode()
+            cost = f"{record.cost_nusd / NUSD_PER_USD:.9f}".encode()
             return Answer([*turn.headers(), (b"x-waypost-cost-usd", cost)], body)
 
     @asynccontextmanager
@@ -132,7 +131,7 @@ class ChatService:
         """
         async with self._turn(request, caller) as turn, AsyncExitStack() as stack:
             upstream = await self._open(turn, stack)
-            turn.first_byte_s = self.clock() - turn.started_s
+            turn.record.first_byte_s = self.clock() - turn.started_s
             try:
                 yield StreamedAnswer(turn.headers(), self._forward(turn, upstream))
             finally:
@@ -145,19 +144,21 @@ class ChatService:
         turn.trace = trace = self.tracing.begin(request, caller)
         try:
             with trace.step("route"):
-                turn.plan = plan = await self.plan(request, caller)
+                plan = await self.plan(request, caller)
+            turn.follow(plan)
             self.metrics.decided(plan)
             cap = None if plan.allotment is None else plan.allotment.cap
             with trace.step("reserve"):
                 turn.reservation = await self.ledger.reserve(
-                    turn.request_id, caller, request, plan.models, cap
+                    turn.record.request_id, caller, request, plan.models, cap
                 )
             yield turn
         except BaseException as error:
             turn.fail(error)
-            if turn.error == CLIENT_LEFT and turn.usage is None and turn.served is not None:
+            record = turn.record
+            if record.error == CLIENT_LEFT and record.usage is None and turn.served is not None:
                 # The provider may charge for what nobody waited for: better too much than nothing.
-                turn.usage = turn.estimate_usage(0)
+                turn.charge_for(turn.estimate_usage(0))
             if isinstance(error, GatewayError | BudgetExhausted):
                 error.headers = (*error.headers, *turn.headers())
             raise
@@ -184,7 +185,7 @@ class ChatService:
             except ANOTHER_MODEL_MAY_ANSWER as error:
                 self._fall_back_or_raise(turn, model, error, is_last=is_last)
             else:
-                turn.attempts += upstream.attempts
+                turn.record.attempts += upstream.attempts
                 return upstream
         raise AssertionError("a plan has at least one model")
 
@@ -193,9 +194,7 @@ class ChatService:
         return [(model, model is models[-1]) for model in models]
 
     def _call(self, turn: Turn, model: HostedModel) -> UpstreamCall:
-        turn.served = model
-        if turn.upstream_started_s is None:
-            turn.upstream_started_s = self.clock()
+        turn.call(model, self.clock())
         body = with_output_limit(turn.request.body, model, turn.completion_tokens)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
@@ -203,21 +202,21 @@ class ChatService:
             model=model,
             body=body,
             deadline_s=turn.started_s + self.deadline_s,
-            request_id=turn.request_id,
+            request_id=turn.record.request_id,
             trace_headers=turn.trace.begin_call(model),
         )
 
     def _fall_back_or_raise(
         self, turn: Turn, model: HostedModel, error: ProviderError, *, is_last: bool
     ) -> None:
-        turn.attempts += 1
+        turn.record.attempts += 1
         if is_last or self.clock() >= turn.started_s + self.deadline_s:
             raise error
         self.metrics.fell_back(model, type(error).__name__)
         turn.trace.fail_call(type(error).__name__)
         _log.warning(
             "%s: %s failed, trying the next model: %s",
-            *(turn.request_id, model.name, error),
+            *(turn.record.request_id, model.name, error),
             extra=_about(turn),
         )
 
@@ -241,57 +240,58 @@ class ChatService:
             return
         except Exception as error:  # noqa: BLE001 (a begun stream must end with an error event)
             turn.fail(error)
-            _log.exception("%s: the stream failed", turn.request_id, extra=_about(turn))
+            _log.exception("%s: the stream failed", turn.record.request_id, extra=_about(turn))
             yield b"data: " + error_body(error) + b"\n\n"
             return
         _note_stream(turn, upstream)
-        turn.answer = None if text is None else text.text
+        turn.record.answer = None if text is None else text.text
         if turn.request.wants_usage:
             yield b"data: " + orjson.dumps(_usage_event(turn, upstream)) + b"\n\n"
         yield DONE
 
     async def _settle(self, turn: Turn) -> None:
         """Charge what was used; a turn that reached no model gives everything back."""
+        record = turn.record
         if turn.reservation is not None:
             await self.ledger.settle(
                 turn.reservation,
-                turn.usage,
-                turn.cost_nusd,
-                model=None if turn.served is None else turn.served.name,
-                outcome=turn.error or ANSWERED,
-                answer_id=turn.answer_id,
+                record.usage,
+                record.cost_nusd,
+                model=record.served_model,
+                outcome=record.error or ANSWERED,
+                answer_id=record.answer_id,
             )
 
     def _record(self, turn: Turn) -> None:
-        row = turn.record()
-        self.log.record(row)
-        turn.trace.end(row)
+        record = turn.end(self.clock())
+        self.log.record(record)
+        turn.trace.end(record)
         if turn.served is None:
-            self.metrics.refused(turn.error or "")
+            self.metrics.refused(record.error or "")
             return
         if turn.plan is not None and turn.plan.allotment is not None:
-            used = 0 if turn.usage is None else turn.usage.completion_tokens
-            self.turn_budgets.close(turn.plan.allotment, used, was_cut_off=turn.was_cut_off)
-        self.metrics.answered(row)
+            used = 0 if record.usage is None else record.usage.completion_tokens
+            self.turn_budgets.note_outcome(turn.plan.allotment, used, was_cut_off=turn.was_cut_off)
+        self.metrics.answered(record)
 
 
 def _about(turn: Turn) -> dict[str, Any]:
     """Say on a log line whose it is."""
-    return {"fields": {"request_id": turn.request_id}}
+    return {"fields": {"request_id": turn.record.request_id}}
 
 
 def _note_stream(turn: Turn, upstream: AnswerStream) -> None:
     """Take what passed by in the stream, whichever way it ended."""
-    turn.usage = upstream.usage or turn.estimate_usage(upstream.forwarded_events)
-    turn.finish_reason = upstream.finish_reason
-    turn.answer_id = _id_of(upstream.head or {})
+    turn.charge_for(upstream.usage or turn.estimate_usage(upstream.forwarded_events))
+    turn.record.finish_reason = upstream.finish_reason
+    turn.record.answer_id = _id_of(upstream.head or {})
 
 
 def _usage_event(turn: Turn, upstream: AnswerStream) -> dict[str, Any]:
     """Complete the provider's usage chunk, or write one where it sent none."""
     event = upstream.usage_event
     if event is None:
-        usage = turn.usage or turn.estimate_usage(0)
+        usage = turn.record.usage or turn.estimate_usage(0)
         event = {
             **(upstream.head or {}),
             "object": "chat.completion.chunk",

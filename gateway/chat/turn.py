@@ -1,4 +1,4 @@
-"""One turn while it is being served: what happens is noted here, then becomes a log row."""
+"""One turn while it is being served: what happens is written into the record that the log keeps."""
 
 import random
 import time
@@ -11,7 +11,7 @@ from budget.ledger.types import Charge
 from gateway.budgets.enforcement import own_limit
 from gateway.budgets.reservation import Reservation, budget_headers, budget_summary
 from gateway.evaluation_log.exchange import prompt_of
-from gateway.routing.routing import RoutePlan
+from gateway.routing.plan import RoutePlan
 from gateway.telemetry.tracing import TurnTrace, Untraced
 from gateway.types import CLIENT_LEFT, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest, text_of
@@ -27,31 +27,20 @@ class Turn:
     """The state of one turn; one request owns it, nothing else sees it.
 
     Attributes:
-        clock: Seconds of a monotonic clock.
-        error: Class name of what ended the turn, None if it was answered whole.
-        answer: Its text, gathered only where the team lets a reasoner learn from it.
+        started_s: On the monotonic clock.
+        record: What the log keeps of the turn, as far as it is known.
+        plan: Whom to call; None until the turn is planned.
+        served: The model that was called last; None until one was.
     """
 
     request: ChatRequest
     caller: Caller
-    clock: Callable[[], float]
     started_s: float
-    started_at_unix_s: float
-    request_id: str
-    decision_id: str
+    record: TurnRecord
     plan: RoutePlan | None = None
     reservation: Reservation | None = None
     served: HostedModel | None = None
-    upstream_started_s: float | None = None
-    first_byte_s: float | None = None
-    usage: Usage | None = None
-    answer_id: str | None = None
-    finish_reason: str | None = None
-    error: str | None = None
-    answer: str | None = None
-    attempts: int = 0
     trace: TurnTrace = field(default_factory=Untraced)
-    _priced: tuple[Usage, int] | None = None
 
     @classmethod
     def begin(
@@ -61,26 +50,27 @@ class Turn:
         clock: Callable[[], float],
         rng: random.Random,
     ) -> "Turn":
-        """Start a turn, with ids that sort by time."""
-        request_id = new_id(rng)
-        return cls(
-            request=request,
-            caller=caller,
-            clock=clock,
-            started_s=clock(),
-            started_at_unix_s=time.time(),
-            request_id=f"req_{request_id}",
-            decision_id=f"dec_{request_id}",
-        )
+        """Start a turn, with ids that sort by time.
 
-    @property
-    def cost_nusd(self) -> int:
-        """Charged cost so far; 0 until usage is known."""
-        if self.served is None or self.usage is None:
-            return 0
-        if self._priced is None or self._priced[0] is not self.usage:
-            self._priced = self.usage, self.served.price.cost_nusd(self.usage)
-        return self._priced[1]
+        Args:
+            clock: Seconds of a monotonic clock.
+        """
+        turn_id = new_id(rng)
+        record = TurnRecord(
+            request_id=f"req_{turn_id}",
+            decision_id=f"dec_{turn_id}",
+            started_at_unix_s=time.time(),
+            key_id=caller.key_id,
+            team_id=caller.team_id,
+            requested_model=request.model,
+            turn_index=request.turn_index,
+            is_stream=request.is_stream,
+            conversation_id=request.options.conversation_id,
+            query_text=request.query[:MAX_LOGGED_CHARS] if caller.logs_text else None,
+            metadata=_metadata(request),
+            messages=prompt_of(request) if caller.trains_reasoner else None,
+        )
+        return cls(request, caller, clock(), record)
 
     @property
     def completion_tokens(self) -> int | None:
@@ -91,26 +81,57 @@ class Turn:
     def was_cut_off(self) -> bool:
         """Whether the answer stopped at what was granted, not at a limit of caller or model."""
         granted, served = self.completion_tokens, self.served
-        if self.finish_reason != "length" or granted is None or served is None:
+        if self.record.finish_reason != "length" or granted is None or served is None:
             return False
         return granted <= (own_limit(served) or granted)
 
     @property
     def charge(self) -> Charge | None:
-        """What the ledger will be told; None while the usage is not known."""
-        usage = self.usage
+        """What the ledger charges; None while the usage is not known."""
+        usage = self.record.usage
         if usage is None:
             return None
         output = usage.completion_tokens
-        return Charge(self.cost_nusd, usage.prompt_tokens + output, output)
+        return Charge(self.record.cost_nusd, usage.prompt_tokens + output, output)
+
+    def follow(self, plan: RoutePlan) -> None:
+        """Go by `plan` from here on."""
+        self.plan, record = plan, self.record
+        record.chosen_model = plan.models[0].name
+        record.encoder_id = plan.encoder_id
+        record.query_embedding = plan.embedding
+        record.candidates = plan.candidates
+        record.propensity = plan.propensity
+        record.route_reason = plan.reason
+        record.router_version = plan.router_version
+        record.willingness_to_pay_usd = plan.willingness_to_pay_usd
+        allotment = plan.allotment
+        if allotment is not None:
+            record.budget_tokens = allotment.budget_tokens
+            record.proposed_tokens = allotment.proposal.proposed_tokens
+            record.allotted_tokens = allotment.cap.tokens
+            record.policy_version = allotment.proposal.policy_version
+            record.policy_propensity = allotment.proposal.propensity
+
+    def call(self, model: HostedModel, now_s: float) -> None:
+        """Note that `model` is called now."""
+        self.served, record = model, self.record
+        record.served_model, record.provider = model.name, model.provider
+        if record.gateway_s is None:
+            record.gateway_s = now_s - self.started_s
+
+    def charge_for(self, usage: Usage) -> None:
+        """Note what the served model used, and price it."""
+        self.record.usage = usage
+        self.record.cost_nusd = 0 if self.served is None else self.served.price.cost_nusd(usage)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Say how the turn was routed, in response headers."""
-        headers = [(b"x-request-id", self.request_id.encode())]
-        plan, served = self.plan, self.served
+        record, plan, served = self.record, self.plan, self.served
+        headers = [(b"x-request-id", record.request_id.encode())]
         if plan is None:
             return headers
-        headers.append((b"x-waypost-decision-id", self.decision_id.encode()))
+        headers.append((b"x-waypost-decision-id", record.decision_id.encode()))
         headers.append((b"x-waypost-route-reason", plan.reason.encode()))
         headers.append((b"x-waypost-propensity", f"{plan.propensity:.6g}".encode()))
         if plan.router_version is not None:
@@ -126,17 +147,17 @@ class Turn:
 
     def summary(self) -> dict[str, Any]:
         """Say the same, and the cost, as the `waypost` object of an answer."""
-        plan, served = self.plan, self.served
+        record, plan = self.record, self.plan
         summary: dict[str, Any] = {
-            "request_id": self.request_id,
-            "decision_id": self.decision_id,
-            "model": None if served is None else served.name,
-            "provider": None if served is None else served.provider,
-            "router_version": None if plan is None else plan.router_version,
+            "request_id": record.request_id,
+            "decision_id": record.decision_id,
+            "model": record.served_model,
+            "provider": record.provider,
+            "router_version": record.router_version,
             "reason": None if plan is None else plan.reason,
             "propensity": None if plan is None else plan.propensity,
-            "cost_usd": self.cost_nusd / NUSD_PER_USD,
-            "usage_is_estimated": self.usage is not None and self.usage.is_estimated,
+            "cost_usd": record.cost_nusd / NUSD_PER_USD,
+            "usage_is_estimated": record.usage is not None and record.usage.is_estimated,
         }
         if plan is not None and plan.allotment is not None:
             summary["turn_budget"] = plan.allotment.summary()
@@ -146,7 +167,7 @@ class Turn:
 
     def fail(self, error: BaseException) -> None:
         """Note what ended the turn; a cancelled turn is one whose caller left."""
-        self.error = type(error).__name__ if isinstance(error, Exception) else CLIENT_LEFT
+        self.record.error = type(error).__name__ if isinstance(error, Exception) else CLIENT_LEFT
 
     def estimate_usage(self, completion_tokens: int) -> Usage:
         """Estimate usage where the provider reported none; marked, and charged all the same."""
@@ -158,51 +179,13 @@ class Turn:
             is_estimated=True,
         )
 
-    def record(self) -> TurnRecord:
-        """Freeze the turn into its log row."""
-        plan, served, request = self.plan, self.served, self.request
-        upstream = self.upstream_started_s
-        allotted = None if plan is None else plan.allotment
-        made = None if allotted is None else allotted.allotment
-        return TurnRecord(
-            request_id=self.request_id,
-            decision_id=self.decision_id,
-            answer_id=self.answer_id,
-            started_at_unix_s=self.started_at_unix_s,
-            key_id=self.caller.key_id,
-            team_id=self.caller.team_id,
-            conversation_id=request.options.conversation_id,
-            turn_index=request.turn_index,
-            requested_model=request.model,
-            chosen_model=None if plan is None else plan.models[0].name,
-            served_model=None if served is None else served.name,
-            provider=None if served is None else served.provider,
-            encoder_id=None if plan is None else plan.encoder_id,
-            query_embedding=None if plan is None else plan.embedding,
-            query_text=request.query[:MAX_LOGGED_CHARS] if self.caller.logs_text else None,
-            candidates=() if plan is None else plan.candidates,
-            propensity=1.0 if plan is None else plan.propensity,
-            route_reason="refused" if plan is None else plan.reason,
-            router_version=None if plan is None else plan.router_version,
-            policy_version=None if made is None else made.policy_version,
-            willingness_to_pay_usd=None if plan is None else plan.willingness_to_pay_usd,
-            usage=self.usage,
-            cost_nusd=self.cost_nusd,
-            latency_s=self.clock() - self.started_s,
-            first_byte_s=self.first_byte_s,
-            gateway_s=None if upstream is None else upstream - self.started_s,
-            is_stream=request.is_stream,
-            finish_reason=self.finish_reason,
-            error=self.error,
-            attempts=self.attempts,
-            metadata=_metadata(request),
-            budget_tokens=None if allotted is None else allotted.budget_tokens,
-            proposed_tokens=None if made is None else made.proposed_tokens,
-            allotted_tokens=None if allotted is None else allotted.cap.tokens,
-            policy_propensity=None if made is None else made.propensity,
-            messages=prompt_of(request) if self.caller.trains_reasoner else None,
-            answer=self.answer if self.error is None else None,
-        )
+    def end(self, now_s: float) -> TurnRecord:
+        """Complete the record; nothing may change it afterwards."""
+        record = self.record
+        record.latency_s = now_s - self.started_s
+        if record.error is not None:
+            record.answer = None
+        return record
 
 
 def new_id(rng: random.Random) -> str:

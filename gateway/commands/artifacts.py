@@ -52,8 +52,8 @@ def add_reading(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
 
     @group.command(
         "list",
-        help=f"List the {kind.plural} in the data directory, the newest first; * marks the one "
-        "that serves.\n\nBelow one from a federation stands what became of it here, and why.",
+        help=f"List the {kind.plural} in the data directory, newest first; * marks the active "
+        "one.\n\nArtefacts from a federation show how this site assessed them, and why.",
     )
     @settings_option
     def list_artifacts(settings: GatewaySettings) -> None:
@@ -69,7 +69,7 @@ def add_reading(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
             click.echo(_line(kind, item))
 
     @group.command(
-        "show", help="Print the manifest of VERSION as JSON, and why it serves or does not."
+        "show", help="Print the manifest of VERSION as JSON, and how this site assessed it."
     )
     @click.argument("version")
     @settings_option
@@ -88,7 +88,7 @@ def _add_serving(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
         click.echo(f"active: {manifest.version} ({kind.brief(manifest)})")
 
     @group.command(
-        "activate", help="Let VERSION serve; running gateways follow within a second or so."
+        "activate", help="Activate VERSION; running gateways serve it within a second or so."
     )
     @click.argument("version")
     @settings_option
@@ -96,17 +96,17 @@ def _add_serving(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
         with explained():
             report(kind.open_store(settings).activate(version))
 
-    @group.command("rollback", help=f"Let the {kind.noun} serve that served before the active one.")
+    @group.command("rollback", help=f"Reactivate the {kind.noun} that was active before.")
     @settings_option
     def roll_back_artifact(settings: GatewaySettings) -> None:
         with explained():
             report(kind.open_store(settings).rollback())
 
     @group.command(
-        "import", help="Verify FILE and keep it in the data directory under its version."
+        "import", help="Verify FILE and copy it to the data directory under its version."
     )
     @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-    @click.option("--activate", is_flag=True, help="Let it serve at once.")
+    @click.option("--activate", is_flag=True, help="Activate it at once.")
     @settings_option
     def import_artifact(file: Path, *, activate: bool, settings: GatewaySettings) -> None:
         store = kind.open_store(settings)

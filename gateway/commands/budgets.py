@@ -31,7 +31,7 @@ class Dollars(click.ParamType[int]):
         try:
             nusd = Decimal(str(value)) * NUSD_PER_USD
         except InvalidOperation:
-            self.fail(f"{value!r} is not an amount of USD; write 10 or 0.25", param, ctx)
+            self.fail(f"{value!r} is not an amount of USD; write it as 10 or 0.25", param, ctx)
         if not nusd.is_finite() or nusd != int(nusd) or not 0 <= nusd <= MAX_CAP:
             self.fail(
                 f"{value!r}: must be 0 to {MAX_CAP // NUSD_PER_USD} USD, at most 9 decimals",
@@ -44,24 +44,28 @@ class Dollars(click.ParamType[int]):
 scope_option = click.option(
     "--scope",
     type=click.Choice(get_args(ScopeKind)),
-    help="What is capped.",
+    help="Kind of the budget's owner.",
 )
-team_option = click.option("--team", "team_id", help="The team's id.")
+team_option = click.option("--team", "team_id", help="Id of the team.")
 id_option = click.option(
-    "--id", "scope_id", help="A key's id, or the caller's name of a user or conversation."
+    "--id", "scope_id", help="Id of the key, or the caller's name of the user or conversation."
 )
 
 
 def amount_options(function: Any) -> Any:
     """Give a command one option per measure."""
     for option in (
-        click.option("--usd", type=Dollars(), help="Cap of money."),
-        click.option("--tokens", type=click.IntRange(0, MAX_CAP), help="Cap of tokens."),
+        click.option("--usd", type=Dollars(), help="Cap in USD."),
         click.option(
-            "--output-tokens", type=click.IntRange(0, MAX_CAP), help="Cap of completion tokens."
+            "--tokens", type=click.IntRange(0, MAX_CAP), help="Cap in tokens, prompts and answers."
         ),
-        click.option("--requests", type=click.IntRange(0, MAX_CAP), help="Cap of requests."),
-        click.option("--concurrent", type=click.IntRange(0, MAX_CAP), help="Cap of open requests."),
+        click.option(
+            "--output-tokens", type=click.IntRange(0, MAX_CAP), help="Cap in completion tokens."
+        ),
+        click.option("--requests", type=click.IntRange(0, MAX_CAP), help="Cap in requests."),
+        click.option(
+            "--concurrent", type=click.IntRange(0, MAX_CAP), help="Cap in requests at a time."
+        ),
     ):
         function = option(function)
     return function
@@ -75,7 +79,7 @@ def command() -> None:
 @command.command()
 @settings_option
 @team_option
-@click.option("--every-team", is_flag=True, help="A default for all teams.")
+@click.option("--every-team", is_flag=True, help="Default for all teams.")
 @scope_option
 @id_option
 @amount_options
@@ -96,11 +100,11 @@ def create(
 ) -> None:
     """Create a budget; without --id a default for each key, user, ... of the team."""
     if (team_id is None) != every_team:
-        raise click.UsageError("give either --team TEAM or --every-team")
+        raise click.UsageError("give one of --team TEAM and --every-team")
     measure, cap = _amount(amounts)
     if measure == "concurrent":
         if window is not None:
-            raise click.UsageError("--concurrent counts what is open now; leave --per out")
+            raise click.UsageError("--concurrent counts requests in progress now; leave out --per")
         window = "now"
     default: Window = "minute" if measure == "requests" else "total"
     with opened(settings) as engine:
@@ -172,7 +176,13 @@ def delete(settings: GatewaySettings, budget_id: str) -> None:
 @click.argument("budget_id")
 @team_option
 @id_option
-@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 500),
+    default=20,
+    show_default=True,
+    help="Most lines to show.",
+)
 def usage(
     settings: GatewaySettings,
     budget_id: str,
@@ -188,7 +198,7 @@ def usage(
     for standing in found:
         click.echo(_standing(standing))
     if not found:
-        click.echo("nobody has spent anything in this window")
+        click.echo("nothing was spent in this window")
 
 
 @command.command()
@@ -214,7 +224,9 @@ def reset(
 def rebuild(settings: GatewaySettings) -> None:
     """Set live counters to what the journal says, as after Redis lost its data."""
     done = with_counters(settings, lambda counters: counters.rebuild())
-    click.echo(f"{done['counters']} counters set, {done['expired_leases']} dead leases charged")
+    click.echo(
+        f"{done['counters']} counters set, {done['expired_leases']} expired reservations charged"
+    )
 
 
 @command.command()
@@ -229,8 +241,8 @@ def verify(settings: GatewaySettings) -> None:
         click.echo(f"{who} {each['window']}: counted {counted}, journal {journaled}")
     if found:
         raise click.ClickException(
-            f"{len(found)} counters differ: look again after a second, "
-            "else run `waypost budgets rebuild`"
+            f"{len(found)} counters differ; run this again after a second, "
+            "and if they still differ, `waypost budgets rebuild`"
         )
     click.echo("counters and journal agree")
 

@@ -40,7 +40,9 @@ SCHEMA: Final = pa.schema([(f.name, TYPES[f.type]) for f in fields(CalibrationRo
 
 @click.command()
 @settings_option
-@click.option("--model", "models", multiple=True, required=True, help="May be repeated.")
+@click.option(
+    "--model", "models", multiple=True, required=True, help="Model to ask; repeat it for several."
+)
 @click.option(
     "--prompts",
     "prompts_file",
@@ -48,17 +50,29 @@ SCHEMA: Final = pa.schema([(f.name, TYPES[f.type]) for f in fields(CalibrationRo
     default=PACKAGED_PROMPTS,
     help="JSON lines or parquet; by default the prompts that the embedded models were given.",
 )
-@click.option("--url", help="The gateway's /v1; that of the settings by default.")
-@click.option("--key", envvar="WAYPOST_API_KEY", required=True, help="$WAYPOST_API_KEY by default.")
+@click.option("--url", help="The gateway's /v1, by default at the address of the settings.")
+@click.option(
+    "--key", envvar="WAYPOST_API_KEY", required=True, help="API key; $WAYPOST_API_KEY by default."
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("evaluations.parquet"),
-    help="Parquet or CSV; rows already in it are kept and not asked again.",
+    help="Parquet or CSV; rows already in it are kept, and their prompts not asked again.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many prompts.")
-@click.option("--concurrency", type=click.IntRange(min=1), default=4, show_default=True)
-@click.option("--max-cost-usd", type=click.FloatRange(min=0), help="Ask nothing new past this.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Ask only this number of prompts, from the first."
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Prompts asked at the same time.",
+)
+@click.option(
+    "--max-cost-usd", type=click.FloatRange(min=0), help="Stop asking when this much is spent."
+)
 def command(
     *,
     settings: GatewaySettings,
@@ -127,7 +141,8 @@ def read_rows(file: Path) -> list[CalibrationRow]:
         return [CalibrationRow(**row) for row in table.cast(SCHEMA).to_pylist()]
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise CalibrationError(
-            f"{file} is there and not of an earlier calibration ({error}); name another --out"
+            f"{file} exists and is no file of an earlier calibration ({error}); choose another "
+            "--out"
         ) from error
 
 
@@ -155,7 +170,7 @@ def missing_pairs(
     for prompt in prompts:
         if texts.get(prompt.query_id, prompt.text) != prompt.text:
             raise CalibrationError(
-                f"query {prompt.query_id!r} has another text in --out; name another file"
+                f"query {prompt.query_id!r} has another text in --out; choose another file"
             )
     done = {(row.model, row.query_id) for row in known}
     wanted = dict.fromkeys(models)

@@ -142,6 +142,6 @@ def _kept_token(file: Path) -> str:
         return file.read_text(encoding="ascii").strip()
     except OSError as error:
         raise click.ClickException(
-            f"{file}: no admin token there ({error.strerror}): is the gateway running with this "
-            '--config? With budgets.store = "memory" the counters live in it'
+            f"{file}: the admin token cannot be read ({error.strerror}). Is the gateway running "
+            'with this --config? With budgets.store = "memory" the counters live in it'
         ) from error

@@ -87,7 +87,7 @@ def baselines(
 ) -> Iterator[tuple[str, Outcomes]]:
     """Train on the table's own train rows what the routers are compared with."""
     if "train" not in dataset.splits or split == "train":
-        click.echo("no train rows besides those measured: nothing is trained for comparison")
+        click.echo("no train rows besides those measured, so no router is trained for comparison")
         return
     rows, held_out = split_rows(dataset, "train", "train" if split == "val" else "val")
     for kind in kinds:
@@ -189,22 +189,31 @@ def _draw_references(axes: Axes, judge: Judge) -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Router to measure; may be repeated. Without one, K-means is trained on the train rows.",
 )
-@click.option("--split", default="test", help="Rows to measure on.")
+@click.option("--split", default="test", help="Split of the table to measure on.")
 @click.option(
     "--encoder",
     type=click.Choice(["auto", "static", "minilm"]),
     default="auto",
-    help="For what is trained here; an artefact brings its own.",
+    help="Encoder of the router that is trained here; an artefact uses its own.",
 )
-@click.option("--seed", type=int, default=0)
-@click.option("--bootstrap", type=click.IntRange(min=0), default=200, help="Draws; 0 for none.")
+@click.option("--seed", type=int, default=0, help="The same seed gives the same figures.")
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=0),
+    default=200,
+    help="Bootstrap draws for the intervals; 0 leaves them out.",
+)
 @click.option("--model", "models", multiple=True, help="Only this model; may be repeated.")
-@click.option("--drop-hidden-reasoning", is_flag=True, help="Leave out models whose costs lie.")
+@click.option(
+    "--drop-hidden-reasoning",
+    is_flag=True,
+    help="Leave out models whose costs are known to be wrong.",
+)
 @click.option(
     "--picture",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("frontier.png"),
-    help="PNG to write.",
+    help="PNG file to write the plot to.",
 )
 def command(
     *,

@@ -28,12 +28,16 @@ from router_models.evaluation.logged_frontier import LoggedFrontier, Role, measu
 @click.command()
 @settings_option
 @click.option(
-    "--candidate", help="Version to compare; by default the newest made after the one that serves."
+    "--candidate", help="Version to compare; by default the newest one made after the active one."
 )
 @click.option(
-    "--rows", type=click.IntRange(min=1), default=50_000, show_default=True, help="The latest."
+    "--rows",
+    type=click.IntRange(min=1),
+    default=50_000,
+    show_default=True,
+    help="Number of graded answers to read, the latest ones.",
 )
-@click.option("--seed", type=int, default=0, help="Of the bootstrap.")
+@click.option("--seed", type=int, default=0, help="Draws of the bootstrap.")
 def command(settings: GatewaySettings, candidate: str | None, rows: int, seed: int) -> None:
     """Estimate quality over cost from graded answers whose model was drawn at random.
 
@@ -73,7 +77,7 @@ def _open_routers(
     if candidate is not None:
         routers["candidate"] = load(store.read(candidate), encoder)
     if not routers:
-        raise click.ClickException("there is no router to measure; see `waypost train`")
+        raise click.ClickException("there is no router to measure; train one with `waypost train`")
     return routers
 
 

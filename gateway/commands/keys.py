@@ -26,12 +26,15 @@ class Duration(click.ParamType[timedelta]):
         """Parse `value`."""
         match = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
         if match is None:
-            self.fail(f"{value!r} is not a duration; write 90d, 12h, 30m or 10s", param, ctx)
+            self.fail(f"{value!r} is not a duration; write it as 90d, 12h, 30m or 10s", param, ctx)
         return timedelta(seconds=int(match[1]) * UNITS_S[match[2]])
 
 
 model_option = click.option(
-    "--model", "models", multiple=True, help="Model the key may use; repeat it. All by default."
+    "--model",
+    "models",
+    multiple=True,
+    help="Model that the key may use; repeat it for several. All by default.",
 )
 
 
@@ -42,11 +45,13 @@ def command() -> None:
 
 @command.command()
 @settings_option
-@click.option("--team", default="default", show_default=True, help="The team's id.")
-@click.option("--name", default="", help="What the key is for.")
+@click.option("--team", default="default", show_default=True, help="Id of the team.")
+@click.option("--name", default="", help="Name that says what the key is for.")
 @model_option
 @click.option("--profile", help="Routing profile used where a request names none.")
-@click.option("--expires-in", type=Duration(), help="Such as 90d; never by default.")
+@click.option(
+    "--expires-in", type=Duration(), help="Lifetime of the key, such as 90d; unlimited by default."
+)
 def create(
     settings: GatewaySettings,
     team: str,
@@ -87,7 +92,7 @@ def list_keys(settings: GatewaySettings, team: str | None) -> None:
 @model_option
 @click.option("--all-models", is_flag=True, help="Let the key use all models.")
 @click.option("--profile", help="Routing profile used where a request names none.")
-@click.option("--expires-in", type=Duration(), help="Such as 90d, from now on.")
+@click.option("--expires-in", type=Duration(), help="New lifetime from now, such as 90d.")
 def update(
     settings: GatewaySettings,
     key_id: str,
@@ -121,7 +126,10 @@ def revoke(settings: GatewaySettings, key_id: str) -> None:
 @settings_option
 @click.argument("key_id")
 @click.option(
-    "--overlap", type=Duration(), default="0s", help="How long the old secret is honoured."
+    "--overlap",
+    type=Duration(),
+    default="0s",
+    help="How long the old secret stays valid, such as 12h.",
 )
 def rotate(settings: GatewaySettings, key_id: str, overlap: timedelta) -> None:
     """Give a key a new secret and print it."""

@@ -6,6 +6,7 @@ nor Flower (https://click.palletsprojects.com/en/stable/complex/#lazily-loading-
 
 from collections.abc import Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -36,26 +37,46 @@ class LazyGroup(click.Group):
     Args:
         package: Where the modules are.
         subcommands: Name of each command with one line of help.
+        renamed: Old name of a command to its new one. An old name works, with a warning.
     """
 
     def __init__(
-        self, *args: Any, package: str, subcommands: Mapping[str, str], **kwargs: Any
+        self,
+        *args: Any,
+        package: str,
+        subcommands: Mapping[str, str],
+        renamed: Mapping[str, str] = MappingProxyType({}),
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.package = package
         self.subcommands = subcommands
+        self.renamed = renamed
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the subcommands in the order a newcomer meets them."""
         del ctx
         return list(self.subcommands)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Take an old name for the new one, and say so on standard error."""
+        old, *rest = args
+        if old in self.renamed:
+            new = self.renamed[old]
+            path = ctx.command_path
+            click.echo(f"`{path} {old}` is now called `{path} {new}`", err=True)
+            args = [new, *rest]
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the subcommand `cmd_name`."""
         if cmd_name not in self.subcommands:
             return None
+        module = f"{self.package}.{cmd_name.replace('-', '_')}"
         try:
-            command: click.Command = import_module(f"{self.package}.{cmd_name}").command
+            command: click.Command = import_module(module).command
         except ModuleNotFoundError as error:
             extra = EXTRAS.get((error.name or "").partition(".")[0])
             if extra is None:

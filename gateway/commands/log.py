@@ -30,11 +30,11 @@ def command() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to write, .parquet or .csv; replaced if it exists.",
 )
-@click.option("--since", type=TIME, help="UTC; turns from this time on.")
-@click.option("--until", type=TIME, help="UTC; turns before this time.")
+@click.option("--since", type=TIME, help="Only turns from this time on, in UTC.")
+@click.option("--until", type=TIME, help="Only turns before this time, in UTC.")
 @click.option("--team", help="Only this team's turns.")
 @click.option("--encoder", help="Only turns embedded by this encoder.")
-@click.option("--all", "is_whole", is_flag=True, help="Ungraded and failed turns too.")
+@click.option("--all", "is_whole", is_flag=True, help="Export ungraded and failed turns too.")
 def export(
     settings: GatewaySettings,
     out: Path,
@@ -67,13 +67,15 @@ def export(
 @click.option(
     "--older-than-days",
     type=click.IntRange(min=1),
-    help="Age; evaluation_log.retention_days by default.",
+    help="Age of the rows to delete; evaluation_log.retention_days by default.",
 )
 def prune(settings: GatewaySettings, older_than_days: int | None) -> None:
     """Delete old turns and grades; a running gateway does so every hour."""
     days = older_than_days or settings.evaluation_log.retention_days
     if days is None:
-        raise click.ClickException("rows are kept for ever; give --older-than-days")
+        raise click.ClickException(
+            "evaluation_log.retention_days is not set; give --older-than-days"
+        )
     before = datetime.now(UTC) - timedelta(days=days)
     pruned = 0
     with opened(settings) as engine:

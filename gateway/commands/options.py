@@ -20,5 +20,5 @@ def settings_option(function: Any) -> Any:
         "settings",
         type=click.Path(path_type=Path, dir_okay=False),
         callback=_load,
-        help="TOML settings; $WAYPOST_CONFIG by default, else the built-in settings.",
+        help="TOML file of settings; by default $WAYPOST_CONFIG, else no file.",
     )(function)

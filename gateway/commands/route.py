@@ -9,7 +9,7 @@ from gateway.app import open_routing
 from gateway.commands.options import settings_option
 from gateway.endpoints.public import explain
 from gateway.errors import GatewayError
-from gateway.routing.routing import AUTO, RoutePlan
+from gateway.routing.plan import AUTO, RoutePlan
 from gateway.settings.config import GatewaySettings, process_environment
 from gateway.types import Caller
 from gateway.wire import parse_chat_request
@@ -21,10 +21,17 @@ OPERATOR = Caller(key_id="operator", team_id="operator")
 @click.command()
 @settings_option
 @click.argument("text")
-@click.option("--model", default=AUTO, show_default=True, help="`auto` or a routing profile.")
-@click.option("--willingness-to-pay", type=float, help="USD per unit of quality.")
-@click.option("--router", "version", help="A router version instead of the active one.")
-@click.option("--json", "as_json", is_flag=True, help="Print what POST /v1/route answers.")
+@click.option(
+    "--model",
+    default=AUTO,
+    show_default=True,
+    help="Model to ask for: `auto` or a routing profile.",
+)
+@click.option(
+    "--willingness-to-pay", type=float, help="Willingness to pay, in USD per unit of quality."
+)
+@click.option("--router", "version", help="Router version to use instead of the active one.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as POST /v1/route answers.")
 def command(
     settings: GatewaySettings,
     text: str,
@@ -53,7 +60,7 @@ def command(
 
 async def _plan(settings: GatewaySettings, body: bytes) -> RoutePlan:
     async with open_routing(settings, process_environment()) as routing:
-        return await routing.plan(parse_chat_request(body, {}), OPERATOR)
+        return routing.choose(await routing.predict(parse_chat_request(body, {}), OPERATOR))
 
 
 def _print(plan: RoutePlan) -> None:

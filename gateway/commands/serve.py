@@ -21,9 +21,11 @@ from router_models.errors import ArtifactRejected
 
 @click.command()
 @settings_option
-@click.option("--host", help="Address for callers; server.host by default.")
+@click.option("--host", help="Address of the API for callers; server.host by default.")
 @click.option("--port", type=click.IntRange(0, 65535), help="0 picks a free port.")
-@click.option("--workers", type=click.IntRange(1, 64), help="Processes; server.workers by default.")
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Number of processes; server.workers by default."
+)
 @click.option("--admin-port", type=click.IntRange(0, 65535), help="0 picks a free port.")
 def command(
     settings: GatewaySettings,
@@ -105,7 +107,9 @@ def _run(serving: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serving)
     except ArtifactRejected as error:
-        raise ConfigurationError(f"the active router cannot be used: {error}") from error
+        raise ConfigurationError(
+            f"the active router cannot be used, so the default model answers `auto`: {error}"
+        ) from error
 
 
 def _listen(settings: GatewaySettings) -> Ports:
@@ -113,7 +117,9 @@ def _listen(settings: GatewaySettings) -> Ports:
         return Ports.listen(settings.server)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ConfigurationError(f"server.host and server.port, or admin_...: {reason}") from error
+        raise ConfigurationError(
+            f"server.host and server.port, or server.admin_host and server.admin_port: {reason}"
+        ) from error
 
 
 def _lines_of(gateway: Gateway) -> list[str]:

@@ -20,7 +20,7 @@ def choices_of_team(function: Any) -> Any:
             "trains_reasoner",
             default=None,
             help="Keep prompts and answers, to verify them and to tune a reasoning model on them. "
-            "Taking it back erases what was kept.",
+            "Turning it off erases what was kept.",
         ),
         click.option(
             "--log-text/--no-log-text",

@@ -85,17 +85,30 @@ def read_log(settings: GatewaySettings, encoder: Encoder) -> Dataset:
 @click.command()
 @settings_option
 @click.argument("data", type=click.Path(path_type=Path), required=False)
-@click.option("--estimator", "kind", type=click.Choice(list(KINDS)), default="kmeans")
-@click.option("--encoder", type=click.Choice(["static", "minilm", "auto"]), default="static")
+@click.option(
+    "--estimator",
+    "kind",
+    type=click.Choice(list(KINDS)),
+    default="kmeans",
+    help="Kind of router to train.",
+)
+@click.option(
+    "--encoder",
+    type=click.Choice(["static", "minilm", "auto"]),
+    default="static",
+    help="Encoder that the gateway uses: its routing.encoder.",
+)
 @click.option("--seed", type=int, default=0, help="The same seed gives the same router.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Artefact to write.")
-@click.option("--train-split", default="train", help="Rows to learn from.")
-@click.option("--tune-split", default="val", help="Rows that choose the settings.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write the router to."
+)
+@click.option("--train-split", default="train", help="Split of the table to train on.")
+@click.option("--tune-split", default="val", help="Split by which hyperparameters are chosen.")
 @click.option("--model", "models", multiple=True, help="Only this model; may be repeated.")
 @click.option(
     "--drop-hidden-reasoning",
     is_flag=True,
-    help="Leave out models whose costs lack their thinking tokens.",
+    help="Leave out models whose recorded costs lack their thinking tokens.",
 )
 def command(
     *,

@@ -56,7 +56,7 @@ def _tensors(adapter: Adapter, reader: gguf.GGUFReader, architecture: str) -> di
     for module, (down, up) in adapter.pairs().items():
         name = f"{names.get_name(module)}.weight"
         if shapes.get(name) != (down.shape[1], up.shape[0]):
-            raise ArtifactRejected(f"the adapter belongs to another model: {module} does not fit")
+            raise ArtifactRejected(f"the adapter was made for another model: {module} does not fit")
         heads = ROTATED.get(architecture, {}).get(module.rpartition(".")[2])
         tensors[f"{name}.lora_a"] = down
         tensors[f"{name}.lora_b"] = (
@@ -75,5 +75,5 @@ def _rotated(weights: Float32, n_heads: int) -> Float32:
 def _field(reader: gguf.GGUFReader, name: str) -> Any:
     field = reader.get_field(name)
     if field is None:
-        raise ArtifactRejected(f"the base model's GGUF file does not say {name}")
+        raise ArtifactRejected(f"the base model's GGUF file lacks the field {name}")
     return field.contents()

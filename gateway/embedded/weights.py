@@ -30,7 +30,7 @@ def find_weights(settings: EmbeddedSettings) -> Path:
         EmbeddedUnavailable: xllamacpp or the weights are missing, or the file is not GGUF.
     """
     if settings.enabled is False:
-        raise EmbeddedUnavailable("The embedded pool is off: embedded.enabled = false.")
+        raise EmbeddedUnavailable("The embedded pool is switched off by embedded.enabled = false.")
     if find_spec("xllamacpp") is None:
         raise EmbeddedUnavailable(
             f"The embedded pool needs the package xllamacpp: {RUNTIME_REMEDY}"

@@ -28,7 +28,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Models = Annotated[list[Name], Field(max_length=1000)]
-After = Annotated[str | None, Query(max_length=128, description="The last id of the page before.")]
+After = Annotated[str | None, Query(max_length=128, description="Last id of the previous page.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
@@ -88,7 +88,7 @@ class LimitedBody:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         declared = dict(scope.get("headers", ())).get(b"content-length", b"")
-        too_long = BodyTooLarge(f"The body is longer than {self._max_bytes} bytes.")
+        too_long = BodyTooLarge(f"The body is longer than the {self._max_bytes} bytes allowed.")
         if declared.isdigit() and int(declared) > self._max_bytes:
             await send_error(send, too_long)
             return
@@ -117,7 +117,7 @@ class AdminToken:
         if given[:7].lower() == b"bearer ":
             given = given[7:].strip()
         if not hmac.compare_digest(digest(given), self.token_sha256):
-            raise Unauthenticated("This needs the admin token as a bearer token.")
+            raise Unauthenticated("Send the admin token: 'Authorization: Bearer TOKEN'.")
 
 
 async def admit_anybody() -> None:

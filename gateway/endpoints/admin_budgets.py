@@ -18,7 +18,7 @@ Id = Annotated[str, Field(min_length=1, max_length=128)]
 ScopeId = Annotated[str, Field(min_length=1, max_length=MAX_SCOPE_ID_CHARS)]
 Cap = Annotated[int, Field(ge=0, le=MAX_CAP, strict=True)]
 Usd = Annotated[Decimal, Field(ge=0, le=MAX_CAP // NUSD_PER_USD, decimal_places=9)]
-After = Annotated[str | None, Query(max_length=128, description="The last id of the page before.")]
+After = Annotated[str | None, Query(max_length=128, description="Last id of the previous page.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
@@ -33,7 +33,7 @@ class Amount(BaseModel):
     @model_validator(mode="after")
     def _is_one(self) -> "Amount":
         if (self.cap is None) == (self.cap_usd is None):
-            raise ValueError("give either cap or cap_usd")
+            raise ValueError("give one of cap and cap_usd")
         return self
 
     def units(self, measure: Measure) -> int:
@@ -45,7 +45,9 @@ class Amount(BaseModel):
         if self.cap is not None:
             return self.cap
         if measure != "nusd":
-            raise InvalidRequest(f"cap_usd: {measure} are not money; give cap", param="cap_usd")
+            raise InvalidRequest(
+                f"cap_usd: a budget of {measure} is not in USD; give cap instead", param="cap_usd"
+            )
         return int((self.cap_usd or 0) * NUSD_PER_USD)
 
 

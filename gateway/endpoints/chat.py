@@ -52,7 +52,7 @@ class ChatEndpoint:
             if watched.status is None:
                 await send_error(send, error)
         except Exception as error:
-            _log.exception("chat completion failed")
+            _log.exception("a chat request failed for an unexpected reason")
             if watched.status is not None:
                 raise
             await send_error(send, error)

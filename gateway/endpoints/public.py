@@ -13,7 +13,7 @@ from gateway.chat.service import ChatService
 from gateway.endpoints.asgi import read_body
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.evaluation_log.grades import GradeBook
-from gateway.routing.routing import AUTO, RoutePlan
+from gateway.routing.plan import AUTO, RoutePlan
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, HostedModel
 from gateway.wire import parse_chat_request
@@ -25,11 +25,19 @@ class Feedback(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: Annotated[
-        str, Field(min_length=1, max_length=256, description="Answer, decision or request id.")
+        str,
+        Field(
+            min_length=1,
+            max_length=256,
+            description="Id of the answer, the decision or the request.",
+        ),
     ]
     score: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
     verifier: Annotated[
-        dict[str, Any] | None, Field(description="Such as {kind: numeric, reference: 42}.")
+        dict[str, Any] | None,
+        Field(
+            description="Verifier that grades the answer, such as {kind: numeric, reference: 42}."
+        ),
     ] = None
     grader: Annotated[str, Field(min_length=1, max_length=128)] = "caller"
     comment: Annotated[str | None, Field(max_length=4000)] = None
@@ -70,7 +78,10 @@ class PublicEndpoints:
             for model in self._models(caller):
                 if model["id"] == name:
                     return model
-            raise ModelNotFound(f"No model {name!r} is served to this key.", param="model")
+            raise ModelNotFound(
+                f"No model {name!r} is served to this key; GET /v1/models lists them.",
+                param="model",
+            )
 
         @endpoints.post("/v1/route", tags=["routing"])
         async def explain_route(
@@ -124,7 +135,7 @@ class PublicEndpoints:
         elif verifier is not None and score is None:
             grade = await self.grades.verify_answer(feedback.id, verifier=verifier, **given)
         else:
-            raise InvalidRequest("Give either `score` or `verifier`.", param="score")
+            raise InvalidRequest("Give one of `score` and `verifier`.", param="score")
         return {"status": "accepted", "grade_id": grade.grade_id, "score": grade.score}
 
 

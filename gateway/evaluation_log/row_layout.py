@@ -1,17 +1,23 @@
 """Lays records out as rows: a turn, a grade, a settlement."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any, Final
 
 import numpy as np
 import orjson
+from sqlalchemy import String
 
 from budget.ledger.settlements import SettlementRecord
 from gateway.evaluation_log.exchange import Messages
 from gateway.evaluation_log.grades import GradeRecord
 from gateway.storage.database import JSON_OPTIONS
 from gateway.storage.rows import Row
-from gateway.types import CandidateRecord, TurnRecord
+from gateway.types import CandidateRecord, TurnRecord, Usage
+from migrations.tables import TURNS
+from router_models.types import Float32
 
 MAX_ID_CHARS = 512
 """Longer ids from outside are cut: Postgres indexes 2,704 bytes at most."""
@@ -23,53 +29,24 @@ def to_row(record: TurnRecord | GradeRecord | SettlementRecord) -> Row:
         return _grade_row(record)
     if isinstance(record, SettlementRecord):
         return _settlement_row(record)
-    usage = record.usage
-    embedding = record.query_embedding
-    columns = {
-        "request_id": record.request_id,
-        "decision_id": record.decision_id,
-        "answer_id": _short(record.answer_id),
-        "started_at": datetime.fromtimestamp(record.started_at_unix_s, UTC),
-        "key_id": record.key_id,
-        "team_id": record.team_id,
-        "conversation_id": _short(record.conversation_id),
-        "turn_index": record.turn_index,
-        "requested_model": storable(record.requested_model),
-        "chosen_model": record.chosen_model,
-        "served_model": record.served_model,
-        "provider": record.provider,
-        "encoder_id": record.encoder_id,
-        "query_embedding": None if embedding is None else np.asarray(embedding, "<f4").tobytes(),
-        "query_text": storable(record.query_text),
-        "candidates": _candidates_json(record.candidates),
-        "propensity": float(record.propensity),
-        "route_reason": record.route_reason,
-        "router_version": record.router_version,
-        "policy_version": record.policy_version,
-        "budget_tokens": record.budget_tokens,
-        "proposed_tokens": record.proposed_tokens,
-        "allotted_tokens": record.allotted_tokens,
-        "policy_propensity": record.policy_propensity,
-        "willingness_to_pay_usd": record.willingness_to_pay_usd,
-        "prompt_tokens": None if usage is None else usage.prompt_tokens,
-        "completion_tokens": None if usage is None else usage.completion_tokens,
-        "cached_tokens": None if usage is None else usage.cached_tokens,
-        "cache_write_tokens": None if usage is None else usage.cache_write_tokens,
-        "reasoning_tokens": None if usage is None else usage.reasoning_tokens,
-        "is_estimated": None if usage is None else usage.is_estimated,
-        "cost_nusd": record.cost_nusd,
-        "latency_s": record.latency_s,
-        "first_byte_s": record.first_byte_s,
-        "gateway_s": record.gateway_s,
-        "is_stream": record.is_stream,
-        "finish_reason": storable(record.finish_reason),
-        "error": storable(record.error),
-        "attempts": record.attempts,
-        "metadata": record.metadata,
-        "messages": _storable_messages(record.messages),
-        "answer": storable(record.answer),
-    }
-    return Row("turns", columns)
+    return Row("turns", _turn_columns(record))
+
+
+def _turn_columns(record: TurnRecord) -> dict[str, Any]:
+    """Take each column of `turns` from the field of that name."""
+    columns = dict(zip(_SAME_NAMED, _read_same_named(record), strict=True))
+    columns["started_at"] = datetime.fromtimestamp(record.started_at_unix_s, UTC)
+    usage = (None,) * len(_OF_USAGE) if record.usage is None else _read_usage(record.usage)
+    columns.update(zip(_OF_USAGE, usage, strict=True))
+    for name in _TEXTS:
+        columns[name] = storable(columns[name])
+    for name, convert in _CONVERSIONS.items():
+        columns[name] = convert(columns[name])
+    return columns
+
+
+def _embedding_bytes(embedding: Float32 | None) -> bytes | None:
+    return None if embedding is None else np.asarray(embedding, "<f4").tobytes()
 
 
 def _candidates_json(candidates: Sequence[CandidateRecord]) -> orjson.Fragment:
@@ -147,3 +124,26 @@ def _storable_messages(messages: Messages | None) -> list[dict[str, str | None]]
 
 def _short(value: str | None) -> str | None:
     return None if value is None else storable(value[:MAX_ID_CHARS])
+
+
+_OF_USAGE: Final = tuple(field.name for field in fields(Usage))
+# SQLAlchemy's names are of a class of their own, which JSON does not take for keys.
+_SAME_NAMED: Final = tuple(
+    str(column.name) for column in TURNS.c if column.name not in {"started_at", *_OF_USAGE}
+)
+_read_same_named: Final = attrgetter(*_SAME_NAMED)
+_read_usage: Final = attrgetter(*_OF_USAGE)
+_CONVERSIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "answer_id": _short,
+    "conversation_id": _short,
+    "query_embedding": _embedding_bytes,
+    "candidates": _candidates_json,
+    "propensity": float,
+    "messages": _storable_messages,
+}
+_TEXTS: Final = tuple(
+    name
+    for name in _SAME_NAMED
+    if isinstance(TURNS.c[name].type, String) and name not in _CONVERSIONS
+)
+"""All of them, so that no new one can bring in what Postgres refuses."""

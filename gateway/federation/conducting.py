@@ -83,7 +83,7 @@ def refuse_tuning(*_: object) -> Mapping[str, Any]:
     Raises:
         FederationError: Always.
     """
-    raise FederationError("no model to tune: name one in federation.coordinator.reasoner.model")
+    raise FederationError("federation.coordinator.reasoner.model: set the model to tune")
 
 
 def train_router(
@@ -131,9 +131,13 @@ def parent_in(store: SessionStore, plan: TrainingPlan) -> Parent:
     """
     found = store.latest(ROUTER)
     if found is None:
-        raise GrowthRefused("there is no router yet that anything could join: train one first")
+        raise GrowthRefused(
+            "there is no router yet to join; run `waypost federation train` without --grow"
+        )
     session, artifact = found
     try:
         return Parent(load(artifact, plan.encoder), session.report["sites"])
     except ArtifactRejected as error:
-        raise GrowthRefused(f"the router of session {session.id} cannot grow: {error}") from error
+        raise GrowthRefused(
+            f"models or sites cannot join the router of session {session.id}: {error}"
+        ) from error

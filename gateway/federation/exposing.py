@@ -62,9 +62,14 @@ def read_children(groups: Mapping[str, Supervisor]) -> Read:
     def read() -> Iterator[Metric]:
         up = {name: float(group.are_up) for name, group in groups.items()}
         restarts = {name: float(group.restarts) for name, group in groups.items()}
-        yield gauges("waypost_federation_child_up", "The process runs.", "child", up)
+        yield gauges(
+            "waypost_federation_child_up", "1 if the child process runs, else 0.", "child", up
+        )
         yield counters(
-            "waypost_federation_child_restarts", "Times it was replaced.", "child", restarts
+            "waypost_federation_child_restarts",
+            "Times the child process was restarted.",
+            "child",
+            restarts,
         )
 
     return read
@@ -77,12 +82,17 @@ def read_sessions(store: SessionStore) -> Read:
         sessions = store.list_all()
         by_state = Counter(session.state for session in sessions)
         states = {state: float(by_state[state]) for state in get_args(State)}
-        yield gauges("waypost_federation_sessions", "Kept sessions.", "state", states)
+        yield gauges(
+            "waypost_federation_sessions",
+            "Training sessions by state, the latest hundred.",
+            "state",
+            states,
+        )
         begun = [session for session in sessions if session.state != "waiting"]
         finished = [s.ended_at for s in sessions if s.state == "finished" and s.ended_at]
         yield gauge(
             "waypost_federation_last_finished_timestamp_seconds",
-            "When a session last ended well.",
+            "Unix time at which a session last finished successfully.",
             finished[-1].timestamp() if finished else None,
         )
         last = begun[-1] if begun else None
@@ -90,7 +100,7 @@ def read_sessions(store: SessionStore) -> Read:
         yield from _read_report({} if last is None else last.report)
         yield gauge(
             "waypost_federation_loss",
-            "Validation loss of the last router that was trained.",
+            "Validation loss of the last router whose training measured one.",
             _loss([store.folder_of(session) / ROUTER for session in begun]),
         )
 
@@ -107,17 +117,23 @@ def read_node(store: ArtifactStore, account: PrivacyAccount | None) -> Read:
         by_outcome = Counter(outcome for _, outcome in judged)
         kept = {outcome: float(by_outcome[outcome]) for outcome in OUTCOMES}
         name = "waypost_federation_node"
-        yield gauges(f"{name}_routers", "Judged routers kept here.", "outcome", kept)
+        yield gauges(f"{name}_routers", "Routers assessed and kept by this site.", "outcome", kept)
         yield gauges(
             f"{name}_last_verdict_timestamp_seconds",
-            "When the last one was judged.",
+            "Unix time at which this site assessed the last router.",
             "outcome",
             {outcome: at.timestamp() for at, outcome in judged[-1:]},
         )
         spent = None if account is None else account.read().epsilon_spent()
         limit = None if account is None else account.epsilon
-        yield gauge(f"{name}_epsilon_spent", "Privacy that answers have cost.", spent)
-        yield gauge(f"{name}_epsilon_limit", "What they may cost in all.", limit)
+        yield gauge(
+            f"{name}_epsilon_spent",
+            "Epsilon spent by this site's answers so far; no series without a limit.",
+            spent,
+        )
+        yield gauge(
+            f"{name}_epsilon_limit", "Epsilon that this site's answers may spend in all.", limit
+        )
 
     return read
 
@@ -130,10 +146,25 @@ def _read_last(session: SessionRecord | None) -> Iterator[Metric]:
         states = {state: float(state == session.state) for state in get_args(State)}
         attempts, asked = session.attempts, session.asked_at.timestamp()
         ended = None if session.ended_at is None else session.ended_at.timestamp()
-    yield gauges(f"{name}_state", "1 for the state it is in.", "state", states)
-    yield gauge(f"{name}_attempts", "How often it was begun.", attempts)
-    yield gauge(f"{name}_asked_timestamp_seconds", "When it was asked for.", asked)
-    yield gauge(f"{name}_ended_timestamp_seconds", "When it ended.", ended)
+    yield gauges(
+        f"{name}_state",
+        "1 for the state of the session that started last, 0 for the others.",
+        "state",
+        states,
+    )
+    yield gauge(
+        f"{name}_attempts",
+        "Times that session was started; above 1 after a restart of the coordinator.",
+        attempts,
+    )
+    yield gauge(
+        f"{name}_asked_timestamp_seconds", "Unix time at which that session was requested.", asked
+    )
+    yield gauge(
+        f"{name}_ended_timestamp_seconds",
+        "Unix time at which that session ended; no series while it runs.",
+        ended,
+    )
 
 
 def _read_report(report: Mapping[str, Any]) -> Iterator[Metric]:
@@ -146,20 +177,34 @@ def _read_report(report: Mapping[str, Any]) -> Iterator[Metric]:
         for result in ("accepted", "rejected", "silent"):
             answers.update((site, result) for site in each[result])
     name = "waypost_federation"
-    yield gauge(f"{name}_rounds", "Rounds of the last session.", len(rounds))
-    yield gauges(f"{name}_round_duration_seconds", "Their duration.", "exchange", seconds)
+    yield gauge(f"{name}_rounds", "Finished rounds of that session.", len(rounds))
+    yield gauges(
+        f"{name}_round_duration_seconds",
+        "Seconds that these rounds took, by kind of exchange.",
+        "exchange",
+        seconds,
+    )
     by_site = GaugeMetricFamily(
-        f"{name}_answers", "Answers of the last session.", labels=["site", "result"]
+        f"{name}_answers", "Answers of that session by site and result.", labels=["site", "result"]
     )
     for (site, result), number in answers.items():
         by_site.add_metric([site, result], number)
     yield by_site
-    yield gauge(f"{name}_members", "Sites that took part.", len(report.get("members", ())))
-    yield gauge(f"{name}_refused_nodes", "Nodes that might not.", len(report.get("refused", ())))
+    yield gauge(
+        f"{name}_members", "Sites admitted to that session.", len(report.get("members", ()))
+    )
+    yield gauge(
+        f"{name}_refused_nodes", "Nodes refused by that session.", len(report.get("refused", ()))
+    )
     verdicts = Counter(verdict["outcome"] for verdict in report.get("verdicts", {}).values())
     told = {outcome: float(verdicts[outcome]) for outcome in OUTCOMES}
     told["unanswered"] = float(len(report.get("unanswered", ())))
-    yield gauges(f"{name}_verdicts", "What sites made of its router.", "outcome", told)
+    yield gauges(
+        f"{name}_verdicts",
+        "Sites by what they decided on the router of that session.",
+        "outcome",
+        told,
+    )
 
 
 def _loss(routers: Sequence[Path]) -> float | None:

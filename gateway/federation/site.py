@@ -25,7 +25,9 @@ def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
     """
     node = settings.federation.node
     if node.name is None:
-        raise ConfigurationError("federation.node.name: a node needs it; see the how-to")
+        raise ConfigurationError(
+            "federation.node.name: required, the name of this organisation in the federation"
+        )
     try:
         own_names = ModelRegistry(node.models)
     except InvalidRegistry as error:

@@ -18,7 +18,9 @@ def check_tuning(settings: GatewaySettings) -> None:
     """
     public = read_public(settings)
     if tuning_settings_of(settings).public and not public:
-        raise FederationError("reasoner.public_prompts: public steps need some")
+        raise FederationError(
+            "reasoner.public_prompts: required unless training has public = false"
+        )
 
 
 def tuning_settings_of(settings: GatewaySettings) -> ReasonerSettings:

@@ -43,7 +43,9 @@ class VllmServer:
         try:
             return frozenset(str(model["id"]) for model in answer.json()["data"])
         except (ValueError, KeyError, TypeError) as error:
-            raise HostRefused(f"{self.http.base_url} lists no models as OpenAI does") from error
+            raise HostRefused(
+                f"{self.http.base_url} does not list its models at /models as OpenAI's API does"
+            ) from error
 
     def load(self, name: str, path: str) -> None:
         """Have the adapter in the folder `path`, as the server sees it, served as `name`.
@@ -56,7 +58,9 @@ class VllmServer:
         if name not in self.names():
             self._ask("POST", "load_lora_adapter", {"lora_name": name, "lora_path": path})
         if name not in self.names():
-            raise HostRefused(f"{self.http.base_url} took the adapter {name}, but serves it not")
+            raise HostRefused(
+                f"{self.http.base_url} accepted the adapter {name} but does not serve it"
+            )
 
     def unload(self, name: str) -> None:
         """Have an adapter served no longer; one that is not served is fine.

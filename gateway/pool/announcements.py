@@ -87,7 +87,7 @@ class AnnouncementFile:
         known = self.read()
         found = _named(known, name)
         if found is None:
-            raise ArtifactRejected(f"no adapter is announced as {name!r}")
+            raise ArtifactRejected(f"no adapter is offered under the name {name!r}")
         self._write([one for one in known if one.name != name])
         return found
 
@@ -148,7 +148,7 @@ class OfferedModels(Mapping[str, HostedModel]):
             found = await asyncio.to_thread(self._file.read)
         except ArtifactRejected as error:
             if str(error) != self._problem:
-                _log.error("announced adapters stay as they are: %s", error)
+                _log.error("announced adapters cannot be read, the known ones stay: %s", error)
             self._problem = str(error)
             return False
         self._problem = None
@@ -170,14 +170,18 @@ class OfferedModels(Mapping[str, HostedModel]):
         for one in announced:
             base = self._models.get(one.model)
             if base is None or one.name in self._models:
-                _log.warning("%s is not offered: no model %s, or a name twice", one.name, one.model)
+                _log.warning(
+                    "%s is not offered: there is no model %s, or the name is taken",
+                    one.name,
+                    one.model,
+                )
             elif base.provider != self._fixed_provider:
                 offered[one.name] = replace(base, name=one.name, upstream_name=one.version)
             elif one.version in self._tuned:
                 fields = {**base.request_defaults, **self._tuned[one.version]}
                 offered[one.name] = replace(base, name=one.name, request_defaults=fields)
             else:
-                _log.warning("%s is offered after the next start", one.name)
+                _log.warning("%s is offered from the next start of the gateway on", one.name)
         return offered
 
 

@@ -93,7 +93,9 @@ def _model(
 ) -> HostedModel:
     provider = providers.get(table.provider)
     if provider is None:
-        raise ConfigurationError(f"models.{name}: no [providers.{table.provider}] table")
+        raise ConfigurationError(
+            f"models.{name}.provider: there is no [providers.{table.provider}] table"
+        )
     upstream_name = table.upstream_name or name
     catalogue, entry = None, None
     if table.price is None or table.capabilities.context_tokens is None:
@@ -101,7 +103,8 @@ def _model(
         entry = catalogue_entry(catalogue, upstream_name, now) if catalogue else None
     if entry and entry.dearer_above_tokens and table.price is None:
         _log.info(
-            "models.%s: dearer above %d input tokens; the price below that is counted",
+            "models.%s: the provider charges more above %d input tokens; charges here use the "
+            "lower price",
             name,
             entry.dearer_above_tokens,
         )

@@ -80,7 +80,7 @@ def price_of(
         table = table or model
         where = f"provider {catalogue!r} of the price catalogue" if catalogue else "any catalogue"
         raise ConfigurationError(
-            f"models.{table}: no price for {model!r} in {where}; write what it costs:\n"
+            f"models.{table}: no price for {model!r} in {where}; set one:\n"
             f'[models."{table}".price]\n'
             f"input_usd_per_mtok = 0.50\n"
             f"output_usd_per_mtok = 1.50"
@@ -104,7 +104,9 @@ def _declared_or_none(usd: float | None) -> int | None:
 
 def _declared(usd: float) -> int:
     if usd == float("inf"):
-        raise ConfigurationError("a price must be a finite number of USD per million tokens")
+        raise ConfigurationError(
+            "models.NAME.price: a price must be a finite number of USD per million tokens"
+        )
     return _exact(Decimal(repr(usd)))
 
 

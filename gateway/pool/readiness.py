@@ -21,7 +21,7 @@ class Readiness:
     def state(self) -> tuple[bool, str]:
         """Return whether a first request could be answered now, and why or why not."""
         if self.is_leaving:
-            return False, "told to stop"
+            return False, "the gateway is stopping"
         embedded = self.pool.embedded
         models = self.pool.models
         others = [model for model in models.values() if model.provider != EMBEDDED_PROVIDER]

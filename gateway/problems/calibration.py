@@ -108,7 +108,7 @@ def parse_prompts(tables: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Calib
             raise CalibrationError(f"{where}: verifier: {error}") from error
         prompts[query_id] = CalibrationPrompt(query_id, text, str(table.get("task") or ""), spec)
     if not prompts:
-        raise CalibrationError("there is no prompt in the file")
+        raise CalibrationError("the file holds no prompt")
     return list(prompts.values())
 
 
@@ -159,7 +159,7 @@ class GatewayAsker:
                 return _given(response, self.clock() - started_at)
             problem = f"{response.status_code}: {_message(response)}"
             if response.status_code in FATAL_STATUSES:
-                raise CalibrationError(f"{model}: the gateway refused with {problem}")
+                raise CalibrationError(f"{model}: the gateway refused the request: {problem}")
             if response.status_code not in PASSING_STATUSES:
                 break
             await self.sleep(_wait_s(response, attempt))

@@ -152,5 +152,5 @@ def parse_live_problems(
             raise InvalidProblems(f"{where}: a problem needs sub-questions, none of them empty")
         problems.append(Problem(problem_id, texts, encoder.encode(texts), is_decisive))
     if not problems:
-        raise InvalidProblems("there is no problem in the file")
+        raise InvalidProblems("the file holds no problem")
     return LiveEnvironment(tuple(problems), tuple(verifiers), endpoint)

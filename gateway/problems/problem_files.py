@@ -1,11 +1,11 @@
-"""Reads and writes files of multi-turn problems, the traces that budget policies learn from.
+"""Reads files of multi-turn problems, the traces that budget policies learn from.
 
 The form: ``docs/reference/problem-file.md``. Needs pyarrow, so nothing that serves imports this.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -65,12 +65,6 @@ SCHEMA: Final = pa.schema(
     ]
 )
 REQUIRED: Final = SCHEMA.names[:6]
-
-
-def write_problems(rows: Iterable[ProblemRow], file: Path) -> None:
-    """Write rows as a problem file."""
-    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
-    pyarrow.parquet.write_table(table, file, compression="zstd")
 
 
 def read_problems(file: Path) -> list[ProblemRow]:

@@ -44,7 +44,9 @@ def conversation(messages: object) -> tuple[list[Block], list[dict[str, Any]]]:
         elif blocks:
             turns.append({"role": role, "content": blocks})
     if not turns:
-        raise rejected("Anthropic's models need a message from the user", "messages")
+        raise rejected(
+            "messages must hold one of the role user: Anthropic's models require it", "messages"
+        )
     return system, turns
 
 
@@ -74,13 +76,15 @@ def _translated(message: Mapping[str, Any], where: str) -> tuple[str, list[Block
         return "user", _blocks(message.get("content"), where)
     if role == "assistant":
         if message.get("function_call"):
-            raise rejected("function_call is deprecated; send tool_calls", where)
+            raise rejected("function_call is deprecated; send tool_calls instead", where)
         calls = message.get("tool_calls") or ()
         uses = [_tool_use(call, f"{where}.tool_calls[{j}]") for j, call in enumerate(calls)]
         return "assistant", _blocks(message.get("content"), where) + uses
     if role == "tool":
         return "user", [_tool_result(message, where)]
-    raise rejected(f"Anthropic's models know no role {role!r}", f"{where}.role")
+    raise rejected(
+        f"role {role!r} is not supported; use system, user, assistant or tool", f"{where}.role"
+    )
 
 
 def _blocks(content: object, where: str) -> list[Block]:
@@ -104,7 +108,7 @@ def _part(part: Mapping[str, Any], where: str) -> Block:
         return with_cache_mark({"type": "image", "source": source}, part)
     if kind == "file":
         return with_cache_mark(_document(part["file"], where), part)
-    raise rejected(f"Anthropic's models take no content part of type {kind!r}", where)
+    raise rejected(f"content parts of type {kind!r} are not supported by Anthropic's models", where)
 
 
 def _image_source(url: str, where: str) -> Block:
@@ -115,7 +119,8 @@ def _image_source(url: str, where: str) -> Block:
         raise rejected("an image must be an https URL or a base64 data URL", where)
     kind = found["type"].lower()
     if kind not in _IMAGE_TYPES:
-        raise rejected(f"Anthropic's models take no image of type {kind!r}", where)
+        known = ", ".join(sorted(_IMAGE_TYPES))
+        raise rejected(f"images of type {kind!r} are not supported; use {known}", where)
     return {"type": "base64", "media_type": kind, "data": url[found.end() :]}
 
 
@@ -133,12 +138,12 @@ def _document(file: Mapping[str, Any], where: str) -> Block:
 
 def _tool_use(call: Mapping[str, Any], where: str) -> Block:
     if call.get("type", "function") != "function":
-        raise rejected("Anthropic's models know function calls only", where)
+        raise rejected("tool calls must be of type function", where)
     function = call["function"]
     try:
         arguments = orjson.loads(function.get("arguments") or "{}")
     except orjson.JSONDecodeError as error:
-        raise rejected("the arguments of a tool call must be JSON", where) from error
+        raise rejected("the arguments of a tool call must be valid JSON", where) from error
     if not isinstance(arguments, dict):
         raise rejected("the arguments of a tool call must be a JSON object", where)
     return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": arguments}

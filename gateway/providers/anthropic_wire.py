@@ -160,13 +160,13 @@ def usage_to_openai(usage: Usage) -> dict[str, Any]:
 def _refuse_the_impossible(body: Mapping[str, Any]) -> None:
     for name in sorted(_HAS_NO_EQUIVALENT):
         if body.get(name):
-            raise rejected(f"Anthropic's models take no {name!r}; leave it out", name)
+            raise rejected(f"{name} is not supported by Anthropic's models; leave it out", name)
     if (body.get("n") or 1) != 1:
-        raise rejected("Anthropic's models give one choice; ask with n=1", "n")
+        raise rejected("n must be 1: Anthropic's models give one choice", "n")
     if body.get("logprobs"):
-        raise rejected("Anthropic's models give no log probabilities", "logprobs")
+        raise rejected("logprobs is not supported by Anthropic's models; leave it out", "logprobs")
     if set(body.get("modalities") or ()) - {"text"}:
-        raise rejected("Anthropic's models answer in text only", "modalities")
+        raise rejected("modalities must be text only with Anthropic's models", "modalities")
 
 
 def _add_tools(translated: dict[str, Any], body: Mapping[str, Any]) -> None:
@@ -185,7 +185,7 @@ def _add_tools(translated: dict[str, Any], body: Mapping[str, Any]) -> None:
 def _tool(tool: Any, where: str) -> dict[str, Any]:
     if tool.get("type") != "function":
         kind = tool.get("type")
-        raise rejected(f"Anthropic's models take function tools only, not {kind!r}", where)
+        raise rejected(f"tools of type {kind!r} are not supported; use function", where)
     function = tool["function"]
     schema = function.get("parameters") or {"type": "object", "properties": {}}
     translated = {"name": function["name"], "input_schema": schema}
@@ -204,7 +204,7 @@ def _tool_choice(choice: Any) -> dict[str, Any]:
             return {"type": kinds[choice]}
     elif choice.get("type") == "function":
         return {"type": "tool", "name": choice["function"]["name"]}
-    raise rejected("Anthropic's models take no such tool_choice", "tool_choice")
+    raise rejected("tool_choice must be auto, required, none or a function", "tool_choice")
 
 
 def _add_output(
@@ -237,7 +237,10 @@ def _add_limits(
     if not effort or "thinking" in translated:
         return
     if effort != "none" and effort not in THINKING_TOKENS:
-        raise rejected(f"Anthropic's models know no effort {effort!r}", "reasoning_effort")
+        known = ", ".join(THINKING_TOKENS)
+        raise rejected(
+            f"reasoning_effort {effort!r} is not supported; use none, {known}", "reasoning_effort"
+        )
     if traits.thinks_adaptively:
         _add_adaptive_thinking(translated, effort, traits)
     elif traits.takes_budget and effort != "none" and _may_think(translated):

@@ -94,7 +94,7 @@ def _dialect(name: str, table: ProviderSettings) -> Dialect:
     if table.kind == "azure":
         if not table.api_version:
             raise ConfigurationError(
-                f'providers.{name}.api_version: Azure needs one, such as "2024-10-21"'
+                f'providers.{name}.api_version: required for kind = "azure", such as "2024-10-21"'
             )
         return AzureDialect(name, table.base_url, table.api_version)
     if table.kind == "anthropic":

@@ -140,7 +140,7 @@ class Limiter:
 
     def _full(self) -> ProviderUnavailable:
         return ProviderUnavailable(
-            f"provider {self._provider!r} has as many calls in flight as the gateway allows",
+            f"provider {self._provider!r} has {self.limit} calls in progress, the most allowed",
             provider=self._provider,
             retry_after_s=1.0,
         )
@@ -216,10 +216,13 @@ class Resilience:
 
     def _admit(self, breaker: Breaker, deadline_s: float) -> None:
         if self.clock() >= deadline_s:
-            raise ProviderTimeout("no time was left for another attempt", provider=self.provider)
+            raise ProviderTimeout(
+                f"no time was left to call provider {self.provider!r} (again)",
+                provider=self.provider,
+            )
         if not breaker.admit():
             raise ProviderUnavailable(
-                f"provider {self.provider!r} keeps failing; the model is paused",
+                f"provider {self.provider!r} keeps failing; calls to the model are paused",
                 provider=self.provider,
                 retry_after_s=max(breaker.wait_s(), 1.0),
             )

@@ -225,7 +225,9 @@ class HttpProvider:
         try:
             return self.dialect.encode(call, is_stream=is_stream)
         except orjson.JSONEncodeError as error:  # orjson reads deeper nesting than it writes
-            raise InvalidRequest("The body is nested too deeply to be sent on.") from error
+            raise InvalidRequest(
+                "The body is nested too deeply to be sent to the provider."
+            ) from error
 
     def _deadline_s(self, call: UpstreamCall) -> float:
         return min(call.deadline_s, self.resilience.clock() + self.timeouts.deadline_s)

@@ -45,6 +45,7 @@ class CandidatePools:
         self._profiles = profiles
         self._known: tuple[HostedModel, ...] = ()
         self._pools: dict[tuple[str, frozenset[str] | None], CandidatePool] = {}
+        self._single: dict[str, CandidatePool] = {}
 
     def find(self, profile: str, caller: Caller) -> CandidatePool:
         """Return the models that `profile` and the caller's key admit."""
@@ -63,6 +64,15 @@ class CandidatePools:
                     if caller.may_use(model.name) and (admitted is None or model.name in admitted)
                 )
             )
+        return pool
+
+    def single(self, model: HostedModel) -> CandidatePool:
+        """Return the pool that holds `model` alone."""
+        pool = self._single.get(model.name)
+        if pool is None or pool.models[0] is not model:
+            if len(self._single) > MAX_POOLS:
+                self._single.clear()
+            pool = self._single[model.name] = CandidatePool((model,))
         return pool
 
 

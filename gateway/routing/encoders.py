@@ -38,28 +38,39 @@ def packaged_encoders() -> Traversable:
 def load_encoder(
     name: Literal["static", "minilm", "auto"], folder: Traversable | None = None
 ) -> Encoder:
-    """Load an encoder and check its files; ``auto`` is ``minilm`` where onnxruntime is installed.
+    """Load an encoder and check its files; ``auto`` is ``minilm`` where that is installed.
 
     Args:
         name: ``routing.encoder`` of the configuration.
         folder: Holds the files and their manifest; by default the installed package's.
 
     Raises:
-        ConfigurationError: ``minilm`` is asked for and onnxruntime is not installed.
+        ConfigurationError: ``minilm`` is asked for, and onnxruntime or its weights are missing.
         ArtifactRejected: A file is missing, or is not the one the manifest describes.
     """
-    has_runtime = importlib.util.find_spec("onnxruntime") is not None
     folder = packaged_encoders() if folder is None else folder
-    if name == "static" or (name == "auto" and not has_runtime):
+    missing = _missing_for_minilm(folder)
+    if name == "static" or (name == "auto" and missing):
         return StaticEncoder.from_files(read_encoder_files(folder, "static"))
-    if not has_runtime:
+    if missing:
         raise ConfigurationError(
-            "routing.encoder = \"minilm\" needs onnxruntime: pip install 'waypost[accurate]', "
-            'or set routing.encoder = "static"'
+            f'routing.encoder = "minilm" needs {missing}: '
+            "pip install 'waypost[accurate]', or set routing.encoder = \"static\""
         )
     # An optional dependency: the module must not be imported where onnxruntime is missing.
     minilm = importlib.import_module("router_models.encoders.minilm").MiniLMEncoder
     return cast("Encoder", minilm.from_files(read_encoder_files(folder, "minilm")))
+
+
+def _missing_for_minilm(folder: Traversable) -> str:
+    """Name what ``waypost[accurate]`` would bring along; empty where it is installed."""
+    missing = []
+    if importlib.util.find_spec("onnxruntime") is None:
+        missing.append("onnxruntime")
+    # A distribution of its own, two thirds of what the base wheel would weigh.
+    if not folder.joinpath("minilm", "model.onnx").is_file():
+        missing.append("waypost-minilm")
+    return " and ".join(missing)
 
 
 def read_encoder_files(folder: Traversable, encoder: str) -> dict[str, bytes]:

@@ -49,7 +49,7 @@ def check_settings(settings: GatewaySettings) -> None:
     if settings.budgets.store == "memory":
         raise ConfigurationError(
             f'server.workers = {workers} needs budgets.store = "redis": in memory each worker '
-            "would count for itself, and budgets would be spent several times"
+            f"would count on its own, so each budget could be spent {workers} times"
         )
     embedded = settings.embedded.enabled
     if embedded or (embedded is None and not settings.providers):
@@ -189,7 +189,7 @@ class Workers:
         if now_s - worker.began_s >= STABLE_S:
             worker.wait_s = FIRST_WAIT_S
         _log.error(
-            "worker %d ended with status %d and is replaced in %g s",
+            "worker %d ended with status %d; a new one starts in %g s",
             *(worker.number, status, worker.wait_s),
         )
         worker.due_s = now_s + worker.wait_s
@@ -216,7 +216,9 @@ class Workers:
     def _kill(self) -> None:
         for worker in self._running():
             if worker.process is not None:
-                _log.error("worker %d does not end and is killed", worker.number)
+                _log.error(
+                    "worker %d did not end within its grace period and is killed", worker.number
+                )
                 worker.process.kill()
 
 

@@ -3,159 +3,393 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gateway.settings.base import Settings
 
-class _Table(BaseModel):
-    """Frozen, and a misspelt key stops the start."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
+MetricsHost = Annotated[
+    str,
+    Field(
+        description="Address that `GET /metrics` listens on, if `metrics_port` is set. It needs no "
+        "token, so expose it to operators only."
+    ),
+]
 MetricsPort = Annotated[
     int | None,
-    Field(ge=0, le=65535, description="Of `GET /metrics`; none by default, 0 picks a free one."),
+    Field(
+        ge=0,
+        le=65535,
+        description="TCP port of `GET /metrics`. 0 picks a free port. By default there is none.",
+    ),
+]
+Device = Annotated[
+    str | None,
+    Field(
+        description='PyTorch device to compute on, such as "cuda". By default a GPU where there is '
+        "one, else the CPU."
+    ),
+]
+Delta = Annotated[
+    float,
+    Field(
+        gt=0,
+        lt=1,
+        description="Probability with which the privacy promised by `epsilon` may not hold. Keep "
+        "it below one over the number of a site's rows. Unused without `epsilon`.",
+    ),
 ]
 
 
-class TuningSettings(_Table):
-    """The reasoning model that the federation's nodes tune together."""
+class TuningSettings(Settings):
+    """The reasoning model that the nodes tune together.
+
+    `waypost federation train --task reasoner` starts it. `quorum`, `largest_share` and `seed` are
+    those of the coordinator, and a site's adapters must fit into its `max_body_bytes`.
+    """
 
     model: Annotated[
         str | None,
-        Field(description="Folder, GGUF file or Hugging Face id; none is tuned without it."),
+        Field(
+            description="Base model: a folder, a GGUF file or a Hugging Face id. By default no "
+            "model is tuned."
+        ),
     ] = None
     public_prompts: Annotated[
-        Path | None, Field(description="JSON Lines file: prompts that all sites answer.")
+        Path | None,
+        Field(
+            description="JSON Lines file of prompts that all sites answer and whose answers they "
+            "exchange. Required unless `training` has `public = false`."
+        ),
     ] = None
     training: Annotated[
-        dict[str, Any], Field(description="Of `federation.reasoner.settings.ReasonerSettings`.")
+        dict[str, Any],
+        Field(
+            description="Hyperparameters: fields of the class `ReasonerSettings` in "
+            "`federation.reasoner.settings`, such as `{learning_rate = 2e-5}`. Those left out "
+            "keep their defaults."
+        ),
     ] = {}
-    rounds: Annotated[int, Field(gt=0, description="Aggregations of adapters.")] = 10
+    rounds: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Number of times that the sites' adapters are averaged. Time and traffic "
+            "grow with it.",
+        ),
+    ] = 10
     phase_timeout_s: Annotated[
-        float, Field(gt=0, description="An exchange ends without nodes that take longer.")
+        float,
+        Field(
+            gt=0,
+            description="Seconds to wait for the nodes in each phase of a round. The phase goes on "
+            "without nodes that take longer, and fails if fewer than `quorum` are left.",
+        ),
     ] = 3600.0
-    device: Annotated[
-        str | None, Field(description="Such as cuda; there by default where it is.")
-    ] = None
+    device: Device = None
 
 
-class SiteTuningSettings(_Table):
-    """This site's part in tuning a reasoning model."""
+class SiteTuningSettings(Settings):
+    """This site's part in tuning a reasoning model.
+
+    It trains on prompts of the evaluation log, of teams that opted in, and on those of a file.
+    """
 
     model: Annotated[
         str | None,
-        Field(description="Its copy of the federation's; takes no part without it."),
+        Field(
+            description="This site's copy of the coordinator's base model: a folder, a GGUF file "
+            "or a Hugging Face id. Its weights must be the same. By default this site takes no "
+            "part in tuning."
+        ),
     ] = None
     prompts: Annotated[
         Path | None,
-        Field(description="JSON Lines file of private prompts, beside those of the log."),
+        Field(
+            description="JSON Lines file of private prompts, used beside those of the log. They "
+            "never leave this site."
+        ),
     ] = None
     least_prompts: Annotated[
-        int, Field(gt=0, description="No adapters made of fewer private prompts leave.")
+        int,
+        Field(
+            gt=0,
+            description="Fewest private prompts that adapters may be trained on. With fewer this "
+            "site takes no part. A larger number hides single prompts better.",
+        ),
     ] = 32
-    device: Annotated[
-        str | None, Field(description="Such as cuda; there by default where it is.")
-    ] = None
+    device: Device = None
 
 
-class CoordinatorSettings(_Table):
-    """The one process that a federation's nodes call, and what it has them learn."""
+class CoordinatorSettings(Settings):
+    """The process that a federation's nodes call, and what it has them train."""
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535, description="0 picks a free port.")] = 9443
+    host: Annotated[
+        str,
+        Field(
+            description="Address that nodes connect to. The default accepts connections from this "
+            'machine only; "0.0.0.0" accepts them on every IPv4 interface.'
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Field(ge=0, le=65535, description="TCP port for nodes, with TLS. 0 picks a free port."),
+    ] = 9443
     certificates: Annotated[
         Path | None,
-        Field(description="Filled by `waypost federation certificates`; in data_dir by default."),
+        Field(
+            description="Folder of the coordinator's certificate and the nodes' public keys, made "
+            "by `waypost federation certificates`. By default `federation/certificates` in the "
+            "data directory."
+        ),
     ] = None
     every_hours: Annotated[
-        float | None, Field(gt=0, description="Between trainings; without it, on demand alone.")
+        float | None,
+        Field(
+            gt=0,
+            description="Hours between the starts of two router trainings. By default trainings "
+            "start only by `waypost federation train`.",
+        ),
     ] = None
-    kind: Literal["kmeans", "mlp", "ridge"] = "kmeans"
-    training: Annotated[dict[str, Any], Field(description="Settings of that kind of router.")] = {}
+    kind: Annotated[
+        Literal["kmeans", "mlp", "ridge"],
+        Field(
+            description="Kind of router to train. `kmeans` takes 6 rounds and `ridge` 5; `mlp` "
+            "takes about 80, and can predict better with many rows."
+        ),
+    ] = "kmeans"
+    training: Annotated[
+        dict[str, Any],
+        Field(
+            description="Hyperparameters of that kind: fields of its class in "
+            "`federation.learning.settings`, such as `{clusters = 32}`. Those left out keep their "
+            "defaults."
+        ),
+    ] = {}
     models: Annotated[
-        dict[str, list[str]], Field(description="Names of models with their other names.")
+        dict[str, list[str]],
+        Field(
+            description="The federation's name of each model, with the other names that sites use "
+            "for it. Rows under all these names count for one model."
+        ),
     ] = {}
     knows_all_models: Annotated[
-        bool, Field(description="Sites that have rows of a model not in `models` are refused.")
+        bool,
+        Field(
+            description="Refuse sites that have rows of a model not in `models`. By default such "
+            "a model becomes part of the router."
+        ),
     ] = False
-    least_rows: Annotated[int, Field(gt=0, description="Nothing made of fewer is asked for.")] = 10
-    quorum: Annotated[int, Field(gt=0, description="Fewer good answers fail a round.")] = 2
+    least_rows: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Fewest rows that a statistic sent by a site may stand for; smaller groups "
+            "are merged or left out. A larger number hides single queries better and costs "
+            "precision. Sites that demand more refuse to take part.",
+        ),
+    ] = 10
+    quorum: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Fewest sites whose answers must be accepted in each round. With fewer the "
+            "training fails. `secure_sum` needs at least 3.",
+        ),
+    ] = 2
     round_timeout_s: Annotated[
-        float, Field(gt=0, description="A round ends without nodes that take longer.")
+        float,
+        Field(
+            gt=0,
+            description="Seconds to wait for the nodes' answers in each round, and for a quorum of "
+            "nodes to connect. The round goes on without nodes that take longer.",
+        ),
     ] = 600.0
     rule: Annotated[
-        Literal["mean", "median", "trimmed_mean"], Field(description="How weights are combined.")
+        Literal["mean", "median", "trimmed_mean"],
+        Field(
+            description="How the weights of an `mlp` router are combined. `median` and "
+            "`trimmed_mean` limit what a hostile site can do, and give every site the same weight."
+        ),
     ] = "mean"
     norm_bound: Annotated[
         float | None,
-        Field(gt=0, description="Updates are shortened to so many times the median one."),
+        Field(
+            gt=0,
+            description="Longest update of an `mlp` router's weights, as a multiple of the median "
+            "site's; longer ones are scaled down. A smaller bound limits hostile sites more, and "
+            "unusual ones too. By default updates are not scaled.",
+        ),
     ] = None
     largest_share: Annotated[
-        float, Field(gt=0, le=1, description="No site counts for more of a sum or mean.")
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Largest share that one site has in a sum or mean, from 0 to 1, however "
+            "many rows it claims. It takes effect with three sites or more.",
+        ),
     ] = 0.5
     dearest_usd: Annotated[
-        float, Field(gt=0, description="An evaluation that says it cost more is rejected.")
+        float,
+        Field(
+            gt=0,
+            description="Highest plausible cost of one call in USD. A site's answer that implies "
+            "more is rejected.",
+        ),
     ] = 100.0
     secure_sum: Annotated[
-        bool, Field(description="Sums leave sites masked; excludes robust rules and norm_bound.")
+        bool,
+        Field(
+            description="Have sites mask their sums, so that the coordinator can read the total of "
+            "at least three sites only. Excludes `norm_bound` and a `rule` other than `mean`."
+        ),
     ] = False
     epsilon: Annotated[
         float | None,
-        Field(gt=0, description="Noise so that a training costs each site no more privacy."),
+        Field(
+            gt=0,
+            description="Differential privacy: sites add as much noise as keeps the cost of one "
+            "training, per site, within this epsilon at `delta`. A smaller value hides more and "
+            "costs quality. By default no noise is added.",
+        ),
     ] = None
-    delta: Annotated[float, Field(gt=0, lt=1, description="Of epsilon.")] = 1e-5
+    delta: Delta = 1e-5
     dearest_usd_by_model: Annotated[
         dict[str, float],
-        Field(description="For noise: calls count as no dearer. From list prices, not from a log."),
+        Field(
+            description="Highest cost of one call in USD, by model; dearer calls count as this. "
+            "Required for every model with `epsilon`. Take it from list prices: a figure from a "
+            "log would reveal something of it."
+        ),
     ] = {}
-    seed: int = 0
-    max_body_bytes: Annotated[int, Field(gt=0, description="Of one call of a node.")] = (
-        64 * 1024 * 1024
-    )
-    metrics_host: str = "127.0.0.1"
+    seed: Annotated[
+        int,
+        Field(
+            description="Seed of all random numbers of a training. The same seed and the same "
+            "answers of the sites give the same router."
+        ),
+    ] = 0
+    max_body_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Largest body of one call of a node, in bytes; a larger one is refused. "
+            "Adapters of a reasoning model may need more than the default.",
+        ),
+    ] = 64 * 1024 * 1024
+    metrics_host: MetricsHost = "127.0.0.1"
     metrics_port: MetricsPort = None
     reasoner: TuningSettings = TuningSettings()
 
 
-class NodeSettings(_Table):
+class NodeSettings(Settings):
     """How this gateway takes part in a federation."""
 
-    name: Annotated[str | None, Field(description="Of the organisation.")] = None
-    coordinator: Annotated[str | None, Field(description="Its host:port.")] = None
-    authority: Annotated[Path | None, Field(description="The coordinator's ca.crt.")] = None
-    private_key: Annotated[Path | None, Field(description="This node's own key.")] = None
+    name: Annotated[
+        str | None,
+        Field(
+            description="Name of this organisation in the federation. Required for "
+            "`waypost federation join`; no two sites may have the same."
+        ),
+    ] = None
+    coordinator: Annotated[
+        str | None,
+        Field(
+            description="Address of the coordinator as `host:port`. Required for "
+            "`waypost federation join`."
+        ),
+    ] = None
+    authority: Annotated[
+        Path | None,
+        Field(
+            description="File `ca.crt` from the coordinator's operator, by which this node "
+            "recognises the coordinator. Required for `waypost federation join`."
+        ),
+    ] = None
+    private_key: Annotated[
+        Path | None,
+        Field(
+            description="File of this node's private key, by which the coordinator recognises this "
+            "node. Required for `waypost federation join`."
+        ),
+    ] = None
     poll_s: Annotated[
-        float, Field(gt=0, description="Between two looks for something to answer.")
+        float,
+        Field(
+            gt=0,
+            description="Seconds between two calls to the coordinator to ask for work. Every round "
+            "of a training waits up to this long for each node.",
+        ),
     ] = 3.0
     models: Annotated[
-        dict[str, list[str]], Field(description="The federation's names with this gateway's.")
+        dict[str, list[str]],
+        Field(
+            description="The federation's name of each model, with this gateway's names for it. "
+            "Needed only where they differ."
+        ),
     ] = {}
     private_models: Annotated[
-        list[str], Field(description="Models that nobody else has; never mentioned.")
+        list[str],
+        Field(
+            description="This gateway's names of models that the federation must not learn of. "
+            "Neither their names nor their rows leave this site."
+        ),
     ] = []
     teams: Annotated[
-        list[str] | None, Field(description="Whose turns are learned from; all by default.")
+        list[str] | None,
+        Field(
+            description="Names of the teams whose requests are learned from. By default all teams."
+        ),
     ] = None
-    least_rows: Annotated[int, Field(gt=0, description="Nothing made of fewer leaves.")] = 10
+    least_rows: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Fewest rows that a statistic sent from this site may stand for. Trainings "
+            "whose coordinator allows fewer are refused.",
+        ),
+    ] = 10
     needs_secure_sum: Annotated[
-        bool, Field(description="Nothing that adds up leaves unmasked.")
+        bool,
+        Field(
+            description="Refuse trainings in which this site's sums would leave unmasked, that is "
+            "without `secure_sum` at the coordinator."
+        ),
     ] = False
     epsilon: Annotated[
         float | None,
-        Field(gt=0, description="Nothing leaves without noise, and all of it costs no more."),
+        Field(
+            gt=0,
+            description="Differential privacy: the most that all trainings together may cost this "
+            "site, at `delta`. Trainings without noise are refused, and once this is spent the "
+            "site takes part in no more. By default there is no limit.",
+        ),
     ] = None
-    delta: Annotated[float, Field(gt=0, lt=1, description="Of epsilon.")] = 1e-5
-    most_rows: Annotated[int, Field(gt=0, description="The latest so many are read.")] = 200_000
+    delta: Delta = 1e-5
+    most_rows: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Number of graded answers, the latest ones, that are learned from. More "
+            "rows take more memory: 4 bytes each per dimension of the encoder.",
+        ),
+    ] = 200_000
     tolerance: Annotated[
-        float, Field(ge=0, description="What a new router may lose here and still serve.")
+        float,
+        Field(
+            ge=0,
+            description="How much a new router may lose against the active one on this site's own "
+            "held-out rows and still serve. It is a fraction: of the gain that perfect choices "
+            "would bring, of utility, or of the prediction error, whichever the rows can show. 0 "
+            "accepts no loss.",
+        ),
     ] = 0.02
-    metrics_host: str = "127.0.0.1"
+    metrics_host: MetricsHost = "127.0.0.1"
     metrics_port: MetricsPort = None
     reasoner: SiteTuningSettings = SiteTuningSettings()
 
 
-class FederationSettings(_Table):
+class FederationSettings(Settings):
     """Learning with other organisations without showing them queries."""
 
     coordinator: CoordinatorSettings = CoordinatorSettings()

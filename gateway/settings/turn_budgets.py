@@ -2,44 +2,70 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from budget.policies.mdp import CHOICES
 from budget.policies.policy import BudgetPolicy, SplitPolicy
+from gateway.settings.base import Settings
 
 
-class TurnBudgetSettings(BaseModel):
-    """How the completion tokens of a conversation are shared out between its turns."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class TurnBudgetSettings(Settings):
+    """How the completion tokens of a conversation are divided among its turns."""
 
     tokens_per_conversation: Annotated[
-        int | None, Field(gt=0, description="Without it, only callers and profiles set budgets.")
+        int | None,
+        Field(
+            gt=0,
+            description="Completion tokens of a conversation. A caller may ask for fewer, not for "
+            "more; a profile may set another number. By default only callers and profiles set "
+            "turn budgets.",
+        ),
     ] = None
     policy: Annotated[
         Literal["split", "decay"],
         Field(
-            description="Proposes where no policy artefact is active; decay favours early turns."
+            description="Policy that divides the tokens while no trained policy is active. `split` "
+            "gives every turn the same share of what is left, `decay` gives early turns more."
         ),
     ] = "split"
     choices: Annotated[
-        tuple[int, ...], Field(min_length=1, description="What it may propose, ascending.")
+        tuple[int, ...],
+        Field(
+            min_length=1,
+            description="Numbers of tokens that `policy` can give a turn, in ascending order. "
+            "A trained policy brings its own.",
+        ),
     ] = CHOICES
     expected_turns: Annotated[
-        int, Field(gt=0, description="Of a conversation whose caller gives no plan.")
+        int,
+        Field(
+            gt=0,
+            description="Number of turns that `policy` plans for where the caller sends no plan. "
+            "A larger number gives each turn less.",
+        ),
     ] = 6
     exploration: Annotated[
         float | None,
-        Field(ge=0, le=1, description="Draw proposals, this share of them evenly; not by default."),
+        Field(
+            ge=0,
+            le=1,
+            description="Draw the tokens of a turn at random: in this share of turns all choices "
+            "are equally likely, in the others as the policy says. Needed to compare policies "
+            "from the log. By default the likeliest choice is always taken.",
+        ),
     ] = None
     tells_model: Annotated[
-        bool, Field(description='Put "Think for at most N tokens." into the system prompt.')
+        bool,
+        Field(
+            description='Put "Think for at most N tokens." before the system prompt. As the number '
+            "changes from turn to turn, providers' prompt caches help less."
+        ),
     ] = False
 
     @model_validator(mode="after")
     def _choices_ascend(self) -> Self:
         if self.choices[0] < 1 or list(self.choices) != sorted(set(self.choices)):
-            raise ValueError("choices must be ascending and above 0")
+            raise ValueError(f"choices must be ascending and above 0, not {list(self.choices)}")
         return self
 
     def make_policy(self) -> BudgetPolicy:

@@ -24,24 +24,30 @@ class Expectations:
     def __init__(self) -> None:
         model, bucket = ("model", VERSION), (VERSION, BUCKET)
         self._predicted_cost = Counts(
-            "waypost_router_predicted_cost_usd", "Expected cost of routed answers.", model
+            "waypost_router_predicted_cost_usd",
+            "USD that the router predicted for routed answers.",
+            model,
         )
         self._observed_cost = Counts(
-            "waypost_router_observed_cost_usd", "Charged cost of the same answers.", model
+            "waypost_router_observed_cost_usd", "USD charged for the same answers.", model
         )
         self._single_cost = Counts(
             "waypost_router_best_single_cost_usd",
-            "Expected cost of the same answers, had the best single model given them.",
+            "USD predicted for the same answers if the best single model had given all of them.",
             (VERSION,),
         )
         self._graded = Counts(
-            "waypost_router_graded_answers", "Graded answers by predicted quality.", bucket
+            "waypost_router_graded_answers",
+            "Graded answers by predicted quality: a bucket per tenth, named by its lower bound.",
+            bucket,
         )
         self._predicted_quality = Counts(
-            "waypost_router_graded_predicted_quality", "Sum of their predicted quality.", bucket
+            "waypost_router_graded_predicted_quality",
+            "Sum of the predicted quality of these answers.",
+            bucket,
         )
         self._observed_quality = Counts(
-            "waypost_router_graded_observed_quality", "Sum of their grades.", bucket
+            "waypost_router_graded_observed_quality", "Sum of the grades of these answers.", bucket
         )
         self.families = (
             self._predicted_cost,
@@ -62,7 +68,7 @@ class Expectations:
         version = turn.router_version or ""
         labels = (served.model, version)
         self._predicted_cost.add(labels, served.cost_usd or 0.0)
-        self._observed_cost.add(labels, (turn.cost_nusd or 0) / NUSD_PER_USD)
+        self._observed_cost.add(labels, turn.cost_nusd / NUSD_PER_USD)
         self._single_cost.add((version,), best.cost_usd or 0.0)
 
     def compare_quality(self, version: str, predicted: float, observed: float) -> None:

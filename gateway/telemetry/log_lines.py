@@ -54,7 +54,7 @@ def where(error: BaseException) -> str:
     while found is not None:
         parts.append("".join(format_tb(found.__traceback__)) + type(found).__name__)
         found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
-    return "\n\nThat came of:\n".join(parts)
+    return "\n\nCaused by:\n".join(parts)
 
 
 def formatter_of(server: ServerSettings) -> logging.Formatter:

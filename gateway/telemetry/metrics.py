@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from budget.ledger.amounts import NUSD_PER_USD
 from gateway.evaluation_log.grades import GradeRecord, KnownAnswer
-from gateway.routing.routing import RoutePlan
+from gateway.routing.plan import ROUTER_FAILED, ROUTER_MISSING, RoutePlan
 from gateway.telemetry.expectations import Expectations
 from gateway.telemetry.families import Read
 from gateway.telemetry.series import Counts, Distribution, Reading, render
@@ -33,25 +33,25 @@ class CallSeries:
     def __init__(self) -> None:
         self._duration = Distribution(
             "gen_ai_client_operation_duration_seconds",
-            "From request to the answer's last byte.",
+            "Seconds from the request to the last byte of the answer.",
             _SECONDS,
             (*_MODEL, "error_type"),
         )
         self._first_chunk = Distribution(
             "gen_ai_client_operation_time_to_first_chunk_seconds",
-            "From request to the first event of a stream.",
+            "Seconds from the request to the first event of a stream.",
             _SECONDS,
             _MODEL,
         )
         self._per_chunk = Distribution(
             "gen_ai_client_operation_time_per_output_chunk_seconds",
-            "Between two runs of events of a stream, as they arrive.",
+            "Seconds between two reads of a stream; one read may hold several events.",
             _CHUNK_SECONDS,
             _MODEL,
         )
         self._tokens = Distribution(
             "gen_ai_client_token_usage",
-            "Tokens per call.",
+            "Tokens of one call, by type: input or output.",
             _TOKENS,
             (*_MODEL, "gen_ai_token_type"),
         )
@@ -80,40 +80,50 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = self._counts(
-            "waypost_requests", "Requests of callers by endpoint and status.", "endpoint", "status"
+            "waypost_requests",
+            "Requests of callers by endpoint and HTTP status, refused ones included.",
+            "endpoint",
+            "status",
         )
         self._calls = CallSeries()
         self._overhead = Distribution(
             "waypost_gateway_overhead_seconds",
-            "Time spent in the gateway before the upstream call.",
+            "Seconds that a request spent in the gateway before the call to the provider.",
             _OVERHEAD,
         )
         self.registry.register(self._overhead)
-        self._cost = self._counts("waypost_cost_usd", "Charged cost.", "model", "provider")
+        self._cost = self._counts(
+            "waypost_cost_usd", "USD charged for answers.", "model", "provider"
+        )
         self._decisions = self._counts(
             "waypost_router_decisions",
-            "Turns by chosen model, router and reason.",
+            "Requests by chosen model, router version and reason of the choice.",
             *("model", "version", "reason"),
         )
         self._failures = self._counts(
             "waypost_router_failures",
-            "Turns for which the router could not choose; the default model served.",
+            "Requests that the default model answered because the router failed.",
             "reason",
         )
         self._fallbacks = self._counts(
             "waypost_fallbacks",
-            "Upstream failures after which another model was tried.",
+            "Failed calls to a provider after which another model was tried.",
             *("model", "provider", "error_type"),
         )
         self._refusals = self._counts(
             "waypost_refused_requests",
-            "Requests refused before a model was chosen.",
+            "Requests refused before a model was called, by error class.",
             "error_type",
         )
         self._grades = self._counts(
-            "waypost_grades", "Grades of answers by model.", "model", "source"
+            "waypost_grades", "Grades received for answers.", "model", "source"
         )
-        self._scores = self._counts("waypost_grade_scores", "Their sum.", "model", "source")
+        self._scores = self._counts(
+            "waypost_grade_scores",
+            "Sum of the scores of these grades, each from 0 to 1.",
+            "model",
+            "source",
+        )
         self._expectations = Expectations()
         for family in (*self._calls.families, *self._expectations.families):
             self.registry.register(family)
@@ -124,10 +134,8 @@ class Metrics:
         version = plan.router_version or ""
         self._admit(version)
         self._decisions.add((plan.models[0].name, version, plan.reason))
-
-    def router_failed(self, reason: str) -> None:
-        """Count one turn the router could not choose for."""
-        self._failures.add((reason,))
+        if plan.reason in (ROUTER_MISSING, ROUTER_FAILED):
+            self._failures.add((plan.reason,))
 
     def fell_back(self, model: HostedModel, error: str) -> None:
         """Count one upstream failure that another model makes good."""
@@ -145,7 +153,7 @@ class Metrics:
         """Count one turn that reached a model."""
         self._calls.add(turn)
         paid = (turn.served_model or "", turn.provider or "")
-        self._cost.add(paid, (turn.cost_nusd or 0) / NUSD_PER_USD)
+        self._cost.add(paid, turn.cost_nusd / NUSD_PER_USD)
         if turn.gateway_s is not None:
             self._overhead.observe((), turn.gateway_s)
         if turn.router_version is not None and turn.error is None:

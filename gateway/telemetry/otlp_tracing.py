@@ -190,7 +190,7 @@ def _decided(turn: TurnRecord) -> dict[str, Any]:
             "waypost.router.propensity": turn.propensity,
             "waypost.chosen_model": turn.chosen_model,
             "waypost.attempts": turn.attempts,
-            "waypost.cost_usd": (turn.cost_nusd or 0) / NUSD_PER_USD,
+            "waypost.cost_usd": turn.cost_nusd / NUSD_PER_USD,
             "waypost.turn_budget.allotted_tokens": turn.allotted_tokens,
         }
     )

@@ -55,7 +55,9 @@ class WorkerMetrics:
         """Ask all workers; one that does not answer is left out, and said to be down."""
         pages = await asyncio.gather(*(self._ask(number) for number in range(self.count)))
         up = {str(number): float(page is not None) for number, page in enumerate(pages)}
-        told = write_family(gauges(UP, "The worker answers.", "worker", up))
+        told = write_family(
+            gauges(UP, "1 if the worker process answered this scrape, else 0.", "worker", up)
+        )
         return merge([*(page for page in pages if page is not None), told])
 
     async def _ask(self, number: int) -> bytes | None:

@@ -25,7 +25,7 @@ def build() -> Dashboard:
     return frame(
         "budgets",
         "Waypost / Budgets",
-        "Who is refused, does the ledger work, and what becomes of allotted tokens?",
+        "Who is refused, does the budget store work, and how are allotted tokens used?",
         "waypost_build_info",
         [
             Row("Limits", _limits()),
@@ -39,20 +39,21 @@ def _limits() -> list[PanelBuilder]:
     return [
         number(
             "Refused",
-            "By a budget, in this time range.",
+            "Requests refused by a budget in this time range.",
             Query(increase("waypost_budget_refused_total")),
             decimals=0,
             height=GRAPH_HEIGHT,
         ),
         number(
             "Running",
-            "Reservations that are not settled yet: one per request under way.",
+            "Reservations not settled yet: one per request in progress.",
             Query(total("waypost_budget_running")),
             height=GRAPH_HEIGHT,
         ),
         number(
             "Served unchecked",
-            "In this time range, because the store was down and `when_store_is_down` is open.",
+            "Requests served in this time range while the budget store was down, with "
+            "`when_store_is_down` set to open.",
             Query(increase("waypost_budget_served_unchecked_total")),
             steps=[(1, ORANGE)],
             below=GREEN,
@@ -61,21 +62,24 @@ def _limits() -> list[PanelBuilder]:
         ),
         graph(
             "Refusals by scope",
-            "Whose budget was used up. 429 with the scope in the error's code.",
+            "Requests per second that were refused with status 429, by the scope whose budget was "
+            "used up.",
             "reqps",
             Query(per_second("waypost_budget_refused_total", by="scope"), "{{scope}}"),
             is_stacked=True,
         ),
         graph(
             "Reserved and settled",
-            "The two lines are one as long as nothing leaks.",
+            "Reservations made and settled per second. If the lines stay apart, reservations are "
+            "not settled.",
             "reqps",
             Query(per_second("waypost_budget_reserved_total"), "reserved"),
             Query(per_second("waypost_budget_settled_total"), "settled"),
         ),
         graph(
             "Open reservations",
-            "Unsettled: finished, but the store has not been told yet.",
+            "Running: the request is in progress. Unsettled: it has ended, and its charge waits "
+            "for the store.",
             "short",
             Query(total("waypost_budget_running"), "running"),
             Query(total("waypost_budget_unsettled"), "unsettled"),
@@ -88,14 +92,16 @@ def _ledger() -> list[PanelBuilder]:
     return [
         states(
             "Store",
-            "Redis, or the process' own memory.",
+            "Whether the budget store (Redis, or the memory of the process) answered its last "
+            "call.",
             Query(f"min by (instance) (waypost_budget_store_up{at()})", "{{instance}}"),
             {"0": ("down", RED), "1": ("up", GREEN)},
             width=THIRD,
         ),
         graph(
-            "What an outage cost",
-            "Store calls that failed, requests refused for it, requests served unchecked.",
+            "Effects of an outage",
+            "Failed calls to the store, requests refused because of that, and requests served "
+            "unchecked.",
             "reqps",
             Query(per_second("waypost_budget_store_failures_total"), "failed store calls"),
             Query(per_second("waypost_budget_refused_for_outage_total"), "refused"),
@@ -104,14 +110,15 @@ def _ledger() -> list[PanelBuilder]:
         ),
         graph(
             "Leases",
-            "Expired: a gateway died under the request. Lost: one ended while its request ran.",
+            "Reservations per second. Expired: unsettled, as when a gateway dies. Lost: expired "
+            "while the request ran.",
             "short",
             *(Query(per_second(f"waypost_budget_leases_{name}_total"), name) for name in leases),
             width=THIRD,
         ),
         number(
             "Budgets out of date",
-            "Whether they could not be read from the database lately.",
+            "Yes if the budget definitions could not be read from the database lately.",
             Query(highest("waypost_budget_definitions_stale")),
             "bool_yes_no",
             steps=[(1, ORANGE)],
@@ -120,7 +127,7 @@ def _ledger() -> list[PanelBuilder]:
         ),
         number(
             "Failed reads of definitions",
-            "In this time range; the last known budgets stay in force.",
+            "Failed reads in this time range; the last known budgets stay in force.",
             Query(increase("waypost_budget_definition_read_failures_total")),
             steps=[(1, ORANGE)],
             below=GREEN,
@@ -137,7 +144,7 @@ def _turn_budgets() -> list[PanelBuilder]:
     return [
         graph(
             "Tokens of a turn",
-            "Mean allotted to a turn, and used by it.",
+            "Mean completion tokens allotted to a turn, and used by it.",
             "short",
             Query(f"{per_second(allotted)} / {per_second(TURNS)}", "allotted"),
             Query(f"{per_second(used)} / {per_second(TURNS)}", "used"),
@@ -145,7 +152,7 @@ def _turn_budgets() -> list[PanelBuilder]:
         ),
         graph(
             "Cut off",
-            "Share of turns that ended at their allotment.",
+            "Share of turns whose answer was cut off by the allotted tokens.",
             "percentunit",
             Query(f"{per_second(cut_off)} / {per_second(TURNS)}", "cut off"),
             most=1.0,
@@ -153,7 +160,8 @@ def _turn_budgets() -> list[PanelBuilder]:
         ),
         graph(
             "Turns with a budget",
-            "And those for which the active policy failed and the built-in one proposed.",
+            "Turns per second with a turn budget, and those that the built-in policy served "
+            "because the active one failed.",
             "reqps",
             Query(per_second(TURNS), "turns"),
             Query(per_second("waypost_turn_budget_policy_failures_total"), "policy failed"),

@@ -35,7 +35,7 @@ def build() -> Dashboard:
     return frame(
         "cost-and-quality",
         "Waypost / Cost and quality",
-        "Does routing pay, does the router know what it says, and would the next one do better?",
+        "Does routing pay, are the predictions right, and would the next router do better?",
         "waypost_build_info",
         [
             Row("Frontier of the router that serves and of the next one", _frontier()),
@@ -98,7 +98,7 @@ def _frontier() -> list[PanelBuilder]:
         ),
         number(
             "Measured",
-            "How long ago. Let a timer run `waypost frontier` once a day.",
+            "Time since `waypost frontier` last ran. Schedule it once a day.",
             Query(f"time() - max({FRONTIER}measured_timestamp_seconds{at()})"),
             "s",
             steps=[(7 * 86_400, ORANGE)],
@@ -108,8 +108,8 @@ def _frontier() -> list[PanelBuilder]:
         ),
         graph(
             "Effective answers",
-            "How many equally weighted answers the least certain point rests on; "
-            "points below 20 are not shown at all.",
+            "Number of equally weighted answers that the least certain point is worth. Points "
+            "below 20 are not shown.",
             "short",
             Query(
                 f"min by (role, version) ({FRONTIER}effective_answers{at()})",
@@ -135,8 +135,8 @@ def _calibration() -> list[PanelBuilder]:
     return [
         pairs(
             "Observed over predicted quality",
-            "One point per tenth of predicted quality. On the grey line the router is right; "
-            "above it, it is too modest.",
+            "One point per tenth of predicted quality. On the grey line predictions are right; "
+            "above it they are too low, below it too high.",
             *(Query(expr, ref_id=name) for name, expr in mean.items()),
             transformations=join_by("bucket", {name: name for name in mean}),
             lines=[
@@ -151,7 +151,7 @@ def _calibration() -> list[PanelBuilder]:
         ),
         graph(
             "Predicted minus observed quality",
-            "By router version. CalibrationDrift warns beyond 0.1.",
+            "By router version. The alert CalibrationDrift fires above 0.1.",
             "percentunit",
             Query(gap, "{{version}}"),
             least=None,
@@ -159,7 +159,7 @@ def _calibration() -> list[PanelBuilder]:
         ),
         graph(
             "Mean grade by model",
-            "All graded answers, also of models that callers named.",
+            "Of all graded answers, also of models that callers named.",
             "percentunit",
             Query(
                 f"{per_second('waypost_grade_scores_total', by='model')}"
@@ -180,8 +180,8 @@ def _savings() -> list[PanelBuilder]:
     return [
         number(
             "Saved",
-            "In this time range: expected cost had the best single model always been asked, "
-            "minus expected cost of what was asked.",
+            "USD in this time range: predicted cost of always asking the best single model, minus "
+            "predicted cost of the models that were asked.",
             Query(f"{increase(best)} - {increase(predicted)}"),
             "currencyUSD",
             below=GREEN,
@@ -190,7 +190,8 @@ def _savings() -> list[PanelBuilder]:
         ),
         number(
             "Charged against expected",
-            "Of routed turns. Above 1 the router believes answers cheaper than they are.",
+            "Charged over predicted cost of routed turns. Above 1 the router predicts too low a "
+            "cost.",
             Query(f"{increase(observed)} / {increase(predicted)}"),
             "none",
             steps=[(0.8, GREEN), (1.25, ORANGE), (2.0, RED)],
@@ -201,7 +202,8 @@ def _savings() -> list[PanelBuilder]:
         ),
         graph(
             "Saved by routing",
-            "Share of what the best single model would have cost.",
+            "Share of the predicted cost of always asking the best single model that routing "
+            "saves.",
             "percentunit",
             Query(saved, "saved"),
             least=None,
@@ -210,7 +212,7 @@ def _savings() -> list[PanelBuilder]:
         ),
         graph(
             "Cost per hour",
-            "Of routed turns, at the pace of the moment.",
+            "USD per hour for routed turns, at the current rate.",
             "currencyUSD",
             Query(f"3600 * {per_second(best)}", "best single model, expected"),
             Query(f"3600 * {per_second(predicted)}", "routed, expected"),
@@ -218,7 +220,8 @@ def _savings() -> list[PanelBuilder]:
         ),
         graph(
             "Charged minus expected cost of a turn",
-            "By model: a model that drifts away from 0 answers at greater length than it used to.",
+            "By model. A model that drifts above 0 costs more than predicted, for example because "
+            "its answers became longer.",
             "currencyUSD",
             Query(
                 f"({per_second(observed, by='model')} - {per_second(predicted, by='model')})"
@@ -237,7 +240,8 @@ def _decisions() -> list[PanelBuilder]:
     return [
         graph(
             "Share of each model",
-            "Of routed turns. RouterCollapse warns when one has 96 %.",
+            "Share of routed turns by model. The alert RouterCollapse fires when one model has 96 "
+            "%.",
             "percentunit",
             Query(f"{routed} / on() group_left() {per_second(decisions, ROUTED)}", "{{model}}"),
             is_stacked=True,
@@ -246,15 +250,16 @@ def _decisions() -> list[PanelBuilder]:
         ),
         graph(
             "Exploration",
-            "Share of routed turns for which another model than the best was drawn: "
-            "without any, nothing new is learned and no frontier can be measured.",
+            "Share of routed turns whose model was drawn by exploration. Without exploration, no "
+            "frontier can be measured and other models get no new grades.",
             "percentunit",
             Query(f"{explored} / {per_second(decisions, ROUTED)}", "explored"),
             width=THIRD,
         ),
         graph(
             "Why a model answered",
-            "named: the caller chose it. router_missing and router_failed: the default model.",
+            "Turns per second by reason. named: the caller chose the model. router_missing and "
+            "router_failed: the default model answered.",
             "reqps",
             Query(per_second(decisions, by="reason"), "{{reason}}"),
             is_stacked=True,
@@ -262,7 +267,7 @@ def _decisions() -> list[PanelBuilder]:
         ),
         number(
             "Grades",
-            "In this time range: without them routers learn nothing.",
+            "Grades received in this time range. Routers are trained from grades only.",
             Query(f"sum(increase(waypost_grades_total{at()}{RANGE}))"),
             steps=[(1, GREEN)],
             below=RED,
@@ -270,14 +275,14 @@ def _decisions() -> list[PanelBuilder]:
         ),
         number(
             "Serving",
-            "Router version.",
+            "Version of the active router.",
             Query(highest("waypost_router_info", by="version"), "{{version}}"),
             shows_name=True,
             width=9,
         ),
         number(
             "Candidate",
-            "The newest version that was kept and does not serve.",
+            "Newest version that was assessed and kept and is not active.",
             Query(highest("waypost_router_candidate_info", by="version"), "{{version}}"),
             shows_name=True,
             width=9,

@@ -26,13 +26,13 @@ def build() -> Dashboard:
     return frame(
         "federation",
         "Waypost / Federation",
-        "Does training with the other organisations work, and what came of it?",
+        "Does training with other organisations work, and with what result?",
         f"{OF}child_up",
         [
-            Row("Coordinator: the session that began last", _session()),
-            Row("Coordinator: its sites and rounds", _rounds()),
+            Row("Coordinator: latest session", _session()),
+            Row("Coordinator: sites and rounds", _rounds()),
             Row("Processes", _processes()),
-            Row("Node: what this gateway made of the routers it was sent", _node()),
+            Row("Node: routers received by this gateway", _node()),
         ],
     )
 
@@ -41,7 +41,7 @@ def _session() -> list[PanelBuilder]:
     return [
         number(
             "State",
-            "Of the session that began last.",
+            "State of the training session that started last.",
             Query(f"max by (state) ({OF}last_session_state{at()} == 1)", "{{state}}"),
             shows_name=True,
         ),
@@ -49,20 +49,22 @@ def _session() -> list[PanelBuilder]:
         number("Sites", "That it admitted.", Query(highest(f"{OF}members"))),
         number(
             "Nodes refused",
-            "Of an unknown key, or whose settings contradict the session's.",
+            "Nodes refused by that session: their key is unknown, or their settings contradict "
+            "the session's.",
             Query(highest(f"{OF}refused_nodes")),
             steps=[(1, RED)],
             below=GREEN,
         ),
         number(
-            "Last good session",
-            "How long ago it ended.",
+            "Last successful session",
+            "Time since a session last finished successfully.",
             Query(f"time() - max({OF}last_finished_timestamp_seconds{at()})"),
             "s",
         ),
         number(
             "Attempts",
-            "More than one: the coordinator was killed in the middle and went on.",
+            "Times the session was started. More than one: the coordinator was restarted in the "
+            "middle of it.",
             Query(highest(f"{OF}last_session_attempts")),
             steps=[(2, RED)],
             below=GREEN,
@@ -74,23 +76,24 @@ def _rounds() -> list[PanelBuilder]:
     return [
         graph(
             "Answers by site",
-            "Accepted ones counted. A site whose answers are rejected or that is silent learns "
-            "from the others and gives nothing.",
+            "Answers of the session by site and result. A site whose answers are rejected or "
+            "missing contributes nothing to the router.",
             "short",
             Query(highest(f"{OF}answers", by="site, result"), "{{site}}: {{result}}"),
             width=THIRD,
         ),
         graph(
             "Time spent",
-            "In the session's rounds, by what the sites were asked.",
+            "Time spent in the rounds of the session, by kind of exchange.",
             "s",
             Query(highest(f"{OF}round_duration_seconds", by="exchange"), "{{exchange}}"),
             is_stacked=True,
             width=THIRD,
         ),
         graph(
-            "What sites made of the router",
-            "Activated: it serves there now. Candidate: it was kept and the old one serves.",
+            "Outcomes at the sites",
+            "Number of sites. Activated: the router serves there now. Candidate: it was kept, and "
+            "the earlier one serves.",
             "short",
             Query(highest(f"{OF}verdicts", by="outcome"), "{{outcome}}"),
             is_stacked=True,
@@ -98,7 +101,7 @@ def _rounds() -> list[PanelBuilder]:
         ),
         graph(
             "Sessions on disk",
-            "By state; the coordinator keeps 100.",
+            "Sessions by state. The coordinator keeps the latest 100.",
             "short",
             Query(highest(f"{OF}sessions", by="state"), "{{state}}"),
             is_stacked=True,
@@ -111,13 +114,13 @@ def _processes() -> list[PanelBuilder]:
     return [
         states(
             "Child processes",
-            "Flower's SuperLink and SuperNode, and our own.",
+            "Whether Flower's SuperLink and SuperNode and Waypost's own child processes run.",
             Query(highest(f"{OF}child_up", by="instance, child"), "{{instance}} {{child}}"),
             UP,
         ),
         graph(
             "Restarts",
-            "Since the start.",
+            "Restarts of child processes since the start.",
             "short",
             Query(
                 total(f"{OF}child_restarts_total", by="instance, child"), "{{instance}} {{child}}"
@@ -130,14 +133,15 @@ def _node() -> list[PanelBuilder]:
     return [
         graph(
             "Routers kept",
-            "By what the gateway made of them on its own held-out answers.",
+            "Routers kept at this site, by the outcome of their assessment on its own held-out "
+            "answers.",
             "short",
             Query(total(f"{OF}node_routers", by="outcome"), "{{outcome}}"),
             is_stacked=True,
         ),
         number(
             "Last verdict",
-            "How long ago a router was judged here.",
+            "Time since a router was last assessed at this site.",
             Query(f"time() - max({OF}node_last_verdict_timestamp_seconds{at()})"),
             "s",
             width=QUARTER,
@@ -145,7 +149,8 @@ def _node() -> list[PanelBuilder]:
         ),
         number(
             "Privacy spent",
-            "Share of the epsilon that this node may ever spend.",
+            "Share of the epsilon limit that this node has spent. At 100 % it takes part in no "
+            "more trainings.",
             Query(f"max({OF}node_epsilon_spent{at()} / {OF}node_epsilon_limit{at()})"),
             "percentunit",
             steps=[(0.9, RED)],

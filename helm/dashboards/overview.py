@@ -39,13 +39,13 @@ def build() -> Dashboard:
     return frame(
         "overview",
         "Waypost / Overview",
-        "Is everything all right, and what does it cost?",
+        "Does the gateway work, and what does it cost?",
         "waypost_build_info",
         [
             Row("Now", _now()),
             Row("Traffic", _traffic()),
             Row("Cost", _cost()),
-            Row("The machine", _machine()),
+            Row("Processes", _machine()),
         ],
     )
 
@@ -55,14 +55,14 @@ def _now() -> list[PanelBuilder]:
     return [
         number(
             "Requests",
-            "Per second, all endpoints, refused ones included.",
+            "Requests per second at all endpoints, refused ones included.",
             Query(per_second("waypost_requests_total")),
             "reqps",
         ),
         number(
             "Answered",
-            "Share of requests that did not end with a status of 500 or more. "
-            "What callers did wrong does not count, nor does who hung up.",
+            "Share of requests that did not end with status 500 or above. Errors of callers "
+            "(4xx) and callers that left do not count as failures.",
             Query(f"1 - {failed} / {increase('waypost_requests_total')}"),
             "percentunit",
             steps=[(0.99, ORANGE), (0.999, GREEN)],
@@ -71,7 +71,7 @@ def _now() -> list[PanelBuilder]:
         ),
         number(
             "Gateway's own time, p99",
-            "From request to upstream call: authentication, routing, budgets.",
+            "Time from the request to the call to the provider: authentication, routing, budgets.",
             Query(quantile(0.99, "waypost_gateway_overhead_seconds")),
             "s",
             steps=[(0.02, ORANGE), (0.05, RED)],
@@ -79,22 +79,23 @@ def _now() -> list[PanelBuilder]:
         ),
         number(
             "Cost",
-            "Charged in this time range.",
+            "USD charged in this time range.",
             Query(increase("waypost_cost_usd_total")),
             "currencyUSD",
             decimals=2,
         ),
         number(
             "Saved by routing",
-            "Expected cost of the models chosen, against asking the best single model every time. "
-            "Both are the router's predictions for the same turns.",
+            "Share of cost saved against always asking the best single model. Both costs are the "
+            "router's predictions for the same turns.",
             Query(SAVED),
             "percentunit",
             decimals=1,
         ),
         number(
             "Router",
-            "The version that serves. More than one where replicas disagree: look at Reliability.",
+            "Version of the active router. If replicas serve different versions, see the "
+            "dashboard Reliability.",
             Query(highest("waypost_router_info", by="version"), "{{version}}"),
             shows_name=True,
         ),
@@ -105,7 +106,7 @@ def _traffic() -> list[PanelBuilder]:
     return [
         graph(
             "Requests by status",
-            "499: the caller left before the answer.",
+            "Requests per second by HTTP status. 499: the caller left before the answer began.",
             "reqps",
             Query(per_second("waypost_requests_total", by="status"), "{{status}}"),
             is_stacked=True,
@@ -113,7 +114,8 @@ def _traffic() -> list[PanelBuilder]:
         ),
         graph(
             "Turns by model",
-            "What the router or the caller chose; a fallback shows under what was chosen first.",
+            "Turns per second by the model chosen by router or caller. Fallbacks count for the "
+            "model chosen first.",
             "reqps",
             Query(per_second("waypost_router_decisions_total", by="model"), "{{model}}"),
             is_stacked=True,
@@ -121,7 +123,7 @@ def _traffic() -> list[PanelBuilder]:
         ),
         graph(
             "Time to the whole answer",
-            "All models, failures included.",
+            "Time from the request to the last byte of the answer, all models, failures included.",
             "s",
             *(
                 Query(quantile(share, DURATION), f"p{share:.0%}"[:-1])
@@ -131,14 +133,14 @@ def _traffic() -> list[PanelBuilder]:
         ),
         graph(
             "Time to the first chunk, p95",
-            "Of streams, by model.",
+            "Time from the request to the first event of a stream, by model.",
             "s",
             Query(quantile(0.95, FIRST_CHUNK, by=MODEL), "{{gen_ai_request_model}}"),
             width=THIRD,
         ),
         graph(
             "Tokens",
-            "As providers report them.",
+            "Tokens per second, as the providers report them.",
             "short",
             Query(
                 per_second("gen_ai_client_token_usage_sum", by="gen_ai_token_type"),
@@ -148,7 +150,7 @@ def _traffic() -> list[PanelBuilder]:
         ),
         graph(
             "Fallbacks",
-            "Upstream failures after which another model was asked.",
+            "Failed calls per second after which another model was tried.",
             "reqps",
             Query(
                 per_second("waypost_fallbacks_total", by="model, error_type"),
@@ -165,7 +167,7 @@ def _cost() -> list[PanelBuilder]:
     return [
         graph(
             "Cost by model",
-            "Charged, per hour at the pace of the moment.",
+            "USD per hour at the current rate, by model.",
             "currencyUSD",
             Query(hourly, "{{model}}"),
             is_stacked=True,
@@ -178,28 +180,28 @@ def _machine() -> list[PanelBuilder]:
     return [
         graph(
             "CPU",
-            "Cores, by replica.",
+            "CPU cores in use, by replica.",
             "short",
             Query(per_second("process_cpu_seconds_total", by="instance"), "{{instance}}"),
             width=QUARTER,
         ),
         graph(
             "Memory",
-            "Resident, by replica.",
+            "Resident memory, by replica.",
             "bytes",
             Query(total("process_resident_memory_bytes", by="instance"), "{{instance}}"),
             width=QUARTER,
         ),
         graph(
             "Open files",
-            "Sockets included, by replica.",
+            "Open files and sockets, by replica.",
             "short",
             Query(total("process_open_fds", by="instance"), "{{instance}}"),
             width=QUARTER,
         ),
         graph(
             "Queries that needed no encoding",
-            "Share of embeddings found in the cache.",
+            "Share of queries whose embedding was in the cache.",
             "percentunit",
             Query(_cache_hits(), "cached"),
             most=1.0,

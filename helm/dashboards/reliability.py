@@ -26,14 +26,14 @@ def build() -> Dashboard:
     return frame(
         "reliability",
         "Waypost / Reliability",
-        "What is slow, what fails, and what is about to.",
+        "What is slow, what fails, and what is about to fail.",
         "waypost_build_info",
         [
             Row("Errors", _errors()),
             Row("The gateway's own time", _overhead()),
             Row("Providers", _providers()),
             Row("Evaluation log", _log()),
-            Row("What serves", _serving()),
+            Row("Routers and replicas", _serving()),
         ],
     )
 
@@ -43,23 +43,23 @@ def _errors() -> list[PanelBuilder]:
     return [
         graph(
             "Failed requests",
-            "Share with a status of 500 or more: what the alert ErrorBudgetBurns watches, "
-            "whose budget is 0.1 %.",
+            "Share of requests with status 500 or above. The ErrorBudgetBurns alerts allow 0.1 % "
+            "a month.",
             "percentunit",
             Query(f"{failed} / {per_second('waypost_requests_total')}", "failed"),
             width=THIRD,
         ),
         graph(
             "Refused before a model was chosen",
-            "By what refused: keys, budgets, malformed requests.",
+            "Requests per second refused before a model was called, by error class.",
             "reqps",
             Query(per_second("waypost_refused_requests_total", by="error_type"), "{{error_type}}"),
             is_stacked=True,
             width=THIRD,
         ),
         graph(
-            "Turns that ended badly",
-            "By model and cause; a caller that left counts here.",
+            "Failed turns",
+            "Turns per second that failed, by model and error class. Callers that left count here.",
             "reqps",
             Query(
                 per_second(
@@ -79,13 +79,13 @@ def _overhead() -> list[PanelBuilder]:
     return [
         graph(
             "From request to upstream call",
-            "Authentication, routing, budgets.",
+            "Time spent in the gateway: authentication, routing, budgets.",
             "s",
             *(Query(quantile(q, OVERHEAD), f"p{q * 100:g}") for q in (0.5, 0.95, 0.99)),
         ),
         spread(
-            "From request to upstream call, all of them",
-            "How many requests took how long.",
+            "From request to upstream call, distribution",
+            "Requests per second by the time spent in the gateway.",
             "s",
             Query(per_second(f"{OVERHEAD}_bucket", by="le"), "{{le}}"),
         ),
@@ -96,7 +96,7 @@ def _providers() -> list[PanelBuilder]:
     return [
         states(
             "Circuit breakers",
-            "An open one sends no requests: other models answer meanwhile.",
+            "A model with an open breaker gets no requests; other models answer in its place.",
             Query(
                 highest("waypost_provider_breaker_open", by="provider, model"),
                 "{{provider}} {{model}}",
@@ -104,15 +104,16 @@ def _providers() -> list[PanelBuilder]:
             {"0": ("closed", GREEN), "1": ("open", RED)},
         ),
         graph(
-            "Calls under way",
-            "Those above a provider's `max_concurrency` wait.",
+            "Calls in progress",
+            "Calls to providers in progress, and calls that wait because `max_concurrency` is "
+            "reached.",
             "short",
             Query(total("waypost_provider_calls_in_flight", by="provider"), "{{provider}}"),
             Query(total("waypost_provider_calls_waiting", by="provider"), "{{provider}}, waiting"),
         ),
         graph(
             "Fallbacks",
-            "Upstream failures after which another model was asked.",
+            "Failed calls per second after which another model was tried.",
             "reqps",
             Query(
                 per_second("waypost_fallbacks_total", by="model, error_type"),
@@ -121,7 +122,7 @@ def _providers() -> list[PanelBuilder]:
         ),
         graph(
             "Retries",
-            "Calls repeated to the same provider.",
+            "Attempts per second repeated at the same provider.",
             "reqps",
             Query(per_second("waypost_provider_retries_total", by="provider"), "{{provider}}"),
         ),
@@ -138,21 +139,24 @@ def _log() -> list[PanelBuilder]:
     return [
         graph(
             "Rows",
-            "Recorded by requests, written to the database, spooled to disk while it is down.",
+            "Rows per second: recorded by requests, written to the database, spooled to disk "
+            "while it is down.",
             "wps",
             *(Query(per_second(counter), name) for name, counter in rows.items()),
             width=QUARTER,
         ),
         graph(
             "Dropped rows",
-            "Lost for learning; the answers went out all the same.",
+            "Rows per second that were lost. The answers were delivered; no router learns from "
+            "them.",
             "wps",
             Query(per_second(dropped, by="reason"), "{{reason}}"),
             width=QUARTER,
         ),
         graph(
             "Queue",
-            "Share of its places that are taken, in the fullest worker.",
+            "Fill level of the queue in memory, in the fullest worker. When full, rows are "
+            "dropped.",
             "percentunit",
             Query(f"max(waypost_log_queue_depth{at()} / waypost_log_queue_limit{at()})", "taken"),
             most=1.0,
@@ -160,8 +164,8 @@ def _log() -> list[PanelBuilder]:
         ),
         graph(
             "Spool",
-            "Share of its place on disk, in the fullest replica: rows wait there until the "
-            "database is back, and are dropped when it is full.",
+            "Fill level of the spool on disk, in the fullest replica. Rows wait there while the "
+            "database is down, and are dropped when it is full.",
             "percentunit",
             Query(
                 f"max(waypost_log_spool_bytes{at()} / waypost_log_spool_limit_bytes{at()})",
@@ -178,19 +182,21 @@ def _serving() -> list[PanelBuilder]:
     return [
         states(
             "Router version",
-            "Replicas follow within seconds: two at once for longer is a replica without the file.",
+            "Replicas by router version. Two versions for more than seconds: a replica cannot "
+            "read the new file.",
             Query(total("waypost_router_info", by="version"), "{{version}}"),
             {},
         ),
         number(
             "Replicas and workers",
-            "That were scraped.",
+            "Processes that Prometheus scraped.",
             Query(f"count(waypost_build_info{at()})"),
             height=GRAPH_HEIGHT,
         ),
         number(
             "Artefacts refused",
-            "Routers and policies that were damaged or of another encoder; the old ones serve on.",
+            "Routers and policies refused as damaged or made for another encoder. The earlier "
+            "ones still serve.",
             Query(
                 f"sum(waypost_router_artifacts_rejected_total{at()})"
                 f" + sum(waypost_policy_artifacts_rejected_total{at()})"
@@ -201,7 +207,8 @@ def _serving() -> list[PanelBuilder]:
         ),
         number(
             "Turns without a router",
-            "Per second: the default model answered because the router failed or was missing.",
+            "Turns per second that the default model answered because the router failed or was "
+            "missing.",
             Query(f"{without} or vector(0)"),
             "reqps",
             steps=[(0.001, ORANGE)],

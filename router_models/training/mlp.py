@@ -1,27 +1,24 @@
 """Trains the MLP router with torch; what comes out predicts with numpy alone."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.mlp import MlpEstimator
 from router_models.statistics import cost_floor, model_means
+from router_models.training.mlp_weights import Weights, build_estimator, logit
 from router_models.training.settings import MlpSettings
 from router_models.types import Evaluations, Float32
 
 CLIP_Z = 3.0
 MAX_GRADIENT_NORM = 1.0
-
-Weights = Mapping[str, Float32]
-"""Trunk and heads, named and laid out as `MlpEstimator.to_arrays` has them."""
 
 
 @contextmanager
@@ -85,13 +82,6 @@ class RouterNetwork(nn.Module):
             yield f"trunk.{index}.offset", _view(norm.bias)
         yield "head_weight", _view(self.heads.weight).T
         yield "head_bias", _view(self.heads.bias)
-
-
-def logit(quality_means: Float32) -> Float32:
-    """Bias of a quality head that predicts its model's mean."""
-    means = quality_means.clip(0.01, 0.99)
-    bias: Float32 = np.log(means / (1.0 - means))
-    return bias
 
 
 def _view(parameter: object) -> Tensor:
@@ -215,24 +205,3 @@ def mean_loss(network: RouterNetwork, held_out: Rows) -> float:
     network.eval()
     with torch.no_grad():
         return float(masked_loss(network(held_out.features), held_out))
-
-
-def build_estimator(
-    models: tuple[str, ...],
-    weights: Weights,
-    scaler: Scaler,
-    cost_scale: Float32,
-    cost_floor_usd: Float32,
-) -> MlpEstimator:
-    """Put weights and scales together into the estimator that serves.
-
-    Raises:
-        ArtifactRejected: They do not fit together.
-    """
-    arrays: dict[str, NDArray[Any]] = {
-        **weights,
-        **scaler.to_arrays(),
-        "cost_scale": cost_scale,
-        "cost_floor_usd": cost_floor_usd,
-    }
-    return MlpEstimator.from_arrays(models, arrays)

@@ -1,6 +1,7 @@
 """From evaluations to an estimator that can be served."""
 
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 
@@ -10,7 +11,6 @@ from router_models.statistics import check
 from router_models.training.guard import fit_guard
 from router_models.training.kmeans import fit_kmeans
 from router_models.training.knn import fit_knn
-from router_models.training.mlp import fit_mlp
 from router_models.training.ridge import fit_ridge
 from router_models.training.settings import (
     KMeansSettings,
@@ -44,7 +44,10 @@ def fit(
         case KMeansSettings():
             return fit_kmeans(evaluations, settings, seed)
         case MlpSettings():
-            return fit_mlp(evaluations, validation, settings, seed)
+            # torch takes two seconds and 200 MB, which those who train other routers are spared.
+            fit_mlp = import_module("router_models.training.mlp").fit_mlp
+            estimator: Estimator = fit_mlp(evaluations, validation, settings, seed)
+            return estimator
         case KnnSettings():
             return fit_knn(evaluations, settings)
         case RidgeSettings():

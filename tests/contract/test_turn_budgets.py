@@ -21,7 +21,7 @@ from gateway.types import Usage
 from tests.fakes.budgets import CALLER, MODELS, Journal, asked, count_prompt, migrated
 from tests.fakes.clocks import ManualClock
 from tests.fakes.patience import PATIENCE_S
-from tests.fakes.turn_budgets import make_turn_budgets
+from tests.fakes.turn_budgets import Prediction, make_turn_budgets
 from tests.fakes.turns import make_turn
 
 BUDGET_TOKENS = 4000
@@ -57,12 +57,11 @@ class Conversation:
 
     async def allot(self, name: str = "talk") -> TurnAllotment:
         """Allot one turn."""
-        allot = await self.budgets.open(
-            asked(headers={b"x-waypost-conversation-id": name.encode()}), CALLER
+        allotment = await self.budgets.allot(
+            asked(headers={b"x-waypost-conversation-id": name.encode()}), CALLER, Prediction()
         )
-        assert allot is not None
-        assert EMBEDDING is not None
-        return allot(EMBEDDING, None, None)
+        assert allotment is not None
+        return allotment
 
     async def turn(self, number: int, share: float, **body: int) -> None:
         """Take one turn that uses `share` of what it is granted."""

@@ -12,6 +12,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+# Built from this tree: a clone has what is in it, so nothing need be installed or locked.
+OURS = {"waypost", "waypost-minilm"}
 EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
 
 
@@ -31,7 +33,7 @@ def required(name: str, extra: str) -> list[Requirement]:
     """Read what a distribution requires here; ours from what is declared, not from its build."""
     if name == "waypost":
         return declared(extra)
-    found = requirements_of(name)
+    found = () if name in OURS else requirements_of(name)
     return [r for r in found if r.marker is None or r.marker.evaluate({"extra": extra})]
 
 

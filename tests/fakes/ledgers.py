@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from budget.ledger.types import Hold, Limit, Measure, Scope, UnjournaledCharge, Window
-from budget.ledger.windows import window_bounds, window_end, window_start
+from budget.ledger.windows import window_bounds, window_start
 
 TEAM = Scope("acme", "team")
 KEY = Scope("acme", "key", "key-1")
@@ -142,7 +142,7 @@ class LedgerModel:
 
     def resets_in_s(self, of: Limit, now_s: float) -> float | None:
         """Seconds to the end of the current window."""
-        ends_s = window_end(of.window, now_s)
+        _, ends_s = window_bounds(of.window, now_s)
         return None if ends_s is None else ends_s - now_s
 
     def _tell(self, lease: ModelLease, tell_s: float, *, is_expired: bool) -> None:

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from peft import PeftModel
 
+from benchmarks.federation_simulation.reasoner import SimulatedSite
 from federation.reasoner.lora import attach_lora, base_sha256, lora_weights
 from federation.reasoner.plan import BaseName, ReasonerPlan
 from federation.reasoner.prompts import Prompt, parse_prompts, tokenizer_sha256
 from federation.reasoner.rollouts import LocalSampler
 from federation.reasoner.settings import ReasonerSettings
 from federation.reasoner.trainer import Learner
-from federation.simulation.reasoner import SimulatedSite
 from router_models.types import Float32
 from tests.fakes.digits import DigitTokenizer
 from tests.fakes.language_models import tiny_model

@@ -30,6 +30,12 @@ class Scrape:
         return {f.name + "_total" * (f.type == "counter") for f in self.families}
 
     @property
+    def help(self) -> dict[str, str]:
+        """What the page says of our families, by the name that an operator uses."""
+        ours = (f for f in self.families if f.name.startswith(("waypost", "gen_ai")))
+        return {f.name + "_total" * (f.type == "counter"): f.documentation for f in ours}
+
+    @property
     def series(self) -> set[tuple[str, frozenset[tuple[str, str]]]]:
         """Every series there is."""
         return {

@@ -6,6 +6,8 @@ from typing import Any
 
 from flwr.app import ArrayRecord, Message, RecordDict
 
+from benchmarks.federation_simulation.in_process import Fault
+from benchmarks.federation_simulation.simulation import RowsSite
 from federation.learning.settings import (
     FederatedKMeansSettings,
     FederatedMlpSettings,
@@ -20,8 +22,6 @@ from federation.protocol.protocol import (
     from_record,
     to_record,
 )
-from federation.simulation.in_process import Fault
-from federation.simulation.simulation import RowsSite
 from federation.site import SitePolicy
 from tests.fakes.evaluations import DIMENSION, made_up
 

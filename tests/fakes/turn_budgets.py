@@ -1,6 +1,5 @@
 """Turn budgets in front of a ledger that says where a conversation stands."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -43,6 +42,20 @@ class Conversations:
         return Standing(limit, self.spent, self.held, None)
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What routing predicts, as far as an allotment depends on it."""
+
+    profile: ProfileSettings = DEFAULT_PROFILES["balanced"]
+    embedding: Float32 = field(default_factory=lambda: np.zeros(4, np.float32))
+    quality: float | None = None
+    cost_usd: float | None = None
+
+    def best(self) -> tuple[float | None, float | None]:
+        """Return quality and cost of the best model."""
+        return self.quality, self.cost_usd
+
+
 @dataclass
 class Policies:
     """Where the active policy is found."""
@@ -54,19 +67,16 @@ def make_turn_budgets(
     ledger: object = None,
     *,
     policy: SealedPolicy | None = None,
-    profiles: Mapping[str, ProfileSettings] = DEFAULT_PROFILES,
     min_completion_tokens: int = 16,
     **settings: Any,
 ) -> TurnBudgets:
-    """Build turn budgets; the profile ``balanced`` holds for everybody."""
+    """Build turn budgets."""
 
     async def embed(text: str) -> Float32:
         return np.full(4, float(len(text)), np.float32)
 
     return TurnBudgets(
         settings=TurnBudgetSettings(**settings),
-        profiles=profiles,
-        profile_of=lambda request, caller: "balanced",
         ledger=cast("Ledger", ledger or Conversations()),
         policy=cast("ActiveArtifact[SealedPolicy]", Policies(policy)),
         embed=embed,

@@ -123,7 +123,9 @@ def test_the_schema_knows_the_settings_that_the_gateway_knows():
 
 def test_the_reference_is_what_the_schema_says():
     page = values_page(SCHEMA_OF_VALUES, DEFAULTS)
+    told = {path: part["description"] for path, part, _ in leaves(SCHEMA_OF_VALUES, DEFAULTS)}
 
+    assert [path for path, meaning in told.items() if not meaning.endswith(".")] == []
     assert page == PAGE.read_text(), "run `python -m helm.reference`"
 
 
@@ -137,14 +139,14 @@ def test_the_reference_is_what_the_schema_says():
         ("settings.routing", {"default_modl": "x"}, "'default_modl' not allowed"),
         ("settings.server", {"port": 80}, "'port' not allowed"),
         ("settings.database", {"url": "postgresql://u:p@h/d"}, "'database' not allowed"),
-        ("ingress.enabled", True, "ingress.host is needed"),
-        ("httpRoute.enabled", True, "httpRoute.parentRefs is needed"),
+        ("ingress.enabled", True, "set ingress.host"),
+        ("httpRoute.enabled", True, "set httpRoute.parentRefs"),
         ("federation.node", {"enabled": True, "keySecret": "x"}, "set data.existingClaim"),
-        ("federation.coordinator.enabled", True, "tlsSecret is needed"),
+        ("federation.coordinator.enabled", True, "set federation.coordinator.tlsSecret"),
         (
             "gateway.autoscaling",
             {"enabled": True, "minReplicas": 5, "maxReplicas": 2},
-            "maxReplicas is below minReplicas",
+            "maxReplicas (2) is below minReplicas (5)",
         ),
     ],
 )

@@ -34,11 +34,22 @@ def documented() -> set[str]:
     return set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text().partition("## Federation")[0], re.M))
 
 
+def meanings() -> dict[str, str]:
+    """Return what the page says of each metric."""
+    return dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", PAGE.read_text(), re.M))
+
+
 async def test_every_metric_of_a_gateway_is_documented_and_there(gateway):
     names = (await scrape(gateway)).names
 
     assert names - documented() == set()
     assert documented() - names <= {"waypost_worker_up"}
+
+
+async def test_the_page_says_of_every_metric_what_its_help_says(gateway):
+    told = (await scrape(gateway)).help
+
+    assert {name for name, said in told.items() if said not in meanings().get(name, "")} == set()
 
 
 async def test_a_routed_turn_is_counted_under_the_router_that_chose(gateway):

@@ -16,6 +16,7 @@ from packaging.version import Version
 
 from tests.fakes.distributions import (
     EXTRAS,
+    OURS,
     PYPROJECT,
     ROOT,
     brought_along,
@@ -73,7 +74,7 @@ def locked(environment: dict[str, str] | None = None) -> dict[str, Version]:
 
 @installed_from_the_lock
 def test_whatever_an_extra_brings_along_is_locked():
-    assert installed() - {"waypost"} - locked().keys() == set()
+    assert installed() - OURS - locked().keys() == set()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_whatever_an_extra_brings_along_is_locked():
 )
 def test_what_is_locked_is_what_the_project_allows_on_every_platform(environment):
     pinned = locked(environment)
-    wanted = [each for extra in ("", *EXTRAS) for each in declared(extra) if each.name != "waypost"]
+    wanted = [each for extra in ("", *EXTRAS) for each in declared(extra) if each.name not in OURS]
 
     assert [str(r) for r in wanted if not r.specifier.contains(pinned[r.name.lower()])] == []
 
@@ -92,7 +93,7 @@ def test_what_packages_require_of_each_other_is_locked_for_other_platforms_too()
     missing = set()
     for environment in PLATFORMS:
         pinned = locked(environment)
-        for name in installed() - {"waypost", *PINNED_WITHOUT_HASH}:
+        for name in installed() - {*OURS, *PINNED_WITHOUT_HASH}:
             for required in requirements_of(name):
                 marker = required.marker or Marker("python_version > '3'")
                 if "extra" in str(marker) or not marker.evaluate(environment):
@@ -148,6 +149,6 @@ def test_what_dev_py_fetches_by_itself_is_locked():
 @installed_from_the_lock
 def test_this_environment_holds_what_is_locked():
     pinned = locked()
-    here = {name: Version(version(name)) for name in installed() - {"waypost"}}
+    here = {name: Version(version(name)) for name in installed() - OURS}
 
     assert {n: v for n, v in here.items() if v.public != pinned[n].public} == {}

@@ -7,11 +7,11 @@ import click
 from gateway.commands.lazy import LazyGroup
 
 SUBCOMMANDS: Final = {
-    "certificates": "Make the coordinator's certificate, and keys for nodes.",
-    "coordinator": "Run the federation's coordinator until it is told to stop.",
+    "certificates": "Make the coordinator's certificate and the nodes' keys.",
+    "coordinator": "Run the federation's coordinator until it is stopped.",
     "join": "Take part in a federation, with this gateway's evaluation log.",
-    "train": "Ask the coordinator of this data directory for a training now.",
-    "status": "Show how the latest trainings of this coordinator went.",
+    "train": "Have the coordinator of this data directory start a training now.",
+    "status": "Show the latest trainings of this coordinator and their results.",
 }
 
 

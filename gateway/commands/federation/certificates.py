@@ -21,21 +21,24 @@ def _check_names(
     del ctx, param
     for name in names:
         if not NAME.fullmatch(name):
-            raise click.BadParameter(f"{name!r}: a name has letters, digits, dots, - and _")
+            raise click.BadParameter(f"{name!r}: a name may have letters, digits, dots, - and _")
     return names
 
 
 @click.command("certificates")
 @settings_option
 @click.option(
-    "--host", "hosts", multiple=True, help="Name or address that nodes call; may be repeated."
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Host name or address of the coordinator, as nodes call it; may be repeated.",
 )
 @click.option(
     "--node",
     "nodes",
     multiple=True,
     callback=_check_names,
-    help="Make this node's keys; may be repeated.",
+    help="Make a key pair for this node; may be repeated.",
 )
 @click.option(
     "--out",
@@ -50,7 +53,9 @@ def command(
     A node's key that is there already is left alone, so nodes can be added at any time.
     """
     if not hosts and not nodes:
-        raise click.UsageError("name a --host of the coordinator, or a --node, or both")
+        raise click.UsageError(
+            "give --host for the coordinator's certificate, --node for a node's keys, or both"
+        )
     folder = certificates_of(settings) if out is None else CertificateFolder(out)
     try:
         written = folder.issue_server(hosts, datetime.now(UTC)) if hosts else []

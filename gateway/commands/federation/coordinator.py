@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 @click.command("coordinator")
 @settings_option
 def command(settings: GatewaySettings) -> None:
-    """Run the federation's coordinator until it is told to stop."""
+    """Run the federation's coordinator until it is stopped."""
     log_to_stderr(settings)
     coordinator = settings.federation.coordinator
     try:
@@ -39,13 +39,16 @@ def command(settings: GatewaySettings) -> None:
     certificates = certificates_of(settings)
     if not certificates.server_key.exists():
         raise ConfigurationError(
-            f"no certificate in {certificates.folder}: make it with "
+            f"federation.coordinator.certificates: no certificate in {certificates.folder}; make "
+            "one with "
             "`waypost federation certificates --host NAME`"
         )
     try:
         run_until_stopped(_coordinate(settings))
     except (OSError, ssl.SSLError) as error:
-        raise click.ClickException(f"cannot listen at {coordinator.host}: {error}") from error
+        raise click.ClickException(
+            f"federation.coordinator.host: cannot listen at {coordinator.host}: {error}"
+        ) from error
 
 
 async def _coordinate(settings: GatewaySettings) -> None:

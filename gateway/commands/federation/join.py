@@ -24,15 +24,15 @@ PATIENT: Final = RestartBackoff(first_wait_s=1.0, last_wait_s=60.0)
 @click.command("join")
 @settings_option
 def command(settings: GatewaySettings) -> None:
-    """Take part in a federation until told to stop, with this gateway's evaluation log."""
+    """Take part in a federation, with this gateway's evaluation log, until stopped."""
     log_to_stderr(settings)
     node = settings.federation.node
     if node.name is None or node.coordinator is None:
-        raise ConfigurationError("federation.node: a node needs a name and a coordinator")
+        raise ConfigurationError("federation.node: set name and coordinator")
     if node.reasoner.model is not None and (node.epsilon is not None or node.needs_secure_sum):
         raise ConfigurationError(
-            "federation.node.reasoner: adapters leave without noise and unmasked, which epsilon "
-            "and needs_secure_sum forbid: leave out either"
+            "federation.node.reasoner.model: adapters are sent without noise and without masks, "
+            "which epsilon and needs_secure_sum forbid; leave out the model, or those two"
         )
     authority = _file("authority", node.authority)
     private_key = _file("private_key", node.private_key)
@@ -60,13 +60,15 @@ def command(settings: GatewaySettings) -> None:
             click.echo(f"Waypost takes part as {node.name} through {node.coordinator}")
             run_until_stopped(children.run())
     except OSError as error:
-        raise click.ClickException(f"cannot listen at {node.metrics_host}: {error}") from error
+        raise click.ClickException(
+            f"federation.node.metrics_host: cannot listen at {node.metrics_host}: {error}"
+        ) from error
 
 
 def _file(key: str, path: Path | None) -> Path:
     if path is None or not path.is_file():
         raise ConfigurationError(
-            f"federation.node.{key}: {'missing' if path is None else f'no file {path}'}; "
-            "the coordinator's operator makes it with `waypost federation certificates`"
+            f"federation.node.{key}: {'required' if path is None else f'no file {path}'}; "
+            "the coordinator's operator makes the file with `waypost federation certificates`"
         )
     return path

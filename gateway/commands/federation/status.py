@@ -17,7 +17,7 @@ def command(settings: GatewaySettings, last: int) -> None:
     """Show how the latest trainings of this coordinator went, the newest last."""
     sessions = sessions_of(settings).list_all()
     if not sessions:
-        click.echo("no session yet; `waypost federation train` asks for one")
+        click.echo("no session yet; `waypost federation train` requests one")
     for session in sessions[-last:]:
         describe(session)
 

@@ -18,7 +18,7 @@ POLL_S = 0.5
 
 @click.command("train")
 @settings_option
-@click.option("--no-wait", is_flag=True, help="Ask, and leave.")
+@click.option("--no-wait", is_flag=True, help="Request the training and do not wait for its end.")
 @click.option(
     "--grow",
     type=click.Choice(list(GROWTHS)),
@@ -34,7 +34,7 @@ POLL_S = 0.5
 def command(*, settings: GatewaySettings, no_wait: bool, grow: str | None, task: Task) -> None:
     """Ask the coordinator that shares this data directory for a training now."""
     if grow is not None and task != "router":
-        raise click.UsageError("--grow: nothing joins a reasoning model")
+        raise click.UsageError("--grow: works with routers only, not with --task reasoner")
     store = sessions_of(settings)
     session = store.ask("operator", datetime.now(UTC), grow, task)
     click.echo(f"asked for session {session.id}")

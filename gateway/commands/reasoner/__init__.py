@@ -11,9 +11,9 @@ SUBCOMMANDS: Final = {
     "train": "Tune a model on verifiable prompts, on this machine alone.",
     "evaluate": "Measure a model with and without adapters.",
     "adapters": "List, show, import and export adapters.",
-    "announce": "Have a vLLM server load an adapter, and offer it as a model.",
-    "embed": "Offer an adapter as a model of the embedded pool.",
-    "withdraw": "Offer an adapter no longer.",
+    "announce": "Have a vLLM server load an adapter, and offer it to callers as a model.",
+    "embed": "Offer an adapter to callers as a model of the embedded pool.",
+    "withdraw": "Stop offering an adapter.",
 }
 
 

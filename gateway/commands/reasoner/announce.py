@@ -17,14 +17,16 @@ from router_models.artifacts.adapter import load
 @click.command("announce")
 @settings_option
 @click.argument("version")
-@click.option("--model", required=True, help="The model of the settings that it was tuned from.")
-@click.option("--name", required=True, help="What callers name it by.")
+@click.option(
+    "--model", required=True, help="Model of the settings that the adapter was tuned from."
+)
+@click.option("--name", required=True, help="Name by which callers ask for it.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where vLLM gets adapters from; adapters/served in the data directory by default.",
+    help="Folder that vLLM loads adapters from; adapters/served in the data directory by default.",
 )
-@click.option("--server-folder", help="The same folder as vLLM's own machine sees it.")
+@click.option("--server-folder", help="Path of that folder on the vLLM server's machine.")
 def command(
     settings: GatewaySettings,
     version: str,

@@ -18,8 +18,13 @@ from router_models.errors import ArtifactRejected
 @click.command("embed")
 @settings_option
 @click.argument("version")
-@click.option("--model", default="smollm2-135m", show_default=True, help="Embedded model.")
-@click.option("--name", required=True, help="What callers name it by.")
+@click.option(
+    "--model",
+    default="smollm2-135m",
+    show_default=True,
+    help="Embedded model that the adapter changes.",
+)
+@click.option("--name", required=True, help="Name by which callers ask for it.")
 def command(settings: GatewaySettings, version: str, model: str, name: str) -> None:
     """Offer the adapter VERSION as a model of the embedded pool, from the gateway's next start.
 

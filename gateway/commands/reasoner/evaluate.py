@@ -39,7 +39,13 @@ ALL: Final = "all"
     help="JSON Lines of prompts with verifiers, none of which was trained on.",
 )
 @base_options
-@click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    help="Longer answers are cut off.",
+)
 def command(
     *,
     settings: GatewaySettings,

@@ -19,7 +19,7 @@ from gateway.storage.engines import opened
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to write, .jsonl; replaced if it exists.",
 )
-@click.option("--team", "teams", multiple=True, help="Only this team's; may be repeated.")
+@click.option("--team", "teams", multiple=True, help="Only prompts of this team; may be repeated.")
 def command(settings: GatewaySettings, out: Path, teams: tuple[str, ...]) -> None:
     """Write the distinct prompts whose answers a verifier graded, with their verifiers.
 

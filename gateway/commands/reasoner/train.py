@@ -35,29 +35,54 @@ CURVE_POINTS: Final = 50
 @settings_option
 @click.argument("prompts", type=click.Path(path_type=Path, exists=True), required=False)
 @base_options
-@click.option("--steps", type=click.IntRange(1), default=60, show_default=True)
-@click.option("--rank", "lora_rank", type=click.IntRange(1), default=16, show_default=True)
 @click.option(
-    "--learning-rate", type=click.FloatRange(0, min_open=True), default=5e-5, show_default=True
+    "--steps", type=click.IntRange(1), default=60, show_default=True, help="Steps of training."
 )
-@click.option("--prompts-per-step", type=click.IntRange(1), default=8, show_default=True)
+@click.option(
+    "--rank",
+    "lora_rank",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Rank of the adapter; a larger one can learn more and takes more memory.",
+)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    default=5e-5,
+    show_default=True,
+    help="Step size of the optimizer.",
+)
+@click.option(
+    "--prompts-per-step",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Prompts of one step; more of them make training steadier and slower.",
+)
 @click.option(
     "--group-size",
     type=click.IntRange(2),
     default=8,
     show_default=True,
-    help="Answers to a prompt.",
+    help="Answers drawn for each prompt.",
 )
-@click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    help="Longer answers are cut off.",
+)
 @click.option("--seed", type=int, default=0, help="The same seed gives the same adapter.")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Kept after every step; a run that was stopped goes on from it.",
+    help="Checkpoint, written after every step; a run that was stopped resumes from it.",
 )
 @click.option(
     "--rollouts-on",
-    help="Draw answers on the vLLM server of this model of the settings, which is the base.",
+    help="Draw answers on the vLLM server of this model of the settings, the base model.",
 )
 @click.option(
     "--folder",
@@ -147,15 +172,15 @@ class Run:
         try:
             kept = torch.load(self.checkpoint, weights_only=True)
             if kept["identity"] != self.identity:
-                raise ValueError("it is of other prompts or another model")  # noqa: TRY301
+                raise ValueError("it was made with other prompts or another model")  # noqa: TRY301
             self.learner.resume(kept["learner"])
         except ValueError as error:
             raise click.ClickException(
-                f"{self.checkpoint}: {error}; remove it to begin anew"
+                f"{self.checkpoint}: {error}; delete it to start over"
             ) from error
         except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
             raise click.ClickException(
-                f"{self.checkpoint} cannot be read as a checkpoint; remove it to begin anew"
+                f"{self.checkpoint} cannot be read as a checkpoint; delete it to start over"
             ) from error
         return [StepFigures(*one) for one in kept["figures"]]
 

@@ -58,7 +58,8 @@ def base_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--base`` and ``--device``."""
     for option in (
         click.option(
-            "--device", help="Where to compute, such as cuda; there by default where it is."
+            "--device",
+            help="PyTorch device to compute on, such as cuda; a GPU by default where there is one.",
         ),
         click.option(
             "--base",

@@ -6,7 +6,7 @@ from typing import Final
 import click
 
 from gateway.embedded.variants import embedded_models
-from gateway.routing.routing import AUTO
+from gateway.routing.plan import AUTO
 from gateway.settings.config import GatewaySettings
 
 NAME: Final = re.compile(r"[\x21-\x7e]{1,128}")

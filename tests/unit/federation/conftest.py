@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from federation.simulation.in_process import InProcessGrid
+from benchmarks.federation_simulation.in_process import InProcessGrid
 
 
 @pytest.fixture(autouse=True)

@@ -47,7 +47,7 @@ async def test_renews_what_is_held_after_a_third_of_its_time(clock):
         await leases.renew()
         clock.advance(1)
         await leases.renew()
-    assert (counters.renewed, counters.lost_leases, len(leases)) == (10, 0, 2)
+    assert (counters.leases_renewed, counters.leases_lost, len(leases)) == (10, 0, 2)
     assert await store.reap("acme") == ()
 
 
@@ -57,7 +57,7 @@ async def test_a_lease_that_ended_is_lost_once(clock):
     for _ in range(2):
         clock.advance(LEASE_S)
         await leases.renew()
-    assert counters.lost_leases == 1
+    assert counters.leases_lost == 1
 
 
 async def test_requests_that_end_meanwhile_are_left_alone(clock):
@@ -67,7 +67,7 @@ async def test_requests_that_end_meanwhile_are_left_alone(clock):
         store.leases.add(name, LEASE, is_held=True)
     clock.advance(LEASE_S)
     await store.leases.renew()
-    assert (counters.lost_leases, store.asked, len(store.leases)) == (0, 1, 0)
+    assert (counters.leases_lost, store.asked, len(store.leases)) == (0, 1, 0)
 
 
 async def test_a_lease_ends_once(clock):

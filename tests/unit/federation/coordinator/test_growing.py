@@ -7,22 +7,26 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from benchmarks.federation_simulation.simulation import MemoryCheckpoints, align, simulate
 from federation.coordinator.growing import Parent
 from federation.errors import GrowthRefused, QuorumMissing
-from federation.learning import growth, kmeans, mlp
+from federation.learning import growth, kmeans, mlp, mlp_training
 from federation.learning.adam import adamw_step
 from federation.learning.settings import FederatedKMeansSettings
 from federation.learning.statistics import RowSums
 from federation.privacy.settings import NoiseSettings
 from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.protocol.protocol import Instruction
-from federation.simulation.simulation import MemoryCheckpoints, align, simulate
 from router_models.artifacts.artifact import load, read_manifest
 from router_models.artifacts.registry import ModelRegistry
 from router_models.estimators.arrays import strip_prefix
 from tests.fakes.evaluations import MODELS, made_up
 from tests.fakes.sites import ENCODER, SETTINGS, plan_of, site_of
-from tests.unit.federation.simulation.test_simulation import MLP, DyingCheckpoints, Killed
+from tests.unit.benchmarks.federation_simulation.test_simulation import (
+    MLP,
+    DyingCheckpoints,
+    Killed,
+)
 
 pytestmark = pytest.mark.xdist_group("growing")  # tests share the routers that they let grow
 OLD, NEW = ("cheap", "coder", "writer"), ("dear",)
@@ -155,7 +159,7 @@ def test_new_heads_equal_the_learning_functions():
         round_ += 1
         seed = Instruction(result.plan, round_).seed
         updates = [
-            mlp.train_locally(weights, own, scales, settings, seed, frozen_trunk=True)
+            mlp_training.train_locally(weights, own, scales, settings, seed, frozen_trunk=True)
             for own in rows
         ]
         averaged = mlp.average(weights, updates)
@@ -310,11 +314,11 @@ def test_kmeans_grows_under_noise():
 @pytest.mark.parametrize(
     ("kind", "changes", "reason"),
     [
-        ("ridge", {}, "a ridge router does not grow"),
+        ("ridge", {}, "nothing can join a ridge router"),
         (
             "mlp",
             {"noise": NoiseSettings(1.0, {}), "has_guard": False},
-            "an mlp router does not grow under noise",
+            "nothing can join an mlp router",
         ),
         ("kmeans", {"registry": ModelRegistry({"big": ["cheap"]})}, "is an alias of 'big'"),
     ],
@@ -366,4 +370,4 @@ def test_a_checkpoint_of_another_parent_is_left_aside(caplog):
     kept = MemoryCheckpoints(checkpoints.latest)
     plan = second.plan(plan_of(), (CLIENTS_JOIN,))
     simulate(sites_with(OLD), plan, checkpoints=kept, start=second.progress())
-    assert "beginning anew" in caplog.text
+    assert "the training starts over" in caplog.text

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from benchmarks.federation_simulation.in_process import Exchanged
+from benchmarks.federation_simulation.simulation import simulate
 from federation.errors import QuorumMissing, ReplyRejected
 from federation.learning.kmeans import ClusterSums
 from federation.protocol.protocol import ARRAYS, from_record
-from federation.simulation.in_process import Exchanged
-from federation.simulation.simulation import simulate
 from federation.site import SitePolicy
 from router_models.estimators.arrays import strip_prefix
 from tests.fakes.evaluations import made_up
@@ -98,15 +98,15 @@ def test_a_site_whose_key_was_swapped_on_the_way_masks_nothing() -> None:
 
 def test_two_sites_are_too_few_to_hide_among() -> None:
     faults = {node: during("query.rows", silence) for node in (3, 4)}
-    with pytest.raises(QuorumMissing, match="2 sites answered well, the quorum is 3"):
+    with pytest.raises(QuorumMissing, match="2 sites gave accepted answers, the quorum is 3"):
         simulate(sites_of(), plan_of("kmeans", **SECURE), faults=faults)
 
 
 @pytest.mark.parametrize(
     ("shifted", "reason"),
     [
-        ({"quality_sum"}, r"secure sum of train.cells is not usable: qualities add up"),
-        (set(CELL_ARRAYS), r"made of .* rows, where about 448 were announced"),
+        ({"quality_sum"}, r"secure sum of train.cells cannot be used: the mean quality"),
+        (set(CELL_ARRAYS), r"stands for .* rows, and the site announced about 448"),
     ],
 )
 def test_a_spoilt_total_ends_the_session_and_says_which(shifted, reason) -> None:
@@ -138,7 +138,7 @@ def test_validation_without_keys_stops_nothing() -> None:
 def test_a_site_that_wants_masks_refuses_a_plan_without() -> None:
     picky = site_of(9, policy=SitePolicy(needs_secure_sum=True))
     result = simulate([*sites_of(), picky], plan_of("kmeans"))
-    assert "sends nothing unmasked" in next(iter(result.report.refused.values()))
+    assert "takes part only with secure sums" in next(iter(result.report.refused.values()))
 
 
 def test_a_site_that_wants_masks_takes_part_in_a_plan_with() -> None:

@@ -2,14 +2,14 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.federation_simulation.in_process import InProcessGrid
+from benchmarks.federation_simulation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from federation.coordinator.checkpoint import dump
 from federation.coordinator.nodes import POLL_S
 from federation.coordinator.session import Session
 from federation.coordinator.strategies import Progress
 from federation.errors import QuorumMissing
 from federation.node.client_app import build_client_app
-from federation.simulation.in_process import InProcessGrid
-from federation.simulation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from router_models.artifacts.artifact import read_manifest
 from tests.fakes.sites import plan_of, site_of, sites_of
 
@@ -41,7 +41,7 @@ def test_waits_for_a_quorum_to_connect():
 
 def test_does_not_wait_for_ever():
     grid = InProcessGrid({1: build_client_app(site_of(0))})
-    with pytest.raises(QuorumMissing, match="1 sites answered well, the quorum is 2"):
+    with pytest.raises(QuorumMissing, match="1 sites gave accepted answers, the quorum is 2"):
         session_on(grid, plan_of(timeout_s=60.0)).run(LONG_AGO)
 
 
@@ -68,7 +68,7 @@ def test_a_session_that_failed_leaves_its_checkpoint():
 def test_begins_anew_where_a_checkpoint_cannot_be_used(stale, caplog):
     result = simulate(sites_of(2), plan_of(), checkpoints=MemoryCheckpoints(stale))
     assert result.artifact == simulate(sites_of(2), plan_of()).artifact
-    assert "beginning anew" in caplog.text
+    assert "the training starts over" in caplog.text
 
 
 def test_a_session_that_was_killed_before_publishing_publishes():

@@ -6,7 +6,7 @@ from operator import add
 import numpy as np
 import pytest
 
-from federation.learning import mlp
+from federation.learning import mlp, mlp_training
 from federation.learning.growth import (
     add_clients,
     add_models,
@@ -46,9 +46,9 @@ def with_models(rows: Evaluations, columns) -> Evaluations:
 
 def trained_router(rows):
     scales = RowSums.gather(rows).scales()
-    weights: Mapping[str, Float32] = mlp.initial_weights(scales, TINY, 0)
+    weights: Mapping[str, Float32] = mlp_training.initial_weights(scales, TINY, 0)
     for number in range(8):
-        weights = mlp.train_locally(weights, rows, scales, TINY, number).weights
+        weights = mlp_training.train_locally(weights, rows, scales, TINY, number).weights
     return mlp.to_estimator(weights, rows.models, scales)
 
 

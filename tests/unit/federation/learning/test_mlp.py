@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.learning.mlp import (
-    LocalUpdate,
-    average,
-    initial_weights,
-    to_estimator,
-    train_locally,
-    validation_loss,
-)
+from federation.learning.mlp import LocalUpdate, average, to_estimator
+from federation.learning.mlp_training import initial_weights, train_locally, validation_loss
 from federation.learning.settings import FederatedMlpSettings
 from federation.learning.statistics import RowSums
 from router_models.errors import ArtifactRejected
@@ -240,7 +234,7 @@ def test_gradients_of_clients_average_to_the_gradient_of_all_their_rows():
 
 def test_a_gradient_is_the_same_in_one_pass_and_in_several(monkeypatch):
     whole = gradient(ROWS).weights
-    monkeypatch.setattr("federation.learning.mlp.ROWS_AT_ONCE", 16)
+    monkeypatch.setattr("federation.learning.mlp_training.ROWS_AT_ONCE", 16)
     assert_equal_weights(gradient(ROWS).weights, whole, rtol=1e-4, atol=1e-6)
 
 

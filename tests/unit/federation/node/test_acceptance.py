@@ -209,7 +209,7 @@ def test_drawn_answers_that_hardly_match_are_no_evidence():
 def test_does_not_forget_a_model_on_the_word_of_predictions_alone():
     decision = decided(knowing(("cheap", "coder", "writer")), BAD, SINGLE_ANSWERS)
     assert not decision.is_accepted
-    assert decision.reason == f"it does not know dear, which {BAD.version} routes to"
+    assert decision.reason == f"it does not know the models dear, which {BAD.version} routes to"
 
 
 @ENOUGH

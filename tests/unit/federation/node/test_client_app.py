@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message, RecordDict
 
+from benchmarks.federation_simulation.in_process import InProcessGrid
 from federation.exchanges.table import EXCHANGES
 from federation.node.client_app import build_client_app
 from federation.protocol.protocol import (
@@ -16,7 +17,6 @@ from federation.protocol.protocol import (
     read_verdict,
     refusal,
 )
-from federation.simulation.in_process import InProcessGrid
 from federation.site import SitePolicy
 from router_models.artifacts.registry import ModelRegistry
 from tests.fakes.artifacts import router_artifact
@@ -49,14 +49,14 @@ def test_answers_with_arrays_and_nothing_else():
 @pytest.mark.parametrize("name", ["query.hello", "query.rows", "train.guard_centroids"])
 def test_takes_no_part_in_a_plan_that_shows_smaller_groups_than_the_site_allows(name):
     reply = ask(site_of(0), name, Instruction(replace(PLAN, least_rows=9), 1))
-    assert "nothing made of fewer than 10 rows" in (read_refusal(reply) or "")
+    assert "no statistics over fewer than 10 rows" in (read_refusal(reply) or "")
 
 
 @pytest.mark.parametrize(
     ("policy", "reason"),
     [
         (SitePolicy(needs_noise=True), "noise"),
-        (SitePolicy(needs_secure_sum=True), "unmasked"),
+        (SitePolicy(needs_secure_sum=True), "secure sums"),
     ],
 )
 def test_takes_no_part_in_a_plan_without_the_protection_that_the_site_needs(policy, reason):
@@ -68,7 +68,9 @@ def test_takes_no_part_in_a_plan_without_the_protection_that_the_site_needs(poli
 def test_refuses_a_coordinator_of_another_version():
     content = Instruction(PLAN).to_content()
     content.config_records["plan"]["protocol"] = 99
-    assert "different protocols" in (read_refusal(ask(site_of(0), "query.rows", content)) or "")
+    assert "different protocol versions" in (
+        read_refusal(ask(site_of(0), "query.rows", content)) or ""
+    )
 
 
 def test_says_so_where_there_are_too_few_rows():
@@ -80,7 +82,7 @@ def test_does_not_send_what_the_coordinator_would_drop():
     site = site_of(0)
     dear = replace(site, train=replace(site.train, cost_usd=site.train.cost_usd * 1e6))
     reply = ask(dear, "query.rows", Instruction(PLAN, 1))
-    assert "costs add up to more than 100 USD each" in (read_refusal(reply) or "")
+    assert "the mean cost is above dearest_usd, 100 USD" in (read_refusal(reply) or "")
 
 
 def test_an_instruction_that_lacks_arrays_is_refused_and_not_guessed_at():

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.federation_simulation.simulation import simulate
 from federation.node.acceptance import AcceptanceCriteria
 from federation.node.gateway_site import GatewaySite
-from federation.simulation.simulation import simulate
 from gateway.artifacts.store import ArtifactStore
 from gateway.federation.team_rows import TeamsRows
 from gateway.storage.database import create_database_engine

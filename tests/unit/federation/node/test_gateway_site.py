@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,16 @@ def version_of(data: bytes) -> str:
 
 
 POOLED = made_up(1500, seed=11)
-GOOD, BAD = artifact(POOLED), artifact(shuffled(POOLED))
+
+
+@cache
+def good_artifact() -> bytes:
+    return artifact(POOLED)
+
+
+@cache
+def bad_artifact() -> bytes:
+    return artifact(shuffled(POOLED))
 
 
 def test_rows_stand_under_the_names_of_the_federation(site):
@@ -210,7 +220,7 @@ def test_a_name_of_another_model_is_an_error(site_of, engine):
 
 
 def test_the_first_router_serves_at_once(site):
-    verdict = site.receive(GOOD)
+    verdict = site.receive(good_artifact())
     assert verdict.outcome == "activated"
     assert site.store.active() == verdict.version
     assert site.store.assessment(verdict.version).reason == verdict.reason
@@ -218,31 +228,31 @@ def test_the_first_router_serves_at_once(site):
 
 def test_a_router_serves_under_this_gateways_own_names(site_of, small_engine):
     site = site_of(small_engine)
-    verdict = site.receive(GOOD)
+    verdict = site.receive(good_artifact())
     router = load(site.store.read(verdict.version), ENCODER)
     assert router.column("eu-coder") == router.column("coder") == MODELS.index("coder")
 
 
 def test_a_router_without_other_names_is_kept_as_it_came(site_of, small_engine):
     site = site_of(small_engine, own_names=NO_ALIASES)
-    assert site.receive(GOOD).version == version_of(GOOD)
-    assert site.store.read(version_of(GOOD)) == GOOD
+    assert site.receive(good_artifact()).version == version_of(good_artifact())
+    assert site.store.read(version_of(good_artifact())) == good_artifact()
 
 
 def test_a_better_router_takes_the_place_of_the_active_one(site):
-    site.store.put(BAD)
-    site.store.activate(version_of(BAD))
-    verdict = site.receive(GOOD)
+    site.store.put(bad_artifact())
+    site.store.activate(version_of(bad_artifact()))
+    verdict = site.receive(good_artifact())
     assert verdict.outcome == "activated"
-    assert site.store.active() == verdict.version != version_of(BAD)
+    assert site.store.active() == verdict.version != version_of(bad_artifact())
     assert verdict.figures["difference"] > 0
-    assert site.store.rollback().version == version_of(BAD)
+    assert site.store.rollback().version == version_of(bad_artifact())
 
 
 async def test_the_gateway_follows_within_a_poll(site):
     serving = ActiveRouter(site.store, ENCODER)
     await serving.refresh()
-    verdict = site.receive(GOOD)
+    verdict = site.receive(good_artifact())
     assert await serving.refresh()
     assert serving.current is not None
     assert serving.current.version == verdict.version
@@ -251,16 +261,16 @@ async def test_the_gateway_follows_within_a_poll(site):
 
 
 def test_a_worse_router_is_kept_as_a_candidate_with_the_reason(site):
-    site.store.put(GOOD)
-    site.store.activate(version_of(GOOD))
-    verdict = site.receive(BAD)
-    assert (verdict.outcome, site.store.active()) == ("candidate", version_of(GOOD))
+    site.store.put(good_artifact())
+    site.store.activate(version_of(good_artifact()))
+    verdict = site.receive(bad_artifact())
+    assert (verdict.outcome, site.store.active()) == ("candidate", version_of(good_artifact()))
     assert "may lose more than" in verdict.reason
     assert site.store.activate(verdict.version).version == verdict.version
 
 
 def test_a_router_that_is_poor_here_is_mixed_with_one_trained_here(site):
-    verdict = site.receive(BAD)
+    verdict = site.receive(bad_artifact())
     assert verdict.version.startswith("mixture-")
     assert verdict.figures == {"answers": verdict.figures["answers"]}
     mixture = site.store.manifest(verdict.version)
@@ -271,16 +281,16 @@ def test_a_router_that_is_poor_here_is_mixed_with_one_trained_here(site):
 
 def test_few_rows_leave_the_active_router_in_place(site_of, small_engine):
     site = site_of(small_engine)
-    site.store.put(BAD)
-    site.store.activate(version_of(BAD))
-    verdict = site.receive(GOOD)
-    assert (verdict.outcome, site.store.active()) == ("candidate", version_of(BAD))
+    site.store.put(bad_artifact())
+    site.store.activate(version_of(bad_artifact()))
+    verdict = site.receive(good_artifact())
+    assert (verdict.outcome, site.store.active()) == ("candidate", version_of(bad_artifact()))
     assert "too few" in verdict.reason
 
 
 def test_an_empty_log_takes_the_first_router_as_it_is(site_of, engine):
     site = site_of(engine, ())
-    assert site.receive(GOOD).outcome == "activated"
+    assert site.receive(good_artifact()).outcome == "activated"
     assert load(site.store.read(site.store.active()), ENCODER).estimator.kind == "kmeans"
 
 
@@ -288,44 +298,50 @@ def test_the_packaged_router_counts_for_none_where_it_knows_no_model_of_the_log(
     site_of, small_engine
 ):
     strange = artifact(replace(POOLED, models=("w", "x", "y", "z")))
-    assert site_of(small_engine, default_artifact=strange).receive(GOOD).outcome == "activated"
+    assert (
+        site_of(small_engine, default_artifact=strange).receive(good_artifact()).outcome
+        == "activated"
+    )
 
 
 def test_the_packaged_router_stays_where_there_are_too_few_rows(site_of, small_engine):
-    site = site_of(small_engine, default_artifact=BAD)
-    assert (site.receive(GOOD).outcome, site.store.active()) == ("candidate", None)
+    site = site_of(small_engine, default_artifact=bad_artifact())
+    assert (site.receive(good_artifact()).outcome, site.store.active()) == ("candidate", None)
 
 
 def test_an_active_router_that_cannot_serve_counts_for_none(site):
-    site.store.put(BAD)
-    site.store.activate(version_of(BAD))
-    site.store.path(version_of(BAD)).write_bytes(b"damaged")
-    assert site.receive(GOOD).outcome == "activated"
+    site.store.put(bad_artifact())
+    site.store.activate(version_of(bad_artifact()))
+    site.store.path(version_of(bad_artifact())).write_bytes(b"damaged")
+    assert site.receive(good_artifact()).outcome == "activated"
+
+
+def of_another_encoder() -> bytes:
+    return artifact(POOLED, encoder=replace(ENCODER, id="other-1"))
+
+
+def under_an_alias() -> bytes:
+    return artifact(replace(POOLED, models=("cheap", "eu-coder", "writer", "dear")))
 
 
 @pytest.mark.parametrize(
-    ("data", "problem"),
+    ("make", "problem"),
     [
-        (b"hello", "too short"),
-        (GOOD[:-1] + b"!", "checksum"),
-        (artifact(POOLED, encoder=replace(ENCODER, id="other-1")), "trained on encoder other-1"),
-        (
-            artifact(
-                replace(POOLED, models=("cheap", "eu-coder", "writer", "dear")),
-            ),
-            "'eu-coder' is an alias of 'coder'",
-        ),
+        (lambda: b"hello", "too short"),
+        (lambda: good_artifact()[:-1] + b"!", "checksum"),
+        (of_another_encoder, "trained on encoder other-1"),
+        (under_an_alias, "'eu-coder' is an alias of 'coder'"),
     ],
 )
-def test_what_cannot_serve_here_is_not_kept(site, data, problem):
-    verdict = site.receive(data)
+def test_what_cannot_serve_here_is_not_kept(site, make, problem):
+    verdict = site.receive(make())
     assert (verdict.outcome, verdict.version) == ("refused", None)
     assert problem in verdict.reason
     assert site.store.list_all() == ()
 
 
 def test_a_router_that_predicts_nonsense_is_not_kept(site):
-    good = load(GOOD, ENCODER)
+    good = load(good_artifact(), ENCODER)
     high = np.full(len(MODELS), 5.0, np.float32)
     known = good.guard
     assert known is not None
@@ -338,13 +354,13 @@ def test_a_router_that_predicts_nonsense_is_not_kept(site):
 
 
 def test_the_same_router_is_judged_once(site):
-    first = site.receive(GOOD)
+    first = site.receive(good_artifact())
     reads = len(site.log.reads)
-    site.store.put(BAD)
-    site.store.activate(version_of(BAD))
-    assert site.receive(GOOD) == site.receive(GOOD)
+    site.store.put(bad_artifact())
+    site.store.activate(version_of(bad_artifact()))
+    assert site.receive(good_artifact()) == site.receive(good_artifact())
     assert len(site.log.reads) == reads
-    assert (first.outcome, site.store.active()) == ("activated", version_of(BAD))
+    assert (first.outcome, site.store.active()) == ("activated", version_of(bad_artifact()))
 
 
 def test_a_router_whose_judgement_was_cut_short_is_judged_again(site, monkeypatch):
@@ -354,23 +370,23 @@ def test_a_router_whose_judgement_was_cut_short_is_judged_again(site, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(ArtifactStore, "note", die)
         with pytest.raises(KeyboardInterrupt):
-            site.receive(GOOD)
-    verdict = site.receive(GOOD)
+            site.receive(good_artifact())
+    verdict = site.receive(good_artifact())
     assert (verdict.outcome, site.store.active()) == ("activated", verdict.version)
 
 
 def test_a_disk_that_cannot_be_written_is_a_reason(site_of, small_engine, tmp_path):
     (tmp_path / "file").write_text("in the way")
     site = site_of(small_engine, store=ArtifactStore(tmp_path / "file"))
-    verdict = site.receive(GOOD)
+    verdict = site.receive(good_artifact())
     assert verdict.outcome == "refused"
-    assert "it cannot be kept" in verdict.reason
+    assert "it cannot be stored" in verdict.reason
 
 
 def test_old_candidates_make_room(site_of, small_engine):
     site = site_of(small_engine, keep=1)
-    site.store.put(BAD)
-    site.store.activate(version_of(BAD))
+    site.store.put(bad_artifact())
+    site.store.activate(version_of(bad_artifact()))
     for seed in range(3):
         site.receive(artifact(made_up(200, seed=20 + seed)))
     assert len(site.store.list_all()) == 2

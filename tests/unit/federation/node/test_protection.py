@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.federation_simulation.in_process import Exchanged, InProcessGrid
+from benchmarks.federation_simulation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from federation.coordinator.session import Session
 from federation.coordinator.strategy_table import with_calibrated_noise
 from federation.errors import PlanRefused, QuorumMissing
@@ -24,8 +26,6 @@ from federation.privacy.secure_sum import SecureSumRefused
 from federation.privacy.settings import NoiseSettings
 from federation.protocol.protocol import Instruction, TrainingPlan
 from federation.protocol.updates import Reply
-from federation.simulation.in_process import Exchanged, InProcessGrid
-from federation.simulation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from federation.site import SitePolicy
 from tests.fakes.evaluations import DIMENSION, MODELS
 from tests.fakes.sites import plan_of, site_of, sites_of
@@ -119,18 +119,18 @@ def test_every_noisy_answer_is_charged(tmp_path) -> None:
 
 def test_a_spent_budget_ends_taking_part(tmp_path) -> None:
     account = PrivacyAccount(tmp_path / "spent.json", epsilon=3.0, delta=1e-4)
-    with pytest.raises(QuorumMissing, match=r"it gives away 3\.00 at most"):
+    with pytest.raises(QuorumMissing, match=r"the limit is 3\.00"):
         session_of(plan_of("mlp", **NOISY), account).run(LONG_AGO)
 
 
 def test_a_site_that_keeps_an_account_sends_nothing_without_noise(tmp_path) -> None:
     account = PrivacyAccount(tmp_path / "spent.json", epsilon=3.0, delta=1e-4)
-    with pytest.raises(PlanRefused, match="nothing without noise"):
+    with pytest.raises(PlanRefused, match="takes part only with noise"):
         Protection(account).check(plan_of("kmeans"), SitePolicy())
 
 
 def test_a_site_that_wants_noise_sends_nothing_without() -> None:
-    with pytest.raises(PlanRefused, match="nothing without noise"):
+    with pytest.raises(PlanRefused, match="takes part only with noise"):
         Protection().check(plan_of("kmeans"), SitePolicy(needs_noise=True))
 
 
@@ -145,7 +145,7 @@ def test_what_cannot_bear_noise_does_not_leave_a_noisy_session(exchange) -> None
 
 def test_a_noisy_plan_without_prices_is_refused() -> None:
     noise = {"noise": NoiseSettings(1.0), "has_guard": False}
-    with pytest.raises(PlanRefused, match="no dearest_usd of cheap, coder"):
+    with pytest.raises(PlanRefused, match="dearest_usd_by_model lacks cheap, coder"):
         seeded().answer(CellExchange(), Task(site_of(1), instruction_of(**noise)))
 
 
@@ -161,7 +161,7 @@ def test_a_key_masks_one_answer_only() -> None:
 @pytest.mark.parametrize(
     ("kind", "wrong", "reason"),
     [
-        ("ridge", NOISY, "nothing to solve"),
+        ("ridge", NOISY, "cannot be used with a ridge router"),
         ("kmeans", {"noise": NOISE}, "has_guard = false"),
         (
             "mlp",
@@ -202,7 +202,7 @@ def test_a_plan_without_noise_cannot_be_calibrated() -> None:
 def test_a_masked_question_that_names_no_members_is_refused(options) -> None:
     protection = seeded()
     protection.masking_key.generate()
-    with pytest.raises(SecureSumRefused, match="does not say whose keys"):
+    with pytest.raises(SecureSumRefused, match="names no keys"):
         protection.answer(RowSumExchange(), Task(site_of(1), instruction_of(**options)))
 
 

@@ -67,7 +67,7 @@ def test_refuses_targets_that_mean_nothing(epsilon: float, delta: float) -> None
 def test_a_budget_composes_messages_until_it_is_spent() -> None:
     budget = PrivacyBudget(5.0, DELTA).spend(Release(2.0)).spend(Release(2.0))
     assert budget.epsilon_spent() == pytest.approx(epsilon_of([Release(2.0)] * 2, DELTA))
-    with pytest.raises(PrivacyBudgetSpent, match=r"at most and has given 3\."):
+    with pytest.raises(PrivacyBudgetSpent, match=r"of which it has spent 3\."):
         budget.spend(Release(0.5))
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from federation.learning.mlp import initial_weights, validation_loss
+from federation.learning.mlp_training import initial_weights, validation_loss
 from federation.learning.settings import FederatedMlpSettings
 from federation.learning.statistics import RowSums
 from federation.privacy.noisy_gradient import clipped_gradients, noisy_gradient_step

@@ -4,12 +4,12 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from benchmarks.federation_simulation.in_process import InProcessGrid
+from benchmarks.federation_simulation.simulation import RowsSite
 from federation.errors import ReplyRejected
 from federation.node.client_app import build_client_app
 from federation.protocol.failures import MAX_REASON, failure, read_failure, reason_of
 from federation.protocol.protocol import Instruction, read_profile
-from federation.simulation.in_process import InProcessGrid
-from federation.simulation.simulation import RowsSite
 from tests.fakes.evaluations import MODELS
 from tests.fakes.sites import plan_of, site_of
 

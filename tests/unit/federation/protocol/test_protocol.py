@@ -54,8 +54,8 @@ def test_the_same_plan_is_the_same_text():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"kind": "knn"}, "no settings of kind 'knn'"),
-        ({"kind": "mlp"}, "no settings of kind 'mlp'"),
+        ({"kind": "knn"}, "not those of kind 'knn'"),
+        ({"kind": "mlp"}, "not those of kind 'mlp'"),
         ({"rule": "loudest"}, "unknown rule 'loudest'; known rules: mean, median, trimmed_mean"),
         ({"quorum": 0}, "quorum"),
         ({"validate_every": 0}, "validate_every"),
@@ -100,14 +100,14 @@ def test_an_instruction_survives_its_journey():
 def test_a_coordinator_of_another_version_is_refused():
     content = Instruction(plan_of()).to_content()
     content.config_records[PLAN]["protocol"] = 2
-    with pytest.raises(PlanRefused, match="different protocols"):
+    with pytest.raises(PlanRefused, match="different protocol versions"):
         Instruction.from_content(content)
 
 
 def test_an_instruction_that_is_laid_out_otherwise_is_refused():
     content = Instruction(plan_of()).to_content()
     content.config_records[PLAN]["round"] = "first"
-    with pytest.raises(PlanRefused, match="not laid out"):
+    with pytest.raises(PlanRefused, match="has an unexpected form"):
         Instruction.from_content(content)
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
+from benchmarks.federation_simulation.in_process import Exchanged
+from benchmarks.federation_simulation.simulation import simulate
 from federation.protocol.protocol import ARRAYS, to_record
 from federation.protocol.report import size_of
-from federation.simulation.in_process import Exchanged
-from federation.simulation.simulation import simulate
 from tests.fakes.sites import plan_of, sites_of
 
 pytestmark = pytest.mark.usefixtures("grid")

@@ -151,7 +151,7 @@ def test_only_right_and_whole_answers_leave(site):
 
 
 def test_a_site_that_was_not_there_when_the_round_began_waits_for_the_next(site):
-    with pytest.raises(PlanRefused, match="began without this site"):
+    with pytest.raises(PlanRefused, match="started without this site"):
         ReasonerClient(site).work(site, second())
 
 
@@ -159,7 +159,7 @@ def test_a_site_that_was_killed_in_a_phase_does_not_skip_it(site):
     mortal = replace(site, new_learner=lambda p, s: Mortal(site.new_learner(p, s), 0))
     with pytest.raises(Killed):
         ReasonerClient(mortal).work(mortal, first())
-    with pytest.raises(PlanRefused, match="began without this site"):
+    with pytest.raises(PlanRefused, match="started without this site"):
         ReasonerClient(site).work(site, second())
 
 

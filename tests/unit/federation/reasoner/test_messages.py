@@ -93,7 +93,7 @@ def test_reads_the_profile_that_a_site_sent():
         ({"name": 7}, "not text"),
         ({"prompts": -1}, "not a count"),
         ({"prompts": True}, "not a count"),
-        ({"rows": 1}, "incomplete or foreign"),
+        ({"rows": 1}, "incomplete or of another version"),
     ],
 )
 def test_a_profile_that_is_none_is_rejected(change, reason):

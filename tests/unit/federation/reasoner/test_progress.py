@@ -32,7 +32,7 @@ def test_reads_what_it_writes():
 
 
 def test_does_not_go_on_with_another_plan():
-    with pytest.raises(CheckpointRejected, match="of another plan"):
+    with pytest.raises(CheckpointRejected, match="with another plan"):
         load(dump(PLAN, PROGRESS), replace(PLAN, session="second"))
 
 

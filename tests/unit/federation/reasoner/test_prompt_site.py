@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.federation_simulation.reasoner import simulate
 from federation.errors import PlanRefused
 from federation.reasoner.base import Base
 from federation.reasoner.prompt_site import PromptSite
-from federation.simulation.reasoner import simulate
 from router_models.artifacts.adapter import BaseModel
 from tests.fakes.language_models import tiny_model
 from tests.fakes.reasoners import (
@@ -51,7 +51,9 @@ def test_says_of_itself_no_more_than_it_must(site):
 
 def test_takes_no_part_with_too_few_prompts(site):
     site.least_prompts = 7
-    with pytest.raises(PlanRefused, match="has 6 private prompts, and tunes with no fewer than 7"):
+    with pytest.raises(
+        PlanRefused, match=r"has 6 private prompts; federation\.node\.reasoner\.least_prompts is 7"
+    ):
         site.profile()
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from flwr.app import Error, Message
 
+from benchmarks.federation_simulation.in_process import Exchanged, InProcessGrid
+from benchmarks.federation_simulation.reasoner import simulate
+from benchmarks.federation_simulation.simulation import LONG_AGO, MemoryCheckpoints
 from federation.errors import QuorumMissing
 from federation.node.client_app import build_client_app
 from federation.reasoner.client import NO_PART
 from federation.reasoner.messages import ADAPTER, ADAPTERS, ANSWERS, pack, unpack
 from federation.reasoner.session import ReasonerSession
-from federation.simulation.in_process import Exchanged, InProcessGrid
-from federation.simulation.reasoner import simulate
-from federation.simulation.simulation import LONG_AGO, MemoryCheckpoints
 from router_models.artifacts import adapter
 from router_models.estimators.arrays import strip_prefix
 from tests.fakes.reasoners import (
@@ -307,7 +307,7 @@ def test_a_site_that_missed_a_phase_is_told_to_wait_for_the_next_round():
     ).run(LONG_AGO)
     third = result.report.rounds[2]
     assert third.accepted == ("site-0", "site-1")
-    assert all("began without this site" in reason for reason in third.rejected.values())
+    assert all("started without this site" in reason for reason in third.rejected.values())
     assert result.report.rounds[3].accepted == ("site-0", "site-1", "site-2")
 
 
@@ -334,13 +334,13 @@ def test_begins_anew_where_a_checkpoint_cannot_be_used(stale, caplog):
                 checkpoints=checkpoints,
             )
     assert run(checkpoints=checkpoints).artifact == honest().artifact
-    assert "beginning anew" in caplog.text
+    assert "the tuning starts over" in caplog.text
 
 
 def test_a_session_without_a_quorum_fails_and_says_why():
     faults = {2: during(ANSWERS, failure), 3: during(ANSWERS, silence)}
     with pytest.raises(
-        QuorumMissing, match="1 sites answered well, the quorum is 2; site-1: the no"
+        QuorumMissing, match="1 sites gave accepted answers, the quorum is 2; site-1: the no"
     ):
         run(faults=faults)
 
@@ -351,7 +351,7 @@ def test_sites_with_another_model_are_refused_and_the_others_go_on():
     sites[3] = replace(sites[3], base=replace(sites[3].base, tokenizer_sha256="ab" * 32))
     result = run(sites=sites)
     assert set(result.report.members) == {"site-0", "site-1"}
-    assert "weights of tiny are others (abababababab" in result.report.refused["3"]
+    assert "weights of tiny differ (abababababab" in result.report.refused["3"]
     assert "tokenizer of tiny is another one" in result.report.refused["4"]
 
 
@@ -374,7 +374,7 @@ def test_a_node_that_only_routes_refuses_politely():
 
 
 def test_public_steps_need_public_prompts():
-    with pytest.raises(ValueError, match="public steps need public prompts"):
+    with pytest.raises(ValueError, match="public_prompts: required"):
         simulate(reasoner_sites(), reasoner_plan(), [], reasoner().initial)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
+from benchmarks.federation_simulation.in_process import Exchanged
+from benchmarks.federation_simulation.reasoner import simulate
 from federation.protocol.protocol import ARRAYS, from_record
 from federation.reasoner.figures import StepFigures
 from federation.reasoner.messages import (
@@ -21,8 +23,6 @@ from federation.reasoner.messages import (
 from federation.reasoner.prompts import Message, Prompt, tokens_of
 from federation.reasoner.rollouts import LocalSampler
 from federation.reasoner.trainer import Learner
-from federation.simulation.in_process import Exchanged
-from federation.simulation.reasoner import simulate
 from tests.fakes.reasoners import (
     TOKENIZER,
     public_prompts,

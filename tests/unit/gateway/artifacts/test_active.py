@@ -136,7 +136,7 @@ async def test_a_damaged_router_is_refused_and_the_old_one_serves_on(
     assert (version_of(active), active.rejected) == (VERSIONS[0], 1)
     assert VERSIONS[1] in active.last_error
     assert why in active.last_error
-    assert f"{VERSIONS[0]} goes on serving" in caplog.text
+    assert f"{VERSIONS[0]} still serves" in caplog.text
 
 
 async def test_a_router_of_another_encoder_is_refused(store, active):
@@ -295,10 +295,10 @@ async def test_a_version_of_another_encoder_cannot_be_pinned(store, active):
 async def test_a_load_cut_short_at_shutdown_is_forgotten(active):
     waiting = asyncio.create_task(active.pinned(VERSIONS[1]))
     await asyncio.sleep(0)
-    active._loading[VERSIONS[1]].cancel()
+    active.pinned_versions.reads[VERSIONS[1]].cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert not active._loading
+    assert not active.pinned_versions.reads
 
 
 async def test_a_load_that_everybody_left_fails_quietly(store, active):
@@ -306,7 +306,7 @@ async def test_a_load_that_everybody_left_fails_quietly(store, active):
     leaving = asyncio.create_task(active.pinned(VERSIONS[1]))
     await asyncio.sleep(0)
     leaving.cancel()
-    await until(lambda: not active._loading)
+    await until(lambda: not active.pinned_versions.reads)
     assert active.last_error is None
 
 

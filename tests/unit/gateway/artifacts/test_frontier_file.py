@@ -53,4 +53,4 @@ def test_a_damaged_file_is_said_once_and_publishes_nothing(tmp_path, caplog, con
     file = FrontierFile(tmp_path)
     assert samples(scrape(file)) == []
     assert samples(scrape(file)) == []
-    assert caplog.text.count("cannot be published") == 1
+    assert caplog.text.count("cannot be read") == 1

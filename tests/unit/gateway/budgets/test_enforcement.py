@@ -8,7 +8,7 @@ from gateway.budgets.enforcement import (
     MIN_THINKING_TOKENS,
     effort_within,
     own_limit,
-    told,
+    with_instruction,
     with_reasoning,
 )
 from gateway.types import Capabilities, HostedModel, ModelPrice
@@ -74,7 +74,7 @@ def test_does_not_think_where_anthropic_would_refuse_it(change) -> None:
 
 def test_the_line_comes_before_a_model_s_own_system_prompt() -> None:
     own = replace(PLAIN, system_prompt="You are brief.")
-    lines = [model.system_prompt for model in told((PLAIN, own), 512)]
+    lines = [model.system_prompt for model in with_instruction((PLAIN, own), 512)]
     line = "Think for at most 512 tokens."
     assert lines == [line, f"{line}\nYou are brief."]
 

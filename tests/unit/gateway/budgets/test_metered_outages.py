@@ -170,7 +170,7 @@ async def test_long_turns_keep_their_leases(bench):
         bench.wait(25)
         await bench.ledger.tend()
 
-    assert bench.ledger.counters.renewed == 10
+    assert bench.ledger.counters.leases_renewed == 10
     assert (await bench.standing()).held == held.nusd
     await bench.settle(held)
     assert (await bench.standing()).spent == 1000
@@ -182,13 +182,13 @@ async def test_a_lease_that_was_lost_is_corrected_by_its_settlement(bench):
     bench.wait(61)
     await bench.reserve(max_tokens=1)  # finds it
 
-    assert bench.ledger.counters.expired == 1
+    assert bench.ledger.counters.leases_expired == 1
     (row,) = bench.journal.rows
     assert (row.outcome, row.charged_nusd) == ("expired", held.nusd)
     assert row.lease == held.lease
     await bench.ledger.tend()
     await bench.ledger.tend()
-    assert bench.ledger.counters.lost_leases == 1
+    assert bench.ledger.counters.leases_lost == 1
     await bench.settle(held)
     assert (await bench.standing()).spent == 1000
 
@@ -205,7 +205,7 @@ async def test_a_charge_without_a_row_is_journaled_by_whoever_is_told(bench):
     (row,) = bench.journal.rows
     assert (row.outcome, row.charged_nusd, row.charged_tokens) == ("recovered", 1000, 30)
     assert row.lease == held.lease
-    assert bench.ledger.counters.expired == 0
+    assert bench.ledger.counters.leases_expired == 0
     await bench.settle(other)
 
 

@@ -1,4 +1,5 @@
 import logging
+from typing import Any
 
 import numpy as np
 import orjson
@@ -16,7 +17,7 @@ from gateway.types import Caller
 from gateway.wire import ChatRequest, parse_chat_request
 from tests.fakes.artifacts import ENCODER
 from tests.fakes.policies import policy_artifact, tab_policy
-from tests.fakes.turn_budgets import Conversations, make_turn_budgets
+from tests.fakes.turn_budgets import Conversations, Prediction, make_turn_budgets
 
 CALLER = Caller("k", "t")
 EMBEDDING = np.ones(ENCODER.dimension, np.float32)
@@ -34,17 +35,15 @@ def sealed(seed: int = 0) -> SealedPolicy:
     return load(policy_artifact(seed), ENCODER)
 
 
-async def allotted(
-    budgets: TurnBudgets, asked: ChatRequest, quality: float | None = None
-) -> TurnAllotment:
-    allot = await budgets.open(asked, CALLER)
-    assert allot is not None
-    return allot(EMBEDDING, quality, None)
+async def allotted(budgets: TurnBudgets, asked: ChatRequest, **predicted: Any) -> TurnAllotment:
+    allotment = await budgets.allot(asked, CALLER, Prediction(embedding=EMBEDDING, **predicted))
+    assert allotment is not None
+    return allotment
 
 
 async def test_nothing_gives_a_turn_budget_by_default() -> None:
     ledger = Conversations()
-    assert await make_turn_budgets(ledger).open(request(**TALK), CALLER) is None
+    assert await make_turn_budgets(ledger).allot(request(**TALK), CALLER, Prediction()) is None
     assert ledger.asked == []
 
 
@@ -62,10 +61,10 @@ async def test_nothing_gives_a_turn_budget_by_default() -> None:
 async def test_the_smaller_of_the_operator_s_budget_and_the_caller_s_holds(
     everybody, profile, caller, budget
 ) -> None:
-    profiles = {"balanced": ProfileSettings(willingness_to_pay_usd=1, turn_budget_tokens=profile)}
-    budgets = make_turn_budgets(tokens_per_conversation=everybody, profiles=profiles)
+    settings = ProfileSettings(willingness_to_pay_usd=1, turn_budget_tokens=profile)
+    budgets = make_turn_budgets(tokens_per_conversation=everybody)
     own = {} if caller is None else {"turn_budget": caller}
-    assert (await allotted(budgets, request(**own))).budget_tokens == budget
+    assert (await allotted(budgets, request(**own), profile=settings)).budget_tokens == budget
 
 
 async def test_the_conversation_s_budget_is_to_be_held_in_output_tokens() -> None:
@@ -111,8 +110,8 @@ async def test_the_active_policy_proposes_and_its_version_is_recorded() -> None:
             quality=0.5,
         )
     )
-    assert made.allotment.proposed_tokens == policy.policy.choices[int(wanted.argmax())]
-    assert made.allotment.policy_version == policy.version
+    assert made.proposal.proposed_tokens == policy.policy.choices[int(wanted.argmax())]
+    assert made.proposal.policy_version == policy.version
 
 
 async def test_a_policy_that_fails_leaves_the_built_in_one(caplog) -> None:
@@ -120,15 +119,15 @@ async def test_a_policy_that_fails_leaves_the_built_in_one(caplog) -> None:
     budgets = make_turn_budgets(policy=broken)
     with caplog.at_level(logging.CRITICAL):
         made = await allotted(budgets, request(turn_budget=8000))
-    assert made.allotment.policy_version == "split"
+    assert made.proposal.policy_version == "split"
     assert budgets.counters.policy_failures == 1
 
 
 async def test_explores_with_the_probability_it_records() -> None:
     budgets = make_turn_budgets(exploration=0.5)
     drawn = [await allotted(budgets, request(turn_budget=8000)) for _ in range(400)]
-    explored = [made for made in drawn if made.allotment.proposed_tokens != 1024]
-    assert {round(made.allotment.propensity, 6) for made in drawn} == {0.1, 0.6}
+    explored = [made for made in drawn if made.proposal.proposed_tokens != 1024]
+    assert {round(made.proposal.propensity, 6) for made in drawn} == {0.1, 0.6}
     assert 0.33 < len(explored) / len(drawn) < 0.47
 
 
@@ -148,7 +147,7 @@ async def test_keeps_the_least_of_an_answer_for_every_planned_turn_to_come() -> 
 async def test_a_conversation_that_was_cut_off_is_allotted_more() -> None:
     budgets = make_turn_budgets()
     first = await allotted(budgets, request(turn_budget=3000, **TALK))
-    budgets.close(first, 256, was_cut_off=True)
+    budgets.note_outcome(first, 256, was_cut_off=True)
     again = await allotted(budgets, request(turn_budget=3000, **TALK))
     other = await allotted(budgets, request(turn_budget=3000, conversation_id="other"))
     assert [made.cap.tokens for made in (first, again, other)] == [256, 512, 256]
@@ -157,13 +156,13 @@ async def test_a_conversation_that_was_cut_off_is_allotted_more() -> None:
 async def test_nothing_is_remembered_of_a_request_without_a_conversation() -> None:
     budgets = make_turn_budgets()
     first = await allotted(budgets, request(turn_budget=3000))
-    budgets.close(first, 256, was_cut_off=True)
+    budgets.note_outcome(first, 256, was_cut_off=True)
     assert (await allotted(budgets, request(turn_budget=3000))).cap.tokens == 256
 
 
 async def test_a_budget_too_small_for_any_answer_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="at least 16"):
-        await make_turn_budgets().open(request(turn_budget=15), CALLER)
+        await allotted(make_turn_budgets(), request(turn_budget=15))
 
 
 async def test_explains_the_odds_of_every_choice() -> None:

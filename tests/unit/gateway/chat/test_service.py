@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import numpy as np
 import orjson
 import pytest
 
-from gateway.budgets.turn_budgets import Allot
+from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.chat.service import ChatService
 from gateway.errors import (
     ModelNotFound,
@@ -17,14 +16,15 @@ from gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from gateway.routing.routing import RoutePlan, Routing
+from gateway.routing.plan import RoutePlan
+from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Untraced
 from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, TurnRecord
 from gateway.wire import ChatRequest, parse_chat_request
 from tests.fakes.providers import BODY, FakeProvider, FakeStream, event
 from tests.fakes.settled import Log, Settled
-from tests.fakes.turn_budgets import make_turn_budgets
+from tests.fakes.turn_budgets import Prediction, make_turn_budgets
 
 CALLER = Caller(key_id="k", team_id="t")
 PRICE = ModelPrice(input_nusd_per_mtok=1_000_000_000, output_nusd_per_mtok=2_000_000_000)
@@ -38,14 +38,15 @@ class Planned:
     models: tuple[HostedModel, ...] = (FIRST, SECOND)
     error: Exception | None = None
 
-    async def plan(
-        self, request: ChatRequest, caller: Caller, allot: Allot | None = None
-    ) -> RoutePlan:
+    async def predict(self, request: ChatRequest, caller: Caller) -> Prediction:
+        del request, caller
         if self.error is not None:
             raise self.error
-        embedding = np.zeros(4, np.float32)
+        return Prediction()
+
+    def choose(self, prediction: Prediction, allotment: TurnAllotment | None) -> RoutePlan:
         return RoutePlan(
-            models=self.models,
+            models=self.models if allotment is None else allotment.instruct(self.models),
             candidates=(),
             propensity=0.5,
             reason="router",
@@ -54,8 +55,8 @@ class Planned:
             router_version="v1",
             familiarity=1.0,
             encoder_id="e",
-            embedding=embedding,
-            allotment=None if allot is None else allot(embedding, None, None),
+            embedding=prediction.embedding,
+            allotment=allotment,
         )
 
 

@@ -93,17 +93,17 @@ def test_every_kind_of_budget_can_be_written(budgets, engine):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["create", "--usd", "1"], "--team TEAM or --every-team"),
-        (["create", "--team", "blue", "--every-team", "--usd", "1"], "either --team TEAM"),
+        (["create", "--usd", "1"], "--team TEAM and --every-team"),
+        (["create", "--team", "blue", "--every-team", "--usd", "1"], "one of --team TEAM"),
         (["create", "--team", "blue"], "give one of --usd"),
         (["create", "--team", "blue", "--usd", "1", "--tokens", "1"], "give one of --usd"),
-        (["create", "--team", "blue", "--usd", "much"], "write 10 or 0.25"),
+        (["create", "--team", "blue", "--usd", "much"], "write it as 10 or 0.25"),
         (["create", "--team", "blue", "--usd", "0.0000000001"], "at most 9 decimals"),
         (["create", "--team", "blue", "--usd", "NaN"], "must be 0 to"),
-        (["create", "--team", "blue", "--concurrent", "1", "--per", "day"], "leave --per out"),
+        (["create", "--team", "blue", "--concurrent", "1", "--per", "day"], "leave out --per"),
         (["create", "--team", "red", "--usd", "1"], "create it first"),
         (["show", "bud_none"], "waypost budgets list"),
-        (["usage", "bud_none"], "is the gateway running"),
+        (["usage", "bud_none"], "Is the gateway running"),
     ],
 )
 def test_a_mistake_is_answered_with_what_to_do(budgets, arguments, message):
@@ -149,7 +149,7 @@ async def test_counters_in_memory_are_those_of_the_running_gateway(
         shown = await run("usage", made)
         assert shown.startswith(f"{'blue':40} spent 0 USD, held 0.1 USD, of 1 USD per day, ")
         assert shown.endswith("resets in 12h0m0s\n")
-        assert "nobody has spent" in await run("usage", default)
+        assert "nothing was spent" in await run("usage", default)
         assert "user" in await run("usage", default, "--id", "alice")
         assert "say whose" in await run("reset", default, fails=True)
         await desk.store.settle("blue", "r", 10**8, 0)
@@ -157,7 +157,7 @@ async def test_counters_in_memory_are_those_of_the_running_gateway(
         assert "blue day: counted 0.1 USD, journal 0 USD" in output
         assert "1 counters differ" in output
         assert "spent 0 USD" in await run("reset", made)
-        assert await run("rebuild") == "1 counters set, 0 dead leases charged\n"
+        assert await run("rebuild") == "1 counters set, 0 expired reservations charged\n"
         assert await run("verify") == "counters and journal agree\n"
         assert await run("prune", "--older-than-days", "90") == "0 rows folded\n"
 

@@ -153,7 +153,7 @@ def test_refuses_a_table_that_is_not_its_own(gateway: Any, prompts: Path, tmp_pa
     out.write_text("a,b\n1,2\n")
     result = run(gateway, "--model", "good", "--prompts", prompts, "--out", out)
     assert result.exit_code == 1
-    assert "not of an earlier calibration" in result.output
+    assert "no file of an earlier calibration" in result.output
 
 
 def test_refuses_a_query_that_has_changed(gateway: Any, prompts: Path, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_settings_that_contradict_each_other_stop_the_coordinator(settings_file)
 
 
 def test_a_node_without_a_name_does_not_start(settings_file):
-    assert "a name and a coordinator" in refuse(settings_file, "join", "")
+    assert "set name and coordinator" in refuse(settings_file, "join", "")
 
 
 def test_a_node_without_its_key_says_who_makes_it(settings_file, tmp_path):
@@ -111,13 +111,13 @@ def test_a_node_that_insists_on_noise_does_not_tune(settings_file):
         '[federation.node.reasoner]\nmodel = "some/model"\n'
     )
 
-    assert "adapters leave without noise" in refuse(settings_file, "join", table)
+    assert "adapters are sent without noise" in refuse(settings_file, "join", table)
 
 
 def test_a_coordinator_that_cannot_tune_does_not_start(settings_file):
     table = '[federation.coordinator.reasoner]\nmodel = "some/model"\n'
 
-    assert "public steps need some" in refuse(settings_file, "coordinator", table)
+    assert "public_prompts: required" in refuse(settings_file, "coordinator", table)
 
 
 def test_tuning_is_asked_for_beside_a_router(settings_file, sessions):

@@ -258,7 +258,7 @@ def test_an_embedded_adapter_is_withdrawn(waypost, tmp_path):
     file.put(Announcement("tuned", "smollm2-135m", load(sealed_adapter()).version))
 
     assert "tuned is offered no longer" in waypost("withdraw", "tuned")
-    assert "no adapter is announced" in waypost("withdraw", "tuned", fails=True)
+    assert "no adapter is offered under the name" in waypost("withdraw", "tuned", fails=True)
 
 
 def test_says_that_the_server_cannot_be_reached(waypost, tmp_path):

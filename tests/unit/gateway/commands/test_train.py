@@ -208,7 +208,7 @@ def test_trains_nothing_where_train_rows_are_measured(data, artifact, tmp_path):
         *(data, "--artifact", artifact, "--split", "train", "--encoder", "minilm"),
         *("--bootstrap", 0, "--picture", tmp_path / "f.png", "--drop-hidden-reasoning"),
     )
-    assert "nothing is trained for comparison" in output
+    assert "no router is trained for comparison" in output
     assert "3 models" in output
 
 

@@ -85,7 +85,7 @@ def test_leaves_the_rows_of_other_architectures(tmp_path):
         (MODULES, {"architecture": "mamba"}, "architecture mamba"),
         (MODULES, {"width": 16}, "another model: .*down_proj does not fit"),
         (("model.layers.9.mlp.down_proj",), {}, "layers.9.* does not fit"),
-        (MODULES, {"has_heads": False}, "does not say llama.attention.head_count"),
+        (MODULES, {"has_heads": False}, "lacks the field llama.attention.head_count"),
     ],
     ids=["unknown architecture", "other widths", "more layers", "unknown heads"],
 )

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from benchmarks.federation_simulation.in_process import InProcessGrid
+from benchmarks.federation_simulation.simulation import align
 from federation.deployment.sessions import SessionStore
 from federation.errors import GrowthRefused, QuorumMissing
 from federation.node.client_app import build_client_app
-from federation.simulation.in_process import InProcessGrid
-from federation.simulation.simulation import align
 from gateway.federation.conducting import train_router
 from gateway.federation.places import ROUTER
 from router_models.artifacts.artifact import read_manifest
@@ -74,7 +74,7 @@ def test_nothing_joins_where_there_is_no_router(store):
 def test_nothing_joins_a_router_of_another_encoder(store):
     conduct(store, sites_with(OLD))
     other = replace(plan_of().encoder, sha256="cd" * 32)
-    with pytest.raises(GrowthRefused, match="cannot grow"):
+    with pytest.raises(GrowthRefused, match="cannot join the router of session"):
         conduct(store, sites_with(OLD), "models", hour=1, encoder=other)
 
 

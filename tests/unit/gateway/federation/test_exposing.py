@@ -127,7 +127,9 @@ def test_every_metric_of_a_federation_is_documented_and_there(tmp_path, sessions
     reads = read_children({"conductor": children}), read_sessions(sessions), read_node(store, None)
 
     page = PAGE.read_text().partition("## Federation")[2]
-    assert read(*reads).names == set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    told, rows = read(*reads).help, dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", page, re.M))
+    assert told.keys() == rows.keys()
+    assert {name for name in told if told[name] not in rows[name]} == set()
 
 
 def test_a_scrape_of_the_port_shows_what_is_so_now(children):

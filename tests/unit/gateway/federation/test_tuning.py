@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from flwr.clientapp import ClientApp
 
+from benchmarks.federation_simulation.in_process import InProcessGrid
 from federation.deployment.sessions import SessionStore
 from federation.errors import FederationError, PlanRefused, QuorumMissing
 from federation.node.client_app import build_reasoner_app
 from federation.reasoner.messages import to_table
-from federation.simulation.in_process import InProcessGrid
 from gateway.artifacts.store import adapter_store
 from gateway.federation.conducting import CHECKPOINT, refuse_tuning
 from gateway.federation.places import ADAPTER
@@ -145,7 +145,7 @@ def test_public_steps_without_public_prompts_stop_the_coordinator(settings_of, t
     settings = settings_of("acme")
     check_tuning(settings)
     (tmp_path / "public.jsonl").write_text("\n")
-    with pytest.raises(FederationError, match="public steps need some"):
+    with pytest.raises(FederationError, match="public_prompts: required"):
         check_tuning(settings)
 
 

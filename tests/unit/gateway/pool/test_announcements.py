@@ -44,7 +44,7 @@ def test_an_announcement_is_taken_back_once(file):
     file.put(Announcement("maths", "base", FIRST))
 
     assert file.remove("maths").version == FIRST
-    with pytest.raises(ArtifactRejected, match="no adapter is announced as 'maths'"):
+    with pytest.raises(ArtifactRejected, match="no adapter is offered under the name 'maths'"):
         file.remove("maths")
 
 

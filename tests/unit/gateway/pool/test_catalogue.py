@@ -111,7 +111,7 @@ def test_says_when_the_price_is_only_the_lowest_tier(caplog: pytest.LogCaptureFi
     table = settings({"claude-sonnet-4-5": {"provider": "anthropic"}}, anthropic=claude)
     with caplog.at_level(logging.INFO):
         build_models(table, now=NOW)
-    assert "dearer above 200000 input tokens" in caplog.text
+    assert "charges more above 200000 input tokens" in caplog.text
 
 
 @pytest.mark.parametrize(

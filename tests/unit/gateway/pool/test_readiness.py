@@ -35,4 +35,4 @@ def test_a_gateway_told_to_stop_is_not_ready():
 
     readiness.is_leaving = True
 
-    assert readiness.state() == (False, "told to stop")
+    assert readiness.state() == (False, "the gateway is stopping")

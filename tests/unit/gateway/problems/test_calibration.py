@@ -194,7 +194,7 @@ async def test_a_prompt_that_is_refused_is_not_sent_again(ask_gateway: Any) -> N
 async def test_a_refused_key_ends_the_calibration(ask_gateway: Any) -> None:
     problem, _, _ = await ask_gateway(Answer([b"{}"], status=401, headers=JSON))
     assert isinstance(problem, CalibrationError)
-    assert "small: the gateway refused with 401" in str(problem)
+    assert "small: the gateway refused the request: 401" in str(problem)
 
 
 async def test_only_a_waypost_gateway_tells_the_cost(ask_gateway: Any) -> None:
@@ -224,7 +224,7 @@ def test_a_verifier_may_be_json_text_as_parquet_has_it() -> None:
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        ([], "there is no prompt"),
+        ([], "holds no prompt"),
         ([{}], "row 0: `query_id` and `text` must be non-empty texts"),
         ([PROMPT | {"text": 3}], "must be non-empty texts"),
         ([PROMPT, PROMPT], "row 1: query_id 'q1' is there twice"),

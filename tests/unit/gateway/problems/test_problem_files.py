@@ -10,8 +10,8 @@ from gateway.problems.problem_files import (
     ProblemRow,
     build_environment,
     read_problems,
-    write_problems,
 )
+from tests.fakes.problems import write_problems
 
 
 class Letters:

@@ -80,9 +80,17 @@ def test_an_altered_file_is_refused_by_name(folder) -> None:
 
 
 def test_a_missing_file_is_refused_by_name(folder) -> None:
+    (folder / "features.json").unlink()
+    with pytest.raises(ArtifactRejected, match=r"features\.json is missing"):
+        load_encoder("minilm", folder)
+
+
+def test_asking_for_minilm_without_its_weights_says_what_to_install(folder) -> None:
     (folder / "minilm" / "model.onnx").unlink()
-    assert load_encoder("static", folder).id == "static-cheap-1"
-    with pytest.raises(ArtifactRejected, match=r"minilm/model\.onnx is missing"):
+    assert load_encoder("auto", folder).id == "static-cheap-1"
+    with pytest.raises(
+        ConfigurationError, match=r"needs waypost-minilm: pip install 'waypost\[accurate\]'"
+    ):
         load_encoder("minilm", folder)
 
 

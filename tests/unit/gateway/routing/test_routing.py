@@ -9,7 +9,9 @@ import pytest
 
 from gateway.artifacts.active import ActiveRouter
 from gateway.artifacts.store import ArtifactStore
+from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
+from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.settings.config import DEFAULT_PROFILES, ProfileSettings
 from gateway.types import Caller, Capabilities, HostedModel, ModelPrice
@@ -39,6 +41,17 @@ def request(model: str = "auto", **fields: Any) -> ChatRequest:
     return parse_chat_request(orjson.dumps(body), {})
 
 
+async def planned(
+    routing: Routing,
+    asked: ChatRequest,
+    caller: Caller = CALLER,
+    budgets: TurnBudgets | None = None,
+) -> RoutePlan:
+    prediction = await routing.predict(asked, caller)
+    allotment = None if budgets is None else await budgets.allot(asked, caller, prediction)
+    return routing.choose(prediction, allotment)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path)
@@ -62,7 +75,6 @@ def routing(store: ArtifactStore) -> Callable[..., Any]:
                 "embedder": Embedder(),
                 "router": router,
                 "paused": tuple,
-                "count_failure": lambda reason: None,
                 "rng": np.random.default_rng(0),
                 **changes,
             }
@@ -72,24 +84,24 @@ def routing(store: ArtifactStore) -> Callable[..., Any]:
 
 
 async def test_the_router_chooses_by_utility_and_says_so(routing) -> None:
-    plan = await (await routing()).plan(request(waypost={"willingness_to_pay": 1e6}), CALLER)
+    plan = await planned(await routing(), request(waypost={"willingness_to_pay": 1e6}))
     assert plan.reason == "router"
     assert plan.propensity == 1.0
     assert plan.router_version is not None
-    best = max(plan.candidates, key=lambda candidate: candidate.quality)
+    best = max(plan.candidates, key=lambda candidate: candidate.quality or 0.0)
     assert plan.models[0].name == best.model
     assert len(plan.models) == 2
 
 
 async def test_a_tiny_willingness_to_pay_takes_the_cheapest(routing) -> None:
-    plan = await (await routing()).plan(request(waypost={"willingness_to_pay": 1e-9}), CALLER)
-    cheapest = min(plan.candidates, key=lambda candidate: candidate.cost_usd)
+    plan = await planned(await routing(), request(waypost={"willingness_to_pay": 1e-9}))
+    cheapest = min(plan.candidates, key=lambda candidate: candidate.cost_usd or 0.0)
     assert plan.models[0].name == cheapest.model
     assert plan.willingness_to_pay_usd == 1e-9
 
 
 async def test_a_named_model_is_served_as_asked(routing) -> None:
-    plan = await (await routing()).plan(request("small"), CALLER)
+    plan = await planned(await routing(), request("small"))
     assert [model.name for model in plan.models] == ["small"]
     assert (plan.reason, plan.candidates) == ("named", ())
     assert plan.embedding is not None
@@ -99,12 +111,12 @@ async def test_a_named_model_is_served_as_asked(routing) -> None:
 async def test_a_model_that_is_not_served_to_the_key_is_not_found(routing, model) -> None:
     caller = Caller("k", "t", allowed_models=frozenset({"small"}))
     with pytest.raises(ModelNotFound):
-        await (await routing()).plan(request(model), caller)
+        await planned(await routing(), request(model), caller)
 
 
 async def test_the_router_chooses_among_the_key_s_models_only(routing) -> None:
     caller = Caller("k", "t", allowed_models=frozenset({"small"}))
-    plan = await (await routing()).plan(request(), caller)
+    plan = await planned(await routing(), request(), caller)
     assert [candidate.model for candidate in plan.candidates] == ["small"]
 
 
@@ -113,7 +125,7 @@ async def test_a_profile_s_name_is_a_model(routing) -> None:
         **DEFAULT_PROFILES,
         "mine": ProfileSettings(willingness_to_pay_usd=3, models=["small"]),
     }
-    plan = await (await routing(profiles=profiles)).plan(request("mine"), CALLER)
+    plan = await planned(await routing(profiles=profiles), request("mine"))
     assert (plan.profile, plan.willingness_to_pay_usd) == ("mine", 3)
     assert [model.name for model in plan.models] == ["small"]
 
@@ -121,17 +133,15 @@ async def test_a_profile_s_name_is_a_model(routing) -> None:
 @pytest.mark.parametrize(("profile", "used"), [("economy", "economy"), ("gone", "balanced")])
 async def test_auto_uses_the_key_s_profile_while_it_exists(routing, profile, used) -> None:
     caller = Caller("k", "t", profile=profile)
-    assert (await (await routing()).plan(request(), caller)).profile == used
+    assert (await planned(await routing(), request(), caller)).profile == used
 
 
-async def test_without_a_router_the_default_model_serves_and_it_is_counted(routing) -> None:
-    counted: list[str] = []
-    it = await routing(with_router=False, count_failure=counted.append)
-    plan = await it.plan(request(), CALLER)
+async def test_without_a_router_the_default_model_serves(routing) -> None:
+    it = await routing(with_router=False)
+    plan = await planned(it, request())
     assert [model.name for model in plan.models] == ["large", "small"]
     assert (plan.reason, plan.propensity, plan.router_version) == ("router_missing", 1.0, None)
     assert [candidate.propensity for candidate in plan.candidates] == [0.0, 1.0]
-    assert counted == ["router_missing"]
 
 
 async def test_a_router_that_fails_does_not_fail_the_request(routing) -> None:
@@ -139,29 +149,25 @@ async def test_a_router_that_fails_does_not_fail_the_request(routing) -> None:
         async def embed(self, text: str) -> np.ndarray:
             return np.zeros(ENCODER.dimension + 1, np.float32)
 
-    counted: list[str] = []
-    plan = await (await routing(embedder=Wrong(), count_failure=counted.append)).plan(
-        request(), CALLER
-    )
+    plan = await planned(await routing(embedder=Wrong()), request())
     assert plan.reason == "router_failed"
     assert plan.models[0].name == "large"
-    assert counted == ["router_failed"]
 
 
 async def test_a_router_that_knows_no_model_of_the_pool_leaves_it_to_the_default(routing) -> None:
-    plan = await (await routing(hosted("x"), hosted("y"))).plan(request(), CALLER)
+    plan = await planned(await routing(hosted("x"), hosted("y")), request())
     assert (plan.reason, plan.models[0].name) == ("router_missing", "y")
     assert {candidate.verdict for candidate in plan.candidates} == {"not_in_router"}
 
 
 async def test_a_model_the_router_does_not_know_is_the_last_fallback(routing) -> None:
-    plan = await (await routing(hosted("new"), hosted("small"))).plan(request(), CALLER)
+    plan = await planned(await routing(hosted("new"), hosted("small")), request())
     assert [model.name for model in plan.models] == ["small", "new"]
 
 
 async def test_a_model_that_cannot_is_never_tried(routing) -> None:
     it = await routing(hosted("small", tools=False), hosted("large"))
-    plan = await it.plan(request(tools=[{"type": "function", "function": {"name": "f"}}]), CALLER)
+    plan = await planned(it, request(tools=[{"type": "function", "function": {"name": "f"}}]))
     assert [model.name for model in plan.models] == ["large"]
     assert plan.candidates[0].verdict == "no_tools"
 
@@ -169,38 +175,38 @@ async def test_a_model_that_cannot_is_never_tried(routing) -> None:
 async def test_a_request_that_no_model_can_take_is_the_caller_s_to_change(routing) -> None:
     it = await routing(hosted("small", tools=False))
     with pytest.raises(NoCapableModel, match="small: no_tools"):
-        await it.plan(request(tools=[{"type": "function", "function": {"name": "f"}}]), CALLER)
+        await planned(it, request(tools=[{"type": "function", "function": {"name": "f"}}]))
 
 
 async def test_a_key_without_any_served_model_is_told_so(routing) -> None:
     with pytest.raises(NoCapableModel, match="none of the served models"):
-        await (await routing()).plan(request(), Caller("k", "t", allowed_models=frozenset()))
+        await planned(await routing(), request(), Caller("k", "t", allowed_models=frozenset()))
 
 
 async def test_models_that_are_down_are_worth_waiting_for(routing) -> None:
     down = {("p", "small"), ("p", "large")}
     with pytest.raises(NoModelAvailable):
-        await (await routing(paused=lambda: down)).plan(request(), CALLER)
+        await planned(await routing(paused=lambda: down), request())
 
 
 async def test_a_pinned_version_decides(routing, store) -> None:
     it = await routing()
     other = store.put(router_artifact(seed=1)).version
-    plan = await it.plan(request(waypost={"router_version": other}), CALLER)
+    plan = await planned(it, request(waypost={"router_version": other}))
     assert plan.router_version == other
 
 
 @pytest.mark.parametrize("version", ["../../etc/passwd", "kmeans-20260101-000000000000"])
 async def test_a_pin_that_cannot_be_used_is_the_caller_s_error(routing, version) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        await (await routing()).plan(request(waypost={"router_version": version}), CALLER)
+        await planned(await routing(), request(waypost={"router_version": version}))
     assert caught.value.param == "waypost.router_version"
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "thompson"])
 async def test_exploration_logs_the_probability_it_chose_with(routing, kind) -> None:
     it = await routing(exploration=Exploration(kind, 0.5))
-    plans = [await it.plan(request(), CALLER) for _ in range(200)]
+    plans = [await planned(it, request()) for _ in range(200)]
     explored = [plan for plan in plans if plan.reason == "explored"]
     assert explored
     assert all(0 < plan.propensity <= 1 for plan in plans)
@@ -215,8 +221,9 @@ async def best_of(it: Routing, turn_budget: int | None) -> tuple[str, list[str]]
     """Route at any price; return the chosen model and every candidate's verdict."""
     own = {} if turn_budget is None else {"turn_budget": turn_budget}
     asked = request(waypost={"willingness_to_pay": 1e6, **own})
-    allot = await make_turn_budgets(choices=[256, 4096], expected_turns=1).open(asked, CALLER)
-    plan = await it.plan(asked, CALLER, allot)
+    plan = await planned(
+        it, asked, budgets=make_turn_budgets(choices=[256, 4096], expected_turns=1)
+    )
     return plan.models[0].name, [candidate.verdict for candidate in plan.candidates]
 
 
@@ -235,24 +242,15 @@ async def test_where_no_pair_fits_all_are_cut_to_fit(routing) -> None:
 
 
 async def test_the_policy_sees_what_the_router_expects_of_the_best_model(routing) -> None:
-    seen = []
-
-    def allot(embedding, quality, cost_usd):
-        seen.append((quality, cost_usd))
-        raise NoModelAvailable("seen enough")
-
     it = await routing()
-    plan = await it.plan(request(), CALLER)
-    with pytest.raises(NoModelAvailable):
-        await it.plan(request(), CALLER, allot)
-    best = max(plan.candidates, key=lambda candidate: candidate.quality)
-    assert seen == [(best.quality, best.cost_usd)]
+    prediction = await it.predict(request(), CALLER)
+    best = max(it.choose(prediction).candidates, key=lambda candidate: candidate.quality or 0.0)
+    assert prediction.best() == (best.quality, best.cost_usd)
 
 
 async def test_a_named_model_s_turn_is_allotted_too(routing) -> None:
     asked = request("small", waypost={"turn_budget": 1000})
-    allot = await make_turn_budgets().open(asked, CALLER)
-    plan = await (await routing()).plan(asked, CALLER, allot)
+    plan = await planned(await routing(), asked, budgets=make_turn_budgets())
     assert plan.allotment is not None
     assert plan.allotment.cap.tokens == 256
 
@@ -271,12 +269,11 @@ async def test_a_request_falls_under_its_own_profile_else_the_key_s(
     routing, model, key, profile
 ) -> None:
     caller = Caller("k", "t", profile=key)
-    assert (await routing()).profile_of(request(model), caller) == profile
+    assert (await (await routing()).predict(request(model), caller)).profile_name == profile
 
 
 async def test_without_a_router_a_turn_is_allotted_all_the_same(routing) -> None:
     asked = request(waypost={"turn_budget": 1000})
-    allot = await make_turn_budgets().open(asked, CALLER)
-    plan = await (await routing(with_router=False)).plan(asked, CALLER, allot)
+    plan = await planned(await routing(with_router=False), asked, budgets=make_turn_budgets())
     assert plan.allotment is not None
     assert (plan.reason, plan.allotment.cap.tokens) == ("router_missing", 256)

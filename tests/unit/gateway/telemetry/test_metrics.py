@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.evaluation_log.grades import GradeRecord, KnownAnswer
-from gateway.routing.routing import RoutePlan
+from gateway.routing.plan import RoutePlan
 from gateway.telemetry.metrics import MAX_VERSIONS, Metrics
 from gateway.types import HostedModel, ModelPrice, Usage
 from tests.fakes.turns import make_turn
@@ -66,7 +66,7 @@ def test_counts_a_failed_turn_without_tokens(metrics: Metrics) -> None:
 def test_counts_decisions_failures_fallbacks_and_refusals(metrics: Metrics) -> None:
     metrics.decided(PLAN)
     metrics.decided(replace(PLAN, router_version=None, reason="named"))
-    metrics.router_failed("router_missing")
+    metrics.decided(replace(PLAN, reason="router_missing"))
     metrics.fell_back(MODEL, "ProviderTimeout")
     metrics.refused("BudgetExhausted")
     found = figures(metrics)

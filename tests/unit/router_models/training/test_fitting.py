@@ -12,12 +12,12 @@ from router_models.training.knn import fit_knn
 from router_models.training.mlp import (
     RouterNetwork,
     Rows,
-    build_estimator,
     cost_scale_of,
     fit_mlp,
     masked_loss,
     single_threaded,
 )
+from router_models.training.mlp_weights import build_estimator
 from router_models.training.settings import KMeansSettings, KnnSettings, MlpSettings
 from tests.fakes.evaluations import MODELS, made_up
 

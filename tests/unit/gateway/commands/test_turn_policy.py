@@ -10,10 +10,11 @@ from budget.policies.artifact import load
 from budget.policies.tab import AllSubQuestionsPolicy
 from budget.training.train import TrainingSettings
 from gateway.cli import cli
-from gateway.commands import budget
-from gateway.problems.problem_files import ProblemRow, write_problems
+from gateway.commands import turn_policy
+from gateway.problems.problem_files import ProblemRow
 from gateway.routing.encoders import load_encoder
 from tests.fakes.completions import answer_of
+from tests.fakes.problems import write_problems
 from tests.fakes.server import serve
 from tests.fakes.upstream import ScriptedUpstream
 
@@ -44,7 +45,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(budget.command, [str(argument) for argument in arguments])
+    return CliRunner().invoke(turn_policy.command, [str(argument) for argument in arguments])
 
 
 def train(data, out, *options):
@@ -55,9 +56,23 @@ def train(data, out, *options):
 
 
 def test_is_a_subcommand():
-    found = CliRunner().invoke(cli, ["budget", "--help"])
+    found = CliRunner().invoke(cli, ["turn-policy", "--help"])
     assert found.exit_code == 0
     assert {"train", "evaluate"} <= set(found.output.split())
+    assert found.stderr == ""
+
+
+def test_its_old_name_still_works_and_names_the_new_one():
+    found = CliRunner().invoke(cli, ["budget", "train", "--help"])
+    assert found.exit_code == 0
+    assert found.stdout.startswith("Usage: cli turn-policy train")
+    assert found.stderr == "`cli budget` is now called `cli turn-policy`\n"
+
+
+def test_its_old_name_is_not_listed():
+    listed = CliRunner().invoke(cli, ["--help"]).output
+    assert "\n  turn-policy " in listed
+    assert "\n  budget " not in listed
 
 
 def test_trains_a_policy_that_a_gateway_can_load(data, tmp_path):
@@ -78,7 +93,7 @@ def test_without_a_price_the_reward_is_the_papers(data, tmp_path):
 
 
 def test_goes_on_from_a_checkpoint(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "STEPS_PER_CHECKPOINT", 2)
+    monkeypatch.setattr(turn_policy, "STEPS_PER_CHECKPOINT", 2)
     train(data, tmp_path / "whole.safetensors", "--checkpoint", tmp_path / "run.pt")
     found = train(data, tmp_path / "again.safetensors", "--checkpoint", tmp_path / "run.pt")
     policies = [
@@ -90,7 +105,7 @@ def test_goes_on_from_a_checkpoint(data, tmp_path, monkeypatch):
 
 
 def test_says_that_a_checkpoint_is_of_another_run(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "STEPS_PER_CHECKPOINT", 1)
+    monkeypatch.setattr(turn_policy, "STEPS_PER_CHECKPOINT", 1)
     train(data, tmp_path / "a.safetensors", "--checkpoint", tmp_path / "run.pt")
     found = invoke("train", data, "--budget", 999, "--checkpoint", tmp_path / "run.pt")
     assert found.exit_code == 1
@@ -137,7 +152,7 @@ def test_refuses_to_compare_policies_that_choose_from_different_budgets(data, tm
 def few_rollouts(monkeypatch):
     """Rollouts enough to compare: every turn of one is a request to the endpoint."""
     few = partial(TrainingSettings, groups_per_step=2, group_size=2)
-    monkeypatch.setattr(budget, "TrainingSettings", few)
+    monkeypatch.setattr(turn_policy, "TrainingSettings", few)
 
 
 @pytest.mark.usefixtures("few_rollouts")

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from benchmarks.federation_simulation.in_process import Exchanged, Fault, InProcessGrid
+from benchmarks.federation_simulation.simulation import LONG_AGO, MemoryCheckpoints
 from federation.coordinator.checkpoint import Checkpoints
 from federation.node.client_app import build_reasoner_app
 from federation.reasoner.client import Learner, ReasonerSite
@@ -13,8 +15,6 @@ from federation.reasoner.progress import Progress
 from federation.reasoner.prompts import Prompt
 from federation.reasoner.session import ReasonerResult, ReasonerSession
 from federation.reasoner.states import MemoryStates, States
-from federation.simulation.in_process import Exchanged, Fault, InProcessGrid
-from federation.simulation.simulation import LONG_AGO, MemoryCheckpoints
 from federation.site import Verdict
 from router_models.artifacts import adapter
 from router_models.types import Arrays

@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmarks.turn_budgets_llm import llm_train
+from benchmarks.turn_budgets_llm.llm_policy import LlmPolicy
+from benchmarks.turn_budgets_llm.llm_train import LlmTrainer, adapt
 from budget.policies.policy import StaticPolicy
-from budget.training import llm_train
 from budget.training.evaluate import evaluate_policy
-from budget.training.llm_policy import LlmPolicy
-from budget.training.llm_train import LlmTrainer, adapt
 from budget.training.train import TrainingSettings, start_groups
 from tests.fakes.language_models import tiny_model, tiny_tokenizer
 from tests.fakes.problems import trace_environment

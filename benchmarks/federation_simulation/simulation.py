@@ -7,12 +7,12 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.federation_simulation.in_process import Exchanged, Fault, InProcessGrid
 from federation.coordinator.checkpoint import Checkpoints
 from federation.coordinator.session import Session, SessionResult
 from federation.coordinator.strategies import Progress
 from federation.node.client_app import build_client_app
 from federation.protocol.protocol import EncoderName, TrainingPlan
-from federation.simulation.in_process import Exchanged, Fault, InProcessGrid
 from federation.site import SCHEMA_VERSION, Site, SitePolicy, SiteProfile, Verdict
 from router_models.artifacts.artifact import read_manifest
 from router_models.artifacts.registry import ModelRegistry

@@ -93,10 +93,13 @@ def train_router(kept: Path, encoder: str) -> Path:
 def _digest() -> str:
     """Hash what decides whether a router of an earlier run can still be read."""
     package = ROOT / "router_models"
-    files = ("encoders/manifest.json", "artifact.py", "guard.py", "kmeans.py", "arrays.py")
-    return hashlib.sha256(b"".join((package / name).read_bytes() for name in files)).hexdigest()[
-        :12
-    ]
+    files = (
+        "encoders/manifest.json",
+        "artifacts/artifact.py",
+        *(f"estimators/{name}.py" for name in ("guard", "kmeans", "arrays")),
+    )
+    content = b"".join((package / name).read_bytes() for name in files)
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def prepare(folder: Path, upstream: Upstream, encoder: str, router: Path) -> tuple[Path, str]:

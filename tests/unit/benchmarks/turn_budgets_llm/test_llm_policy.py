@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.turn_budgets_llm.llm_policy import QUESTION_CHARS, LlmPolicy, render
 from budget.policies.mdp import allot
 from budget.policies.types import TurnState
-from budget.training.llm_policy import QUESTION_CHARS, LlmPolicy, render
 from tests.fakes.language_models import tiny_model, tiny_tokenizer
 
 CHOICES = (64, 512, 2048)

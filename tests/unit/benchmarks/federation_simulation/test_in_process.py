@@ -2,10 +2,10 @@ import pytest
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from benchmarks.federation_simulation.in_process import Exchanged, InProcessGrid
+from benchmarks.federation_simulation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from federation.coordinator.session import Session
 from federation.node.client_app import build_client_app
-from federation.simulation.in_process import Exchanged, InProcessGrid
-from federation.simulation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from tests.fakes.sites import plan_of, silence, site_of, sites_of
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.federation_simulation.in_process import Exchanged
+from benchmarks.federation_simulation.simulation import RowsSite, align, simulate
 from federation.coordinator.growing import Parent
 from federation.learning import growth
 from federation.learning.guard import LOCAL_CLUSTERS
 from federation.privacy.settings import NoiseSettings
 from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.protocol.protocol import ANSWER, ARRAYS, PLAN, from_record
-from federation.simulation.in_process import Exchanged
-from federation.simulation.simulation import RowsSite, align, simulate
 from federation.site import Verdict
 from router_models.artifacts.artifact import load
 from router_models.artifacts.registry import ModelRegistry

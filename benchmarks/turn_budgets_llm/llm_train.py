@@ -10,9 +10,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from benchmarks.turn_budgets_llm.llm_policy import LlmPolicy, render
 from budget.environments.conversation import Conversation, Environment
 from budget.training.grpo import clipped_loss
-from budget.training.llm_policy import LlmPolicy, render
 from budget.training.train import (
     MAX_GRADIENT_NORM,
     TrainingRun,

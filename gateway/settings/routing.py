@@ -1,0 +1,109 @@
+"""The settings of routing: how the model `auto` and the profiles choose."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gateway.settings.base import Settings
+
+
+class ExplorationSettings(Settings):
+    """How often the router tries a model that it does not predict to be best.
+
+    Exploration costs quality now. It gives later routers unbiased rows to learn from.
+    """
+
+    kind: Annotated[
+        Literal["off", "epsilon", "thompson"],
+        Field(
+            description="`off` always takes the model of the best predicted utility. `epsilon` "
+            "draws one of all suitable models at random in a fixed share of requests. `thompson` "
+            "tries models more often the less certain their prediction is."
+        ),
+    ] = "off"
+    epsilon: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Share of requests whose model is drawn at random, from 0 to 1. Used by "
+            "`epsilon`, and by `thompson` with a router that does not predict its own uncertainty.",
+        ),
+    ] = 0.05
+
+
+class ProfileSettings(Settings):
+    """A named trade-off between quality and cost. Callers use its name as the model."""
+
+    willingness_to_pay_usd: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="USD that an answer of quality 1 is worth more than one of quality 0. "
+            "The model with the largest predicted `quality - cost / willingness_to_pay_usd` is "
+            "chosen, so a larger value chooses better and dearer models.",
+        ),
+    ]
+    models: Annotated[
+        list[str] | None,
+        Field(description="Names of the models to choose from. By default all models."),
+    ] = None
+    turn_budget_tokens: Annotated[
+        int | None,
+        Field(
+            gt=0,
+            description="Completion tokens of a conversation under this profile. By default "
+            "`turn_budgets.tokens_per_conversation`.",
+        ),
+    ] = None
+
+
+class RoutingSettings(Settings):
+    """How `auto` chooses a model."""
+
+    default_model: Annotated[
+        str | None,
+        Field(
+            description="Model that answers `auto` when no router is active or the router fails. "
+            "By default the first model of the pool."
+        ),
+    ] = None
+    default_profile: Annotated[
+        str,
+        Field(
+            description="Profile of requests for `auto`, unless the caller's key has another one."
+        ),
+    ] = "balanced"
+    encoder: Annotated[
+        Literal["static", "minilm", "auto"],
+        Field(
+            description="Encoder that turns queries into vectors. `static` is fast and needs no "
+            "further package. `minilm` has a smaller prediction error, adds about 2 ms to a new "
+            "query and needs onnxruntime. `auto` is `minilm` where onnxruntime is installed, else "
+            "`static`. A router serves only with the encoder that it was trained with."
+        ),
+    ] = "static"
+    embedding_cache_entries: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Queries whose vectors are kept in memory, so that a repeated query is not "
+            "encoded again. An entry takes about 1 KB. 0 keeps none.",
+        ),
+    ] = 10_000
+    artifact_poll_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds between two checks for a newly activated router or policy, and "
+            "so the longest time until every gateway serves it.",
+        ),
+    ] = 1.0
+    exploration: ExplorationSettings = ExplorationSettings()
+
+
+DEFAULT_PROFILES = {
+    "economy": ProfileSettings(willingness_to_pay_usd=0.001),
+    "balanced": ProfileSettings(willingness_to_pay_usd=0.02),
+    "quality": ProfileSettings(willingness_to_pay_usd=1.0),
+}

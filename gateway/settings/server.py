@@ -1,0 +1,230 @@
+"""The settings of the gateway's process: its ports, database, evaluation log, keys and traces."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from gateway.settings.base import Settings
+
+
+class ServerSettings(Settings):
+    """The ports and processes of the gateway, the limits of a request, and how it stops."""
+
+    host: Annotated[
+        str,
+        Field(
+            description="Address that the API for callers listens on. The default accepts "
+            'connections from this machine only; "0.0.0.0" accepts them on every IPv4 interface.'
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Field(ge=0, le=65535, description="TCP port of the API for callers. 0 picks a free port."),
+    ] = 8080
+    admin_host: Annotated[
+        str,
+        Field(
+            description="Address that the admin API and `/metrics` listen on. Metrics and health "
+            "checks need no token, so expose it to operators only."
+        ),
+    ] = "127.0.0.1"
+    admin_port: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=65535,
+            description="TCP port of the admin API and `/metrics`. 0 picks a free port.",
+        ),
+    ] = 8081
+    admin_token: Annotated[
+        SecretStr | None,
+        Field(
+            description="Bearer token of the admin API. By default a random token is created at "
+            "the first start and kept in the file `admin-token` of the data directory."
+        ),
+    ] = None
+    max_body_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Largest request body in bytes; a larger one is refused with status 413. "
+            "A body is held in memory, so a higher limit lets callers use more of it.",
+        ),
+    ] = 20 * 1024 * 1024
+    request_deadline_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds that all attempts and fallbacks of one request may take together. "
+            "After that the caller gets status 504. It does not end a stream that has begun.",
+        ),
+    ] = 600.0
+    drain_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Seconds to keep accepting requests after SIGTERM, while `/ready` returns "
+            "503. Set it to the time that your load balancer needs to notice. 0 stops accepting "
+            "at once.",
+        ),
+    ] = 0.0
+    shutdown_grace_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Seconds that answers still running may take once the gateway accepts no "
+            "more requests. Answers that take longer are cut off. Fractions are rounded up.",
+        ),
+    ] = 30.0
+    workers: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=64,
+            description="Number of processes that share the port, each on at most one CPU core. "
+            "With more than one, budgets need Redis.",
+        ),
+    ] = 1
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Field(description="Least severe level of messages that are logged to standard error."),
+    ] = "info"
+    log_format: Annotated[
+        Literal["text", "json"],
+        Field(
+            description="Form of the log. `text` is for people. `json` writes one object per line, "
+            "and one line more for every request."
+        ),
+    ] = "text"
+
+
+class DatabaseSettings(Settings):
+    """The database that keeps keys, teams, budgets and the evaluation log."""
+
+    url: Annotated[
+        str | None,
+        Field(
+            description="SQLAlchemy URL of a Postgres or SQLite database, such as "
+            "`postgresql://user:password@host/waypost`. By default SQLite in the file "
+            "`waypost.db` of the data directory, which serves one process only."
+        ),
+    ] = None
+    wait_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Seconds that a start waits for a database that does not answer. After "
+            "that, and at once with 0, the start fails.",
+        ),
+    ] = 0.0
+
+
+class EvaluationLogSettings(Settings):
+    """How requests, grades and charges are written to the database, off the request path."""
+
+    batch_rows: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Most rows that are written in one transaction. Larger batches cost the "
+            "database less per row and hold its write lock longer.",
+        ),
+    ] = 200
+    flush_interval_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds after which rows are written even if a batch is not full. If the "
+            "process is killed, the rows of this time are lost.",
+        ),
+    ] = 0.5
+    queue_rows: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Most rows that wait in memory to be written. When the queue is full, "
+            "further rows are dropped and counted in `waypost_log_rows_dropped_total`.",
+        ),
+    ] = 10_000
+    spool_max_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Most bytes that are kept on disk while the database is down, by all "
+            "processes that share the data directory. When the spool is full, rows wait in the "
+            "queue, and are dropped when that is full too.",
+        ),
+    ] = 256 * 1024 * 1024
+    retention_days: Annotated[
+        int | None,
+        Field(
+            gt=0,
+            description="Days after which rows are deleted from the database. A shorter time "
+            "leaves less to train routers from.",
+        ),
+    ] = 90
+
+
+class KeySettings(Settings):
+    """How long a gateway relies on what it last read about a virtual key."""
+
+    staleness_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds within which a revoked, changed or new key takes effect. A "
+            "shorter time asks the database about each key in use more often.",
+        ),
+    ] = 2.0
+    outage_grace_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Seconds that known keys stay valid, beyond `staleness_s`, while the "
+            "database is down; a key revoked meanwhile is accepted too. After that, and at once "
+            "with 0, requests get status 503.",
+        ),
+    ] = 300.0
+
+
+class TracingSettings(Settings):
+    """Traces of requests, sent to an OpenTelemetry collector."""
+
+    endpoint: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://",
+            description="URL of a collector that accepts OTLP over HTTP, such as "
+            "`http://localhost:4318/v1/traces`. No traces are made by default.",
+        ),
+    ] = None
+    headers: Annotated[
+        dict[str, SecretStr],
+        Field(description="HTTP headers sent with every batch, such as the collector's API key."),
+    ] = {}
+    service_name: Annotated[
+        str, Field(description="Name of this gateway in the traces: `service.name`.")
+    ] = "waypost"
+    sampled_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of requests that are traced, from 0 to 1. Where the caller sends a "
+            "`traceparent` header, its decision counts instead.",
+        ),
+    ] = 1.0
+    content: Annotated[
+        bool,
+        Field(
+            description="Put prompts into traces, for teams that keep the text of their queries. "
+            "By default traces hold no text of callers."
+        ),
+    ] = False
+    timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds that sending one batch may take. Requests never wait for it.",
+        ),
+    ] = 10.0
