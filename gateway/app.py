@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
-from sqlalchemy import Engine
 from starlette.routing import Route
 
 from gateway.access.auth import Authenticator
@@ -140,9 +139,8 @@ async def open_gateway(
         )
         _observe(metrics, settings, service, embedder, pool, log, budgets)
         readiness = Readiness(pool)
-        public = _build_public_app(settings, service, authenticator, log, startup.engine, readiness)
         yield Gateway(
-            public=public,
+            public=_build_public_app(settings, service, authenticator, log, startup, readiness),
             admin=build_admin_app(
                 engine=startup.engine,
                 log=log,
@@ -306,7 +304,7 @@ def _build_public_app(
     service: ChatService,
     authenticator: Authenticator,
     log: EvaluationLog,
-    engine: Engine,
+    startup: Startup,
     readiness: Readiness,
 ) -> PublicApp:
     # FastAPI's own pages declare no authentication and load scripts from elsewhere; its redirects
@@ -325,7 +323,7 @@ def _build_public_app(
         authenticator=authenticator,
         grades=GradeBook(
             log,
-            engine,
+            startup.engine,
             service.metrics.graded,
             patience_s=2 * settings.evaluation_log.flush_interval_s,
         ),

@@ -177,7 +177,10 @@ class BudgetBook:
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             self.failed_reads += 1
             if not self.is_stale:
-                logger.warning("budgets cannot be read, the known ones hold: %s", summary(error))
+                logger.warning(
+                    "budget definitions cannot be read, the last known ones stay in force: %s",
+                    summary(error),
+                )
             self.is_stale = True
             return False
         self.is_stale = False

@@ -121,7 +121,7 @@ class BudgetDefinitions:
                 connection.execute(insert(BUDGETS).values(**values, revision=revision))
             elif known.deleted_at is None:
                 raise InvalidRequest(
-                    f"budget {new.id} caps that already, at {known.cap}; raise it instead"
+                    f"budget {new.id} limits this already, at {known.cap}; change its cap instead"
                 )
             else:
                 connection.execute(

@@ -223,7 +223,7 @@ class MeteredLedger:
             try:
                 await self.tend()
             except Exception:  # noqa: BLE001 (leases must be tended whatever happens to one)
-                _log.exception("budgets: tending the leases failed and goes on")
+                _log.exception("budgets: renewing reservations failed and is tried again")
 
     async def tend(self) -> None:
         """Do once what `run` does every second."""
@@ -381,5 +381,6 @@ class MeteredLedger:
 
 def _cannot_be_checked(retry_after_s: float | None = None) -> DependencyUnavailable:
     return DependencyUnavailable(
-        "Budgets cannot be checked at the moment; try again.", retry_after_s=retry_after_s or 1.0
+        "Budgets cannot be checked because the budget store is down. Try again.",
+        retry_after_s=retry_after_s or 1.0,
     )

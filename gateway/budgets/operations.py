@@ -62,7 +62,7 @@ class BudgetDesk:
             return [shown(standing) for standing in await self.store.standings([one])]
         if definition.measure == "concurrent":
             raise InvalidRequest(
-                "scope_id: say whose open requests; a default has no list of them", param="scope_id"
+                "scope_id: required, as this budget is a default for many", param="scope_id"
             )
         entries = await asyncio.to_thread(self._spenders, definition, team_id)
         entries = entries[: min(limit, MAX_SHOWN)]

@@ -69,11 +69,11 @@ def _message(limit: Limit, left: int, need: WorstCase, retry_after_s: float | No
     if measure == "nusd":
         least = need.cost_nusd(need.least_completion_tokens)
         said += f" This request may cost {_amount(least, measure)}"
-        said += " with the output limit it sets." if need.is_capped else " at the very least."
+        said += " with the output limit it sets." if need.is_capped else " at least."
     elif measure == "tokens":
         least = need.prompt_tokens + need.least_completion_tokens
         said += f" This request may take {_amount(least, measure)}"
-        said += " with the output limit it sets." if need.is_capped else " at the very least."
+        said += " with the output limit it sets." if need.is_capped else " at least."
     if retry_after_s is not None:
         return f"{said} Try again in {duration(max(retry_after_s, 1.0))}."
     if measure in ("requests", "concurrent"):

@@ -240,7 +240,10 @@ class TurnBudgets:
                 return active.policy, self._ask(active.policy, active.version, state)
             except Exception:  # noqa: BLE001
                 self.counters.policy_failures += 1
-                _log.exception("budget policy %s failed; the built-in one serves", active.version)
+                _log.exception(
+                    "budget policy %s failed for this request; the built-in one allots",
+                    active.version,
+                )
         return self._built_in, self._ask(self._built_in, self._settings.policy, state)
 
     def _ask(self, policy: BudgetPolicy, version: str, state: TurnState) -> Allotment:

@@ -74,14 +74,21 @@ def command() -> None:
 @click.option("--key", envvar="WAYPOST_SOLVER_KEY", help="Live: its key; $WAYPOST_SOLVER_KEY.")
 @click.option("--kind", type=click.Choice(list(KINDS)), default="tab", help="What to learn.")
 @click.option("--choices", multiple=True, type=click.IntRange(1), help="Tokens a turn can get.")
-@click.option("--budget", "budgets", multiple=True, type=click.IntRange(1), required=True)
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    type=click.IntRange(1),
+    required=True,
+    help="Completion tokens of a conversation; may be given several times.",
+)
 @click.option(
     "--token-price",
     type=click.FloatRange(0.0, min_open=True),
     help="Right answers that 1,000 tokens may cost; without it, the paper's reward, which "
     "minds tokens beyond the budget only.",
 )
-@click.option("--steps", type=click.IntRange(1), default=300)
+@click.option("--steps", type=click.IntRange(1), default=300, help="Steps of training.")
 @click.option("--seed", type=int, default=0, help="The same seed gives the same policy.")
 @click.option("--train-split", default="train", help="Problems to learn from.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Artefact to write.")
@@ -90,7 +97,9 @@ def command() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Kept while training; a run that was stopped goes on from it.",
 )
-@click.option("--picture", type=click.Path(path_type=Path), help="Learning curve to draw (PNG).")
+@click.option(
+    "--picture", type=click.Path(path_type=Path), help="File for the learning curve (PNG)."
+)
 def train_policy(
     *,
     settings: GatewaySettings,
@@ -213,11 +222,18 @@ def _figures(trainer: Trainer) -> dict[str, Any]:
 @command.command("evaluate")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("policies", type=click.Path(path_type=Path), nargs=-1)
-@click.option("--budget", type=click.IntRange(1), required=True, help="Of every conversation.")
+@click.option(
+    "--budget", type=click.IntRange(1), required=True, help="Completion tokens of a conversation."
+)
 @click.option("--train-split", default="train", help="Problems that baselines learn from.")
 @click.option("--tune-split", default="val", help="Problems that baselines are tuned on.")
 @click.option("--split", default="test", help="Problems to measure on.")
-@click.option("--picture", type=click.Path(path_type=Path), default=Path("turn-budgets.png"))
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    default=Path("turn-budgets.png"),
+    help="File for the picture (PNG).",
+)
 def evaluate_policies(
     *,
     data: Path,

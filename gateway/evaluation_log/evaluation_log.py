@@ -206,7 +206,7 @@ class EvaluationLog:
             try:
                 self._turn_over(is_last=is_last)
             except Exception:
-                logger.exception("evaluation log: the writer failed and goes on")
+                logger.exception("evaluation log: writing failed unexpectedly and is tried again")
         self.counters.dropped_at_close += len(self._held) + len(self._queue)
         self._spool.close()
 
@@ -255,7 +255,7 @@ class EvaluationLog:
             payloads = self._convert(to_payload, self._held)
             self._spool.append(payloads)
         except (OSError, SpoolFull) as error:
-            logger.warning("evaluation log: cannot spool: %s", error)
+            logger.warning("evaluation log: rows cannot be written to the spool: %s", error)
             return False
         self.counters.spooled += len(payloads)
         self._release()
@@ -384,6 +384,6 @@ class EvaluationLog:
             self.counters.spooled += len(payloads)
         except (OSError, SpoolFull) as error:
             self.counters.dropped_at_close += len(rows)
-            logger.error("evaluation log: cannot spool at the end: %s", error)  # noqa: TRY400
+            logger.error("evaluation log: the last rows cannot be written to the spool: %s", error)  # noqa: TRY400
         finally:
             spool.close()

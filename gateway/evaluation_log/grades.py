@@ -240,7 +240,9 @@ class GradeBook:
                 await asyncio.sleep(self.patience_s)
                 stored = await self._look_up(answer_id, team_id)
         except (SQLAlchemyError, TimeoutError) as error:
-            logger.warning("a grade is taken unseen: %s", type(error).__name__)
+            logger.warning(
+                "a grade is accepted without looking up its answer: %s", type(error).__name__
+            )
             return None, True
         return stored, stored is not None
 
@@ -250,7 +252,10 @@ class GradeBook:
 
 
 def _no_answer(answer_id: str) -> NotFound:
-    return NotFound(f"no answer {answer_id!r} of this team", param="id")
+    return NotFound(
+        f"this team has no answer {answer_id!r}; send the id of an answer or of its request",
+        param="id",
+    )
 
 
 def _stored_answer(engine: Engine, answer_id: str, team_id: str) -> KnownAnswer | None:

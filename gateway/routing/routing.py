@@ -194,7 +194,9 @@ class Routing:
             return Scores(*router.predict_pool(embedding, pool.names), stderr), ROUTER_MISSING
         except Exception:  # noqa: BLE001
             # A router that fails must never fail the request: it is served by the default model.
-            _log.exception("router %s failed; the default model serves", router.version)
+            _log.exception(
+                "router %s failed; the default model answers this request", router.version
+            )
             return None, ROUTER_FAILED
 
     def _decide(
@@ -228,7 +230,7 @@ class Routing:
 def _no_model(pool: CandidatePool, verdicts: tuple[Verdict, ...]) -> Exception:
     """Say whether waiting helps, as a model that could answer is down, or another request."""
     if not pool.models:
-        return NoCapableModel("This key and profile admit none of the served models.")
+        return NoCapableModel("No served model is allowed by both this key and this profile.")
     reasons = ", ".join(f"{n}: {v.reason}" for n, v in zip(pool.names, verdicts, strict=True))
     message = f"No model can take this request ({reasons})."
     if any(verdict == UNAVAILABLE for verdict in verdicts):

@@ -77,7 +77,9 @@ class Spool:
         """
         block = b"".join(b"%08x %b\n" % (crc32(payload), payload) for payload in payloads)
         if self.size_bytes + len(block) > self._max_bytes:
-            raise SpoolFull(f"{self._directory} holds {self._max_bytes} bytes")
+            raise SpoolFull(
+                f"the spool {self._directory} is full: it may hold {self._max_bytes} bytes"
+            )
         segment = self._active or self._create()
         end = segment.file.seek(0, os.SEEK_END)
         try:

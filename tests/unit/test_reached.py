@@ -9,6 +9,7 @@ ROOMS_OF_COMMANDS = ("gateway.commands", "gateway.federation")
 STARTED_BY_NAME = {
     "budget.ledger.redis_store",
     "federation.deployment.flower",
+    "federation.learning.mlp_training",
     "gateway.__main__",
     "gateway.embedded.child",
     "gateway.evaluation_log.log_parquet",
@@ -16,6 +17,7 @@ STARTED_BY_NAME = {
     "migrations.env",
     "migrations.history",
     "router_models.encoders.minilm",
+    "router_models.training.mlp",
 }
 
 

@@ -156,5 +156,5 @@ def test_robust_rules_and_secure_sums_exclude_each_other(wrong) -> None:
 
 
 def test_a_secure_sum_needs_a_quorum_of_three() -> None:
-    with pytest.raises(ValueError, match="quorum below 3"):
+    with pytest.raises(ValueError, match="quorum of at least 3"):
         plan_of("mlp", secure_sum=True, quorum=2)

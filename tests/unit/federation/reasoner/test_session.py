@@ -174,7 +174,10 @@ BAD_ANSWERS = {
     "a chance above 1": (fill("log_probabilities", 0.5), "outside"),
     "a token that is none": (fill("tokens", 6), "outside 0 to 5"),
     "a prompt that is none": (fill("prompt", 3), "outside 0 to 2"),
-    "a wrong length": (changed(lambda p: {**p, "tokens": p["tokens"][1:]}), "disagree"),
+    "a wrong length": (
+        changed(lambda p: {**p, "tokens": p["tokens"][1:]}),
+        "do not match their tokens",
+    ),
     "an overlong answer": (changed(overlong), "outside 1 to 6"),
     "too many answers": (changed(many), "more than 2 answers"),
     "a missing array": (changed(without_tokens), "missing or unknown: tokens"),
@@ -352,7 +355,7 @@ def test_sites_with_another_model_are_refused_and_the_others_go_on():
     result = run(sites=sites)
     assert set(result.report.members) == {"site-0", "site-1"}
     assert "weights of tiny differ (abababababab" in result.report.refused["3"]
-    assert "tokenizer of tiny is another one" in result.report.refused["4"]
+    assert "tokenizer of tiny differs" in result.report.refused["4"]
 
 
 def test_a_node_that_only_routes_refuses_politely():

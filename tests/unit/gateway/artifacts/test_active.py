@@ -196,7 +196,7 @@ async def test_an_active_file_that_names_no_version_is_refused(store, active):
     (store.folder / "active").write_text("../../etc/passwd")
     assert not await active.refresh()
     assert version_of(active) == VERSIONS[0]
-    assert "no version" in active.last_error
+    assert "is not a version" in active.last_error
 
 
 async def until(condition) -> None:

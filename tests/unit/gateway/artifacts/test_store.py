@@ -180,7 +180,7 @@ def test_ignores_junk_in_the_history(full_store):
 def test_an_active_file_that_names_no_version_is_an_error(full_store, content):
     full_store.activate(VERSIONS[0])
     (full_store.folder / "active").write_bytes(content)
-    with pytest.raises(ArtifactRejected, match="no version"):
+    with pytest.raises(ArtifactRejected, match="is not a version"):
         full_store.active()
     assert not any(item.is_active for item in full_store.list_all())
     assert full_store.activate(VERSIONS[1]).version == full_store.active()
@@ -223,7 +223,7 @@ def test_lists_the_newest_first_and_what_cannot_be_used_last(store):
 )
 def test_only_versions_lead_to_files(store, name):
     for read in (check_version, store.path, store.read, store.manifest, store.activate):
-        with pytest.raises(ArtifactRejected, match="no version") as caught:
+        with pytest.raises(ArtifactRejected, match="is not a version") as caught:
             read(name)
         assert len(str(caught.value)) < 300
 
@@ -296,7 +296,7 @@ def test_does_not_prune_what_serves_or_served_or_nobody_assessed(full_store):
 
 @pytest.mark.parametrize("name", ["..", "../../etc/passwd", ""])
 def test_only_versions_lead_to_notes(store, name):
-    with pytest.raises(ArtifactRejected, match="no version"):
+    with pytest.raises(ArtifactRejected, match="is not a version"):
         store.assessment(name)
-    with pytest.raises(ArtifactRejected, match="no version"):
+    with pytest.raises(ArtifactRejected, match="is not a version"):
         store.note(name, noted(1))

@@ -128,7 +128,7 @@ async def test_without_a_database_the_last_known_definitions_hold(engine, book, 
 
     assert caps(book, "blue", "k", None, None) == {("team", "nusd", "total"): 1}
     assert (book.failed_reads, book.is_stale) == (2, True)
-    assert caplog.text.count("the known ones hold") == 1
+    assert caplog.text.count("the last known ones stay in force") == 1
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE gone RENAME TO budgets")
     assert await book.refresh()

@@ -32,7 +32,7 @@ def test_a_budget_lives_from_creation_to_deletion(engine: Engine):
 def test_what_is_capped_already_is_raised_not_created(engine: Engine):
     budget(engine, 5)
 
-    with pytest.raises(InvalidRequest, match="raise it instead"):
+    with pytest.raises(InvalidRequest, match="change its cap instead"):
         budget(engine, 6)
 
 

@@ -44,7 +44,7 @@ def test_the_message_says_what_is_left_and_what_was_asked():
         "This conversation may use 1.00 USD per month, of which 0.001 USD is left. "
         "This request may cost 0.002 USD with the output limit it sets. Try again in 1m30s."
     )
-    assert "1016 tokens at the very least. Shorten" in str(
+    assert "1016 tokens at least. Shorten" in str(
         refused(standing("tokens", "total"), None, need())
     )
     assert str(refused(standing("requests", "day"), None, need())) == (

@@ -203,7 +203,7 @@ async def test_a_hanging_writer_and_a_full_spool_lose_rows_and_say_so(
     released.set()
 
     assert log.counters.dropped_at_close == 1
-    assert "cannot spool at the end" in caplog.text
+    assert "the last rows cannot be written to the spool" in caplog.text
 
 
 async def test_a_torn_line_in_the_spool_counts_as_dropped(engine, tmp_path):
@@ -252,7 +252,7 @@ async def test_a_bug_in_the_writer_does_not_end_it(engine, tmp_path, monkeypatch
     await until(lambda: log.counters.written == 1)
     await log.aclose()
 
-    assert "the writer failed and goes on" in caplog.text
+    assert "writing failed unexpectedly and is tried again" in caplog.text
 
 
 async def test_pruning_waits_for_a_database_that_is_down(engine, tmp_path, monkeypatch):
