@@ -2,10 +2,11 @@
 
     python benchmarks/gateway_speed/instructions.py [OTHER_CHECKOUT ...]
 
-Instructions repeat within 1 % whatever else the machine does, where CPU time does not. They leave
-out the kernel. One gateway after the other is started under callgrind (50 times slower); each gets
-`REQUESTS` requests of every kind, one at a time. The upstream is in this process, and all checkouts
-run with this interpreter and its packages. It needs valgrind (Debian: `apt-get install valgrind`).
+Instructions repeat within 1 to 2 % on a quiet machine, where CPU time does not. They leave out the
+kernel, and what the gateway does without requests is subtracted. One gateway after the other is
+started under callgrind (50 times slower); each gets `REQUESTS` requests of every kind, one at a
+time. The upstream is in this process, and all checkouts run with this interpreter and its packages.
+It needs valgrind (Debian: `apt-get install valgrind`).
 """
 
 import asyncio
@@ -31,6 +32,8 @@ from upstreams import Upstream
 REQUESTS = 300
 WARM_UP = 150
 START_TIMEOUT_S = 600.0
+IDLE_S = 20.0
+"""How long the gateway is watched without requests: what it does by the clock is subtracted."""
 SETTLE_S = 10.0
 """Under callgrind the log's thread needs as long to write what was recorded."""
 KINDS = {
@@ -71,17 +74,21 @@ def measure(checkout: Path, folder: Path, upstream: Upstream, router: Path) -> d
     program = start("gateway", command, folder)
     try:
         wait_for(program, port, "/ready", START_TIMEOUT_S)
+        time.sleep(SETTLE_S)
+        control(program, "--zero")
+        time.sleep(IDLE_S)
+        idle_per_s = total(dump(program, folder)) / IDLE_S
         texts = queries(10**6, seed=1)
         found: dict[str, float] = {}
         for kind, (model, is_stream, is_same) in KINDS.items():
             send(port, key, model, repeated(texts, WARM_UP, is_same=is_same), is_stream=is_stream)
             time.sleep(SETTLE_S)
             control(program, "--zero")
+            began_s = time.monotonic()
             send(port, key, model, repeated(texts, REQUESTS, is_same=is_same), is_stream=is_stream)
             time.sleep(SETTLE_S)
-            control(program, "--dump")
-            newest = max(folder.glob("callgrind.*"), key=lambda path: path.stat().st_mtime)
-            found[kind] = total(newest) / REQUESTS
+            idle = idle_per_s * (time.monotonic() - began_s)
+            found[kind] = (total(dump(program, folder)) - idle) / REQUESTS
             print(checkout.name, kind, f"{found[kind]:,.0f}", file=sys.stderr, flush=True)
         return found
     finally:
@@ -115,6 +122,12 @@ def control(program: Program, command: str) -> None:
     )
 
 
+def dump(program: Program, folder: Path) -> Path:
+    """Have callgrind write its counters since the last time; returns the file."""
+    control(program, "--dump")
+    return max(folder.glob("callgrind.*"), key=lambda path: path.stat().st_mtime)
+
+
 def total(path: Path) -> int:
     """Sum the instructions of all threads in one dump."""
     found = re.findall(r"^(?:totals|summary): (\d+)", path.read_text(), re.MULTILINE)
@@ -134,7 +147,12 @@ def serve_upstream() -> int:
     }
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while head := await reader.readuntil(b"\r\n\r\n"):
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                writer.close()
+                return
             length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
             body = await reader.readexactly(int(length[1])) if length else b"{}"
             writer.write(answers[json.loads(body).get("stream") is True])

@@ -33,9 +33,11 @@ class Scores(NamedTuple):
     quality_stderr: tuple[float | None, ...] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Prediction:
     """Which models can answer a request, and what the router predicts of each.
+
+    Nobody changes it; it is not frozen because making a frozen one takes three times as long.
 
     Attributes:
         pool: The models that may be called; the only one is the model that the caller named.

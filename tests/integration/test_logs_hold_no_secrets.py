@@ -113,7 +113,7 @@ async def test_not_even_a_bug_of_our_own_does(gateway, log, monkeypatch):
         answer = await http.post(CHAT, json=BODY)
 
     assert answer.status_code == 500
-    assert "chat completion failed" in log.getvalue()
+    assert "a chat request failed for an unexpected reason" in log.getvalue()
     assert "RuntimeError" in log.getvalue()
     assert_clean(log, gateway)
 

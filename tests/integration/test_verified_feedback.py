@@ -68,4 +68,4 @@ async def test_a_grade_is_a_score_or_a_verifier(gateway, fields):
         graded = await http.post("/v1/feedback", json={"id": "any", **fields})
 
     assert graded.status_code == 400
-    assert "either `score` or `verifier`" in graded.json()["error"]["message"]
+    assert "one of `score` and `verifier`" in graded.json()["error"]["message"]
