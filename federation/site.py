@@ -14,7 +14,7 @@ SCHEMA_VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class SitePolicy:
-    """What a site insists on, whatever a coordinator asks for.
+    """A site's own minimum of privacy; plans below it are refused.
 
     Attributes:
         least_rows: No centroid and no cell made of fewer rows leaves.
@@ -28,15 +28,21 @@ class SitePolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class SiteProfile:
-    """What a site says of itself before a session.
+class Profile:
+    """What every site reports about itself before a session; `name` is unique in it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SiteProfile(Profile):
+    """The profile of a site that trains a router.
 
     Attributes:
         models: Canonical names of the models it has rows of.
         rows: Train rows, rounded to a power of two so that nobody can watch single queries arrive.
     """
 
-    name: str
     encoder_id: str
     encoder_sha256: str
     dimension: int
@@ -47,7 +53,7 @@ class SiteProfile:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a site made of a router.
+    """A site's verdict on a router.
 
     Attributes:
         outcome: ``activated`` serves, ``candidate`` is kept, ``refused`` is not kept.
@@ -74,7 +80,7 @@ class Site(Protocol):
         ...
 
     def profile(self, registry: ModelRegistry) -> SiteProfile:
-        """Say what there is to learn from, and take the rows of a new session."""
+        """Return the site's profile, and read the rows of a new session."""
         ...
 
     def train_rows(self, columns: tuple[str, ...], registry: ModelRegistry) -> Evaluations:

@@ -126,7 +126,7 @@ def table(title: str, rows: Evaluations, measured: dict[str, Outcomes]) -> list[
     judge = Judge.of(rows)
     best = judge.best_single()
     weights = bootstrap_weights(len(rows.quality), DRAWS, np.random.default_rng(0))
-    cost_usd, quality = (judge.singles.cost_usd[best], judge.singles.quality[best])
+    cost_usd, quality = (judge.single_models.cost_usd[best], judge.single_models.quality[best])
     lines = [
         f"## {title}: {len(rows.quality)} prompts, {len(rows.models)} arms",
         "",

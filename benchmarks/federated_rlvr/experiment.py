@@ -11,7 +11,7 @@ from benchmarks.federated_rlvr.protocol import Arm, Config
 from benchmarks.federated_rlvr.tasks import World
 from benchmarks.federation_simulation.reasoner import SimulatedSite, simulate
 from federation.reasoner.figures import StepFigures
-from federation.reasoner.lora import attach_lora, base_sha256, load_base, lora_weights, put_lora
+from federation.reasoner.lora import attach_lora, base_sha256, load_base, load_lora, lora_weights
 from federation.reasoner.plan import BaseName, ReasonerPlan
 from federation.reasoner.progress import Progress
 from federation.reasoner.prompts import ChatTokenizer, tokenizer_sha256
@@ -78,7 +78,7 @@ class Lab:
 
     def ask(self, weights: Arrays, world: World) -> dict[str, str]:
         """Ask the test questions, greedily; by kind, a 1 for each right answer and a 0."""
-        put_lora(self.model, weights)
+        load_lora(self.model, weights)
         settings = replace(self.config.settings, temperature=GREEDY)
         sampler = LocalSampler(self.model, self.tokenizer, settings)
         marks = {}
@@ -130,7 +130,7 @@ def _session(
         marks[finished][name] = lab.ask(progress.weights, world)
         watch.measuring_s += time.process_time() - began_s
 
-    return simulate(sites, plan, world.public, lab.initial, notice=measure)
+    return simulate(sites, plan, world.public, lab.initial, on_progress=measure)
 
 
 def _sums(results: Sequence[ReasonerResult], config: Config) -> dict[str, Any]:

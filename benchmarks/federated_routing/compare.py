@@ -97,7 +97,7 @@ def compare(
     alone = [Bench.of(client.test, seed) for client in clients]
     references = {"oracle": everybody.judge.oracle, "random mix": everybody.judge.mix(), **rivals}
     frontiers = {label: outcomes.points() for label, outcomes in references.items()}
-    frontiers["single models"] = everybody.judge.singles.points()
+    frontiers["single models"] = everybody.judge.single_models.points()
     pooled: dict[str, dict[str, Measured]] = {}
     own: dict[str, dict[str, list[Measured]]] = {}
     for kind in KINDS:
@@ -114,7 +114,7 @@ def compare(
             ]
             for arm in routers
         }
-    cost, quality = everybody.judge.singles.points()
+    cost, quality = everybody.judge.single_models.points()
     best = everybody.judge.best_single()
     return Deal(
         pooled,

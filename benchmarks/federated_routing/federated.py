@@ -1,4 +1,4 @@
-"""Federated training, through the same Flower strategies and client apps as a deployment."""
+"""Federated training, through the same strategies and client apps as a deployment."""
 
 from collections.abc import Sequence
 from dataclasses import replace

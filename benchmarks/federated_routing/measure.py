@@ -52,7 +52,10 @@ def measure(judge: Judge, outcomes: Outcomes, weights: Float64) -> Measured:
     n_queries = outcomes.quality.shape[1]
     every = np.concatenate([np.full((1, n_queries), 1.0 / n_queries), weights]).T
     cost, quality = outcomes.cost_usd @ every, outcomes.quality @ every
-    single_cost, single_quality = judge.singles.cost_usd @ every, judge.singles.quality @ every
+    single_cost, single_quality = (
+        judge.single_models.cost_usd @ every,
+        judge.single_models.quality @ every,
+    )
     best = np.array(
         [np.lexsort(pair)[0] for pair in zip(single_cost.T, -single_quality.T, strict=True)]
     )

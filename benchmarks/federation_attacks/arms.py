@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from federation.coordinator.strategy_table import calibrated
+from federation.coordinator.strategy_table import with_calibrated_noise
 from federation.learning.settings import FederatedKMeansSettings, FederatedMlpSettings
 from federation.privacy.settings import NoiseSettings
 from federation.protocol.protocol import EncoderName, TrainingPlan
@@ -62,7 +62,7 @@ class Arm:
             plan = replace(plan, settings=NOISY_KMEANS)
         dearest = {m: p * DEAREST_TOKENS / 1e6 for m, p in USD_PER_MILLION_TOKENS.items()}
         noisy = replace(plan, noise=NoiseSettings(1.0, dearest), has_guard=False)
-        return calibrated(noisy, self.epsilon, DELTA)
+        return with_calibrated_noise(noisy, self.epsilon, DELTA)
 
 
 SECURE: Final = {"secure_sum": True, "quorum": 3}

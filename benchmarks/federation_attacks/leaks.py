@@ -23,14 +23,13 @@ from benchmarks.federation_attacks.sites import World
 from benchmarks.federation_simulation.in_process import Exchanged
 from benchmarks.federation_simulation.simulation import simulate
 from federation.coordinator.session import SessionResult
-from federation.exchanges.exchange import under
 from federation.exchanges.kmeans import CELLS, CENTROIDS, CellExchange
 from federation.exchanges.mlp import WEIGHTS
 from federation.exchanges.rows import ROWS, scales_of
 from federation.learning.guard import scaler_of_guard
 from federation.learning.mlp import to_estimator
 from federation.protocol.protocol import ARRAYS, Instruction, Payload, TrainingPlan
-from router_models.estimators.arrays import Scaler
+from router_models.estimators.arrays import Scaler, strip_prefix
 from router_models.estimators.mlp import MlpEstimator
 from router_models.types import Evaluations
 
@@ -150,7 +149,7 @@ def _attack_cells(recording: Recording, targets: Sequence[Target]) -> list[Guess
 def _sums(recording: Recording, exchange: str, prefix: str) -> list[Payload]:
     """What a coordinator can read: each site's sums, or their total."""
     if recording.plan.secure_sum:
-        return [under(prefix, recording.result.progress.state)]
+        return [strip_prefix(prefix, recording.result.progress.state)]
     ((_, answers),) = recording.sent(exchange)
     return [answers[node] for node in sorted(answers)]
 
@@ -199,11 +198,11 @@ def _updates(recording: Recording) -> list[tuple[MlpEstimator, list[MlpEstimator
     found = []
     rounds = recording.sent("train.weight_sums" if secure else "train.weights")
     for index, (instruction, answers) in enumerate(rounds):
-        current = under(WEIGHTS, instruction.sent)
+        current = strip_prefix(WEIGHTS, instruction.sent)
         if secure:
             # The next round's weights are what the total made of these.
             after = rounds[index + 1][0].sent if index + 1 < len(rounds) else None
-            updates = [] if after is None else [under(WEIGHTS, after)]
+            updates = [] if after is None else [strip_prefix(WEIGHTS, after)]
         else:
             updates = [answers[node] for node in sorted(answers)]
         scales = scales_of(plan, recording.result.progress.state)

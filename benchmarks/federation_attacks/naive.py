@@ -5,13 +5,12 @@ from functools import reduce
 from operator import add
 
 from benchmarks.federation_attacks.poisoning import Payload, Tamper
-from federation.exchanges.exchange import under
 from federation.exchanges.mlp import WEIGHTS, advance
 from federation.learning import kmeans, mlp, mlp_training
 from federation.learning.aggregation import weighted_mean
 from federation.learning.settings import FederatedKMeansSettings, FederatedMlpSettings
 from federation.learning.statistics import RowSums
-from router_models.estimators.arrays import Scaler
+from router_models.estimators.arrays import Scaler, strip_prefix
 from router_models.types import Estimator, Evaluations
 
 
@@ -30,7 +29,7 @@ def train_mlp(
     initial = mlp_training.initial_weights(scales, settings, seed)
     state: Payload = {WEIGHTS + name: array for name, array in initial.items()}
     for round_ in range(settings.rounds):
-        current = under(WEIGHTS, state)
+        current = strip_prefix(WEIGHTS, state)
         contributions = []
         for index, rows in enumerate(sites):
             update = mlp_training.train_locally(current, rows, scales, settings, seed + round_)
@@ -41,7 +40,7 @@ def train_mlp(
             sent = mlp.LocalUpdate(weights, arrays["rows"], arrays["rows_per_model"])
             contributions.append(sent.contribution())
         state |= advance(state, current, weighted_mean(current, contributions), settings)
-    return mlp.to_estimator(under(WEIGHTS, state), sites[0].models, scales)
+    return mlp.to_estimator(strip_prefix(WEIGHTS, state), sites[0].models, scales)
 
 
 def train_kmeans(

@@ -12,9 +12,9 @@ from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
 from benchmarks.federation_simulation.in_process import Fault
-from federation.exchanges.exchange import under
 from federation.exchanges.mlp import WEIGHTS
 from federation.protocol.protocol import ARRAYS, Instruction
+from router_models.estimators.arrays import strip_prefix
 from router_models.types import Evaluations
 
 Payload = dict[str, NDArray[Any]]
@@ -92,7 +92,7 @@ class Tampering:
             return reply
         if not instruction.metadata.message_type.startswith("train"):
             return reply
-        sent = under(WEIGHTS, Instruction.from_content(instruction.content).sent)
+        sent = strip_prefix(WEIGHTS, Instruction.from_content(instruction.content).sent)
         record = reply.content.array_records[ARRAYS]
         arrays = {name: array.numpy() for name, array in record.items()}
         changed = self.tamper(sent, arrays)

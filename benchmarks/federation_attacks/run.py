@@ -69,7 +69,7 @@ def references(worlds: list[World]) -> dict[str, dict[str, float]]:
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for world in worlds:
         judge = Judge.of(world.test)
-        singles = judge.figures(judge.singles)
+        singles = judge.figures(judge.single_models)
         mix = judge.figures(judge.mix())
         # Where cost does not count, both are the best model.
         found["single models"].append((singles.common_auc, mix.quality_first))

@@ -66,7 +66,7 @@ def simulate(
     faults: Mapping[int, Fault] | None = None,
     checkpoints: Checkpoints | None = None,
     traffic: list[Exchanged] | None = None,
-    notice: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
     created_at: datetime = LONG_AGO,
 ) -> ReasonerResult:
     """Run one session over these sites; the same plan and sites give the same bits.
@@ -79,7 +79,7 @@ def simulate(
         faults: What befalls the replies of a node.
         checkpoints: Where to go on, and where to keep progress.
         traffic: A list that gets every message.
-        notice: Called with the progress after every phase.
+        on_progress: Called with the progress after every phase.
         created_at: Date of the adapters.
 
     Raises:
@@ -95,6 +95,6 @@ def simulate(
         checkpoints or MemoryCheckpoints(),
         grid.clock,
         grid.sleep,
-        notice,
+        on_progress,
     )
     return session.run(created_at)

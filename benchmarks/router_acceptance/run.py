@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.routing_frontier.protocol import Rows, read, rows_of
-from federation.node.acceptance import Bar, HeldOut, decide
+from federation.node.acceptance import AcceptanceCriteria, HeldOut, decide
 from gateway.federation.site import prices_of
 from gateway.routing.encoders import load_encoder
 from gateway.settings.config import GatewaySettings
@@ -102,7 +102,7 @@ def held_out(rows: Rows, log: str, queries: int, seed: int) -> HeldOut:
     )
     return HeldOut(
         drawn if log == "all answers" else single,
-        choices if log == "one answer, drawn" else choices.at(np.empty(0, np.intp)),
+        choices if log == "one answer, drawn" else choices.select(np.empty(0, np.intp)),
         one_each(rows.train, rng),
         PRICES,
     )
@@ -113,9 +113,9 @@ PRICES: Final = prices_of(GatewaySettings(data_dir=HERE))
 
 def measure(name: str, rows: Rows, made: Mapping[str, Router]) -> Iterator[Line]:
     """Judge each pair on each kind of log and number of queries."""
-    bar = Bar()
+    criteria = AcceptanceCriteria()
     gains = {
-        key: oracle_gain(router.served.predict(rows.test.embeddings), rows.test, PRICES)
+        key: oracle_gain(router.serving_estimator.predict(rows.test.embeddings), rows.test, PRICES)
         for key, router in made.items()
     }
     pairs = (("weak", "strong"), ("strong", "weak"), ("strong", "harmful"))
@@ -125,12 +125,12 @@ def measure(name: str, rows: Rows, made: Mapping[str, Router]) -> Iterator[Line]
                 {"shared": made[new]},
                 made[active],
                 held_out(rows, log, queries, seed),
-                bar,
+                criteria,
                 np.random.default_rng(seed),
             )
             for seed in range(DRAWS)
         ]
-        lost = [d.figures.get("difference", 0.0) < -bar.tolerance for d in decisions]
+        lost = [d.figures.get("difference", 0.0) < -criteria.tolerance for d in decisions]
         yield Line(
             name,
             active,

@@ -113,7 +113,7 @@ def _measure_set(
     for label, outcomes in references.items():
         table[label] = {f: {"value": v} for f, v in asdict(judge.figures(outcomes)).items()}
     best = judge.best_single()
-    cost, quality = judge.singles.points()
+    cost, quality = judge.single_models.points()
     report.draw(out / f"{name}.png", name, judge, {k: runs[0] for k, runs in routers.items()})
     return {
         "train_queries": len(any_rows.train.quality),
@@ -243,7 +243,7 @@ def _random_splits(dataset: Dataset, settings: dict[str, Any]) -> dict[str, list
         features = protocol.tfidf_features(rows)
         untuned = protocol.tfidf_ridge(rows, features, protocol.UNTUNED_ALPHA)["test"]
         ours = _trained(rows, "kmeans", seed, chosen)
-        found["best single"].append(float(judge.singles.points()[1].max()))
+        found["best single"].append(float(judge.single_models.points()[1].max()))
         found[TFIDF].append(judge.figures(route(untuned, rows.test)).quality_first)
         found["kmeans (static)"].append(judge.figures(route(ours, rows.test)).quality_first)
     return found

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from budget.training.evaluate import Comparison, Front
+from budget.training.evaluate import Comparison, ParetoFront
 from gateway.problems.budget_pictures import Marked, draw_fronts
 
 FOLDER: Final = Path(__file__).parent
@@ -54,7 +54,7 @@ def main() -> None:
 def picture(found: Mapping[str, Any]) -> Figure:
     """Accuracy against tokens, where the budget never binds."""
     static, oracle = (
-        Front(np.array(one["tokens"]), np.array(one["accuracy"]))
+        ParetoFront(np.array(one["tokens"]), np.array(one["accuracy"]))
         for one in (found["fronts"]["static"], found["fronts"]["oracle"])
     )
     marked = [

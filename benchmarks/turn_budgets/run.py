@@ -21,7 +21,14 @@ from budget.environments.trace import TraceEnvironment
 from budget.policies.policy import BudgetPolicy, StaticPolicy
 from budget.policies.tab import AllSubQuestionsPolicy, TabPolicy
 from budget.training.baselines import baseline_families, cheapest_near_best
-from budget.training.evaluate import Comparison, Front, Outcomes, compare, oracle_front, play
+from budget.training.evaluate import (
+    Comparison,
+    Outcomes,
+    ParetoFront,
+    compare,
+    evaluate_policy,
+    oracle_front,
+)
 from budget.training.train import StepFigures, Trainer, TrainingSettings, with_token_price
 from gateway.problems.budget_pictures import draw_learning
 from gateway.problems.problem_files import build_environment
@@ -108,7 +115,9 @@ def measure(name: str, setting: Setting, arguments: argparse.Namespace) -> dict[
     environments = build(setting, arguments.data)
     families = baseline_families(environments["train"], setting.choices)
     unbound = setting.choices[-1] * max(problems.TURNS)
-    on_val = [play(policy, environments["val"], unbound) for policy in families["static"]]
+    on_val = [
+        evaluate_policy(policy, environments["val"], unbound) for policy in families["static"]
+    ]
     typical = round(on_val[cheapest_near_best(on_val)].mean_tokens)
     budgets = {"half": typical // 2, "typical": typical, "unbound": unbound}
     learned, curves = train(setting, environments["train"], budgets, arguments)
@@ -118,7 +127,9 @@ def measure(name: str, setting: Setting, arguments: argparse.Namespace) -> dict[
         for label, budget in budgets.items()
     }
     oracle = oracle_front(environments["test"], setting.choices[0])
-    static = [play(policy, environments["test"], unbound) for policy in families["static"]]
+    static = [
+        evaluate_policy(policy, environments["test"], unbound) for policy in families["static"]
+    ]
     return {
         "title": setting.title,
         "choices": setting.choices,
@@ -190,17 +201,19 @@ def at_budget(
 ) -> list[Row]:
     """Tune each family on val, and compare all with every static budget on test."""
     val, test = environments["val"], environments["test"]
-    static = [play(policy, test, budget) for policy in families["static"]]
+    static = [evaluate_policy(policy, test, budget) for policy in families["static"]]
     rows = []
     for family, policies in families.items():
-        on_val = [play(policy, val, budget) for policy in policies]
+        on_val = [evaluate_policy(policy, val, budget) for policy in policies]
         chosen = cheapest_near_best(on_val)
-        outcome = play(policies[chosen], test, budget)
+        outcome = evaluate_policy(policies[chosen], test, budget)
         rows.append(row_of(family, family, [outcome], static, on_val[chosen], policies[chosen]))
     for label, policies in learned.items():
-        outcomes = [play(policy, test, budget) for policy in policies]
+        outcomes = [evaluate_policy(policy, test, budget) for policy in policies]
         family = label.partition(",")[0] + (f", {PAPER}" if label.endswith(PAPER) else "")
-        rows.append(row_of(label, family, outcomes, static, play(policies[0], val, budget)))
+        rows.append(
+            row_of(label, family, outcomes, static, evaluate_policy(policies[0], val, budget))
+        )
     return rows
 
 
@@ -232,21 +245,21 @@ def describe(policy: BudgetPolicy | None) -> str:
     return ", ".join(found)
 
 
-def ceiling(rows: Sequence[Row], oracle: Front) -> dict[str, float]:
+def ceiling(rows: Sequence[Row], oracle: ParetoFront) -> dict[str, float]:
     """What a clairvoyant would save at the accuracy of the tuned static budget."""
     static = next(row.figures for row in rows if row.label == "static")
     tokens = oracle.tokens_at(static.accuracy[0])
     return {"tokens": tokens, "saved": 1.0 - tokens / static.tokens[0]}
 
 
-def front_of(outcomes: Sequence[Outcomes]) -> Front:
-    return Front.of(
+def front_of(outcomes: Sequence[Outcomes]) -> ParetoFront:
+    return ParetoFront.from_points(
         np.array([outcome.mean_tokens for outcome in outcomes]),
         np.array([outcome.accuracy for outcome in outcomes]),
     )
 
 
-def points(front: Front) -> dict[str, list[float]]:
+def points(front: ParetoFront) -> dict[str, list[float]]:
     """At most 60 points of a front, for the picture."""
     kept = np.unique(np.linspace(0, len(front.tokens) - 1, 60).round().astype(int))
     return {"tokens": front.tokens[kept].tolist(), "accuracy": front.accuracy[kept].tolist()}

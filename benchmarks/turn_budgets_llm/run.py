@@ -25,7 +25,7 @@ from budget.environments.trace import TraceEnvironment
 from budget.policies.policy import BudgetPolicy
 from budget.policies.tab import TabPolicy
 from budget.training.baselines import baseline_families, cheapest_near_best
-from budget.training.evaluate import Outcomes, compare, play
+from budget.training.evaluate import Outcomes, compare, evaluate_policy
 from budget.training.train import Trainer, TrainingSettings, with_token_price
 
 RANK: Final = 8
@@ -51,7 +51,7 @@ def main() -> None:
     environments = build(setting, arguments.data)
     static = baseline_families(environments["train"], setting.choices)["static"]
     unbound = setting.choices[-1] * max(problems.TURNS)
-    on_val = [play(policy, environments["val"], unbound) for policy in static]
+    on_val = [evaluate_policy(policy, environments["val"], unbound) for policy in static]
     tuned = cheapest_near_best(on_val)
     settings = with_token_price(
         TrainingSettings(
@@ -67,7 +67,7 @@ def main() -> None:
     trained, training = train(settings, environments["train"], arguments)
     test = environments["test"].select(range(arguments.test_problems))
     played = {name: timed(policy, test, unbound) for name, policy in trained.items()}
-    family = [play(policy, test, unbound) for policy in static]
+    family = [evaluate_policy(policy, test, unbound) for policy in static]
     played["static"] = (family[tuned], 0.0)
     results = {
         "title": setting.title,
@@ -142,7 +142,7 @@ def timed(
     """Play all problems; also CPU milliseconds per turn, the question's embedding not included."""
     n_turns = int(np.sum([len(problem.texts) for problem in environment.problems]))
     started = time.process_time()
-    outcomes = play(policy, environment, budget_tokens)
+    outcomes = evaluate_policy(policy, environment, budget_tokens)
     return outcomes, 1000.0 * (time.process_time() - started) / n_turns
 
 

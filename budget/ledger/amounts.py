@@ -58,7 +58,7 @@ def refusal(
         standings: Of the hold's limits, in their order; at least one cannot afford the minimum.
         first_lease_ends_in_s: Of the team; None where no lease is open.
     """
-    need = least_need(hold)
+    need = minimum_amounts(hold)
     worst: tuple[float, float | None, Standing] | None = None
     for standing in standings:
         wanted = need[standing.limit.measure]
@@ -73,7 +73,7 @@ def refusal(
     return Refused(worst[2], worst[1])
 
 
-def least_need(hold: Hold) -> dict[str, int]:
+def minimum_amounts(hold: Hold) -> dict[str, int]:
     """Sum up what the smallest useful completion costs, by measure."""
     least = hold.min_completion_tokens
     return {

@@ -11,7 +11,7 @@ class LedgerCounters:
         refused: By a limit, by kind of scope.
         refused_for_outage: Budgeted requests refused while the store was down (``closed``).
         served_unchecked: Budgeted requests served while the store was down (``open``).
-        leases_expired: Leases found that nobody had settled; charged in full.
+        leases_expired: Leases that expired unsettled and were charged in full.
         leases_lost: Own leases that ended while their request ran; their settlement corrects them.
         store_failures: Calls of the store that failed.
     """

@@ -12,7 +12,7 @@ from budget.ledger.amounts import (
     check_hold,
     cost_nusd,
     held_amounts,
-    least_need,
+    minimum_amounts,
     refusal,
     used_amounts,
 )
@@ -23,7 +23,7 @@ from budget.ledger.types import (
     Measure,
     Refused,
     Standing,
-    Unjournaled,
+    UnjournaledCharge,
     Window,
 )
 from budget.ledger.windows import window_bounds
@@ -36,9 +36,9 @@ IDLE_S = 60.0
 """How often a counter without an end is looked at, and forgotten if it counts nothing."""
 CONVERSATION_IDLE_S = 30 * 86_400.0
 """A conversation that nobody goes on with this long may use its output tokens anew."""
-TELL_AGAIN_S = 30.0
-"""A charge without a journal row is told again after this, should whoever was told have died."""
-TOLD_PER_CALL = 50
+REDELIVERY_S = 30.0
+"""An unacknowledged charge is delivered again after this: its receiver may have died."""
+DELIVERED_PER_CALL = 50
 SWEPT_PER_CALL = 64
 """Midnight ends every conversation's day at once; no single call pays for all of them."""
 
@@ -63,7 +63,7 @@ class _Lease:
     """One reservation, and after its end what is needed to recognise, journal or correct it.
 
     Attributes:
-        tell_s: When a caller is told of the charge; None once its journal row is kept.
+        deliver_at_s: When the charge is delivered to a caller; None once it is acknowledged.
     """
 
     request_id: str
@@ -75,7 +75,7 @@ class _Lease:
     output: int
     state: Literal["open", "expired", "settled"] = "open"
     forget_s: float = 0.0
-    tell_s: float | None = None
+    deliver_at_s: float | None = None
     parts: list[tuple[Limit, _Counter, int]] = field(default_factory=list)
 
 
@@ -85,13 +85,13 @@ class _Team:
 
     Attributes:
         due: A heap of leases that may have been renewed or settled since.
-        to_tell: A heap of leases that may have been acknowledged or settled since.
+        undelivered: A heap of charges to deliver; some may have been acknowledged since.
     """
 
     counters: dict[_Key, _Counter] = field(default_factory=dict)
     leases: dict[str, _Lease] = field(default_factory=dict)
     due: list[tuple[float, int, _Lease]] = field(default_factory=list)
-    to_tell: list[tuple[float, int, _Lease]] = field(default_factory=list)
+    undelivered: list[tuple[float, int, _Lease]] = field(default_factory=list)
 
 
 class MemoryStore:
@@ -119,7 +119,7 @@ class MemoryStore:
         counters = [self._counter(team_id, team, limit, now) for limit in hold.limits]
         lease = team.leases.get(hold.request_id)
         if lease is None:
-            completion = _grant(hold, counters)
+            completion = _granted_completion(hold, counters)
             if completion < hold.min_completion_tokens:
                 ends_s = _first_due(team)
                 refused = refusal(
@@ -127,14 +127,14 @@ class MemoryStore:
                     _standings(hold.limits, counters, now),
                     None if ends_s is None else ends_s - now,
                 )
-                notices = self._notices(team_id, team, now)
-                return Refused(refused.standing, refused.retry_after_s, notices)
+                charges = self._take_undelivered(team_id, team, now)
+                return Refused(refused.standing, refused.retry_after_s, charges)
             lease = self._hold(team, hold, counters, completion, now)
         elif lease.state != "open":
             raise ValueError(f"request {hold.request_id!r} has ended: reserve under a new id")
         standings = _standings(hold.limits, counters, now)
-        notices = self._notices(team_id, team, now)
-        return Granted(lease.completion, lease.nusd, lease.tokens, standings, notices)
+        charges = self._take_undelivered(team_id, team, now)
+        return Granted(lease.completion, lease.nusd, lease.tokens, standings, charges)
 
     async def renew(self, team_id: str, request_id: str, lease_s: float) -> bool:
         """Extend a lease; False where it has ended."""
@@ -166,7 +166,7 @@ class MemoryStore:
         _charge(lease, nusd, tokens, output)
         lease.nusd, lease.tokens, lease.output, lease.parts = nusd, tokens, output, []
         self._end(team_id, lease, "settled", now + DUPLICATE_S)
-        self._tell(team, lease, now + lease.length_s)
+        self._schedule_delivery(team, lease, now + lease.length_s)
         self._reap(team_id, team, now)
         return True
 
@@ -187,18 +187,18 @@ class MemoryStore:
         counter = self._counter(team_id, self._team(team_id), limit, self._clock())
         counter.spent = spent
 
-    async def reap(self, team_id: str) -> tuple[Unjournaled, ...]:
-        """Charge the team's expired leases and take some of the charges that wait to be told."""
+    async def reap(self, team_id: str) -> tuple[UnjournaledCharge, ...]:
+        """Charge the team's expired leases, and return some charges not yet acknowledged."""
         now = self._clock()
-        return self._notices(team_id, self._reaped(team_id, now), now)
+        return self._take_undelivered(team_id, self._reaped(team_id, now), now)
 
-    async def acknowledge(self, team_id: str, kept: Sequence[Unjournaled]) -> None:
-        """Tell nobody of these charges any more: their journal rows are on disk."""
+    async def acknowledge(self, team_id: str, kept: Sequence[UnjournaledCharge]) -> None:
+        """Stop delivering these charges: their journal rows are on disk."""
         leases = self._team(team_id).leases
         for charge in kept:
             lease = leases.get(charge.request_id)
             if lease is not None and _is_charge_of(lease, charge):
-                lease.tell_s = None
+                lease.deliver_at_s = None
 
     def _team(self, team_id: str) -> _Team:
         team = self._teams.get(team_id)
@@ -220,20 +220,24 @@ class MemoryStore:
                 continue
             _charge(lease, lease.nusd, lease.tokens, lease.output)
             self._end(team_id, lease, "expired", now + CORRECTION_S)
-            self._tell(team, lease, now)
+            self._schedule_delivery(team, lease, now)
 
-    def _tell(self, team: _Team, lease: _Lease, tell_s: float) -> None:
-        lease.tell_s = tell_s
-        heapq.heappush(team.to_tell, (tell_s, next(self._order), lease))
+    def _schedule_delivery(self, team: _Team, lease: _Lease, deliver_at_s: float) -> None:
+        lease.deliver_at_s = deliver_at_s
+        heapq.heappush(team.undelivered, (deliver_at_s, next(self._order), lease))
 
-    def _notices(self, team_id: str, team: _Team, now: float) -> tuple[Unjournaled, ...]:
-        """Take charges whose turn to be told has come; a later caller is told again."""
-        taken: list[Unjournaled] = []
-        while team.to_tell and team.to_tell[0][0] <= now and len(taken) < TOLD_PER_CALL:
-            tell_s, _, lease = heapq.heappop(team.to_tell)
-            if lease.tell_s == tell_s:
-                taken.append(_unjournaled(team_id, lease))
-                self._tell(team, lease, now + TELL_AGAIN_S)
+    def _take_undelivered(
+        self, team_id: str, team: _Team, now: float
+    ) -> tuple[UnjournaledCharge, ...]:
+        """Return the charges that are due for delivery, and schedule their redelivery."""
+        taken: list[UnjournaledCharge] = []
+        while (
+            team.undelivered and team.undelivered[0][0] <= now and len(taken) < DELIVERED_PER_CALL
+        ):
+            deliver_at_s, _, lease = heapq.heappop(team.undelivered)
+            if lease.deliver_at_s == deliver_at_s:
+                taken.append(_unjournaled_charge(team_id, lease))
+                self._schedule_delivery(team, lease, now + REDELIVERY_S)
         return tuple(taken)
 
     def _counter(self, team_id: str, team: _Team, limit: Limit, now: float) -> _Counter:
@@ -300,7 +304,7 @@ class MemoryStore:
                 del self._teams[team_id]
 
     def _forget_lease(self, team_id: str, team: _Team, lease: _Lease, now: float) -> None:
-        if lease.tell_s is not None:
+        if lease.deliver_at_s is not None:
             lease.forget_s = max(lease.forget_s, now + DUPLICATE_S)
         if lease.forget_s > now:
             self._forget(team_id, lease)
@@ -325,10 +329,10 @@ class MemoryStore:
             del team.counters[counter.key]
 
 
-def _grant(hold: Hold, counters: list[_Counter]) -> int:
+def _granted_completion(hold: Hold, counters: list[_Counter]) -> int:
     """Count the completion tokens every limit affords; -1 where one does not even afford 0."""
     completion = min(hold.max_completion_tokens, MAX_COMPLETION_TOKENS)
-    need = least_need(hold)
+    need = minimum_amounts(hold)
     for limit, counter in zip(hold.limits, counters, strict=True):
         room = limit.cap - counter.spent - counter.held
         if limit.measure == "nusd":
@@ -383,14 +387,14 @@ def _first_due(team: _Team) -> float | None:
     return team.due[0][0] if team.due else None
 
 
-def _unjournaled(team_id: str, lease: _Lease) -> Unjournaled:
+def _unjournaled_charge(team_id: str, lease: _Lease) -> UnjournaledCharge:
     is_expired = lease.state == "expired"
-    return Unjournaled(
+    return UnjournaledCharge(
         lease.request_id, team_id, lease.nusd, lease.tokens, is_expired, lease.output
     )
 
 
-def _is_charge_of(lease: _Lease, charge: Unjournaled) -> bool:
+def _is_charge_of(lease: _Lease, charge: UnjournaledCharge) -> bool:
     """Whether this is the lease's latest charge, not one that was corrected since."""
     known = (lease.nusd, lease.tokens, lease.output, lease.state == "expired")
     return known == (charge.nusd, charge.tokens, charge.output, charge.is_expired)

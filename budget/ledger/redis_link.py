@@ -25,7 +25,7 @@ from redis.exceptions import (
 
 Argument = bytes | str | int
 
-REST_S = 0.1
+RECONNECT_DELAY_S = 0.1
 """After a failed connection attempt calls fail at once for this long."""
 
 
@@ -120,7 +120,7 @@ class PipelinedLink:
             async with asyncio.timeout(self._connect_timeout_s):
                 connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         except (RedisError, OSError, TimeoutError) as error:
-            self._rests_until_s = loop.time() + REST_S
+            self._rests_until_s = loop.time() + RECONNECT_DELAY_S
             raise Unreachable(f"cannot connect: {error}", may_have_run=False) from error
         self._connection = connection
         transport = connection._writer.transport  # noqa: SLF001 - no public way to its socket

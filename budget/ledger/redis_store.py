@@ -14,14 +14,14 @@ from redis.exceptions import ResponseError
 from budget.errors import LedgerUnavailable
 from budget.ledger.amounts import MAX_COMPLETION_TOKENS, check_hold, refusal
 from budget.ledger.redis_link import Argument, ClusterLink, Link, PipelinedLink, Unreachable
-from budget.ledger.types import Granted, Hold, Limit, Refused, Standing, Unjournaled
+from budget.ledger.types import Granted, Hold, Limit, Refused, Standing, UnjournaledCharge
 
 CONNECT_TIMEOUT_S = 0.5
 CALL_TIMEOUT_S = 0.5
 RETRY_AFTER_S = 1.0
 MAX_ABANDONED = 10_000
-ACKNOWLEDGED_AT_ONCE = 500
-_MOMENTARY = (
+ACKNOWLEDGE_BATCH = 500
+_TRANSIENT_ERRORS = (
     "LOADING",
     "READONLY",
     "OOM",
@@ -31,7 +31,7 @@ _MOMENTARY = (
     "TRYAGAIN",
     "MISCONF",
 )
-"""Errors that pass when Redis has started, failed over, or has room again."""
+"""Errors that end when Redis has started, failed over, or has room again."""
 
 
 class RedisStore:
@@ -77,7 +77,7 @@ class RedisStore:
     async def reserve(self, hold: Hold) -> Granted | Refused:
         """Hold the worst case under every limit, or nothing under any; idempotent by request id.
 
-        A reservation whose answer is lost is given back as soon as Redis answers again.
+        A reservation whose reply is lost is released as soon as Redis answers again.
 
         Raises:
             LedgerUnavailable: Redis cannot be reached or did not answer in time.
@@ -106,7 +106,7 @@ class RedisStore:
             self._abandoned.append((team_id, hold.request_id))
             raise
         if self._abandoned:
-            await self._give_back()
+            await self._release_abandoned()
         if status == b"ended":
             raise ValueError(f"request {hold.request_id!r} has ended: reserve under a new id")
         standings = _standings(limits, flat)
@@ -119,7 +119,7 @@ class RedisStore:
     async def renew(self, team_id: str, request_id: str, lease_s: float) -> bool:
         """Extend a lease; False where it has ended."""
         lease_ms = round(lease_s * 1000)
-        return bool(await self._certain("renew", team_id, request_id, (), lease_ms))
+        return bool(await self._run_idempotent("renew", team_id, request_id, (), lease_ms))
 
     async def settle(
         self, team_id: str, request_id: str, nusd: int, tokens: int, output: int = 0
@@ -129,7 +129,9 @@ class RedisStore:
         A request that Redis does not know, as after it lost its data, is charged nothing: its
         journal row is what `waypost budgets rebuild` counts.
         """
-        charged = await self._certain("settle", team_id, request_id, (), nusd, tokens, output)
+        charged = await self._run_idempotent(
+            "settle", team_id, request_id, (), nusd, tokens, output
+        )
         return bool(charged)
 
     async def standings(self, limits: Sequence[Limit]) -> tuple[Standing, ...]:
@@ -137,37 +139,37 @@ class RedisStore:
         if not limits:
             return ()
         team_id = limits[0].scope.team_id
-        return _standings(limits, await self._certain("standings", team_id, "", limits))
+        return _standings(limits, await self._run_idempotent("standings", team_id, "", limits))
 
     async def overwrite(self, limit: Limit, spent: int) -> None:
         """Set what was spent in the current window; open leases (`concurrent`) stay as they are."""
         if limit.measure != "concurrent":
-            await self._certain("overwrite", limit.scope.team_id, "", (limit,), spent)
+            await self._run_idempotent("overwrite", limit.scope.team_id, "", (limit,), spent)
 
-    async def reap(self, team_id: str) -> tuple[Unjournaled, ...]:
-        """Charge the team's expired leases and take some of the charges that wait to be told."""
-        notices = await self._certain("reap", team_id, "", ())
+    async def reap(self, team_id: str) -> tuple[UnjournaledCharge, ...]:
+        """Charge the team's expired leases, and return some charges not yet acknowledged."""
+        notices = await self._run_idempotent("reap", team_id, "", ())
         return tuple(_read_charge(team_id, notice) for notice in notices)
 
-    async def acknowledge(self, team_id: str, kept: Sequence[Unjournaled]) -> None:
-        """Tell nobody of these charges any more: their journal rows are on disk."""
-        for start in range(0, len(kept), ACKNOWLEDGED_AT_ONCE):
-            charges = map(_write_charge, kept[start : start + ACKNOWLEDGED_AT_ONCE])
-            await self._certain("acknowledge", team_id, "", (), *charges)
+    async def acknowledge(self, team_id: str, kept: Sequence[UnjournaledCharge]) -> None:
+        """Stop delivering these charges: their journal rows are on disk."""
+        for start in range(0, len(kept), ACKNOWLEDGE_BATCH):
+            charges = map(_write_charge, kept[start : start + ACKNOWLEDGE_BATCH])
+            await self._run_idempotent("acknowledge", team_id, "", (), *charges)
 
     async def aclose(self) -> None:
         """Drop the connection; the client's pool stays open."""
         await self._link.reset()
 
-    async def _give_back(self) -> None:
-        """Give back one reservation whose answer was lost; the others at the next calls."""
+    async def _release_abandoned(self) -> None:
+        """Release one reservation whose reply was lost; the others at the next calls."""
         team_id, request_id = self._abandoned.popleft()
         try:
             await self._run("abandon", team_id, request_id, ())
         except (_Ambiguous, LedgerUnavailable):
             self._abandoned.append((team_id, request_id))
 
-    async def _certain(
+    async def _run_idempotent(
         self,
         operation: str,
         team_id: str,
@@ -209,7 +211,7 @@ class RedisStore:
                 raise _Ambiguous from error
             raise _unavailable() from error
         except ResponseError as error:
-            if not str(error).startswith(_MOMENTARY):
+            if not str(error).startswith(_TRANSIENT_ERRORS):
                 raise
             await self._link.reset()
             raise _unavailable() from error
@@ -243,12 +245,12 @@ def _standings(limits: Sequence[Limit], flat: list[int]) -> tuple[Standing, ...]
     )
 
 
-def _write_charge(charge: Unjournaled) -> str:
+def _write_charge(charge: UnjournaledCharge) -> str:
     """Write a charge as the script does."""
     state = "x" if charge.is_expired else "s"
     return f"{charge.request_id} {state} {charge.nusd} {charge.tokens} {charge.output}"
 
 
-def _read_charge(team_id: str, written: bytes) -> Unjournaled:
+def _read_charge(team_id: str, written: bytes) -> UnjournaledCharge:
     request_id, state, nusd, tokens, output = written.decode().rsplit(" ", 4)
-    return Unjournaled(request_id, team_id, int(nusd), int(tokens), state == "x", int(output))
+    return UnjournaledCharge(request_id, team_id, int(nusd), int(tokens), state == "x", int(output))

@@ -1,4 +1,4 @@
-"""The reservations of requests that run, whose leases must not end before they do."""
+"""Leases of running requests, renewed so that none expires before its request ends."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from budget.ledger.counters import LedgerCounters
 from budget.ledger.settlements import Lease
 from budget.ledger.store import LedgerStore
 
-RENEWED_AT_ONCE = 64
+RENEWAL_BATCH = 64
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class RunningLeases:
         self._running[name] = _Running(lease, self._monotonic() if is_held else None)
 
     def end(self, name: str) -> bool:
-        """Let go of a lease; False where that was done before."""
+        """Forget a lease; False where that was done before."""
         return self._running.pop(name, None) is not None
 
     async def renew(self) -> None:
@@ -63,8 +63,8 @@ class RunningLeases:
             for name, running in self._running.items()
             if running.renewed_s is not None and now - running.renewed_s >= age_s
         ]
-        for start in range(0, len(due), RENEWED_AT_ONCE):
-            await asyncio.gather(*map(self._renew_one, due[start : start + RENEWED_AT_ONCE]))
+        for start in range(0, len(due), RENEWAL_BATCH):
+            await asyncio.gather(*map(self._renew_one, due[start : start + RENEWAL_BATCH]))
 
     async def _renew_one(self, name: str) -> None:
         running = self._running.get(name)

@@ -1,14 +1,20 @@
-"""What the journal says of one reservation, and how a lease carries it.
+"""One row of the journal, and the idempotency key that says whose reservation a lease is.
 
-Whoever finds a lease expired did not reserve it, and must still journal whose it was. So the name
-under which the store knows a lease says so itself.
+The gateway that finds an expired lease did not make the reservation, and must still journal whose
+it was. So the key under which the store keeps a lease holds these fields, separated by colons:
+
+    request id : reserved at, Unix s : key id : user : conversation : limits : version
+
+A user or conversation that the request did not name is ``-``; limits are codes joined by dots. The
+version is ``v1``, or ``v1-late`` in a `late_idempotency_key`. Keys written before there was a
+version end after the limits, or in ``late``; they are still read. All other keys are foreign.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from budget.ledger.types import Limit, Measure, ScopeKind, Unjournaled, Window
+from budget.ledger.types import Limit, Measure, ScopeKind, UnjournaledCharge, Window
 
 EXPIRED: Final = "expired"
 RECOVERED: Final = "recovered"
@@ -41,11 +47,14 @@ _MEASURE_OF: Final = {letter: measure for measure, letter in _MEASURES.items()}
 _WINDOW_OF: Final = {letter: window for window, letter in _WINDOWS.items()}
 _SEPARATOR: Final = ":"
 _NOBODY: Final = "-"
+_VERSION: Final = "v1"
+_LATE: Final = "-late"
+_READABLE: Final = frozenset({"", "late", _VERSION, _VERSION + _LATE})
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Whose a reservation is, which limits it is charged to, and since when.
+    """Who made a reservation, which limits it is charged to, and when it was made.
 
     Attributes:
         user_digest: None where the request named no end user; `conversation_digest` likewise.
@@ -61,8 +70,8 @@ class Lease:
     reserved_at_unix_s: float
 
     @property
-    def name(self) -> str:
-        """The idempotency key under which the store knows it; unique as the request id is."""
+    def idempotency_key(self) -> str:
+        """Key under which the store keeps the lease; unique because the request id is."""
         parts = (
             self.request_id,
             f"{self.reserved_at_unix_s:.3f}",
@@ -70,16 +79,17 @@ class Lease:
             self.user_digest or _NOBODY,
             self.conversation_digest or _NOBODY,
             self.limits.strip().replace(" ", "."),
+            _VERSION,
         )
         return _SEPARATOR.join(parts)
 
     @property
-    def late_name(self) -> str:
-        """The key for charging it after the fact, when it was served without a hold.
+    def late_idempotency_key(self) -> str:
+        """Key for charging a request afterwards that was served without a hold.
 
-        Not `name`: the store may have held that after all, and then it gives that back.
+        Not `idempotency_key`: the store may have reserved under that one, and then releases it.
         """
-        return f"{self.name}{_SEPARATOR}late"
+        return self.idempotency_key + _LATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +103,7 @@ class SettlementRecord:
         is_estimated: Charged by a count of the gateway's own, or in full for want of any.
         outcome: ``answered``, the class of an error, ``ClientLeft``, ``expired``, ``recovered``
             (settled by a gateway that died before it wrote the row), ``reset`` or ``opening``.
-        acknowledges: What the store is told once the row is kept; None where it waits for nothing.
+        acknowledges: Charge to acknowledge to the store once this row is on disk; None for none.
     """
 
     lease: Lease
@@ -107,61 +117,61 @@ class SettlementRecord:
     settled_at_unix_s: float
     charged_requests: int = 1
     charged_output_tokens: int = 0
-    acknowledges: Unjournaled | None = None
+    acknowledges: UnjournaledCharge | None = None
 
 
 def limit_codes(limits: Iterable[Limit]) -> str:
-    """Write which limits these are, three letters each, every one between two spaces."""
+    """Write the codes of `limits`, each between two spaces, so that SQL can search for one."""
     return " " + "".join(f"{limit_code(limit)} " for limit in limits)
 
 
 def limit_code(limit: Limit) -> str:
-    """Name a limit's kind of scope, measure and window in three letters."""
-    return code(limit.scope.kind, limit.measure, limit.window)
+    """Return the code of a limit's scope kind, measure and window: three letters."""
+    return limit_type_code(limit.scope.kind, limit.measure, limit.window)
 
 
-def code(kind: ScopeKind, measure: Measure, window: Window) -> str:
-    """Name a kind of scope, a measure and a window in three letters."""
+def limit_type_code(kind: ScopeKind, measure: Measure, window: Window) -> str:
+    """Return the code of a scope kind, a measure and a window: three letters."""
     return _KINDS[kind] + _MEASURES[measure] + _WINDOWS[window]
 
 
-def read_codes(codes: str) -> dict[str, tuple[ScopeKind, Measure, Window]]:
-    """Read what `limit_codes` wrote."""
+def parse_limit_codes(codes: str) -> dict[str, tuple[ScopeKind, Measure, Window]]:
+    """Parse the result of `limit_codes`; scope kind, measure and window by code."""
     return {
         each: (_KIND_OF[each[0]], _MEASURE_OF[each[1]], _WINDOW_OF[each[2]])
         for each in codes.split()
     }
 
 
-def found_settlement(found: Unjournaled, now_unix_s: float) -> SettlementRecord:
-    """Make the journal row of a charge that its own gateway has not journaled.
+def settlement_from_charge(charge: UnjournaledCharge, now_unix_s: float) -> SettlementRecord:
+    """Build the journal row of a charge that the gateway which made it has not journaled.
 
-    How the request ended, which model answered and what was held is not known any more.
+    How the request ended, which model answered and how much was held are no longer known.
     """
     return SettlementRecord(
-        lease=_read_lease(found, now_unix_s),
+        lease=_read_lease(charge, now_unix_s),
         model=None,
-        held_nusd=found.nusd,
-        held_tokens=found.tokens,
-        charged_nusd=found.nusd,
-        charged_tokens=found.tokens,
-        charged_output_tokens=found.output,
+        held_nusd=charge.nusd,
+        held_tokens=charge.tokens,
+        charged_nusd=charge.nusd,
+        charged_tokens=charge.tokens,
+        charged_output_tokens=charge.output,
         is_estimated=True,
-        outcome=EXPIRED if found.is_expired else RECOVERED,
+        outcome=EXPIRED if charge.is_expired else RECOVERED,
         settled_at_unix_s=now_unix_s,
-        acknowledges=found,
+        acknowledges=charge,
     )
 
 
-def _read_lease(found: Unjournaled, now_unix_s: float) -> Lease:
-    """Read a lease back from its name; of a foreign name only the name is known."""
-    parts = found.request_id.split(_SEPARATOR)
-    if len(parts) not in (6, 7):
-        return Lease(found.request_id, found.team_id, "", None, None, " ", now_unix_s)
+def _read_lease(charge: UnjournaledCharge, now_unix_s: float) -> Lease:
+    """Parse a lease out of its idempotency key; of a foreign key only the key itself is known."""
+    parts = charge.request_id.split(_SEPARATOR)
+    if len(parts) not in (6, 7) or "".join(parts[6:]) not in _READABLE:
+        return Lease(charge.request_id, charge.team_id, "", None, None, " ", now_unix_s)
     request_id, reserved_at, key_id, user, conversation, codes = parts[:6]
     return Lease(
         request_id=request_id,
-        team_id=found.team_id,
+        team_id=charge.team_id,
         key_id=key_id,
         user_digest=None if user == _NOBODY else user,
         conversation_digest=None if conversation == _NOBODY else conversation,

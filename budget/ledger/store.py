@@ -1,17 +1,18 @@
-"""The one interface behind which counters live: in this process, or in Redis for many."""
+"""The interface of the ledger's stores: counters in this process, or in Redis for many."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from budget.ledger.types import Granted, Hold, Limit, Refused, Standing, Unjournaled
+from budget.ledger.types import Granted, Hold, Limit, Refused, Standing, UnjournaledCharge
 
 
 class LedgerStore(Protocol):
     """Atomic counters of budgets; every method is one round trip.
 
     Invariant, for any interleaving: ``spent + held <= cap`` in every limit when a hold is granted;
-    nothing is charged twice; when all leases have ended, held is 0. What was charged is told to one
-    caller, and to another one later, until it is acknowledged: so its journal row is never lost.
+    nothing is charged twice; when all leases have ended, held is 0. A charge is delivered to
+    callers again and again (at least once) until it is acknowledged, so its journal row is never
+    lost.
     """
 
     async def reserve(self, hold: Hold) -> Granted | Refused:
@@ -33,7 +34,7 @@ class LedgerStore(Protocol):
 
         False where nothing was charged: the request was settled before, or is not known.
         A lease that expired was charged in full: settling it late corrects the charge. Unless the
-        charge is acknowledged within the length of the lease, callers are told of it.
+        charge is acknowledged within the length of the lease, it is delivered to callers.
         """
         ...
 
@@ -45,10 +46,10 @@ class LedgerStore(Protocol):
         """Set what was spent in the current window: to reset, or to rebuild from the journal."""
         ...
 
-    async def reap(self, team_id: str) -> tuple[Unjournaled, ...]:
-        """Charge the team's expired leases and take some of the charges that wait to be told."""
+    async def reap(self, team_id: str) -> tuple[UnjournaledCharge, ...]:
+        """Charge the team's expired leases, and return some charges not yet acknowledged."""
         ...
 
-    async def acknowledge(self, team_id: str, kept: Sequence[Unjournaled]) -> None:
-        """Tell nobody of these charges any more: their journal rows are on disk."""
+    async def acknowledge(self, team_id: str, kept: Sequence[UnjournaledCharge]) -> None:
+        """Stop delivering these charges: their journal rows are on disk."""
         ...

@@ -1,4 +1,4 @@
-"""What a budget limits, what a turn holds, and what came of it."""
+"""Limits, the reservation of a turn's worst case under them, and its outcome."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -40,7 +40,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What one turn wants to set aside, in one atomic step over all its limits.
+    """A request to reserve one turn's worst case under all its limits, in one atomic step.
 
     The worst case is ``fixed + completion tokens``: the store grants as many completion tokens as
     every limit affords, at most `max_completion_tokens`, or refuses below `min_completion_tokens`.
@@ -97,8 +97,8 @@ class Standing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Unjournaled:
-    """A charge whose journal row is not known to be kept; whoever is told of it writes the row.
+class UnjournaledCharge:
+    """A charge that is not acknowledged yet; whoever receives it writes its journal row.
 
     Attributes:
         tokens: Of prompt and completion; `output` of the completion alone.
@@ -126,7 +126,7 @@ class Granted:
     nusd: int
     tokens: int
     standings: tuple[Standing, ...]
-    unjournaled: tuple[Unjournaled, ...] = ()
+    unjournaled: tuple[UnjournaledCharge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Refused:
 
     standing: Standing
     retry_after_s: float | None
-    unjournaled: tuple[Unjournaled, ...] = ()
+    unjournaled: tuple[UnjournaledCharge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,16 @@ from budget.policies.tab import AllSubQuestionsPolicy, TabPolicy
 from budget.policies.types import TurnState
 from router_models.artifacts.sealed_file import (
     EncoderIdentity,
-    EncoderSeal,
+    EncoderManifest,
     SealedFile,
     require,
     require_encoder,
 )
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import under
+from router_models.estimators.arrays import add_prefix, strip_prefix
 
 FORMAT_VERSION: Final = 1
-MOST_TOKENS: Final = 2**31
+MAX_TOKENS: Final = 2**31
 
 POLICIES: Final[Mapping[str, type[StoredPolicy]]] = {
     policy.kind: policy
@@ -34,7 +34,7 @@ POLICY_PREFIX: Final = "policy/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyManifest(EncoderSeal):
+class PolicyManifest(EncoderManifest):
     """What a policy was made of.
 
     Attributes:
@@ -71,7 +71,7 @@ def _parse_choices(table: Mapping[str, Any]) -> dict[str, Any]:
         len(choices) > 0
         and choices == sorted(set(choices))
         and choices[0] > 0
-        and choices[-1] < MOST_TOKENS,
+        and choices[-1] < MAX_TOKENS,
         "choices",
         "ascending and above 0",
     )
@@ -127,7 +127,7 @@ def dump(
         provenance=provenance,
         parent=parent,
     )
-    arrays = {POLICY_PREFIX + name: array for name, array in policy.to_arrays().items()}
+    arrays = add_prefix(POLICY_PREFIX, policy.to_arrays())
     data = POLICY_FILE.write(manifest, arrays)
     load(data, encoder)
     return data
@@ -163,7 +163,7 @@ def load(data: bytes, encoder: EncoderIdentity) -> SealedPolicy:
     # Overflow in hostile arrays shows up as figures that are not finite, which the probe refuses.
     with np.errstate(all="ignore"):
         try:
-            policy = kind.from_arrays(manifest.choices, under(arrays, POLICY_PREFIX))
+            policy = kind.from_arrays(manifest.choices, strip_prefix(POLICY_PREFIX, arrays))
             _probe(policy, manifest.dimension)
         except ArtifactRejected as error:
             raise ArtifactRejected(f"the {manifest.kind} policy: {error}") from error

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from budget.policies.types import TurnState
-from router_models.estimators.arrays import take
+from router_models.estimators.arrays import read_array
 from router_models.types import Arrays, Float32
 
 
@@ -43,14 +43,14 @@ class StoredPolicy(BudgetPolicy, Protocol):
         ...
 
 
-def choose_within(tokens: float, choices: tuple[int, ...]) -> Float32:
-    """Put all probability on the largest choice within `tokens`, or on the smallest of all."""
+def one_hot_within(tokens: float, choices: tuple[int, ...]) -> Float32:
+    """Return probability 1 for the largest choice within `tokens`, or else for the smallest."""
     within = sum(choice <= tokens for choice in choices)
     return _only(max(within - 1, 0), len(choices))
 
 
-def choose_covering(tokens: float, choices: tuple[int, ...]) -> Float32:
-    """Put all probability on the smallest choice that covers `tokens`, or on the largest of all."""
+def one_hot_covering(tokens: float, choices: tuple[int, ...]) -> Float32:
+    """Return probability 1 for the smallest choice of at least `tokens`, or else the largest."""
     below = sum(choice < tokens for choice in choices)
     return _only(min(below, len(choices) - 1), len(choices))
 
@@ -87,7 +87,7 @@ class StaticPolicy:
     @classmethod
     def from_arrays(cls, choices: tuple[int, ...], arrays: Arrays) -> Self:
         """Rebuild from `to_arrays`."""
-        return cls(choices, int(take(arrays, "choice", (1,))[0]))
+        return cls(choices, int(read_array(arrays, "choice", (1,))[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class SplitPolicy:
         n_turns = max(n_turns, turn + 1)
         weights = ((n_turns - np.arange(turn, n_turns)) / n_turns) ** self.power
         share = float(weights[0] / weights.sum())
-        return choose_within(state.remaining_tokens * share, self.choices)
+        return one_hot_within(state.remaining_tokens * share, self.choices)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs, as named arrays."""
@@ -126,7 +126,7 @@ class SplitPolicy:
     @classmethod
     def from_arrays(cls, choices: tuple[int, ...], arrays: Arrays) -> Self:
         """Rebuild from `to_arrays`."""
-        expected_turns, power = take(arrays, "schedule", (2,)).tolist()
+        expected_turns, power = read_array(arrays, "schedule", (2,)).tolist()
         return cls(choices, int(expected_turns), power)
 
 
@@ -155,7 +155,7 @@ class DifficultyPolicy:
         log_tokens = self.bias
         if state.embedding is not None:
             log_tokens += float(state.embedding @ self.weights)
-        return choose_covering(np.exp(min(log_tokens, 20.0)) * self.margin, self.choices)
+        return one_hot_covering(np.exp(min(log_tokens, 20.0)) * self.margin, self.choices)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs, as named arrays."""
@@ -164,5 +164,5 @@ class DifficultyPolicy:
     @classmethod
     def from_arrays(cls, choices: tuple[int, ...], arrays: Arrays) -> Self:
         """Rebuild from `to_arrays`."""
-        bias, margin = take(arrays, "scale", (2,)).tolist()
-        return cls(choices, take(arrays, "weights", (None,)), bias, margin)
+        bias, margin = read_array(arrays, "scale", (2,)).tolist()
+        return cls(choices, read_array(arrays, "weights", (None,)), bias, margin)

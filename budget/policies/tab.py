@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from budget.policies.mdp import FEATURES, features
 from budget.policies.types import TurnState
-from router_models.estimators.arrays import Scaler, take
+from router_models.estimators.arrays import Scaler, read_array
 from router_models.types import Arrays, Float32
 
 
@@ -80,18 +80,18 @@ class TabPolicy:
     def from_arrays(cls, choices: tuple[int, ...], arrays: Arrays) -> Self:
         """Rebuild from `to_arrays`."""
         scaler = Scaler.from_arrays(arrays)
-        reader = take(arrays, "reader", (len(scaler.shift), None))
+        reader = read_array(arrays, "reader", (len(scaler.shift), None))
         n_read = reader.shape[1]
-        hidden = take(arrays, "hidden", (cls.blocks * n_read + len(FEATURES), None))
+        hidden = read_array(arrays, "hidden", (cls.blocks * n_read + len(FEATURES), None))
         return cls(
             choices,
             scaler,
             reader,
-            take(arrays, "reader_bias", (n_read,)),
+            read_array(arrays, "reader_bias", (n_read,)),
             hidden,
-            take(arrays, "hidden_bias", (hidden.shape[1],)),
-            take(arrays, "head", (hidden.shape[1], len(choices))),
-            take(arrays, "head_bias", (len(choices),)),
+            read_array(arrays, "hidden_bias", (hidden.shape[1],)),
+            read_array(arrays, "head", (hidden.shape[1], len(choices))),
+            read_array(arrays, "head_bias", (len(choices),)),
         )
 
 

@@ -15,8 +15,8 @@ MARGINS: Final = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
 RIDGE: Final = 100.0
 
 
-def fine_choices(choices: Sequence[int]) -> tuple[int, ...]:
-    """Put two more between neighbours, so that no baseline is held back by a coarse grid."""
+def refine_choices(choices: Sequence[int]) -> tuple[int, ...]:
+    """Insert two choices between neighbours, so that a coarse grid does not handicap a baseline."""
     ratios = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
     finer = {round(choice * ratio) for choice in choices for ratio in ratios}
     return tuple(sorted(choice for choice in finer if choice <= choices[-1]))
@@ -55,7 +55,7 @@ def baseline_families(
         environment: What the difficulty heuristic learns lengths from.
         choices: What the learned policies choose from; baselines choose from a finer grid.
     """
-    finer = fine_choices(choices)
+    finer = refine_choices(choices)
     n_turns = [len(problem.texts) for problem in environment.problems]
     expected = sorted({round(float(np.mean(n_turns))), max(n_turns)})
     rated = fit_difficulty(environment, finer)

@@ -47,7 +47,7 @@ class Outcomes:
         return self.accuracy**2 / max(self.mean_tokens, 1e-9)
 
 
-def play(
+def evaluate_policy(
     policy: BudgetPolicy, environment: Environment, budget_tokens: int, seed: int = 0
 ) -> Outcomes:
     """Play every problem once with the policy's likeliest choices.
@@ -72,8 +72,8 @@ def play(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Front:
-    """What accuracy costs: the best points of a family of policies, by rising tokens.
+class ParetoFront:
+    """Pareto front of accuracy over tokens of a family of policies, by rising tokens.
 
     Attributes:
         tokens: Shape ``(n_points,)``, ascending.
@@ -84,7 +84,7 @@ class Front:
     accuracy: Figures
 
     @classmethod
-    def of(cls, tokens: Figures, accuracy: Figures) -> "Front":
+    def from_points(cls, tokens: Figures, accuracy: Figures) -> "ParetoFront":
         """Keep the points that no cheaper point beats."""
         order = np.lexsort((-accuracy, tokens))
         tokens, accuracy = tokens[order], accuracy[order]
@@ -105,7 +105,7 @@ class Front:
         return float(np.interp(tokens, self.tokens, self.accuracy))
 
 
-def oracle_front(environment: TraceEnvironment, smallest: int, seed: int = 0) -> Front:
+def oracle_front(environment: TraceEnvironment, smallest: int, seed: int = 0) -> ParetoFront:
     """What a clairvoyant spends who cannot allot less than `smallest` to a turn.
 
     It knows every drawn answer: it solves the cheapest problems first, and gives every turn that
@@ -127,7 +127,7 @@ def oracle_front(environment: TraceEnvironment, smallest: int, seed: int = 0) ->
     costs = np.sort(np.array(extra))
     costs = np.concatenate([[0.0], costs[np.isfinite(costs)]])
     tokens = (np.sum(least) + np.cumsum(costs)) / n_problems
-    return Front.of(tokens, np.arange(len(costs)) / n_problems)
+    return ParetoFront.from_points(tokens, np.arange(len(costs)) / n_problems)
 
 
 def bootstrap(n_problems: int, replicates: int, seed: int = 0) -> Figures:
@@ -193,7 +193,7 @@ def compare(
     family_tokens = weights @ np.stack([one.tokens for one in family], axis=1)
     saved, gained = np.empty(replicates), np.empty(replicates)
     for row in range(replicates):
-        front = Front.of(family_tokens[row], family_accuracy[row])
+        front = ParetoFront.from_points(family_tokens[row], family_accuracy[row])
         saved[row] = 1.0 - tokens[row] / front.tokens_at(accuracy[row])
         gained[row] = accuracy[row] - front.accuracy_at(tokens[row])
     figures = (accuracy, tokens, saved, gained, accuracy**2 / tokens)

@@ -26,8 +26,8 @@ def group_advantages(rewards: Tensor, eps: float = 1e-4) -> Tensor:
     return (rewards - rewards.mean(dim=1, keepdim=True)) / (deviation + eps)
 
 
-def has_spread(rewards: Tensor) -> Tensor:
-    """Tell the groups that teach something; shape ``(n_groups,)``.
+def has_reward_variance(rewards: Tensor) -> Tensor:
+    """Whether the rewards of a group differ, so that it has a gradient; shape ``(n_groups,)``.
 
     Rollouts of equal reward say nothing about which choice was better.
     """

@@ -13,7 +13,7 @@ from torch import Tensor
 from budget.environments.conversation import Conversation, Environment
 from budget.policies.mdp import CHOICES, OVERRUN_PENALTY, features, reward
 from budget.policies.tab import TabPolicy
-from budget.training.grpo import clipped_loss, group_advantages, has_spread
+from budget.training.grpo import clipped_loss, group_advantages, has_reward_variance
 from budget.training.network import TabNetwork
 from router_models.estimators.arrays import Scaler
 
@@ -131,7 +131,7 @@ def measure_step(step: int, conversations: Sequence[Conversation], rewards: Tens
         float(rewards.mean()),
         float(np.mean([one.is_right for one in conversations])),
         float(np.mean([one.used_tokens for one in conversations])),
-        float(has_spread(rewards).float().mean()),
+        float(has_reward_variance(rewards).float().mean()),
     )
 
 
@@ -234,7 +234,7 @@ class TrainingRun(ABC, Generic[Played, Seen]):
         conversations = start_groups(self.environment, settings, self.rng)
         turns, seen = self.play(conversations)
         rewards = score_groups(conversations, settings)
-        is_telling = has_spread(rewards)
+        is_telling = has_reward_variance(rewards)
         if is_telling.any():
             kept = is_telling[turns.rollout // settings.group_size]
             chosen = type(turns)(*(column[kept] for column in turns))

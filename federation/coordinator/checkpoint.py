@@ -82,7 +82,7 @@ def load(data: bytes, plan: TrainingPlan) -> tuple[TrainingPlan, Progress]:
         numbers, sites = (int(head["round"]), int(head["best_round"])), frozenset(head["sites"])
     except (PlanRefused, ValueError, KeyError, TypeError) as error:
         raise CheckpointRejected("the checkpoint is damaged") from error
-    if found.unsettled() != plan.unsettled():
+    if found.without_columns() != plan.without_columns():
         raise CheckpointRejected("the checkpoint was made with another plan")
     best = {n.removeprefix(_BEST): a for n, a in arrays.items() if n.startswith(_BEST)}
     state = {name: array for name, array in arrays.items() if not name.startswith(_BEST)}

@@ -1,14 +1,13 @@
-"""A router's session and its sites: who can take part, and how an exchange is asked."""
+"""The sites of a router's session: which can take part, and the request of one exchange."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from flwr.app import Message, RecordDict
 
-from federation.coordinator.nodes import Nodes
+from federation.coordinator.nodes import NodeManager, Request
 from federation.errors import ReplyRejected
 from federation.exchanges.exchange import Exchange
 from federation.exchanges.masked import is_masked, masked_form
@@ -26,19 +25,12 @@ from federation.protocol.updates import read_reply
 from federation.site import SCHEMA_VERSION, SiteProfile
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Question:
-    """An exchange under way.
-
-    Attributes:
-        asked: Members that were asked, by node.
-        began_s: On the fleet's clock.
-    """
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ExchangeRequest(Request[SiteProfile]):
+    """One exchange of a router's session."""
 
     exchange: Exchange
     instruction: Instruction
-    asked: Mapping[int, SiteProfile]
-    began_s: float
 
     @property
     def name(self) -> str:
@@ -56,11 +48,11 @@ class Question:
         return is_masked(self.exchange, self.instruction.plan)
 
     def content_for(self, site: SiteProfile) -> RecordDict:  # noqa: ARG002
-        """Lay out what every site is told."""
+        """Return the instruction, the same for every site."""
         return self.instruction.to_content()
 
     def read(self, site: SiteProfile, message: Message) -> Payload:
-        """Unpack an answer, and hold the site to the rows it said it has.
+        """Unpack a reply, and check it against the rows that the site announced.
 
         Raises:
             ReplyRejected: It is not what was asked for.
@@ -69,36 +61,36 @@ class Question:
         if self.is_masked:
             return read_reply(message, masked_form(form))
         payload = read_reply(message, form)
-        hold_to_claim(self.exchange, payload, site.rows)
+        check_claimed_rows(self.exchange, payload, site.rows)
         return payload
 
-    def length(self, payload: Payload) -> float:
-        """Say how far an answer goes; 0 where that is hidden."""
-        return 0.0 if self.is_masked else self.exchange.length(self.instruction, payload)
+    def update_norm(self, payload: Payload) -> float:
+        """Return the norm of an update; 0 where masks hide it."""
+        return 0.0 if self.is_masked else self.exchange.update_norm(self.instruction, payload)
 
 
 @dataclass(slots=True)
-class Fleet(Nodes[TrainingPlan, SiteProfile]):
+class Fleet(NodeManager[TrainingPlan, SiteProfile]):
     """The nodes of a router's session; the plan's columns are set once the sites are known.
 
     Attributes:
-        learned: Names of the sites whose rows are in the router that grows.
+        trained_sites: Names of the sites whose rows are in the router that grows.
     """
 
     greeting: ClassVar[str] = HELLO
     publication: ClassVar[str] = PUBLISH
 
-    learned: frozenset[str] = frozenset()
+    trained_sites: frozenset[str] = frozenset()
 
-    def lay_out(self, sent: Payload) -> RecordDict:
-        """Lay out an instruction that belongs to no round."""
+    def pack(self, sent: Payload) -> RecordDict:
+        """Pack an instruction that belongs to no round."""
         return Instruction(self.plan, sent=sent).to_content()
 
-    def admit(self, reply: Message) -> SiteProfile:
-        """Read a profile that goes with the plan.
+    def check_profile(self, reply: Message) -> SiteProfile:
+        """Read a site's profile, and check it against the plan.
 
         Raises:
-            ReplyRejected: It is none, or does not.
+            ReplyRejected: It is no profile, or does not fit the plan.
         """
         profile = read_profile(reply)
         problem = problem_of(profile, self.plan)
@@ -106,39 +98,44 @@ class Fleet(Nodes[TrainingPlan, SiteProfile]):
             raise ReplyRejected(problem)
         return profile
 
-    def teachers(self) -> dict[int, SiteProfile]:
-        """Members that are connected; where a router grows, those that bring what may join it."""
+    def contributors(self) -> dict[int, SiteProfile]:
+        """Connected members; where a router grows, those that have what may join it."""
         growth, joining = self.plan.growth, self.plan.joining
         if growth is None:
-            return self.present()
-        return self.bringing(growth.models, joining or self.joining(growth))
+            return self.connected()
+        return self.contributing(growth.models, joining or self.choose_joining(growth))
 
-    def joining(self, growth: Growth) -> str:
-        """Say what enough connected members bring, of what is allowed; else what most bring."""
-        brought = {each: len(self.bringing(growth.models, each)) for each in growth.allowed}
+    def choose_joining(self, growth: Growth) -> str:
+        """Choose what joins: the first allowed kind that a quorum has, or else the commonest."""
+        brought = {each: len(self.contributing(growth.models, each)) for each in growth.allowed}
         enough = (each for each, sites in brought.items() if sites >= self.plan.quorum)
         return next(enough, max(brought, key=brought.__getitem__))
 
-    def bringing(self, models: tuple[str, ...], joining: str) -> dict[int, SiteProfile]:
-        """Members that bring models besides `models`, or are new and bring some of these."""
-        present = self.present()
+    def contributing(self, models: tuple[str, ...], joining: str) -> dict[int, SiteProfile]:
+        """Connected members with models besides `models`, or new ones with some of these."""
+        present = self.connected()
         if joining == MODELS_JOIN:
             return {n: site for n, site in present.items() if not set(site.models) <= set(models)}
-        new = {n: site for n, site in present.items() if site.name not in self.learned}
+        new = {n: site for n, site in present.items() if site.name not in self.trained_sites}
         return {n: site for n, site in new.items() if not set(site.models).isdisjoint(models)}
 
-    def ask(self, exchange: Exchange, round_: int, state: Payload) -> Question:
-        """Draw the members that this round asks, and put the question together."""
+    def build_request(self, exchange: Exchange, round_: int, state: Payload) -> ExchangeRequest:
+        """Select the members to ask in this round, and build the request."""
         instruction = exchange.instruction(self.plan, round_, state)
-        members = list(self.teachers().items())
+        members = list(self.contributors().items())
         n_asked = max(self.plan.quorum, math.ceil(exchange.share * len(members)))
         order = np.random.default_rng(instruction.seed).permutation(len(members))
-        asked = dict(members[index] for index in sorted(order[:n_asked]))
-        return Question(exchange, instruction, asked, self.clock())
+        selected = dict(members[index] for index in sorted(order[:n_asked]))
+        return ExchangeRequest(
+            exchange=exchange,
+            instruction=instruction,
+            selected=selected,
+            started_s=self.clock(),
+        )
 
 
 def problem_of(profile: SiteProfile, plan: TrainingPlan) -> str | None:
-    """Say why a site's rows do not go with this plan's; None where they do."""
+    """Say why a site's rows do not fit this plan; None where they do."""
     encoder = plan.encoder
     if (profile.encoder_id, profile.dimension) != (encoder.id, encoder.dimension):
         return (
@@ -173,8 +170,8 @@ def _naming_problem(profile: SiteProfile, plan: TrainingPlan) -> str | None:
     return None
 
 
-def hold_to_claim(exchange: Exchange, payload: Payload, claimed_rows: int) -> None:
-    """Let through what is made of no more rows than there are said to be.
+def check_claimed_rows(exchange: Exchange, payload: Payload, claimed_rows: int) -> None:
+    """Check that a reply is made of no more rows than were announced.
 
     Raises:
         ReplyRejected: It is made of more.

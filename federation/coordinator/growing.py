@@ -37,9 +37,9 @@ class Parent:
                 f"trains {plan.kind}: run a whole training"
             )
         try:
-            plan.registry.only(router.estimator.models)
+            plan.registry.restricted_to(router.estimator.models)
             growth = Growth(router.version, router.estimator.models, allowed)
-            has_guard = plan.has_guard and isinstance(router.served, GuardedEstimator)
+            has_guard = plan.has_guard and isinstance(router.serving_estimator, GuardedEstimator)
             return replace(plan, growth=growth, has_guard=has_guard)
         except (InvalidRegistry, ValueError) as error:
             raise GrowthRefused(
@@ -48,4 +48,4 @@ class Parent:
 
     def progress(self) -> Progress:
         """Say where the session begins."""
-        return Progress(state=begin(self.router.served), sites=frozenset(self.sites))
+        return Progress(state=begin(self.router.serving_estimator), sites=frozenset(self.sites))

@@ -1,4 +1,4 @@
-"""How something joins a router that is there already; arXiv 2601.22318, and sums that are kept.
+"""Strategies by which new models or new sites join a published router; arXiv 2601.22318.
 
 The session's state begins with the router itself. What it knew is not asked for again: columns are
 the new models' alone, or only new sites are asked.
@@ -6,7 +6,7 @@ the new models' alone, or only new sites are asked.
 
 from federation.coordinator.strategies import FederatedMlp, RouterStrategy
 from federation.exchanges import guard as guards
-from federation.exchanges.exchange import Exchange, under
+from federation.exchanges.exchange import Exchange
 from federation.exchanges.joining import JoiningRowExchange, parent_of
 from federation.exchanges.kmeans import CellExchange, cells_of
 from federation.exchanges.mlp import WEIGHTS, HeadExchange
@@ -15,6 +15,7 @@ from federation.exchanges.rows import scales_of
 from federation.learning import growth
 from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.protocol.protocol import Payload, TrainingPlan
+from router_models.estimators.arrays import strip_prefix
 from router_models.estimators.guard import GuardedEstimator
 from router_models.estimators.kmeans import KMeansEstimator
 from router_models.estimators.mlp import MlpEstimator
@@ -83,5 +84,5 @@ class GrowingMlp(GrowingStrategy, FederatedMlp):
         router, _ = parent_of(plan, state)
         assert isinstance(router, MlpEstimator)  # noqa: S101
         return growth.join_models(
-            router, plan.columns, under(WEIGHTS, state), scales_of(plan, state)
+            router, plan.columns, strip_prefix(WEIGHTS, state), scales_of(plan, state)
         )

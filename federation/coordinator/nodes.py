@@ -1,4 +1,4 @@
-"""The coordinator's view of the nodes: who is admitted, how they are asked, which answers count.
+"""The coordinator's nodes: which are admitted, how they are asked, which replies count.
 
 This is the same whatever a session trains; `federation.coordinator.fleet` has what a router needs.
 """
@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Generic, Protocol, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 import numpy as np
 from flwr.app import Message, RecordDict
@@ -23,7 +23,9 @@ from federation.protocol.protocol import (
     refusal,
 )
 from federation.protocol.report import RoundReport, SessionReport, size_of
-from federation.protocol.updates import Reply, screen
+from federation.protocol.session_plan import SessionPlan
+from federation.protocol.updates import Reply, screen_norms
+from federation.site import Profile
 
 NO_ANSWER: Final = "no answer in time"
 
@@ -33,75 +35,51 @@ POLL_S: Final = 3.0
 logger = logging.getLogger(__name__)
 
 
-class Plan(Protocol):
-    """What the plan of every session says.
+PlanT = TypeVar("PlanT", bound=SessionPlan)
+ProfileT = TypeVar("ProfileT", bound=Profile)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Request(ABC, Generic[ProfileT]):
+    """What the coordinator asks of the selected nodes in one round, and how it reads a reply.
 
     Attributes:
-        quorum: With fewer good answers a round fails.
-        timeout_s: When a round ends without the nodes that have not answered.
-        greeting_s: The same for a greeting.
-        longest_update: Updates that many times as long as the median one are rejected.
+        selected: Profiles of the nodes that are asked, by node id.
+        started_s: When the request was made, on the node manager's clock.
     """
 
-    @property
-    def quorum(self) -> int: ...  # noqa: D102
-    @property
-    def timeout_s(self) -> float: ...  # noqa: D102
-    @property
-    def greeting_s(self) -> float: ...  # noqa: D102
-    @property
-    def longest_update(self) -> float: ...  # noqa: D102
-
-
-class Member(Protocol):
-    """What a site says of itself."""
+    selected: Mapping[int, ProfileT]
+    started_s: float
 
     @property
-    def name(self) -> str: ...  # noqa: D102
-
-
-PlanT = TypeVar("PlanT", bound=Plan)
-MemberT = TypeVar("MemberT", bound=Member)
-
-
-class Question(Protocol[MemberT]):
-    """An exchange under way.
-
-    Attributes:
-        name: Flower's message type.
-        round: Counted from 1 over the whole session.
-        asked: Members that were asked, by node.
-        began_s: On the nodes' clock.
-    """
+    @abstractmethod
+    def name(self) -> str:
+        """Flower's message type."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def round(self) -> int: ...  # noqa: D102
-    @property
-    def asked(self) -> Mapping[int, MemberT]: ...  # noqa: D102
-    @property
-    def began_s(self) -> float: ...  # noqa: D102
+    @abstractmethod
+    def round(self) -> int:
+        """Number of the round, counted from 1 over the whole session."""
 
-    def content_for(self, site: MemberT) -> RecordDict:
-        """Lay out what this site is told."""
-        ...
+    @abstractmethod
+    def content_for(self, site: ProfileT) -> RecordDict:
+        """Return the content of the message to one site."""
 
-    def read(self, site: MemberT, message: Message) -> Payload:
-        """Unpack a site's answer.
+    @abstractmethod
+    def read(self, site: ProfileT, message: Message) -> Payload:
+        """Unpack and check one site's reply.
 
         Raises:
             ReplyRejected: It is not what was asked for.
         """
-        ...
 
-    def length(self, payload: Payload) -> float:
-        """Say how far an answer goes; those much longer than others are rejected."""
-        ...
+    @abstractmethod
+    def update_norm(self, payload: Payload) -> float:
+        """Return the norm of a site's update; those far above the median are rejected."""
 
 
 @dataclass(slots=True)
-class Nodes(ABC, Generic[PlanT, MemberT]):
+class NodeManager(ABC, Generic[PlanT, ProfileT]):
     """The nodes of one session.
 
     Attributes:
@@ -114,46 +92,45 @@ class Nodes(ABC, Generic[PlanT, MemberT]):
     greeting: ClassVar[str]
     """Flower's message type of a greeting."""
     publication: ClassVar[str]
-    """The same of what came out of the session."""
+    """The same of the artefact that the session trained."""
 
     grid: Grid
     plan: PlanT
     clock: Callable[[], float]
     report: SessionReport = field(default_factory=SessionReport)
-    _members: dict[int, MemberT] = field(default_factory=dict, init=False)
+    _members: dict[int, ProfileT] = field(default_factory=dict, init=False)
     _refused: set[int] = field(default_factory=set, init=False)
-    _bytes_sent: int = field(default=0, init=False)
 
     @abstractmethod
-    def lay_out(self, sent: Payload) -> RecordDict:
-        """Lay out an instruction that belongs to no round."""
+    def pack(self, sent: Payload) -> RecordDict:
+        """Pack an instruction that belongs to no round."""
 
     @abstractmethod
-    def admit(self, reply: Message) -> MemberT:
-        """Read what a site says of itself.
+    def check_profile(self, reply: Message) -> ProfileT:
+        """Read a site's profile, and check it against the plan.
 
         Raises:
-            ReplyRejected: It is no profile, or such a site cannot take part.
+            ReplyRejected: It is no profile, or does not fit the plan.
         """
 
-    def gather(self, sleep: Callable[[float], None]) -> None:
-        """Wait until enough sites are there.
+    def wait_for_quorum(self, sleep: Callable[[float], None]) -> None:
+        """Wait until a quorum of contributors is connected.
 
         Raises:
-            QuorumMissing: They did not come in time.
+            QuorumMissing: They did not connect in time.
         """
         deadline = self.clock() + self.plan.timeout_s
-        self.greet()
-        while len(self.teachers()) < self.plan.quorum and self.clock() < deadline:
+        self.admit_new_nodes()
+        while len(self.contributors()) < self.plan.quorum and self.clock() < deadline:
             sleep(POLL_S)
-            self.greet()
-        need_quorum(self.plan, len(self.teachers()), self.report)
+            self.admit_new_nodes()
+        require_quorum(self.plan, len(self.contributors()), self.report)
 
-    def greet(self) -> None:
+    def admit_new_nodes(self) -> None:
         """Admit or refuse the nodes that are new; one that does not answer is greeted again."""
         known = self._members.keys() | self._refused
         new = [node for node in self.grid.get_node_ids() if node not in known]
-        contents = dict.fromkeys(new, self.lay_out({}))
+        contents = dict.fromkeys(new, self.pack({}))
         replies = self._exchange(self.greeting, contents, self.plan.greeting_s)
         for node, reply in sorted(replies.items()):
             try:
@@ -164,61 +141,60 @@ class Nodes(ABC, Generic[PlanT, MemberT]):
                 self._members[node] = profile
                 self.report.members[profile.name] = profile
 
-    def present(self) -> dict[int, MemberT]:
+    def connected(self) -> dict[int, ProfileT]:
         """Members that are connected now, in the order of their names."""
         connected = set(self.grid.get_node_ids())
         present = [item for item in self._members.items() if item[0] in connected]
         return dict(sorted(present, key=lambda item: item[1].name))
 
-    def teachers(self) -> dict[int, MemberT]:
-        """Members that are connected and have something to teach: all, unless said otherwise."""
-        return self.present()
+    def contributors(self) -> dict[int, ProfileT]:
+        """Connected members with something to train on: all, unless overridden."""
+        return self.connected()
 
-    def messages(self, question: Question[MemberT]) -> list[Message]:
-        """Write a question to everybody it is for."""
-        contents = {node: question.content_for(site) for node, site in question.asked.items()}
-        messages = _address(question.name, contents, self.plan.timeout_s, question.round)
-        self._bytes_sent = sum(map(size_of, messages))
-        return messages
+    def send_and_collect(self, request: Request[ProfileT]) -> list[Reply]:
+        """Send a request to the selected nodes, and report on the round.
 
-    def hear(self, question: Question[MemberT], messages: Iterable[Message]) -> list[Reply]:
-        """Keep the answers that are in good order, by site; note what is wrong with the others."""
-        received = _by_node(messages)
+        Returns:
+            The valid replies, sorted by site; the report says what is wrong with the others.
+        """
+        contents = {node: request.content_for(site) for node, site in request.selected.items()}
+        sent = _address(request.name, contents, self.plan.timeout_s, request.round)
+        received = _by_node(self.grid.send_and_receive(sent, timeout=self.plan.timeout_s))
         payloads: dict[str, Payload] = {}
         rejected: dict[str, str] = {}
-        for node, site in question.asked.items():
+        for node, site in request.selected.items():
             if node not in received:
                 continue
             try:
-                payloads[site.name] = question.read(site, received[node])
+                payloads[site.name] = request.read(site, received[node])
             except ReplyRejected as error:
                 rejected[site.name] = str(error)
-        lengths = {site: question.length(payload) for site, payload in payloads.items()}
-        kept, overlong = screen(lengths, self.plan.longest_update)
+        norms = {site: request.update_norm(payload) for site, payload in payloads.items()}
+        kept, overlong = screen_norms(norms, self.plan.longest_update)
         rejected |= overlong
         for site_name, reason in rejected.items():
             logger.warning(
-                "rejected the answer to %s of site %s: %s", question.name, site_name, reason
+                "rejected the answer to %s of site %s: %s", request.name, site_name, reason
             )
-        silent = (site.name for node, site in question.asked.items() if node not in received)
+        silent = (site.name for node, site in request.selected.items() if node not in received)
         self.report.rounds.append(
             RoundReport(
-                question.round,
-                question.name,
+                request.round,
+                request.name,
                 tuple(sorted(kept)),
                 rejected,
                 tuple(silent),
-                self.clock() - question.began_s,
-                self._bytes_sent,
+                self.clock() - request.started_s,
+                sum(map(size_of, sent)),
                 sum(map(size_of, received.values())),
             )
         )
         return [Reply(site, payloads[site]) for site in sorted(kept)]
 
     def publish(self, artifact: bytes) -> None:
-        """Send what came out to every member, and note what each makes of it."""
-        members = self.present()
-        content = self.lay_out({ARTIFACT: np.frombuffer(artifact, np.uint8)})
+        """Send the trained artefact to every member, and record each one's verdict."""
+        members = self.connected()
+        content = self.pack({ARTIFACT: np.frombuffer(artifact, np.uint8)})
         contents = dict.fromkeys(members, content)
         replies = self._exchange(self.publication, contents, self.plan.timeout_s)
         self.report.unanswered = {s.name: NO_ANSWER for n, s in members.items() if n not in replies}
@@ -229,7 +205,7 @@ class Nodes(ABC, Generic[PlanT, MemberT]):
             except ReplyRejected as error:
                 self.report.unanswered[name] = str(error)
 
-    def _check(self, reply: Message) -> MemberT:
+    def _check(self, reply: Message) -> ProfileT:
         """Find out whether a site can take part.
 
         Raises:
@@ -238,18 +214,17 @@ class Nodes(ABC, Generic[PlanT, MemberT]):
         reason = read_refusal(reply)
         if reason is not None:
             raise ReplyRejected(f"the site refused: {reason}")
-        profile = self.admit(reply)
+        profile = self.check_profile(reply)
         if profile.name in {member.name for member in self._members.values()}:
             raise ReplyRejected(f"the name {profile.name!r} is taken by another node")
         return profile
 
     def _refuse(self, node: int, reason: str) -> None:
-        """Tell a node why it cannot take part, without waiting for it to have heard."""
+        """Send a node the reason why it cannot take part, without waiting for a reply."""
         logger.warning("refused node %d: %s", node, reason)
         self._refused.add(node)
         self.report.refused[str(node)] = reason
-        told = _address(REFUSED, {node: refusal(reason)}, self.plan.greeting_s)
-        self.grid.push_messages(told)
+        self.grid.push_messages(_address(REFUSED, {node: refusal(reason)}, self.plan.greeting_s))
 
     def _exchange(
         self, name: str, contents: Mapping[int, RecordDict], timeout_s: float
@@ -262,8 +237,8 @@ class Nodes(ABC, Generic[PlanT, MemberT]):
         return {node: received[node] for node in contents if node in received}
 
 
-def need_quorum(plan: Plan, present: int, report: SessionReport) -> None:
-    """Go on only with enough answers.
+def require_quorum(plan: SessionPlan, present: int, report: SessionReport) -> None:
+    """Check that a quorum of sites replied well.
 
     Raises:
         QuorumMissing: There are too few; the message says why each other one is missing.
@@ -290,7 +265,7 @@ def _address(
 
 
 def _by_node(messages: Iterable[Message]) -> dict[int, Message]:
-    """Sort answers by who sent them; of two, the first counts."""
+    """Index replies by the node that sent them; of two, the first counts."""
     received: dict[int, Message] = {}
     for message in messages:
         received.setdefault(message.metadata.src_node_id, message)

@@ -1,66 +1,67 @@
-"""The coordinator's part in secure sums: who takes part in one, and what if somebody drops out."""
+"""The coordinator's part in secure aggregation: key agreement, dropouts, unmasking."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 
-from flwr.app import Message
-
-from federation.coordinator.fleet import Fleet, Question, hold_to_claim
-from federation.coordinator.nodes import need_quorum
-from federation.exchanges.masked import KeyExchange, open_total
+from federation.coordinator.fleet import ExchangeRequest, Fleet, check_claimed_rows
+from federation.coordinator.nodes import require_quorum
+from federation.exchanges.masked import KeyExchange, unmask_total
 from federation.protocol.protocol import Instruction
 from federation.protocol.updates import Reply
 from federation.site import SiteProfile
 
 
-def agree(fleet: Fleet, question: Question) -> Question:
-    """Ask the sites for keys, and narrow the question down to those that sent one.
+def aggregate_securely(fleet: Fleet, request: ExchangeRequest) -> tuple[ExchangeRequest, Reply]:
+    """Collect masked replies and unmask their total.
 
-    Raises:
-        QuorumMissing: Too few did.
-    """
-    plan, instruction = fleet.plan, question.instruction
-    asking = Question(
-        KeyExchange(), Instruction(plan, instruction.round), question.asked, fleet.clock()
-    )
-    good = fleet.hear(asking, _send(fleet, asking))
-    need_quorum(plan, len(good), fleet.report)
-    members = KeyExchange().merge({}, asking.instruction, good)
-    return Question(
-        question.exchange,
-        replace(instruction, sent={**instruction.sent, **members}),
-        _narrowed(question, good),
-        fleet.clock(),
-    )
-
-
-def hear_total(
-    fleet: Fleet, question: Question, messages: Iterable[Message]
-) -> tuple[Question, Reply]:
-    """Read the total; where a member dropped out, repeat the exchange with the others first.
+    Masks cancel only in the sum over all members. So where a member drops out after the key
+    agreement, the survivors agree on new keys and are asked again.
 
     Returns:
-        The question that was answered by all its members, and their total.
+        The request that all its members answered, and their total.
 
     Raises:
-        QuorumMissing: Too few are left.
+        QuorumMissing: Too few members are left.
         ReplyRejected: The total is not usable.
     """
-    good = fleet.hear(question, messages)
-    while len(good) < len(question.asked):
-        need_quorum(fleet.plan, len(good), fleet.report)
-        question = agree(fleet, replace(question, asked=_narrowed(question, good)))
-        good = fleet.hear(question, _send(fleet, question))
-    total = open_total(question.exchange, question.instruction, good)
-    claimed_rows = sum(site.rows for site in question.asked.values())
-    hold_to_claim(question.exchange, total.payload, claimed_rows)
-    return question, total
+    request = agree_on_keys(fleet, request)
+    good = fleet.send_and_collect(request)
+    while len(good) < len(request.selected):
+        require_quorum(fleet.plan, len(good), fleet.report)
+        request = agree_on_keys(fleet, replace(request, selected=_survivors(request, good)))
+        good = fleet.send_and_collect(request)
+    total = unmask_total(request.exchange, request.instruction, good)
+    claimed_rows = sum(site.rows for site in request.selected.values())
+    check_claimed_rows(request.exchange, total.payload, claimed_rows)
+    return request, total
 
 
-def _narrowed(question: Question, good: list[Reply]) -> dict[int, SiteProfile]:
+def agree_on_keys(fleet: Fleet, request: ExchangeRequest) -> ExchangeRequest:
+    """Collect a public key from every selected site; the request then names them all.
+
+    Returns:
+        The request, to the sites that sent a key and no others.
+
+    Raises:
+        QuorumMissing: Too few sites sent a key.
+    """
+    instruction = request.instruction
+    key_request = replace(
+        request,
+        exchange=KeyExchange(),
+        instruction=Instruction(fleet.plan, instruction.round),
+        started_s=fleet.clock(),
+    )
+    good = fleet.send_and_collect(key_request)
+    require_quorum(fleet.plan, len(good), fleet.report)
+    members = KeyExchange().aggregate({}, key_request.instruction, good)
+    return replace(
+        request,
+        instruction=replace(instruction, sent={**instruction.sent, **members}),
+        selected=_survivors(request, good),
+        started_s=fleet.clock(),
+    )
+
+
+def _survivors(request: ExchangeRequest, good: list[Reply]) -> dict[int, SiteProfile]:
     names = {reply.site for reply in good}
-    return {node: site for node, site in question.asked.items() if site.name in names}
-
-
-def _send(fleet: Fleet, question: Question) -> Iterable[Message]:
-    return fleet.grid.send_and_receive(fleet.messages(question), timeout=fleet.plan.timeout_s)
+    return {node: site for node, site in request.selected.items() if site.name in names}

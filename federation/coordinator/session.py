@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionResult:
-    """What came of a session.
+    """The result of a session.
 
     Attributes:
         plan: With its columns.
@@ -51,8 +51,8 @@ class Session:
         checkpoints: Where progress is kept; a session begins with what is there.
         clock: Seconds, for waiting and for durations.
         sleep: Waits that many seconds.
-        start: Where it begins otherwise; with the router, where one grows.
-        watch: Told what happened so far after every round, and at the end, however it ends.
+        start: Initial progress without a checkpoint; holds the router, where one grows.
+        on_report: Called with the report after every round, and at the end, however it ends.
     """
 
     grid: Grid
@@ -61,7 +61,7 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     start: Progress = field(default_factory=Progress)
-    watch: Callable[[SessionReport], None] = lambda _: None
+    on_report: Callable[[SessionReport], None] = lambda _: None
 
     def run(self, created_at: datetime) -> SessionResult:
         """Train and publish; an earlier session of the same plan that was cut off goes on.
@@ -70,17 +70,17 @@ class Session:
             QuorumMissing: Too few sites connected, or answered well, in time. The checkpoint stays.
         """
         plan, progress = self._resume()
-        fleet = Fleet(self.grid, plan, self.clock, learned=self.start.sites)
+        fleet = Fleet(self.grid, plan, self.clock, trained_sites=self.start.sites)
         try:
             return self._train(fleet, progress, created_at)
         finally:
-            self.watch(fleet.report)
+            self.on_report(fleet.report)
 
     def _train(self, fleet: Fleet, progress: Progress, created_at: datetime) -> SessionResult:
         self._gather(fleet)
         plan = fleet.plan
         if not plan.columns:
-            fleet.plan = plan = settled(fleet)
+            fleet.plan = plan = with_columns(fleet)
         strategy = strategy_of(plan)(fleet, progress, lambda p: self._keep(fleet, p))
         estimator = strategy.run()
         progress = strategy.progress
@@ -91,7 +91,7 @@ class Session:
             training=_figures(plan, progress),
             provenance={**_provenance(plan, progress), "models": len(estimator.models)},
             parent=None if plan.growth is None else plan.growth.parent,
-            registry=plan.registry.only(estimator.models),
+            registry=plan.registry.restricted_to(estimator.models),
         )
         fleet.publish(artifact)
         self.checkpoints.clear()
@@ -105,17 +105,17 @@ class Session:
         """
         growth = fleet.plan.growth
         try:
-            fleet.gather(self.sleep)
+            fleet.wait_for_quorum(self.sleep)
         except QuorumMissing as error:
             if growth is None:
                 raise
             raise QuorumMissing(
-                f"too few of {len(fleet.present())} sites bring {' or '.join(growth.allowed)} that "
-                f"router {growth.parent} lacks: {error}"
+                f"too few of {len(fleet.connected())} sites bring {' or '.join(growth.allowed)} "
+                f"that router {growth.parent} lacks: {error}"
             ) from error
 
     def _resume(self) -> tuple[TrainingPlan, Progress]:
-        """Go on where a session of the same plan was cut off; begin anew where there is none."""
+        """Load the checkpoint of an interrupted session of the same plan, or start anew."""
         data = self.checkpoints.load()
         if data is None:
             return self.plan, self.start
@@ -129,28 +129,28 @@ class Session:
 
     def _keep(self, fleet: Fleet, progress: Progress) -> None:
         self.checkpoints.save(checkpoint.dump(fleet.plan, progress))
-        self.watch(fleet.report)
+        self.on_report(fleet.report)
 
 
-def settled(fleet: Fleet) -> TrainingPlan:
-    """Fix what the session is about, now that the sites are known.
+def with_columns(fleet: Fleet) -> TrainingPlan:
+    """Return the plan with its columns, now that the sites are known.
 
     Raises:
         QuorumMissing: Not one site has a row.
     """
     plan, growth = fleet.plan, fleet.plan.growth
-    columns = {model for site in fleet.teachers().values() for model in site.models}
+    columns = {model for site in fleet.contributors().values() for model in site.models}
     if not columns:
         raise QuorumMissing("no site has rows of any model")
     if growth is None:
         return replace(plan, columns=tuple(sorted(columns)))
-    joining = fleet.joining(growth)
+    joining = fleet.choose_joining(growth)
     new = tuple(sorted(columns - set(growth.models)))
     return replace(plan, columns=new if joining == MODELS_JOIN else growth.models, joining=joining)
 
 
 def _figures(plan: TrainingPlan, progress: Progress) -> dict[str, Any]:
-    """Return what an artefact says of its training; sites are not named."""
+    """Return the training figures of the artefact's manifest; sites are not named."""
     return {
         "federated": True,
         "settings": asdict(plan.settings),

@@ -1,25 +1,21 @@
-"""The kinds of router as Flower strategies: which exchanges make one, in which order.
+"""One strategy per kind of router: which exchanges train it, and in which order.
 
-One round of Flower's loop is one exchange. What is kept after each is all that a later start needs,
-so a coordinator that was killed goes on with the next.
+One round is one exchange. The progress that is saved after each round is all that a later start
+needs, so a coordinator that was killed continues with the next round.
 """
 
-# ruff: noqa: ARG002, ARG003 - Flower decides what strategies are told.
+# ruff: noqa: ARG003 - some strategies need no plan.
 
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
-
-from federation.coordinator.fleet import Fleet, Question
-from federation.coordinator.nodes import need_quorum
-from federation.coordinator.secure_rounds import agree, hear_total
+from federation.coordinator.fleet import ExchangeRequest, Fleet
+from federation.coordinator.nodes import require_quorum
+from federation.coordinator.secure_rounds import aggregate_securely
 from federation.errors import QuorumMissing, ReplyRejected
-from federation.exchanges.exchange import Exchange, under
+from federation.exchanges.exchange import Exchange
 from federation.exchanges.guard import GUARD_EXCHANGES, guard_of
 from federation.exchanges.kmeans import (
     CENTROIDS,
@@ -43,8 +39,9 @@ from federation.exchanges.ridge import GramExchange, gram_of
 from federation.exchanges.ridge import settings_of as ridge_settings_of
 from federation.exchanges.rows import RowSumExchange, scales_of
 from federation.learning import kmeans, mlp, ridge
-from federation.protocol.protocol import Payload, TrainingPlan, to_record
+from federation.protocol.protocol import Payload, TrainingPlan
 from federation.protocol.updates import Reply
+from router_models.estimators.arrays import strip_prefix
 from router_models.estimators.guard import GuardedEstimator
 from router_models.types import Estimator
 
@@ -69,8 +66,8 @@ class Progress:
     losses: Mapping[int, float] = field(default_factory=dict)
     sites: frozenset[str] = frozenset()
 
-    def judged(self, loss: float) -> "Progress":
-        """Remember this round's weights if none did better."""
+    def with_loss(self, loss: float) -> "Progress":
+        """Record the validation loss of this round, and its weights if none did better."""
         judged = replace(self, losses={**self.losses, self.round: loss})
         if not loss < self.losses.get(self.best_round, math.inf):
             return judged
@@ -82,22 +79,21 @@ class Progress:
         return {**self.state, **self.best}
 
 
-class RouterStrategy(Strategy):
-    """Runs the exchanges that make one kind of router.
+class RouterStrategy(ABC):
+    """Runs the exchanges that train one kind of router.
 
     Args:
-        fleet: Whom to ask.
-        progress: Where to go on; a new one begins at the beginning.
-        keep: Called after each round with what it takes to go on from there.
+        fleet: The sites.
+        progress: Where to continue; a new one starts with the first round.
+        save: Called with the progress after each round.
     """
 
-    def __init__(self, fleet: Fleet, progress: Progress, keep: Callable[[Progress], None]) -> None:
+    def __init__(self, fleet: Fleet, progress: Progress, save: Callable[[Progress], None]) -> None:
         self.fleet = fleet
         self.progress = progress
-        self.keep = keep
+        self.save = save
         plan = fleet.plan
         self.exchanges = (*self.plan_exchanges(plan), *self.guard_exchanges(plan))
-        self._question: Question | None = None
 
     @classmethod
     @abstractmethod
@@ -124,108 +120,47 @@ class RouterStrategy(Strategy):
         """Do the rounds that are left, and build the router.
 
         Raises:
-            QuorumMissing: Too few sites answered well in some round.
+            QuorumMissing: Too few sites replied well in some round.
+            ReplyRejected: The total of masked replies is not usable.
         """
-        left = len(self.exchanges) - self.progress.round
-        if left:
-            initial = to_record(self.progress.state)
-            self.start(self.fleet.grid, initial, left, self.fleet.plan.timeout_s)
+        for exchange in self.exchanges[self.progress.round :]:
+            self.fleet.admit_new_nodes()
+            self._train(exchange)
+            if exchange.validation is not None:
+                self._validate(exchange.validation)
+            self.save(self.progress)
         return self.finish(self.fleet.plan, self.progress.final_state())
 
-    def configure_train(
-        self,
-        server_round: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        grid: Grid,
-    ) -> Iterable[Message]:
-        """Ask the next exchange's question, of nodes that joined since the last one too."""
-        self.fleet.greet()
+    def _train(self, exchange: Exchange) -> None:
+        """Advance the session's state by one round."""
         progress = self.progress
-        return self._ask(self.exchanges[progress.round], progress.round + 1)
-
-    def aggregate_train(
-        self,
-        server_round: int,
-        replies: Iterable[Message],
-    ) -> tuple[ArrayRecord, MetricRecord]:
-        """Let the good answers count.
-
-        Raises:
-            QuorumMissing: There are too few.
-            ReplyRejected: The total of masked answers is not usable.
-        """
-        question, good = self._hear(replies)
-        asked = frozenset(site.name for site in question.asked.values())
-        sites = asked if question.is_masked else frozenset(reply.site for reply in good)
-        need_quorum(self.fleet.plan, len(sites), self.fleet.report)
-        exchange, instruction, progress = question.exchange, question.instruction, self.progress
-        state = exchange.merge(progress.state, instruction, good)
+        request, good = self._ask(exchange, progress.round + 1)
+        selected = frozenset(site.name for site in request.selected.values())
+        sites = selected if request.is_masked else frozenset(reply.site for reply in good)
+        require_quorum(self.fleet.plan, len(sites), self.fleet.report)
+        state = exchange.aggregate(progress.state, request.instruction, good)
         learned = sites if exchange.is_learned else frozenset()
         self.progress = replace(
-            progress, round=instruction.round, state=state, sites=progress.sites | learned
+            progress, round=progress.round + 1, state=state, sites=progress.sites | learned
         )
-        return to_record(state), MetricRecord({"sites": len(sites)})
 
-    def configure_evaluate(
-        self,
-        server_round: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        grid: Grid,
-    ) -> Iterable[Message]:
-        """Ask how good the new state is, where that can be asked."""
-        assert self._question is not None  # noqa: S101
-        validation = self._question.exchange.validation
-        self._question = None
-        if validation is None:
-            return []
+    def _validate(self, exchange: Exchange) -> None:
+        """Measure the new state, and keep it if it is the best; failing here stops nothing."""
         try:
-            return self._ask(validation, self.progress.round)
-        except QuorumMissing:
-            return []
-
-    def aggregate_evaluate(
-        self,
-        server_round: int,
-        replies: Iterable[Message],
-    ) -> MetricRecord | None:
-        """Remember the best round, and keep what it takes to go on from here.
-
-        A validation that nobody answers is no reason to stop.
-        """
-        metrics = None
-        if self._question is not None:
-            loss = self._measured_loss(replies)
-            if math.isfinite(loss):
-                self.progress = self.progress.judged(loss)
-                metrics = MetricRecord({"loss": loss})
-        self.keep(self.progress)
-        return metrics
-
-    def summary(self) -> None:
-        """Say nothing: the session's report says it all."""
-
-    def _ask(self, exchange: Exchange, round_: int) -> list[Message]:
-        question = self.fleet.ask(exchange, round_, self.progress.state)
-        self._question = agree(self.fleet, question) if question.is_masked else question
-        return self.fleet.messages(self._question)
-
-    def _hear(self, replies: Iterable[Message]) -> tuple[Question, list[Reply]]:
-        """Read the answers to the question; of masked ones the total, as the only answer."""
-        question = self._question
-        assert question is not None  # noqa: S101
-        if not question.is_masked:
-            return question, self.fleet.hear(question, replies)
-        self._question, total = hear_total(self.fleet, question, replies)
-        return self._question, [total]
-
-    def _measured_loss(self, replies: Iterable[Message]) -> float:
-        try:
-            question, good = self._hear(replies)
+            request, good = self._ask(exchange, self.progress.round)
         except (QuorumMissing, ReplyRejected):
-            return math.nan
-        return float(question.exchange.merge({}, question.instruction, good)[LOSS][0])
+            return
+        loss = float(exchange.aggregate({}, request.instruction, good)[LOSS][0])
+        if math.isfinite(loss):
+            self.progress = self.progress.with_loss(loss)
+
+    def _ask(self, exchange: Exchange, round_: int) -> tuple[ExchangeRequest, list[Reply]]:
+        """Return the request and its valid replies; of masked replies, only their total."""
+        request = self.fleet.build_request(exchange, round_, self.progress.state)
+        if not request.is_masked:
+            return request, self.fleet.send_and_collect(request)
+        request, total = aggregate_securely(self.fleet, request)
+        return request, [total]
 
 
 class FederatedKMeans(RouterStrategy):
@@ -272,7 +207,7 @@ class FederatedMlp(RouterStrategy):
     @classmethod
     def build(cls, plan: TrainingPlan, state: Payload) -> Estimator:
         """Put weights and scales together."""
-        return mlp.to_estimator(under(WEIGHTS, state), plan.columns, scales_of(plan, state))
+        return mlp.to_estimator(strip_prefix(WEIGHTS, state), plan.columns, scales_of(plan, state))
 
 
 class FederatedRidge(RouterStrategy):

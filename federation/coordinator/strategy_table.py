@@ -1,4 +1,4 @@
-"""Which strategy makes the router that a plan asks for."""
+"""The strategies by kind of router, and the calibration of a plan's noise."""
 
 from dataclasses import replace
 from typing import Final
@@ -29,7 +29,7 @@ def strategy_of(plan: TrainingPlan) -> type[RouterStrategy]:
     return (STRATEGIES if plan.growth is None else GROWING)[plan.kind]
 
 
-def calibrated(plan: TrainingPlan, epsilon: float, delta: float) -> TrainingPlan:
+def with_calibrated_noise(plan: TrainingPlan, epsilon: float, delta: float) -> TrainingPlan:
     """Set the plan's noise so that one session costs each site no more than `epsilon`.
 
     Raises:

@@ -1,7 +1,8 @@
-"""The coordinator: which processes it is made of, and the one that conducts trainings.
+"""The coordinator's scheduler: begins training sessions, and resumes one that was interrupted.
 
-`Conductor` runs beside Flower's SuperLink in a process of its own. Killed at any moment, it finds
-the open session on disk and has it go on in a new run; the old run's late answers go nowhere.
+`SessionScheduler` runs beside Flower's SuperLink in a process of its own. Killed at any moment, it
+finds the open session on disk and continues it in a new Flower run; late answers to the old run
+are ignored.
 """
 
 import logging
@@ -16,23 +17,23 @@ from typing import Any, Final
 import httpx
 from flwr.serverapp import Grid
 
-from federation.deployment.flower import Operator, RunStopped, Tasks
+from federation.deployment.flower import RunStopped, SuperLinkClient, TaskWorker
 from federation.deployment.node_keys import NodeKeys
 from federation.deployment.sessions import SessionRecord, SessionStore
 from federation.errors import FederationError
 
 logger = logging.getLogger(__name__)
 
-MOST_ATTEMPTS: Final = 5
+MAX_ATTEMPTS: Final = 5
 """A session that ends its process every time is given up."""
 
 Train = Callable[[Grid, SessionRecord], Mapping[str, Any]]
-"""Trains in a grid of nodes what a session asks for; returns a report."""
+"""Runs one session on a grid of nodes; returns its report."""
 
 
 @dataclass(frozen=True, slots=True)
-class Conductor:
-    """Begins trainings, one after the other, and resumes what was interrupted.
+class SessionScheduler:
+    """Runs training sessions one after the other, and resumes an interrupted one.
 
     Attributes:
         every: A session begins when the last router to be trained anew was asked for so long ago;
@@ -40,8 +41,8 @@ class Conductor:
         clock: The time of day.
     """
 
-    operator: Operator
-    tasks: Tasks
+    operator: SuperLinkClient
+    tasks: TaskWorker
     sessions: SessionStore
     train: Train
     every: timedelta | None
@@ -49,7 +50,7 @@ class Conductor:
     poll_s: float = 0.5
 
     def run(self) -> None:
-        """Conduct for ever.
+        """Run sessions until the process ends.
 
         Raises:
             httpx.HTTPError: Flower refuses us.
@@ -69,7 +70,7 @@ class Conductor:
         if is_open is not None or self.every is None:
             return is_open
         now = self.clock()
-        anew = [session for session in sessions if session.is_router_anew]
+        anew = [session for session in sessions if session.is_full_router_training]
         if anew and now - anew[-1].asked_at < self.every:
             return None
         return self.sessions.ask("schedule", now)
@@ -78,7 +79,7 @@ class Conductor:
         if session.run_id is not None:
             logger.info("session %s resumes after an interruption", session.id)
             self.operator.stop_run(session.run_id)
-        if session.attempts >= MOST_ATTEMPTS:
+        if session.attempts >= MAX_ATTEMPTS:
             reason = f"given up, as its process ended {session.attempts} times"
             self.sessions.end(session, self.clock(), reason=reason)
             return
@@ -107,8 +108,8 @@ class Conductor:
             self.sessions.end(session, self.clock(), report=report, reason=None)
 
 
-def keep_admitting(operator: Operator, folder: Path, poll_s: float) -> None:
-    """Register the folder's nodes with Flower, again and again beside everything else.
+def keep_registering(operator: SuperLinkClient, folder: Path, poll_s: float) -> None:
+    """Register the nodes of a folder with Flower, in a thread that polls the folder.
 
     A node whose file goes is shut out by the gate; Flower would never take its key a second time.
     """
@@ -128,7 +129,7 @@ def keep_admitting(operator: Operator, folder: Path, poll_s: float) -> None:
     threading.Thread(target=run, name="node-keys", daemon=True).start()
 
 
-def _admit(operator: Operator, wanted: NodeKeys) -> None:
+def _admit(operator: SuperLinkClient, wanted: NodeKeys) -> None:
     for problem in wanted.problems:
         logger.warning("%s", problem)
     registered = operator.registered()

@@ -74,7 +74,9 @@ ABSENCE_S: Final = 2.0
 """Longer than a coordinator waits between two looks, so that it learns that work was lost."""
 RECONNECT_S: Final = 1.0
 UNAVAILABLE_CODES: Final = frozenset({502, 503, 504})
-OVER: Final = frozenset({ApiErrorCode.RUN_ALREADY_FINISHED, ApiErrorCode.RUN_ID_NOT_FOUND})
+RUN_ENDED_CODES: Final = frozenset(
+    {ApiErrorCode.RUN_ALREADY_FINISHED, ApiErrorCode.RUN_ID_NOT_FOUND}
+)
 BUNDLE: Final = """
 [project]
 name = "waypost"
@@ -82,10 +84,13 @@ version = "1.0.0"
 [tool.flwr.app]
 publisher = "waypost"
 [tool.flwr.app.components]
-serverapp = "federation.coordinator.session:app"
-clientapp = "federation.node.client_app:app"
+serverapp = "federation.coordinator.session:Session"
+clientapp = "federation.node.client_app:build_client_app"
 """
-"""Flower wants a bundle for every run; this one holds no code, and nobody would run it."""
+"""Flower demands a bundle for every run. This one holds no code: `TaskWorker` serves both sides.
+
+Flower never imports the two names; they say where the code of each side is.
+"""
 
 
 class RunStopped(Exception):
@@ -102,8 +107,8 @@ def check_version() -> None:
         raise RuntimeError(f"federation needs flwr {VERSION}; {flwr.__version__} is installed")
 
 
-class Tasks:
-    """Takes the tasks that a SuperLink or SuperNode on this machine has to give.
+class TaskWorker:
+    """Works off the tasks that a SuperLink or SuperNode on this machine has to give.
 
     Args:
         address: ``host:port`` of its Runtime API.
@@ -139,7 +144,7 @@ class Tasks:
         """
         with self._broker() as broker:
             token = self._acquire(broker, TaskType.SERVER_APP)
-        grid = PromptGrid(self._address, self._authority is None, self._authority, token=token)
+        grid = FastPollingGrid(self._address, self._authority is None, self._authority, token=token)
         with closing(grid):
             try:
                 _serve(grid, serve_run)
@@ -148,7 +153,7 @@ class Tasks:
 
     def _answer(self, token: str, app: ClientApp) -> None:
         runtime = self._runtime(RuntimeTokenHttpInterceptor(token))
-        with closing(runtime), _alive(runtime):
+        with closing(runtime), _heartbeat(runtime):
             message, context, _, _ = pull_task_input(runtime)
             reply, status, details = _reply(app, message, context)
             push_message(runtime, reply, context)
@@ -168,7 +173,7 @@ class Tasks:
             insecure=self._authority is None,
             root_certificates=self._authority,
             interceptors=[RuntimeVersionHttpInterceptor(COMPONENT), authentication],
-            retry_invoker=retrying(RECONNECT_S),
+            retry_invoker=retry_invoker(RECONNECT_S),
         )
 
     def _acquire(self, broker: RuntimeHttpClient, kind: TaskType) -> str:
@@ -181,7 +186,7 @@ class Tasks:
             time.sleep(self._poll_s)
 
 
-class PromptGrid(HttpGrid):
+class FastPollingGrid(HttpGrid):
     """Looks for answers more often than every 3 s, which is what Flower's does."""
 
     def send_and_receive(
@@ -199,7 +204,7 @@ class PromptGrid(HttpGrid):
         return answers
 
 
-class Operator:
+class SuperLinkClient:
     """Registers nodes and starts runs at a SuperLink on this machine.
 
     Args:
@@ -214,7 +219,7 @@ class Operator:
             insecure=False,
             root_certificates=authority,
             interceptors=[RuntimeVersionHttpInterceptor(COMPONENT)],
-            retry_invoker=retrying(RECONNECT_S),
+            retry_invoker=retry_invoker(RECONNECT_S),
         )
 
     def registered(self) -> dict[bytes, str]:
@@ -228,7 +233,7 @@ class Operator:
         return int(self._control.RegisterNode(request).node_id)
 
     def start_run(self) -> int:
-        """Have Flower offer a new run to `Tasks.run`; returns its id."""
+        """Have Flower offer a new run to `TaskWorker.run`; returns its id."""
         return int(self._control.StartRun(StartRunRequest(fab=Fab(content=_bundle()))).run_id)
 
     def stop_run(self, run_id: int) -> None:
@@ -236,8 +241,8 @@ class Operator:
         try:
             self._control.StopRun(StopRunRequest(run_id=run_id))
         except httpx.HTTPStatusError as error:
-            told = FlowerError.from_json(error.response.text)
-            if told is None or told.code not in OVER:
+            error_body = FlowerError.from_json(error.response.text)
+            if error_body is None or error_body.code not in RUN_ENDED_CODES:
                 raise
 
 
@@ -271,23 +276,23 @@ def run_supernode(
         while not _has_signed_off(fleet, public_key_to_bytes(public), node_id_file):
             time.sleep(RECONNECT_S)
     pull = start_client_internal._pull_and_store_message  # noqa: SLF001
-    start_client_internal._pull_and_store_message = waiting(pull, poll_s)  # noqa: SLF001
+    start_client_internal._pull_and_store_message = polling(pull, poll_s)  # noqa: SLF001
     again_s = max(poll_s, RECONNECT_S)
-    fleet_http_connection.make_simple_http_retry_invoker = partial(retrying, again_s)  # type: ignore[attr-defined]
+    fleet_http_connection.make_simple_http_retry_invoker = partial(retry_invoker, again_s)  # type: ignore[attr-defined]
     flower_supernode()
 
 
-def retrying(most_s: float) -> RetryInvoker:
-    """Have Flower try again after `most_s` at most, drawn at random; its own waits grow to 20 s.
+def retry_invoker(max_wait_s: float) -> RetryInvoker:
+    """Return a retry invoker that waits at most `max_wait_s`; Flower's own waits grow to 20 s.
 
     With those, a restart that takes 10 s keeps nodes away for up to 25.
     """
     invoker = make_simple_http_retry_invoker()
-    invoker.wait_gen_factory = partial(constant, most_s)
+    invoker.wait_gen_factory = partial(constant, max_wait_s)
     return invoker
 
 
-def waiting(pull: Callable[..., int | None], poll_s: float) -> Callable[..., int]:
+def polling(pull: Callable[..., int | None], poll_s: float) -> Callable[..., int]:
     """Have `pull` look again and again until there is something, without Flower's longer wait."""
 
     def wait(**collaborators: Any) -> int:
@@ -318,12 +323,16 @@ def _has_signed_off(fleet: FleetHttpClient, public_key: bytes, node_id_file: Pat
         logger.warning("the coordinator cannot be reached: %s", error)
         return False
     except httpx.HTTPStatusError as error:
-        told = FlowerError.from_json(error.response.text)
+        error_body = FlowerError.from_json(error.response.text)
         # The gate knows this node, Flower does not yet, or holds it for online still.
-        is_early = told is not None and told.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED
+        is_early = (
+            error_body is not None and error_body.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED
+        )
         if is_early or error.response.status_code in UNAVAILABLE_CODES:
             return False
-        raise SystemExit(f"the coordinator refused: {told.message if told else error}") from error
+        raise SystemExit(
+            f"the coordinator refused: {error_body.message if error_body else error}"
+        ) from error
 
 
 def _deactivate(fleet: FleetHttpClient, node_id: int) -> bool:
@@ -336,7 +345,7 @@ def _deactivate(fleet: FleetHttpClient, node_id: int) -> bool:
 
 def _serve(grid: HttpGrid, serve_run: Callable[[int, Grid], None]) -> None:
     runtime = grid._runtime_client  # noqa: SLF001
-    with _alive(runtime):
+    with _heartbeat(runtime):
         task = runtime.PullTaskInput(PullTaskInputRequest())
         run = run_from_proto(task.run)
         grid.set_run(run)
@@ -361,7 +370,7 @@ def _reply(app: ClientApp, message: Message, context: Context) -> tuple[Message,
 
 
 @contextmanager
-def _alive(runtime: RuntimeHttpClient) -> Iterator[None]:
+def _heartbeat(runtime: RuntimeHttpClient) -> Iterator[None]:
     """Tell Flower that a task is being worked on."""
 
     def beat() -> bool:

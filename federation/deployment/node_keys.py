@@ -22,9 +22,9 @@ CURVE: Final = "secp384r1"
 KEY_HEADER: Final = "flwr-public-key"
 SIGNATURE_HEADER: Final = "flwr-signature"
 TIMESTAMP_HEADER: Final = "flwr-timestamp"
-FRESH: Final = timedelta(seconds=305)
+MAX_AGE: Final = timedelta(seconds=305)
 """How long Flower takes a signed timestamp."""
-AHEAD: Final = timedelta(seconds=5)
+MAX_CLOCK_SKEW: Final = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class NodeKeys:
         except (KeyError, ValueError, TypeError, binascii.Error):
             return None
         name = next((name for name, known in self.keys.items() if known == key), None)
-        if name is None or not -AHEAD < age < FRESH:
+        if name is None or not -MAX_CLOCK_SKEW < age < MAX_AGE:
             return None
         public = serialization.load_pem_public_key(key)
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from federation.deployment.certificates import CertificateFolder, write_private
-from federation.deployment.children import Child
+from federation.deployment.supervisor import ChildProcess
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -49,10 +49,10 @@ class Program:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_private(self.secret_file, secrets.token_bytes(32))
 
-    def superlink(self, now: datetime) -> Child:
+    def superlink(self, now: datetime) -> ChildProcess:
         """Return the coordinator's side; it keeps its state in the folder over restarts."""
         self.loopback.issue_server([LOOPBACK], now)
-        return Child(
+        return ChildProcess(
             name="superlink",
             function="flwr.superlink.cli:flower_superlink",
             log_file=self.folder / "superlink.log",
@@ -71,9 +71,9 @@ class Program:
 
     def supernode(
         self, coordinator: str, authority: Path, private_key: Path, poll_s: float
-    ) -> Child:
+    ) -> ChildProcess:
         """Return a site's side, which calls the coordinator every `poll_s` and is never called."""
-        return Child(
+        return ChildProcess(
             name="supernode",
             function="federation.deployment.flower:run_supernode",
             log_file=self.folder / "supernode.log",

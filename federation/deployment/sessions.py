@@ -1,4 +1,4 @@
-"""Trainings on disk: asked for, going on, ended; what a killed coordinator finds again.
+"""Training sessions on disk, so that a coordinator that was killed can resume them.
 
 Each session has a folder: ``session.json``, and whatever the training leaves there. Only the
 coordinator changes a session; anybody may add one that waits.
@@ -14,8 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-FILE: Final = "session.json"
-KEPT: Final = 100
+SESSION_FILE: Final = "session.json"
+MAX_KEPT: Final = 100
 """Sessions that are kept; older ones are deleted when one ends."""
 
 State = Literal["waiting", "training", "finished", "failed"]
@@ -56,7 +56,7 @@ class SessionRecord:
         return self.state in {"waiting", "training"}
 
     @property
-    def is_router_anew(self) -> bool:
+    def is_full_router_training(self) -> bool:
         """Whether it trains a router from nothing, which is what is done again and again."""
         return self.task == "router" and self.grow is None
 
@@ -88,7 +88,7 @@ class SessionStore:
         found: list[SessionRecord] = []
         for session_id in reversed(self._ids()):
             found.insert(0, self.read(session_id))
-            if not found[0].is_open and found[0].is_router_anew:
+            if not found[0].is_open and found[0].is_full_router_training:
                 break
         return found
 
@@ -107,7 +107,7 @@ class SessionStore:
         Raises:
             ValueError: Its file is damaged.
         """
-        path = self.folder / session_id / FILE
+        path = self.folder / session_id / SESSION_FILE
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
             for name in ("asked_at", "ended_at"):
@@ -119,7 +119,7 @@ class SessionStore:
     def write(self, session: SessionRecord) -> None:
         """Replace a session's file, all of it or nothing."""
         text = json.dumps(asdict(session), default=datetime.isoformat, indent=2)
-        _replace(self.folder_of(session) / FILE, text.encode())
+        _replace(self.folder_of(session) / SESSION_FILE, text.encode())
 
     def begin(self, session: SessionRecord, run_id: int) -> SessionRecord:
         """Note that `run_id` trains."""
@@ -128,7 +128,7 @@ class SessionStore:
         return begun
 
     def note(self, session: SessionRecord, report: Mapping[str, Any]) -> None:
-        """Keep what a session that is under way says of itself."""
+        """Store the report of a session that is running."""
         self.write(replace(self.read(session.id), report=report))
 
     def end(
@@ -147,7 +147,7 @@ class SessionStore:
         report = self.read(session.id).report if report is None else report
         ended = replace(session, state=state, ended_at=now, reason=reason, report=report)
         self.write(ended)
-        for session_id in self._ids()[:-KEPT]:
+        for session_id in self._ids()[:-MAX_KEPT]:
             shutil.rmtree(self.folder / session_id)
         return ended
 
@@ -156,7 +156,7 @@ class SessionStore:
         return self.folder / session.id
 
     def _ids(self) -> list[str]:
-        return sorted(path.parent.name for path in self.folder.glob(f"*/{FILE}"))
+        return sorted(path.parent.name for path in self.folder.glob(f"*/{SESSION_FILE}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Each question that a coordinator asks its sites, with everything about it in one place."""
+"""One class per exchange between coordinator and sites, with both sides of it."""

@@ -1,4 +1,4 @@
-"""What one exchange between coordinator and sites is made of, on both sides."""
+"""The base classes of an exchange between coordinator and sites, with both sides of it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federation.errors import PlanRefused
-from federation.learning.aggregation import MODERATED_SHARES, moderate
+from federation.learning.aggregation import WINSORIZED_SHARES, winsorize
 from federation.learning.sums import Sums
 from federation.privacy.accounting import Release
 from federation.privacy.noise import Bounds, add_noise, clipped_sums
 from federation.privacy.settings import NoiseSettings
 from federation.protocol.protocol import Instruction, Payload, TrainingPlan
-from federation.protocol.updates import Field, Form, Reply, add_up
+from federation.protocol.updates import Field, Form, Reply, sum_replies
 from federation.site import Site
+from router_models.estimators.arrays import add_prefix
 from router_models.types import Evaluations
 
 ROUNDING = 1e-6
@@ -41,7 +42,7 @@ class Task:
         """
         plan = self.instruction.plan
         least_rows = plan.least_visible_rows
-        rows = withhold(self.site.train_rows(plan.columns, plan.registry), least_rows)
+        rows = suppress_rare_models(self.site.train_rows(plan.columns, plan.registry), least_rows)
         if not np.isfinite(rows.quality).any():
             raise PlanRefused(f"no model has the {least_rows} rows that the plan asks for")
         return rows
@@ -50,15 +51,17 @@ class Task:
         """Read the rows that choose between rounds, without the models that have too few."""
         plan = self.instruction.plan
         least_rows = plan.least_visible_rows
-        return withhold(self.site.held_out_rows(plan.columns, plan.registry), least_rows)
+        return suppress_rare_models(
+            self.site.held_out_rows(plan.columns, plan.registry), least_rows
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange(ABC):
-    """One question to all sites, and what becomes of their answers.
+    """One request to all sites, and how their answers are aggregated.
 
-    `answer` runs at a site, `merge` at the coordinator; `form` is checked by both, so that nothing
-    else leaves a site and nothing else counts.
+    `answer` runs at a site, `aggregate` at the coordinator. Both check `form`, so that nothing else
+    leaves a site and nothing else counts.
 
     Attributes:
         share: Of the sites, drawn anew whenever they are asked.
@@ -67,38 +70,40 @@ class Exchange(ABC):
 
     name: ClassVar[str]
     """Flower's message type."""
-    sends: ClassVar[tuple[str, ...]]
-    """Prefixes of what sites are told of the session's state."""
+    state_prefixes: ClassVar[tuple[str, ...]]
+    """Prefixes of the arrays of the session's state that are sent to sites."""
     is_about_rows: ClassVar[bool] = True
-    """Whether an answer says anything of a site's rows."""
+    """Whether an answer depends on a site's rows."""
     is_learned: ClassVar[bool] = False
-    """Whether the router is made of the answers: whoever sent one is in it."""
+    """Whether the router is trained on the answers, so that their sites count as its sites."""
 
     share: float = 1.0
     validation: "Exchange | None" = None
 
     @abstractmethod
     def answer(self, task: Task) -> Payload:
-        """Compute what leaves the site."""
+        """Compute the answer at a site."""
 
     @abstractmethod
     def form(self, instruction: Instruction) -> Form:
-        """Say what an answer must look like."""
+        """Return the form that an answer must have."""
 
     @abstractmethod
     def rows(self, payload: Payload) -> float:
-        """Read off an answer how many rows it says it was made of."""
+        """Return the number of rows that an answer says it was computed from."""
 
     @abstractmethod
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
-        """Make the next state from the answers, which come in the order of the sites' names."""
+    def aggregate(
+        self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
+    ) -> Payload:
+        """Return the next state; `replies` come in the order of the sites' names."""
 
-    def length(self, instruction: Instruction, payload: Payload) -> float:  # noqa: ARG002
-        """Say how far an answer goes; those much longer than others are rejected."""
+    def update_norm(self, instruction: Instruction, payload: Payload) -> float:  # noqa: ARG002
+        """Return the norm of an update; those far above the median are rejected."""
         return 0.0
 
     def release(self, plan: TrainingPlan) -> Release:  # noqa: ARG002
-        """Say what a noisy answer costs in privacy.
+        """Return the privacy cost of one noisy answer.
 
         Raises:
             PlanRefused: This cannot be answered with noise.
@@ -111,7 +116,7 @@ class Exchange(ABC):
         rng: np.random.Generator,  # noqa: ARG002
         sharers: int,  # noqa: ARG002
     ) -> Payload:
-        """Compute what leaves the site, with noise on it.
+        """Compute the answer at a site, with noise on it.
 
         Args:
             rng: Not known to the coordinator.
@@ -122,32 +127,34 @@ class Exchange(ABC):
         """
         raise PlanRefused(f"{self.name} cannot be answered with noise")
 
-    def repaired(self, instruction: Instruction, payload: Payload) -> Payload:  # noqa: ARG002
-        """Bring noisy figures back into their ranges; looks at nothing but them."""
+    def post_processed(self, instruction: Instruction, payload: Payload) -> Payload:  # noqa: ARG002
+        """Clip noisy figures back into their ranges; reading nothing else costs no privacy."""
         return payload
 
     def instruction(self, plan: TrainingPlan, round_: int, state: Payload) -> Instruction:
-        """Put the question together."""
-        sent = {name: array for name, array in state.items() if name.startswith(self.sends)}
+        """Build the instruction that every site is sent."""
+        sent = {
+            name: array for name, array in state.items() if name.startswith(self.state_prefixes)
+        }
         return Instruction(plan, round_, sent)
 
 
 class SumExchange(Exchange):
-    """An exchange whose answers add up; the total joins the state under `prefix`."""
+    """An exchange whose answers are sums; their total is put into the state under `prefix`."""
 
     prefix: ClassVar[str]
     is_held_out: ClassVar[bool] = False
     """About the rows that nobody trains on."""
-    moderated: ClassVar[tuple[str, ...]] = ()
-    """Sums per model, of `count` evaluations, that a robust rule holds to what other sites say."""
+    winsorized: ClassVar[tuple[str, ...]] = ()
+    """Sums per model, over `count` evaluations, whose means a robust rule winsorizes over sites."""
 
     @abstractmethod
-    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
+    def local_sums(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Add up a site's rows."""
 
     def answer(self, task: Task) -> Payload:
         """Add up the rows that this is about."""
-        return self.gather(task.instruction, self._rows_of(task))
+        return self.local_sums(task.instruction, self._rows_of(task))
 
     def bounds(self, plan: TrainingPlan) -> Bounds:  # noqa: ARG002
         """Say how much one query may add to each array, before noise.
@@ -166,7 +173,7 @@ class SumExchange(Exchange):
         instruction, plan = task.instruction, task.instruction.plan
         bounds = self.bounds(plan)
         sums = clipped_sums(
-            lambda rows: self.gather(instruction, rows), self._rows_of(task), bounds
+            lambda rows: self.local_sums(instruction, rows), self._rows_of(task), bounds
         )
         noisy = add_noise(sums, bounds, noise_of(plan).noise_multiplier, rng, sharers)
         return dict(noisy)
@@ -174,25 +181,27 @@ class SumExchange(Exchange):
     def _rows_of(self, task: Task) -> Evaluations:
         return task.held_out_rows() if self.is_held_out else task.train_rows()
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+    def aggregate(
+        self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
+    ) -> Payload:
         """Add up, no site for more than its share."""
         rows = np.array([self.rows(reply.payload) for reply in replies])
-        share = MODERATED_SHARES.get(instruction.plan.rule)
+        share = WINSORIZED_SHARES.get(instruction.plan.rule)
         if share is not None:
-            replies = self._moderate(instruction, replies, share)
-        total = add_up(replies, rows, instruction.plan.largest_share)
-        return {**state, **prefixed(self.prefix, total)}
+            replies = self._winsorize(instruction, replies, share)
+        total = sum_replies(replies, rows, instruction.plan.largest_share)
+        return {**state, **add_prefix(self.prefix, total)}
 
-    def _moderate(
+    def _winsorize(
         self, instruction: Instruction, replies: Sequence[Reply], share: float
     ) -> list[Reply]:
         payloads = [dict(reply.payload) for reply in replies]
-        for name in self.moderated:
+        for name in self.winsorized:
             totals, counts = (np.stack([p[key] for p in payloads]) for key in (name, "count"))
-            for payload, total in zip(payloads, moderate(totals, counts, share), strict=True):
+            for payload, total in zip(payloads, winsorize(totals, counts, share), strict=True):
                 payload[name] = total
         return [
-            Reply(reply.site, self.repaired(instruction, payload))
+            Reply(reply.site, self.post_processed(instruction, payload))
             for reply, payload in zip(replies, payloads, strict=True)
         ]
 
@@ -203,8 +212,8 @@ def noise_of(plan: TrainingPlan) -> NoiseSettings:
     return plan.noise
 
 
-def withhold(rows: Evaluations, least_rows: int) -> Evaluations:
-    """Forget the evaluations of models that have fewer than `least_rows`."""
+def suppress_rare_models(rows: Evaluations, least_rows: int) -> Evaluations:
+    """Suppress the evaluations of models that have fewer than `least_rows`."""
     few = np.isfinite(rows.quality).sum(axis=0) < least_rows
     nothing = np.float32(np.nan)
     return replace(
@@ -214,17 +223,7 @@ def withhold(rows: Evaluations, least_rows: int) -> Evaluations:
     )
 
 
-def prefixed(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Payload:
-    """Name arrays after what they belong to."""
-    return {prefix + name: array for name, array in arrays.items()}
-
-
-def under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Payload:
-    """Undo `prefixed`, leaving all other arrays out."""
-    return {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}
-
-
-def lengths_of(plan: TrainingPlan, **others: int) -> dict[str, int]:
+def axis_lengths(plan: TrainingPlan, **others: int) -> dict[str, int]:
     """Lengths of axes, as `Sums.shapes` takes them."""
     return {"one": 1, "dimension": plan.encoder.dimension, "n_models": len(plan.columns), **others}
 
@@ -239,10 +238,10 @@ def exceeds(part: NDArray[Any], whole: NDArray[Any]) -> bool:
     return bool((part > whole * (1.0 + ROUNDING) + ROUNDING).any())
 
 
-def between_squares(
+def clip_squares(
     squares: NDArray[Any], total: NDArray[Any], count: NDArray[Any], largest: float
 ) -> NDArray[Any]:
-    """Put sums of squares between what `total` needs, shared evenly, and what `largest` allows."""
+    """Clip sums of squares to what `total` implies at least and `largest` allows at most."""
     least = total**2 / np.maximum(count, SMALLEST_COUNT)
     most = np.maximum(total * largest, least) if np.isfinite(largest) else np.inf
     clipped: NDArray[Any] = np.clip(squares, least, most)

@@ -3,14 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-from federation.exchanges.exchange import (
-    Exchange,
-    SumExchange,
-    exceeds,
-    lengths_of,
-    sum_fields,
-    under,
-)
+from federation.exchanges.exchange import Exchange, SumExchange, axis_lengths, exceeds, sum_fields
 from federation.exchanges.kmeans import FARTHEST, CentroidExchange
 from federation.exchanges.rows import LARGEST_SUM, SCALES, scales_of
 from federation.learning.guard import (
@@ -25,7 +18,7 @@ from federation.learning.guard import (
 )
 from federation.protocol.protocol import Instruction, Payload, TrainingPlan
 from federation.protocol.updates import Form, Reply
-from router_models.estimators.arrays import Scaler
+from router_models.estimators.arrays import Scaler, strip_prefix
 from router_models.estimators.guard import Guard
 from router_models.types import Evaluations
 
@@ -39,15 +32,17 @@ class GuardCentroidExchange(CentroidExchange):
     """Every site clusters its rows finely, as they are."""
 
     name: ClassVar[str] = "train.guard_centroids"
-    sends: ClassVar[tuple[str, ...]] = ()
+    state_prefixes: ClassVar[tuple[str, ...]] = ()
 
     def local(self, instruction: Instruction) -> tuple[Scaler, int]:
         """Scale by nothing, whatever the router does."""
         return scaler_of_guard(instruction.plan.encoder.dimension), LOCAL_CLUSTERS
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+    def aggregate(
+        self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
+    ) -> Payload:
         """Cluster the centroids as finely as their rows allow."""
-        found = self.found(instruction.plan, replies)
+        found = self.weighted_centroids(instruction.plan, replies)
         return {**state, CENTROIDS: merge_guard_centroids(found, instruction.seed)}
 
 
@@ -55,28 +50,30 @@ class ReachExchange(SumExchange):
     """Every site adds up how far its rows lie from the common centroids."""
 
     name: ClassVar[str] = "query.guard_reach"
-    sends: ClassVar[tuple[str, ...]] = (CENTROIDS,)
+    state_prefixes: ClassVar[tuple[str, ...]] = (CENTROIDS,)
     prefix: ClassVar[str] = REACH_SUMS
 
-    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
+    def local_sums(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Add up distances per cluster."""
         least_rows = instruction.plan.least_visible_rows
         return ReachSums.gather(instruction.sent[CENTROIDS], rows, least_rows).to_arrays()
 
     def form(self, instruction: Instruction) -> Form:
         """Distances must agree with their squares and sizes."""
-        lengths = lengths_of(instruction.plan, n_clusters=len(instruction.sent[CENTROIDS]))
+        lengths = axis_lengths(instruction.plan, n_clusters=len(instruction.sent[CENTROIDS]))
         return Form(sum_fields(ReachSums, lengths, LARGEST_SUM), _problem_of_reach)
 
     def rows(self, payload: Payload) -> float:
         """Return the rows of all clusters."""
         return float(payload["sizes"].sum())
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+    def aggregate(
+        self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
+    ) -> Payload:
         """Add up, and measure each cluster's reach."""
-        state = super().merge(state, instruction, replies)
-        lengths = lengths_of(instruction.plan, n_clusters=len(state[CENTROIDS]))
-        sums = ReachSums.from_arrays(under(REACH_SUMS, state), lengths)
+        state = super().aggregate(state, instruction, replies)
+        lengths = axis_lengths(instruction.plan, n_clusters=len(state[CENTROIDS]))
+        sums = ReachSums.from_arrays(strip_prefix(REACH_SUMS, state), lengths)
         return {**state, REACH: sums.reach()}
 
 
@@ -84,11 +81,11 @@ class DistanceExchange(SumExchange):
     """Every site counts how far its held-out rows lie from the nearest cluster."""
 
     name: ClassVar[str] = "query.guard_distances"
-    sends: ClassVar[tuple[str, ...]] = (CENTROIDS, REACH, SCALES)
+    state_prefixes: ClassVar[tuple[str, ...]] = (CENTROIDS, REACH, SCALES)
     is_held_out: ClassVar[bool] = True
     prefix: ClassVar[str] = DISTANCES
 
-    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
+    def local_sums(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Count held-out rows by distance."""
         plan = instruction.plan
         guard = _unlimited(plan, instruction.sent)
@@ -96,7 +93,7 @@ class DistanceExchange(SumExchange):
 
     def form(self, instruction: Instruction) -> Form:
         """Counts per bin."""
-        lengths = lengths_of(instruction.plan, n_bins=BINS)
+        lengths = axis_lengths(instruction.plan, n_bins=BINS)
         return Form(sum_fields(DistanceCounts, lengths, LARGEST_SUM))
 
     def rows(self, payload: Payload) -> float:
@@ -114,7 +111,9 @@ GUARD_EXCHANGES: Final[tuple[Exchange, ...]] = (
 
 def guard_of(plan: TrainingPlan, state: Payload) -> Guard:
     """Build the guard from a session's final state."""
-    counts = DistanceCounts.from_arrays(under(DISTANCES, state), lengths_of(plan, n_bins=BINS))
+    counts = DistanceCounts.from_arrays(
+        strip_prefix(DISTANCES, state), axis_lengths(plan, n_bins=BINS)
+    )
     return limited_guard(_unlimited(plan, state), counts)
 
 

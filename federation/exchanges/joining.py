@@ -1,9 +1,8 @@
-"""What joins a router that is there already begins where that router stands."""
+"""The first exchange where models or sites join a published router, and its initial state."""
 
 from collections.abc import Sequence
 from typing import Final
 
-from federation.exchanges.exchange import prefixed
 from federation.exchanges.kmeans import CENTROIDS
 from federation.exchanges.mlp import TEACHER, WEIGHTS
 from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
@@ -11,6 +10,7 @@ from federation.learning import growth
 from federation.protocol.joining import MODELS_JOIN
 from federation.protocol.protocol import Instruction, Payload, TrainingPlan
 from federation.protocol.updates import Reply
+from router_models.estimators.arrays import add_prefix
 from router_models.estimators.guard import Guard, GuardedEstimator
 from router_models.estimators.kmeans import KMeansEstimator
 from router_models.estimators.mlp import MlpEstimator
@@ -25,11 +25,13 @@ GROWING: Final[tuple[type[Estimator], ...]] = (KMeansEstimator, MlpEstimator, Gu
 
 
 class JoiningRowExchange(RowSumExchange):
-    """Row sums of what joins; costs are scaled as they say, features as the router does."""
+    """Row sums of what joins; they set the scale of costs, the router that of features."""
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+    def aggregate(
+        self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
+    ) -> Payload:
         """Add up, and lay out what is learned from here."""
-        state = super().merge(state, instruction, replies)
+        state = super().aggregate(state, instruction, replies)
         plan = instruction.plan
         measured = scales_of(plan, state)
         router, _ = parent_of(plan, state)
@@ -38,12 +40,12 @@ class JoiningRowExchange(RowSumExchange):
             begun: Payload = {CENTROIDS: router.centroids}
         elif plan.joining == MODELS_JOIN:
             scales = growth.scales_of_new_models(router, measured)
-            begun = prefixed(WEIGHTS, growth.new_heads(router, scales))
+            begun = add_prefix(WEIGHTS, growth.new_heads(router, scales))
         else:
             scales = growth.scales_of_new_clients(router, measured)
             weights = growth.weights_of(router)
-            begun = {**prefixed(WEIGHTS, weights), **prefixed(TEACHER, weights)}
-        return {**state, **prefixed(SCALES, scales.to_arrays()), **begun}
+            begun = {**add_prefix(WEIGHTS, weights), **add_prefix(TEACHER, weights)}
+        return {**state, **add_prefix(SCALES, scales.to_arrays()), **begun}
 
 
 def begin(router: Estimator) -> Payload:

@@ -9,12 +9,11 @@ from federation.exchanges.exchange import (
     Exchange,
     SumExchange,
     Task,
-    between_squares,
+    axis_lengths,
+    clip_squares,
     exceeds,
-    lengths_of,
     noise_of,
     sum_fields,
-    under,
 )
 from federation.exchanges.rows import LARGEST_SUM, SCALES, RowSumExchange, scales_of
 from federation.learning.kmeans import (
@@ -25,10 +24,10 @@ from federation.learning.kmeans import (
     scaler_of,
 )
 from federation.learning.settings import FederatedKMeansSettings
-from federation.privacy.noise import Bounds, public_directions
+from federation.privacy.noise import Bounds, random_centroids
 from federation.protocol.protocol import Instruction, Payload, TrainingPlan
-from federation.protocol.updates import Field, Form, Reply, capped
-from router_models.estimators.arrays import Scaler
+from federation.protocol.updates import Field, Form, Reply, cap_weights
+from router_models.estimators.arrays import Scaler, strip_prefix
 from router_models.types import Evaluations
 
 CENTROIDS = "centroids"
@@ -41,7 +40,7 @@ class CentroidExchange(Exchange):
     """Every site clusters its rows; the coordinator clusters the centroids."""
 
     name: ClassVar[str] = "train.centroids"
-    sends: ClassVar[tuple[str, ...]] = (SCALES,)
+    state_prefixes: ClassVar[tuple[str, ...]] = (SCALES,)
 
     def answer(self, task: Task) -> Payload:
         """Cluster the site's rows."""
@@ -70,43 +69,47 @@ class CentroidExchange(Exchange):
         plan = instruction.plan
         return scaler_in(plan, instruction.sent), settings_of(plan).local_clusters
 
-    def found(self, plan: TrainingPlan, replies: Sequence[Reply]) -> list[Centroids]:
-        """Read what sites found, no site for more than its share."""
+    def weighted_centroids(self, plan: TrainingPlan, replies: Sequence[Reply]) -> list[Centroids]:
+        """Return each site's centroids, its counts capped at its largest share."""
         rows = np.array([self.rows(reply.payload) for reply in replies])
-        factors = capped(rows, plan.largest_share) / np.where(rows > 0, rows, 1.0)
+        factors = cap_weights(rows, plan.largest_share) / np.where(rows > 0, rows, 1.0)
         return [
             Centroids(reply.payload["centroids"], reply.payload["counts"] * factor)
             for reply, factor in zip(replies, factors, strict=True)
         ]
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+    def aggregate(
+        self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
+    ) -> Payload:
         """Cluster the centroids by their rows."""
         plan, n_clusters = instruction.plan, settings_of(instruction.plan).clusters
-        found = self.found(plan, replies)
+        found = self.weighted_centroids(plan, replies)
         return {**state, CENTROIDS: merge_centroids(found, n_clusters, instruction.seed)}
 
 
 class PublicCentroidExchange(RowSumExchange):
     """Row sums; the centroids are drawn without asking anybody, since real ones bear no noise."""
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+    def aggregate(
+        self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
+    ) -> Payload:
         """Add up, and draw the centroids."""
         plan = instruction.plan
         n_clusters = settings_of(plan).clusters
-        drawn = public_directions(n_clusters, plan.encoder.dimension, instruction.seed)
-        return {**super().merge(state, instruction, replies), CENTROIDS: drawn}
+        drawn = random_centroids(n_clusters, plan.encoder.dimension, instruction.seed)
+        return {**super().aggregate(state, instruction, replies), CENTROIDS: drawn}
 
 
 class CellExchange(SumExchange):
     """Every site adds up what models did near each common centroid."""
 
     name: ClassVar[str] = "train.cells"
-    sends: ClassVar[tuple[str, ...]] = (SCALES, CENTROIDS)
+    state_prefixes: ClassVar[tuple[str, ...]] = (SCALES, CENTROIDS)
     is_learned: ClassVar[bool] = True
     prefix: ClassVar[str] = CELLS
-    moderated: ClassVar[tuple[str, ...]] = ("quality_sum", "cost_sum")
+    winsorized: ClassVar[tuple[str, ...]] = ("quality_sum", "cost_sum")
 
-    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
+    def local_sums(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Add up per cluster, and per cluster and model."""
         plan, centroids = instruction.plan, instruction.sent[CENTROIDS]
         scaler = scaler_in(plan, instruction.sent)
@@ -119,7 +122,7 @@ class CellExchange(SumExchange):
         costs = {"cost_sum": dearest_usd, "cost_squares": dearest_usd**2}
         return {**counts, "distance_sum": FARTHEST / 2, **costs}
 
-    def repaired(self, instruction: Instruction, payload: Payload) -> Payload:
+    def post_processed(self, instruction: Instruction, payload: Payload) -> Payload:
         """Put sums back between nothing and what their counts allow."""
         dearest_usd = instruction.plan.dearest_usd
         sizes, count = (np.maximum(payload[name], 0.0) for name in ("sizes", "count"))
@@ -130,15 +133,15 @@ class CellExchange(SumExchange):
             "distance_sum": np.clip(payload["distance_sum"], 0.0, FARTHEST * sizes),
             "count": count,
             "quality_sum": quality,
-            "quality_squares": between_squares(payload["quality_squares"], quality, count, 1.0),
+            "quality_squares": clip_squares(payload["quality_squares"], quality, count, 1.0),
             "cost_sum": cost,
-            "cost_squares": between_squares(payload["cost_squares"], cost, count, dearest_usd),
+            "cost_squares": clip_squares(payload["cost_squares"], cost, count, dearest_usd),
         }
 
     def form(self, instruction: Instruction) -> Form:
         """Sums must agree with each other and with the plan's dearest call."""
         plan = instruction.plan
-        lengths = lengths_of(plan, n_clusters=len(instruction.sent[CENTROIDS]))
+        lengths = axis_lengths(plan, n_clusters=len(instruction.sent[CENTROIDS]))
         fields = sum_fields(ClusterSums, lengths, LARGEST_SUM)
         return Form(fields, lambda payload: _problem_of_cells(payload, plan.dearest_usd))
 
@@ -149,8 +152,8 @@ class CellExchange(SumExchange):
 
 def cells_of(plan: TrainingPlan, state: Payload) -> ClusterSums:
     """Read the sums of all sites out of a session's state."""
-    lengths = lengths_of(plan, n_clusters=len(state[CENTROIDS]))
-    return ClusterSums.from_arrays(under(CELLS, state), lengths)
+    lengths = axis_lengths(plan, n_clusters=len(state[CENTROIDS]))
+    return ClusterSums.from_arrays(strip_prefix(CELLS, state), lengths)
 
 
 def scaler_in(plan: TrainingPlan, state: Payload) -> Scaler:

@@ -1,8 +1,8 @@
-"""Sums that are added up unseen: the coordinator reads the total of all sites and nothing else.
+"""Secure aggregation: the coordinator reads the total of all sites and nothing else.
 
-Before such an exchange the sites that are asked send fresh public keys. The question then names
-them all, and each site masks its answer for exactly these. If one of them stays silent the masks
-stay on, and the others are asked anew.
+Before such an exchange the selected sites send fresh public keys. The request then names them all,
+and each site masks its answer for exactly these. If one of them drops out the sum cannot be
+unmasked, and the survivors are asked again.
 """
 
 import json
@@ -19,8 +19,8 @@ from federation.exchanges.exchange import Exchange, SumExchange, Task
 from federation.privacy.secure_sum import (
     KEY_BYTES,
     SecureSumRefused,
+    generate_private_key,
     mask,
-    new_key,
     public_key,
     unmask,
 )
@@ -29,23 +29,23 @@ from federation.protocol.updates import Field, Form, Reply
 
 KEY: Final = "key"
 MEMBERS: Final = "members"
-"""Part of a question: the public keys of all who are asked; shape ``(n_members, 32)``."""
+"""Part of a request: the public keys of all selected sites; shape ``(n_members, 32)``."""
 
 ALL_SITES: Final = "all sites"
 
 
 @dataclass(slots=True)
-class KeyRing:
-    """A site's private key for its next masked answer: used once, then forgotten.
+class MaskingKey:
+    """A site's one-time private key, for its next masked answer: used once, then forgotten.
 
     It is never written anywhere: a node that restarts in between drops out of that sum.
     """
 
     _key: bytes | None = field(default=None, init=False, repr=False)
 
-    def draw(self) -> bytes:
+    def generate(self) -> bytes:
         """Make a new key, in place of an unused one, and return its public part."""
-        self._key = new_key()
+        self._key = generate_private_key()
         return public_key(self._key)
 
     def mask(self, exchange: Exchange, instruction: Instruction, payload: Payload) -> Payload:
@@ -67,28 +67,33 @@ class KeyExchange(Exchange):
     """Every site sends the public key that it will mask its next answer with.
 
     Attributes:
-        ring: The site's; the coordinator's own stays empty.
+        masking_key: The site's; on the coordinator it stays empty.
     """
 
     name: ClassVar[str] = "query.keys"
-    sends: ClassVar[tuple[str, ...]] = ()
+    state_prefixes: ClassVar[tuple[str, ...]] = ()
     is_about_rows: ClassVar[bool] = False
 
-    ring: KeyRing = field(default_factory=KeyRing)
+    masking_key: MaskingKey = field(default_factory=MaskingKey)
 
     def answer(self, task: Task) -> Payload:  # noqa: ARG002
         """Draw a new key."""
-        return {KEY: np.frombuffer(self.ring.draw(), np.uint8)}
+        return {KEY: np.frombuffer(self.masking_key.generate(), np.uint8)}
 
     def form(self, instruction: Instruction) -> Form:  # noqa: ARG002
         """One key."""
         return Form({KEY: Field((KEY_BYTES,), "uint8")})
 
     def rows(self, payload: Payload) -> float:  # noqa: ARG002
-        """Return 0: keys are made of no row."""
+        """Return 0: keys are computed from no row."""
         return 0.0
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:  # noqa: ARG002
+    def aggregate(
+        self,
+        state: Payload,
+        instruction: Instruction,  # noqa: ARG002
+        replies: Sequence[Reply],
+    ) -> Payload:
         """List all members' keys."""
         return {**state, MEMBERS: np.stack([reply.payload[KEY] for reply in replies])}
 
@@ -109,7 +114,7 @@ def member_count(instruction: Instruction) -> int:
 
 
 def _members(instruction: Instruction) -> NDArray[np.uint8]:
-    """Return the keys that a question names.
+    """Return the public keys that a request names.
 
     Raises:
         SecureSumRefused: It names none.
@@ -120,18 +125,17 @@ def _members(instruction: Instruction) -> NDArray[np.uint8]:
     return keys
 
 
-def open_total(exchange: Exchange, instruction: Instruction, replies: Sequence[Reply]) -> Reply:
+def unmask_total(exchange: Exchange, instruction: Instruction, replies: Sequence[Reply]) -> Reply:
     """Add up masked answers, and check the total as if it were one site's answer.
 
     Raises:
         SecureSumRefused: An answer is missing.
-        ReplyRejected: The total is not of the exchange's form. Whose answer spoilt it cannot be
-            told.
+        ReplyRejected: The total is not of the exchange's form. Masks hide whose answer spoilt it.
     """
     total = unmask([reply.payload for reply in replies], member_count(instruction))
     payload: Payload = dict(total)
     if instruction.plan.noise is not None:
-        payload = exchange.repaired(instruction, payload)
+        payload = exchange.post_processed(instruction, payload)
     try:
         exchange.form(instruction).check(payload)
     except ReplyRejected as error:

@@ -7,17 +7,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from federation.exchanges.exchange import Exchange, Task, noise_of, prefixed, under
+from federation.exchanges.exchange import Exchange, Task, noise_of
 from federation.exchanges.rows import SCALES, RowSumExchange, scales_of
-from federation.learning.adam import descend
-from federation.learning.aggregation import RULES, Contribution, bound_norms, update_norm
+from federation.learning.adam import adamw_step
+from federation.learning.aggregation import RULES, Contribution, clip_norms, update_norm
 from federation.learning.growth import settings_for_new_clients, settings_for_new_models
 from federation.learning.mlp import HEADS, LocalUpdate, mlp_training
 from federation.learning.settings import FederatedMlpSettings
 from federation.privacy.accounting import Release
 from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.protocol.protocol import Instruction, Payload, TrainingPlan
-from federation.protocol.updates import Field, Form, Reply, capped
+from federation.protocol.updates import Field, Form, Reply, cap_weights
+from router_models.estimators.arrays import add_prefix, strip_prefix
 from router_models.types import Evaluations
 
 WEIGHTS = "weights."
@@ -38,25 +39,27 @@ LARGEST_COUNT = 2.0**40
 class InitialWeightExchange(RowSumExchange):
     """Row sums, from which the first weights follow: heads begin at their models' means."""
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+    def aggregate(
+        self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
+    ) -> Payload:
         """Add up, measure the scales and draw the weights."""
-        state = super().merge(state, instruction, replies)
+        state = super().aggregate(state, instruction, replies)
         plan = instruction.plan
         scales = scales_of(plan, state)
         weights = mlp_training().initial_weights(scales, settings_of(plan), instruction.seed)
-        return {**state, **prefixed(WEIGHTS, weights)}
+        return {**state, **add_prefix(WEIGHTS, weights)}
 
 
 class WeightExchange(Exchange):
     """Every site trains the common weights on its rows; they are averaged."""
 
     name: ClassVar[str] = "train.weights"
-    sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES, TEACHER)
+    state_prefixes: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES, TEACHER)
     is_learned: ClassVar[bool] = True
 
     def learning(self, instruction: Instruction) -> Payload:
         """Return the weights that move, as they were sent."""
-        return under(WEIGHTS, instruction.sent)
+        return strip_prefix(WEIGHTS, instruction.sent)
 
     def answer(self, task: Task) -> Payload:
         """Train on the site's rows."""
@@ -67,7 +70,7 @@ class WeightExchange(Exchange):
         return noise_of(plan).gradient()
 
     def noisy_answer(self, task: Task, rng: np.random.Generator, sharers: int) -> Payload:
-        """Go down by a noisy gradient; the numbers of rows are not told."""
+        """Take one step along a noisy gradient; the numbers of rows are not sent."""
         return noisy_update(task, rng, sharers).to_arrays()
 
     def form(self, instruction: Instruction) -> Form:
@@ -85,25 +88,27 @@ class WeightExchange(Exchange):
         """Return the queries it was trained on."""
         return float(payload["rows"][0])
 
-    def length(self, instruction: Instruction, payload: Payload) -> float:
+    def update_norm(self, instruction: Instruction, payload: Payload) -> float:
         """Distance from the weights that were sent."""
         current = self.learning(instruction)
         return update_norm(current, {name: payload[name] for name in current})
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+    def aggregate(
+        self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
+    ) -> Payload:
         """Put the weights together by the plan's rule, each head by its model's rows."""
         plan, current = instruction.plan, self.learning(instruction)
         updates = [LocalUpdate.from_arrays(reply.payload, current) for reply in replies]
         rows = np.concatenate(
             [[u.rows for u in updates], [u.rows_per_model for u in updates]], axis=1
         )
-        fair = np.apply_along_axis(capped, 0, rows, plan.largest_share)
+        fair = np.apply_along_axis(cap_weights, 0, rows, plan.largest_share)
         contributions = [
             LocalUpdate(update.weights, counts[:1], counts[1:]).contribution()
             for update, counts in zip(updates, fair, strict=True)
         ]
         if plan.norm_bound is not None:
-            contributions = bound_norms(current, contributions, plan.norm_bound)
+            contributions = clip_norms(current, contributions, plan.norm_bound)
         averaged = RULES[plan.rule](current, contributions)
         return {**state, **advance(state, current, averaged, settings_of(plan))}
 
@@ -133,13 +138,13 @@ def local_update(
     """Train what was sent on a site's rows, close to the teacher where one was sent too."""
     plan, sent = instruction.plan, instruction.sent
     update: LocalUpdate = mlp_training().train_locally(
-        under(WEIGHTS, sent),
+        strip_prefix(WEIGHTS, sent),
         rows,
         scales_of(plan, sent),
         settings_of(plan),
         instruction.seed,
         frozen_trunk=frozen_trunk,
-        teacher=under(TEACHER, sent) or None,
+        teacher=strip_prefix(TEACHER, sent) or None,
     )
     return update
 
@@ -155,25 +160,30 @@ def advance(
 ) -> Payload:
     """Take the average as the next weights, or as a gradient for the coordinator's Adam."""
     if settings.adam_at == "clients":
-        return prefixed(WEIGHTS, averaged)
+        return add_prefix(WEIGHTS, averaged)
     gradient = {name: array - averaged[name] for name, array in current.items()}
-    weights, moments = descend(
-        current, gradient, under(MOMENTS, state), settings.learning_rate, settings.weight_decay
+    weights, moments = adamw_step(
+        current,
+        gradient,
+        strip_prefix(MOMENTS, state),
+        settings.learning_rate,
+        settings.weight_decay,
     )
-    return {**prefixed(WEIGHTS, weights), **prefixed(MOMENTS, moments)}
+    return {**add_prefix(WEIGHTS, weights), **add_prefix(MOMENTS, moments)}
 
 
 class LossExchange(Exchange):
     """Every site measures the common weights on rows that nobody trained on."""
 
     name: ClassVar[str] = "evaluate.loss"
-    sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES)
+    state_prefixes: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES)
 
     def answer(self, task: Task) -> Payload:
         """Measure the mean loss over the site's held-out evaluations."""
         plan, sent, held_out = task.instruction.plan, task.instruction.sent, task.held_out_rows()
         scales = scales_of(plan, sent)
-        total, count = mlp_training().validation_loss(under(WEIGHTS, sent), held_out, scales)
+        weights = strip_prefix(WEIGHTS, sent)
+        total, count = mlp_training().validation_loss(weights, held_out, scales)
         rows = np.isfinite(held_out.quality).any(axis=1).sum()
         return {LOSS: np.array([total / max(count, 1)]), "rows": np.array([rows], np.float64)}
 
@@ -190,13 +200,15 @@ class LossExchange(Exchange):
         """Return the queries it was measured on."""
         return float(payload["rows"][0])
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+    def aggregate(
+        self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
+    ) -> Payload:
         """Put the losses together by the rule that puts weights together; NaN where nobody can."""
         plan = instruction.plan
         rows = np.array([self.rows(reply.payload) for reply in replies])
         contributions = [
             Contribution({LOSS: reply.payload[LOSS]}, {LOSS: fair})
-            for reply, fair in zip(replies, capped(rows, plan.largest_share), strict=True)
+            for reply, fair in zip(replies, cap_weights(rows, plan.largest_share), strict=True)
         ]
         merged = RULES[plan.rule]({LOSS: np.array([np.nan])}, contributions)
         return {**state, **merged}
@@ -206,8 +218,8 @@ def noisy_update(task: Task, rng: np.random.Generator, sharers: int) -> LocalUpd
     """Go down by a noisy gradient over the site's rows; every site counts as one row."""
     plan, sent = task.instruction.plan, task.instruction.sent
     noisy_gradient = import_module("federation.privacy.noisy_gradient")
-    weights = noisy_gradient.follow_noisy_gradient(
-        under(WEIGHTS, sent),
+    weights = noisy_gradient.noisy_gradient_step(
+        strip_prefix(WEIGHTS, sent),
         task.train_rows(),
         scales_of(plan, sent),
         settings_of(plan).dropout,
@@ -219,7 +231,7 @@ def noisy_update(task: Task, rng: np.random.Generator, sharers: int) -> LocalUpd
 
 
 def settings_of(plan: TrainingPlan) -> FederatedMlpSettings:
-    """Return the plan's settings, which are of this kind, as what joins a router needs them."""
+    """Return the plan's settings, which are of this kind, adapted to what joins the router."""
     assert isinstance(plan.settings, FederatedMlpSettings)  # noqa: S101
     if plan.joining == MODELS_JOIN:
         return settings_for_new_models(plan.settings)

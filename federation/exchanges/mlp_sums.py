@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from federation.exchanges.exchange import SumExchange, Task, under
+from federation.exchanges.exchange import SumExchange, Task
 from federation.exchanges.mlp import (
     LARGEST_COUNT,
     LOSS,
@@ -25,6 +25,7 @@ from federation.learning.mlp import LocalUpdate, mlp_training
 from federation.privacy.accounting import Release
 from federation.protocol.protocol import Instruction, Payload, TrainingPlan
 from federation.protocol.updates import Field, Form, Reply
+from router_models.estimators.arrays import strip_prefix
 from router_models.types import Evaluations
 
 
@@ -32,15 +33,15 @@ class WeightSumExchange(SumExchange):
     """Every site trains the common weights, and sends them times its rows, with its rows."""
 
     name: ClassVar[str] = "train.weight_sums"
-    sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES, TEACHER)
+    state_prefixes: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES, TEACHER)
     is_learned: ClassVar[bool] = True
     prefix: ClassVar[str] = WEIGHTS
 
     def learning(self, instruction: Instruction) -> Payload:
         """Return the weights that move, as they were sent."""
-        return under(WEIGHTS, instruction.sent)
+        return strip_prefix(WEIGHTS, instruction.sent)
 
-    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
+    def local_sums(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Train on the rows."""
         return _weigh(local_update(instruction, rows))
 
@@ -49,7 +50,7 @@ class WeightSumExchange(SumExchange):
         return WeightExchange().release(plan)
 
     def noisy_answer(self, task: Task, rng: np.random.Generator, sharers: int) -> Payload:
-        """Go down by a noisy gradient; the numbers of rows are not told."""
+        """Take one step along a noisy gradient; the numbers of rows are not sent."""
         return _weigh(noisy_update(task, rng, sharers))
 
     def form(self, instruction: Instruction) -> Form:
@@ -69,7 +70,9 @@ class WeightSumExchange(SumExchange):
         """Return 0: only totals of all sites are ever read."""
         return 0.0
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+    def aggregate(
+        self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
+    ) -> Payload:
         """Divide the total by its weights."""
         current = self.learning(instruction)
         (total,) = replies
@@ -86,7 +89,7 @@ class HeadSumExchange(WeightSumExchange):
         """Return the heads."""
         return heads_in(instruction)
 
-    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
+    def local_sums(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Train the heads on the rows."""
         return _weigh(local_heads(instruction, rows))
 
@@ -95,15 +98,15 @@ class LossSumExchange(SumExchange):
     """Every site adds up the loss of the common weights on rows that nobody trained on."""
 
     name: ClassVar[str] = "evaluate.loss_sums"
-    sends: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES)
+    state_prefixes: ClassVar[tuple[str, ...]] = (WEIGHTS, SCALES)
     is_held_out: ClassVar[bool] = True
     prefix: ClassVar[str] = LOSS
 
-    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
+    def local_sums(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Measure the rows."""
         scales = scales_of(instruction.plan, instruction.sent)
         total, count = mlp_training().validation_loss(
-            under(WEIGHTS, instruction.sent), rows, scales
+            strip_prefix(WEIGHTS, instruction.sent), rows, scales
         )
         n_rows = np.isfinite(rows.quality).any(axis=1).sum()
         return {"loss": np.array([total]), **_counts(count=count, rows=n_rows)}
@@ -114,10 +117,15 @@ class LossSumExchange(SumExchange):
         return Form(dict.fromkeys(("loss", "count", "rows"), one))
 
     def rows(self, payload: Payload) -> float:
-        """Return the queries it is made of; evaluations may be several of each."""
+        """Return the queries it was computed from; evaluations may be several of each."""
         return float(payload["rows"][0])
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:  # noqa: ARG002
+    def aggregate(
+        self,
+        state: Payload,
+        instruction: Instruction,  # noqa: ARG002
+        replies: Sequence[Reply],
+    ) -> Payload:
         """Divide the total by its count; NaN where no site has such rows."""
         (total,) = replies
         count = total.payload["count"]

@@ -4,12 +4,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from federation.exchanges.exchange import SumExchange, exceeds, lengths_of, under, withhold
+from federation.exchanges.exchange import SumExchange, axis_lengths, exceeds, suppress_rare_models
 from federation.exchanges.rows import LARGEST_SUM, SCALES, scales_of
 from federation.learning.ridge import GramSums
 from federation.learning.settings import FederatedRidgeSettings
 from federation.protocol.protocol import Instruction, Payload, TrainingPlan
 from federation.protocol.updates import Field, Form
+from router_models.estimators.arrays import strip_prefix
 from router_models.types import Evaluations
 
 GRAM = "gram."
@@ -23,16 +24,16 @@ class GramExchange(SumExchange):
     """
 
     name: ClassVar[str] = "train.gram"
-    sends: ClassVar[tuple[str, ...]] = (SCALES,)
+    state_prefixes: ClassVar[tuple[str, ...]] = (SCALES,)
     is_learned: ClassVar[bool] = True
     prefix: ClassVar[str] = GRAM
 
-    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:
+    def local_sums(self, instruction: Instruction, rows: Evaluations) -> Payload:
         """Add up products of scaled features."""
         plan, sent = instruction.plan, instruction.sent
         least_rows = plan.encoder.dimension + 1 if plan.least_visible_rows > 1 else 1
         scaler = scales_of(plan, sent).scaler
-        return GramSums.gather(scaler, withhold(rows, least_rows)).to_arrays()
+        return GramSums.gather(scaler, suppress_rare_models(rows, least_rows)).to_arrays()
 
     def form(self, instruction: Instruction) -> Form:
         """Products must agree with each other and with the plan's dearest call."""
@@ -48,7 +49,7 @@ class GramExchange(SumExchange):
 
 def gram_of(plan: TrainingPlan, state: Payload) -> GramSums:
     """Read the sums of all sites out of a session's state."""
-    return GramSums.from_arrays(under(GRAM, state), _lengths(plan))
+    return GramSums.from_arrays(strip_prefix(GRAM, state), _lengths(plan))
 
 
 def settings_of(plan: TrainingPlan) -> FederatedRidgeSettings:
@@ -58,7 +59,7 @@ def settings_of(plan: TrainingPlan) -> FederatedRidgeSettings:
 
 
 def _lengths(plan: TrainingPlan) -> dict[str, int]:
-    return {**lengths_of(plan), **GramSums.lengths(plan.encoder.dimension, len(plan.columns))}
+    return {**axis_lengths(plan), **GramSums.lengths(plan.encoder.dimension, len(plan.columns))}
 
 
 def _problem(p: Payload, dearest_usd: float) -> str | None:

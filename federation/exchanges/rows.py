@@ -7,19 +7,18 @@ import numpy as np
 
 from federation.exchanges.exchange import (
     SumExchange,
-    between_squares,
+    axis_lengths,
+    clip_squares,
     exceeds,
-    lengths_of,
     noise_of,
-    prefixed,
     sum_fields,
-    under,
 )
 from federation.exchanges.masked import MEMBERS
 from federation.learning.statistics import NUSD_PER_USD, RowSums, Scales
 from federation.privacy.noise import Bounds
 from federation.protocol.protocol import Instruction, Payload, TrainingPlan
 from federation.protocol.updates import Field, Form, Reply
+from router_models.estimators.arrays import add_prefix, strip_prefix
 from router_models.types import Evaluations
 
 LARGEST_SUM = 1e15
@@ -38,11 +37,11 @@ class RowSumExchange(SumExchange):
     """Every site adds up its rows; the scales of all rows follow from the total."""
 
     name: ClassVar[str] = "query.rows"
-    sends: ClassVar[tuple[str, ...]] = ()
+    state_prefixes: ClassVar[tuple[str, ...]] = ()
     prefix: ClassVar[str] = ROWS
-    moderated: ClassVar[tuple[str, ...]] = ("quality_sum", "cost_sum")
+    winsorized: ClassVar[tuple[str, ...]] = ("quality_sum", "cost_sum")
 
-    def gather(self, instruction: Instruction, rows: Evaluations) -> Payload:  # noqa: ARG002
+    def local_sums(self, instruction: Instruction, rows: Evaluations) -> Payload:  # noqa: ARG002
         """Add up features, qualities and costs."""
         return RowSums.gather(rows).to_arrays()
 
@@ -62,14 +61,14 @@ class RowSumExchange(SumExchange):
             "log_nusd_squares": log_nusd**2,
         }
 
-    def repaired(self, instruction: Instruction, payload: Payload) -> Payload:
+    def post_processed(self, instruction: Instruction, payload: Payload) -> Payload:
         """Put sums back between nothing and what their counts allow."""
         rows = np.maximum(payload["rows"], 1.0)
         count = np.clip(payload["count"], 0.0, rows)
         dearest_usd = instruction.plan.dearest_usd
         cost = np.clip(payload["cost_sum"], 0.0, count * dearest_usd)
         largest_log = np.log1p(dearest_usd * NUSD_PER_USD)
-        repaired = {
+        post_processed = {
             **payload,
             "rows": rows,
             "count": count,
@@ -79,43 +78,45 @@ class RowSumExchange(SumExchange):
             "log_nusd_sum": np.clip(payload["log_nusd_sum"], 0.0, count * largest_log),
         }
         for name, behind in (("feature", rows), ("log_cost", count), ("log_nusd", count)):
-            squares, total = payload[f"{name}_squares"], repaired[f"{name}_sum"]
-            repaired[f"{name}_squares"] = between_squares(squares, total, behind, np.inf)
-        return repaired
+            squares, total = payload[f"{name}_squares"], post_processed[f"{name}_sum"]
+            post_processed[f"{name}_squares"] = clip_squares(squares, total, behind, np.inf)
+        return post_processed
 
     def form(self, instruction: Instruction) -> Form:
         """Sums must agree with each other and with the plan's dearest call."""
         plan = instruction.plan
-        lengths = lengths_of(plan)
+        lengths = axis_lengths(plan)
         signed = Field((lengths["dimension"],), low=-LARGEST_SUM, high=LARGEST_SUM)
         fields = {**sum_fields(RowSums, lengths, LARGEST_SUM), "feature_sum": signed}
         return Form(fields, lambda payload: _problem(payload, plan.dearest_usd))
 
     def rows(self, payload: Payload) -> float:
-        """Return the queries it is made of."""
+        """Return the queries it was computed from."""
         return float(payload["rows"][0])
 
-    def length(self, instruction: Instruction, payload: Payload) -> float:  # noqa: ARG002
+    def update_norm(self, instruction: Instruction, payload: Payload) -> float:  # noqa: ARG002
         """Root mean square of a row's vector: sites share an encoder, so theirs are alike."""
         return float(np.sqrt(payload["feature_squares"].sum() / max(self.rows(payload), 1.0)))
 
-    def merge(self, state: Payload, instruction: Instruction, replies: Sequence[Reply]) -> Payload:
+    def aggregate(
+        self, state: Payload, instruction: Instruction, replies: Sequence[Reply]
+    ) -> Payload:
         """Add up, and measure the scales."""
-        state = super().merge(state, instruction, replies)
+        state = super().aggregate(state, instruction, replies)
         scales = row_sums_of(instruction.plan, state).scales()
         # Of a secure sum there is one answer, the total.
         n_sites = len(instruction.sent.get(MEMBERS, replies))
-        return {**state, **prefixed(SCALES, scales.to_arrays()), SITES: np.array([n_sites])}
+        return {**state, **add_prefix(SCALES, scales.to_arrays()), SITES: np.array([n_sites])}
 
 
 def row_sums_of(plan: TrainingPlan, state: Payload) -> RowSums:
     """Read the sums of all sites out of a session's state."""
-    return RowSums.from_arrays(under(ROWS, state), lengths_of(plan))
+    return RowSums.from_arrays(strip_prefix(ROWS, state), axis_lengths(plan))
 
 
 def scales_of(plan: TrainingPlan, state: Payload) -> Scales:
     """Read the scales out of a session's state, or out of the part of it that was sent."""
-    return Scales.from_arrays(under(SCALES, state), len(plan.columns))
+    return Scales.from_arrays(strip_prefix(SCALES, state), len(plan.columns))
 
 
 def _problem(p: Payload, dearest_usd: float) -> str | None:

@@ -21,7 +21,7 @@ MEAN: Final = "mean."
 SQUARE: Final = "square."
 
 
-def descend(
+def adamw_step(
     weights: Mapping[str, Float32],
     gradient: Arrays,
     moments: Arrays,

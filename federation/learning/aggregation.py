@@ -155,8 +155,8 @@ RULES: dict[str, Rule] = {
 ROBUST_RULES = frozenset({"median", "trimmed_mean"})
 """Those that must see each client's arrays, so that no secure sum can feed them."""
 
-MODERATED_SHARES: dict[str, float] = {"median": 0.5, "trimmed_mean": TRIM_SHARE}
-"""What robust rules mean for sums; see `moderate`."""
+WINSORIZED_SHARES: dict[str, float] = {"median": 0.5, "trimmed_mean": TRIM_SHARE}
+"""What robust rules mean for sums; see `winsorize`."""
 
 
 def update_norm(current: Arrays, arrays: Arrays) -> float:
@@ -168,12 +168,12 @@ def update_norm(current: Arrays, arrays: Arrays) -> float:
     return float(np.sqrt(sum(squares)))
 
 
-def shorten(current: Arrays, arrays: Arrays, longest_norm: float) -> dict[str, NDArray[Any]]:
-    """Pull `arrays` towards `current` until their distance is at most `longest_norm`."""
+def clip_update(current: Arrays, arrays: Arrays, max_norm: float) -> dict[str, NDArray[Any]]:
+    """Pull `arrays` towards `current` until their distance is at most `max_norm`."""
     norm = update_norm(current, arrays)
-    if norm <= longest_norm:
+    if norm <= max_norm:
         return dict(arrays)
-    share = longest_norm / norm
+    share = max_norm / norm
     return {
         name: (current[name] + (np.asarray(array, np.float64) - current[name]) * share).astype(
             array.dtype
@@ -182,7 +182,7 @@ def shorten(current: Arrays, arrays: Arrays, longest_norm: float) -> dict[str, N
     }
 
 
-def bound_norms(
+def clip_norms(
     current: Arrays, contributions: Sequence[Contribution], ratio: float
 ) -> list[Contribution]:
     """Shorten updates that are more than `ratio` times as long as the median one.
@@ -193,14 +193,14 @@ def bound_norms(
     if not contributions:
         return []
     norms = [update_norm(current, contribution.arrays) for contribution in contributions]
-    longest_norm = ratio * float(np.median(norms))
+    max_norm = ratio * float(np.median(norms))
     return [
-        replace(contribution, arrays=shorten(current, contribution.arrays, longest_norm))
+        replace(contribution, arrays=clip_update(current, contribution.arrays, max_norm))
         for contribution in contributions
     ]
 
 
-def moderate(totals: Float64, counts: Float64, share: float) -> Float64:
+def winsorize(totals: Float64, counts: Float64, share: float) -> Float64:
     """Move sites' sums so that no site's mean of a model lies outside those of the middle sites.
 
     Sums cannot be left out value by value as weights can, but what a site says of a model on the

@@ -51,7 +51,7 @@ def add_models(
     router: KMeansEstimator, models: tuple[str, ...], sums: ClusterSums
 ) -> KMeansEstimator:
     """Append models; `sums` are theirs about the router's own centroids, over calibration rows."""
-    wider = router.statistics.beside(sums.statistics)
+    wider = router.statistics.with_models(sums.statistics)
     return router.with_statistics(router.models + models, wider)
 
 

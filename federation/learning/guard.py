@@ -43,7 +43,7 @@ USUAL_NEAR: Final = 1.1
 
 
 def scaler_of_guard(dimension: int) -> Scaler:
-    """What the guard scales by: nothing, since it tells tasks apart better so."""
+    """Return the guard's scaler: the identity, which separates tasks better."""
     return Scaler.identity(dimension)
 
 
@@ -80,11 +80,11 @@ class ReachSums(Sums):
         unit = scaler_of_guard(embeddings.shape[1]).apply_unit(embeddings)
         assigned, distance = assign(unit, centroids)
         sizes = np.bincount(assigned, minlength=len(centroids))
-        told = np.where(sizes >= least_rows, 1.0, 0.0)
+        is_kept = np.where(sizes >= least_rows, 1.0, 0.0)
         return cls(
-            told * sizes,
-            told * np.bincount(assigned, distance, len(centroids)),
-            told * np.bincount(assigned, distance.astype(np.float64) ** 2, len(centroids)),
+            is_kept * sizes,
+            is_kept * np.bincount(assigned, distance, len(centroids)),
+            is_kept * np.bincount(assigned, distance.astype(np.float64) ** 2, len(centroids)),
         )
 
     def reach(self) -> Float32:

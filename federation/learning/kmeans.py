@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.learning.branches import Branches, share_out
+from federation.learning.centroid_tree import CentroidTree, spread_group_means
 from federation.learning.settings import FederatedKMeansSettings
 from federation.learning.sums import SHAPE, Float64, Sums
 from router_models.errors import InvalidEvaluations
-from router_models.estimators.arrays import Scaler, take
+from router_models.estimators.arrays import Scaler, read_array
 from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 from router_models.training.kmeans import assign, cluster, mean_radii
 from router_models.types import Arrays, Evaluations, Float32
 
 LEAST_ROWS = 10
-"""Nothing made of fewer rows leaves a client: no centroid, no sum."""
+"""Statistics over fewer rows are never sent: no centroid, no sum."""
 
 PER_CLUSTER = {SHAPE: ("n_clusters",)}
 PER_CELL = {SHAPE: ("n_clusters", "n_models")}
@@ -46,8 +46,8 @@ class Centroids:
         Raises:
             ArtifactRejected: An array is missing, has the wrong shape or is not finite.
         """
-        centroids = take(arrays, "centroids", (None, dimension))
-        return cls(centroids, take(arrays, "counts", (len(centroids),)))
+        centroids = read_array(arrays, "centroids", (None, dimension))
+        return cls(centroids, read_array(arrays, "counts", (len(centroids),)))
 
 
 def local_centroids(
@@ -124,8 +124,8 @@ class ClusterSums(Sums):
     ) -> "ClusterSums":
         """Add up a client's rows.
 
-        Clusters and cells of fewer than `least_rows` are told together with their neighbours: each
-        of them holds its part of a sum over enough rows. See `Branches`.
+        Clusters and cells of fewer than `least_rows` are pooled with their neighbours: each
+        of them holds its part of a sum over enough rows. See `CentroidTree`.
         """
         assigned, distance = assign(scaler.apply_unit(evaluations.embeddings), centroids)
         n_clusters = len(centroids)
@@ -137,20 +137,29 @@ class ClusterSums(Sums):
             np.bincount(assigned, distance, n_clusters).astype(np.float64),
             **cells.to_arrays(),
         )
-        return exact if least_rows <= 1 else exact._shared(Branches.of(centroids), least_rows)
+        return (
+            exact
+            if least_rows <= 1
+            else exact._shared(CentroidTree.from_centroids(centroids), least_rows)
+        )
 
-    def _shared(self, branches: Branches, least_rows: int) -> "ClusterSums":
+    def _shared(self, branches: CentroidTree, least_rows: int) -> "ClusterSums":
         of_rows = branches.groups(self.sizes, least_rows)
         of_models = [branches.groups(rows, least_rows) for rows in self.count.T]
         cells = {
             name: np.stack(
-                [share_out(sums, group) for sums, group in zip(array.T, of_models, strict=True)],
+                [
+                    spread_group_means(sums, group)
+                    for sums, group in zip(array.T, of_models, strict=True)
+                ],
                 axis=1,
             )
             for name, array in self.statistics.to_arrays().items()
         }
         return ClusterSums(
-            share_out(self.sizes, of_rows), share_out(self.distance_sum, of_rows), **cells
+            spread_group_means(self.sizes, of_rows),
+            spread_group_means(self.distance_sum, of_rows),
+            **cells,
         )
 
     @property

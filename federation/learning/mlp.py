@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from federation.learning.aggregation import Contribution, weighted_mean
 from federation.learning.statistics import Scales
 from federation.learning.sums import Float64
-from router_models.estimators.arrays import take
+from router_models.estimators.arrays import read_array
 from router_models.estimators.mlp import MlpEstimator
-from router_models.training.mlp_weights import Weights, build
+from router_models.training.mlp_weights import Weights, build_estimator
 from router_models.types import Arrays, Float32
 
 HEADS = ("head_weight", "head_bias")
@@ -57,9 +57,13 @@ class LocalUpdate:
         Raises:
             ArtifactRejected: An array is missing, has the wrong shape or is not finite.
         """
-        weights = {name: take(arrays, name, array.shape) for name, array in expected.items()}
+        weights = {name: read_array(arrays, name, array.shape) for name, array in expected.items()}
         n_models = len(expected["head_bias"]) // 2
-        return cls(weights, take(arrays, "rows", (1,)), take(arrays, "rows_per_model", (n_models,)))
+        return cls(
+            weights,
+            read_array(arrays, "rows", (1,)),
+            read_array(arrays, "rows_per_model", (n_models,)),
+        )
 
 
 def average(weights: Weights, updates: Sequence[LocalUpdate]) -> dict[str, Float32]:
@@ -69,7 +73,7 @@ def average(weights: Weights, updates: Sequence[LocalUpdate]) -> dict[str, Float
 
 def to_estimator(weights: Weights, models: tuple[str, ...], scales: Scales) -> MlpEstimator:
     """Put the common weights into the estimator that serves."""
-    return build(models, weights, scales.scaler, scales.cost_scale, scales.cost_floor_usd)
+    return build_estimator(models, weights, scales.scaler, scales.cost_scale, scales.cost_floor_usd)
 
 
 def mlp_training() -> Any:

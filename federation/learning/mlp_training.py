@@ -14,7 +14,7 @@ from router_models.training.mlp import (
     RouterNetwork,
     Rows,
     masked_loss,
-    measure,
+    mean_loss,
     optimizer_of,
     run_epoch,
     single_threaded,
@@ -33,7 +33,7 @@ def initial_weights(
     dimension, n_models = len(scales.scaler.shift), len(scales.quality_means)
     with single_threaded(seed):
         network = RouterNetwork(dimension, n_models, settings.hidden, settings.dropout)
-    network.expect(scales.quality_means)
+    network.init_quality_bias(scales.quality_means)
     return network.weights()
 
 
@@ -66,13 +66,13 @@ def train_locally(
     counts = np.array([len(kept)], np.float64), answered.sum(axis=0).astype(np.float64)
     if not len(kept):
         return LocalUpdate(dict(weights), *counts)
-    rows = Rows.of(select(evaluations, kept), scales.scaler, scales.cost_scale)
-    loss = masked_loss if teacher is None else _distilling(RouterNetwork.of(teacher))
+    rows = Rows.from_evaluations(select(evaluations, kept), scales.scaler, scales.cost_scale)
+    loss = masked_loss if teacher is None else _distilling(RouterNetwork.from_weights(teacher))
     with single_threaded(seed):
-        network = RouterNetwork.of(weights, settings.dropout)
+        network = RouterNetwork.from_weights(weights, settings.dropout)
         network.trunk.requires_grad_(not frozen_trunk)
         if settings.adam_at == "coordinator":
-            _follow_gradient(network, rows, loss)
+            _gradient_step(network, rows, loss)
         else:
             optimizer = optimizer_of(network, settings.learning_rate, settings.weight_decay)
             for _ in range(settings.local_epochs):
@@ -80,7 +80,7 @@ def train_locally(
     return LocalUpdate(network.weights(), *counts)
 
 
-def _follow_gradient(network: RouterNetwork, rows: Rows, loss: Loss) -> None:
+def _gradient_step(network: RouterNetwork, rows: Rows, loss: Loss) -> None:
     """Go down by the mean gradient over all rows, once.
 
     A head goes by the mean over its own model's rows, since these are what it counts by in the
@@ -122,5 +122,5 @@ def validation_loss(
 ) -> tuple[float, int]:
     """Sum of the loss over a client's held-out evaluations, and how many there are."""
     count = int(np.isfinite(evaluations.quality).sum())
-    rows = Rows.of(evaluations, scales.scaler, scales.cost_scale)
-    return measure(RouterNetwork.of(weights), rows) * count, count
+    rows = Rows.from_evaluations(evaluations, scales.scaler, scales.cost_scale)
+    return mean_loss(RouterNetwork.from_weights(weights), rows) * count, count

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from federation.learning.sums import SHAPE, Float64, Sums
 from router_models.errors import InvalidEvaluations
-from router_models.estimators.arrays import Scaler, take
+from router_models.estimators.arrays import Scaler, read_array
 from router_models.statistics import means_of_sums
 from router_models.types import Arrays, Evaluations, Float32
 
@@ -59,9 +59,9 @@ class Scales:
         """
         return cls(
             Scaler.from_arrays(arrays),
-            take(arrays, "cost_scale", (2, n_models)),
+            read_array(arrays, "cost_scale", (2, n_models)),
             *(
-                take(arrays, name, (n_models,))
+                read_array(arrays, name, (n_models,))
                 for name in ("cost_floor_usd", "quality_means", "cost_means_usd")
             ),
         )
@@ -124,7 +124,7 @@ class RowSums(Sums):
         """
         _need(self.rows)
         mean = self.feature_sum / self.rows
-        return Scaler.of(mean, _deviation(mean, self.feature_squares / self.rows))
+        return Scaler.from_moments(mean, _deviation(mean, self.feature_squares / self.rows))
 
     def means(self) -> tuple[Float32, Float32]:
         """Mean quality and cost in USD per model, as `model_means` of all rows.

@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.estimators.arrays import take
+from router_models.estimators.arrays import read_array
 from router_models.types import Arrays
 
 Float64 = NDArray[np.float64]
@@ -46,4 +46,4 @@ class Sums:
             ArtifactRejected: An array is missing, has the wrong shape or is not finite.
         """
         shapes = cls.shapes(lengths)
-        return cls(**{n: take(arrays, n, s).astype(np.float64) for n, s in shapes.items()})
+        return cls(**{n: read_array(arrays, n, s).astype(np.float64) for n, s in shapes.items()})

@@ -18,7 +18,7 @@ from router_models.artifacts.router import Router
 from router_models.evaluation.frontier import bootstrap_weights, routing_gains
 from router_models.evaluation.off_policy import (
     LoggedChoices,
-    guess_means,
+    constant_outcome_model,
     known_models,
     policy_value,
     predict_columns,
@@ -41,12 +41,12 @@ UNITS: Final[Mapping[Kind, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class AcceptanceCriteria:
     """How good a new router must be.
 
     Attributes:
         tolerance: It may lose as much against the active one, in `UNITS` of the evidence.
-        risk: Odds, by bootstrap over queries, with which it may lose more than that.
+        risk: Probability, by bootstrap over queries, with which it may lose more than that.
         least_queries: Held-out queries that several models answered, for ``routing``.
         least_effective_rows: Randomly drawn answers for ``off_policy``, in effective rows.
         least_answers: Held-out answers for ``prediction``.
@@ -68,7 +68,7 @@ class HeldOut:
     Attributes:
         answers: One row per query.
         choices: The answers among them whose model was drawn at random.
-        prior: Train rows, for a plain guess per model.
+        prior: Train rows, for the outcome model of the doubly robust estimate.
         prices: Quality per USD at the operating points that callers use.
     """
 
@@ -83,21 +83,21 @@ class Evidence:
     """How well each router does on the same rows.
 
     Attributes:
-        merits: By router, per row and in `UNITS`; more is better.
+        scores: By router, per row and in `UNITS`; more is better.
         query: Which rows are of the same query: those are drawn together.
         effective_rows: Fewest of any router; as many as rows unless answers were weighed.
         snips: Value by matching answers alone, for ``off_policy``.
     """
 
     kind: Kind
-    merits: Mapping[str, Float64]
+    scores: Mapping[str, Float64]
     query: NDArray[np.intp]
     effective_rows: float
     snips: Mapping[str, float]
 
     def best(self, names: tuple[str, ...]) -> str:
         """Return which of `names` does best; the first of equals."""
-        return max(names, key=lambda name: float(self.merits[name].mean()))
+        return max(names, key=lambda name: float(self.scores[name].mean()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +115,10 @@ class Decision:
     figures: Mapping[str, float]
 
 
-def find_nonsense(router: Router, embeddings: Float32) -> str | None:
+def find_invalid_predictions(router: Router, embeddings: Float32) -> str | None:
     """Say what is wrong with a router's predictions for real queries; None where nothing is."""
     with np.errstate(all="ignore"):
-        prediction = router.served.predict(embeddings)
+        prediction = router.serving_estimator.predict(embeddings)
     if not (np.isfinite(prediction.quality).all() and np.isfinite(prediction.cost_usd).all()):
         return "it predicts figures that are not finite"
     if not ((prediction.quality > -1e-3) & (prediction.quality < 1.001)).all():
@@ -129,20 +129,20 @@ def find_nonsense(router: Router, embeddings: Float32) -> str | None:
 
 
 def gather_evidence(
-    routers: Mapping[str, Router], held_out: HeldOut, bar: Bar
+    routers: Mapping[str, Router], held_out: HeldOut, criteria: AcceptanceCriteria
 ) -> Iterator[Evidence]:
     """Measure all routers on the same rows, by each kind of evidence there is enough of.
 
     Args:
         routers: The active one first.
         held_out: Rows that none of them was trained or chosen on.
-        bar: How many rows each kind of evidence needs.
+        criteria: How many rows each kind of evidence needs.
 
     Yields:
         The most direct kind first.
     """
     for measure in (_routing, _off_policy, _prediction):
-        evidence = measure(routers, held_out, bar)
+        evidence = measure(routers, held_out, criteria)
         if evidence is not None:
             yield evidence
 
@@ -151,7 +151,7 @@ def decide(
     contenders: Mapping[str, Router],
     active: Router | None,
     held_out: HeldOut,
-    bar: Bar,
+    criteria: AcceptanceCriteria,
     rng: np.random.Generator,
 ) -> Decision:
     """Choose one of the contenders and say whether it may take the place of `active`.
@@ -163,11 +163,11 @@ def decide(
         contenders: The first is chosen where there is too little evidence.
         active: None where no router serves these models.
         held_out: Rows that none of them was trained or chosen on.
-        bar: How good the new router must be.
+        criteria: How good the new router must be.
         rng: Draws the bootstrap.
     """
     routers = contenders if active is None else {ACTIVE: active, **contenders}
-    found = gather_evidence(routers, held_out, bar)
+    found = gather_evidence(routers, held_out, criteria)
     first = next(found, None)
     best = next(iter(contenders)) if first is None else first.best(tuple(contenders))
     answers = int(np.isfinite(held_out.answers.quality).sum())
@@ -178,48 +178,52 @@ def decide(
     if first is None:
         reason = f"{answers} held-out answers are too few to compare it with {active.version}"
         return Decision(best, is_accepted=False, reason=reason, figures=figures)
-    is_accepted, evidence, compared = _weigh(chain([first], found), best, bar, rng)
-    lost = forgotten(contenders[best], active, held_out)
+    is_accepted, evidence, compared = _decide_by_evidence(
+        chain([first], found), best, criteria, rng
+    )
+    lost = lost_models(contenders[best], active, held_out)
     if lost and evidence.kind == "prediction":
         reason = f"it does not know the models {', '.join(lost)}, which {active.version} routes to"
         return Decision(best, is_accepted=False, reason=reason, figures=figures | compared)
-    reason = _explain(evidence, compared, active, bar, is_accepted=is_accepted)
+    reason = _explain(evidence, compared, active, criteria, is_accepted=is_accepted)
     return Decision(best, is_accepted, reason, figures | compared)
 
 
-def _weigh(
-    found: Iterable[Evidence], new: str, bar: Bar, rng: np.random.Generator
+def _decide_by_evidence(
+    found: Iterable[Evidence], new: str, criteria: AcceptanceCriteria, rng: np.random.Generator
 ) -> tuple[bool, Evidence, dict[str, float]]:
-    """Ask one kind of evidence after the other until one knows; none that does is a no.
+    """Decide by the first conclusive kind of evidence; refuse where none is conclusive.
 
-    The direct kinds are noisy: in doubt they leave the word to a kind that sees more rows, unless
-    their own best guess is a loss beyond the tolerance.
+    The direct kinds are noisy: in doubt a kind that sees more rows decides, unless the estimate of
+    the direct kind is a loss beyond the tolerance.
     """
     for evidence in found:
-        compared = _compare(evidence, new, bar, rng)
-        is_accepted = compared["odds_of_loss"] <= bar.risk
-        if is_accepted or compared["difference"] < -bar.tolerance:
+        compared = _compare(evidence, new, criteria, rng)
+        is_accepted = compared["odds_of_loss"] <= criteria.risk
+        if is_accepted or compared["difference"] < -criteria.tolerance:
             break
     return is_accepted, evidence, compared
 
 
-def _compare(evidence: Evidence, new: str, bar: Bar, rng: np.random.Generator) -> dict[str, float]:
+def _compare(
+    evidence: Evidence, new: str, criteria: AcceptanceCriteria, rng: np.random.Generator
+) -> dict[str, float]:
     """Bootstrap the difference to the active router over queries, the same for both."""
-    difference = evidence.merits[new] - evidence.merits[ACTIVE]
+    difference = evidence.scores[new] - evidence.scores[ACTIVE]
     _, query, rows = np.unique(evidence.query, return_inverse=True, return_counts=True)
     sums = np.bincount(query, difference)
-    drawn = np.empty(bar.draws)
-    for draw in range(bar.draws):
+    drawn = np.empty(criteria.draws)
+    for draw in range(criteria.draws):
         weights = bootstrap_weights(len(rows), 1, rng)[0]
         drawn[draw] = (weights @ sums) / (weights @ rows)
-    low, high = np.quantile(drawn, [bar.risk, 1.0 - bar.risk])
+    low, high = np.quantile(drawn, [criteria.risk, 1.0 - criteria.risk])
     return {
-        **{f"merit_{name}": float(merit.mean()) for name, merit in evidence.merits.items()},
+        **{f"merit_{name}": float(score.mean()) for name, score in evidence.scores.items()},
         **{f"snips_{name}": value for name, value in evidence.snips.items()},
         "difference": float(difference.mean()),
         "difference_low": float(low),
         "difference_high": float(high),
-        "odds_of_loss": float((drawn < -bar.tolerance).mean()),
+        "odds_of_loss": float((drawn < -criteria.tolerance).mean()),
         "rows": float(len(difference)),
         "queries": float(len(rows)),
         "effective_rows": evidence.effective_rows,
@@ -230,13 +234,13 @@ def _explain(
     evidence: Evidence,
     compared: Mapping[str, float],
     active: Router,
-    bar: Bar,
+    criteria: AcceptanceCriteria,
     *,
     is_accepted: bool,
 ) -> str:
     verb = "does not lose" if is_accepted else "may lose"
     return (
-        f"it {verb} more than {bar.tolerance:g} against {active.version} on "
+        f"it {verb} more than {criteria.tolerance:g} against {active.version} on "
         f"{compared['rows']:.0f} held-out rows: difference {compared['difference']:+.4f} "
         f"[{compared['difference_low']:+.4f}, {compared['difference_high']:+.4f}] "
         f"{UNITS[evidence.kind]}, measured by {evidence.kind.replace('_', ' ')}"
@@ -249,58 +253,64 @@ def _all_aligned(
     return {name: predict_columns(router, embeddings, models) for name, router in routers.items()}
 
 
-def _routing(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> Evidence | None:
+def _routing(
+    routers: Mapping[str, Router], held_out: HeldOut, criteria: AcceptanceCriteria
+) -> Evidence | None:
     """Route the queries that at least two models answered and every router knows one of."""
     answered = np.isfinite(held_out.answers.quality)
     usable = answered.sum(axis=1) >= 2
     for router in routers.values():
         usable &= answered[:, known_models(router, held_out.answers.models)].any(axis=1)
-    if usable.sum() < bar.least_queries:
+    if usable.sum() < criteria.least_queries:
         return None
     truth = select(held_out.answers, np.flatnonzero(usable))
-    merits = {
+    scores = {
         name: routing_gains(prediction, truth, held_out.prices)
         for name, prediction in _all_aligned(routers, truth.embeddings, truth.models).items()
     }
     places = np.arange(len(truth.quality))
-    return Evidence("routing", merits, places, float(len(places)), {})
+    return Evidence("routing", scores, places, float(len(places)), {})
 
 
-def _off_policy(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> Evidence | None:
+def _off_policy(
+    routers: Mapping[str, Router], held_out: HeldOut, criteria: AcceptanceCriteria
+) -> Evidence | None:
     """Value each router on drawn answers; per price in units of 1 + what a call costs there."""
     choices = held_out.choices
     usable = np.ones(len(choices.answered), bool)
     for router in routers.values():
         usable &= (choices.propensity[:, known_models(router, choices.models)] > 0).any(axis=1)
-    if usable.sum() < bar.least_effective_rows:
+    if usable.sum() < criteria.least_effective_rows:
         return None
-    choices = choices.at(usable)
-    guess = guess_means(held_out.prior, len(choices.answered))
+    choices = choices.select(usable)
+    outcome_model = constant_outcome_model(held_out.prior, len(choices.answered))
     mean_cost = float(choices.cost_usd.mean())
-    merits: dict[str, Float64] = {}
+    scores: dict[str, Float64] = {}
     snips: dict[str, float] = {}
     fewest = float(usable.sum())
     for name, wanted in _all_aligned(routers, choices.embeddings, choices.models).items():
-        values = [policy_value(wanted, choices, guess, price) for price in held_out.prices]
+        values = [policy_value(wanted, choices, outcome_model, price) for price in held_out.prices]
         scales = 1.0 / (1.0 + held_out.prices * mean_cost)
-        merits[name] = np.mean(
+        scores[name] = np.mean(
             [value.doubly_robust * scale for value, scale in zip(values, scales, strict=True)],
             axis=0,
         )
         snips[name] = float(np.mean([v.snips * s for v, s in zip(values, scales, strict=True)]))
         fewest = min(fewest, *(value.effective_rows for value in values))
-    if fewest < bar.least_effective_rows:
+    if fewest < criteria.least_effective_rows:
         return None
-    return Evidence("off_policy", merits, choices.query, fewest, snips)
+    return Evidence("off_policy", scores, choices.query, fewest, snips)
 
 
-def _prediction(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> Evidence | None:
+def _prediction(
+    routers: Mapping[str, Router], held_out: HeldOut, criteria: AcceptanceCriteria
+) -> Evidence | None:
     """Square the error of each predicted utility, of models that every router knows."""
     answers = held_out.answers
     answered = np.isfinite(answers.quality)
     for router in routers.values():
         answered[:, ~known_models(router, answers.models)] = False
-    if answered.sum() < bar.least_answers:
+    if answered.sum() < criteria.least_answers:
         return None
     prices = held_out.prices[:, None]
     quality, cost = answers.quality[answered], answers.cost_usd[answered]
@@ -317,11 +327,11 @@ def _prediction(routers: Mapping[str, Router], held_out: HeldOut, bar: Bar) -> E
     }
     squares = {name: (error.astype(np.float64) ** 2).mean(axis=0) for name, error in errors.items()}
     unit = max(float(squares[next(iter(routers))].mean()), 1e-12)
-    merits = {name: -square / unit for name, square in squares.items()}
-    return Evidence("prediction", merits, np.nonzero(answered)[0], float(answered.sum()), {})
+    scores = {name: -square / unit for name, square in squares.items()}
+    return Evidence("prediction", scores, np.nonzero(answered)[0], float(answered.sum()), {})
 
 
-def forgotten(new: Router, active: Router, held_out: HeldOut) -> tuple[str, ...]:
+def lost_models(new: Router, active: Router, held_out: HeldOut) -> tuple[str, ...]:
     """Models with held-out answers that `active` routes to and `new` does not know."""
     answers = held_out.answers
     answered = np.isfinite(answers.quality).any(axis=0)

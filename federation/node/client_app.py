@@ -11,7 +11,7 @@ from federation.errors import FederationError
 from federation.exchanges.exchange import Exchange, Task
 from federation.exchanges.masked import KeyExchange
 from federation.exchanges.table import EXCHANGES
-from federation.node.protection import Protection, told
+from federation.node.protection import Protection, withhold_figures
 from federation.privacy.accounting import PrivacyAccount
 from federation.protocol.protocol import (
     ARRAYS,
@@ -48,9 +48,9 @@ def build_client_app(
     """
     app = build_reasoner_app(reasoner)
     protection = Protection(account)
-    _register(app, HELLO, lambda message: _greet(site, protection, message))
-    _register(app, PUBLISH, lambda message: _receive(site, message))
-    for exchange in (*EXCHANGES, KeyExchange(ring=protection.ring)):
+    _register(app, HELLO, lambda message: _on_hello(site, protection, message))
+    _register(app, PUBLISH, lambda message: _on_publish(site, message))
+    for exchange in (*EXCHANGES, KeyExchange(masking_key=protection.masking_key)):
         _register(app, exchange.name, _answer_of(site, protection, exchange))
     return app
 
@@ -58,7 +58,7 @@ def build_client_app(
 def build_reasoner_app(site: ReasonerSite | None) -> ClientApp:
     """Make the app of a site that tunes a reasoning model, and no more."""
     app = ClientApp()
-    _register(app, REFUSED, _hear_refusal)
+    _register(app, REFUSED, _on_refusal)
     for name, reply_to in ReasonerClient(site).answers().items():
         _register(app, name, reply_to)
     return app
@@ -79,13 +79,13 @@ def _register(app: ClientApp, name: str, reply_to: Answer) -> None:
     {"query": app.query, "train": app.train, "evaluate": app.evaluate}[category](action)(handle)
 
 
-def _greet(site: Site, protection: Protection, message: Message) -> RecordDict:
+def _on_hello(site: Site, protection: Protection, message: Message) -> RecordDict:
     plan = Instruction.from_content(message.content).plan
     protection.check(plan, site.policy)
     return answer(site.profile(plan.registry))
 
 
-def _hear_refusal(message: Message) -> RecordDict:
+def _on_refusal(message: Message) -> RecordDict:
     logger.error("the coordinator refused this node: %s", read_refusal(message))
     return RecordDict()
 
@@ -100,7 +100,7 @@ def _answer_of(site: Site, protection: Protection, exchange: Exchange) -> Answer
     return reply_to
 
 
-def _receive(site: Site, message: Message) -> RecordDict:
+def _on_publish(site: Site, message: Message) -> RecordDict:
     instruction = Instruction.from_content(message.content)
     verdict = site.receive(np.asarray(instruction.sent[ARTIFACT], np.uint8).tobytes())
-    return answer(told(verdict, instruction.plan))
+    return answer(withhold_figures(verdict, instruction.plan))

@@ -10,16 +10,23 @@ from typing import Protocol
 import numpy as np
 
 from federation.learning.personal import personalise
-from federation.node.acceptance import Bar, Decision, Float64, HeldOut, decide, find_nonsense
+from federation.node.acceptance import (
+    AcceptanceCriteria,
+    Decision,
+    Float64,
+    HeldOut,
+    decide,
+    find_invalid_predictions,
+)
 from federation.site import SCHEMA_VERSION, SitePolicy, SiteProfile, Verdict
 from router_models.artifacts.artifact import dump, load
 from router_models.artifacts.assessment import Assessment, Outcome
 from router_models.artifacts.registry import ModelRegistry
-from router_models.artifacts.router import Manifest, Router
+from router_models.artifacts.router import Router, RouterManifest
 from router_models.artifacts.sealed_file import EncoderIdentity
 from router_models.errors import ArtifactRejected, InvalidEvaluations, InvalidRegistry
 from router_models.estimators.guard import GuardedEstimator
-from router_models.evaluation.log_rows import LoggedRows, LogRow, gather
+from router_models.evaluation.log_rows import LoggedRows, LogRow, read_log_rows
 from router_models.statistics import check
 from router_models.training.settings import KINDS
 from router_models.training.train import LEAST_ROWS, fit
@@ -50,16 +57,16 @@ class RouterStore(Protocol):
         """Return a version's bytes."""
         ...
 
-    def put(self, data: bytes) -> Manifest:
+    def put(self, data: bytes) -> RouterManifest:
         """Keep an artefact."""
         ...
 
-    def activate(self, version: str) -> Manifest:
+    def activate(self, version: str) -> RouterManifest:
         """Let a version serve."""
         ...
 
     def assessment(self, version: str) -> Assessment | None:
-        """Return what was made of a version before; None where it was not assessed."""
+        """Return the assessment of a version; None where it was not assessed."""
         ...
 
     def note(self, version: str, assessment: Assessment) -> None:
@@ -108,7 +115,7 @@ class GatewaySite:
     own_names: ModelRegistry = field(default_factory=ModelRegistry)
     private_models: frozenset[str] = frozenset()
     policy: SitePolicy = field(default_factory=SitePolicy)
-    bar: Bar = field(default_factory=Bar)
+    criteria: AcceptanceCriteria = field(default_factory=AcceptanceCriteria)
     most_rows: int = 200_000
     keep: int = 10
     seed: int = 0
@@ -124,9 +131,9 @@ class GatewaySite:
         """
         self._rows = None
         rows = self._logged()
-        names = registry.overridden(self.own_names)
-        told = set(rows.models) - self.private_models
-        columns = tuple(sorted({names.canonical(model) for model in told}))
+        names = registry.with_overrides(self.own_names)
+        public = set(rows.models) - self.private_models
+        columns = tuple(sorted({names.canonical(model) for model in public}))
         table = rows.evaluations("train", columns, names)
         answers = np.isfinite(table.quality).sum(axis=0)
         enough = answers >= self.policy.least_rows
@@ -136,7 +143,9 @@ class GatewaySite:
             encoder_sha256=self.encoder.sha256,
             dimension=self.encoder.dimension,
             schema_version=SCHEMA_VERSION,
-            models=tuple(name for name, is_told in zip(columns, enough, strict=True) if is_told),
+            models=tuple(
+                name for name, is_enough in zip(columns, enough, strict=True) if is_enough
+            ),
             rows=_coarse(int(answers[enough].sum())),
         )
 
@@ -183,20 +192,20 @@ class GatewaySite:
             prior=rows.evaluations("train", rows.models, ModelRegistry()),
             prices=self.prices,
         )
-        nonsense = find_nonsense(shared.router, held_out.answers.embeddings)
+        nonsense = find_invalid_predictions(shared.router, held_out.answers.embeddings)
         if nonsense is not None:
             return Verdict("refused", shared.router.version, nonsense)
         contenders = {SHARED: shared}
         personal = self._personalised(shared, rows)
-        if personal and not find_nonsense(personal.router, held_out.answers.embeddings):
+        if personal and not find_invalid_predictions(personal.router, held_out.answers.embeddings):
             contenders[PERSONAL] = personal
         routers = {name: contender.router for name, contender in contenders.items()}
         rng = np.random.default_rng(self.seed)
-        decision = decide(routers, self._active(rows), held_out, self.bar, rng)
+        decision = decide(routers, self._active(rows), held_out, self.criteria, rng)
         return self._carry_out(shared, contenders[decision.best], decision)
 
     def _carry_out(self, shared: _Contender, best: _Contender, decision: Decision) -> Verdict:
-        """Keep the routers and what was made of them; the notes come last.
+        """Store the routers and their assessments; the assessments come last.
 
         Killed before them, this starts again when the coordinator repeats itself.
         """
@@ -254,14 +263,14 @@ class GatewaySite:
         """
         router = load(artifact, self.encoder)
         try:
-            names = router.registry.overridden(self.own_names).only(router.models)
+            names = router.registry.with_overrides(self.own_names).restricted_to(router.models)
         except InvalidRegistry as error:
             raise ArtifactRejected(f"the names of models contradict each other: {error}") from error
         if names == router.registry:
             return _Contender(router, artifact)
         manifest = router.manifest
         data = dump(
-            router.served,
+            router.serving_estimator,
             self.encoder,
             created_at=manifest.created_at,
             training=manifest.training,
@@ -284,12 +293,12 @@ class GatewaySite:
         return router if any(router.column(name) is not None for name in rows.models) else None
 
     def _names(self, columns: tuple[str, ...], registry: ModelRegistry) -> ModelRegistry:
-        return registry.overridden(self.own_names).only(columns)
+        return registry.with_overrides(self.own_names).restricted_to(columns)
 
     def _logged(self) -> LoggedRows:
         if self._rows is None:
             batches = self.log.latest(self.most_rows, self.encoder.id)
-            self._rows = gather(batches, self.encoder.dimension, self.most_rows)
+            self._rows = read_log_rows(batches, self.encoder.dimension, self.most_rows)
         return self._rows
 
 

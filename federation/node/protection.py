@@ -1,4 +1,4 @@
-"""What a site does to its answers before they leave: noise, its own checks, masks."""
+"""Protects a site's replies before they leave: noise, the site's own checks, masks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -7,7 +7,7 @@ import numpy as np
 
 from federation.errors import PlanRefused
 from federation.exchanges.exchange import Exchange, Task
-from federation.exchanges.masked import KeyRing, is_masked, member_count
+from federation.exchanges.masked import MaskingKey, is_masked, member_count
 from federation.privacy.accounting import PrivacyAccount
 from federation.protocol.protocol import Payload, TrainingPlan
 from federation.site import SitePolicy, Verdict
@@ -22,18 +22,18 @@ class Protection:
             with an account sends nothing without noise.
         new_rng: Makes the generator of one answer's noise; seeded by the system, since whoever knew
             the seed could take the noise off again.
-        ring: Keys of masked answers.
+        masking_key: Keys of masked answers.
     """
 
     account: PrivacyAccount | None = None
     new_rng: Callable[[], np.random.Generator] = np.random.default_rng
-    ring: KeyRing = field(default_factory=KeyRing)
+    masking_key: MaskingKey = field(default_factory=MaskingKey)
 
     def check(self, plan: TrainingPlan, policy: SitePolicy) -> None:
-        """Let a plan through that asks for no more than the site gives.
+        """Check that a plan meets the site's own policy.
 
         Raises:
-            PlanRefused: It asks for more; the message says for what.
+            PlanRefused: It does not; the message says in what.
         """
         if plan.least_rows < policy.least_rows:
             raise PlanRefused(
@@ -61,7 +61,7 @@ class Protection:
             payload = self._noisy(exchange, task, masked=masked)
         if plan.noise is None or not masked:
             exchange.form(instruction).check(payload)
-        return self.ring.mask(exchange, instruction, payload) if masked else payload
+        return self.masking_key.mask(exchange, instruction, payload) if masked else payload
 
     def _noisy(self, exchange: Exchange, task: Task, *, masked: bool) -> Payload:
         instruction = task.instruction
@@ -70,11 +70,11 @@ class Protection:
         # Up to half of the members may tell the coordinator their own noise.
         sharers = max(1, member_count(instruction) // 2) if masked else 1
         noisy = exchange.noisy_answer(task, self.new_rng(), sharers)
-        return noisy if masked else exchange.repaired(instruction, noisy)
+        return noisy if masked else exchange.post_processed(instruction, noisy)
 
 
-def told(verdict: Verdict, plan: TrainingPlan) -> Verdict:
-    """Keep the figures behind a verdict at the site where the plan has noise: they have none."""
+def withhold_figures(verdict: Verdict, plan: TrainingPlan) -> Verdict:
+    """Remove reason and figures from a verdict where the plan has noise: they would have none."""
     if plan.noise is None:
         return verdict
     return replace(verdict, reason="the site does not share its reason", figures={})

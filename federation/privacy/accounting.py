@@ -83,7 +83,7 @@ def noise_multiplier_for(epsilon: float, delta: float, releases: Sequence[Releas
 
 @dataclass(frozen=True, slots=True)
 class PrivacyBudget:
-    """How much privacy a site gives away in all, and what it has given.
+    """A site's privacy budget over all sessions, and the releases that spent it.
 
     Attributes:
         epsilon: Of everything that ever leaves.
@@ -158,7 +158,7 @@ def _accountant() -> "RdpAccountant":
 
 
 def _library() -> Any:
-    """Import what takes a second and 60 MB; a site that gives away what it likes needs none of it.
+    """Import the accountant, which takes a second and 60 MB, only where a budget is kept.
 
     Every process of a federation imports this module.
     """

@@ -74,7 +74,7 @@ def add_noise(
     }
 
 
-def public_directions(n_directions: int, dimension: int, seed: int) -> Float32:
+def random_centroids(n_directions: int, dimension: int, seed: int) -> Float32:
     """Draw centroids that nobody's rows had a part in; of length 1, shape as `cluster`'s.
 
     Noisy K-means costs more privacy than it is worth at some 350 queries a site: one to three

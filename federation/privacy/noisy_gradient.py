@@ -1,4 +1,4 @@
-"""A step of the MLP router's training that says little of any one query: DP-SGD.
+"""One differentially private step of the MLP router's training (DP-SGD).
 
 Abadi et al. 2016 (arXiv 1607.00133), algorithm 1: sample, clip each row's gradient, add noise. The
 step itself is taken by the coordinator, from all clients' noisy gradients together.
@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 128
 Parameters = dict[str, Tensor]
 
 
-def follow_noisy_gradient(
+def noisy_gradient_step(
     weights: Weights,
     evaluations: Evaluations,
     scales: Scales,
@@ -49,10 +49,10 @@ def follow_noisy_gradient(
         rng: Draws rows and noise; must not be known to whoever receives the weights.
         sharers: As in `federation.privacy.noise.add_noise`.
     """
-    rows = Rows.of(evaluations, scales.scaler, scales.cost_scale)
+    rows = Rows.from_evaluations(evaluations, scales.scaler, scales.cost_scale)
     deviation = noise.noise_multiplier * noise.longest_gradient / sqrt(sharers)
     with single_threaded(int(rng.integers(2**31))):
-        network = RouterNetwork.of(weights, dropout)
+        network = RouterNetwork.from_weights(weights, dropout)
         network.train()
         drawn = torch.from_numpy(rng.random(len(rows.features)) < noise.sampling_rate)
         gradients = clipped_gradients(network, rows.take(drawn), noise.longest_gradient)

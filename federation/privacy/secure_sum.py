@@ -41,7 +41,7 @@ class SecureSumRefused(FederationError):
     """A member will not mask, or a sum cannot be unmasked; the message says why."""
 
 
-def new_key() -> bytes:
+def generate_private_key() -> bytes:
     """Draw the private key of one member for one sum; never use it for a second one."""
     return X25519PrivateKey.generate().private_bytes_raw()
 
@@ -58,7 +58,7 @@ def mask(
 
     Args:
         payload: Real numbers; each at most 2^31 / members in size.
-        private_key: From `new_key`; its public key is one of `members`.
+        private_key: From `generate_private_key`; its public key is one of `members`.
         members: Public keys of all members, this one's included.
         label: Session, step and attempt; masks of another label do not cancel.
 

@@ -1,4 +1,4 @@
-"""What a plan says about noise: known to everybody, and made of no row."""
+"""A plan's settings of clipping and noise; public, and computed from no row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a node says when its app failed, and what the coordinator reads of it.
+"""The reply of a node whose app failed, and how the coordinator reads it.
 
 The class of the exception and the code that raised it always travel. Its message travels only
 where the class speaks of code and not of data: a `ValueError` may quote a row, and rows never
@@ -13,7 +13,7 @@ from flwr.app import Error, Message
 APP_RAISED: Final = 100
 """Flower's error code where a client app fails."""
 MAX_REASON: Final = 500
-SPEAK_OF_CODE: Final = (
+SAFE_MESSAGE_TYPES: Final = (
     ArithmeticError,
     AttributeError,
     ImportError,
@@ -35,7 +35,7 @@ def failure(message: Message, error: Exception) -> Message:
 def reason_of(error: Exception) -> str:
     """Say in one line what failed and where, without what rows hold."""
     said = f"{type(error).__name__} in {_place(error)}"
-    if isinstance(error, SPEAK_OF_CODE):
+    if isinstance(error, SAFE_MESSAGE_TYPES):
         return _line(f"{said}: {error}")
     if isinstance(error, OSError) and error.strerror:
         return _line(f"{said}: {error.strerror}")

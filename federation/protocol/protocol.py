@@ -21,6 +21,7 @@ from federation.privacy.secure_sum import LEAST_MEMBERS
 from federation.privacy.settings import NoiseSettings
 from federation.protocol.failures import read_failure
 from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
+from federation.protocol.session_plan import SessionPlan
 from federation.site import SiteProfile, Verdict
 from router_models.artifacts.registry import ModelRegistry
 from router_models.errors import InvalidRegistry
@@ -85,8 +86,8 @@ class Growth:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """One session, as everybody who takes part in it knows it.
+class TrainingPlan(SessionPlan):
+    """The plan of one router's session, the same for the coordinator and every site.
 
     Attributes:
         kind: Of the estimator: ``kmeans``, ``mlp`` or ``ridge``.
@@ -101,17 +102,11 @@ class TrainingPlan:
         least_rows: No centroid, no cell and no model of fewer rows leaves a site.
         has_guard: Guard the router against unfamiliar queries; experiments may leave it out.
         validate_every: Rounds of training between two validations; the last round has one.
-        quorum: With fewer good answers a round fails.
-        timeout_s: When a round ends without the nodes that have not answered.
-        greeting_s: The same for a greeting, when a site reads its log: a minute for 200,000 rows.
         rule: How weights are put together: ``mean``, ``median`` or ``trimmed_mean``.
-        largest_share: No site counts for more of a sum or mean, whatever it says it has.
-        longest_update: Updates that many times as long as the median one are rejected.
-        norm_bound: Updates are shortened to that many times the median one; None leaves them.
+        norm_bound: Updates are clipped to that many times the median norm; None leaves them.
         dearest_usd: No call costs more; an evaluation that says so is rejected.
         secure_sum: Whatever adds up leaves a site masked, so that only the total can be read.
         noise: Put on everything that leaves a site; None for none.
-        seed: The same seed, sites and answers give the same bits.
     """
 
     kind: str
@@ -125,17 +120,11 @@ class TrainingPlan:
     least_rows: int = 10
     has_guard: bool = True
     validate_every: int = 1
-    quorum: int = 2
-    timeout_s: float = 600.0
-    greeting_s: float = 120.0
     rule: str = "mean"
-    largest_share: float = 0.5
-    longest_update: float = 10.0
     norm_bound: float | None = None
     dearest_usd: float = 100.0
     secure_sum: bool = False
     noise: NoiseSettings | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what no session can follow.
@@ -164,7 +153,7 @@ class TrainingPlan:
         if self.growth is not None:
             self._check_growth()
 
-    def unsettled(self) -> "TrainingPlan":
+    def without_columns(self) -> "TrainingPlan":
         """Return the plan as it was before the sites were known."""
         return dataclasses.replace(self, columns=(), joining="")
 
@@ -244,7 +233,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instruction:
-    """What the sites are asked, all the same.
+    """What a request sends to every site, the same for all.
 
     Attributes:
         round: Counted from 1 over the whole session; 0 outside of rounds.
@@ -262,8 +251,8 @@ class Instruction:
         return int(sequence.generate_state(1)[0])
 
     def to_content(self) -> RecordDict:
-        """Lay out for Flower."""
-        return lay_out(self.plan.to_json(), self.round, self.sent)
+        """Pack into a Flower record."""
+        return pack_instruction(self.plan.to_json(), self.round, self.sent)
 
     @classmethod
     def from_content(cls, content: RecordDict) -> "Instruction":
@@ -272,18 +261,18 @@ class Instruction:
         Raises:
             PlanRefused: The coordinator is of another version.
         """
-        plan, round_, sent = take_apart(content)
+        plan, round_, sent = unpack_instruction(content)
         return cls(TrainingPlan.from_json(plan), round_, sent)
 
 
-def lay_out(plan: str, round_: int, sent: Payload) -> RecordDict:
-    """Lay out an instruction for Flower."""
+def pack_instruction(plan: str, round_: int, sent: Payload) -> RecordDict:
+    """Pack an instruction into a Flower record."""
     head = ConfigRecord({"protocol": PROTOCOL_VERSION, "plan": plan, "round": round_})
     return RecordDict({PLAN: head, ARRAYS: to_record(sent)})
 
 
-def take_apart(content: RecordDict) -> tuple[str, int, Payload]:
-    """Read `lay_out`.
+def unpack_instruction(content: RecordDict) -> tuple[str, int, Payload]:
+    """Read `pack_instruction`.
 
     Raises:
         PlanRefused: The coordinator is of another version.
@@ -313,12 +302,12 @@ def from_record(record: ArrayRecord) -> Payload:
 
 
 def refusal(reason: str) -> RecordDict:
-    """Lay out why something was refused; both sides refuse in the same words."""
+    """Pack the reason of a refusal; coordinator and nodes use the same record."""
     return RecordDict({REFUSAL: ConfigRecord({"reason": reason})})
 
 
 def answer(value: Any) -> RecordDict:
-    """Lay out an answer that is no payload but a dataclass of plain values."""
+    """Pack an answer that is a dataclass of plain values instead of arrays."""
     text = json.dumps(dataclasses.asdict(value), sort_keys=True, allow_nan=False)
     return RecordDict({ANSWER: ConfigRecord({"json": text})})
 
@@ -331,7 +320,7 @@ def read_refusal(message: Message) -> str | None:
 
 
 def read_profile(message: Message) -> SiteProfile:
-    """Read what a site says of itself.
+    """Read a site's profile.
 
     Raises:
         ReplyRejected: It is no profile.
@@ -351,7 +340,7 @@ def read_profile(message: Message) -> SiteProfile:
 
 
 def read_verdict(message: Message) -> Verdict:
-    """Read what a site made of a router.
+    """Read a site's verdict on a router.
 
     Raises:
         ReplyRejected: It is no verdict.

@@ -65,8 +65,8 @@ class Field:
         return f"({', '.join(lengths)}) and type {self.dtype}"
 
 
-def agrees(_: Payload) -> str | None:
-    """Find nothing wrong."""
+def always_valid(_: Payload) -> str | None:
+    """Return None: there is nothing more to check."""
     return None
 
 
@@ -80,10 +80,10 @@ class Form:
     """
 
     fields: Mapping[str, Field]
-    problem_of: Callable[[Payload], str | None] = agrees
+    problem_of: Callable[[Payload], str | None] = always_valid
 
     def check(self, payload: Payload) -> None:
-        """Let through what is of this form.
+        """Check that a payload has this form.
 
         Raises:
             ReplyRejected: It is not; the message says in what.
@@ -100,7 +100,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reply:
-    """What one site sent, found to be in good order."""
+    """One site's valid reply."""
 
     site: str
     payload: Payload
@@ -126,7 +126,9 @@ def read_reply(message: Message, form: Form) -> Payload:
     return payload
 
 
-def screen(lengths: Mapping[str, float], longest: float) -> tuple[frozenset[str], dict[str, str]]:
+def screen_norms(
+    lengths: Mapping[str, float], longest: float
+) -> tuple[frozenset[str], dict[str, str]]:
     """Part sites whose updates are `longest` times as long as the median one from the others.
 
     The median is the lower one of an even number, so that of two sites the short one judges.
@@ -145,10 +147,10 @@ def screen(lengths: Mapping[str, float], longest: float) -> tuple[frozenset[str]
     return frozenset(lengths) - rejected.keys(), rejected
 
 
-def capped(weights: Float64, largest_share: float) -> Float64:
+def cap_weights(weights: Float64, largest_share: float) -> Float64:
     """Lower the largest weights until none is more than `largest_share` of their sum.
 
-    Weights are what sites say of themselves, so nobody's word may outweigh all others. The cap is
+    Sites report their own weights, so no single site may outweigh all others. The cap is
     at least an equal share, and fewer than three sites are left alone: there is no majority.
 
     Args:
@@ -168,7 +170,7 @@ def capped(weights: Float64, largest_share: float) -> Float64:
     return fair
 
 
-def add_up(replies: Sequence[Reply], rows: Float64, largest_share: float) -> Payload:
+def sum_replies(replies: Sequence[Reply], rows: Float64, largest_share: float) -> Payload:
     """Add up sums of several sites, each scaled down where it would count for too much.
 
     Args:
@@ -176,7 +178,7 @@ def add_up(replies: Sequence[Reply], rows: Float64, largest_share: float) -> Pay
         rows: What each says its sums were made of; shape ``(n_replies,)``.
         largest_share: Of the rows of all.
     """
-    factors = capped(rows, largest_share) / np.where(rows > 0, rows, 1.0)
+    factors = cap_weights(rows, largest_share) / np.where(rows > 0, rows, 1.0)
     total = {name: array * factors[0] for name, array in replies[0].payload.items()}
     for reply, factor in zip(replies[1:], factors[1:], strict=True):
         total = {name: array + reply.payload[name] * factor for name, array in total.items()}

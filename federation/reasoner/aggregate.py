@@ -23,7 +23,7 @@ B_MARK = ".lora_B."
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapters:
-    """What one client made of the round's adapters.
+    """One client's adapters after a round.
 
     Attributes:
         weights: By name, all that the round began with.
@@ -34,7 +34,7 @@ class Adapters:
     count: float
 
 
-def learning_part(aggregation: Aggregation, round_: int) -> Literal["both", "A", "B"]:
+def trainable_part(aggregation: Aggregation, round_: int) -> Literal["both", "A", "B"]:
     """Tell what learns in a round, counted from 1.
 
     Alternating begins with B: while B is zero, A has no gradient.
@@ -52,7 +52,7 @@ def aggregate(
         return dict(current)
     if aggregation == "product":
         return _product_mean(current, clients)
-    part = learning_part(aggregation, round_)
+    part = trainable_part(aggregation, round_)
     # Exact, as everybody's other part is the current one; whoever changed it is not heard.
     moving = [name for name in current if part == "both" or f".lora_{part}." in name]
     contributions = [

@@ -29,7 +29,7 @@ class Base:
     adapted: PeftModel | None = None
 
     @classmethod
-    def of(cls, identity: BaseModel, model: PreTrainedModel, tokenizer: Any) -> "Base":
+    def from_model(cls, identity: BaseModel, model: PreTrainedModel, tokenizer: Any) -> "Base":
         """Name a model that was just loaded."""
         name = BaseName(
             identity.id, identity.sha256, tokenizer_sha256(tokenizer), len(tokenizer.get_vocab())

@@ -15,7 +15,6 @@ import numpy as np
 from flwr.app import Message, RecordDict
 
 from federation.errors import PlanRefused, ReplyRejected
-from federation.exchanges.exchange import prefixed
 from federation.protocol.protocol import ARRAYS, ARTIFACT, Payload, answer, to_record
 from federation.reasoner.messages import (
     ADAPTER,
@@ -37,6 +36,7 @@ from federation.reasoner.responses import Response
 from federation.reasoner.settings import ReasonerSettings
 from federation.reasoner.states import State, States
 from federation.site import Verdict
+from router_models.estimators.arrays import add_prefix
 from router_models.types import Arrays
 
 NO_PART: Final = "this site takes no part in tuning a reasoning model"
@@ -137,9 +137,14 @@ class ReasonerClient:
 
     def answers(self) -> dict[str, Callable[[Message], RecordDict]]:
         """List what is answered, by Flower's message type."""
-        return {HELLO: self._greet, ANSWERS: self._work, ADAPTERS: self._work, PUBLISH: self._hear}
+        return {
+            HELLO: self._on_hello,
+            ANSWERS: self._work,
+            ADAPTERS: self._work,
+            PUBLISH: self._hear,
+        }
 
-    def _greet(self, message: Message) -> RecordDict:
+    def _on_hello(self, message: Message) -> RecordDict:
         ReasonerInstruction.from_content(message.content)
         return answer(self._taking_part().profile())
 
@@ -159,7 +164,7 @@ class ReasonerClient:
         return self.site
 
     def work(self, site: ReasonerSite, instruction: ReasonerInstruction) -> Payload:
-        """Do what a phase asks, from where it was left.
+        """Do one phase, or resume it where it was interrupted.
 
         Raises:
             PlanRefused: The round began without this site, or its prompts or adapters do not fit.
@@ -219,7 +224,7 @@ class ReasonerClient:
         if phase.answered is None:
             weights = learner.weights()
             payload = {
-                **prefixed(ADAPTER, weights),
+                **add_prefix(ADAPTER, weights),
                 PROMPTS_USED: np.array([learner.prompts_used], np.float64),
                 FIGURES: np.array(state.figures, np.float64),
             }
@@ -230,7 +235,7 @@ class ReasonerClient:
             [
                 (place, response)
                 for place, one in enumerate(own)
-                for response in offered(one.shared, plan.settings)
+                for response in answers_to_share(one.shared, plan.settings)
             ]
         )
         answers_form(plan).check(payload)
@@ -238,7 +243,7 @@ class ReasonerClient:
         return payload
 
 
-def offered(responses: Sequence[Response], settings: ReasonerSettings) -> list[Response]:
+def answers_to_share(responses: Sequence[Response], settings: ReasonerSettings) -> list[Response]:
     """Choose which of a prompt's right answers leave: copies once, and as many as are admitted."""
     fitting = {
         each.tokens: each
@@ -249,7 +254,7 @@ def offered(responses: Sequence[Response], settings: ReasonerSettings) -> list[R
 
 
 def digest_of(instruction: ReasonerInstruction) -> str:
-    """Digest all that a phase's result depends on, but for the site's own state."""
+    """Return the SHA-256 of everything that a phase depends on besides the site's own state."""
     digest = sha256(f"{instruction.number} {instruction.plan.to_json()}".encode())
     for name, array in sorted(instruction.sent.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

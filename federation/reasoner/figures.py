@@ -1,4 +1,4 @@
-"""What a step of tuning tells of itself: the only figures that leave a client."""
+"""Figures of one step of tuning: the only ones that leave a client."""
 
 from typing import NamedTuple
 

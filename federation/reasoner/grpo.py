@@ -12,9 +12,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from budget.training.grpo import clipped_terms, group_advantages, has_spread
-from federation.reasoner.lora import lower_precision, require_in_view
-from federation.reasoner.packing import Sequel, Tree
+from budget.training.grpo import clipped_terms, group_advantages, has_reward_variance
+from federation.reasoner.lora import autocast_context, require_context_length
+from federation.reasoner.packing import PromptResponse, Tree
 from federation.reasoner.settings import ReasonerSettings
 
 TRUNCATION: Final = 2.0
@@ -35,7 +35,7 @@ class Sample:
             None for the own ones.
     """
 
-    sequel: Sequel
+    pair: PromptResponse
     advantage: float
     behaviour: tuple[float, ...] | None = None
 
@@ -51,20 +51,20 @@ def advantages_of(rewards: Sequence[Sequence[float]], eps: float) -> list[list[f
     scored = group_advantages(table, eps).tolist()
     return [
         one if telling else None
-        for one, telling in zip(scored, has_spread(table).tolist(), strict=True)
+        for one, telling in zip(scored, has_reward_variance(table).tolist(), strict=True)
     ]
 
 
 def tree_log_probabilities(model: PeftModel, tree: Tree, settings: ReasonerSettings) -> Tensor:
     """Return the log-probability of every response token of a tree, as in `Tree.targets`."""
-    require_in_view(model, int(tree.positions.max()) + 1)
+    require_context_length(model, int(tree.positions.max()) + 1)
     device = model.device
     mask = tree.mask.to(device)
     if model.config._attn_implementation == "eager":  # noqa: SLF001 - there is no public name
         # It adds the mask, as numbers; the others take truth values.
         lowest = torch.finfo(model.dtype).min
         mask = torch.zeros(mask.shape, dtype=model.dtype, device=device).masked_fill(~mask, lowest)
-    with lower_precision(model, settings):
+    with autocast_context(model, settings):
         logits = model(
             input_ids=tree.tokens[None].to(device),
             position_ids=tree.positions[None].to(device),

@@ -37,7 +37,7 @@ def load_base(
     return base.to(device).eval(), tokenizer
 
 
-def lower_precision(model: PeftModel, settings: ReasonerSettings) -> torch.autocast:
+def autocast_context(model: PeftModel, settings: ReasonerSettings) -> torch.autocast:
     """Return the context to compute in; see `ReasonerSettings.mixed_precision`."""
     device = model.device.type
     return torch.autocast(
@@ -45,7 +45,7 @@ def lower_precision(model: PeftModel, settings: ReasonerSettings) -> torch.autoc
     )
 
 
-def require_in_view(model: PeftModel, n_tokens: int) -> None:
+def require_context_length(model: PeftModel, n_tokens: int) -> None:
     """Refuse texts longer than what every layer of a model sees.
 
     Our masks say which tokens are seen, whole texts: a layer with a shorter window would be another
@@ -95,7 +95,7 @@ def lora_weights(model: PeftModel) -> Weights:
     return {name: found[name].detach().float().cpu().numpy().copy() for name in sorted(found)}
 
 
-def put_lora(model: PeftModel, weights: Mapping[str, Float32]) -> None:
+def load_lora(model: PeftModel, weights: Mapping[str, Float32]) -> None:
     """Overwrite the adapters.
 
     Raises:
@@ -110,7 +110,7 @@ def put_lora(model: PeftModel, weights: Mapping[str, Float32]) -> None:
             one.copy_(torch.tensor(weights[name]))
 
 
-def let_learn(model: PeftModel, part: Literal["both", "A", "B"]) -> None:
+def set_trainable(model: PeftModel, part: Literal["both", "A", "B"]) -> None:
     """Let gradients reach A, B or both."""
     marks = {"both": (A_MARK, B_MARK), "A": (A_MARK,), "B": (B_MARK,)}[part]
     for name, weights in model.named_parameters():

@@ -1,4 +1,4 @@
-"""What coordinator and sites say to each other while a reasoning model is tuned.
+"""The messages between coordinator and sites while a reasoning model is tuned.
 
 Only numbers leave a site: its adapters, and the tokens of right answers to public prompts.
 """
@@ -13,12 +13,13 @@ import numpy as np
 from flwr.app import Message, RecordDict
 
 from federation.errors import PlanRefused, ReplyRejected
-from federation.exchanges.exchange import under
-from federation.protocol.protocol import Payload, lay_out, read_table, take_apart
+from federation.protocol.protocol import Payload, pack_instruction, read_table, unpack_instruction
 from federation.protocol.updates import Field, Form
 from federation.reasoner.plan import BaseName, Phase, ReasonerPlan
 from federation.reasoner.prompts import InvalidPrompt, Prompt, parse_prompts
 from federation.reasoner.responses import Response
+from federation.site import Profile
+from router_models.estimators.arrays import strip_prefix
 from router_models.types import Arrays
 
 HELLO: Final = "query.reasoner_hello"
@@ -39,8 +40,8 @@ FAR: Final = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class ReasonerProfile:
-    """What a site says of itself before a session.
+class ReasonerProfile(Profile):
+    """The profile of a site that tunes a reasoning model.
 
     Attributes:
         base_sha256: Of the weights of its model.
@@ -48,7 +49,6 @@ class ReasonerProfile:
         prompts: Private ones, rounded up to a power of two.
     """
 
-    name: str
     base_sha256: str
     tokenizer_sha256: str
     prompts: int
@@ -81,7 +81,7 @@ class ReasonerInstruction:
 
     def to_content(self) -> RecordDict:
         """Lay out for Flower."""
-        return lay_out(self.plan.to_json(), self.number, self.sent)
+        return pack_instruction(self.plan.to_json(), self.number, self.sent)
 
     @classmethod
     def from_content(cls, content: RecordDict) -> "ReasonerInstruction":
@@ -90,12 +90,12 @@ class ReasonerInstruction:
         Raises:
             PlanRefused: The coordinator is of another version.
         """
-        plan, number, sent = take_apart(content)
+        plan, number, sent = unpack_instruction(content)
         return cls(ReasonerPlan.from_json(plan), number, sent)
 
     def adapters(self) -> Payload:
         """Return the adapters that a round begins with."""
-        return under(ADAPTER, self.sent)
+        return strip_prefix(ADAPTER, self.sent)
 
     def public_prompts(self) -> dict[int, list[Prompt]]:
         """Return the public prompts by the number of their step.
@@ -119,12 +119,12 @@ class ReasonerInstruction:
         Raises:
             PlanRefused: They cannot be read.
         """
-        arrays = under(POOL, self.sent)
+        arrays = strip_prefix(POOL, self.sent)
         senders = {name.partition("/")[0] for name in arrays}
         found: dict[str, dict[str, list[Response]]] = {prompt.id: {} for prompt in prompts}
         try:
             for sender in sorted(senders):
-                for place, response in unpack(under(f"{sender}/", arrays)):
+                for place, response in unpack(strip_prefix(f"{sender}/", arrays)):
                     found[prompts[place].id].setdefault(sender, []).append(response)
         except (KeyError, IndexError, ValueError) as error:
             raise PlanRefused(f"the others' answers cannot be read: {error}") from error
@@ -132,7 +132,7 @@ class ReasonerInstruction:
 
 
 def read_profile(message: Message) -> ReasonerProfile:
-    """Read what a site says of itself.
+    """Read a site's profile.
 
     Raises:
         ReplyRejected: It is no profile.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-class Sequel(NamedTuple):
+class PromptResponse(NamedTuple):
     """A prompt and one answer to it, as tokens."""
 
     prompt: tuple[int, ...]
@@ -27,7 +27,7 @@ class Sequel(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tree:
-    """Sequels packed into one row of distinct tokens; each comes after its parent.
+    """Pairs packed into one row of distinct tokens; each comes after its parent.
 
     Attributes:
         members: Which sequels are packed, in the order of `picked`.
@@ -48,25 +48,25 @@ class Tree:
     targets: Tensor
 
 
-def pack(sequels: Sequence[Sequel], most_tokens: int) -> Iterator[Tree]:
-    """Pack sequels into trees of at most `most_tokens`; a longer sequel has one of its own."""
-    ordered = sorted(range(len(sequels)), key=lambda at: sequels[at].read)
+def pack(pairs: Sequence[PromptResponse], most_tokens: int) -> Iterator[Tree]:
+    """Pack pairs into trees of at most `most_tokens`; a longer pair has a tree of its own."""
+    ordered = sorted(range(len(pairs)), key=lambda at: pairs[at].read)
     members: list[int] = []
     size, before = 0, tuple[int, ...]()
     for at in ordered:
-        tokens = sequels[at].read
+        tokens = pairs[at].read
         added = len(tokens) - _shared(before, tokens)
         if members and size + added > most_tokens:
-            yield _grow(sequels, members)
+            yield _grow(pairs, members)
             members, size, added = [], 0, len(tokens)
         members.append(at)
         size, before = size + added, tokens
     if members:
-        yield _grow(sequels, members)
+        yield _grow(pairs, members)
 
 
-def _grow(sequels: Sequence[Sequel], members: list[int]) -> Tree:
-    """Build the tree of sequels in lexicographic order: each leaves the path of the one before."""
+def _grow(pairs: Sequence[PromptResponse], members: list[int]) -> Tree:
+    """Build the tree of pairs in lexicographic order: each leaves the path of the one before."""
     tokens: list[int] = []
     parents: list[int] = []
     positions: list[int] = []
@@ -75,16 +75,16 @@ def _grow(sequels: Sequence[Sequel], members: list[int]) -> Tree:
     predicting: list[int] = []
     targets: list[int] = []
     for at in members:
-        sequel = sequels[at]
-        own = sequel.read
+        pair = pairs[at]
+        own = pair.read
         del path[_shared(before, own) :]
         for token in own[len(path) :]:
             parents.append(path[-1] if path else -1)
             positions.append(len(path))
             path.append(len(tokens))
             tokens.append(token)
-        predicting += path[len(sequel.prompt) - 1 :]
-        targets += sequel.response
+        predicting += path[len(pair.prompt) - 1 :]
+        targets += pair.response
         before = own
     mask = torch.eye(len(tokens), dtype=torch.bool)
     for node, parent in enumerate(parents):

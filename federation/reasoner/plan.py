@@ -1,11 +1,12 @@
 """One session that tunes a reasoning model, as everybody who takes part in it knows it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from itertools import pairwise
 
 from federation.errors import PlanRefused
+from federation.protocol.session_plan import SessionPlan
 from federation.reasoner.settings import ReasonerSettings
 
 
@@ -71,32 +72,22 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class ReasonerPlan:
-    """The whole of a session (PubSwap, arXiv 2604.12160).
+class ReasonerPlan(SessionPlan):
+    """The plan of one reasoning model's session (PubSwap, arXiv 2604.12160).
 
     Attributes:
         session: Another one for every session, so that no node takes an old state for its own.
         base: What is tuned.
         settings: How.
         rounds: Aggregations.
-        quorum: With fewer good answers a round fails.
-        timeout_s: When an exchange ends without the nodes that have not answered.
-        greeting_s: The same for a greeting, when a site loads its model.
-        longest_update: Adapters that moved that many times as far as the median are rejected.
-        largest_share: No site counts for more of a mean, whatever it says it has used.
-        seed: The same seed, sites and answers give the same adapters.
     """
 
     session: str
     base: BaseName
     settings: ReasonerSettings
     rounds: int
-    quorum: int = 2
-    timeout_s: float = 3600.0
-    greeting_s: float = 300.0
-    longest_update: float = 10.0
-    largest_share: float = 0.5
-    seed: int = 0
+    timeout_s: float = field(default=3600.0, kw_only=True)
+    greeting_s: float = field(default=300.0, kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuse what no session can follow.

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 
 from federation.coordinator import checkpoint
 from federation.errors import CheckpointRejected, PlanRefused
-from federation.exchanges.exchange import prefixed, under
 from federation.protocol.protocol import Payload
 from federation.reasoner.figures import StepFigures
 from federation.reasoner.messages import ADAPTER
 from federation.reasoner.plan import ReasonerPlan
+from router_models.estimators.arrays import add_prefix, strip_prefix
 from router_models.types import Arrays
 
-Told = Mapping[str, tuple[StepFigures, ...]]
+SiteFigures = Mapping[str, tuple[StepFigures, ...]]
 """Figures of one round's steps by site."""
 
 
@@ -30,12 +30,12 @@ class Progress:
     weights: Arrays
     phase: int = 0
     answers: Mapping[str, Payload] = field(default_factory=dict)
-    figures: Mapping[int, Told] = field(default_factory=dict)
+    figures: Mapping[int, SiteFigures] = field(default_factory=dict)
 
     @property
     def sites(self) -> frozenset[str]:
         """Names of those that had a part in the adapters."""
-        return frozenset(site for told in self.figures.values() for site in told)
+        return frozenset(site for of_sites in self.figures.values() for site in of_sites)
 
 
 def dump(plan: ReasonerPlan, progress: Progress) -> bytes:
@@ -45,11 +45,11 @@ def dump(plan: ReasonerPlan, progress: Progress) -> bytes:
         "plan": plan.to_json(),
         "phase": progress.phase,
         "answering": answering,
-        "figures": {round_: dict(told) for round_, told in progress.figures.items()},
+        "figures": {round_: dict(of_sites) for round_, of_sites in progress.figures.items()},
     }
-    arrays = prefixed(ADAPTER, progress.weights)
+    arrays = add_prefix(ADAPTER, progress.weights)
     for place, site in enumerate(answering):
-        arrays |= prefixed(f"{place}/", progress.answers[site])
+        arrays |= add_prefix(f"{place}/", progress.answers[site])
     return checkpoint.write(head, arrays)
 
 
@@ -64,14 +64,15 @@ def load(data: bytes, plan: ReasonerPlan) -> Progress:
         found = ReasonerPlan.from_json(head["plan"])
         figures = {
             int(round_): {
-                site: tuple(StepFigures(*step) for step in steps) for site, steps in told.items()
+                site: tuple(StepFigures(*step) for step in steps)
+                for site, steps in of_sites.items()
             }
-            for round_, told in head["figures"].items()
+            for round_, of_sites in head["figures"].items()
         }
         phase, answering = int(head["phase"]), list(head["answering"])
     except (PlanRefused, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointRejected("the checkpoint is damaged") from error
     if found != plan:
         raise CheckpointRejected("the checkpoint was made with another plan")
-    answers = {site: under(f"{place}/", arrays) for place, site in enumerate(answering)}
-    return Progress(under(ADAPTER, arrays), phase, answers, figures)
+    answers = {site: strip_prefix(f"{place}/", arrays) for place, site in enumerate(answering)}
+    return Progress(strip_prefix(ADAPTER, arrays), phase, answers, figures)

@@ -13,7 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache
 
-from federation.reasoner.lora import lower_precision, require_in_view
+from federation.reasoner.lora import autocast_context, require_context_length
 from federation.reasoner.prompts import ChatTokenizer, Prompt, tokens_of
 from federation.reasoner.responses import Response
 from federation.reasoner.settings import ReasonerSettings
@@ -51,7 +51,7 @@ class LocalSampler:
         longest = settings.max_new_tokens
         chances = np.random.default_rng(seed).random((len(prompts) * k, longest))
         drawing = _Drawing(chances, self.tokenizer.eos_token_id)
-        with torch.no_grad(), lower_precision(self.model, settings):
+        with torch.no_grad(), autocast_context(self.model, settings):
             state = _read_prompts(self.model, read)
             rows = [list(range(row * k, (row + 1) * k)) for row in range(len(prompts))]
             while rows:
@@ -162,7 +162,7 @@ def _read_prompts(model: PeftModel, prompts: Sequence[Sequence[int]]) -> _State:
 
 
 def _read(model: PeftModel, ids: Tensor, mask: Tensor, cache: Any) -> _State:
-    require_in_view(model, mask.shape[1])
+    require_context_length(model, mask.shape[1])
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     read = model(
         input_ids=ids,

@@ -13,10 +13,10 @@ from federation.reasoner.prompts import Prompt
 from federation.reasoner.responses import Response
 from federation.reasoner.settings import ReasonerSettings
 
-AT_ONCE: Final = 64
+MAX_CONCURRENT_CALLS: Final = 64
 """Requests under way: the server batches them."""
 
-ENDED: Final = "stop"
+FINISH_STOP: Final = "stop"
 """`finish_reason` of an answer that ended by itself; ``length`` is one that was cut off."""
 
 
@@ -38,7 +38,7 @@ class TextTokenizer(Protocol):
 class ServerSampler:
     """Draws over HTTP.
 
-    Tokens are the server's where it tells them: vLLM does when asked by `return_token_ids`
+    Tokens are the server's where it sends them: vLLM does when asked by `return_token_ids`
     (https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html). Otherwise they are the
     text's, which may be split in another way than it was drawn. Log-probabilities are left to the
     learner: servers differ in whether they count the temperature in.
@@ -65,7 +65,7 @@ class ServerSampler:
         # One by one: not every server knows `n`, and those that cache prefixes read each once.
         asked = [prompt for prompt in prompts for _ in range(k)]
         seeds = np.random.SeedSequence(seed).generate_state(len(asked)) >> 1
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(MAX_CONCURRENT_CALLS) as pool:
             drawn = list(pool.map(self._draw, [model] * len(asked), asked, seeds.tolist()))
         return [drawn[first : first + k] for first in range(0, len(drawn), k)]
 
@@ -85,9 +85,9 @@ class ServerSampler:
             choice = answer.json()["choices"][0]
             text, ending = choice["message"]["content"] or "", choice["finish_reason"]
         except httpx2.HTTPStatusError as error:
-            told = error.response.text[:200]
+            detail = error.response.text[:200]
             raise SamplerUnavailable(
-                f"{where} refused: {error.response.status_code} {told}"
+                f"{where} refused: {error.response.status_code} {detail}"
             ) from error
         except httpx2.HTTPError as error:
             raise SamplerUnavailable(
@@ -95,11 +95,11 @@ class ServerSampler:
             ) from error
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise SamplerUnavailable(f"{where} sent no chat completion") from error
-        tokens = self._tokens(text, choice.get("token_ids"), is_complete=ending == ENDED)
+        tokens = self._tokens(text, choice.get("token_ids"), is_complete=ending == FINISH_STOP)
         return Response(text, tokens, (), tokens[-1:] == (self.tokenizer.eos_token_id,))
 
-    def _tokens(self, text: str, told: Any, *, is_complete: bool) -> tuple[int, ...]:
-        tokens = tuple(told or self.tokenizer.encode(text, add_special_tokens=False))
+    def _tokens(self, text: str, token_ids: Any, *, is_complete: bool) -> tuple[int, ...]:
+        tokens = tuple(token_ids or self.tokenizer.encode(text, add_special_tokens=False))
         end = self.tokenizer.eos_token_id
         is_missing = is_complete and tokens[-1:] != (end,)
         # An answer without a token cannot be learned from: one that was cut off to nothing ends.

@@ -13,13 +13,12 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from federation.coordinator.checkpoint import Checkpoints
-from federation.coordinator.nodes import Nodes, need_quorum
+from federation.coordinator.nodes import NodeManager, Request, require_quorum
 from federation.errors import CheckpointRejected, ReplyRejected
-from federation.exchanges.exchange import prefixed, under
 from federation.learning.aggregation import update_norm
 from federation.protocol.protocol import Payload
 from federation.protocol.report import SessionReport
-from federation.protocol.updates import Form, Reply, capped, read_reply
+from federation.protocol.updates import Form, Reply, cap_weights, read_reply
 from federation.reasoner.aggregate import Adapters, aggregate
 from federation.reasoner.figures import StepFigures
 from federation.reasoner.messages import (
@@ -40,25 +39,24 @@ from federation.reasoner.messages import (
     read_profile,
 )
 from federation.reasoner.plan import Phase, ReasonerPlan
-from federation.reasoner.progress import Progress, Told, dump, load
+from federation.reasoner.progress import Progress, SiteFigures, dump, load
 from federation.reasoner.prompts import Prompt, batch_of
 from router_models.artifacts import adapter
+from router_models.estimators.arrays import add_prefix, strip_prefix
 from router_models.types import Arrays
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PhaseQuestion:
-    """A phase under way.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PhaseRequest(Request[ReasonerProfile]):
+    """One phase of a reasoning model's session.
 
     Attributes:
-        sent: The same to all.
-        answers: Of each site to the last public prompts; a site is told the others'.
-        form: Of what comes back.
-        current: The adapters that the round began with.
-        asked: Members that were asked, by node.
-        began_s: On the nodes' clock.
+        sent: The same to all sites.
+        answers: Each site's answers to the last public prompts; a site is sent those of the others.
+        form: Of a reply.
+        current: Adapters that the round began with.
     """
 
     plan: ReasonerPlan
@@ -67,8 +65,6 @@ class PhaseQuestion:
     answers: Mapping[str, Payload]
     form: Form
     current: Arrays
-    asked: Mapping[int, ReasonerProfile]
-    began_s: float
 
     @property
     def name(self) -> str:
@@ -86,11 +82,11 @@ class PhaseQuestion:
         return self.phase.answered is None
 
     def content_for(self, site: ReasonerProfile) -> RecordDict:
-        """Lay out what this site is told; who answered what is not."""
+        """Return the instruction for one site, with other sites' answers but not their names."""
         others = [self.answers[name] for name in sorted(self.answers) if name != site.name]
         pool: Payload = {}
         for number, payload in enumerate(others):
-            pool |= prefixed(f"{POOL}{number}/", payload)
+            pool |= add_prefix(f"{POOL}{number}/", payload)
         return ReasonerInstruction(self.plan, self.round, {**self.sent, **pool}).to_content()
 
     def read(self, site: ReasonerProfile, message: Message) -> Payload:  # noqa: ARG002
@@ -101,27 +97,27 @@ class PhaseQuestion:
         """
         return read_reply(message, self.form)
 
-    def length(self, payload: Payload) -> float:
-        """Say how far adapters moved; answers to prompts have no length."""
-        return update_norm(self.current, under(ADAPTER, payload)) if self.ends_round else 0.0
+    def update_norm(self, payload: Payload) -> float:
+        """Return the norm of the adapters' update; answers to prompts have none."""
+        return update_norm(self.current, strip_prefix(ADAPTER, payload)) if self.ends_round else 0.0
 
 
 @dataclass(slots=True)
-class ReasonerFleet(Nodes[ReasonerPlan, ReasonerProfile]):
+class ReasonerFleet(NodeManager[ReasonerPlan, ReasonerProfile]):
     """The nodes of a session."""
 
     greeting: ClassVar[str] = HELLO
     publication: ClassVar[str] = PUBLISH
 
-    def lay_out(self, sent: Payload) -> RecordDict:
-        """Lay out an instruction that belongs to no phase."""
+    def pack(self, sent: Payload) -> RecordDict:
+        """Pack an instruction that belongs to no phase."""
         return ReasonerInstruction(self.plan, sent=sent).to_content()
 
-    def admit(self, reply: Message) -> ReasonerProfile:
-        """Read a profile that goes with the plan.
+    def check_profile(self, reply: Message) -> ReasonerProfile:
+        """Read a site's profile, and check it against the plan.
 
         Raises:
-            ReplyRejected: It is none, or does not.
+            ReplyRejected: It is no profile, or does not fit the plan.
         """
         profile = read_profile(reply)
         problem = problem_of(profile, self.plan.base)
@@ -132,7 +128,7 @@ class ReasonerFleet(Nodes[ReasonerPlan, ReasonerProfile]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReasonerResult:
-    """What came of a session.
+    """The result of a session.
 
     Attributes:
         weights: Adapters by name.
@@ -157,8 +153,8 @@ class ReasonerSession:
         checkpoints: Where progress is kept; a session begins with what is there.
         clock: Seconds, for waiting and for durations.
         sleep: Waits that many seconds.
-        notice: Called with the progress after every phase.
-        watch: Told what happened so far after every phase, and at the end, however it ends.
+        on_progress: Called with the progress after every phase.
+        on_report: Called with the report after every phase, and at the end, however it ends.
     """
 
     grid: Grid
@@ -168,8 +164,8 @@ class ReasonerSession:
     checkpoints: Checkpoints
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    notice: Callable[[Progress], None] = lambda _: None
-    watch: Callable[[SessionReport], None] = lambda _: None
+    on_progress: Callable[[Progress], None] = lambda _: None
+    on_report: Callable[[SessionReport], None] = lambda _: None
 
     def run(self, created_at: datetime) -> ReasonerResult:
         """Tune and publish; an earlier session of the same plan that was cut off goes on.
@@ -185,24 +181,24 @@ class ReasonerSession:
         try:
             return self._tune(fleet, progress, created_at)
         finally:
-            self.watch(fleet.report)
+            self.on_report(fleet.report)
 
     def _tune(
         self, fleet: ReasonerFleet, progress: Progress, created_at: datetime
     ) -> ReasonerResult:
-        fleet.gather(self.sleep)
+        fleet.wait_for_quorum(self.sleep)
         for phase in self.plan.phases()[progress.phase :]:
             progress = self._advance(fleet, phase, progress)
             self.checkpoints.save(dump(self.plan, progress))
-            self.notice(progress)
-            self.watch(fleet.report)
+            self.on_progress(progress)
+            self.on_report(fleet.report)
         artifact = _artifact(self.plan, progress, created_at)
         fleet.publish(artifact)
         self.checkpoints.clear()
         return ReasonerResult(self.plan, progress.weights, artifact, progress, fleet.report)
 
     def _resume(self) -> Progress:
-        """Go on where a session of the same plan was cut off; begin anew where there is none."""
+        """Load the checkpoint of an interrupted session of the same plan, or start anew."""
         data = self.checkpoints.load()
         if data is None:
             return Progress(self.initial)
@@ -215,18 +211,17 @@ class ReasonerSession:
         return progress
 
     def _advance(self, fleet: ReasonerFleet, phase: Phase, progress: Progress) -> Progress:
-        """Ask what a phase asks, of nodes that joined since the last one too.
+        """Run one phase, with the nodes that joined since the last one too.
 
         Raises:
             QuorumMissing: Too few answered well.
         """
-        fleet.greet()
-        question = self._question(fleet, phase, progress)
-        messages = self.grid.send_and_receive(fleet.messages(question), timeout=self.plan.timeout_s)
-        good = fleet.hear(question, messages)
-        need_quorum(self.plan, len(good), fleet.report)
+        fleet.admit_new_nodes()
+        request = self._request(fleet, phase, progress)
+        good = fleet.send_and_collect(request)
+        require_quorum(self.plan, len(good), fleet.report)
         progress = replace(progress, phase=phase.number)
-        if not question.ends_round:
+        if not request.ends_round:
             return replace(progress, answers={reply.site: reply.payload for reply in good})
         return replace(
             progress,
@@ -235,22 +230,22 @@ class ReasonerSession:
             figures={**progress.figures, phase.round: _figures(good)},
         )
 
-    def _question(self, fleet: ReasonerFleet, phase: Phase, progress: Progress) -> PhaseQuestion:
+    def _request(self, fleet: ReasonerFleet, phase: Phase, progress: Progress) -> PhaseRequest:
         plan, size = self.plan, self.plan.settings.prompts_per_step
         batches = {
             step.number: batch_of(self.public, size, step.turn, plan.seed)
             for step in phase.public_steps
         }
-        weights = prefixed(ADAPTER, progress.weights) if phase.begins_round else {}
-        return PhaseQuestion(
+        weights = add_prefix(ADAPTER, progress.weights) if phase.begins_round else {}
+        return PhaseRequest(
             plan=plan,
             phase=phase,
             sent={**weights, **lay_out_prompts(batches)},
             answers={} if phase.begins_round else progress.answers,
             form=_form(plan, phase, progress.weights),
             current=progress.weights,
-            asked=fleet.present(),
-            began_s=self.clock(),
+            selected=fleet.connected(),
+            started_s=self.clock(),
         )
 
 
@@ -266,14 +261,14 @@ def _aggregate(
     """Put adapters together; whoever learned from no prompt does not count."""
     used = np.array([reply.payload[PROMPTS_USED][0] for reply in good])
     clients = [
-        Adapters(under(ADAPTER, reply.payload), float(count))
-        for reply, count in zip(good, capped(used, plan.largest_share), strict=True)
+        Adapters(strip_prefix(ADAPTER, reply.payload), float(count))
+        for reply, count in zip(good, cap_weights(used, plan.largest_share), strict=True)
         if count > 0
     ]
     return aggregate(plan.settings.aggregation, round_, dict(current), clients)
 
 
-def _figures(good: Sequence[Reply]) -> Told:
+def _figures(good: Sequence[Reply]) -> SiteFigures:
     return {
         reply.site: tuple(StepFigures(*step) for step in reply.payload[FIGURES].tolist())
         for reply in good
@@ -282,10 +277,12 @@ def _figures(good: Sequence[Reply]) -> Told:
 
 def _artifact(plan: ReasonerPlan, progress: Progress, created_at: datetime) -> bytes:
     """Seal the adapters; sites are not named."""
-    steps = [step for told in progress.figures.values() for own in told.values() for step in own]
+    steps = [
+        step for of_sites in progress.figures.values() for own in of_sites.values() for step in own
+    ]
     rewards = {
-        str(round_): float(np.mean([step.reward for own in told.values() for step in own]))
-        for round_, told in progress.figures.items()
+        str(round_): float(np.mean([step.reward for own in of_sites.values() for step in own]))
+        for round_, of_sites in progress.figures.items()
     }
     return adapter.dump(
         dict(progress.weights),

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from federation.reasoner.aggregate import Weights, learning_part
+from federation.reasoner.aggregate import Weights, trainable_part
 from federation.reasoner.figures import StepFigures
 from federation.reasoner.grpo import (
     Sample,
@@ -19,8 +19,8 @@ from federation.reasoner.grpo import (
     token_losses,
     tree_log_probabilities,
 )
-from federation.reasoner.lora import let_learn, lora_weights, put_lora
-from federation.reasoner.packing import Sequel, Tree, pack
+from federation.reasoner.lora import load_lora, lora_weights, set_trainable
+from federation.reasoner.packing import PromptResponse, Tree, pack
 from federation.reasoner.prompts import ChatTokenizer, Prompt, tokens_of
 from federation.reasoner.responses import Response
 from federation.reasoner.rollouts import Sampler
@@ -82,7 +82,7 @@ class Learner:
         seed: int,
     ) -> Self:
         """Start from the adapters that `model` has."""
-        let_learn(model, "both")
+        set_trainable(model, "both")
         adapters = [one for one in model.parameters() if one.requires_grad]
         optimiser = torch.optim.AdamW(adapters, settings.learning_rate, weight_decay=0.0)
         return cls(model, tokenizer, sampler, settings, seed, optimiser)
@@ -104,11 +104,11 @@ class Learner:
         Raises:
             ValueError: The adapters are another model's.
         """
-        put_lora(self.model, weights)
+        load_lora(self.model, weights)
         self.step = (round_ - 1) * self.settings.steps_per_round
         self.prompts_used = 0
         self.anchor = [one.detach().clone() for one in self.adapters]
-        let_learn(self.model, learning_part(self.settings.aggregation, round_))
+        set_trainable(self.model, trainable_part(self.settings.aggregation, round_))
 
     def private_step(self, prompts: Sequence[Prompt]) -> StepFigures:
         """Answer private prompts and learn from how the answers compare."""
@@ -197,12 +197,12 @@ class Learner:
             return own
         read = tokens_of(own.prompt, self.tokenizer)
         answers = list(own.answers)
-        sequels = [Sequel(read, one.response.tokens) for one in answers]
-        for tree in pack(sequels, self.settings.microbatch_tokens):
+        pairs = [PromptResponse(read, one.response.tokens) for one in answers]
+        for tree in pack(pairs, self.settings.microbatch_tokens):
             with torch.no_grad():
                 found = iter(tree_log_probabilities(self.model, tree, self.settings).tolist())
             for at in tree.members:
-                seen = tuple(islice(found, len(sequels[at].response)))
+                seen = tuple(islice(found, len(pairs[at].response)))
                 response = replace(answers[at].response, log_probabilities=seen)
                 answers[at] = replace(answers[at], response=response)
         return replace(own, answers=tuple(answers))
@@ -239,7 +239,7 @@ class Learner:
                 read = tokens_of(prompt, self.tokenizer)
                 samples += [
                     Sample(
-                        Sequel(read, answer.response.tokens),
+                        PromptResponse(read, answer.response.tokens),
                         advantage,
                         answer.response.log_probabilities if answer.is_foreign else None,
                     )
@@ -249,7 +249,7 @@ class Learner:
 
     def _optimise(self, samples: Sequence[Sample]) -> float:
         """Take `epochs` optimiser steps on one batch; returns the loss before the first."""
-        trees = list(pack([one.sequel for one in samples], self.settings.microbatch_tokens))
+        trees = list(pack([one.pair for one in samples], self.settings.microbatch_tokens))
         batches = [_Batch.of(tree, samples, self.model.device) for tree in trees]
         n_tokens = sum(len(one.tree.targets) for one in batches)
         first = 0.0
@@ -316,7 +316,7 @@ class _Batch:
     def of(cls, tree: Tree, samples: Sequence[Sample], device: torch.device) -> Self:
         """Lay out samples in the order of the tree's response tokens."""
         members = [samples[at] for at in tree.members]
-        lengths = [len(one.sequel.response) for one in members]
+        lengths = [len(one.pair.response) for one in members]
         nan = float("nan")
         behaviour = [one.behaviour or (nan,) * n for one, n in zip(members, lengths, strict=True)]
         advantages = torch.tensor([one.advantage for one in members], device=device)

@@ -21,7 +21,7 @@ from gateway.artifacts.store import (
 )
 from router_models.artifacts.artifact import load
 from router_models.artifacts.router import Router
-from router_models.artifacts.sealed_file import EncoderIdentity, Seal
+from router_models.artifacts.sealed_file import EncoderIdentity, Manifest
 from router_models.errors import ArtifactRejected
 
 __all__ = ["ActivePolicy", "ActiveRouter", "ArtifactStore"]
@@ -41,7 +41,7 @@ class Served(Protocol):
         ...
 
     @property
-    def manifest(self) -> Seal:
+    def manifest(self) -> Manifest:
         """What it was made of."""
         ...
 

@@ -17,8 +17,8 @@ from budget.policies.artifact import POLICY_FILE, PolicyManifest
 from router_models.artifacts.adapter import ADAPTER_FILE, AdapterManifest
 from router_models.artifacts.artifact import ROUTER_FILE
 from router_models.artifacts.assessment import Assessment
-from router_models.artifacts.router import Manifest
-from router_models.artifacts.sealed_file import VERSION_PATTERN, Seal, SealedFile, SealT
+from router_models.artifacts.router import RouterManifest
+from router_models.artifacts.sealed_file import VERSION_PATTERN, Manifest, ManifestT, SealedFile
 from router_models.errors import ArtifactRejected
 
 ACTIVE_FILE: Final = "active"
@@ -33,7 +33,7 @@ _MAX_NAME_BYTES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class StoredArtifact(Generic[SealT]):
+class StoredArtifact(Generic[ManifestT]):
     """One file of the store.
 
     Attributes:
@@ -44,13 +44,13 @@ class StoredArtifact(Generic[SealT]):
 
     version: str
     is_active: bool
-    manifest: SealT | None
+    manifest: ManifestT | None
     problem: str | None
     assessment: Assessment | None
 
 
 @dataclass(frozen=True, slots=True)
-class SealedStore(Generic[SealT]):
+class SealedStore(Generic[ManifestT]):
     """Reads and writes one folder; every method blocks.
 
     Attributes:
@@ -59,10 +59,10 @@ class SealedStore(Generic[SealT]):
     """
 
     folder: Path
-    form: SealedFile[SealT]
+    form: SealedFile[ManifestT]
     command: str
 
-    def put(self, data: bytes) -> SealT:
+    def put(self, data: bytes) -> ManifestT:
         """Keep an artefact under its version; one that is there already is left as it is.
 
         Raises:
@@ -82,7 +82,7 @@ class SealedStore(Generic[SealT]):
         """
         return read_artifact(self.path(version))
 
-    def manifest(self, version: str) -> SealT:
+    def manifest(self, version: str) -> ManifestT:
         """Return the manifest of `version` after verifying its file.
 
         Raises:
@@ -92,7 +92,7 @@ class SealedStore(Generic[SealT]):
         check_name(version, manifest)
         return manifest
 
-    def list_all(self) -> tuple[StoredArtifact[SealT], ...]:
+    def list_all(self) -> tuple[StoredArtifact[ManifestT], ...]:
         """Verify and list everything in the store, the newest first."""
         active = self._active_or_none()
         names = [path.name.removesuffix(SUFFIX) for path in self.folder.glob(f"*{SUFFIX}")]
@@ -117,7 +117,7 @@ class SealedStore(Generic[SealT]):
         check_version(name)
         return name
 
-    def activate(self, version: str) -> SealT:
+    def activate(self, version: str) -> ManifestT:
         """Let `version` serve; gateways that poll the folder follow within a poll.
 
         Raises:
@@ -131,7 +131,7 @@ class SealedStore(Generic[SealT]):
             replace_file(self.folder / ACTIVE_FILE, f"{version}\n".encode())
         return manifest
 
-    def rollback(self) -> SealT:
+    def rollback(self) -> ManifestT:
         """Let the version serve that served before the active one.
 
         Raises:
@@ -224,7 +224,7 @@ class SealedStore(Generic[SealT]):
         except ArtifactRejected:
             return None
 
-    def _describe(self, version: str, active: str | None) -> StoredArtifact[SealT]:
+    def _describe(self, version: str, active: str | None) -> StoredArtifact[ManifestT]:
         is_active = version == active
         try:
             manifest = self.manifest(version)
@@ -243,7 +243,7 @@ class SealedStore(Generic[SealT]):
         replace_file(self.folder / HISTORY_FILE, lines.encode())
 
 
-class ArtifactStore(SealedStore[Manifest]):
+class ArtifactStore(SealedStore[RouterManifest]):
     """The store of routers."""
 
     def __init__(self, folder: Path) -> None:
@@ -313,7 +313,7 @@ def read_artifact(path: Path) -> bytes:
         raise ArtifactRejected(f"{path} cannot be read: {error.strerror}") from error
 
 
-def check_name(version: str, manifest: Seal) -> None:
+def check_name(version: str, manifest: Manifest) -> None:
     """Refuse a file whose name is not the version it holds.
 
     Raises:

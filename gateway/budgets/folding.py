@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, RowMapping, delete, select
 
-from budget.ledger.settlements import read_codes
+from budget.ledger.settlements import parse_limit_codes
 from gateway.budgets.journal import OWNERS, SUMMED
 from gateway.storage.database import insertion_into, writing
 from migrations.tables import SETTLEMENTS
@@ -59,7 +59,7 @@ def _openings(rows: Iterable[RowMapping], now: datetime) -> list[dict[str, Any]]
     """
     openings: dict[str, dict[str, Any]] = {}
     for row in rows:
-        for code, (kind, measure, window) in read_codes(row["limits"]).items():
+        for code, (kind, measure, window) in parse_limit_codes(row["limits"]).items():
             if window != "total":
                 continue
             owner, amount = OWNERS[kind], SUMMED[measure].name

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Column, Engine, Select, func, literal, select
 
-from budget.ledger.settlements import RESET, Lease, SettlementRecord, code, limit_codes
+from budget.ledger.settlements import RESET, Lease, SettlementRecord, limit_codes, limit_type_code
 from budget.ledger.store import LedgerStore
 from budget.ledger.types import Limit, Measure, Scope, ScopeKind, Standing, Window
 from budget.ledger.windows import window_start
@@ -202,7 +202,11 @@ def _sums(
         SETTLEMENTS.c.team_id,
         literal("") if owner is None else owner,
         func.sum(SUMMED[measure]),
-    ).where(SETTLEMENTS.c.limits.contains(f" {code(kind, measure, window)} ", autoescape=True))
+    ).where(
+        SETTLEMENTS.c.limits.contains(
+            f" {limit_type_code(kind, measure, window)} ", autoescape=True
+        )
+    )
     start = window_start(window, now_unix_s)
     if start:
         query = query.where(SETTLEMENTS.c.reserved_at >= datetime.fromtimestamp(start, UTC))

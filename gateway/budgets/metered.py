@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from budget.errors import LedgerUnavailable
 from budget.ledger.counters import LedgerCounters
-from budget.ledger.debts import Debt, Debts
+from budget.ledger.pending import PendingSettlement, PendingSettlements
 from budget.ledger.running import RunningLeases
-from budget.ledger.settlements import Lease, SettlementRecord, found_settlement
+from budget.ledger.settlements import Lease, SettlementRecord, settlement_from_charge
 from budget.ledger.store import LedgerStore
 from budget.ledger.types import (
     Charge,
@@ -26,7 +26,7 @@ from budget.ledger.types import (
     OutputCap,
     Refused,
     Standing,
-    Unjournaled,
+    UnjournaledCharge,
 )
 from gateway.budgets.book import BudgetBook
 from gateway.budgets.naming import ScopeNames
@@ -56,7 +56,7 @@ class SettlementLog(Protocol):
         """Keep `settlement`; never raises, never waits."""
         ...
 
-    def take_kept(self) -> list[Unjournaled]:
+    def take_kept(self) -> list[UnjournaledCharge]:
         """Take what the rows acknowledge that reached the disk since the last call."""
         ...
 
@@ -94,7 +94,7 @@ class MeteredLedger:
         self._monotonic = monotonic
         self._running = RunningLeases(store, self.counters, settings.lease_s, monotonic)
         self._names = ScopeNames(book, from_prefix=settings.conversation_from_prefix)
-        self._debts = Debts(store, journal.record_settlement, clock)
+        self._debts = PendingSettlements(store, journal.record_settlement, clock)
         self._down_until_s = float("-inf")
         self.has_store_failed = False
         """The last call of the store failed."""
@@ -145,7 +145,7 @@ class MeteredLedger:
         if lease is None:
             return Reservation(request_id, completion_tokens=need.per_choice(most))
         hold = Hold(
-            request_id=lease.name,
+            request_id=lease.idempotency_key,
             limits=limits,
             fixed_nusd=need.prompt_nusd,
             fixed_tokens=need.prompt_tokens,
@@ -182,7 +182,7 @@ class MeteredLedger:
         output = 0 if usage is None else usage.completion_tokens
         tokens = 0 if usage is None else usage.prompt_tokens + output
         charge = Charge(cost_nusd, tokens, output)
-        name = reservation.lease_name if reservation.is_held else lease.late_name
+        name = reservation.lease_name if reservation.is_held else lease.late_idempotency_key
         self._journal.record_settlement(
             SettlementRecord(
                 lease=lease,
@@ -195,13 +195,13 @@ class MeteredLedger:
                 outcome=outcome,
                 settled_at_unix_s=self._clock(),
                 charged_output_tokens=output,
-                acknowledges=Unjournaled(
+                acknowledges=UnjournaledCharge(
                     name, lease.team_id, cost_nusd, tokens, is_expired=False, output=output
                 ),
             )
         )
         self.counters.settled += 1
-        owed = Debt(lease, charge, None if reservation.is_held else reservation.limits)
+        owed = PendingSettlement(lease, charge, None if reservation.is_held else reservation.limits)
         if not reservation.is_held or self._is_down():
             self._debts.add(owed)
             return
@@ -342,22 +342,24 @@ class MeteredLedger:
             is_estimated=False,
             outcome=outcome,
             settled_at_unix_s=self._clock(),
-            acknowledges=Unjournaled(lease.name, lease.team_id, 0, 0, is_expired=False),
+            acknowledges=UnjournaledCharge(
+                lease.idempotency_key, lease.team_id, 0, 0, is_expired=False
+            ),
         )
-        self._debts.add(Debt(lease, Charge(0, 0), record=record))
+        self._debts.add(PendingSettlement(lease, Charge(0, 0), record=record))
 
-    def _note_unjournaled(self, charges: Sequence[Unjournaled]) -> None:
+    def _note_unjournaled(self, charges: Sequence[UnjournaledCharge]) -> None:
         """Journal charges whose rows are missing: whoever is told of them writes them."""
         for found in charges:
             self.counters.leases_expired += found.is_expired
-            self._journal.record_settlement(found_settlement(found, self._clock()))
+            self._journal.record_settlement(settlement_from_charge(found, self._clock()))
 
     async def _acknowledge(self) -> None:
         """Tell the store which charges have their rows, after all debts are paid.
 
         What is lost here is told again, and its row is found written.
         """
-        by_team: dict[str, list[Unjournaled]] = {}
+        by_team: dict[str, list[UnjournaledCharge]] = {}
         for charge in self._journal.take_kept():
             by_team.setdefault(charge.team_id, []).append(charge)
         for team_id, kept in by_team.items():

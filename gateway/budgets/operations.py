@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Engine
 
 from budget.ledger.amounts import NUSD_PER_USD
-from budget.ledger.settlements import found_settlement
+from budget.ledger.settlements import settlement_from_charge
 from budget.ledger.store import LedgerStore
-from budget.ledger.types import Limit, Standing, Unjournaled
+from budget.ledger.types import Limit, Standing, UnjournaledCharge
 from budget.ledger.windows import DAY_S
 from gateway.budgets import journal
 from gateway.budgets.book import BudgetRules
@@ -160,8 +160,8 @@ class BudgetDesk:
                 expired += sum(charge.is_expired for charge in found)
         return expired
 
-    def _write(self, found: Iterable[Unjournaled]) -> None:
-        rows = [to_row(found_settlement(charge, self.clock())) for charge in found]
+    def _write(self, found: Iterable[UnjournaledCharge]) -> None:
+        rows = [to_row(settlement_from_charge(charge, self.clock())) for charge in found]
         with writing(self.engine) as connection:
             insert_rows(connection, rows)
 

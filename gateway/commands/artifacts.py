@@ -12,12 +12,12 @@ import click
 from gateway.artifacts.store import SealedStore, StoredArtifact, read_artifact
 from gateway.commands.options import settings_option
 from gateway.settings.config import GatewaySettings
-from router_models.artifacts.sealed_file import EncoderSeal, SealT
+from router_models.artifacts.sealed_file import EncoderManifest, ManifestT
 from router_models.errors import ArtifactRejected
 
 
 @dataclass(frozen=True, slots=True)
-class ArtifactKind(Generic[SealT]):
+class ArtifactKind(Generic[ManifestT]):
     """What the subcommands need to know of one kind of artefact.
 
     Attributes:
@@ -33,13 +33,13 @@ class ArtifactKind(Generic[SealT]):
     noun: str
     plural: str
     otherwise: str
-    open_store: Callable[[GatewaySettings], SealedStore[SealT]]
-    traits: Callable[[SealT], str]
-    brief: Callable[[SealT], str]
-    contents: Callable[[SealT], dict[str, object]]
+    open_store: Callable[[GatewaySettings], SealedStore[ManifestT]]
+    traits: Callable[[ManifestT], str]
+    brief: Callable[[ManifestT], str]
+    contents: Callable[[ManifestT], dict[str, object]]
 
 
-def artifact_commands(kind: ArtifactKind[SealT]) -> click.Group:
+def artifact_commands(kind: ArtifactKind[ManifestT]) -> click.Group:
     """Make the group of subcommands for one kind of artefact."""
     group = click.Group(help=f"List, activate and roll back {kind.noun} artefacts.")
     add_reading(group, kind)
@@ -47,7 +47,7 @@ def artifact_commands(kind: ArtifactKind[SealT]) -> click.Group:
     return group
 
 
-def add_reading(group: click.Group, kind: ArtifactKind[SealT]) -> None:
+def add_reading(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
     """Give a group the subcommands that change nothing."""
 
     @group.command(
@@ -83,8 +83,8 @@ def add_reading(group: click.Group, kind: ArtifactKind[SealT]) -> None:
         click.echo(json.dumps(shown, indent=2))
 
 
-def _add_serving(group: click.Group, kind: ArtifactKind[SealT]) -> None:
-    def report(manifest: SealT) -> None:
+def _add_serving(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
+    def report(manifest: ManifestT) -> None:
         click.echo(f"active: {manifest.version} ({kind.brief(manifest)})")
 
     @group.command(
@@ -133,7 +133,7 @@ def explained(*errors: type[Exception]) -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
-def _line(kind: ArtifactKind[SealT], item: StoredArtifact[SealT]) -> str:
+def _line(kind: ArtifactKind[ManifestT], item: StoredArtifact[ManifestT]) -> str:
     mark = "*" if item.is_active else " "
     if item.manifest is None:
         return f"{mark} {item.version}  unusable: {item.problem}"
@@ -143,7 +143,7 @@ def _line(kind: ArtifactKind[SealT], item: StoredArtifact[SealT]) -> str:
     return line if made is None else f"{line}\n    {made.outcome}: {made.reason}"
 
 
-def encoder_contents(manifest: EncoderSeal) -> dict[str, object]:
+def encoder_contents(manifest: EncoderManifest) -> dict[str, object]:
     """Return what `show` says of the encoder that an artefact reads."""
     return {
         "encoder_id": manifest.encoder_id,
@@ -152,7 +152,7 @@ def encoder_contents(manifest: EncoderSeal) -> dict[str, object]:
     }
 
 
-def _to_json(kind: ArtifactKind[SealT], manifest: SealT) -> dict[str, Any]:
+def _to_json(kind: ArtifactKind[ManifestT], manifest: ManifestT) -> dict[str, Any]:
     return {
         "version": manifest.version,
         "parent": manifest.parent,

@@ -100,9 +100,9 @@ def baselines(
 def table(judge: Judge, routers: Mapping[str, Outcomes], draws: int, seed: int) -> str:
     """Render the figures, one router a line; 95 % intervals by bootstrap over queries."""
     rng = np.random.default_rng(seed)
-    weights = bootstrap_weights(judge.singles.quality.shape[1], draws, rng)
+    weights = bootstrap_weights(judge.single_models.quality.shape[1], draws, rng)
     best = judge.best_single()
-    single = Outcomes(judge.singles.quality[[best]], judge.singles.cost_usd[[best]])
+    single = Outcomes(judge.single_models.quality[[best]], judge.single_models.cost_usd[[best]])
     entries = {"best single": single, "oracle": judge.oracle, "random mix": judge.mix(), **routers}
     lines = [_line("", ["quality", "$/1,000", "AUC own", "saved", "at 99 %", "nAIQ", "AUC common"])]
     for name, outcomes in entries.items():
@@ -151,14 +151,14 @@ def draw_frontiers(title: str, judge: Judge, routers: Mapping[str, Outcomes]) ->
     axes.grid(visible=True, which="major", color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     top = float(judge.oracle.points()[1].max())
-    cheapest = float(hull(*judge.singles.points())[1][0])
+    cheapest = float(hull(*judge.single_models.points())[1][0])
     axes.set_ylim(max(0.0, cheapest - 0.05), min(1.0, top + 0.03))
     axes.legend(loc="lower right", fontsize=8.5, frameon=False)
     return figure
 
 
 def _draw_references(axes: Axes, judge: Judge) -> None:
-    cost, quality = judge.singles.points()
+    cost, quality = judge.single_models.points()
     best = judge.best_single()
     x, y = envelope(*judge.oracle.points())
     axes.plot(x * 1000, y, color="#999999", linewidth=1.2, linestyle=":", label="oracle")
@@ -237,7 +237,7 @@ def command(
         embedded = dataset.embedded(own)
         routers = {
             one.router.version: predict_for(
-                one.router.served,
+                one.router.serving_estimator,
                 embedded if one.encoder.id == own.id else dataset.embedded(one.encoder),
                 split,
             )
@@ -248,7 +248,8 @@ def command(
         judge = Judge.of(complete(embedded.evaluations(split)))
     except (ConfigurationError, RouterModelsError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{judge.singles.quality.shape[1]} queries, {judge.singles.quality.shape[0]} models")
+    n_models, n_queries = judge.single_models.quality.shape
+    click.echo(f"{n_queries} queries, {n_models} models")
     click.echo(table(judge, routers, bootstrap, seed))
     draw_frontiers(f"{data.name}: {split}", judge, routers).savefig(picture, dpi=120)
     click.echo(f"wrote {picture}")

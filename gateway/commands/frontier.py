@@ -21,8 +21,8 @@ from router_models.artifacts.router import Router
 from router_models.artifacts.sealed_file import EncoderIdentity
 from router_models.errors import RouterModelsError
 from router_models.evaluation.frontier import Interval
-from router_models.evaluation.log_rows import LoggedRows, gather
-from router_models.evaluation.logged_frontier import LoggedFrontier, Role, measure
+from router_models.evaluation.log_rows import LoggedRows, read_log_rows
+from router_models.evaluation.logged_frontier import LoggedFrontier, Role, measure_frontier
 
 
 @click.command()
@@ -49,7 +49,7 @@ def command(settings: GatewaySettings, candidate: str | None, rows: int, seed: i
         routers = _open_routers(store, encoder, candidate)
         with opened(settings) as engine:
             logged = _read(engine, encoder, rows)
-        found = measure(
+        found = measure_frontier(
             routers,
             logged.choices(),
             logged.evaluations("train", logged.models, ModelRegistry()),
@@ -92,7 +92,7 @@ def _newest_since(store: ArtifactStore, routers: Mapping[Role, Router]) -> str |
 
 def _read(engine: Engine, encoder: EncoderIdentity, rows: int) -> LoggedRows:
     batches = DatabaseRows(engine).iter_latest(rows, Selection(encoder_id=encoder.id))
-    return gather(batches, encoder.dimension, rows)
+    return read_log_rows(batches, encoder.dimension, rows)
 
 
 def _table(found: LoggedFrontier) -> str:

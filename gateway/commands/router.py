@@ -3,23 +3,23 @@
 from gateway.artifacts.store import ArtifactStore
 from gateway.commands.artifacts import ArtifactKind, artifact_commands, encoder_contents
 from gateway.settings.config import GatewaySettings
-from router_models.artifacts.router import Manifest
+from router_models.artifacts.router import RouterManifest
 
 
 def _open_store(settings: GatewaySettings) -> ArtifactStore:
     return ArtifactStore(settings.artifact_dir)
 
 
-def _traits(manifest: Manifest) -> str:
+def _traits(manifest: RouterManifest) -> str:
     guard = "guarded" if manifest.has_guard else "no guard"
     return f"{len(manifest.models)} models  {manifest.encoder_id}  {guard}"
 
 
-def _brief(manifest: Manifest) -> str:
+def _brief(manifest: RouterManifest) -> str:
     return f"{len(manifest.models)} models, encoder {manifest.encoder_id}"
 
 
-def _contents(manifest: Manifest) -> dict[str, object]:
+def _contents(manifest: RouterManifest) -> dict[str, object]:
     return {
         "has_guard": manifest.has_guard,
         "models": manifest.models,

@@ -162,7 +162,7 @@ def _training_figures(
     except InvalidEvaluations:
         # A sparse log has no query that every model answered, hence no frontier.
         return training
-    cost, quality = judge.singles.points()
+    cost, quality = judge.single_models.points()
     single = judge.best_single()
     training["validation"] = asdict(figures)
     training["best_single_quality"] = float(quality[single])

@@ -20,7 +20,14 @@ from budget.policies.artifact import SealedPolicy, dump, load, read_manifest
 from budget.policies.mdp import CHOICES
 from budget.policies.tab import AllSubQuestionsPolicy, TabPolicy
 from budget.training.baselines import baseline_families, cheapest_near_best
-from budget.training.evaluate import Comparison, Front, Outcomes, compare, oracle_front, play
+from budget.training.evaluate import (
+    Comparison,
+    Outcomes,
+    ParetoFront,
+    compare,
+    evaluate_policy,
+    oracle_front,
+)
 from budget.training.train import Trainer, TrainingSettings, with_token_price
 from gateway.commands.options import settings_option
 from gateway.problems.budget_pictures import Marked, draw_fronts, draw_learning
@@ -250,19 +257,19 @@ def evaluate_policies(
         groups = _grouped([load(file.read_bytes(), encoder) for file in policies])
         choices = _common_choices(groups)
         families = baseline_families(train, choices)
-    static = [play(policy, test, budget) for policy in families["static"]]
+    static = [evaluate_policy(policy, test, budget) for policy in families["static"]]
     measured: dict[str, Sequence[Outcomes]] = {}
     for name, family in families.items():
-        best = cheapest_near_best([play(policy, tune, budget) for policy in family])
-        measured[name] = [play(family[best], test, budget)]
+        best = cheapest_near_best([evaluate_policy(policy, tune, budget) for policy in family])
+        measured[name] = [evaluate_policy(family[best], test, budget)]
     for name, sealed in groups.items():
-        measured[name] = [play(one.policy, test, budget) for one in sealed]
+        measured[name] = [evaluate_policy(one.policy, test, budget) for one in sealed]
     compared = {name: compare(outcomes, static) for name, outcomes in measured.items()}
     oracle = oracle_front(test, choices[0])
     click.echo(f"{len(test.problems)} problems, {budget} tokens per conversation")
     click.echo(table(compared, {name: _violations(found) for name, found in measured.items()}))
     click.echo(_ceiling(compared["static"], oracle))
-    front = Front.of(
+    front = ParetoFront.from_points(
         np.array([one.mean_tokens for one in static]), np.array([one.accuracy for one in static])
     )
     marked = [Marked(name, name, figures) for name, figures in compared.items()]
@@ -291,7 +298,7 @@ def _violations(outcomes: Sequence[Outcomes]) -> int:
     return sum(outcome.violations for outcome in outcomes)
 
 
-def _ceiling(static: Comparison, oracle: Front) -> str:
+def _ceiling(static: Comparison, oracle: ParetoFront) -> str:
     tokens = oracle.tokens_at(static.accuracy[0])
     return f"a clairvoyant would save {1 - tokens / static.tokens[0]:.0%} of the static tokens"
 

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from budget.ledger.settlements import SettlementRecord
-from budget.ledger.types import Unjournaled
+from budget.ledger.types import UnjournaledCharge
 from gateway.evaluation_log.grades import GradeRecord, RecentAnswers
 from gateway.evaluation_log.row_layout import to_row
 from gateway.settings.config import EvaluationLogSettings
@@ -126,7 +126,7 @@ class EvaluationLog:
         self._is_closing = False
         self._thread: threading.Thread | None = None
         self._held: list[Row] = []
-        self._kept: deque[Unjournaled] = deque(maxlen=MAX_KEPT)
+        self._kept: deque[UnjournaledCharge] = deque(maxlen=MAX_KEPT)
         self._outage = _Outage()
         self._schedule = _Schedule()
 
@@ -158,7 +158,7 @@ class EvaluationLog:
         """Queue a row of the budgets' journal; on the event loop, without I/O, never raises."""
         self._enqueue(settlement)
 
-    def take_kept(self) -> list[Unjournaled]:
+    def take_kept(self) -> list[UnjournaledCharge]:
         """Take what the settlements acknowledge that were written or spooled since the last call.
 
         Beyond `MAX_KEPT` the oldest are forgotten, and so never acknowledged.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Engine
 
-from federation.deployment.flower import Tasks
+from federation.deployment.flower import TaskWorker
 from federation.deployment.programs import Program
 from federation.node.client_app import build_client_app
 from federation.reasoner.client import ReasonerSite
@@ -30,4 +30,4 @@ def serve(
     with opened(settings) as engine:
         site, reasoner = open_site(settings, engine), open_reasoner(settings, engine)
         app = build_client_app(site, account_of(settings), reasoner)
-        Tasks(program.address, program.secret_file.read_bytes()).serve(app)
+        TaskWorker(program.address, program.secret_file.read_bytes()).serve(app)

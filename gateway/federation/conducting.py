@@ -11,9 +11,9 @@ from flwr.serverapp import Grid
 from federation.coordinator.growing import Parent
 from federation.coordinator.session import Session
 from federation.coordinator.strategies import Progress
-from federation.coordinator.strategy_table import calibrated
-from federation.deployment.coordinator import Conductor, keep_admitting
-from federation.deployment.flower import Operator, Tasks
+from federation.coordinator.strategy_table import with_calibrated_noise
+from federation.deployment.coordinator import SessionScheduler, keep_registering
+from federation.deployment.flower import SuperLinkClient, TaskWorker
 from federation.deployment.programs import Program
 from federation.deployment.sessions import FileCheckpoints, SessionRecord, SessionStore
 from federation.errors import FederationError, GrowthRefused
@@ -45,8 +45,10 @@ def conduct_with(settings: GatewaySettings, program: Program, tune: Tune) -> Non
     log_to_stderr(settings)
     coordinator, plan = settings.federation.coordinator, calibrated_plan_of(settings)
     authority = program.loopback.authority.read_bytes()
-    keep_admitting(
-        Operator(program.address, authority), certificates_of(settings).public_keys, ADMIT_POLL_S
+    keep_registering(
+        SuperLinkClient(program.address, authority),
+        certificates_of(settings).public_keys,
+        ADMIT_POLL_S,
     )
 
     store = sessions_of(settings)
@@ -57,9 +59,9 @@ def conduct_with(settings: GatewaySettings, program: Program, tune: Tune) -> Non
         return train_router(grid, session, store, plan)
 
     hours = coordinator.every_hours
-    Conductor(
-        operator=Operator(program.address, authority),
-        tasks=Tasks(program.address, program.secret_file.read_bytes(), authority),
+    SessionScheduler(
+        operator=SuperLinkClient(program.address, authority),
+        tasks=TaskWorker(program.address, program.secret_file.read_bytes(), authority),
         sessions=store,
         train=train,
         every=None if hours is None else timedelta(hours=hours),
@@ -72,7 +74,7 @@ def calibrated_plan_of(settings: GatewaySettings) -> TrainingPlan:
     coordinator, plan = settings.federation.coordinator, plan_of(settings)
     if coordinator.epsilon is None:
         return plan
-    return calibrated(plan, coordinator.epsilon, coordinator.delta)
+    return with_calibrated_noise(plan, coordinator.epsilon, coordinator.delta)
 
 
 def refuse_tuning(*_: object) -> Mapping[str, Any]:
@@ -100,8 +102,10 @@ def train_router(
         if session.grow is not None:
             parent = parent_in(store, plan)
             plan, start = parent.plan(plan, GROWTHS[session.grow]), parent.progress()
-        watch = partial(note, store, session)
-        result = Session(grid, plan, checkpoints, start=start, watch=watch).run(session.asked_at)
+        on_report = partial(note, store, session)
+        result = Session(grid, plan, checkpoints, start=start, on_report=on_report).run(
+            session.asked_at
+        )
     except FederationError:
         checkpoints.clear()
         raise

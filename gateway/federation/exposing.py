@@ -14,8 +14,8 @@ import click
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from federation.deployment.children import Children
 from federation.deployment.sessions import SessionRecord, SessionStore, State
+from federation.deployment.supervisor import Supervisor
 from federation.privacy.accounting import PrivacyAccount
 from gateway.artifacts.store import ArtifactStore
 from gateway.federation.places import ROUTER
@@ -56,7 +56,7 @@ def tell_metrics(url: str | None) -> None:
         click.echo(f"  metrics: {url}")
 
 
-def read_children(groups: Mapping[str, Children]) -> Read:
+def read_children(groups: Mapping[str, Supervisor]) -> Read:
     """Say which child processes run."""
 
     def read() -> Iterator[Metric]:

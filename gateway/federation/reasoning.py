@@ -41,7 +41,7 @@ def load(settings: GatewaySettings) -> Base:
     """Bring this node's model into memory."""
     tuning = settings.federation.node.reasoner
     opened = open_base(settings, tuning.model, tuning.device)
-    return Base.of(opened.identity, opened.model, opened.tokenizer)
+    return Base.from_model(opened.identity, opened.model, opened.tokenizer)
 
 
 def collect(settings: GatewaySettings, engine: Engine) -> Sequence[Prompt]:

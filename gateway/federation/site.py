@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from federation.node.acceptance import Bar, Float64
+from federation.node.acceptance import AcceptanceCriteria, Float64
 from federation.node.gateway_site import GatewaySite
 from federation.site import SitePolicy
 from gateway.artifacts.frontier_file import operating_points
@@ -49,7 +49,7 @@ def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
             needs_noise=node.epsilon is not None,
             needs_secure_sum=node.needs_secure_sum,
         ),
-        bar=Bar(tolerance=node.tolerance),
+        criteria=AcceptanceCriteria(tolerance=node.tolerance),
         most_rows=node.most_rows,
     )
 

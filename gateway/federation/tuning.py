@@ -45,7 +45,7 @@ def tune(
     plan = reasoner_plan_of(settings, session.id, base)
     try:
         result = ReasonerSession(
-            grid, plan, public, initial, checkpoints, watch=partial(note, store, session)
+            grid, plan, public, initial, checkpoints, on_report=partial(note, store, session)
         ).run(session.asked_at)
     except FederationError:
         checkpoints.clear()
@@ -66,7 +66,7 @@ def begin(settings: GatewaySettings) -> tuple[BaseName, Arrays, int]:
     except click.ClickException as error:
         raise FederationError(f"federation.coordinator.reasoner.model: {error.message}") from error
     n_weights = opened.model.num_parameters()
-    base = Base.of(opened.identity, opened.model, opened.tokenizer)
+    base = Base.from_model(opened.identity, opened.model, opened.tokenizer)
     return base.name, base.initial(tuning_settings_of(settings), asked.seed), n_weights
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from budget.training.evaluate import Comparison, Front
+from budget.training.evaluate import Comparison, ParetoFront
 from budget.training.train import StepFigures
 
 COLORS: Final = (
@@ -33,7 +33,7 @@ class Marked:
 
 
 def draw_fronts(
-    title: str, static: Front, oracle: Front | None, marked: Sequence[Marked]
+    title: str, static: ParetoFront, oracle: ParetoFront | None, marked: Sequence[Marked]
 ) -> Figure:
     """Draw accuracy against tokens: the static front, the oracle's, and every policy's point."""
     figure = Figure(figsize=(8.0, 5.2), layout="constrained")

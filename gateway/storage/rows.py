@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from budget.ledger.settlements import EXPIRED, RECOVERED
-from budget.ledger.types import Unjournaled
+from budget.ledger.types import UnjournaledCharge
 from gateway.storage.database import JSON_OPTIONS, insertion_into
 from migrations.tables import GRADES, KEYS, SETTLEMENTS, TURNS
 
@@ -52,7 +52,7 @@ class Row:
 
     table: str
     columns: dict[str, Any]
-    acknowledges: Unjournaled | None = None
+    acknowledges: UnjournaledCharge | None = None
 
 
 def to_payload(row: Row) -> bytes:

@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 from safetensors.numpy import save as save_safetensors
 
-from router_models.artifacts.sealed_file import Seal, SealedFile, require
+from router_models.artifacts.sealed_file import Manifest, SealedFile, require
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import under
+from router_models.estimators.arrays import add_prefix, strip_prefix
 from router_models.types import Arrays, Float32
 
 FORMAT_VERSION: Final = 1
@@ -39,7 +39,7 @@ class BaseModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterManifest(Seal):
+class AdapterManifest(Manifest):
     """What an adapter changes and how.
 
     Attributes:
@@ -172,7 +172,7 @@ def dump(
         provenance=provenance,
         parent=parent,
     )
-    data = ADAPTER_FILE.write(manifest, {PREFIX + name: one for name, one in weights.items()})
+    data = ADAPTER_FILE.write(manifest, add_prefix(PREFIX, weights))
     load(data)
     return data
 
@@ -184,7 +184,7 @@ def load(data: bytes) -> Adapter:
         ArtifactRejected: The bytes are corrupt, of another format, or hold no adapter.
     """
     manifest, arrays = ADAPTER_FILE.read(data)
-    adapter = Adapter(manifest, under(arrays, PREFIX))
+    adapter = Adapter(manifest, strip_prefix(PREFIX, arrays))
     pairs = adapter.pairs()
     ranks = {(down.shape[0], up.shape[1]) for down, up in pairs.values()}
     if ranks != {(manifest.rank, manifest.rank)}:

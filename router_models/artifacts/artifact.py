@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from router_models.artifacts.registry import ModelRegistry
-from router_models.artifacts.router import Manifest, Router
+from router_models.artifacts.router import Router, RouterManifest
 from router_models.artifacts.sealed_file import (
     EncoderIdentity,
     SealedFile,
@@ -15,7 +15,7 @@ from router_models.artifacts.sealed_file import (
     require_encoder,
 )
 from router_models.errors import ArtifactRejected, InvalidRegistry
-from router_models.estimators.arrays import under
+from router_models.estimators.arrays import add_prefix, strip_prefix
 from router_models.estimators.guard import ESTIMATORS as GUARDED_KINDS
 from router_models.estimators.guard import Guard, GuardedEstimator
 from router_models.types import Arrays, Estimator
@@ -48,7 +48,7 @@ def _parse_registry(table: Mapping[str, Any], models: list[str]) -> dict[str, li
     if "registry" not in table:
         return {}
     try:
-        kept = ModelRegistry(table["registry"]).only(models).to_mapping()
+        kept = ModelRegistry(table["registry"]).restricted_to(models).to_mapping()
     except InvalidRegistry as error:
         raise ArtifactRejected(f"the manifest's registry: {error}") from error
     # One spelling for equal content: sorted, no model without aliases, none that is not predicted.
@@ -60,7 +60,7 @@ ROUTER_FILE: Final = SealedFile(
     key="waypost",
     noun="router",
     format_version=FORMAT_VERSION,
-    manifest=Manifest,
+    manifest=RouterManifest,
     parse=_parse_models,
     prefixes=(ESTIMATOR_PREFIX, GUARD_PREFIX),
 )
@@ -95,11 +95,11 @@ def dump(
         InvalidRegistry: One of the estimator's models is an alias of another model.
         ValueError: `created_at` has no time zone, or `training` is not JSON.
     """
-    estimator, guard = _take_apart(estimator)
-    arrays = {ESTIMATOR_PREFIX + name: array for name, array in estimator.to_arrays().items()}
+    estimator, guard = _split_guard(estimator)
+    arrays = add_prefix(ESTIMATOR_PREFIX, estimator.to_arrays())
     if guard is not None:
-        arrays |= {GUARD_PREFIX + name: array for name, array in guard.to_arrays().items()}
-    manifest = Manifest(
+        arrays |= add_prefix(GUARD_PREFIX, guard.to_arrays())
+    manifest = RouterManifest(
         format_version=FORMAT_VERSION,
         kind=estimator.kind,
         encoder_id=encoder.id,
@@ -111,14 +111,14 @@ def dump(
         training=training,
         provenance=provenance,
         parent=parent,
-        registry={} if registry is None else registry.only(estimator.models).to_mapping(),
+        registry={} if registry is None else registry.restricted_to(estimator.models).to_mapping(),
     )
     data = ROUTER_FILE.write(manifest, arrays)
     load(data, encoder)
     return data
 
 
-def read_manifest(data: bytes) -> Manifest:
+def read_manifest(data: bytes) -> RouterManifest:
     """Read the manifest after verifying every byte, without asking for an encoder.
 
     Raises:
@@ -147,19 +147,19 @@ def load(data: bytes, encoder: EncoderIdentity) -> Router:
     return router
 
 
-def _take_apart(estimator: Estimator) -> tuple[Estimator, Guard | None]:
+def _split_guard(estimator: Estimator) -> tuple[Estimator, Guard | None]:
     if isinstance(estimator, GuardedEstimator):
         return estimator.estimator, estimator.guard
     return estimator, None
 
 
 def _build(
-    kind: type[Estimator], manifest: Manifest, arrays: Arrays
+    kind: type[Estimator], manifest: RouterManifest, arrays: Arrays
 ) -> tuple[Estimator, Guard | None]:
     """Build estimator and guard; arrays that make them stumble are the file's fault."""
     try:
-        estimator = kind.from_arrays(manifest.models, under(arrays, ESTIMATOR_PREFIX))
-        guarded = under(arrays, GUARD_PREFIX)
+        estimator = kind.from_arrays(manifest.models, strip_prefix(ESTIMATOR_PREFIX, arrays))
+        guarded = strip_prefix(GUARD_PREFIX, arrays)
         guard = Guard.from_arrays(manifest.models, guarded) if manifest.has_guard else None
     except ArtifactRejected as error:
         raise ArtifactRejected(f"the {manifest.kind} estimator or its guard: {error}") from error
@@ -179,7 +179,7 @@ def _probe(router: Router) -> None:
     for value in (0.0, 1.0):
         embedding = np.full(router.manifest.dimension, value, np.float32)
         try:
-            whole = router.served.predict(embedding[np.newaxis])
+            whole = router.serving_estimator.predict(embedding[np.newaxis])
             figures = (whole.quality[0], whole.cost_usd[0], *router.predict(embedding)[:2])
         except (ArithmeticError, IndexError, MemoryError, TypeError, ValueError) as error:
             raise ArtifactRejected(f"the estimator cannot predict: {error}") from error

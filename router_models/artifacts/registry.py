@@ -74,7 +74,7 @@ class ModelRegistry:
         """Return the canonical name that `name` stands for."""
         return self._canonical.get(name, name)
 
-    def only(self, models: Sequence[str]) -> "ModelRegistry":
+    def restricted_to(self, models: Sequence[str]) -> "ModelRegistry":
         """Keep the aliases of `models`.
 
         Raises:
@@ -87,10 +87,10 @@ class ModelRegistry:
                 )
         return ModelRegistry({model: names for model, names in self if model in models})
 
-    def overridden(self, own: "ModelRegistry") -> "ModelRegistry":
-        """Add the names of one organisation, whose word counts for what it calls its models.
+    def with_overrides(self, own: "ModelRegistry") -> "ModelRegistry":
+        """Add the names of one organisation, which override aliases that contradict them.
 
-        An alias that means another model there changes sides.
+        An alias that means another model there is moved to that model.
 
         Raises:
             InvalidRegistry: A name of `own` is another model's canonical name here.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from router_models.artifacts.registry import ModelRegistry
-from router_models.artifacts.sealed_file import OPTIONAL, EncoderSeal
+from router_models.artifacts.sealed_file import OPTIONAL, EncoderManifest
 from router_models.estimators.guard import Guard, GuardedEstimator
 from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 from router_models.estimators.one_query import OneQuery
@@ -20,7 +20,7 @@ UNSEEN_VARIANCE = 1.0 / 12.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest(EncoderSeal):
+class RouterManifest(EncoderManifest):
     """What a router was made of: for whom, from what, and how well it did.
 
     Attributes:
@@ -60,7 +60,7 @@ class PoolPrediction(NamedTuple):
 class Router:
     """Predicts quality and cost per model; immutable, so a swap is one assignment."""
 
-    manifest: Manifest
+    manifest: RouterManifest
     estimator: Estimator
     guard: Guard | None
     version: str = field(init=False)
@@ -81,7 +81,9 @@ class Router:
         variance, one_query = None, None
         if isinstance(self.estimator, KMeansEstimator):
             variance = mean_variance(self.estimator.statistics, self.estimator.prior_rows)
-            one_query = None if self.guard is None else OneQuery.of(self.estimator, self.guard)
+            one_query = (
+                None if self.guard is None else OneQuery.from_estimator(self.estimator, self.guard)
+            )
         object.__setattr__(self, "_quality_variance", variance)
         object.__setattr__(self, "_one_query", one_query)
 
@@ -96,7 +98,7 @@ class Router:
         return ModelRegistry(self.manifest.registry)
 
     @property
-    def served(self) -> Estimator:
+    def serving_estimator(self) -> Estimator:
         """The estimator as it serves, guard included; predicts for many queries at once."""
         if self.guard is None:
             return self.estimator

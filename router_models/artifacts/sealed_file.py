@@ -58,8 +58,8 @@ class EncoderIdentity(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seal:
-    """What the manifest of every artefact says, whatever it holds.
+class Manifest:
+    """The part of the manifest that every artefact has.
 
     Attributes:
         format_version: Of the artefact form.
@@ -89,8 +89,8 @@ class Seal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderSeal(Seal):
-    """What the manifest says of every artefact that reads an encoder's vectors.
+class EncoderManifest(Manifest):
+    """The part that every artefact has which reads an encoder's vectors.
 
     Attributes:
         encoder_id: The encoder whose vectors it reads.
@@ -121,11 +121,11 @@ class EncoderSeal(Seal):
             )
 
 
-SealT = TypeVar("SealT", bound=Seal)
+ManifestT = TypeVar("ManifestT", bound=Manifest)
 
 
 @dataclass(frozen=True, slots=True)
-class SealedFile(Generic[SealT]):
+class SealedFile(Generic[ManifestT]):
     """One family of artefacts: what its manifests say and what its arrays are called.
 
     Attributes:
@@ -140,11 +140,11 @@ class SealedFile(Generic[SealT]):
     key: str
     noun: str
     format_version: int
-    manifest: type[SealT]
+    manifest: type[ManifestT]
     parse: Callable[[Mapping[str, Any]], dict[str, Any]]
     prefixes: tuple[str, ...]
 
-    def write(self, manifest: SealT, arrays: Arrays) -> bytes:
+    def write(self, manifest: ManifestT, arrays: Arrays) -> bytes:
         """Seal `manifest` over `arrays` and lay out the file; its checksum is filled in here.
 
         Raises:
@@ -155,11 +155,11 @@ class SealedFile(Generic[SealT]):
             raise ValueError("created_at has no time zone")
         created_at = manifest.created_at.astimezone(UTC).replace(microsecond=0)
         arrays = {name: _little_endian(array) for name, array in arrays.items()}
-        table = to_json(replace(manifest, created_at=created_at))
+        table = manifest_table(replace(manifest, created_at=created_at))
         table["checksum"] = checksum(table, arrays)
-        return lay_out(self.key, table, arrays)
+        return write_safetensors(self.key, table, arrays)
 
-    def read(self, data: bytes) -> tuple[SealT, dict[str, NDArray[Any]]]:
+    def read(self, data: bytes) -> tuple[ManifestT, dict[str, NDArray[Any]]]:
         """Take the file apart; after this every byte of it is known to be as it was written.
 
         Raises:
@@ -173,7 +173,7 @@ class SealedFile(Generic[SealT]):
             raise ArtifactRejected(f"not a valid safetensors file: {error}") from error
         if checksum(table, arrays) != manifest.checksum:
             raise ArtifactRejected("the checksum does not match: the file was changed or damaged")
-        if lay_out(self.key, table, arrays) != data:  # such as spaces that JSON ignores
+        if write_safetensors(self.key, table, arrays) != data:  # such as spaces that JSON ignores
             raise ArtifactRejected(
                 "the file is not laid out as an artefact: it was changed or damaged"
             )
@@ -191,7 +191,7 @@ class SealedFile(Generic[SealT]):
             raise ArtifactRejected(f"a safetensors file, but without a {self.noun}'s manifest")
         return _object(text, "the manifest")
 
-    def _manifest(self, table: Mapping[str, Any]) -> SealT:
+    def _manifest(self, table: Mapping[str, Any]) -> ManifestT:
         version = table.get("format_version")
         if version != self.format_version:
             raise ArtifactRejected(
@@ -203,7 +203,7 @@ class SealedFile(Generic[SealT]):
         if not names - optional <= set(table) <= names:
             odd = ", ".join(sorted((set(table) ^ names) - (optional - set(table))))
             raise ArtifactRejected(f"the manifest has missing or unknown entries: {odd}")
-        created_at = _check_seal(table)
+        created_at = _check_manifest(table)
         manifest = self.manifest(**{**table, "created_at": created_at, **self.parse(table)})
         require(VERSION_PATTERN.fullmatch(manifest.version) is not None, "kind", "2 to 16 letters")
         return manifest
@@ -220,7 +220,7 @@ def require(is_met: bool, item: str, expected: str) -> None:  # noqa: FBT001
 
 
 def require_encoder(table: Mapping[str, Any]) -> None:
-    """Refuse a manifest whose entries of an `EncoderSeal` are not what they should be.
+    """Refuse a manifest whose entries of an `EncoderManifest` are not what they should be.
 
     Raises:
         ArtifactRejected: They are not.
@@ -230,7 +230,7 @@ def require_encoder(table: Mapping[str, Any]) -> None:
     require(type(table["dimension"]) is int and table["dimension"] > 0, "dimension", "above 0")
 
 
-def to_json(manifest: Seal) -> dict[str, Any]:
+def manifest_table(manifest: Manifest) -> dict[str, Any]:
     """Return the manifest as the table that is written."""
     table = {
         item.name: getattr(manifest, item.name)
@@ -240,25 +240,25 @@ def to_json(manifest: Seal) -> dict[str, Any]:
     return {**table, "created_at": manifest.created_at.strftime(_TIME_FORMAT)}
 
 
-def canonical(value: Any) -> str:
-    """Write JSON in the one spelling that counts."""
+def canonical_json(value: Any) -> str:
+    """Write JSON in canonical form: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def checksum(table: Mapping[str, Any], arrays: Arrays) -> str:
-    """Digest the manifest without its checksum, then the arrays by name, each with its form."""
+    """Return the SHA-256 of the manifest without its checksum and of all arrays, by name."""
     rest = {name: value for name, value in table.items() if name != "checksum"}
     names = sorted(arrays)
     forms = [[name, _dtype(name, arrays[name]), list(arrays[name].shape)] for name in names]
-    digest = hashlib.sha256(canonical([rest, forms]).encode("ascii"))
+    digest = hashlib.sha256(canonical_json([rest, forms]).encode("ascii"))
     for name in names:
         digest.update(arrays[name].tobytes())
     return digest.hexdigest()
 
 
-def lay_out(key: str, table: Mapping[str, Any], arrays: Arrays) -> bytes:
-    """Lay out the file; wide types come first, which keeps every array aligned."""
-    header: dict[str, Any] = {"__metadata__": {key: canonical(table)}}
+def write_safetensors(key: str, table: Mapping[str, Any], arrays: Arrays) -> bytes:
+    """Return the bytes of a safetensors file; wide types come first, so every array is aligned."""
+    header: dict[str, Any] = {"__metadata__": {key: canonical_json(table)}}
     bodies: list[bytes] = []
     offset = 0
     for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):
@@ -270,7 +270,7 @@ def lay_out(key: str, table: Mapping[str, Any], arrays: Arrays) -> bytes:
             "data_offsets": [offset, offset + array.nbytes],
         }
         offset += array.nbytes
-    text = canonical(header).encode("ascii")
+    text = canonical_json(header).encode("ascii")
     text += b" " * (-len(text) % _LENGTH_BYTES)
     return b"".join([len(text).to_bytes(_LENGTH_BYTES, "little"), text, *bodies])
 
@@ -289,7 +289,7 @@ def _read_header(data: bytes) -> dict[str, Any]:
 def _object(text: str | bytes, what: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-        canonical(value)  # refuses NaN and nesting that could not be written again
+        canonical_json(value)  # refuses NaN and nesting that could not be written again
     except (ValueError, RecursionError) as error:
         raise ArtifactRejected(f"{what} is not JSON: the file is damaged or foreign") from error
     if not isinstance(value, dict):
@@ -297,7 +297,7 @@ def _object(text: str | bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def _check_seal(table: Mapping[str, Any]) -> datetime:
+def _check_manifest(table: Mapping[str, Any]) -> datetime:
     """Check the entries that every manifest has; return the one that JSON cannot hold."""
     for item in ("kind", "created_at", "checksum"):
         require(isinstance(table[item], str), item, "a string")

@@ -14,7 +14,7 @@ _LOWEST, _HIGHEST = np.array(-8.0, np.float32), np.array(8.0, np.float32)
 """As arrays, which numpy need not turn into arrays."""
 
 
-def take(arrays: Arrays, name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
+def read_array(arrays: Arrays, name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
     """Return the array called `name` after checking its shape; None stands for any length.
 
     Raises:
@@ -34,8 +34,13 @@ def take(arrays: Arrays, name: str, shape: tuple[int | None, ...]) -> NDArray[An
     return array
 
 
-def under(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays of one part, without its prefix."""
+def add_prefix(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Put `prefix` before every array's name, so that several parts fit into one mapping."""
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def strip_prefix(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Return the arrays whose names begin with `prefix`, named without it."""
     return {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}
 
 
@@ -60,10 +65,10 @@ class Scaler:
     def fit(cls, embeddings: Float32) -> "Scaler":
         """Measure mean and deviation of each feature."""
         deviation = embeddings.std(axis=0, dtype=np.float64)
-        return cls.of(embeddings.mean(axis=0, dtype=np.float64), deviation)
+        return cls.from_moments(embeddings.mean(axis=0, dtype=np.float64), deviation)
 
     @classmethod
-    def of(cls, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> "Scaler":
+    def from_moments(cls, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> "Scaler":
         """Scale by known figures; a feature that never varies is switched off."""
         varies = deviation > 1e-6
         factor = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0)
@@ -81,8 +86,8 @@ class Scaler:
         Raises:
             ArtifactRejected: An array is missing or has the wrong shape.
         """
-        shift = take(arrays, "shift", (None,))
-        return cls(shift, take(arrays, "factor", shift.shape))
+        shift = read_array(arrays, "shift", (None,))
+        return cls(shift, read_array(arrays, "factor", shift.shape))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs."""

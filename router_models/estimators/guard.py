@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import Scaler, take, under
+from router_models.estimators.arrays import Scaler, read_array, strip_prefix
 from router_models.estimators.mixture import PARTS, MixtureEstimator
 from router_models.estimators.nesting import pack, unpack
 from router_models.types import Arrays, Estimator, Float32, Prediction
@@ -84,12 +84,12 @@ class Guard:
             ArtifactRejected: An array is missing or has the wrong shape.
         """
         scaler = Scaler.from_arrays(arrays)
-        centroids = take(arrays, "centroids", (None, len(scaler.shift)))
-        reach = take(arrays, "reach", (len(centroids),))
-        near, far = take(arrays, "limits", (2,)).tolist()
+        centroids = read_array(arrays, "centroids", (None, len(scaler.shift)))
+        reach = read_array(arrays, "reach", (len(centroids),))
+        near, far = read_array(arrays, "limits", (2,)).tolist()
         if not near < far or not len(centroids) or (reach <= 0).any():
             raise ArtifactRejected("a guard needs clusters, a reach above 0 and near < far")
-        means = [take(arrays, n, (len(models),)) for n in ("quality_means", "cost_means_usd")]
+        means = [read_array(arrays, n, (len(models),)) for n in ("quality_means", "cost_means_usd")]
         return cls(scaler, centroids, reach, near, far, *means)
 
 
@@ -136,7 +136,7 @@ class GuardedEstimator:
             ArtifactRejected: An array is missing or has the wrong shape, or the kind is unknown.
         """
         estimator = unpack(INNER, models, arrays, ESTIMATORS)
-        guard = Guard.from_arrays(models, under(arrays, GUARD))
+        guard = Guard.from_arrays(models, strip_prefix(GUARD, arrays))
         if estimator.dimension != len(guard.scaler.shift):
             raise ArtifactRejected("guard and estimator read vectors of other dimensions")
         return cls(estimator, guard)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import Scaler, take
+from router_models.estimators.arrays import Scaler, read_array
 from router_models.types import Arrays, Float32, Prediction
 
 Float64 = NDArray[np.float64]
@@ -63,7 +63,7 @@ class CellStatistics:
         Raises:
             ArtifactRejected: An array is missing or has the wrong shape.
         """
-        return cls(**{item.name: take(arrays, item.name, shape) for item in fields(cls)})
+        return cls(**{item.name: read_array(arrays, item.name, shape) for item in fields(cls)})
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs."""
@@ -95,8 +95,8 @@ class CellStatistics:
             cost = np.where(seen, cost, cost[seen].max())
         return quality, cost
 
-    def expected(self) -> tuple[Float64, Float64]:
-        """What to expect of each cell before its own rows are looked at; shapes as the fields'.
+    def prior_means(self) -> tuple[Float64, Float64]:
+        """Prior mean quality and cost of each cell, without its own rows; shapes as the fields'.
 
         Where a log holds one model per query, a model's mean says as much about what it was asked
         as about the model. So clusters differ by an ease, added to quality, and by a dearness that
@@ -116,11 +116,11 @@ class CellStatistics:
             cost = charged / (dearness @ self.count + EFFECT_ROWS)
         return np.clip(quality + ease[:, None], 0.0, 1.0), cost * dearness[:, None]
 
-    def columns(self, indices: NDArray[np.intp]) -> "CellStatistics":
+    def select_models(self, indices: NDArray[np.intp]) -> "CellStatistics":
         """Keep the models at `indices`, in that order."""
         return CellStatistics(**{i.name: getattr(self, i.name)[:, indices] for i in fields(self)})
 
-    def beside(self, other: "CellStatistics") -> "CellStatistics":
+    def with_models(self, other: "CellStatistics") -> "CellStatistics":
         """Append another set of models, measured on the same clusters."""
         return CellStatistics(
             **{
@@ -171,7 +171,7 @@ class KMeansEstimator:
         self.tilt = np.log(weight).astype(np.float32)
         s = self.statistics
         cells = s.count + self.prior_rows
-        expected_quality, expected_cost = s.expected()
+        expected_quality, expected_cost = s.prior_means()
         quality = (s.quality_sum + self.prior_rows * expected_quality) / cells
         cost = (s.cost_sum + self.prior_rows * expected_cost) / cells
         self.tables = np.concatenate(
@@ -238,17 +238,17 @@ class KMeansEstimator:
             ArtifactRejected: An array is missing or has the wrong shape.
         """
         scaler = Scaler.from_arrays(arrays)
-        centroids = take(arrays, "centroids", (None, len(scaler.shift)))
+        centroids = read_array(arrays, "centroids", (None, len(scaler.shift)))
         n_clusters = len(centroids)
-        prior_rows, temperature = take(arrays, "settings", (2,)).tolist()
+        prior_rows, temperature = read_array(arrays, "settings", (2,)).tolist()
         if prior_rows <= 0 or temperature <= 0 or n_clusters == 0:
             raise ArtifactRejected("k-means needs a cluster, prior rows > 0 and a temperature > 0")
         return cls(
             models,
             scaler,
             centroids,
-            take(arrays, "radii", (n_clusters,)),
-            take(arrays, "sizes", (n_clusters,)),
+            read_array(arrays, "radii", (n_clusters,)),
+            read_array(arrays, "sizes", (n_clusters,)),
             CellStatistics.from_arrays(arrays, (n_clusters, len(models))),
             prior_rows,
             temperature,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import Scaler, take
+from router_models.estimators.arrays import Scaler, read_array
 from router_models.types import Arrays, Float32, Prediction
 
 ROWS_AT_ONCE = 1024
@@ -90,10 +90,10 @@ class NearestNeighbours:
             ArtifactRejected: An array is missing or has the wrong shape.
         """
         scaler = Scaler.from_arrays(arrays)
-        points = take(arrays, "points", (None, len(scaler.shift)))
+        points = read_array(arrays, "points", (None, len(scaler.shift)))
         shape = (len(points), len(models))
-        neighbours, prior_rows = take(arrays, "settings", (2,)).tolist()
+        neighbours, prior_rows = read_array(arrays, "settings", (2,)).tolist()
         if neighbours < 1 or prior_rows <= 0 or not len(points):
             raise ArtifactRejected("k-nearest neighbours needs a row, k >= 1 and prior rows > 0")
-        quality, cost = take(arrays, "quality", shape), take(arrays, "cost_usd", shape)
+        quality, cost = read_array(arrays, "quality", shape), read_array(arrays, "cost_usd", shape)
         return cls(models, scaler, points, quality, cost, int(neighbours), prior_rows)

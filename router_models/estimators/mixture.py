@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import take
+from router_models.estimators.arrays import read_array
 from router_models.estimators.kmeans import KMeansEstimator
 from router_models.estimators.knn import NearestNeighbours
 from router_models.estimators.mlp import MlpEstimator
@@ -80,7 +80,9 @@ class MixtureEstimator:
             ArtifactRejected: An array is missing or has the wrong shape, a kind is unknown, a share
                 is out of range or the parts do not fit together.
         """
-        shares = [take(arrays, name, (len(models),)) for name in ("quality_share", "cost_share")]
+        shares = [
+            read_array(arrays, name, (len(models),)) for name in ("quality_share", "cost_share")
+        ]
         if np.min(shares) < 0 or np.max(shares) > 1:
             raise ArtifactRejected("the shares of a mixture lie between 0 and 1")
         local, shared = (unpack(p, models, arrays, PARTS) for p in ("local.", "shared."))

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.estimators.arrays import Scaler, take
+from router_models.estimators.arrays import Scaler, read_array
 from router_models.types import Arrays, Float32, Prediction
 
 LAYER_NORM_EPSILON = 1e-5
@@ -123,10 +123,11 @@ class MlpEstimator:
         trunk: list[Layer] = []
         depth = sum(name.startswith("trunk.") and name.endswith(".weight") for name in arrays)
         for index in range(depth):
-            weight = take(arrays, f"trunk.{index}.weight", (width, None))
+            weight = read_array(arrays, f"trunk.{index}.weight", (width, None))
             width = weight.shape[1]
             vectors = (
-                take(arrays, f"trunk.{index}.{n}", (width,)) for n in ("bias", "gain", "offset")
+                read_array(arrays, f"trunk.{index}.{n}", (width,))
+                for n in ("bias", "gain", "offset")
             )
             trunk.append(Layer(weight, *vectors))
         n_models = len(models)
@@ -134,8 +135,8 @@ class MlpEstimator:
             models,
             scaler,
             tuple(trunk),
-            take(arrays, "head_weight", (width, 2 * n_models)),
-            take(arrays, "head_bias", (2 * n_models,)),
-            take(arrays, "cost_scale", (2, n_models)),
-            take(arrays, "cost_floor_usd", (n_models,)),
+            read_array(arrays, "head_weight", (width, 2 * n_models)),
+            read_array(arrays, "head_bias", (2 * n_models,)),
+            read_array(arrays, "cost_scale", (2, n_models)),
+            read_array(arrays, "cost_floor_usd", (n_models,)),
         )

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import take, under
+from router_models.estimators.arrays import add_prefix, read_array, strip_prefix
 from router_models.types import Arrays, Estimator
 
 KIND = "kind"
@@ -16,7 +16,7 @@ KIND = "kind"
 
 def pack(prefix: str, estimator: Estimator) -> dict[str, NDArray[Any]]:
     """Name the estimator's arrays by `prefix`, and its kind beside them."""
-    arrays = {prefix + name: array for name, array in estimator.to_arrays().items()}
+    arrays = add_prefix(prefix, estimator.to_arrays())
     return arrays | {prefix + KIND: np.frombuffer(estimator.kind.encode(), np.uint8)}
 
 
@@ -28,8 +28,8 @@ def unpack(
     Raises:
         ArtifactRejected: An array is missing or has the wrong shape, or the kind is unknown.
     """
-    inner = under(arrays, prefix)
-    kind = take(inner, KIND, (None,)).astype(np.uint8).tobytes().decode(errors="replace")
+    inner = strip_prefix(prefix, arrays)
+    kind = read_array(inner, KIND, (None,)).astype(np.uint8).tobytes().decode(errors="replace")
     known = {candidate.kind: candidate for candidate in kinds}
     if kind not in known:
         raise ArtifactRejected(

@@ -53,7 +53,7 @@ class OneQuery:
     tables: Float32
 
     @classmethod
-    def of(cls, estimator: KMeansEstimator, guard: Guard) -> "OneQuery":
+    def from_estimator(cls, estimator: KMeansEstimator, guard: Guard) -> "OneQuery":
         """Fold the constants into the arrays."""
         ones = np.ones((len(estimator.tables), 1), np.float32)
         return cls(
@@ -71,7 +71,7 @@ class OneQuery:
 
     def predict(self, embedding: Float32) -> OneRow:
         """Predict for one query; `embedding` has shape ``(dimension,)``."""
-        vector = unit(embedding, self.guard_scaler)
+        vector = normalized(embedding, self.guard_scaler)
         distance = self.guard_offset - self.guard_rows.dot(vector)
         # `argmin` takes a quarter of the time of `min`.
         strange = (distance.item(distance.argmin()) - self.near) / self.width
@@ -80,7 +80,7 @@ class OneQuery:
         if familiarity == 0.0:
             return OneRow(self.means, 0.0)
         if self.scaler is not None:
-            vector = unit(embedding, self.scaler)
+            vector = normalized(embedding, self.scaler)
         weights = self.rows.dot(vector)
         weights += self.offset
         weights -= weights[weights.argmax()]
@@ -93,7 +93,7 @@ class OneQuery:
         return OneRow(figures, familiarity)
 
 
-def unit(embedding: Float32, scaler: Scaler) -> Float32:
+def normalized(embedding: Float32, scaler: Scaler) -> Float32:
     """Scale one vector and give it length 1, as `Scaler.apply_unit` does with rows."""
     scaled = scaler.apply(embedding)
     scaled *= 1.0 / max(sqrt(scaled.dot(scaled)), SMALLEST_NORM)

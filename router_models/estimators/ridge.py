@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import Scaler, take
+from router_models.estimators.arrays import Scaler, read_array
 from router_models.types import Arrays, Float32, Prediction
 
 Float64 = NDArray[np.float64]
@@ -92,13 +92,13 @@ class RidgeSums:
         Raises:
             ArtifactRejected: An array is missing or has the wrong shape.
         """
-        gram = take(arrays, "sums.gram", (None, dimension + 1, dimension + 1))
-        gram_of = take(arrays, "sums.gram_of", (n_models,))
+        gram = read_array(arrays, "sums.gram", (None, dimension + 1, dimension + 1))
+        gram_of = read_array(arrays, "sums.gram_of", (n_models,))
         if not np.isin(gram_of, np.arange(len(gram))).all():
             raise ArtifactRejected("array 'sums.gram_of' points outside 'sums.gram'")
         columns = (dimension + 1, n_models)
-        quality = take(arrays, "sums.quality", columns)
-        return cls(gram, gram_of, quality, take(arrays, "sums.cost_usd", columns))
+        quality = read_array(arrays, "sums.quality", columns)
+        return cls(gram, gram_of, quality, read_array(arrays, "sums.cost_usd", columns))
 
 
 @dataclass(slots=True, eq=False)
@@ -155,7 +155,9 @@ class RidgeEstimator:
         """
         scaler = Scaler.from_arrays(arrays)
         sums = RidgeSums.from_arrays(arrays, len(scaler.shift), len(models))
-        (alpha,) = take(arrays, "settings", (1,)).tolist()
+        (alpha,) = read_array(arrays, "settings", (1,)).tolist()
         if alpha <= 0:
             raise ArtifactRejected("ridge needs a penalty above 0")
-        return cls(models, scaler, sums, alpha, take(arrays, "cost_floor_usd", (len(models),)))
+        return cls(
+            models, scaler, sums, alpha, read_array(arrays, "cost_floor_usd", (len(models),))
+        )

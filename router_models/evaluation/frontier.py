@@ -199,11 +199,11 @@ class Judge:
     """Measures frontiers on one set of queries, against the same references.
 
     Attributes:
-        singles: The models alone.
+        single_models: The models alone.
         oracle: The best choice per query.
     """
 
-    singles: Outcomes
+    single_models: Outcomes
     oracle: Outcomes
 
     @classmethod
@@ -214,7 +214,7 @@ class Judge:
     def figures(self, outcomes: Outcomes, weights: Float64 | None = None) -> Figures:
         """Sum a frontier up; `weights` over the queries sum to 1."""
         cost, quality = outcomes.points(weights)
-        single_cost, single_quality = self.singles.points(weights)
+        single_cost, single_quality = self.single_models.points(weights)
         best = int(np.lexsort((single_cost, -single_quality))[0])
         low, high = float(single_cost.min()), float(single_cost[best])
         wanted = float(single_quality[best])
@@ -234,7 +234,7 @@ class Judge:
 
     def mix(self, points: int = 100) -> Outcomes:
         """The best random mixes of single models as a frontier of its own, the best model first."""
-        cost, quality = self.singles.points()
+        cost, quality = self.single_models.points()
         corner_cost, corner_quality = hull(cost, quality)
         pairs = zip(corner_cost, corner_quality, strict=True)
         of_corner = [int(np.flatnonzero((cost == x) & (quality == y))[0]) for x, y in pairs]
@@ -245,11 +245,11 @@ class Judge:
         rows, corners = np.arange(points), np.array(of_corner)
         share[rows, corners[left]] += 1.0 - (place - left)
         share[rows, corners[right]] += place - left
-        return Outcomes(share @ self.singles.quality, share @ self.singles.cost_usd)
+        return Outcomes(share @ self.single_models.quality, share @ self.single_models.cost_usd)
 
     def best_single(self) -> int:
         """Index of the model of highest quality, the cheaper of equals."""
-        cost, quality = self.singles.points()
+        cost, quality = self.single_models.points()
         return int(np.lexsort((cost, -quality))[0])
 
 

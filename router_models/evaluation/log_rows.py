@@ -15,7 +15,7 @@ from router_models.types import Evaluations, Float32
 
 SPLITS: Final = ("train", "val", "test")
 DRAWN: Final = frozenset({"router", "explored"})
-"""Why a model answered, where a router drew it with the odds that were logged."""
+"""Why a model answered, where a router drew it with the propensity that was logged."""
 
 
 class LogRow(Protocol):
@@ -63,7 +63,7 @@ class LogRow(Protocol):
 
     @property
     def candidates(self) -> str:
-        """JSON: who could have answered, with what odds."""
+        """JSON: which models could have answered, with their propensities."""
         ...
 
 
@@ -80,7 +80,7 @@ class LoggedRows:
         score: Quality of each answer; same shape.
         cost_usd: Cost of each answer; same shape.
         drawn: Answers of split ``test`` whose model was drawn at random.
-        odds: Of every model for each of these, 0 where it was not offered; shape
+        propensities: Of every model for each of these, 0 where it was not offered; shape
             ``(n_drawn, n_models)``.
     """
 
@@ -92,7 +92,7 @@ class LoggedRows:
     score: Float32
     cost_usd: Float32
     drawn: NDArray[np.intp]
-    odds: Float32
+    propensities: Float32
 
     def evaluations(
         self, split: str, columns: Sequence[str], registry: ModelRegistry
@@ -119,16 +119,18 @@ class LoggedRows:
             self.model[self.drawn],
             self.score[self.drawn],
             self.cost_usd[self.drawn],
-            self.odds,
+            self.propensities,
             self.models,
             self.query[self.drawn],
         )
 
 
-def gather(batches: Iterable[Sequence[LogRow]], dimension: int, most_rows: int) -> LoggedRows:
+def read_log_rows(
+    batches: Iterable[Sequence[LogRow]], dimension: int, most_rows: int
+) -> LoggedRows:
     """Read rows until there are `most_rows`; what cannot be learned from is left out."""
     # Pages of memory that no row is written to are never taken.
-    gathering = _Gathering(np.empty((most_rows, dimension), np.float32))
+    gathering = _LogRowReader(np.empty((most_rows, dimension), np.float32))
     for row in _usable(batches, dimension):
         gathering.add(row)
         if len(gathering.query) == most_rows:
@@ -148,7 +150,7 @@ def _usable(batches: Iterable[Sequence[LogRow]], dimension: int) -> Iterator[Log
 
 
 @dataclass(slots=True, eq=False)
-class _Gathering:
+class _LogRowReader:
     """What was read so far."""
 
     embeddings: Float32
@@ -159,7 +161,7 @@ class _Gathering:
     model: list[int] = field(default_factory=list)
     figures: list[tuple[Any, Any]] = field(default_factory=list)
     drawn: list[int] = field(default_factory=list)
-    odds: list[Float32] = field(default_factory=list)
+    propensities: list[Float32] = field(default_factory=list)
 
     def add(self, row: LogRow) -> None:
         place = self.query_of.setdefault(row.query_id, len(self.query_of))
@@ -171,27 +173,27 @@ class _Gathering:
         self.figures.append((row.score, row.cost_usd))
         is_drawn = row.route_reason in DRAWN and row.chosen_model == row.model
         if is_drawn and row.split == "test":
-            self._add_odds(row)
+            self._add_propensities(row)
 
-    def _add_odds(self, row: LogRow) -> None:
-        """Keep the odds where every model that could answer had a chance, and more than one."""
+    def _add_propensities(self, row: LogRow) -> None:
+        """Keep the propensities where at least two models could answer, and each had a chance."""
         candidates = json.loads(row.candidates)
         offered = {c["model"]: c["propensity"] for c in candidates if c["is_eligible"]}
         if len(offered) < 2 or min(offered.values()) <= 0 or row.model not in offered:
             return
         places = [self._place(name) for name in offered]
-        odds = np.zeros(len(self.model_of), np.float32)
-        odds[places] = list(offered.values())
+        propensities = np.zeros(len(self.model_of), np.float32)
+        propensities[places] = list(offered.values())
         self.drawn.append(len(self.query) - 1)
-        self.odds.append(odds)
+        self.propensities.append(propensities)
 
     def _place(self, model: str) -> int:
         return self.model_of.setdefault(model, len(self.model_of))
 
     def rows(self) -> LoggedRows:
-        odds = np.zeros((len(self.odds), len(self.model_of)), np.float32)
-        for place, known in enumerate(self.odds):
-            odds[place, : len(known)] = known
+        propensities = np.zeros((len(self.propensities), len(self.model_of)), np.float32)
+        for place, known in enumerate(self.propensities):
+            propensities[place, : len(known)] = known
         figures = np.array(self.figures, np.float32).reshape(-1, 2)
         return LoggedRows(
             self.embeddings[: len(self.splits)],
@@ -202,5 +204,5 @@ class _Gathering:
             figures[:, 0],
             figures[:, 1],
             np.array(self.drawn, np.intp),
-            odds,
+            propensities,
         )

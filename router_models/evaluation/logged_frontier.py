@@ -18,7 +18,7 @@ from router_models.evaluation.frontier import Interval, bootstrap_weights, inter
 from router_models.evaluation.off_policy import (
     LoggedChoices,
     PolicyValue,
-    guess_means,
+    constant_outcome_model,
     known_models,
     policy_value,
     predict_columns,
@@ -97,7 +97,7 @@ class LoggedFrontier:
             raise ValueError("not a frontier measured on a log") from error
 
 
-def measure(
+def measure_frontier(
     routers: Mapping[Role, Router],
     choices: LoggedChoices,
     prior: Evaluations,
@@ -112,7 +112,7 @@ def measure(
     Args:
         routers: By role.
         choices: Answers that none of the routers was trained on.
-        prior: Other rows, for a plain guess per model.
+        prior: Other rows, for a plain outcome_model per model.
         willingness_to_pay_usd: The operating points.
         rng: Draws the bootstrap, the same draws for every curve.
         now: Time of the measurement.
@@ -130,15 +130,15 @@ def measure(
             "the log has no graded answer in its test split whose model was drawn at random among "
             "several that these routers know; see routing.exploration"
         )
-    choices = choices.at(usable)
-    guess = guess_means(prior, len(choices.answered))
+    choices = choices.select(usable)
+    outcome_model = constant_outcome_model(prior, len(choices.answered))
     intervals = _Intervals.draw(choices, draws, rng)
     curves = [
         FrontierCurve(router.version, role, intervals.points(values))
         for role, router in routers.items()
-        for values in [_values(router, choices, guess, willingness_to_pay_usd)]
+        for values in [_values(router, choices, outcome_model, willingness_to_pay_usd)]
     ]
-    singles = dict(_singles(choices, guess))
+    singles = dict(_singles(choices, outcome_model))
     best = max(singles, key=lambda name: float(singles[name].quality.mean()))
     lone = intervals.points({max(willingness_to_pay_usd): singles[best]})
     curves.append(FrontierCurve(best, "best_single", lone))
@@ -147,19 +147,21 @@ def measure(
 
 
 def _values(
-    router: Router, choices: LoggedChoices, guess: Prediction, paid_usd: Sequence[float]
+    router: Router, choices: LoggedChoices, outcome_model: Prediction, paid_usd: Sequence[float]
 ) -> dict[float, PolicyValue]:
     wanted = predict_columns(router, choices.embeddings, choices.models)
-    return {paid: policy_value(wanted, choices, guess, 1.0 / paid) for paid in paid_usd}
+    return {paid: policy_value(wanted, choices, outcome_model, 1.0 / paid) for paid in paid_usd}
 
 
-def _singles(choices: LoggedChoices, guess: Prediction) -> Iterator[tuple[str, PolicyValue]]:
+def _singles(
+    choices: LoggedChoices, outcome_model: Prediction
+) -> Iterator[tuple[str, PolicyValue]]:
     """Value each model alone; where it was not offered, the best of the others on average."""
     for column, model in enumerate(choices.models):
-        quality = np.array(guess.quality)
+        quality = np.array(outcome_model.quality)
         quality[:, column] = np.inf
-        always = Prediction(quality, guess.cost_usd)
-        yield model, policy_value(always, choices, guess, 0.0)
+        always = Prediction(quality, outcome_model.cost_usd)
+        yield model, policy_value(always, choices, outcome_model, 0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,8 @@
-"""What a router would have been worth on traffic that another one routed.
+"""Off-policy evaluation: the value of a router on traffic that another one routed.
 
-Each logged answer comes with the odds that its model was drawn. Answers that the new router would
-have asked for too are weighed by one over those odds; a plain guess per model fills in the rest.
+Each logged answer comes with its propensity, the probability that its model was drawn. Answers that
+the new router would have asked for too are weighed by one over it; an outcome model fills in the
+rest.
 Doubly robust: Dudík, Langford, Li, "Doubly Robust Policy Evaluation and Learning" (ICML 2011,
 arXiv 1103.4601), equation 2. SNIPS: Swaminathan and Joachims (NeurIPS 2015), equation 6.
 """
@@ -29,7 +30,8 @@ class LoggedChoices:
         answered: Column of the model that answered; shape ``(n_rows,)``.
         quality: Of that answer; same shape.
         cost_usd: Of that answer; same shape.
-        propensity: Odds of each model, 0 where it was not offered; shape ``(n_rows, n_models)``.
+        propensity: Probability of each model, 0 where it was not offered; shape
+            ``(n_rows, n_models)``.
         models: Names of the columns.
         query: Which rows are the same query, asked again; shape ``(n_rows,)``.
     """
@@ -42,7 +44,7 @@ class LoggedChoices:
     models: tuple[str, ...]
     query: NDArray[np.intp]
 
-    def at(self, rows: NDArray[Any]) -> "LoggedChoices":
+    def select(self, rows: NDArray[Any]) -> "LoggedChoices":
         """Keep the answers at `rows`, places or a mask."""
         return LoggedChoices(
             self.embeddings[rows],
@@ -57,7 +59,7 @@ class LoggedChoices:
 
 @dataclass(frozen=True, slots=True)
 class PolicyValue:
-    """What choosing by one prediction is worth at one price.
+    """The estimated value of choosing by one prediction at one price.
 
     Attributes:
         quality: Doubly robust estimate for each row; shape ``(n_rows,)``; its mean is the value.
@@ -80,43 +82,43 @@ class PolicyValue:
 
 
 def policy_value(
-    prediction: Prediction, choices: LoggedChoices, guess: Prediction, price: float
+    prediction: Prediction, choices: LoggedChoices, outcome_model: Prediction, price: float
 ) -> PolicyValue:
-    """Estimate what choosing by `prediction` is worth.
+    """Estimate the value of choosing by `prediction`.
 
     Args:
         prediction: Quality -inf marks a model that the router does not know; every row has one
             that was offered and that it knows.
         choices: What really happened.
-        guess: What to expect of each model where the log is silent; made without these rows. A bad
-            guess widens the estimate and does not bend it.
+        outcome_model: What to expect of each model where the log is silent; made without these
+            rows. A bad one adds variance to the estimate, and no bias.
         price: Quality given up per USD saved.
     """
     rows = np.arange(len(choices.answered))
     offered = choices.propensity > 0
     wanted = prediction.quality - price * prediction.cost_usd
     chosen = np.argmax(np.where(offered, wanted, -np.inf), axis=1)
-    odds = choices.propensity[rows, choices.answered].astype(np.float64)
-    weight = np.where(chosen == choices.answered, 1.0 / odds, 0.0)
+    propensity = choices.propensity[rows, choices.answered].astype(np.float64)
+    weight = np.where(chosen == choices.answered, 1.0 / propensity, 0.0)
 
-    def corrected(got: Float32, guessed: Float32) -> Float64:
-        surprise = got.astype(np.float64) - guessed[rows, choices.answered]
-        value: Float64 = guessed[rows, chosen] + weight * surprise
+    def corrected(observed: Float32, modelled: Float32) -> Float64:
+        residual = observed.astype(np.float64) - modelled[rows, choices.answered]
+        value: Float64 = modelled[rows, chosen] + weight * residual
         return value
 
     total = weight.sum()
     got = (choices.quality - price * choices.cost_usd).astype(np.float64)
     return PolicyValue(
-        corrected(choices.quality, guess.quality),
-        corrected(choices.cost_usd, guess.cost_usd),
+        corrected(choices.quality, outcome_model.quality),
+        corrected(choices.cost_usd, outcome_model.cost_usd),
         price,
         float(weight @ got / total) if total else float("nan"),
         float(total**2 / (weight @ weight)) if total else 0.0,
     )
 
 
-def guess_means(prior: Evaluations, rows: int) -> Prediction:
-    """Guess each model's mean over `prior`, the same for all queries and for all routers."""
+def constant_outcome_model(prior: Evaluations, rows: int) -> Prediction:
+    """Predict each model's mean over `prior`, the same for all queries and for all routers."""
     if not np.isfinite(prior.quality).any():
         nothing = np.zeros((rows, len(prior.models)), np.float32)
         return Prediction(nothing, nothing)
@@ -132,7 +134,7 @@ def known_models(router: Router, models: Sequence[str]) -> NDArray[np.bool_]:
 
 def predict_columns(router: Router, embeddings: Float32, models: Sequence[str]) -> Prediction:
     """Predict for these names of models; quality -inf marks one that the router does not know."""
-    prediction = router.served.predict(embeddings)
+    prediction = router.serving_estimator.predict(embeddings)
     columns = [router.column(model) for model in models]
     known = [place for place, column in enumerate(columns) if column is not None]
     shape = (len(embeddings), len(models))

@@ -25,10 +25,10 @@ def cluster(rows: Float32, n_clusters: int, seed: int, weights: Float64 | None =
     """
     n_clusters = min(n_clusters, len(np.unique(rows, axis=0)))
     means = KMeans(n_clusters, n_init=2, random_state=seed).fit(rows, sample_weight=weights)
-    return to_unit(means.cluster_centers_)
+    return normalize_rows(means.cluster_centers_)
 
 
-def to_unit(rows: NDArray[np.floating]) -> Float32:
+def normalize_rows(rows: NDArray[np.floating]) -> Float32:
     """Give each row length 1."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: Float32 = (rows / np.maximum(norms, SMALLEST_NORM)).astype(np.float32)

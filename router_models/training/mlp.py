@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.mlp import MlpEstimator
 from router_models.statistics import cost_floor, model_means
-from router_models.training.mlp_weights import Weights, build, logit
+from router_models.training.mlp_weights import Weights, build_estimator, logit
 from router_models.training.settings import MlpSettings
 from router_models.types import Evaluations, Float32
 
@@ -51,7 +51,7 @@ class RouterNetwork(nn.Module):
         self.heads = nn.Linear(hidden, 2 * n_models)
 
     @classmethod
-    def of(cls, weights: Weights, dropout: float = 0.0) -> Self:
+    def from_weights(cls, weights: Weights, dropout: float = 0.0) -> Self:
         """Rebuild the network that has these weights."""
         hidden, n_heads = weights["head_weight"].shape
         network = cls(weights["trunk.0.weight"].shape[0], n_heads // 2, hidden, dropout)
@@ -64,13 +64,13 @@ class RouterNetwork(nn.Module):
         heads: Tensor = self.heads(self.trunk(rows))
         return heads
 
-    def expect(self, quality_means: Float32) -> None:
-        """Let each quality head begin at its model's mean."""
+    def init_quality_bias(self, quality_means: Float32) -> None:
+        """Set each quality head's bias so that it starts at its model's mean."""
         with torch.no_grad():
             self.heads.bias[: len(quality_means)] = torch.from_numpy(logit(quality_means))
 
     def weights(self) -> dict[str, Float32]:
-        """Copy the weights out, as `of` takes them."""
+        """Copy the weights out, as `from_weights` takes them."""
         return {n: np.array(tensor.numpy(), order="C") for n, tensor in self._named_views()}
 
     def _named_views(self) -> Iterator[tuple[str, Tensor]]:
@@ -99,7 +99,9 @@ class Rows:
     answered: Tensor
 
     @classmethod
-    def of(cls, evaluations: Evaluations, scaler: Scaler, cost_scale: Float32) -> "Rows":
+    def from_evaluations(
+        cls, evaluations: Evaluations, scaler: Scaler, cost_scale: Float32
+    ) -> "Rows":
         """Scale features and costs as measured on train rows."""
         answered = np.isfinite(evaluations.quality)
         cost_z = (np.log1p(evaluations.cost_usd) - cost_scale[0]) / cost_scale[1]
@@ -145,13 +147,13 @@ def fit_mlp(
     """Train until the loss on `validation` stops falling, and keep the best epoch."""
     dimension, n_models = evaluations.embeddings.shape[1], len(evaluations.models)
     scaler, cost_scale = Scaler.fit(evaluations.embeddings), cost_scale_of(evaluations)
-    train = Rows.of(evaluations, scaler, cost_scale)
-    held_out = Rows.of(validation, scaler, cost_scale)
+    train = Rows.from_evaluations(evaluations, scaler, cost_scale)
+    held_out = Rows.from_evaluations(validation, scaler, cost_scale)
     with single_threaded(seed):
         network = RouterNetwork(dimension, n_models, settings.hidden, settings.dropout)
-        network.expect(model_means(evaluations)[0])
+        network.init_quality_bias(model_means(evaluations)[0])
         weights = _descend(network, train, held_out, settings)
-    return build(evaluations.models, weights, scaler, cost_scale, cost_floor(evaluations))
+    return build_estimator(evaluations.models, weights, scaler, cost_scale, cost_floor(evaluations))
 
 
 def _descend(
@@ -161,7 +163,7 @@ def _descend(
     best, best_loss, since = network.weights(), math.inf, 0
     for _ in range(settings.max_epochs):
         run_epoch(network, optimizer, train, settings.batch_size)
-        loss = measure(network, held_out)
+        loss = mean_loss(network, held_out)
         if loss < best_loss:
             best, best_loss, since = network.weights(), loss, 0
         else:
@@ -198,7 +200,7 @@ def run_epoch(
         optimizer.step()
 
 
-def measure(network: RouterNetwork, held_out: Rows) -> float:
+def mean_loss(network: RouterNetwork, held_out: Rows) -> float:
     """Mean loss per answered pair, without dropout."""
     network.eval()
     with torch.no_grad():

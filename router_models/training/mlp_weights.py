@@ -21,7 +21,7 @@ def logit(quality_means: Float32) -> Float32:
     return bias
 
 
-def build(
+def build_estimator(
     models: tuple[str, ...],
     weights: Weights,
     scaler: Scaler,

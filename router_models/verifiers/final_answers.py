@@ -6,7 +6,7 @@ import re
 _MARK = re.compile(r"(?:\banswer\b[*_]{0,2}\s{0,3}(?::|=|\bis\b:?)|####)[*_\s]{0,5}", re.IGNORECASE)
 
 
-def final_answer(text: str) -> str | None:
+def extract_final_answer(text: str) -> str | None:
     r"""Return what stands in the last ``\boxed{}`` or after the last "Answer:", if anything does.
 
     After a mark the answer ends with its line.

@@ -53,8 +53,8 @@ class Maths:
     is_name: bool = False
 
 
-def read_maths(text: str) -> Maths:
-    """Understand LaTeX or plain notation.
+def parse_maths(text: str) -> Maths:
+    """Parse LaTeX or plain notation.
 
     Raises:
         NotMaths: It is neither.
@@ -65,7 +65,7 @@ def read_maths(text: str) -> Maths:
     return _read(tokens_of(text))
 
 
-def is_same(one: Maths, other: Maths) -> bool:
+def is_equivalent(one: Maths, other: Maths) -> bool:
     """Whether two answers mean the same; ``x = 5`` is the same as 5."""
     if one.form != other.form:
         one, other = _without_label(one), _without_label(other)
@@ -74,16 +74,16 @@ def is_same(one: Maths, other: Maths) -> bool:
     if one.values is not None and other.values is not None:
         return _is_close(one.values, other.values)
     if one.form == "=":
-        return _is_same_equation(one, other)
+        return _is_equivalent_equation(one, other)
     if one.form in _UNORDERED:
-        return _is_same_in_some_order(one.parts, other.parts)
-    return all(map(is_same, one.parts, other.parts))
+        return _is_permutation_of(one.parts, other.parts)
+    return all(map(is_equivalent, one.parts, other.parts))
 
 
-def _is_same_in_some_order(ones: Sequence[Maths], others: Sequence[Maths]) -> bool:
+def _is_permutation_of(ones: Sequence[Maths], others: Sequence[Maths]) -> bool:
     left = list(others)
     for one in ones:
-        match = next((at for at, other in enumerate(left) if is_same(one, other)), None)
+        match = next((at for at, other in enumerate(left) if is_equivalent(one, other)), None)
         if match is None:
             return False
         del left[match]
@@ -95,11 +95,11 @@ def _is_close(one: Values, other: Values) -> bool:
         return bool(np.all(np.abs(one - other) <= ABSOLUTE + RELATIVE * np.abs(other)))
 
 
-def _is_same_equation(one: Maths, other: Maths) -> bool:
+def _is_equivalent_equation(one: Maths, other: Maths) -> bool:
     """Whether two equations of two sides have the same solutions, so far as a factor tells."""
     sides = [part.values for part in (*one.parts, *other.parts)]
     if any(side is None for side in sides):
-        return all(map(is_same, one.parts, other.parts))
+        return all(map(is_equivalent, one.parts, other.parts))
     here, there, here_too, there_too = (np.asarray(side) for side in sides)
     if _is_close(here, here_too) and _is_close(there, there_too):
         return True

@@ -16,10 +16,10 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from router_models.verifiers.expressions import BeyondLimits, NotMaths
-from router_models.verifiers.final_answers import final_answer
-from router_models.verifiers.maths import MAX_CHARS, Maths, is_same, read_maths
+from router_models.verifiers.final_answers import extract_final_answer
+from router_models.verifiers.maths import MAX_CHARS, Maths, is_equivalent, parse_maths
 from router_models.verifiers.patterns import compile_regex, compile_schema
-from router_models.verifiers.written_numbers import Number, find_numbers, only_number, plain
+from router_models.verifiers.written_numbers import Number, find_numbers, parse_number, plain
 
 MAX_ANSWER_CHARS = 100_000
 MAX_PATTERN_CHARS = 1_000
@@ -89,7 +89,7 @@ class NumericSpec:
         """The reference as a number."""
         number = None
         if isinstance(self.reference, str):
-            number = only_number(self.reference)
+            number = parse_number(self.reference)
         elif _is_number(self.reference):
             number = Number(float(self.reference))
         return number if number is not None and math.isfinite(number.value) else None
@@ -176,8 +176,8 @@ class RegexSpec:
         _require(is_short, "pattern", f"exceeds {MAX_PATTERN_CHARS} chars")
         object.__setattr__(self, "_regex", _compiled("pattern", compile_regex, self.pattern))
 
-    def is_found_in(self, text: str) -> bool:
-        """Whether `text` has a match, or is one."""
+    def matches(self, text: str) -> bool:
+        """Whether the pattern matches `text`, anywhere or as a whole."""
         match = self._regex.fullmatch if self.is_full else self._regex.search
         return match(text) is not None
 
@@ -187,7 +187,7 @@ class MathSpec:
     """The answer is the reference by mathematics: an expression, equation, tuple, set or interval.
 
     The expression is the one marked as in `NumericSpec`, else the last in ``$...$``, else the last
-    line. See `maths.is_same`.
+    line. See `maths.is_equivalent`.
 
     Attributes:
         reference: In LaTeX or plain notation.
@@ -200,18 +200,18 @@ class MathSpec:
     def __post_init__(self) -> None:
         _require(isinstance(self.reference, str), "reference", "must be text")
         try:
-            object.__setattr__(self, "_maths", read_maths(self.reference))
+            object.__setattr__(self, "_maths", parse_maths(self.reference))
         except NotMaths as error:
             raise InvalidVerifier(f"reference: {self.reference!r}: {error}") from error
 
-    def is_met_by(self, text: str) -> bool:
+    def matches(self, text: str) -> bool:
         """Whether an expression means the reference.
 
         Raises:
             NotVerifiable: It is too long, too deep or too large to say.
         """
         try:
-            return is_same(self._maths, read_maths(text))
+            return is_equivalent(self._maths, parse_maths(text))
         except BeyondLimits as error:
             raise NotVerifiable(f"the expression cannot be checked: {error}") from error
         except NotMaths:
@@ -266,13 +266,13 @@ def _check_exact(spec: ExactSpec, text: str) -> bool:
     def normal(answer: str) -> str:
         return _normalise(answer, is_case_kept=spec.case_sensitive)
 
-    marked = final_answer(text)
+    marked = extract_final_answer(text)
     candidates = {normal(text), normal(text if marked is None else marked)}
     return any(normal(reference) in candidates for reference in spec.references)
 
 
 def _check_numeric(spec: NumericSpec, text: str) -> bool:
-    marked = final_answer(text)
+    marked = extract_final_answer(text)
     found: Number | None = None
     if marked is not None:
         numbers = find_numbers(marked.rpartition("=")[2])
@@ -303,17 +303,17 @@ def _check_json(spec: JsonSchemaSpec, text: str) -> bool:
 
 
 def _check_regex(spec: RegexSpec, text: str) -> bool:
-    return spec.is_found_in(text.strip() if spec.is_full else text)
+    return spec.matches(text.strip() if spec.is_full else text)
 
 
 def _check_math(spec: MathSpec, text: str) -> bool:
-    marked = final_answer(text)
+    marked = extract_final_answer(text)
     if marked is None:
         spans = _MATH_SPAN.findall(text)
         marked = spans[-1] if spans else text.strip().rpartition("\n")[2]
         if not spans and len(marked) > MAX_CHARS:
             return False  # a paragraph, which nothing marks as mathematics
-    return spec.is_met_by(marked)
+    return spec.matches(marked)
 
 
 _CHECKS: Mapping[str, Callable[[Any, str], bool]] = MappingProxyType(
@@ -336,7 +336,7 @@ def _chosen_label(spec: ChoiceSpec, text: str) -> str | None:
     label = "|".join(sorted(map(re.escape, by_form), key=len, reverse=True))
     ending = r"\b" if case else r"(?:[\s)*\"'\].:,!]*$|[)*\"'\].:,!\n])"
     opening = re.compile(rf"[\s(*\"'\[]*({label}){ending}", case)
-    for candidate in filter(None, (final_answer(text), text.strip())):
+    for candidate in filter(None, (extract_final_answer(text), text.strip())):
         match = opening.match(candidate)
         if match:
             return by_form[match[1].casefold() if case else match[1]]

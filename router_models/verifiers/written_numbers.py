@@ -43,7 +43,7 @@ def find_numbers(text: str) -> list[Number]:
     return [number for number in found if number is not None]
 
 
-def only_number(text: str) -> Number | None:
+def parse_number(text: str) -> Number | None:
     """Read a text that is a number and nothing else."""
     match = _NUMBER.fullmatch(plain(text).strip())
     return None if match is None else _read_number(match)

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from budget.ledger.memory import MemoryStore
 from budget.ledger.redis_store import RedisStore
-from budget.ledger.types import Granted, Refused, Unjournaled
+from budget.ledger.types import Granted, Refused, UnjournaledCharge
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import PATIENT, stands
 from tests.fakes.ledgers import CONVERSATION, KEY, TEAM, LedgerModel, hold, limit
@@ -90,7 +90,7 @@ class Interleavings(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.clock = ManualClock(START_S)
         self.model = LedgerModel()
-        self.told: list[Unjournaled] = []
+        self.told: list[UnjournaledCharge] = []
         self.number = 0
 
     @initialize()
@@ -205,7 +205,7 @@ class Interleavings(RuleBasedStateMachine):
                 self.model.resets_in_s(of, now_s),
             )
 
-    def hear(self, told: tuple[Unjournaled, ...]) -> None:
+    def hear(self, told: tuple[UnjournaledCharge, ...]) -> None:
         assert len(set(told)) == len(told)
         assert set(told) == self.model.tell(self.clock())
         self.told += told

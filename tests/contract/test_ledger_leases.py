@@ -2,7 +2,7 @@
 
 from budget.ledger.memory import MemoryStore
 from budget.ledger.redis_store import RedisStore
-from budget.ledger.types import Unjournaled
+from budget.ledger.types import UnjournaledCharge
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import granted, refused, stands
 from tests.fakes.ledgers import CONVERSATION, hold, limit
@@ -22,7 +22,7 @@ async def test_charges_an_expired_lease_in_full_and_tells_one_caller(
     answer = await granted(store, "r", money, slots)
 
     assert answer.unjournaled == (
-        Unjournaled("lost", "acme", 100, 103, is_expired=True, output=100),
+        UnjournaledCharge("lost", "acme", 100, 103, is_expired=True, output=100),
     )
     assert (await granted(store, "r", money, slots)).unjournaled == ()
 
@@ -45,7 +45,7 @@ async def test_tells_of_a_settlement_that_nobody_acknowledged(
     clock.advance(6.9)
     assert await store.reap("acme") == ()
     clock.advance(0.1)
-    assert await store.reap("acme") == (Unjournaled("r", "acme", 30, 40, is_expired=False),)
+    assert await store.reap("acme") == (UnjournaledCharge("r", "acme", 30, 40, is_expired=False),)
 
 
 async def test_does_not_tell_of_what_was_acknowledged(store: Reapable, clock: ManualClock) -> None:
@@ -53,7 +53,9 @@ async def test_does_not_tell_of_what_was_acknowledged(store: Reapable, clock: Ma
     await granted(store, "settled", money)
     await granted(store, "expired", money)
     await store.settle("acme", "settled", 30, 40)
-    await store.acknowledge("acme", [Unjournaled("settled", "acme", 30, 40, is_expired=False)])
+    await store.acknowledge(
+        "acme", [UnjournaledCharge("settled", "acme", 30, 40, is_expired=False)]
+    )
     clock.advance(60.0)
     (expired,) = await store.reap("acme")
     await store.acknowledge("acme", [expired])
@@ -82,11 +84,13 @@ async def test_acknowledging_a_full_charge_does_not_hide_its_correction(
     await store.settle("acme", "late", 30, 30)
     await store.acknowledge("acme", [in_full])
     clock.advance(60.0)
-    assert await store.reap("acme") == (Unjournaled("late", "acme", 30, 30, is_expired=False),)
+    assert await store.reap("acme") == (
+        UnjournaledCharge("late", "acme", 30, 30, is_expired=False),
+    )
 
 
 async def test_acknowledges_what_it_does_not_know(store: Reapable) -> None:
-    await store.acknowledge("acme", [Unjournaled("never", "acme", 1, 1, is_expired=False)])
+    await store.acknowledge("acme", [UnjournaledCharge("never", "acme", 1, 1, is_expired=False)])
     await store.acknowledge("acme", [])
 
 
@@ -173,5 +177,5 @@ async def test_renewed_leases_live_on(store: Reapable, clock: ManualClock) -> No
     clock.advance(10.0)
     assert not await store.renew("acme", "r", 60.0)
     assert await store.reap("acme") == (
-        Unjournaled("r", "acme", 100, 100, is_expired=True, output=100),
+        UnjournaledCharge("r", "acme", 100, 100, is_expired=True, output=100),
     )

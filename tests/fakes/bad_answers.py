@@ -5,7 +5,7 @@ from itertools import cycle
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 
-from federation.deployment.flower import Tasks
+from federation.deployment.flower import TaskWorker
 from federation.deployment.programs import Program
 from federation.node.client_app import build_client_app
 from federation.protocol.protocol import ARRAYS, to_record
@@ -33,4 +33,4 @@ def answer_badly(settings: GatewaySettings, program: Program) -> None:
             }
             return Message(RecordDict({ARRAYS: to_record(bad)}), reply_to=message)
 
-        Tasks(program.address, program.secret_file.read_bytes()).serve(app)  # type: ignore[arg-type]
+        TaskWorker(program.address, program.secret_file.read_bytes()).serve(app)  # type: ignore[arg-type]

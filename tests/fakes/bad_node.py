@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from federation.deployment.children import Child, Children
 from federation.deployment.programs import Program, free_port
+from federation.deployment.supervisor import ChildProcess, Supervisor
 from gateway.federation.places import node_dir
 from gateway.federation.running import run_until_stopped
 from gateway.settings.config import load_settings
@@ -16,7 +16,7 @@ def main(file: Path) -> None:
     node = settings.federation.node
     program = Program(node_dir(settings), free_port())
     program.prepare()
-    answering = Child(
+    answering = ChildProcess(
         name="bad-node",
         function="tests.fakes.bad_answers:answer_badly",
         log_file=program.folder / "node.log",
@@ -27,7 +27,7 @@ def main(file: Path) -> None:
     assert node.authority is not None
     assert node.private_key is not None
     supernode = program.supernode(node.coordinator, node.authority, node.private_key, node.poll_s)
-    run_until_stopped(Children((supernode, answering), print).run())
+    run_until_stopped(Supervisor((supernode, answering), print).run())
 
 
 if __name__ == "__main__":

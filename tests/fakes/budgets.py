@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from budget.errors import LedgerUnavailable
 from budget.ledger.memory import MemoryStore
 from budget.ledger.settlements import SettlementRecord
-from budget.ledger.types import Limit, Scope, Standing, Unjournaled
+from budget.ledger.types import Limit, Scope, Standing, UnjournaledCharge
 from gateway.access.keys import KeyStore
 from gateway.budgets.book import BudgetBook
 from gateway.budgets.definitions import BudgetDefinition, BudgetDefinitions
@@ -48,7 +48,7 @@ class Journal:
         """Keep `settlement`."""
         self.rows.append(settlement)
 
-    def take_kept(self) -> list[Unjournaled]:
+    def take_kept(self) -> list[UnjournaledCharge]:
         """Take what rows acknowledge since the last call."""
         fresh, self.taken = self.rows[self.taken :], len(self.rows)
         return [row.acknowledges for row in fresh if row.acknowledges is not None]

@@ -1,4 +1,4 @@
-"""What children do in tests of `federation.deployment.children`."""
+"""What children do in tests of `federation.deployment.supervisor`."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from federation.deployment.children import Child, Children
+from federation.deployment.supervisor import ChildProcess, Supervisor
 
 
 def note_and_wait(file: Path) -> None:
@@ -36,7 +36,7 @@ def write_surroundings(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    child = Child(
+    child = ChildProcess(
         "one", "tests.fakes.child_functions:note_and_wait", Path(sys.argv[2]), (Path(sys.argv[1]),)
     )
-    asyncio.run(Children((child,), print).run())
+    asyncio.run(Supervisor((child,), print).run())

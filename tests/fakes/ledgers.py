@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from budget.ledger.types import Hold, Limit, Measure, Scope, Unjournaled, Window
+from budget.ledger.types import Hold, Limit, Measure, Scope, UnjournaledCharge, Window
 from budget.ledger.windows import window_bounds, window_start
 
 TEAM = Scope("acme", "team")
 KEY = Scope("acme", "key", "key-1")
 CONVERSATION = Scope("acme", "conversation", "c:1")
-TELL_AGAIN_S = 30.0
+REDELIVERY_S = 30.0
 
 
 def limit(measure: Measure, window: Window, cap: int, scope: Scope = KEY) -> Limit:
@@ -64,7 +64,7 @@ class LedgerModel:
 
     leases: dict[str, ModelLease] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
-    to_tell: dict[str, tuple[float, Unjournaled]] = field(default_factory=dict)
+    to_tell: dict[str, tuple[float, UnjournaledCharge]] = field(default_factory=dict)
 
     def spent(self, of: Limit, now_s: float) -> int:
         """Sum what was charged to the current window."""
@@ -128,14 +128,14 @@ class LedgerModel:
                 lease.charged_output = lease.completion
                 self._tell(lease, now_s, is_expired=True)
 
-    def tell(self, now_s: float) -> set[Unjournaled]:
+    def tell(self, now_s: float) -> set[UnjournaledCharge]:
         """Take the charges whose turn it is; they come again after half a minute."""
         told = {charge for tell_s, charge in self.to_tell.values() if tell_s <= now_s}
         for charge in told:
-            self.to_tell[charge.request_id] = (now_s + TELL_AGAIN_S, charge)
+            self.to_tell[charge.request_id] = (now_s + REDELIVERY_S, charge)
         return told
 
-    def acknowledge(self, charge: Unjournaled) -> None:
+    def acknowledge(self, charge: UnjournaledCharge) -> None:
         """Never tell of this charge again; another one of the same request stays."""
         if self.to_tell.get(charge.request_id, (0.0, None))[1] == charge:
             del self.to_tell[charge.request_id]
@@ -146,7 +146,7 @@ class LedgerModel:
         return None if ends_s is None else ends_s - now_s
 
     def _tell(self, lease: ModelLease, tell_s: float, *, is_expired: bool) -> None:
-        charge = Unjournaled(
+        charge = UnjournaledCharge(
             lease.hold.request_id,
             "acme",
             lease.charged_nusd,

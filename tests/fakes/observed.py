@@ -20,8 +20,8 @@ import numpy as np
 import orjson
 from click.testing import CliRunner
 
-from federation.deployment.children import Child, Children
 from federation.deployment.sessions import SessionStore
+from federation.deployment.supervisor import ChildProcess, Supervisor
 from federation.privacy.accounting import PrivacyAccount
 from federation.protocol.report import RoundReport, SessionReport
 from federation.site import Verdict
@@ -36,7 +36,7 @@ from gateway.telemetry.families import Read
 from router_models.artifacts.artifact import dump
 from router_models.artifacts.assessment import Assessment
 from router_models.artifacts.registry import ModelRegistry
-from router_models.evaluation.log_rows import gather
+from router_models.evaluation.log_rows import read_log_rows
 from router_models.statistics import select
 from router_models.training.train import train
 from router_models.types import Evaluations
@@ -274,7 +274,7 @@ def _store_routers(settings: GatewaySettings) -> None:
     """Let a router serve that learned from few rows, and keep one of all rows as the candidate."""
     store = ArtifactStore(settings.artifact_dir)
     engine = create_database_engine(settings.database_url)
-    logged = gather(DatabaseRows(engine).iter_evaluations(), encoder().dimension, 10_000)
+    logged = read_log_rows(DatabaseRows(engine).iter_evaluations(), encoder().dimension, 10_000)
     engine.dispose()
     rows, held_out = (
         logged.evaluations(split, logged.models, ModelRegistry()) for split in ("train", "val")
@@ -317,11 +317,11 @@ def _expose_federation(folder: Path, store: ArtifactStore, stack: AsyncExitStack
     }
 
 
-def _children(folder: Path, *names: str) -> dict[str, Children]:
+def _children(folder: Path, *names: str) -> dict[str, Supervisor]:
     """Make groups of a process that does nothing each."""
     function = "tests.fakes.child_functions:note_and_wait"
     return {
-        name: Children((Child(name, function, folder / "log", (folder / "pids",)),), print)
+        name: Supervisor((ChildProcess(name, function, folder / "log", (folder / "pids",)),), print)
         for name in names
     }
 

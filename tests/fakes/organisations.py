@@ -162,7 +162,7 @@ class Organisation:
         known = [router.column(name) for name in truth.models]
         columns = [column for column in known if column is not None]
         assert columns == known, f"{router.version} does not know every model of {self.name}"
-        made = router.served.predict(truth.embeddings)
+        made = router.serving_estimator.predict(truth.embeddings)
         prediction = Prediction(made.quality[:, columns], made.cost_usd[:, columns])
         judge = Judge.of(truth)
         return Merit(

@@ -10,6 +10,7 @@ STARTED_BY_NAME = {
     "budget.ledger.redis_store",
     "federation.deployment.flower",
     "federation.learning.mlp_training",
+    "federation.privacy.noisy_gradient",
     "gateway.__main__",
     "gateway.embedded.child",
     "gateway.evaluation_log.log_parquet",

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 import click
 
-from federation.deployment.children import Child, Children
 from federation.deployment.gate import Gate, GateLimits
 from federation.deployment.node_keys import WatchedKeys
 from federation.deployment.programs import Program, free_port
+from federation.deployment.supervisor import ChildProcess, Supervisor
 from federation.errors import FederationError
 from gateway.commands.options import settings_option
 from gateway.federation.exposing import exposed, read_children, read_sessions, tell_metrics
@@ -57,7 +57,7 @@ async def _coordinate(settings: GatewaySettings) -> None:
     program.prepare()
     superlink = program.superlink(datetime.now(UTC))
     conducting = "conducting" if coordinator.reasoner.model is None else "tuning"
-    conductor = Child(
+    conductor = ChildProcess(
         name="conductor",
         function=f"gateway.federation.{conducting}:conduct",
         log_file=program.folder / "conductor.log",
@@ -72,7 +72,7 @@ async def _coordinate(settings: GatewaySettings) -> None:
         limits=GateLimits(max_body_bytes=coordinator.max_body_bytes),
     )
     # Apart: Flower's side keeps its state on disk, so either may be replaced alone.
-    groups = {child.name: Children((child,), logger.warning) for child in (superlink, conductor)}
+    groups = {child.name: Supervisor((child,), logger.warning) for child in (superlink, conductor)}
     readings = read_children(groups), read_sessions(sessions_of(settings))
     with exposed(coordinator.metrics_host, coordinator.metrics_port, *readings) as metrics_url:
         async with (

@@ -6,8 +6,8 @@ from typing import Final
 
 import click
 
-from federation.deployment.children import Child, Children, RestartTiming
 from federation.deployment.programs import Program, free_port
+from federation.deployment.supervisor import ChildProcess, RestartBackoff, Supervisor
 from gateway.artifacts.store import ArtifactStore
 from gateway.commands.options import settings_option
 from gateway.federation.exposing import exposed, read_children, read_node, tell_metrics
@@ -17,7 +17,7 @@ from gateway.settings.config import ConfigurationError, GatewaySettings
 
 logger = logging.getLogger(__name__)
 
-PATIENT: Final = RestartTiming(first_wait_s=1.0, last_wait_s=60.0)
+PATIENT: Final = RestartBackoff(first_wait_s=1.0, last_wait_s=60.0)
 """Each start takes some 5 s of CPU time, and a coordinator that refuses seldom changes its mind."""
 
 
@@ -39,7 +39,7 @@ def command(settings: GatewaySettings) -> None:
     program = Program(node_dir(settings), free_port())
     program.prepare()
     answering = "answering" if node.reasoner.model is None else "reasoning"
-    child = Child(
+    child = ChildProcess(
         name="node",
         function=f"gateway.federation.{answering}:answer",
         log_file=program.folder / "node.log",
@@ -48,7 +48,7 @@ def command(settings: GatewaySettings) -> None:
     )
     supernode = program.supernode(node.coordinator, authority, private_key, node.poll_s)
     # Together: a SuperNode waits for ever for the answer of a process that is gone.
-    children = Children((supernode, child), logger.warning, PATIENT)
+    children = Supervisor((supernode, child), logger.warning, PATIENT)
     readings = (
         read_children({"supernode": children, "node": children}),
         read_node(ArtifactStore(settings.artifact_dir), account_of(settings)),

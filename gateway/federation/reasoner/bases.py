@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from federation.reasoner.lora import attach_lora, base_sha256, load_base, put_lora
+from federation.reasoner.lora import attach_lora, base_sha256, load_base, load_lora
 from federation.reasoner.prompts import InvalidPrompt, Prompt, parse_prompts
 from federation.reasoner.settings import ReasonerSettings
 from gateway.embedded.weights import find_weights
@@ -50,7 +50,7 @@ class Base:
             lora_targets=tuple(adapter.pairs()),
         )
         model = attach_lora(self.model, shape, seed=0)
-        put_lora(model, adapter.weights)
+        load_lora(model, adapter.weights)
         return model
 
 

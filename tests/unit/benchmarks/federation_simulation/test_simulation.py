@@ -8,7 +8,6 @@ import pytest
 from flwr.app import Message, RecordDict
 
 from benchmarks.federation_simulation.simulation import MemoryCheckpoints, align, simulate
-from federation.exchanges.exchange import under
 from federation.learning import kmeans, mlp, mlp_training, ridge
 from federation.learning.settings import (
     FederatedKMeansSettings,
@@ -19,6 +18,7 @@ from federation.learning.statistics import RowSums
 from federation.protocol.protocol import ARRAYS, Instruction, from_record, to_record
 from router_models.artifacts.artifact import load, read_manifest
 from router_models.artifacts.registry import ModelRegistry
+from router_models.estimators.arrays import strip_prefix
 from router_models.estimators.guard import GuardedEstimator
 from router_models.statistics import select
 from router_models.types import Estimator
@@ -167,7 +167,7 @@ def test_keeps_the_weights_of_the_best_round():
     progress = simulate(sites_of(3), plan_of("mlp"), faults=faults).progress
     first = simulate(sites_of(3), plan_of("mlp", settings=replace(MLP, rounds=1)))
     assert progress.best_round == 2
-    kept = under("weights.", progress.final_state())
+    kept = strip_prefix("weights.", progress.final_state())
     np.testing.assert_array_equal(kept["head_bias"], first.progress.state["weights.head_bias"])
 
 

@@ -105,7 +105,7 @@ def arrays_in(traffic):
             yield message.instruction.metadata.message_type, payload
 
 
-def lengths_of(traffic):
+def axis_lengths(traffic):
     """How long each named length is in this session; None for any up to a limit."""
     sent = [m.instruction.content.array_records[ARRAYS] for m in traffic]
     weights = DIMENSION + 1
@@ -136,7 +136,7 @@ def fits(name: str, length: int, known) -> bool:
 
 def test_every_message_holds_the_documented_arrays_and_no_others(traffic) -> None:
     tables: dict[str, dict[str, tuple[str, ...]]] = {**documented(), "query.keys": {"key": ("32",)}}
-    known = lengths_of(traffic)
+    known = axis_lengths(traffic)
     for message, payload in arrays_in(traffic):
         assert set(payload) == set(tables[message])
         for name, array in payload.items():

@@ -7,7 +7,7 @@ from benchmarks.turn_budgets_llm import llm_train
 from benchmarks.turn_budgets_llm.llm_policy import LlmPolicy
 from benchmarks.turn_budgets_llm.llm_train import LlmTrainer, adapt
 from budget.policies.policy import StaticPolicy
-from budget.training.evaluate import play
+from budget.training.evaluate import evaluate_policy
 from budget.training.train import TrainingSettings, start_groups
 from tests.fakes.language_models import tiny_model, tiny_tokenizer
 from tests.fakes.problems import trace_environment
@@ -45,8 +45,8 @@ def weights(policy) -> bytes:
 
 def test_learns_to_spend_where_it_matters():
     policy = begin(SETTINGS).run()
-    generous = play(StaticPolicy((2048,)), ENVIRONMENT, 5000)
-    learned = play(policy, ENVIRONMENT, 5000)
+    generous = evaluate_policy(StaticPolicy((2048,)), ENVIRONMENT, 5000)
+    learned = evaluate_policy(policy, ENVIRONMENT, 5000)
     assert learned.accuracy == generous.accuracy == 0.5
     assert learned.mean_tokens < 0.8 * generous.mean_tokens
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from budget.ledger.amounts import MAX_AMOUNT, affordable_tokens, cost_nusd
-from budget.ledger.types import Granted, Limit, Scope, Unjournaled, Window
+from budget.ledger.types import Granted, Limit, Scope, UnjournaledCharge, Window
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import opened
 from tests.fakes.ledgers import bounds, hold, limit
@@ -115,7 +115,7 @@ async def test_nothing_is_left_of_what_was_used_up_and_journaled(server: RedisSe
         limits = [limit("nusd", "total", 100), limit("concurrent", "now", 9)]
         await store.reserve(hold("r", *limits))
         await store.settle("acme", "r", 0, 0)
-        await store.acknowledge("acme", [Unjournaled("r", "acme", 0, 0, is_expired=False)])
+        await store.acknowledge("acme", [UnjournaledCharge("r", "acme", 0, 0, is_expired=False)])
     async with Redis.from_url(server.url) as client:
         keys = [key.split(b"}:")[1] async for key in client.scan_iter(f"{{{prefix}:*")]
     assert keys == [b"l:r"]
@@ -129,4 +129,4 @@ async def test_a_reservation_given_back_is_journaled_if_its_gateway_dies(
         await store.reserve(hold("r", rate, lease_s=7.0))
         await store._run("abandon", "acme", "r", ())
         clock.advance(7.0)
-        assert await store.reap("acme") == (Unjournaled("r", "acme", 0, 0, is_expired=True),)
+        assert await store.reap("acme") == (UnjournaledCharge("r", "acme", 0, 0, is_expired=True),)

@@ -3,12 +3,12 @@ from dataclasses import replace
 import pytest
 
 from budget.ledger.memory import CORRECTION_S, DUPLICATE_S, IDLE_S, SWEPT_PER_CALL, MemoryStore
-from budget.ledger.types import Refused, Scope, Unjournaled
+from budget.ledger.types import Refused, Scope, UnjournaledCharge
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import granted, stands
 from tests.fakes.ledgers import CONVERSATION, hold, limit
 
-SETTLED = Unjournaled("r", "acme", 1, 1, is_expired=False)
+SETTLED = UnjournaledCharge("r", "acme", 1, 1, is_expired=False)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def resealed(arrays=None, **changes) -> bytes:
     table = json.loads(json.loads(WHOLE[8 : 8 + length])["__metadata__"][KEY]) | changes
     found = {**load_safetensors(WHOLE), **(arrays or {})}
     table["checksum"] = sealed_file.checksum(table, found)
-    return sealed_file.lay_out(KEY, table, found)
+    return sealed_file.write_safetensors(KEY, table, found)
 
 
 def rejection(data: bytes, encoder=ENCODER) -> str:

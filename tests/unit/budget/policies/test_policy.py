@@ -10,8 +10,8 @@ from budget.policies.policy import (
     DifficultyPolicy,
     SplitPolicy,
     StaticPolicy,
-    choose_covering,
-    choose_within,
+    one_hot_covering,
+    one_hot_within,
 )
 from budget.policies.types import TurnState
 
@@ -32,7 +32,7 @@ def planned(n_turns, position, remaining):
 
 @given(st.floats(0, 1e6))
 def test_the_largest_choice_within_and_the_smallest_that_covers_are_neighbours(tokens):
-    within, covering = choose_within(tokens, CHOICES), choose_covering(tokens, CHOICES)
+    within, covering = one_hot_within(tokens, CHOICES), one_hot_covering(tokens, CHOICES)
     assert within.sum() == covering.sum() == 1.0
     assert 0 <= int(covering.argmax()) - int(within.argmax()) <= 1
 

@@ -7,8 +7,8 @@ from budget.policies.types import TurnState
 from budget.training.baselines import (
     baseline_families,
     cheapest_near_best,
-    fine_choices,
     fit_difficulty,
+    refine_choices,
 )
 from budget.training.evaluate import Outcomes
 from tests.fakes.problems import EMBEDDINGS, trace_environment
@@ -28,14 +28,14 @@ def outcome(accuracy, tokens) -> Outcomes:
 
 
 def test_the_finer_grid_holds_the_coarse_one_and_goes_no_further():
-    finer = fine_choices(CHOICES)
+    finer = refine_choices(CHOICES)
     assert set(CHOICES) < set(finer)
     assert finer[-1] == 2048
     assert list(finer) == sorted(finer)
 
 
 def test_rates_questions_with_long_answers_as_harder():
-    policy = fit_difficulty(ENVIRONMENT, fine_choices(CHOICES))
+    policy = fit_difficulty(ENVIRONMENT, refine_choices(CHOICES))
     assert proposal(policy, "long") > proposal(policy, "easy")
 
 

@@ -3,13 +3,13 @@ import pytest
 
 from budget.policies.policy import StaticPolicy
 from budget.training.evaluate import (
-    Front,
     Outcomes,
+    ParetoFront,
     bootstrap,
     compare,
+    evaluate_policy,
     interval,
     oracle_front,
-    play,
 )
 from tests.fakes.problems import trace_environment
 
@@ -22,7 +22,7 @@ def outcomes(is_right, tokens) -> Outcomes:
 
 
 def test_plays_every_problem_once():
-    found = play(StaticPolicy((512,)), ENVIRONMENT, 10_000)
+    found = evaluate_policy(StaticPolicy((512,)), ENVIRONMENT, 10_000)
     np.testing.assert_array_equal(found.is_right, [1, 0, 1])
     np.testing.assert_array_equal(found.tokens, [310, 522, 20])
     np.testing.assert_array_equal(found.allotted_tokens, [1024, 1024, 1024])
@@ -30,19 +30,21 @@ def test_plays_every_problem_once():
 
 
 def test_no_conversation_uses_more_than_its_budget():
-    found = play(StaticPolicy((4096,)), ENVIRONMENT, 300)
+    found = evaluate_policy(StaticPolicy((4096,)), ENVIRONMENT, 300)
     assert found.violations == 0
     assert found.tokens.max() <= 300
 
 
 def test_a_front_keeps_what_no_cheaper_point_beats():
-    front = Front.of(np.array([30.0, 10.0, 20.0, 40.0]), np.array([0.4, 0.1, 0.5, 0.6]))
+    front = ParetoFront.from_points(
+        np.array([30.0, 10.0, 20.0, 40.0]), np.array([0.4, 0.1, 0.5, 0.6])
+    )
     np.testing.assert_array_equal(front.tokens, [10, 20, 40])
     np.testing.assert_array_equal(front.accuracy, [0.1, 0.5, 0.6])
 
 
 def test_between_two_points_a_front_mixes_them():
-    front = Front(np.array([10.0, 20.0]), np.array([0.2, 0.6]))
+    front = ParetoFront(np.array([10.0, 20.0]), np.array([0.2, 0.6]))
     assert front.tokens_at(0.4) == pytest.approx(15.0)
     assert front.accuracy_at(15.0) == pytest.approx(0.4)
     assert front.tokens_at(0.9) == 20.0

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from budget.training.grpo import clipped_loss, group_advantages, has_spread
+from budget.training.grpo import clipped_loss, group_advantages, has_reward_variance
 
 rewards = st.lists(
     st.lists(st.floats(-2, 1, width=32), min_size=4, max_size=4), min_size=1, max_size=5
@@ -32,7 +32,7 @@ def test_refuses_a_group_of_one():
 
 
 def test_only_groups_with_unequal_rewards_teach():
-    assert has_spread(torch.tensor([[1.0, 1.0], [1.0, 0.0]])).tolist() == [False, True]
+    assert has_reward_variance(torch.tensor([[1.0, 1.0], [1.0, 0.0]])).tolist() == [False, True]
 
 
 def log(*probabilities: float) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from budget.environments.conversation import Conversation
 from budget.policies.policy import StaticPolicy
 from budget.policies.tab import AllSubQuestionsPolicy, TabPolicy
-from budget.training.evaluate import play
+from budget.training.evaluate import evaluate_policy
 from budget.training.train import Trainer, TrainingSettings, with_token_price
 from tests.fakes.problems import trace_environment
 
@@ -39,15 +39,15 @@ def run(settings=SHORT, kind=TabPolicy, environment=ENVIRONMENT):
 @pytest.mark.parametrize("kind", [TabPolicy, AllSubQuestionsPolicy])
 def test_learns_to_spend_where_it_matters(kind):
     policy = run(SETTINGS, kind)[1]
-    generous = play(StaticPolicy((2048,)), ENVIRONMENT, 5000)
-    learned = play(policy, ENVIRONMENT, 5000)
+    generous = evaluate_policy(StaticPolicy((2048,)), ENVIRONMENT, 5000)
+    learned = evaluate_policy(policy, ENVIRONMENT, 5000)
     assert learned.accuracy == generous.accuracy == 0.5
     assert learned.mean_tokens < 0.6 * generous.mean_tokens
 
 
 def test_with_the_papers_reward_learns_to_stay_within_the_budget():
     policy = run(PAPER)[1]
-    assert play(policy, ENVIRONMENT, 10_000).mean_tokens < 800
+    assert evaluate_policy(policy, ENVIRONMENT, 10_000).mean_tokens < 800
 
 
 def test_the_same_seed_gives_the_same_bits():

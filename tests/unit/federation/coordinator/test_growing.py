@@ -10,9 +10,8 @@ import pytest
 from benchmarks.federation_simulation.simulation import MemoryCheckpoints, align, simulate
 from federation.coordinator.growing import Parent
 from federation.errors import GrowthRefused, QuorumMissing
-from federation.exchanges.exchange import under
 from federation.learning import growth, kmeans, mlp, mlp_training
-from federation.learning.adam import descend
+from federation.learning.adam import adamw_step
 from federation.learning.settings import FederatedKMeansSettings
 from federation.learning.statistics import RowSums
 from federation.privacy.settings import NoiseSettings
@@ -20,6 +19,7 @@ from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
 from federation.protocol.protocol import Instruction
 from router_models.artifacts.artifact import load, read_manifest
 from router_models.artifacts.registry import ModelRegistry
+from router_models.estimators.arrays import strip_prefix
 from tests.fakes.evaluations import MODELS, made_up
 from tests.fakes.sites import ENCODER, SETTINGS, plan_of, site_of
 from tests.unit.benchmarks.federation_simulation.test_simulation import (
@@ -126,7 +126,7 @@ def test_kmeans_grows_into_what_training_anew_about_its_centroids_makes(joining)
 
 def test_kmeans_keeps_what_it_knew_of_old_models_to_the_bit():
     parent, _, result = before_and_after("kmeans", MODELS_JOIN)
-    kept = result.estimator.estimator.statistics.columns(np.arange(3)).to_arrays()
+    kept = result.estimator.estimator.statistics.select_models(np.arange(3)).to_arrays()
     for name, array in parent.router.estimator.statistics.to_arrays().items():
         np.testing.assert_array_equal(kept[name], array)
 
@@ -139,7 +139,10 @@ def test_an_mlp_keeps_its_predictions_for_old_models():
         np.testing.assert_array_equal(after.weight, before.weight)
     quality_and_cost = [0, 1, 2, 4, 5, 6]
     np.testing.assert_array_equal(wide.head_weight[:, quality_and_cost], old.head_weight)
-    found, known = result.estimator.predict(QUERIES), parent.router.served.predict(QUERIES)
+    found, known = (
+        result.estimator.predict(QUERIES),
+        parent.router.serving_estimator.predict(QUERIES),
+    )
     np.testing.assert_allclose(found.quality[:, :3], known.quality, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(found.cost_usd[:, :3], known.cost_usd, rtol=1e-5, atol=1e-9)
 
@@ -162,7 +165,7 @@ def test_new_heads_equal_the_learning_functions():
         averaged = mlp.average(weights, updates)
         heads = {name: weights[name] for name in mlp.HEADS}
         slope = {name: array - averaged[name] for name, array in heads.items()}
-        heads, moments = descend(
+        heads, moments = adamw_step(
             heads, slope, moments, settings.learning_rate, settings.weight_decay
         )
         weights = {**weights, **heads}
@@ -250,7 +253,7 @@ def test_a_new_site_is_no_stranger_to_the_guard():
     parent = old_router("kmeans", 2)
     result = grown(parent, [*sites[:2], *far], CLIENTS_JOIN)
     queries = far[0].train.embeddings
-    assert parent.router.served.familiarity(queries).mean() < 0.1
+    assert parent.router.serving_estimator.familiarity(queries).mean() < 0.1
     assert result.estimator.familiarity(queries).mean() > 0.8
 
 
@@ -345,7 +348,9 @@ def test_new_heads_alone_leave_a_site():
         for name in m.reply.content.array_records["arrays"]
     }
     assert names == {"head_weight", "head_bias", "rows", "rows_per_model"}
-    assert under("parent.", {name: np.zeros(0) for m in messages for name in sent_in(m)}) == {}
+    assert (
+        strip_prefix("parent.", {name: np.zeros(0) for m in messages for name in sent_in(m)}) == {}
+    )
 
 
 def sent_in(message):

@@ -6,10 +6,10 @@ import pytest
 from benchmarks.federation_simulation.in_process import Exchanged
 from benchmarks.federation_simulation.simulation import simulate
 from federation.errors import QuorumMissing, ReplyRejected
-from federation.exchanges.exchange import under
 from federation.learning.kmeans import ClusterSums
 from federation.protocol.protocol import ARRAYS, from_record
 from federation.site import SitePolicy
+from router_models.estimators.arrays import strip_prefix
 from tests.fakes.evaluations import made_up
 from tests.fakes.sites import SETTINGS, changed, during, plan_of, silence, site_of, sites_of
 
@@ -32,7 +32,7 @@ def masked_replies(traffic):
 
 
 def rows_in(result):
-    return float(under("rows.", result.progress.state)["rows"][0])
+    return float(strip_prefix("rows.", result.progress.state)["rows"][0])
 
 
 @pytest.mark.parametrize("kind", ["mlp", "ridge"])
@@ -45,7 +45,7 @@ def test_a_masked_session_makes_the_same_router(kind) -> None:
 
 def test_small_cells_count_where_nobody_sees_them() -> None:
     masked = simulate(sites_of(), plan_of("kmeans", least_rows=60, has_guard=False, **SECURE))
-    cells = under("cells.", masked.progress.state)
+    cells = strip_prefix("cells.", masked.progress.state)
     rows = np.isfinite(np.concatenate([site.train.quality for site in sites_of()])).sum()
     assert cells["count"].sum() == pytest.approx(rows)
 

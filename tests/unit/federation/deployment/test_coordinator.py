@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from federation.deployment.coordinator import MOST_ATTEMPTS, Conductor
+from federation.deployment.coordinator import MAX_ATTEMPTS, SessionScheduler
 from federation.deployment.flower import RunStopped
 from federation.deployment.sessions import SessionRecord, SessionStore
 from federation.errors import QuorumMissing
@@ -92,7 +92,7 @@ def conduct(
 ) -> Training:
     """Conduct until the script or the day is over."""
     training = Training([*script, Killed()])
-    conductor: Any = Conductor(
+    conductor: Any = SessionScheduler(
         operator=flower,  # type: ignore[arg-type]
         tasks=flower,  # type: ignore[arg-type]
         sessions=store,
@@ -165,7 +165,7 @@ def test_a_session_whose_run_flower_ended_goes_on(store):
 def test_a_session_that_ends_its_process_every_time_is_given_up(store):
     store.ask("operator", NOW)
     flower = FakeFlower()
-    for _ in range(MOST_ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         conduct(store, flower)
 
     conduct(store, flower)

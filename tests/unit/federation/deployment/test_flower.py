@@ -1,5 +1,6 @@
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,13 +15,13 @@ from flwr.supercore.error import ApiErrorCode
 
 from federation.deployment import flower
 from federation.deployment.flower import (
-    Operator,
+    SuperLinkClient,
     _bundle,
     _has_signed_off,
     _reply,
     check_version,
-    retrying,
-    waiting,
+    polling,
+    retry_invoker,
 )
 from federation.deployment.gate import UNKNOWN_NODE
 
@@ -130,7 +131,7 @@ def test_a_coordinator_that_is_away_is_tried_again_without_longer_and_longer_wai
             raise outcome
         return outcome
 
-    invoker = retrying(3.0)
+    invoker = retry_invoker(3.0)
     invoker.jitter, invoker.wait_function = None, waits.append
 
     assert invoker.invoke(call) == "here"
@@ -140,6 +141,11 @@ def test_a_coordinator_that_is_away_is_tried_again_without_longer_and_longer_wai
 def test_the_bundle_is_one_that_flower_takes_and_always_the_same():
     assert get_fab_config(_bundle())["project"]["name"] == "waypost"
     assert _bundle() == _bundle()
+
+
+def test_the_bundle_names_code_that_exists():
+    components = get_fab_config(_bundle())["tool"]["flwr"]["app"]["components"]
+    assert all(callable(resolve_name(name)) for name in components.values())
 
 
 def test_another_flower_than_the_one_written_for_is_refused(monkeypatch):
@@ -186,7 +192,7 @@ def test_a_link_that_refuses_for_another_reason_is_not_ignored():
 
 
 def stop_run(link: Any) -> None:
-    operator = object.__new__(Operator)
+    operator = object.__new__(SuperLinkClient)
     operator._control = link
     operator.stop_run(7)
 
@@ -210,5 +216,5 @@ def test_a_node_looks_again_and_again_until_there_is_a_message():
         asked.append(collaborators)
         return found.pop(0)
 
-    assert waiting(pull, 0.0)(state="its own") == 7
+    assert polling(pull, 0.0)(state="its own") == 7
     assert asked == [{"state": "its own"}] * 3

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from federation.deployment.sessions import FILE, KEPT, FileCheckpoints, SessionStore
+from federation.deployment.sessions import MAX_KEPT, SESSION_FILE, FileCheckpoints, SessionStore
 
 NOW = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)
 
@@ -89,7 +89,7 @@ def test_the_recent_ones_are_those_that_are_open_and_the_one_that_ended_last(sto
 
 
 def test_old_sessions_are_deleted_with_their_files(store):
-    oldest, *others = [ended(store, hour) for hour in range(KEPT + 1)]
+    oldest, *others = [ended(store, hour) for hour in range(MAX_KEPT + 1)]
 
     assert [session.id for session in store.list_all()] == [session.id for session in others]
     assert not store.folder_of(oldest).exists()
@@ -116,7 +116,7 @@ def test_a_report_is_kept(store):
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"asked_at": 5}'])
 def test_a_damaged_session_names_its_file(store, content):
     session = store.ask("operator", NOW)
-    (store.folder / session.id / FILE).write_text(content)
+    (store.folder / session.id / SESSION_FILE).write_text(content)
 
     with pytest.raises(ValueError, match=r"session\.json is damaged"):
         store.read(session.id)

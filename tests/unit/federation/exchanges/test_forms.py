@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from federation.errors import ReplyRejected
-from federation.exchanges.exchange import Exchange, Task, prefixed
+from federation.exchanges.exchange import Exchange, Task
 from federation.exchanges.guard import DistanceExchange, GuardCentroidExchange, ReachExchange
 from federation.exchanges.kmeans import CellExchange, CentroidExchange
 from federation.exchanges.mlp import InitialWeightExchange, LossExchange, WeightExchange
@@ -15,6 +15,7 @@ from federation.exchanges.rows import RowSumExchange
 from federation.learning.settings import FederatedMlpSettings
 from federation.protocol.protocol import Instruction, Payload
 from federation.protocol.updates import Reply
+from router_models.estimators.arrays import add_prefix
 from tests.fakes.evaluations import MODELS
 from tests.fakes.sites import plan_of, site_of
 
@@ -28,7 +29,7 @@ def state_before(kind: str, *exchanges: Exchange) -> Payload:
     for exchange in exchanges:
         instruction = exchange.instruction(PLANS[kind], 1, state)
         replies = [Reply(s.name, exchange.answer(Task(s, instruction))) for s in SITES]
-        state = exchange.merge(state, instruction, replies)
+        state = exchange.aggregate(state, instruction, replies)
     return state
 
 
@@ -129,7 +130,7 @@ def test_an_answer_that_cannot_be_is_rejected(name, array, lie, reason):
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_a_site_is_sent_only_what_the_exchange_names(name):
     exchange, instruction = question(name)
-    assert all(array.startswith(exchange.sends or "nothing") for array in instruction.sent)
+    assert all(array.startswith(exchange.state_prefixes or "nothing") for array in instruction.sent)
 
 
 def test_no_head_moves_by_a_site_that_has_no_rows_of_its_model():
@@ -138,7 +139,7 @@ def test_no_head_moves_by_a_site_that_has_no_rows_of_its_model():
     settings = replace(instruction.plan.settings, adam_at="clients")
     instruction = replace(instruction, plan=replace(instruction.plan, settings=settings))
     idle = {**payload, "rows_per_model": np.array([80.0, 80.0, 0.0, 80.0])}
-    merged = exchange.merge(dict(instruction.sent), instruction, [Reply("a", idle)])
+    merged = exchange.aggregate(dict(instruction.sent), instruction, [Reply("a", idle)])
     kept = instruction.sent["weights.head_bias"]
     moved = np.flatnonzero(merged["weights.head_bias"] != kept)
     assert moved.tolist() == [0, 1, 3, 4, 5, 7]
@@ -152,4 +153,4 @@ def test_models_of_which_the_gram_matrix_would_tell_the_rows_are_withheld():
 
 
 def test_a_prefix_names_what_arrays_belong_to():
-    assert list(prefixed("rows.", {"count": np.zeros(1)})) == ["rows.count"]
+    assert list(add_prefix("rows.", {"count": np.zeros(1)})) == ["rows.count"]

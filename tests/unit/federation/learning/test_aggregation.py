@@ -10,12 +10,12 @@ from federation.learning.aggregation import (
     Contribution,
     Rule,
     WeightedSums,
-    bound_norms,
+    clip_norms,
     coordinate_median,
-    moderate,
     trimmed_mean,
     update_norm,
     weighted_mean,
+    winsorize,
 )
 
 CURRENT = {"trunk": np.zeros(3, np.float32), "head": np.full((2, 2), 7.0, np.float32)}
@@ -118,19 +118,19 @@ def test_weighted_sums_survive_their_arrays() -> None:
 
 
 def test_a_long_update_is_shortened_to_a_multiple_of_the_median_one() -> None:
-    bounded = bound_norms(CURRENT, [contribute(8.0), contribute(8.0), contribute(800.0)], ratio=2.0)
+    bounded = clip_norms(CURRENT, [contribute(8.0), contribute(8.0), contribute(800.0)], ratio=2.0)
     norms = [update_norm(CURRENT, contribution.arrays) for contribution in bounded]
     assert norms[2] == pytest.approx(2.0 * norms[0], rel=1e-5)
 
 
 def test_an_update_of_usual_length_is_left_alone() -> None:
     usual = contribute(8.0)
-    bounded = bound_norms(CURRENT, [usual, contribute(8.5), contribute(800.0)], ratio=2.0)
+    bounded = clip_norms(CURRENT, [usual, contribute(8.5), contribute(800.0)], ratio=2.0)
     np.testing.assert_array_equal(bounded[0].arrays["trunk"], usual.arrays["trunk"])
 
 
 def test_no_updates_have_no_bound() -> None:
-    assert bound_norms(CURRENT, [], ratio=2.0) == []
+    assert clip_norms(CURRENT, [], ratio=2.0) == []
 
 
 counted = arrays(np.float64, (5, 3, 2), elements=st.floats(0.0, 50.0))
@@ -146,7 +146,7 @@ def test_no_sites_mean_of_a_model_stays_outside_the_middle_sites(
     qualities: NDArray[np.float64],
 ) -> None:
     counts = np.full((5, 3, 2), 10.0)
-    moved = means_of(moderate(qualities * 10.0, counts, share=0.3), counts)
+    moved = means_of(winsorize(qualities * 10.0, counts, share=0.3), counts)
     middle = np.sort(means_of(qualities * 10.0, counts), axis=0)[1:-1]
     assert (moved >= middle[0] - 1e-9).all()
     assert (moved <= middle[-1] + 1e-9).all()
@@ -155,19 +155,19 @@ def test_no_sites_mean_of_a_model_stays_outside_the_middle_sites(
 def test_a_share_of_one_half_moves_every_site_to_the_median() -> None:
     counts = np.full((3, 1, 1), 10.0)
     totals = np.array([1.0, 4.0, 9.0]).reshape(3, 1, 1)
-    np.testing.assert_allclose(moderate(totals, counts, 0.5).ravel(), 4.0)
+    np.testing.assert_allclose(winsorize(totals, counts, 0.5).ravel(), 4.0)
 
 
 def test_sites_that_agree_are_left_alone() -> None:
     counts = np.array([[[2.0], [8.0]], [[5.0], [5.0]], [[10.0], [0.0]]])
     totals = counts * 0.5
-    np.testing.assert_allclose(moderate(totals, counts, 0.5), totals)
+    np.testing.assert_allclose(winsorize(totals, counts, 0.5), totals)
 
 
 @given(counts=counted)
 def test_a_site_without_evaluations_of_a_model_adds_none(counts: NDArray[np.float64]) -> None:
     counts[0] = 0.0
-    moved = moderate(counts * 0.7, counts, 0.3)
+    moved = winsorize(counts * 0.7, counts, 0.3)
     assert not moved[0].any()
     assert np.isfinite(moved).all()
 
@@ -176,4 +176,4 @@ def test_one_liar_among_ten_cannot_praise_a_model() -> None:
     counts = np.full((10, 4, 1), 5.0)
     totals = counts * 0.3
     totals[0] = counts[0]
-    assert moderate(totals, counts, 0.3)[0].sum() == pytest.approx(0.3 * 20)
+    assert winsorize(totals, counts, 0.3)[0].sum() == pytest.approx(0.3 * 20)

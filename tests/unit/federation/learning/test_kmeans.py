@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from federation.learning.branches import Branches, share_out
+from federation.learning.centroid_tree import CentroidTree, spread_group_means
 from federation.learning.kmeans import (
     Centroids,
     ClusterSums,
@@ -19,7 +19,7 @@ from federation.learning.kmeans import (
 from federation.learning.settings import FederatedKMeansSettings
 from router_models.errors import ArtifactRejected, InvalidEvaluations
 from router_models.estimators.arrays import Scaler
-from router_models.training.kmeans import assign, fit_kmeans, to_unit
+from router_models.training.kmeans import assign, fit_kmeans, normalize_rows
 from router_models.training.settings import KMeansSettings
 from tests.fakes.clients import no_rows, split_rows
 from tests.fakes.evaluations import MODELS, made_up
@@ -59,7 +59,7 @@ def test_a_client_with_too_few_rows_sends_no_centroid():
 
 
 def test_rows_of_a_small_cluster_join_a_neighbour():
-    rows = to_unit(np.repeat(np.eye(3, 12), (20, 20, 2), axis=0))
+    rows = normalize_rows(np.repeat(np.eye(3, 12), (20, 20, 2), axis=0))
     found = local_centroids(rows, 3, seed=0, least_rows=10)
     assert sorted(found.counts) == [20, 22]
 
@@ -68,13 +68,13 @@ def test_merging_single_rows_is_scikit_learns_clustering():
     clients = [unit(rows) for rows in split_rows(made_up(150), 3)]
     found = merge_centroids([Centroids(rows, np.ones(len(rows))) for rows in clients], 4, seed=2)
     reference = KMeans(4, n_init=2, random_state=2).fit(np.concatenate(clients))
-    np.testing.assert_allclose(found, to_unit(reference.cluster_centers_), rtol=1e-5)
+    np.testing.assert_allclose(found, normalize_rows(reference.cluster_centers_), rtol=1e-5)
 
 
 def test_a_centroid_counts_as_often_as_it_has_rows():
     points = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
     merged = merge_centroids([Centroids(points, np.array([30.0, 10.0]))], 1, seed=0)
-    np.testing.assert_allclose(merged, to_unit(np.array([[0.75, 0.25]])), rtol=1e-6)
+    np.testing.assert_allclose(merged, normalize_rows(np.array([[0.75, 0.25]])), rtol=1e-6)
 
 
 def test_finds_no_more_clusters_than_clients_sent():
@@ -128,12 +128,12 @@ def test_a_cell_of_few_rows_is_told_with_its_neighbours():
     rows = made_up(60, share_answered=0.4)
     centroids = local_centroids(unit(rows), 8, 0, least_rows=1).centroids
     exact, told = gathered(centroids, rows), gathered(centroids, rows, least_rows=7)
-    branches = Branches.of(centroids)
+    branches = CentroidTree.from_centroids(centroids)
     groups = [branches.groups(count, 7) for count in exact.count.T]
     assert all(len(np.unique(group)) < 8 for group in groups)
     for name in CELLS:
         for model, group in enumerate(groups):
-            expected = share_out(getattr(exact, name)[:, model], group)
+            expected = spread_group_means(getattr(exact, name)[:, model], group)
             np.testing.assert_array_equal(getattr(told, name)[:, model], expected)
 
 
@@ -154,7 +154,7 @@ def test_a_model_of_too_few_rows_is_not_told():
 
 
 def test_a_client_of_too_few_rows_tells_nothing():
-    told = gathered(to_unit(np.eye(3, 12)), made_up(6), least_rows=7)
+    told = gathered(normalize_rows(np.eye(3, 12)), made_up(6), least_rows=7)
     assert not any(array.any() for array in told.to_arrays().values())
 
 

@@ -195,8 +195,8 @@ def test_a_teacher_keeps_the_predictions_of_models_without_rows():
 def test_the_loss_over_clients_is_that_of_all_their_rows():
     clients = split_rows(ROWS, 3)
     parts = [validation_loss(START, rows, SCALES) for rows in clients]
-    rows = Rows.of(pooled(clients), SCALES.scaler, SCALES.cost_scale)
-    expected = masked_loss(RouterNetwork.of(START)(rows.features), rows).item()
+    rows = Rows.from_evaluations(pooled(clients), SCALES.scaler, SCALES.cost_scale)
+    expected = masked_loss(RouterNetwork.from_weights(START)(rows.features), rows).item()
     assert sum(total for total, _ in parts) / sum(n for _, n in parts) == pytest.approx(expected)
 
 

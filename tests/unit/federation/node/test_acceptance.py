@@ -5,7 +5,13 @@ from typing import cast
 import numpy as np
 import pytest
 
-from federation.node.acceptance import Bar, HeldOut, decide, find_nonsense, gather_evidence
+from federation.node.acceptance import (
+    AcceptanceCriteria,
+    HeldOut,
+    decide,
+    find_invalid_predictions,
+    gather_evidence,
+)
 from router_models.artifacts.artifact import dump, load
 from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.router import Router
@@ -20,7 +26,7 @@ from tests.fakes.evaluations import DIMENSION, MODELS, made_up
 
 ENCODER = EncoderIdentity(dimension=DIMENSION)
 PRICES = np.geomspace(1.0, 100.0, 5)
-BAR = Bar()
+BAR = AcceptanceCriteria()
 
 
 def packed(estimator: KMeansEstimator | GuardedEstimator, registry=None) -> Router:
@@ -48,7 +54,7 @@ def knowing(models: tuple[str, ...]) -> Router:
     """The good router as if it had never heard of other models."""
     columns = np.array([MODELS.index(model) for model in models])
     good = kmeans_of(GOOD)
-    return packed(good.with_statistics(models, good.statistics.columns(columns)))
+    return packed(good.with_statistics(models, good.statistics.select_models(columns)))
 
 
 TRAIN = made_up(800, seed=1)
@@ -87,8 +93,8 @@ ENOUGH = pytest.mark.parametrize(
 )
 
 
-def decided(new: Router, active: Router | None, rows: HeldOut, bar: Bar = BAR):
-    return decide({"shared": new}, active, rows, bar, np.random.default_rng(0))
+def decided(new: Router, active: Router | None, rows: HeldOut, criteria: AcceptanceCriteria = BAR):
+    return decide({"shared": new}, active, rows, criteria, np.random.default_rng(0))
 
 
 @ENOUGH
@@ -184,7 +190,7 @@ def test_off_policy_evidence_says_what_it_rests_on():
 
 
 def test_a_query_asked_over_and_over_proves_no_more_than_one():
-    often = replace(DRAWN, choices=DRAWN.choices.at(np.repeat(np.arange(1500), 4)))
+    often = replace(DRAWN, choices=DRAWN.choices.select(np.repeat(np.arange(1500), 4)))
     once, again = (decided(GOOD, BAD, rows).figures for rows in (DRAWN, often))
     assert (again["rows"], again["queries"]) == (6000, 1500)
     widths = [figures["difference_high"] - figures["difference_low"] for figures in (once, again)]
@@ -238,7 +244,7 @@ def with_means(quality: float, cost: float) -> Router:
     ],
 )
 def test_finds_predictions_that_no_router_makes(router, problem):
-    assert find_nonsense(router, TRAIN.embeddings) == problem
+    assert find_invalid_predictions(router, TRAIN.embeddings) == problem
 
 
 class Broken:
@@ -265,4 +271,4 @@ class Broken:
 )
 def test_finds_predictions_of_a_broken_estimator(quality, cost, problem):
     broken = Router(GOOD.manifest, cast("Estimator", Broken(quality, cost)), None)
-    assert find_nonsense(broken, TRAIN.embeddings) == problem
+    assert find_invalid_predictions(broken, TRAIN.embeddings) == problem

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.federation_simulation.simulation import simulate
-from federation.node.acceptance import Bar
+from federation.node.acceptance import AcceptanceCriteria
 from federation.node.gateway_site import GatewaySite
 from gateway.artifacts.store import ArtifactStore
 from gateway.federation.team_rows import TeamsRows
@@ -73,7 +73,7 @@ def sites(databases, tmp_path: Path) -> list[GatewaySite]:
             prices=PRICES,
             clock=lambda: NOON,
             own_names=own_names,
-            bar=Bar(least_effective_rows=12, tolerance=0.05, draws=200),
+            criteria=AcceptanceCriteria(least_effective_rows=12, tolerance=0.05, draws=200),
         )
         local = local_router(site, tuple(names.get(model, model) for model in MODELS))
         site.store.activate(site.store.put(local).version)
@@ -114,7 +114,7 @@ def test_gateways_that_learn_together_route_better_than_alone(sites):
 
 
 def test_a_router_that_learned_too_little_serves_nobody_worse(sites):
-    sites = [replace(site, bar=replace(site.bar, tolerance=0.0)) for site in sites]
+    sites = [replace(site, criteria=replace(site.criteria, tolerance=0.0)) for site in sites]
     before = gains(sites)
     simulate(sites, replace(plan_of("mlp"), registry=SHARED_NAMES))
     assert (np.array(gains(sites)) > np.array(before) - 0.02).all()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine
 
-from federation.node.acceptance import Bar
+from federation.node.acceptance import AcceptanceCriteria
 from federation.node.gateway_site import GatewaySite
 from federation.site import SitePolicy
 from gateway.artifacts.active import ActiveRouter
@@ -37,7 +37,7 @@ NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 NO_ALIASES = ModelRegistry()
 LOCAL_NAMES = {"coder": "eu-coder"}
 OWN_NAMES = ModelRegistry({"coder": ["eu-coder"]})
-BAR = Bar(least_queries=60, draws=200)
+BAR = AcceptanceCriteria(least_queries=60, draws=200)
 
 
 def open_database(folder: Path, *rows) -> Engine:
@@ -89,7 +89,7 @@ def site_of(tmp_path) -> Callable[..., GatewaySite]:
             "prices": np.geomspace(1.0, 100.0, 5),
             "clock": lambda: NOON,
             "own_names": OWN_NAMES,
-            "bar": BAR,
+            "criteria": BAR,
         }
         return GatewaySite(**(known | changes))
 

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from benchmarks.federation_simulation.in_process import Exchanged, InProcessGrid
 from benchmarks.federation_simulation.simulation import LONG_AGO, MemoryCheckpoints, simulate
 from federation.coordinator.session import Session
-from federation.coordinator.strategy_table import calibrated
+from federation.coordinator.strategy_table import with_calibrated_noise
 from federation.errors import PlanRefused, QuorumMissing
 from federation.exchanges.exchange import Task
 from federation.exchanges.guard import ReachExchange
 from federation.exchanges.kmeans import CENTROIDS, CellExchange, CentroidExchange
-from federation.exchanges.masked import MEMBERS, KeyRing, open_total
+from federation.exchanges.masked import MEMBERS, MaskingKey, unmask_total
 from federation.exchanges.rows import RowSumExchange
 from federation.learning.settings import FederatedMlpSettings
 from federation.node.client_app import build_client_app
 from federation.node.protection import Protection
 from federation.privacy.accounting import PrivacyAccount, Release
-from federation.privacy.noise import clipped_sums, public_directions
+from federation.privacy.noise import clipped_sums, random_centroids
 from federation.privacy.secure_sum import SecureSumRefused
 from federation.privacy.settings import NoiseSettings
 from federation.protocol.protocol import Instruction, TrainingPlan
@@ -37,7 +37,7 @@ SECURE = {"secure_sum": True, "quorum": 3}
 
 
 def instruction_of(**changes) -> Instruction:
-    sent = {CENTROIDS: public_directions(4, DIMENSION, 0)}
+    sent = {CENTROIDS: random_centroids(4, DIMENSION, 0)}
     for name, array in (("shift", np.zeros(DIMENSION)), ("factor", np.ones(DIMENSION))):
         sent[f"scales.{name}"] = array.astype(np.float32)
     sent["scales.cost_scale"] = np.ones((2, 4), np.float32)
@@ -88,19 +88,19 @@ def test_noise_never_takes_an_answer_out_of_its_form(seed: int, multiplier: floa
 
 
 def test_members_of_a_secure_sum_share_the_noise_as_if_half_of_them_told_theirs() -> None:
-    exchange, rings = RowSumExchange(), [KeyRing() for _ in range(8)]
-    keys = np.stack([np.frombuffer(ring.draw(), np.uint8) for ring in rings])
+    exchange, keys = RowSumExchange(), [MaskingKey() for _ in range(8)]
+    public_keys = np.stack([np.frombuffer(key.generate(), np.uint8) for key in keys])
     instruction = instruction_of(**NOISY, **SECURE)
-    instruction.sent[MEMBERS] = keys
+    instruction.sent[MEMBERS] = public_keys
     tasks = [Task(site_of(index, 20), instruction) for index in range(8)]
     replies = [
-        Reply(str(i), Protection(ring=ring).answer(exchange, task))
-        for i, (ring, task) in enumerate(zip(rings, tasks, strict=True))
+        Reply(str(i), Protection(masking_key=key).answer(exchange, task))
+        for i, (key, task) in enumerate(zip(keys, tasks, strict=True))
     ]
-    total = open_total(exchange, instruction, replies).payload
+    total = unmask_total(exchange, instruction, replies).payload
     bounds = exchange.bounds(instruction.plan)
     exact = [
-        clipped_sums(lambda rows: exchange.gather(instruction, rows), task.train_rows(), bounds)
+        clipped_sums(lambda rows: exchange.local_sums(instruction, rows), task.train_rows(), bounds)
         for task in tasks
     ]
     off = total["feature_sum"] - sum(sums["feature_sum"] for sums in exact)
@@ -150,9 +150,9 @@ def test_a_noisy_plan_without_prices_is_refused() -> None:
 
 
 def test_a_key_masks_one_answer_only() -> None:
-    rings = [KeyRing() for _ in range(3)]
+    rings = [MaskingKey() for _ in range(3)]
     instruction = instruction_of(**SECURE)
-    instruction.sent[MEMBERS] = np.stack([np.frombuffer(r.draw(), np.uint8) for r in rings])
+    instruction.sent[MEMBERS] = np.stack([np.frombuffer(r.generate(), np.uint8) for r in rings])
     rings[0].mask(RowSumExchange(), instruction, {"x": np.ones(3)})
     with pytest.raises(SecureSumRefused, match="used already"):
         rings[0].mask(RowSumExchange(), instruction, {"x": np.ones(3)})
@@ -182,7 +182,7 @@ def test_a_plan_with_protections_survives_json() -> None:
 
 @pytest.mark.parametrize(("kind", "releases"), [("kmeans", 2), ("mlp", 4)])
 def test_a_calibrated_session_costs_a_site_just_its_epsilon(tmp_path, kind, releases) -> None:
-    plan = calibrated(plan_of(kind, **NOISY), epsilon=4.0, delta=1e-4)
+    plan = with_calibrated_noise(plan_of(kind, **NOISY), epsilon=4.0, delta=1e-4)
     account = PrivacyAccount(tmp_path / "spent.json", epsilon=4.0, delta=1e-4)
     site = sites_of()[0]
     nodes = {1: build_client_app(site, account)}
@@ -195,13 +195,13 @@ def test_a_calibrated_session_costs_a_site_just_its_epsilon(tmp_path, kind, rele
 
 def test_a_plan_without_noise_cannot_be_calibrated() -> None:
     with pytest.raises(ValueError, match="without noise"):
-        calibrated(plan_of("kmeans"), 1.0, 1e-4)
+        with_calibrated_noise(plan_of("kmeans"), 1.0, 1e-4)
 
 
 @pytest.mark.parametrize("options", [SECURE, {**NOISY, **SECURE}], ids=["masks", "masks and noise"])
 def test_a_masked_question_that_names_no_members_is_refused(options) -> None:
     protection = seeded()
-    protection.ring.draw()
+    protection.masking_key.generate()
     with pytest.raises(SecureSumRefused, match="names no keys"):
         protection.answer(RowSumExchange(), Task(site_of(1), instruction_of(**options)))
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from federation.learning.kmeans import ClusterSums
 from federation.learning.statistics import RowSums
-from federation.privacy.noise import add_noise, clipped_sums, public_directions
+from federation.privacy.noise import add_noise, clipped_sums, random_centroids
 from router_models.estimators.arrays import Scaler
 from router_models.statistics import select
 from router_models.types import Evaluations
@@ -120,7 +120,7 @@ def test_the_noise_of_all_sharers_together_is_that_of_one_alone() -> None:
 
 
 def test_public_directions_are_of_length_one_and_depend_on_the_seed_alone() -> None:
-    first, again, other = (public_directions(4, 12, seed) for seed in (1, 1, 2))
+    first, again, other = (random_centroids(4, 12, seed) for seed in (1, 1, 2))
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1.0, rtol=1e-6)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)

@@ -8,7 +8,7 @@ from torch import nn
 from federation.learning.mlp_training import initial_weights, validation_loss
 from federation.learning.settings import FederatedMlpSettings
 from federation.learning.statistics import RowSums
-from federation.privacy.noisy_gradient import clipped_gradients, follow_noisy_gradient
+from federation.privacy.noisy_gradient import clipped_gradients, noisy_gradient_step
 from federation.privacy.settings import NoiseSettings
 from router_models.statistics import select
 from router_models.training.mlp import RouterNetwork, Rows, masked_loss
@@ -21,7 +21,7 @@ BIAS = WEIGHTS["head_bias"]
 
 
 def tensors(evaluations) -> Rows:
-    return Rows.of(evaluations, SCALES.scaler, SCALES.cost_scale)
+    return Rows.from_evaluations(evaluations, SCALES.scaler, SCALES.cost_scale)
 
 
 def length(gradients) -> float:
@@ -33,7 +33,7 @@ def length(gradients) -> float:
 def test_one_query_more_moves_the_gradient_by_no_more_than_the_bound(
     left_out: int, longest: float
 ) -> None:
-    network = RouterNetwork.of(WEIGHTS)
+    network = RouterNetwork.from_weights(WEIGHTS)
     whole = clipped_gradients(network, tensors(select(ROWS, np.arange(40))), longest)
     fewer = select(ROWS, np.delete(np.arange(40), left_out))
     rest = clipped_gradients(network, tensors(fewer), longest)
@@ -41,7 +41,7 @@ def test_one_query_more_moves_the_gradient_by_no_more_than_the_bound(
 
 
 def test_without_clipping_the_rows_gradients_add_up_to_the_usual_one() -> None:
-    network, rows = RouterNetwork.of(WEIGHTS), tensors(select(ROWS, np.arange(30)))
+    network, rows = RouterNetwork.from_weights(WEIGHTS), tensors(select(ROWS, np.arange(30)))
     found = clipped_gradients(network, rows, longest=1e9)
     for row in range(30):
         single = rows.take(torch.tensor([row]))
@@ -51,7 +51,7 @@ def test_without_clipping_the_rows_gradients_add_up_to_the_usual_one() -> None:
 
 
 def test_more_rows_than_fit_at_once_add_up_the_same() -> None:
-    network, rows = RouterNetwork.of(WEIGHTS), tensors(ROWS)
+    network, rows = RouterNetwork.from_weights(WEIGHTS), tensors(ROWS)
     whole = clipped_gradients(network, rows, longest=0.5)
     halves = [
         clipped_gradients(network, rows.take(torch.arange(start, start + 75)), longest=0.5)
@@ -62,13 +62,15 @@ def test_more_rows_than_fit_at_once_add_up_the_same() -> None:
 
 
 def test_no_rows_have_no_gradient() -> None:
-    found = clipped_gradients(RouterNetwork.of(WEIGHTS), tensors(select(ROWS, np.arange(0))), 1.0)
+    found = clipped_gradients(
+        RouterNetwork.from_weights(WEIGHTS), tensors(select(ROWS, np.arange(0))), 1.0
+    )
     assert length(found) == 0.0
 
 
 def follow(rows, noise: NoiseSettings, seed: int = 0, sharers: int = 1):
     rng = np.random.default_rng(seed)
-    return follow_noisy_gradient(WEIGHTS, rows, SCALES, 0.0, noise, rng, sharers)
+    return noisy_gradient_step(WEIGHTS, rows, SCALES, 0.0, noise, rng, sharers)
 
 
 def test_goes_down_by_the_rows_gradients_where_there_is_hardly_any_noise() -> None:
@@ -111,4 +113,4 @@ def test_keeps_the_weights_names_and_shapes() -> None:
 def test_the_network_has_nothing_that_mixes_rows() -> None:
     # A gradient per row has a bound only where a row's loss depends on that row alone.
     mixing = (nn.modules.batchnorm._BatchNorm,)
-    assert not [m for m in RouterNetwork.of(WEIGHTS).modules() if isinstance(m, mixing)]
+    assert not [m for m in RouterNetwork.from_weights(WEIGHTS).modules() if isinstance(m, mixing)]

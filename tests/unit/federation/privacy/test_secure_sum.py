@@ -8,10 +8,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import chisquare
 
-from federation.privacy.secure_sum import SecureSumRefused, mask, new_key, public_key, unmask
+from federation.privacy.secure_sum import (
+    SecureSumRefused,
+    generate_private_key,
+    mask,
+    public_key,
+    unmask,
+)
 
 LABEL = "session 1, sums, attempt 1"
-KEYS = [new_key() for _ in range(4)]
+KEYS = [generate_private_key() for _ in range(4)]
 MEMBERS = [public_key(key) for key in KEYS]
 numbers = arrays(np.float64, (4, 7), elements=st.floats(-1e6, 1e6))
 
@@ -55,7 +61,9 @@ def test_all_messages_but_one_still_look_uniform_together() -> None:
 
 
 def test_fresh_keys_give_fresh_masks() -> None:
-    first, second = (masked(np.ones((3, 8)), [new_key() for _ in range(3)])[0] for _ in range(2))
+    first, second = (
+        masked(np.ones((3, 8)), [generate_private_key() for _ in range(3)])[0] for _ in range(2)
+    )
     assert not (first["x"] == second["x"]).any()
 
 
@@ -68,7 +76,7 @@ def test_survivors_of_a_drop_out_add_up_with_fresh_keys() -> None:
     values = np.arange(12.0).reshape(4, 3)
     with pytest.raises(SecureSumRefused, match="3 of 4"):
         unmask(masked(values)[:3], n_members=4)
-    again = masked(values[:3], [new_key() for _ in range(3)], label="attempt 2")
+    again = masked(values[:3], [generate_private_key() for _ in range(3)], label="attempt 2")
     np.testing.assert_allclose(unmask(again, 3)["x"], values[:3].sum(axis=0))
 
 
@@ -84,7 +92,7 @@ def test_refuses_a_group_that_counts_one_member_twice() -> None:
 
 def test_refuses_a_group_it_is_not_in() -> None:
     with pytest.raises(SecureSumRefused, match="own"):
-        mask({"x": np.ones(3)}, new_key(), MEMBERS, LABEL)
+        mask({"x": np.ones(3)}, generate_private_key(), MEMBERS, LABEL)
 
 
 @pytest.mark.parametrize("key", [b"short", bytes(32)], ids=["short", "a point of low order"])

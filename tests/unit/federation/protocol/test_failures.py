@@ -85,7 +85,7 @@ def test_the_place_is_the_function_of_ours_that_failed(monkeypatch):
         read_profile(reply)
 
     assert re.search(
-        r"the node failed: TypeError in federation\.node\.client_app\._greet: unexpected keyword",
+        r"node failed: TypeError in federation\.node\.client_app\._on_hello: unexpected keyword",
         str(rejection.value),
     )
 

@@ -9,7 +9,15 @@ from hypothesis.extra.numpy import arrays
 
 from federation.errors import ReplyRejected
 from federation.protocol.protocol import ARRAYS, refusal, to_record
-from federation.protocol.updates import Field, Form, Reply, add_up, capped, read_reply, screen
+from federation.protocol.updates import (
+    Field,
+    Form,
+    Reply,
+    cap_weights,
+    read_reply,
+    screen_norms,
+    sum_replies,
+)
 
 FORM = Form({"sums": Field((2, range(4)), low=0.0, high=10.0), "count": Field((1,), "int64")})
 GOOD = {"sums": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "count": np.array([3])}
@@ -118,21 +126,21 @@ def test_rejects_arrays_that_are_not_serialised_by_numpy(instruction):
 
 
 def test_rejects_updates_much_longer_than_the_median_one():
-    kept, rejected = screen({"a": 1.0, "b": 2.0, "c": 3.0, "d": 21.0}, 10.0)
+    kept, rejected = screen_norms({"a": 1.0, "b": 2.0, "c": 3.0, "d": 21.0}, 10.0)
     assert kept == {"a", "b", "c"}
     assert rejected == {"d": "the update is 10.5 times as long as the median one"}
 
 
 def test_the_shorter_of_two_updates_judges():
-    assert screen({"a": 1.0, "b": 100.0}, 10.0)[0] == {"a"}
+    assert screen_norms({"a": 1.0, "b": 100.0}, 10.0)[0] == {"a"}
 
 
 def test_updates_of_no_length_do_not_judge():
-    assert screen({"a": 0.0, "b": 0.0, "c": 5.0}, 10.0) == (frozenset("abc"), {})
+    assert screen_norms({"a": 0.0, "b": 0.0, "c": 5.0}, 10.0) == (frozenset("abc"), {})
 
 
 def test_nothing_is_rejected_where_nothing_has_a_length():
-    assert screen({"a": 0.0, "b": 0.0}, 10.0) == (frozenset("ab"), {})
+    assert screen_norms({"a": 0.0, "b": 0.0}, 10.0) == (frozenset("ab"), {})
 
 
 weights = arrays(np.float64, st.integers(3, 12), elements=st.floats(0, 1e6))
@@ -140,7 +148,7 @@ weights = arrays(np.float64, st.integers(3, 12), elements=st.floats(0, 1e6))
 
 @given(weights, st.floats(0.05, 1.0))
 def test_no_site_of_three_or_more_counts_for_more_than_its_share(weights, share):
-    fair = capped(weights, share)
+    fair = cap_weights(weights, share)
     weighing = np.count_nonzero(weights)
     allowed = max(share, 1 / weighing) if weighing >= 3 else 1.0
     assert (fair <= allowed * fair.sum() * (1 + 1e-9)).all()
@@ -148,44 +156,46 @@ def test_no_site_of_three_or_more_counts_for_more_than_its_share(weights, share)
 
 @given(weights, st.floats(0.05, 1.0))
 def test_a_cap_raises_nobody_and_silences_nobody(weights, share):
-    fair = capped(weights, share)
+    fair = cap_weights(weights, share)
     assert (fair <= weights).all()
     np.testing.assert_array_equal(fair > 0, weights > 0)
 
 
 @given(weights, st.floats(0.05, 1.0))
 def test_a_cap_does_not_change_the_order(weights, share):
-    fair = capped(weights, share)
+    fair = cap_weights(weights, share)
     order = np.argsort(weights)
     assert (np.diff(fair[order]) >= 0).all()
 
 
 @given(weights)
 def test_a_share_of_everything_caps_nobody(weights):
-    np.testing.assert_array_equal(capped(weights, 1.0), weights)
+    np.testing.assert_array_equal(cap_weights(weights, 1.0), weights)
 
 
 def test_caps_the_largest_at_the_share_and_leaves_the_others():
-    np.testing.assert_allclose(capped(np.array([1000.0, 30.0, 20.0]), 0.5), [50.0, 30.0, 20.0])
+    np.testing.assert_allclose(cap_weights(np.array([1000.0, 30.0, 20.0]), 0.5), [50.0, 30.0, 20.0])
 
 
 def test_two_sites_are_not_capped():
-    np.testing.assert_array_equal(capped(np.array([1000.0, 0.0, 1.0]), 0.5), [1000.0, 0.0, 1.0])
+    np.testing.assert_array_equal(
+        cap_weights(np.array([1000.0, 0.0, 1.0]), 0.5), [1000.0, 0.0, 1.0]
+    )
 
 
 def test_adds_up_with_the_largest_scaled_down():
     replies = [
         Reply(name, {"sum": np.array([v])}) for name, v in (("a", 90.0), ("b", 5.0), ("c", 5.0))
     ]
-    total = add_up(replies, np.array([90.0, 5.0, 5.0]), 0.5)
+    total = sum_replies(replies, np.array([90.0, 5.0, 5.0]), 0.5)
     np.testing.assert_allclose(total["sum"], 20.0)
 
 
 def test_adds_up_exactly_where_nobody_is_too_large():
     replies = [Reply(name, {"sum": np.array([0.1])}) for name in "abc"]
-    assert add_up(replies, np.array([3.0, 3.0, 3.0]), 0.5)["sum"][0] == 0.1 + 0.1 + 0.1
+    assert sum_replies(replies, np.array([3.0, 3.0, 3.0]), 0.5)["sum"][0] == 0.1 + 0.1 + 0.1
 
 
 def test_a_site_without_rows_adds_nothing():
     replies = [Reply("a", {"sum": np.array([2.0])}), Reply("b", {"sum": np.array([0.0])})]
-    assert add_up(replies, np.array([2.0, 0.0]), 0.5)["sum"][0] == 2.0
+    assert sum_replies(replies, np.array([2.0, 0.0]), 0.5)["sum"][0] == 2.0

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.reasoner.aggregate import Adapters, aggregate, learning_part
+from federation.reasoner.aggregate import Adapters, aggregate, trainable_part
 
 A, B = "layer.lora_A.weight", "layer.lora_B.weight"
 RANK, N_IN, N_OUT = 2, 5, 4
@@ -40,8 +40,8 @@ def test_without_clients_nothing_moves(aggregation):
 
 
 def test_a_and_b_take_turns_and_b_begins():
-    assert [learning_part("alternating", round_) for round_ in (1, 2, 3)] == ["B", "A", "B"]
-    assert learning_part("separate", 1) == learning_part("product", 2) == "both"
+    assert [trainable_part("alternating", round_) for round_ in (1, 2, 3)] == ["B", "A", "B"]
+    assert trainable_part("separate", 1) == trainable_part("product", 2) == "both"
 
 
 @pytest.mark.parametrize(("round_", "moving", "resting"), [(1, B, A), (2, A, B)])

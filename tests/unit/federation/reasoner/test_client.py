@@ -7,8 +7,7 @@ import pytest
 from flwr.app import Message
 
 from federation.errors import PlanRefused, ReplyRejected
-from federation.exchanges.exchange import prefixed
-from federation.reasoner.client import ReasonerClient, offered
+from federation.reasoner.client import ReasonerClient, answers_to_share
 from federation.reasoner.messages import (
     ADAPTER,
     ANSWERS,
@@ -19,6 +18,7 @@ from federation.reasoner.messages import (
     unpack,
 )
 from federation.reasoner.responses import Response
+from router_models.estimators.arrays import add_prefix
 from router_models.verifiers.verifiers import verify
 from tests.fakes.reasoners import (
     SETTINGS,
@@ -37,7 +37,7 @@ PUBLIC_PROMPTS = lay_out_prompts({2: BATCH, 4: BATCH, 6: BATCH})
 
 def first(plan=None, **changes):
     """The message that begins a round."""
-    sent = {**prefixed(ADAPTER, reasoner().initial), **PUBLIC_PROMPTS, **changes}
+    sent = {**add_prefix(ADAPTER, reasoner().initial), **PUBLIC_PROMPTS, **changes}
     return ReasonerInstruction(plan or reasoner_plan(), 1, sent)
 
 
@@ -105,7 +105,7 @@ def test_a_message_that_comes_twice_gets_the_same_answer_and_no_step_is_taken_tw
 def test_another_message_of_the_same_phase_is_worked_on_from_where_the_phase_began(site):
     client, fresh = ReasonerClient(site), reasoner_sites(1)[0]
     client.work(site, first())
-    pool = prefixed(f"{POOL}0/", client.work(site, first()))
+    pool = add_prefix(f"{POOL}0/", client.work(site, first()))
     client.work(site, second())
     other = ReasonerClient(fresh)
     other.work(fresh, first())
@@ -218,12 +218,15 @@ def right(*tokens):
 
 
 def test_copies_leave_once_and_no_more_than_are_admitted():
-    assert offered([right(1), right(1), right(2), right(3)], SETTINGS) == [right(1), right(2)]
+    assert answers_to_share([right(1), right(1), right(2), right(3)], SETTINGS) == [
+        right(1),
+        right(2),
+    ]
 
 
 def test_answers_that_nobody_could_admit_do_not_leave():
     unknown = replace(right(2), log_probabilities=())
-    assert offered([right(1, 1, 1, 1, 1, 1, 1), unknown, right(3)], SETTINGS) == [right(3)]
+    assert answers_to_share([right(1, 1, 1, 1, 1, 1, 1), unknown, right(3)], SETTINGS) == [right(3)]
 
 
 def test_no_site_takes_no_part(grid):

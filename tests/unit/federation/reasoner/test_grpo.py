@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from federation.reasoner.grpo import advantages_of, divergence, token_losses, tree_log_probabilities
 from federation.reasoner.lora import attach_lora
-from federation.reasoner.packing import Sequel, pack
+from federation.reasoner.packing import PromptResponse, pack
 from federation.reasoner.settings import ReasonerSettings
 from tests.fakes.language_models import tiny_model
 
@@ -105,9 +105,9 @@ def test_packed_answers_have_the_log_probabilities_of_unpacked_rows(most_tokens,
             if "lora_B" in name:
                 weights.normal_(0.0, 0.3, generator=torch.Generator().manual_seed(1))
     answers = [(5, 6, 2), (5, 7, 2), (5, 6, 2), (8, 2), (2,)]
-    sequels = [Sequel(prompt, answer) for prompt in ((3, 4), (3, 9, 9)) for answer in answers]
-    for tree in pack(sequels, most_tokens):
-        expected = torch.cat([_unpacked(model, sequels[at]) for at in tree.members])
+    pairs = [PromptResponse(prompt, answer) for prompt in ((3, 4), (3, 9, 9)) for answer in answers]
+    for tree in pack(pairs, most_tokens):
+        expected = torch.cat([_unpacked(model, pairs[at]) for at in tree.members])
         found = tree_log_probabilities(model, tree, SETTINGS)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
@@ -115,14 +115,14 @@ def test_packed_answers_have_the_log_probabilities_of_unpacked_rows(most_tokens,
 def test_refuses_texts_longer_than_a_sliding_window():
     model = attach_lora(tiny_model(), SETTINGS, seed=0)
     model.config.sliding_window = 3
-    (fitting,), (long,) = (pack([Sequel((3, 4), (5,) * n)], 100) for n in (2, 3))
+    (fitting,), (long,) = (pack([PromptResponse((3, 4), (5,) * n)], 100) for n in (2, 3))
     tree_log_probabilities(model, fitting, SETTINGS)
     with pytest.raises(ValueError, match="see 3 tokens back, fewer than the 4"):
         tree_log_probabilities(model, long, SETTINGS)
 
 
-def _unpacked(model, sequel: Sequel) -> torch.Tensor:
-    row = torch.tensor([sequel.prompt + sequel.response])
+def _unpacked(model, pair: PromptResponse) -> torch.Tensor:
+    row = torch.tensor([pair.prompt + pair.response])
     scores = (model(input_ids=row).logits[0] / SETTINGS.temperature).log_softmax(dim=1)
-    places = range(len(sequel.prompt) - 1, row.shape[1] - 1)
+    places = range(len(pair.prompt) - 1, row.shape[1] - 1)
     return torch.stack([scores[at, row[0, at + 1]] for at in places])

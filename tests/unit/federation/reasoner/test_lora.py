@@ -5,10 +5,10 @@ import torch
 from federation.reasoner.lora import (
     attach_lora,
     base_sha256,
-    let_learn,
     load_base,
+    load_lora,
     lora_weights,
-    put_lora,
+    set_trainable,
 )
 from federation.reasoner.settings import ReasonerSettings
 from tests.fakes.digits import END, N_TOKENS, library_tokenizer
@@ -46,10 +46,10 @@ def test_only_adapters_of_the_named_layers_learn():
 def test_adapters_can_be_taken_out_and_put_back():
     adapted = attach_lora(tiny_model(), SETTINGS, seed=0)
     before = lora_weights(adapted)
-    put_lora(adapted, {name: one + 1 for name, one in before.items()})
+    load_lora(adapted, {name: one + 1 for name, one in before.items()})
     changed = lora_weights(adapted)
     assert all(np.allclose(changed[name], before[name] + 1) for name in before)
-    put_lora(adapted, before)
+    load_lora(adapted, before)
     assert all(np.array_equal(lora_weights(adapted)[name], before[name]) for name in before)
 
 
@@ -59,14 +59,14 @@ def test_adapters_of_another_model_are_refused_whole():
     wrong = {name: one + 1 for name, one in before.items()}
     wrong[max(wrong)] = wrong[max(wrong)][:, :1]
     with pytest.raises(ValueError, match="another model"):
-        put_lora(adapted, wrong)
+        load_lora(adapted, wrong)
     assert all(np.array_equal(lora_weights(adapted)[name], before[name]) for name in before)
 
 
 @pytest.mark.parametrize(("part", "marks"), [("A", {"A"}), ("B", {"B"}), ("both", {"A", "B"})])
 def test_one_part_can_learn_alone(part, marks):
     adapted = attach_lora(tiny_model(), SETTINGS, seed=0)
-    let_learn(adapted, part)
+    set_trainable(adapted, part)
     learning = [name for name, one in adapted.named_parameters() if one.requires_grad]
     assert {name.partition(".lora_")[2][0] for name in learning} == marks
 

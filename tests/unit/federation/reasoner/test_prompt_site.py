@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:Futur
 
 def loaded() -> Base:
     model = tiny_model(seed=3, n_tokens=len(TOKENIZER.get_vocab()))
-    return Base.of(BaseModel("tiny", reasoner().name.sha256), model, TOKENIZER)
+    return Base.from_model(BaseModel("tiny", reasoner().name.sha256), model, TOKENIZER)
 
 
 @pytest.fixture

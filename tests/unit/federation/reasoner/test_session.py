@@ -12,12 +12,12 @@ from benchmarks.federation_simulation.in_process import Exchanged, InProcessGrid
 from benchmarks.federation_simulation.reasoner import simulate
 from benchmarks.federation_simulation.simulation import LONG_AGO, MemoryCheckpoints
 from federation.errors import QuorumMissing
-from federation.exchanges.exchange import under
 from federation.node.client_app import build_client_app
 from federation.reasoner.client import NO_PART
 from federation.reasoner.messages import ADAPTER, ADAPTERS, ANSWERS, pack, unpack
 from federation.reasoner.session import ReasonerSession
 from router_models.artifacts import adapter
+from router_models.estimators.arrays import strip_prefix
 from tests.fakes.reasoners import (
     public_prompts,
     reasoner,
@@ -392,6 +392,6 @@ def test_adapters_are_the_mean_of_the_sites_weighed_by_what_taught_them():
     ]
     used = np.array([payload["prompts_used"][0] for payload in payloads])
     for name, array in result.weights.items():
-        stacked = np.stack([under(ADAPTER, payload)[name] for payload in payloads])
+        stacked = np.stack([strip_prefix(ADAPTER, payload)[name] for payload in payloads])
         mean = np.tensordot(used / used.sum(), stacked.astype(np.float64), axes=1)
         np.testing.assert_allclose(array, mean, rtol=1e-6, atol=1e-9)

@@ -223,7 +223,7 @@ async def test_nobody_is_told_of_a_charge_whose_row_is_kept(bench):
     (found,) = await bench.store.reap("blue")
 
     assert found.is_expired
-    assert found.request_id != lost.lease.name
+    assert found.request_id != lost.lease.idempotency_key
 
 
 async def test_a_debt_is_acknowledged_once_the_store_knows_of_it(bench):

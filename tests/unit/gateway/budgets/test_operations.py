@@ -41,7 +41,7 @@ async def spend(desk: BudgetDesk, limit: Limit, nusd: int, *, number: int = 0, h
     lease = Lease(
         f"req_{number}", scope.team_id, "k1", user, None, limit_codes([limit]), desk.clock()
     )
-    await desk.store.reserve(Hold(lease.name, (limit,), nusd, 0, 0, 0, 0, 60.0))
+    await desk.store.reserve(Hold(lease.idempotency_key, (limit,), nusd, 0, 0, 0, 0, 60.0))
     if not hold:
         assert isinstance(desk.clock, Clock)
         desk.clock.now_s += 61

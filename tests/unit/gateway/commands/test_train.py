@@ -254,7 +254,7 @@ def test_evaluates_a_router_without_a_guard(data, tmp_path):
     )
     (tmp_path / "bare").write_bytes(content)
     loaded = evaluate.open_artifact(tmp_path / "bare")
-    assert loaded.router.served is loaded.router.estimator
+    assert loaded.router.serving_estimator is loaded.router.estimator
 
 
 def test_refuses_to_evaluate_bytes_that_are_no_artefact(data, tmp_path):

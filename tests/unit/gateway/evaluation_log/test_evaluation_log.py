@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
 
-from budget.ledger.settlements import found_settlement
-from budget.ledger.types import Unjournaled
+from budget.ledger.settlements import settlement_from_charge
+from budget.ledger.types import UnjournaledCharge
 from gateway.evaluation_log import evaluation_log
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.row_layout import to_row
@@ -99,10 +99,10 @@ async def test_a_settlement_is_acknowledged_once_it_is_written_or_spooled(
 ):
     switch.is_on = is_up
     log = EvaluationLog(engine, SETTINGS, tmp_path / "spool")
-    charges = [Unjournaled(f"req_{n}", "blue", n, n, is_expired=False) for n in range(2)]
+    charges = [UnjournaledCharge(f"req_{n}", "blue", n, n, is_expired=False) for n in range(2)]
     for charge in charges:
-        log.record_settlement(found_settlement(charge, 1.0))
-    log.record_settlement(replace(found_settlement(charges[0], 1.0), acknowledges=None))
+        log.record_settlement(settlement_from_charge(charge, 1.0))
+    log.record_settlement(replace(settlement_from_charge(charges[0], 1.0), acknowledges=None))
     assert log.take_kept() == []
 
     log.start()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from federation.deployment.children import Child, Children
 from federation.deployment.sessions import SessionStore
+from federation.deployment.supervisor import ChildProcess, Supervisor
 from federation.privacy.accounting import PrivacyAccount
 from federation.protocol.report import RoundReport, SessionReport
 from federation.site import Verdict
@@ -42,8 +42,8 @@ def sessions(tmp_path: Path) -> SessionStore:
 
 
 @pytest.fixture
-def children(tmp_path: Path) -> Children:
-    return Children((Child("conductor", "module:name", tmp_path / "log"),), print)
+def children(tmp_path: Path) -> Supervisor:
+    return Supervisor((ChildProcess("conductor", "module:name", tmp_path / "log"),), print)
 
 
 def read(*reads: Read) -> Scrape:

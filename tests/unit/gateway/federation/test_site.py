@@ -23,7 +23,7 @@ def test_a_node_reads_and_judges_as_its_settings_say(tmp_path):
     assert (site.name, site.most_rows, site.log.team_ids) == ("acme", 500, ("blue",))
     assert site.own_names == ModelRegistry({"org/m": ["m"]})
     assert site.private_models == {"own-tune"}
-    assert (site.policy.least_rows, site.bar.tolerance) == (20, 0.1)
+    assert (site.policy.least_rows, site.criteria.tolerance) == (20, 0.1)
     assert isinstance(site.store, ArtifactStore)
     assert site.store.folder == tmp_path / "routers"
 

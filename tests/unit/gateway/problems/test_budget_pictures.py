@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from budget.training.evaluate import Comparison, Front
+from budget.training.evaluate import Comparison, ParetoFront
 from budget.training.train import StepFigures
 from gateway.problems.budget_pictures import Marked, draw_fronts, draw_learning
 
 POINT = Comparison((0.2, 0.1, 0.3), (900.0, 800.0, 1000.0), *[(0.1, 0.0, 0.2)] * 3)
-FRONT = Front(np.array([100.0, 1000.0]), np.array([0.1, 0.2]))
+FRONT = ParetoFront(np.array([100.0, 1000.0]), np.array([0.1, 0.2]))
 RUN = [StepFigures(step, 0.1 * step, 0.5, 900.0, 1.0) for step in range(30)]
 
 

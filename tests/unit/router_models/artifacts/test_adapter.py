@@ -127,4 +127,4 @@ def sealed_table(manifest):
 
 def laid_out(table, arrays):
     table["checksum"] = sealed_file.checksum(table, arrays)
-    return sealed_file.lay_out(ADAPTER_FILE.key, table, arrays)
+    return sealed_file.write_safetensors(ADAPTER_FILE.key, table, arrays)

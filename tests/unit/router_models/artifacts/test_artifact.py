@@ -80,7 +80,7 @@ def rearranged(**arrays) -> bytes:
 
 def rewritten(arrays, table) -> bytes:
     table = {**table, "checksum": sealed_file.checksum(table, arrays)}
-    return sealed_file.lay_out("waypost", table, arrays)
+    return sealed_file.write_safetensors("waypost", table, arrays)
 
 
 def canonical_with_infinity(value) -> str:
@@ -278,7 +278,7 @@ def test_refuses_an_artefact_of_another_encoder(encoder, why):
 )
 def test_refuses_a_manifest_that_does_not_fit(changes, why, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(sealed_file, "canonical", canonical_with_infinity)
+        patch.setattr(sealed_file, "canonical_json", canonical_with_infinity)
         data = relabelled(**changes)
     assert why in rejection(data)
 

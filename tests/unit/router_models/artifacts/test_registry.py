@@ -50,7 +50,7 @@ def test_is_built_again_from_what_it_says(mapping):
 @given(registries())
 def test_keeps_the_aliases_of_some_models(mapping):
     models = sorted(mapping)[::2]
-    kept = ModelRegistry(mapping).only(models)
+    kept = ModelRegistry(mapping).restricted_to(models)
     assert kept == ModelRegistry({model: mapping[model] for model in models})
 
 
@@ -58,7 +58,7 @@ def test_keeps_the_aliases_of_some_models(mapping):
 def test_an_organisations_own_names_mean_what_it_says(shared_mapping, own_mapping):
     shared = ModelRegistry({f"shared {m}": names for m, names in shared_mapping.items()})
     own = ModelRegistry({f"shared {m}": names for m, names in own_mapping.items()})
-    merged = shared.overridden(own)
+    merged = shared.with_overrides(own)
     for model, names in own:
         assert {merged.canonical(name) for name in names} == {model}
     for model, names in shared:
@@ -68,14 +68,14 @@ def test_an_organisations_own_names_mean_what_it_says(shared_mapping, own_mappin
 
 def test_an_own_name_may_be_of_a_model_by_its_alias():
     shared = ModelRegistry({"openai/mini": ["mini"]})
-    merged = shared.overridden(ModelRegistry({"mini": ["fast"]}))
+    merged = shared.with_overrides(ModelRegistry({"mini": ["fast"]}))
     assert merged == ModelRegistry({"openai/mini": ["mini", "fast"]})
 
 
 def test_does_not_let_an_own_name_hide_another_model():
     shared = ModelRegistry({"a": ["first"], "b": ["second"]})
     with pytest.raises(InvalidRegistry, match="'b' is a model of its own"):
-        shared.overridden(ModelRegistry({"a": ["b"]}))
+        shared.with_overrides(ModelRegistry({"a": ["b"]}))
 
 
 def test_does_not_change_after_it_was_built():
@@ -115,4 +115,4 @@ def test_refuses_names_that_contradict_each_other(mapping, problem):
 def test_a_column_cannot_be_an_alias_of_another():
     registry = ModelRegistry({"openai/mini": ["mini"]})
     with pytest.raises(InvalidRegistry, match="'mini' is an alias of 'openai/mini'"):
-        registry.only(["mini", "large"])
+        registry.restricted_to(["mini", "large"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from router_models.artifacts.registry import ModelRegistry
-from router_models.artifacts.router import Manifest, Router, mean_variance
+from router_models.artifacts.router import Router, RouterManifest, mean_variance
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.guard import Guard
 from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
@@ -15,7 +15,7 @@ from router_models.types import Estimator, Prediction
 MODELS = ("small", "large", "unseen")
 NEAR = np.array([1.0, 0.0], np.float32)
 FAR = np.array([-1.0, 0.0], np.float32)
-MANIFEST = Manifest(
+MANIFEST = RouterManifest(
     format_version=1,
     kind="kmeans",
     encoder_id="static-cheap-1",
@@ -129,10 +129,10 @@ def test_a_model_of_its_own_name_goes_before_an_alias(estimator):
 
 
 def test_what_serves_is_the_estimator_in_its_guard(estimator, guard):
-    served = Router(MANIFEST, estimator, guard).served
+    served = Router(MANIFEST, estimator, guard).serving_estimator
     far = np.stack([FAR, NEAR])
     np.testing.assert_array_equal(served.predict(far).quality[0], guard.quality_means)
-    assert Router(MANIFEST, estimator, None).served is estimator
+    assert Router(MANIFEST, estimator, None).serving_estimator is estimator
 
 
 def test_predicts_the_same_for_a_query_it_remembers(estimator, guard):

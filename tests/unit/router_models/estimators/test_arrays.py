@@ -2,22 +2,22 @@ import numpy as np
 import pytest
 
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import Scaler, take
+from router_models.estimators.arrays import Scaler, read_array
 
 
 def test_takes_an_array_whose_open_lengths_may_be_anything():
-    assert take({"x": np.zeros((2, 3))}, "x", (None, 3)).shape == (2, 3)
+    assert read_array({"x": np.zeros((2, 3))}, "x", (None, 3)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 4), (2, 3, 1)])
 def test_refuses_an_array_of_another_shape(shape):
     with pytest.raises(ArtifactRejected, match=r"'x' has shape \(2, 3\)"):
-        take({"x": np.zeros((2, 3))}, "x", shape)
+        read_array({"x": np.zeros((2, 3))}, "x", shape)
 
 
 def test_refuses_a_missing_array():
     with pytest.raises(ArtifactRejected, match="'x' is missing"):
-        take({}, "x", (1,))
+        read_array({}, "x", (1,))
 
 
 def test_scales_to_mean_0_and_deviation_1():

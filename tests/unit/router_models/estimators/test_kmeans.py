@@ -28,7 +28,7 @@ def test_shrinks_a_cell_to_what_is_expected_of_it():
     statistics = statistics_of([[1.0], [1.0], [0.0], [0.0]], [[2.0]] * 4, [0, 0, 0, 1])
     estimator = estimator_of(statistics, prior_rows=10.0, temperature=1e-3)
     quality = estimator.predict(TWO_CLUSTERS).quality[:, 0]
-    easy, hard = statistics.expected()[0][:, 0]
+    easy, hard = statistics.prior_means()[0][:, 0]
     np.testing.assert_allclose(quality, [(2 + 10 * easy) / 13, (0 + 10 * hard) / 11], rtol=1e-5)
 
 
@@ -38,7 +38,7 @@ def test_does_not_take_a_model_for_good_because_it_was_asked_easy_questions():
     quality = [[1.0, nan]] * 30 + [[0.2, 0.4]] * 10
     statistics = statistics_of(quality, np.full((40, 2), 0.01), [0] * 30 + [1] * 10)
     assert statistics.model_means()[0][0] > statistics.model_means()[0][1]
-    expected, _ = statistics.expected()
+    expected, _ = statistics.prior_means()
     assert (expected[:, 1] > expected[:, 0] - 0.05).all()
 
 
@@ -47,7 +47,7 @@ def test_does_not_take_a_model_for_dear_because_it_was_asked_long_questions():
     cost = [[0.02, nan]] * 30 + [[0.002, 0.004]] * 30
     quality = np.where(np.isnan(cost), nan, 0.5)
     statistics = statistics_of(quality, cost, [0] * 30 + [1] * 30)
-    _, expected = statistics.expected()
+    _, expected = statistics.prior_means()
     assert statistics.model_means()[1][0] > statistics.model_means()[1][1]
     assert (expected[:, 1] > expected[:, 0]).all()
 
@@ -58,12 +58,12 @@ def test_a_log_of_every_model_on_every_query_leads_to_expect_what_was_seen():
     quality = np.clip(0.1 + ease[:, None] + skill, 0.0, 1.0)
     statistics = statistics_of(quality, rng.random((400, 2)), (ease < 0).astype(int))
     seen = statistics.quality_sum / statistics.count
-    np.testing.assert_allclose(statistics.expected()[0], seen, atol=0.02)
+    np.testing.assert_allclose(statistics.prior_means()[0], seen, atol=0.02)
 
 
 def test_calls_that_cost_nothing_stay_free():
     statistics = statistics_of([[0.5, 0.6]] * 4, np.zeros((4, 2)), [0, 0, 1, 1])
-    assert not statistics.expected()[1].any()
+    assert not statistics.prior_means()[1].any()
 
 
 def test_gives_an_empty_cell_the_models_mean_and_not_zero():
@@ -133,10 +133,12 @@ def test_sums_of_two_clients_are_the_sums_of_their_pooled_rows(cut):
 def test_models_join_and_leave_without_touching_the_sums_of_others():
     one = statistics_of([[0.5], [0.1]], [[1.0]] * 2, [0, 1])
     two = statistics_of([[0.9], [0.7]], [[2.0]] * 2, [0, 1])
-    both = one.beside(two)
-    kept = estimator_of(one).with_statistics(("a", "b"), both).statistics.columns(np.array([0]))
+    both = one.with_models(two)
+    kept = (
+        estimator_of(one).with_statistics(("a", "b"), both).statistics.select_models(np.array([0]))
+    )
     np.testing.assert_array_equal(kept.quality_sum, one.quality_sum)
-    alone = both.columns(np.array([1]))
+    alone = both.select_models(np.array([1]))
     np.testing.assert_array_equal(alone.quality_sum, two.quality_sum)
 
 

@@ -18,7 +18,7 @@ def guarded(request) -> GuardedEstimator:
 @pytest.fixture
 def one_query(guarded) -> OneQuery:
     assert isinstance(guarded.estimator, KMeansEstimator)
-    return OneQuery.of(guarded.estimator, guarded.guard)
+    return OneQuery.from_estimator(guarded.estimator, guarded.guard)
 
 
 def mixed_queries() -> np.ndarray:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from router_models.artifacts.registry import ModelRegistry
-from router_models.evaluation.log_rows import gather
+from router_models.evaluation.log_rows import read_log_rows
 
 NO_ALIASES = ModelRegistry()
 OFFERED = json.dumps(
@@ -36,7 +36,7 @@ def row(number: int, **changes) -> Row:
 
 
 def evaluations(*rows: Row, split="train", columns=("small", "large"), registry=NO_ALIASES):
-    return gather([rows], 2, 100).evaluations(split, columns, registry)
+    return read_log_rows([rows], 2, 100).evaluations(split, columns, registry)
 
 
 def test_answers_to_one_query_are_one_row():
@@ -84,7 +84,7 @@ def test_rows_that_teach_nothing_are_left_out(changes):
 
 
 def test_an_empty_log_is_empty_tables():
-    rows = gather([], 2, 10)
+    rows = read_log_rows([], 2, 10)
     assert rows.models == ()
     assert rows.evaluations("train", ("small",), NO_ALIASES).quality.shape == (0, 1)
     assert rows.choices().propensity.shape == (0, 0)
@@ -92,14 +92,14 @@ def test_an_empty_log_is_empty_tables():
 
 def test_takes_no_more_rows_than_it_may():
     endless = ([row(number)] for number in range(10**9))
-    rows = gather(endless, 2, 3)
+    rows = read_log_rows(endless, 2, 3)
     assert rows.embeddings[:, 0].tolist() == [0, 1, 2]
     assert len(rows.query) == 3
 
 
 def test_keeps_the_odds_of_answers_that_were_drawn():
     rows = row(1, split="test"), row(2, split="test", route_reason="explored", model="large")
-    choices = gather([[rows[0], replace(rows[1], chosen_model="large")]], 2, 10).choices()
+    choices = read_log_rows([[rows[0], replace(rows[1], chosen_model="large")]], 2, 10).choices()
     assert choices.models == ("small", "large")
     assert choices.answered.tolist() == [0, 1]
     np.testing.assert_array_equal(choices.propensity, np.array([[0.9, 0.1]] * 2, np.float32))
@@ -119,12 +119,15 @@ def test_keeps_the_odds_of_answers_that_were_drawn():
     ],
 )
 def test_answers_nothing_else_could_have_given_are_no_draws(changes):
-    assert len(gather([[row(1, **({"split": "test"} | changes))]], 2, 10).choices().answered) == 0
+    assert (
+        len(read_log_rows([[row(1, **({"split": "test"} | changes))]], 2, 10).choices().answered)
+        == 0
+    )
 
 
 def test_models_that_turn_up_later_had_no_odds_before():
     late = OFFERED.replace("large", "late")
-    rows = gather([[row(1, split="test"), row(2, split="test", candidates=late)]], 2, 10)
+    rows = read_log_rows([[row(1, split="test"), row(2, split="test", candidates=late)]], 2, 10)
     assert rows.models == ("small", "large", "late")
     np.testing.assert_array_equal(
         rows.choices().propensity, np.array([[0.9, 0.1, 0.0], [0.9, 0.0, 0.1]], np.float32)

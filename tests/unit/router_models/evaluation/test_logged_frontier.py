@@ -6,7 +6,7 @@ import pytest
 
 from router_models.artifacts.artifact import load
 from router_models.errors import InvalidEvaluations
-from router_models.evaluation.logged_frontier import LoggedFrontier, measure
+from router_models.evaluation.logged_frontier import LoggedFrontier, measure_frontier
 from router_models.evaluation.off_policy import LoggedChoices
 from router_models.types import Evaluations
 from tests.fakes.artifacts import ENCODER, MODELS, router_artifact
@@ -33,7 +33,7 @@ def no_prior(choices: LoggedChoices) -> Evaluations:
 
 
 def measured(choices: LoggedChoices, routers=None) -> LoggedFrontier:
-    return measure(
+    return measure_frontier(
         {"current": ROUTER} if routers is None else routers,
         choices,
         no_prior(choices),
@@ -55,7 +55,7 @@ def test_what_a_router_would_have_cost_is_inside_its_interval():
     choices = logged()
     found = measured(choices).curves[0]
 
-    prediction = ROUTER.served.predict(choices.embeddings)
+    prediction = ROUTER.serving_estimator.predict(choices.embeddings)
     for point in found.points:
         utility = prediction.quality - prediction.cost_usd / point.willingness_to_pay_usd
         truth = np.array([0.001, 0.01])[utility.argmax(axis=1)].mean()
@@ -81,7 +81,7 @@ def test_a_point_that_rests_on_a_handful_of_answers_is_left_out():
 def test_refuses_a_log_in_which_nothing_was_drawn_at_random():
     choices = logged()
     with pytest.raises(InvalidEvaluations, match=r"routing\.exploration"):
-        measured(choices.at(np.zeros(len(choices.query), bool)))
+        measured(choices.select(np.zeros(len(choices.query), bool)))
 
 
 def test_is_read_as_it_was_written():

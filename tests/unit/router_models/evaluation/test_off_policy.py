@@ -101,7 +101,7 @@ def test_knows_nothing_where_no_answer_matches():
 
 def test_keeps_some_of_the_answers():
     choices, _ = drawn(5, 0)
-    kept = choices.at(np.array([4, 1]))
+    kept = choices.select(np.array([4, 1]))
     assert kept.query.tolist() == [4, 1]
     assert kept.answered.tolist() == choices.answered[[4, 1]].tolist()
     np.testing.assert_array_equal(kept.propensity, choices.propensity[[4, 1]])

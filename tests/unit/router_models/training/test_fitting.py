@@ -17,7 +17,7 @@ from router_models.training.mlp import (
     masked_loss,
     single_threaded,
 )
-from router_models.training.mlp_weights import build
+from router_models.training.mlp_weights import build_estimator
 from router_models.training.settings import KMeansSettings, KnnSettings, MlpSettings
 from tests.fakes.evaluations import MODELS, made_up
 
@@ -63,7 +63,7 @@ def test_the_estimator_predicts_what_torch_predicts():
     with single_threaded(0):
         network = RouterNetwork(12, len(MODELS), TINY.hidden, TINY.dropout).eval()
         heads = network(torch.from_numpy(scaler.apply(rows.embeddings)))
-    built = build(MODELS, network.weights(), scaler, cost_scale, cost_floor(rows))
+    built = build_estimator(MODELS, network.weights(), scaler, cost_scale, cost_floor(rows))
     logits, _ = heads.detach().chunk(2, dim=1)
     np.testing.assert_allclose(
         built.predict(rows.embeddings).quality, torch.sigmoid(logits).numpy(), atol=1e-5
@@ -74,13 +74,13 @@ def test_a_network_comes_back_from_its_weights():
     rows = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
     with single_threaded(0):
         network = RouterNetwork(12, len(MODELS), TINY.hidden, TINY.dropout).eval()
-    again = RouterNetwork.of(network.weights()).eval()
+    again = RouterNetwork.from_weights(network.weights()).eval()
     assert torch.equal(again(rows), network(rows))
 
 
 def test_unanswered_pairs_do_not_move_the_loss():
     rows = made_up(40, share_answered=0.5)
-    tensors = Rows.of(rows, Scaler.identity(12), cost_scale_of(rows))
+    tensors = Rows.from_evaluations(rows, Scaler.identity(12), cost_scale_of(rows))
     heads = torch.zeros(40, 8)
     moved = torch.cat([10 * (1 - tensors.answered)] * 2, dim=1)
     assert masked_loss(heads + moved, tensors) == masked_loss(heads, tensors)
@@ -89,7 +89,7 @@ def test_unanswered_pairs_do_not_move_the_loss():
 def test_cost_z_scores_are_clipped_to_3():
     rows = made_up(40)
     rows.cost_usd[0, 0] = 1e3
-    tensors = Rows.of(rows, Scaler.identity(12), cost_scale_of(made_up(40)))
+    tensors = Rows.from_evaluations(rows, Scaler.identity(12), cost_scale_of(made_up(40)))
     assert float(tensors.cost_z.abs().max()) == 3.0
 
 

@@ -5,7 +5,7 @@ from math_verify import parse
 from math_verify import verify as judge
 
 from router_models.verifiers.expressions import NotMaths
-from router_models.verifiers.maths import MAX_CHARS, is_same, read_maths
+from router_models.verifiers.maths import MAX_CHARS, is_equivalent, parse_maths
 
 SAME = [
     (r"\frac{\sqrt{3}}{2}", r"0.5\sqrt{3}"),
@@ -62,7 +62,7 @@ def judged(reference: str, answer: str) -> bool:
 
 
 def meant(reference: str, answer: str) -> bool:
-    return is_same(read_maths(reference), read_maths(answer))
+    return is_equivalent(parse_maths(reference), parse_maths(answer))
 
 
 @pytest.mark.parametrize(("reference", "answer"), SAME)
@@ -127,16 +127,16 @@ def test_reads_what_people_write(reference, answer):
 )
 def test_says_what_it_does_not_understand(text):
     with pytest.raises(NotMaths):
-        read_maths(text)
+        parse_maths(text)
 
 
 @given(st.text("0123456789xyeπ+-*/^!|(){}[],.=<>_ \\sqrtfacinlog²\n", max_size=60))
 def test_any_text_is_read_or_refused(text):
     try:
-        read = read_maths(text)
+        read = parse_maths(text)
     except NotMaths:
         return
-    assert is_same(read, read_maths(text))
+    assert is_equivalent(read, parse_maths(text))
 
 
 @given(st.integers(-50, 50), st.integers(-50, 50), st.integers(1, 50))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_models.verifiers.final_answers import final_answer
+from router_models.verifiers.final_answers import extract_final_answer
 from router_models.verifiers.verifiers import (
     MAX_ANSWER_CHARS,
     InvalidVerifier,
@@ -292,13 +292,13 @@ def test_a_wrong_table_is_refused_with_the_field_at_fault(table: Any, message: s
 
 
 def test_the_last_box_is_the_final_answer_even_with_braces_inside() -> None:
-    assert final_answer(r"\boxed{1} then \boxed{\frac{1}{2}} end") == r"\frac{1}{2}"
+    assert extract_final_answer(r"\boxed{1} then \boxed{\frac{1}{2}} end") == r"\frac{1}{2}"
 
 
 def test_an_answer_ends_with_its_line() -> None:
-    assert final_answer("Answer: yes, sir\nBecause it is.") == "yes, sir"
+    assert extract_final_answer("Answer: yes, sir\nBecause it is.") == "yes, sir"
 
 
 def test_there_may_be_no_final_answer() -> None:
-    assert final_answer("I do not know") is None
-    assert final_answer("Answer:") is None
+    assert extract_final_answer("I do not know") is None
+    assert extract_final_answer("Answer:") is None

@@ -1,4 +1,4 @@
-"""What the store still has to be told: settlements that could not reach it, caught up later."""
+"""Settlements that could not reach the store, and are sent to it later."""
 
 import asyncio
 from collections import deque
@@ -12,13 +12,13 @@ from budget.ledger.store import LedgerStore
 from budget.ledger.types import Charge, Granted, Hold, Limit
 from budget.ledger.windows import window_start
 
-MAX_DEBTS: Final = 100_000
-LIFTED_CAP: Final = 2**53 - 1
+MAX_PENDING: Final = 100_000
+NO_CAP: Final = 2**53 - 1
 CATCH_UP_LEASE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Debt:
+class PendingSettlement:
     """One settlement that the store has not confirmed.
 
     Attributes:
@@ -32,8 +32,8 @@ class Debt:
     record: SettlementRecord | None = None
 
 
-class Debts:
-    """Settlements that wait for the store; for one event loop.
+class PendingSettlements:
+    """A queue of settlements that the store has not confirmed; for one event loop.
 
     Attributes:
         dropped: Forgotten because there were too many, or refused by the store; they are in the
@@ -50,57 +50,57 @@ class Debts:
         self._store = store
         self._journal = journal
         self._clock = clock
-        self._waiting: deque[Debt] = deque()
+        self._queue: deque[PendingSettlement] = deque()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
-    def add(self, debt: Debt) -> None:
-        """Keep `debt` for later."""
-        if len(self._waiting) >= MAX_DEBTS:
-            self._waiting.popleft()
+    def add(self, pending: PendingSettlement) -> None:
+        """Queue a settlement; the oldest is dropped where there are too many."""
+        if len(self._queue) >= MAX_PENDING:
+            self._queue.popleft()
             self.dropped += 1
-        self._waiting.append(debt)
+        self._queue.append(pending)
 
     async def catch_up(self) -> None:
-        """Tell the store all that waits, oldest first.
+        """Send the store all pending settlements, oldest first.
 
         Raises:
-            LedgerUnavailable: It is still down; what is left goes on waiting.
+            LedgerUnavailable: It is still down; the rest stays pending.
         """
-        while self._waiting:
-            debt = self._waiting.popleft()
+        while self._queue:
+            pending = self._queue.popleft()
             try:
-                is_new = await self._pay(debt)
+                is_new = await self._settle(pending)
             except (LedgerUnavailable, asyncio.CancelledError):
-                self._waiting.appendleft(debt)
+                self._queue.appendleft(pending)
                 raise
             except Exception:
                 self.dropped += 1
                 raise
-            if is_new and debt.record is not None:
-                self._journal(debt.record)
+            if is_new and pending.record is not None:
+                self._journal(pending.record)
 
-    async def _pay(self, debt: Debt) -> bool:
-        """Charge one debt; False where the store knew of it, or never held it."""
-        lease, charge = debt.lease, debt.charge
-        name = lease.name
-        if debt.limits is not None:
-            name = lease.late_name
-            if not await self._hold_unchecked(debt, debt.limits):
+    async def _settle(self, pending: PendingSettlement) -> bool:
+        """Charge one settlement; False where the store had charged it, or never held it."""
+        lease, charge = pending.lease, pending.charge
+        name = lease.idempotency_key
+        if pending.limits is not None:
+            name = lease.late_idempotency_key
+            if not await self._hold_unchecked(pending, pending.limits):
                 return False
         return await self._store.settle(
             lease.team_id, name, charge.nusd, charge.tokens, charge.output
         )
 
-    async def _hold_unchecked(self, debt: Debt, limits: tuple[Limit, ...]) -> bool:
-        """Hold, with the caps lifted, what was served while nothing could be held.
+    async def _hold_unchecked(self, pending: PendingSettlement, limits: tuple[Limit, ...]) -> bool:
+        """Reserve, without caps, for a request that was served while the store was down.
 
         Windows that have ended since are left out: their counters are gone.
         """
-        now, then = self._clock(), debt.lease.reserved_at_unix_s
+        now, then = self._clock(), pending.lease.reserved_at_unix_s
         current = tuple(
-            replace(limit, cap=LIFTED_CAP)
+            replace(limit, cap=NO_CAP)
             for limit in limits
             if limit.measure != "concurrent"
             and window_start(limit.window, now) == window_start(limit.window, then)
@@ -108,10 +108,10 @@ class Debts:
         if not current:
             return False
         hold = Hold(
-            request_id=debt.lease.late_name,
+            request_id=pending.lease.late_idempotency_key,
             limits=current,
-            fixed_nusd=debt.charge.nusd,
-            fixed_tokens=debt.charge.tokens,
+            fixed_nusd=pending.charge.nusd,
+            fixed_tokens=pending.charge.tokens,
             completion_nusd_per_mtok=0,
             min_completion_tokens=0,
             max_completion_tokens=0,

@@ -1,8 +1,8 @@
 import pytest
 
 from budget.errors import LedgerUnavailable
-from budget.ledger import debts as debts_module
-from budget.ledger.debts import Debt, Debts
+from budget.ledger import pending as pending_module
+from budget.ledger.pending import PendingSettlement, PendingSettlements
 from budget.ledger.settlements import Lease, SettlementRecord, limit_codes
 from budget.ledger.types import Charge, Granted, Hold, Limit, Scope
 from tests.fakes.budgets import Clock, Journal, SwitchedStore
@@ -30,8 +30,8 @@ def journal() -> Journal:
 
 
 @pytest.fixture
-def debts(store, journal, clock) -> Debts:
-    return Debts(store, journal.record_settlement, clock)
+def debts(store, journal, clock) -> PendingSettlements:
+    return PendingSettlements(store, journal.record_settlement, clock)
 
 
 def lease(clock: Clock, number: int = 1) -> Lease:
@@ -39,7 +39,7 @@ def lease(clock: Clock, number: int = 1) -> Lease:
 
 
 async def hold(store, lease: Lease) -> None:
-    outcome = await store.reserve(Hold(lease.name, LIMITS, 900, 90, 0, 0, 0, 60.0))
+    outcome = await store.reserve(Hold(lease.idempotency_key, LIMITS, 900, 90, 0, 0, 0, 60.0))
     assert isinstance(outcome, Granted)
 
 
@@ -50,7 +50,7 @@ async def spent(store) -> tuple[int, ...]:
 async def test_what_was_held_is_settled_once_the_store_is_back(debts, store, clock):
     await hold(store, lease(clock))
     store.is_up = False
-    debts.add(Debt(lease(clock), Charge(70, 7)))
+    debts.add(PendingSettlement(lease(clock), Charge(70, 7)))
     with pytest.raises(LedgerUnavailable):
         await debts.catch_up()
     assert len(debts) == 1
@@ -63,7 +63,7 @@ async def test_what_was_held_is_settled_once_the_store_is_back(debts, store, clo
 
 
 async def test_what_was_served_without_a_hold_is_charged_even_beyond_the_cap(debts, store, clock):
-    debts.add(Debt(lease(clock), Charge(5000, 50), LIMITS))
+    debts.add(PendingSettlement(lease(clock), Charge(5000, 50), LIMITS))
     await debts.catch_up()
 
     (total, minute, _) = await store.standings(LIMITS)
@@ -73,7 +73,7 @@ async def test_what_was_served_without_a_hold_is_charged_even_beyond_the_cap(deb
 
 async def test_a_charge_without_a_hold_is_made_once(debts, store, clock):
     for _ in range(2):
-        debts.add(Debt(lease(clock), Charge(70, 7), LIMITS))
+        debts.add(PendingSettlement(lease(clock), Charge(70, 7), LIMITS))
         await debts.catch_up()
 
     assert await spent(store) == (70, 7, 0)
@@ -83,8 +83,8 @@ async def test_windows_that_ended_meanwhile_are_left_out(debts, store, clock):
     old = lease(clock)
     clock.now_s += 60
 
-    debts.add(Debt(old, Charge(70, 7), LIMITS))
-    debts.add(Debt(old, Charge(70, 7), (MINUTE, OPEN)))
+    debts.add(PendingSettlement(old, Charge(70, 7), LIMITS))
+    debts.add(PendingSettlement(old, Charge(70, 7), (MINUTE, OPEN)))
     await debts.catch_up()
 
     assert await spent(store) == (70, 0, 0)
@@ -97,7 +97,7 @@ async def test_a_row_is_journaled_only_if_the_store_held_it(debts, store, clock,
         record = SettlementRecord(
             each, None, 0, 0, 0, 0, is_estimated=False, outcome="left", settled_at_unix_s=0.0
         )
-        debts.add(Debt(each, Charge(0, 0), record=record))
+        debts.add(PendingSettlement(each, Charge(0, 0), record=record))
 
     await debts.catch_up()
 
@@ -105,17 +105,17 @@ async def test_a_row_is_journaled_only_if_the_store_held_it(debts, store, clock,
 
 
 async def test_memory_is_bounded_and_what_is_forgotten_is_counted(debts, clock, monkeypatch):
-    monkeypatch.setattr(debts_module, "MAX_DEBTS", 2)
+    monkeypatch.setattr(pending_module, "MAX_PENDING", 2)
     for number in range(3):
-        debts.add(Debt(lease(clock, number), Charge(0, 0)))
+        debts.add(PendingSettlement(lease(clock, number), Charge(0, 0)))
 
     assert (len(debts), debts.dropped) == (2, 1)
 
 
 async def test_a_debt_that_the_store_cannot_take_does_not_hold_up_the_others(debts, store, clock):
     await hold(store, lease(clock, 2))
-    debts.add(Debt(lease(clock, 1), Charge(70, 7), LIMITS))
-    debts.add(Debt(lease(clock, 2), Charge(70, 7)))
+    debts.add(PendingSettlement(lease(clock, 1), Charge(70, 7), LIMITS))
+    debts.add(PendingSettlement(lease(clock, 2), Charge(70, 7)))
     reserve = store.reserve
 
     async def refuse(wanted: Hold) -> None:

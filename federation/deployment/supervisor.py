@@ -24,7 +24,7 @@ DECORATION: Final = ("For more information", "INFO")
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class ChildProcess:
     """One process.
 
     Attributes:
@@ -43,8 +43,8 @@ class Child:
 
 
 @dataclass(frozen=True, slots=True)
-class RestartTiming:
-    """How dead children are replaced, in seconds.
+class RestartBackoff:
+    """When child processes that ended are started again, in seconds.
 
     Attributes:
         first_wait_s: Before the first restart; doubled up to `last_wait_s`.
@@ -58,8 +58,8 @@ class RestartTiming:
     stop_s: float = 5.0
 
 
-class Children:
-    """A group of children; when one ends, the others are ended too and all are started again.
+class Supervisor:
+    """Runs a group of child processes; when one ends, all are stopped and started again.
 
     Attributes:
         restarts: Times they were.
@@ -68,36 +68,36 @@ class Children:
 
     def __init__(
         self,
-        children: tuple[Child, ...],
+        children: tuple[ChildProcess, ...],
         report: Callable[[str], None],
-        timing: RestartTiming | None = None,
+        backoff: RestartBackoff | None = None,
     ) -> None:
         self.restarts = 0
         self.are_up = False
         self._children = children
         self._report = report
-        self._timing = timing or RestartTiming()
+        self._backoff = backoff or RestartBackoff()
 
     async def run(self) -> None:
         """Keep the children running until cancelled; none outlives this call."""
-        timing, wait_s = self._timing, self._timing.first_wait_s
+        backoff, wait_s = self._backoff, self._backoff.first_wait_s
         clock = asyncio.get_running_loop().time
         while True:
             started_s = clock()
             ended, status = await self._run_once()
             self.restarts += 1
-            if clock() - started_s >= timing.stable_s:
-                wait_s = timing.first_wait_s
+            if clock() - started_s >= backoff.stable_s:
+                wait_s = backoff.first_wait_s
             self._report(
                 f"{ended.name} ended with status {status} and is started again in {wait_s:g} s; "
-                f"its log {ended.log_file} ends: {last_words(ended.log_file)}"
+                f"its log {ended.log_file} ends: {last_log_lines(ended.log_file)}"
             )
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, timing.last_wait_s)
+            wait_s = min(2 * wait_s, backoff.last_wait_s)
 
-    async def _run_once(self) -> tuple[Child, int | None]:
+    async def _run_once(self) -> tuple[ChildProcess, int | None]:
         """Start all, wait until one ends, stop the others; returns which ended, and how."""
-        started: list[tuple[Child, SpawnProcess]] = []
+        started: list[tuple[ChildProcess, SpawnProcess]] = []
         try:
             started.extend((child, _start(child)) for child in self._children)
             self.are_up = True
@@ -111,14 +111,14 @@ class Children:
         for process in processes:
             process.terminate()
         for process in processes:
-            await asyncio.to_thread(process.join, self._timing.stop_s)
+            await asyncio.to_thread(process.join, self._backoff.stop_s)
             if process.exitcode is None:
                 process.kill()
                 await asyncio.to_thread(process.join)
             process.close()
 
 
-def last_words(log_file: Path) -> str:
+def last_log_lines(log_file: Path) -> str:
     """Return what a log says last, without Flower's decoration."""
     try:
         with log_file.open("rb") as file:
@@ -128,11 +128,11 @@ def last_words(log_file: Path) -> str:
         return "(no log)"
     _, exits, reason = text.rpartition("Exit Code:")
     lines = [line.strip() for line in (reason if exits else text).splitlines()]
-    told = [line for line in lines if line and not line.startswith(DECORATION)]
-    return " ".join(told[1:3] if exits else told[-1:]) or "(empty)"
+    kept = [line for line in lines if line and not line.startswith(DECORATION)]
+    return " ".join(kept[1:3] if exits else kept[-1:]) or "(empty)"
 
 
-def _start(child: Child) -> SpawnProcess:
+def _start(child: ChildProcess) -> SpawnProcess:
     process = get_context("spawn").Process(
         target=_run_child, args=(child,), name=child.name, daemon=True
     )
@@ -141,10 +141,10 @@ def _start(child: Child) -> SpawnProcess:
 
 
 async def _first_to_end(
-    started: list[tuple[Child, SpawnProcess]],
-) -> tuple[Child, SpawnProcess]:
+    started: list[tuple[ChildProcess, SpawnProcess]],
+) -> tuple[ChildProcess, SpawnProcess]:
     loop = asyncio.get_running_loop()
-    ended: asyncio.Queue[tuple[Child, SpawnProcess]] = asyncio.Queue()
+    ended: asyncio.Queue[tuple[ChildProcess, SpawnProcess]] = asyncio.Queue()
     for pair in started:
         loop.add_reader(pair[1].sentinel, ended.put_nowait, pair)
     try:
@@ -156,7 +156,7 @@ async def _first_to_end(
     return first
 
 
-def _run_child(child: Child) -> None:
+def _run_child(child: ChildProcess) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     # Ctrl-C reaches the whole process group; the parent stops us in its own time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

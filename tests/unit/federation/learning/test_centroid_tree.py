@@ -2,12 +2,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.learning.branches import NOT_TOLD, Branches, share_out
-from router_models.training.kmeans import to_unit
+from federation.learning.centroid_tree import SUPPRESSED, CentroidTree, spread_group_means
+from router_models.training.kmeans import normalize_rows
 
 # Two pairs of neighbours.
-CENTROIDS = to_unit(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]))
-BRANCHES = Branches.of(CENTROIDS)
+CENTROIDS = normalize_rows(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]))
+BRANCHES = CentroidTree.from_centroids(CENTROIDS)
 ROWS = st.lists(st.integers(0, 20).map(float), min_size=4, max_size=4).map(np.array)
 
 
@@ -29,23 +29,23 @@ def test_what_is_left_at_the_root_joins_a_group():
 
 def test_leaves_without_rows_are_left_out_where_nothing_waits_for_a_group():
     group = BRANCHES.groups(np.array([30.0, 0, 12, 0]), 10)
-    np.testing.assert_array_equal(group, [0, NOT_TOLD, 2, NOT_TOLD])
+    np.testing.assert_array_equal(group, [0, SUPPRESSED, 2, SUPPRESSED])
 
 
 def test_too_few_rows_altogether_are_not_told():
-    assert (BRANCHES.groups(np.array([3.0, 3, 2, 1]), 10) == NOT_TOLD).all()
+    assert (BRANCHES.groups(np.array([3.0, 3, 2, 1]), 10) == SUPPRESSED).all()
 
 
 def test_one_centroid_is_a_tree_of_its_own():
-    branches = Branches.of(CENTROIDS[:1])
+    branches = CentroidTree.from_centroids(CENTROIDS[:1])
     assert branches.groups(np.array([12.0]), 10) == [0]
-    assert branches.groups(np.array([9.0]), 10) == [NOT_TOLD]
+    assert branches.groups(np.array([9.0]), 10) == [SUPPRESSED]
 
 
 @given(rows=ROWS, least_rows=st.integers(1, 30))
 def test_every_group_has_enough_rows_and_none_is_lost(rows, least_rows):
     group = BRANCHES.groups(rows, least_rows)
-    told = [rows[group == name].sum() for name in np.unique(group[group != NOT_TOLD])]
+    told = [rows[group == name].sum() for name in np.unique(group[group != SUPPRESSED])]
     assert min(told, default=least_rows) >= least_rows
     assert sum(told) == rows.sum() * (rows.sum() >= least_rows)
 
@@ -53,6 +53,6 @@ def test_every_group_has_enough_rows_and_none_is_lost(rows, least_rows):
 @given(rows=ROWS, sums=ROWS, least_rows=st.integers(1, 30))
 def test_what_is_told_depends_on_sums_of_groups_alone(rows, sums, least_rows):
     group = BRANCHES.groups(rows, least_rows)
-    told = share_out(sums, group)
-    np.testing.assert_allclose(share_out(told, group), told, rtol=1e-9)
-    np.testing.assert_allclose(told.sum(), sums[group != NOT_TOLD].sum(), rtol=1e-9)
+    told = spread_group_means(sums, group)
+    np.testing.assert_allclose(spread_group_means(told, group), told, rtol=1e-9)
+    np.testing.assert_allclose(told.sum(), sums[group != SUPPRESSED].sum(), rtol=1e-9)

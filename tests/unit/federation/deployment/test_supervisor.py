@@ -6,16 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from federation.deployment.children import MAX_LOG_BYTES, Child, Children, RestartTiming, last_words
+from federation.deployment.supervisor import (
+    MAX_LOG_BYTES,
+    ChildProcess,
+    RestartBackoff,
+    Supervisor,
+    last_log_lines,
+)
 from tests.fakes.turns import until
 
 ROOT = Path(__file__).resolve().parents[4]
-QUICK = RestartTiming(first_wait_s=0.01, last_wait_s=0.02, stop_s=2.0)
+QUICK = RestartBackoff(first_wait_s=0.01, last_wait_s=0.02, stop_s=2.0)
 MODULE = "tests.fakes.child_functions"
 
 
-def child(name: str, function: str, folder: Path, *arguments: object) -> Child:
-    return Child(name, f"{MODULE}:{function}", folder / f"{name}.log", arguments)
+def child(name: str, function: str, folder: Path, *arguments: object) -> ChildProcess:
+    return ChildProcess(name, f"{MODULE}:{function}", folder / f"{name}.log", arguments)
 
 
 def pids(file: Path) -> list[int]:
@@ -38,7 +44,7 @@ async def test_what_dies_is_started_again_with_what_belongs_to_it(tmp_path):
         child("one", "note_and_wait", tmp_path, first),
         child("two", "note_and_wait", tmp_path, second),
     )
-    running = asyncio.create_task(Children(group, told.append, QUICK).run())
+    running = asyncio.create_task(Supervisor(group, told.append, QUICK).run())
     await until(lambda: len(pids(first)) == len(pids(second)) == 1)
 
     os.kill(pids(first)[0], signal.SIGKILL)
@@ -54,7 +60,7 @@ async def test_what_dies_is_started_again_with_what_belongs_to_it(tmp_path):
 async def test_the_reason_for_an_end_is_passed_on(tmp_path):
     told: list[str] = []
     group = (child("one", "fail", tmp_path, "the key is not known"),)
-    running = asyncio.create_task(Children(group, told.append, QUICK).run())
+    running = asyncio.create_task(Supervisor(group, told.append, QUICK).run())
     await until(lambda: len(told) >= 2)
     running.cancel()
     await asyncio.wait({running})
@@ -65,8 +71,8 @@ async def test_the_reason_for_an_end_is_passed_on(tmp_path):
 async def test_a_child_that_does_not_leave_is_killed(tmp_path):
     noted = tmp_path / "pid"
     stubborn = (child("one", "ignore_sigterm", tmp_path, noted),)
-    timing = RestartTiming(stop_s=0.2)
-    running = asyncio.create_task(Children(stubborn, print, timing).run())
+    timing = RestartBackoff(stop_s=0.2)
+    running = asyncio.create_task(Supervisor(stubborn, print, timing).run())
     await until(lambda: len(pids(noted)) == 1)
 
     running.cancel()
@@ -91,7 +97,7 @@ async def test_children_leave_when_their_parent_is_killed(tmp_path):
 
 async def test_a_child_gets_its_arguments_and_environment(tmp_path):
     answer = tmp_path / "answer"
-    told = Child(
+    told = ChildProcess(
         "one",
         f"{MODULE}:write_surroundings",
         tmp_path / "one.log",
@@ -99,7 +105,7 @@ async def test_a_child_gets_its_arguments_and_environment(tmp_path):
         ("--port", "5"),
         {"FLWR_HOME": "here"},
     )
-    running = asyncio.create_task(Children((told,), print, QUICK).run())
+    running = asyncio.create_task(Supervisor((told,), print, QUICK).run())
     await until(answer.exists)
     running.cancel()
     await asyncio.wait({running})
@@ -123,18 +129,18 @@ def test_the_last_words_of_a_log_are_what_went_wrong(tmp_path, log, words):
     file = tmp_path / "log"
     file.write_text(log)
 
-    assert last_words(file) == words
+    assert last_log_lines(file) == words
 
 
 def test_a_missing_log_has_no_last_words(tmp_path):
-    assert last_words(tmp_path / "log") == "(no log)"
+    assert last_log_lines(tmp_path / "log") == "(no log)"
 
 
 async def test_a_long_log_is_put_aside_before_the_next_start(tmp_path):
     noted, log = tmp_path / "pid", tmp_path / "one.log"
     log.write_bytes(b"x" * (MAX_LOG_BYTES + 1))
     group = (child("one", "note_and_wait", tmp_path, noted),)
-    running = asyncio.create_task(Children(group, print, QUICK).run())
+    running = asyncio.create_task(Supervisor(group, print, QUICK).run())
     await until(lambda: len(pids(noted)) == 1)
     running.cancel()
     await asyncio.wait({running})
