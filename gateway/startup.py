@@ -6,7 +6,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.access.keys import ensure_embedded_key, load_admin_token
+from gateway.access.keys import ensure_first_key, load_admin_token
 from gateway.settings.config import ConfigurationError, GatewaySettings
 from gateway.storage.database import (
     create_database_engine,
@@ -47,7 +47,7 @@ def prepare(settings: GatewaySettings) -> Startup:
     try:
         wait_for_database(engine, settings.database.wait_s)
         ensure_schema(engine)
-        new_key = ensure_embedded_key(engine)
+        new_key = ensure_first_key(engine)
     except SQLAlchemyError as error:
         where = engine.url.render_as_string(hide_password=True)
         raise ConfigurationError(

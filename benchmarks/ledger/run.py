@@ -118,7 +118,7 @@ def metered_turn() -> Iterator[Callable[[str], Awaitable[None]]]:
             book=book,
             store=MemoryStore(time.time),
             journal=journal,
-            count_prompt=PromptCounter(),
+            bound_prompt=PromptCounter().bound,
             settings=BudgetSettings(),
             shields=False,
         )
@@ -133,7 +133,7 @@ def metered_turn() -> Iterator[Callable[[str], Awaitable[None]]]:
             held = await ledger.reserve(request_id, Caller("k1", "blue"), request, MODELS)
             await ledger.settle(held, Usage(60, 20), 100_000, model="m")
             if len(journal.rows) == ROWS_AT_ONCE:
-                await ledger.tend()
+                await ledger.maintain()
                 journal.rows.clear()
                 journal.taken = 0
 

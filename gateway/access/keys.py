@@ -25,7 +25,7 @@ from migrations.tables import GRADES, KEYS, TEAMS, TURNS
 
 KEY_PREFIX = "wp"
 SECRET_BYTES = 32
-EMBEDDED_TEAM = "default"
+FIRST_TEAM = "default"
 MAX_PAGE = 500
 TEAM_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 KEY_COLUMNS = [c for c in KEYS.c if not c.name.endswith("secret_sha256")]
@@ -249,7 +249,7 @@ def digest(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
-def ensure_embedded_key(engine: Engine) -> str | None:
+def ensure_first_key(engine: Engine) -> str | None:
     """Make a first team and key where there is no key at all.
 
     Returns:
@@ -262,10 +262,10 @@ def ensure_embedded_key(engine: Engine) -> str | None:
         if store.keys(limit=1):
             return None
         with engine.connect() as connection:
-            has_team = _team(connection, EMBEDDED_TEAM) is not None
+            has_team = _team(connection, FIRST_TEAM) is not None
         if not has_team:
-            store.create_team(EMBEDDED_TEAM)
-        return store.create_key(EMBEDDED_TEAM, "first key").secret.get_secret_value()
+            store.create_team(FIRST_TEAM)
+        return store.create_key(FIRST_TEAM, "first key").secret.get_secret_value()
 
 
 def load_admin_token(file: Path) -> SecretStr:

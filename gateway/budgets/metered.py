@@ -56,7 +56,7 @@ class SettlementLog(Protocol):
         """Keep `settlement`; never raises, never waits."""
         ...
 
-    def take_kept(self) -> list[UnjournaledCharge]:
+    def take_durable(self) -> list[UnjournaledCharge]:
         """Take what the rows acknowledge that reached the disk since the last call."""
         ...
 
@@ -221,11 +221,11 @@ class MeteredLedger:
         while True:
             await asyncio.sleep(tick_s)
             try:
-                await self.tend()
+                await self.maintain()
             except Exception:  # noqa: BLE001 (leases must be tended whatever happens to one)
                 _log.exception("budgets: renewing reservations failed and is tried again")
 
-    async def tend(self) -> None:
+    async def maintain(self) -> None:
         """Do once what `run` does every second."""
         if self._is_down():
             return
@@ -313,25 +313,27 @@ class MeteredLedger:
             try:
                 return await asyncio.shield(holding)
             except asyncio.CancelledError:
-                holding.add_done_callback(partial(self._give_back, lease))
+                holding.add_done_callback(partial(self._release_when_held, lease))
                 raise
         except LedgerUnavailable as error:
             self._note_failure(error)
             if self._settings.when_store_is_down == "closed":
-                self._owe_nothing(lease, STORE_DOWN)
+                self._release(lease, STORE_DOWN)
             raise
 
-    def _give_back(self, lease: Lease, holding: "asyncio.Future[Granted | Refused]") -> None:
+    def _release_when_held(
+        self, lease: Lease, holding: "asyncio.Future[Granted | Refused]"
+    ) -> None:
         """Give back what was held for a caller who left meanwhile."""
         if holding.cancelled() or holding.exception() is not None:
-            self._owe_nothing(lease, CLIENT_LEFT)
+            self._release(lease, CLIENT_LEFT)
             return
         outcome = holding.result()
         self._note_unjournaled(outcome.unjournaled)
         if isinstance(outcome, Granted):
-            self._owe_nothing(lease, CLIENT_LEFT, outcome.nusd, outcome.tokens)
+            self._release(lease, CLIENT_LEFT, outcome.nusd, outcome.tokens)
 
-    def _owe_nothing(self, lease: Lease, outcome: str, nusd: int = 0, tokens: int = 0) -> None:
+    def _release(self, lease: Lease, outcome: str, nusd: int = 0, tokens: int = 0) -> None:
         record = SettlementRecord(
             lease=lease,
             model=None,
@@ -360,7 +362,7 @@ class MeteredLedger:
         What is lost here is told again, and its row is found written.
         """
         by_team: dict[str, list[UnjournaledCharge]] = {}
-        for charge in self._journal.take_kept():
+        for charge in self._journal.take_durable():
             by_team.setdefault(charge.team_id, []).append(charge)
         for team_id, kept in by_team.items():
             await self._store.acknowledge(team_id, kept)

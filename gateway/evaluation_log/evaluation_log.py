@@ -158,7 +158,7 @@ class EvaluationLog:
         """Queue a row of the budgets' journal; on the event loop, without I/O, never raises."""
         self._enqueue(settlement)
 
-    def take_kept(self) -> list[UnjournaledCharge]:
+    def take_durable(self) -> list[UnjournaledCharge]:
         """Take what the settlements acknowledge that were written or spooled since the last call.
 
         Beyond `MAX_KEPT` the oldest are forgotten, and so never acknowledged.
@@ -182,7 +182,7 @@ class EvaluationLog:
         self._wake.set()
         await asyncio.to_thread(self._thread.join, grace_s)
         if self._thread.is_alive():
-            await asyncio.to_thread(self._abandon)
+            await asyncio.to_thread(self._spool_unwritten)
         self._thread = None
         if self.counters.dropped:
             logger.error("evaluation log closed with %d rows dropped", self.counters.dropped)
@@ -204,13 +204,13 @@ class EvaluationLog:
             self._wake.clear()
             is_last = self._is_closing
             try:
-                self._turn_over(is_last=is_last)
+                self._flush_all(is_last=is_last)
             except Exception:
                 logger.exception("evaluation log: writing failed unexpectedly and is tried again")
         self.counters.dropped_at_close += len(self._held) + len(self._queue)
         self._spool.close()
 
-    def _turn_over(self, *, is_last: bool) -> None:
+    def _flush_all(self, *, is_last: bool) -> None:
         """Write all that is queued, and a batch of the spool after each batch of the queue."""
         while True:
             self._held = self._held or self._take()
@@ -221,7 +221,7 @@ class EvaluationLog:
                     return
             elif not self._replay() and len(self._queue) < self._settings.batch_rows:
                 break
-        self._do_chores()
+        self._maintain()
 
     def _take(self) -> list[Row]:
         """Take a batch off the queue."""
@@ -310,7 +310,7 @@ class EvaluationLog:
         self.counters.replayed += len(rows)
         return True
 
-    def _do_chores(self) -> None:
+    def _maintain(self) -> None:
         """Adopt orphaned segments and delete old rows, now and then."""
         now = self._monotonic()
         if now >= self._schedule.adopt_at_s:
@@ -372,7 +372,7 @@ class EvaluationLog:
         self.counters.dropped_rows += 1
         logger.error("evaluation log: a row was refused and dropped: %s", type(error).__name__)
 
-    def _abandon(self) -> None:
+    def _spool_unwritten(self) -> None:
         """Spool what a hanging writer has in hand and in its queue, in a segment of its own."""
         rows = list(self._held)
         while self._queue:

@@ -65,7 +65,7 @@ class _Worker:
 
     number: int
     process: SpawnProcess | None = None
-    told: Connection | None = None
+    ready_pipe: Connection | None = None
     began_s: float = 0.0
     wait_s: float = FIRST_WAIT_S
     due_s: float = 0.0
@@ -113,9 +113,9 @@ class Workers:
                 self._signals -= 1
                 self._stop()
             for worker in changed:
-                self._hear(worker)
+                self._read_ready_lines(worker)
                 if worker.process is not None and worker.process.exitcode is not None:
-                    ended_with = self._bury(worker)
+                    ended_with = self._note_exit(worker)
                     status = status or ended_with
         return status
 
@@ -130,16 +130,16 @@ class Workers:
 
     def _start(self, worker: _Worker) -> None:
         context = get_context("spawn")
-        worker.told, tell = context.Pipe(duplex=False)
+        worker.ready_pipe, ready_end = context.Pipe(duplex=False)
         metrics = WorkerMetrics(worker.number, len(self._workers), self._folder)
         process = context.Process(
             target=_run,
-            args=(self.work, self.settings, self.ports, metrics, tell),
+            args=(self.work, self.settings, self.ports, metrics, ready_end),
             name=f"worker-{worker.number}",
             daemon=True,
         )
         process.start()
-        tell.close()
+        ready_end.close()
         worker.process, worker.began_s = process, time.monotonic()
 
     def _changed(self) -> list[_Worker]:
@@ -148,8 +148,8 @@ class Workers:
         for worker in self._running():
             if worker.process is not None:
                 places[worker.process.sentinel] = worker
-            if worker.told is not None:
-                places[worker.told] = worker
+            if worker.ready_pipe is not None:
+                places[worker.ready_pipe] = worker
         found = {places[place].number for place in wait(list(places), self._patience_s())}
         if self._stop_by_s is not None and time.monotonic() > self._stop_by_s:
             self._kill()
@@ -160,26 +160,26 @@ class Workers:
         due = [worker.due_s for worker in self._workers if worker.process is None]
         return min([SIGNAL_POLL_S, *(max(due_s - time.monotonic(), 0.0) for due_s in due)])
 
-    def _hear(self, worker: _Worker) -> None:
+    def _read_ready_lines(self, worker: _Worker) -> None:
         """Take the lines by which a worker announces itself; they come once."""
-        if worker.told is None or not worker.told.poll():
+        if worker.ready_pipe is None or not worker.ready_pipe.poll():
             return
         try:
-            self._lines = self._lines or worker.told.recv()
+            self._lines = self._lines or worker.ready_pipe.recv()
             worker.has_served = True
         except EOFError:
             pass
-        worker.told.close()
-        worker.told = None
+        worker.ready_pipe.close()
+        worker.ready_pipe = None
         if not self._has_announced and all(each.has_served for each in self._workers):
             self._has_announced = True
             self.announce(self._lines)
 
-    def _bury(self, worker: _Worker) -> int:
+    def _note_exit(self, worker: _Worker) -> int:
         """Note that a worker ended; returns the status to exit with."""
         process, now_s = worker.process, time.monotonic()
         status = 0 if process is None else process.exitcode or 0
-        worker.process = worker.told = None
+        worker.process = worker.ready_pipe = None
         if self._stop_by_s is not None:
             # One that was still starting ends by the signal itself.
             return int(status not in {0, -signal.SIGTERM})
@@ -227,12 +227,12 @@ def _run(
     settings: GatewaySettings,
     ports: Ports,
     metrics: WorkerMetrics,
-    tell: Connection,
+    ready_end: Connection,
 ) -> None:
     # Ctrl-C reaches the whole process group, and the parent passes it on as SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    work(settings, ports, metrics, tell)
+    work(settings, ports, metrics, ready_end)
 
 
 def _leave_with_parent() -> None:

@@ -33,10 +33,10 @@ def gauges(name: str, meaning: str, label: str, values: Mapping[str, float]) -> 
     return family
 
 
-def info(name: str, meaning: str, told: Mapping[str, str] | None) -> Metric:
+def info(name: str, meaning: str, labels: Mapping[str, str] | None) -> Metric:
     """Make a gauge of 1 whose labels are what is told, or none where there is nothing to tell."""
-    if told is None:
+    if labels is None:
         return GaugeMetricFamily(name, meaning)
-    family = GaugeMetricFamily(name, meaning, labels=list(told))
-    family.add_metric(list(told.values()), 1.0)
+    family = GaugeMetricFamily(name, meaning, labels=list(labels))
+    family.add_metric(list(labels.values()), 1.0)
     return family

@@ -78,7 +78,7 @@ class OtlpTracing:
         )
         trace = OtlpTrace(self.tracer, span)
         if span.is_recording():
-            span.set_attributes(_asked(request))
+            span.set_attributes(_request_attributes(request))
             if self.has_content and caller.logs_text:
                 span.set_attribute("gen_ai.input.messages", _messages(request))
         return trace
@@ -133,18 +133,18 @@ class OtlpTrace:
 
     def end(self, turn: TurnRecord) -> None:
         """End the turn, and the call upstream that is under way."""
-        came = _came_of(turn)
+        response = _response_attributes(turn)
         for span in filter(None, (self._call, self.span)):
-            span.set_attributes(came)
+            span.set_attributes(response)
             if turn.error is not None:
                 _fail(span, turn.error)
-        self.span.set_attributes(_decided(turn))
+        self.span.set_attributes(_routing_attributes(turn))
         if self._call is not None:
             self._call.end()
         self.span.end()
 
 
-def _asked(request: ChatRequest) -> dict[str, Any]:
+def _request_attributes(request: ChatRequest) -> dict[str, Any]:
     """Say what was asked for, without what was asked."""
     body = request.body
     asked: dict[str, Any] = {
@@ -160,7 +160,7 @@ def _asked(request: ChatRequest) -> dict[str, Any]:
     return asked
 
 
-def _came_of(turn: TurnRecord) -> dict[str, Any]:
+def _response_attributes(turn: TurnRecord) -> dict[str, Any]:
     """Say what came of the call upstream; OpenTelemetry leaves out what is None."""
     usage = turn.usage
     return _known(
@@ -177,7 +177,7 @@ def _came_of(turn: TurnRecord) -> dict[str, Any]:
     )
 
 
-def _decided(turn: TurnRecord) -> dict[str, Any]:
+def _routing_attributes(turn: TurnRecord) -> dict[str, Any]:
     """Say how the turn was routed and what it cost."""
     return _known(
         {

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from federation.deployment.programs import Program, free_port
 from federation.deployment.supervisor import ChildProcess, Supervisor
-from gateway.federation.places import node_dir
-from gateway.federation.running import run_until_stopped
+from gateway.federation.paths import node_dir
+from gateway.federation.process import run_until_stopped
 from gateway.settings.config import load_settings
 
 

@@ -48,7 +48,7 @@ class Journal:
         """Keep `settlement`."""
         self.rows.append(settlement)
 
-    def take_kept(self) -> list[UnjournaledCharge]:
+    def take_durable(self) -> list[UnjournaledCharge]:
         """Take what rows acknowledge since the last call."""
         fresh, self.taken = self.rows[self.taken :], len(self.rows)
         return [row.acknowledges for row in fresh if row.acknowledges is not None]

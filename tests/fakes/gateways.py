@@ -17,7 +17,7 @@ from sqlalchemy import Engine, func, select
 
 from budget.ledger.redis_store import RedisStore
 from budget.ledger.types import Limit, Standing
-from gateway.access.keys import KeyStore, ensure_embedded_key
+from gateway.access.keys import KeyStore, ensure_first_key
 from gateway.budgets.definitions import BudgetDefinition, BudgetDefinitions, scope_of
 from gateway.budgets.operations import BudgetDesk
 from gateway.storage.database import create_database_engine, ensure_schema
@@ -297,7 +297,7 @@ async def gateways_of(
         engine = create_database_engine(database)
         stack.callback(engine.dispose)
         ensure_schema(engine)
-        ensure_embedded_key(engine)
+        ensure_first_key(engine)
         client = Redis.from_url(redis.url)
         stack.push_async_callback(client.aclose)
         store = RedisStore(client, **PATIENT)

@@ -29,7 +29,7 @@ from gateway.artifacts.store import ArtifactStore
 from gateway.commands.budgets import command as budgets_command
 from gateway.commands.frontier import command as frontier_command
 from gateway.evaluation_log.log_export import DatabaseRows
-from gateway.federation.exposing import exposed, read_children, read_node, read_sessions
+from gateway.federation.metrics import exposed, read_children, read_node, read_sessions
 from gateway.settings.config import GatewaySettings, load_settings
 from gateway.storage.database import create_database_engine
 from gateway.telemetry.families import Read

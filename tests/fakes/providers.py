@@ -31,10 +31,12 @@ class FakeStream:
 
     HANG = object()
 
-    def __init__(self, script: tuple[Any, ...], usage: Usage | None) -> None:
+    def __init__(
+        self, script: tuple[Any, ...], usage: Usage | None, early: Usage | None = None
+    ) -> None:
         self._script = script
         self._usage = usage
-        self.usage: Usage | None = None
+        self.usage = early
         self.finish_reason: str | None = None
         self.usage_event: dict[str, Any] | None = None
         self.head: dict[str, Any] | None = {"id": "chatcmpl-1", "created": 1, "model": "upstream"}
@@ -61,13 +63,18 @@ class FakeProvider:
     """Answers each call with the next item of its script; the last one repeats."""
 
     def __init__(
-        self, *script: Any, usage: Usage | None = USAGE, finish_reason: str = "stop"
+        self,
+        *script: Any,
+        usage: Usage | None = USAGE,
+        early: Usage | None = None,
+        finish_reason: str = "stop",
     ) -> None:
         self.name = "fake"
         self.calls: list[UpstreamCall] = []
         self.closed_streams = 0
         self._script = list(script)
         self._usage = usage
+        self._early = early
         self._finish_reason = finish_reason
 
     def _next(self, call: UpstreamCall) -> Any:
@@ -87,7 +94,7 @@ class FakeProvider:
     async def stream(self, call: UpstreamCall) -> AsyncIterator[FakeStream]:
         script = self._next(call)
         try:
-            yield FakeStream(script, self._usage)
+            yield FakeStream(script, self._usage, self._early)
         finally:
             self.closed_streams += 1
 

@@ -88,8 +88,8 @@ def test_the_federation_image_has_all_that_its_commands_load():
     work = (
         "commands.train",
         "commands.federation",
-        "federation.answering",
-        "federation.conducting",
+        "federation.router_node",
+        "federation.router_sessions",
     )
 
     import_in("federation", *(f"gateway.{name}" for name in work))

@@ -9,7 +9,7 @@ import click
 
 from federation.deployment.certificates import CertificateFolder
 from gateway.commands.options import settings_option
-from gateway.federation.places import certificates_of
+from gateway.federation.paths import certificates_of
 from gateway.settings.config import GatewaySettings
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

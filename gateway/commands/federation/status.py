@@ -6,7 +6,7 @@ import click
 
 from federation.deployment.sessions import SessionRecord
 from gateway.commands.options import settings_option
-from gateway.federation.places import sessions_of
+from gateway.federation.paths import sessions_of
 from gateway.settings.config import GatewaySettings
 
 

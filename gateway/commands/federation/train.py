@@ -10,7 +10,7 @@ from federation.deployment.sessions import Task
 from federation.protocol.joining import GROWTHS
 from gateway.commands.federation.status import describe
 from gateway.commands.options import settings_option
-from gateway.federation.places import sessions_of
+from gateway.federation.paths import sessions_of
 from gateway.settings.config import GatewaySettings
 
 POLL_S = 0.5

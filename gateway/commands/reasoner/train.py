@@ -1,20 +1,17 @@
 """`waypost reasoner train`: GRPO with LoRA adapters on verifiable prompts, without a federation."""
 
 import hashlib
-import pickle
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import click
-import torch
-from tqdm import tqdm
 
 from federation.reasoner.figures import StepFigures
 from federation.reasoner.lora import attach_lora
-from federation.reasoner.prompts import Prompt, batch_of
+from federation.reasoner.prompts import Prompt
 from federation.reasoner.server_sampler import SamplerUnavailable
 from federation.reasoner.settings import ReasonerSettings
 from federation.reasoner.trainer import Learner
@@ -22,6 +19,7 @@ from gateway.artifacts.store import adapter_store
 from gateway.commands.artifacts import explained
 from gateway.commands.options import settings_option
 from gateway.federation.reasoner.bases import base_options, gather_prompts, open_base
+from gateway.federation.reasoner.local_training import LocalTraining
 from gateway.federation.reasoner.rollouts import Place, open_sampler
 from gateway.pool.adapter_hosts import HostRefused
 from gateway.settings.config import GatewaySettings
@@ -120,7 +118,7 @@ def command(
         open_sampler(settings, place, opened, model, learned) as sampler,
     ):
         learner = Learner.begin(model, opened.tokenizer, sampler, learned, seed)
-        figures = Run(learner, found, seed, checkpoint, identity).finish(steps)
+        figures = LocalTraining(learner, found, seed, checkpoint, identity).finish(steps)
         data = dump(
             learner.weights(),
             opened.identity,
@@ -133,71 +131,6 @@ def command(
     first, last = _mean(figures[:10]), _mean(figures[-10:])
     click.echo(f"mean reward {first:.3f} in the first ten steps, {last:.3f} in the last ten")
     click.echo(f"made {manifest.version}; waypost reasoner evaluate {manifest.version} measures it")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Run:
-    """A training that can be stopped after every step.
-
-    Attributes:
-        identity: Digest of prompts and model; a checkpoint of others is refused.
-    """
-
-    learner: Learner
-    prompts: Sequence[Prompt]
-    seed: int
-    checkpoint: Path | None
-    identity: str
-
-    def finish(self, steps: int) -> list[StepFigures]:
-        """Take the steps that are left; returns the figures of all.
-
-        Raises:
-            click.ClickException: The checkpoint is of another run, or no checkpoint.
-        """
-        figures = self._resume()
-        size = self.learner.settings.prompts_per_step
-        with tqdm(total=steps, initial=len(figures), desc="tuning", unit="step") as bar:
-            for step in range(len(figures), steps):
-                batch = batch_of(self.prompts, size, step, self.seed)
-                figures.append(self.learner.private_step(batch))
-                self._keep(figures)
-                bar.set_postfix(reward=f"{figures[-1].reward:.2f}", taught=figures[-1].prompts_used)
-                bar.update()
-        return figures
-
-    def _resume(self) -> list[StepFigures]:
-        if self.checkpoint is None or not self.checkpoint.is_file():
-            return []
-        try:
-            kept = torch.load(self.checkpoint, weights_only=True)
-            if kept["identity"] != self.identity:
-                raise ValueError("it was made with other prompts or another model")  # noqa: TRY301
-            self.learner.resume(kept["learner"])
-        except ValueError as error:
-            raise click.ClickException(
-                f"{self.checkpoint}: {error}; delete it to start over"
-            ) from error
-        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
-            raise click.ClickException(
-                f"{self.checkpoint} cannot be read as a checkpoint; delete it to start over"
-            ) from error
-        return [StepFigures(*one) for one in kept["figures"]]
-
-    def _keep(self, figures: Sequence[StepFigures]) -> None:
-        """Replace the checkpoint, whole or not at all."""
-        if self.checkpoint is None:
-            return
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(
-            {
-                "identity": self.identity,
-                "figures": [tuple(one) for one in figures],
-                "learner": self.learner.checkpoint(),
-            },
-            partial,
-        )
-        partial.replace(self.checkpoint)
 
 
 def _digest(prompts: Sequence[Prompt], base_sha256: str) -> str:

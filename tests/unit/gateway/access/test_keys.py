@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
-from gateway.access.keys import KeyStore, ensure_embedded_key, load_admin_token
+from gateway.access.keys import KeyStore, ensure_first_key, load_admin_token
 from gateway.errors import InvalidRequest, NotFound
 from gateway.settings.config import ConfigurationError
 from gateway.storage.database import create_database_engine
@@ -147,8 +147,8 @@ def test_a_revoked_key_cannot_be_rotated(store):
 
 
 def test_the_first_start_makes_a_key_and_later_ones_do_not(engine):
-    assert str(ensure_embedded_key(engine)).startswith("wp-")
-    assert ensure_embedded_key(engine) is None
+    assert str(ensure_first_key(engine)).startswith("wp-")
+    assert ensure_first_key(engine) is None
     (key,) = KeyStore(engine).keys(limit=2)
     assert key.team_id == "default"
 
@@ -156,7 +156,7 @@ def test_the_first_start_makes_a_key_and_later_ones_do_not(engine):
 def test_the_first_key_joins_a_default_team_that_is_there(engine):
     KeyStore(engine).create_team("default")
 
-    assert ensure_embedded_key(engine) is not None
+    assert ensure_first_key(engine) is not None
 
 
 def test_of_gateways_that_start_together_one_makes_the_first_key(postgres: Postgres):
@@ -164,7 +164,7 @@ def test_of_gateways_that_start_together_one_makes_the_first_key(postgres: Postg
     engines = [create_database_engine(url) for _ in range(4)]
     with_schema(engines[0])
     with ThreadPoolExecutor(len(engines)) as pool:
-        made = list(pool.map(ensure_embedded_key, engines))
+        made = list(pool.map(ensure_first_key, engines))
 
     assert len([key for key in made if key is not None]) == 1
     assert len(KeyStore(engines[0]).keys()) == 1

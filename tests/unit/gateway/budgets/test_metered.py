@@ -252,7 +252,7 @@ async def play(steps, cap: int) -> None:
             await ledger.settle(held, Usage(1, amount), cost)
         elif step == "wait":
             clock.now_s += amount
-            await ledger.tend()
+            await ledger.maintain()
         (standing,) = await store.standings([limit])
         assert standing.spent + standing.held <= cap
     for held in running:

@@ -57,12 +57,12 @@ async def test_an_open_gateway_serves_journals_and_catches_up(open_bench):
     assert bench.journal.rows[0].charged_nusd == 1000
     assert bench.ledger.unsettled == 1
     bench.wait(1)
-    await bench.ledger.tend()
+    await bench.ledger.maintain()
     assert bench.ledger.unsettled == 1
     bench.store.is_up = True
-    await bench.ledger.tend()  # too early to ask again
+    await bench.ledger.maintain()  # too early to ask again
     bench.wait(1)
-    await bench.ledger.tend()
+    await bench.ledger.maintain()
 
     assert (await bench.standing()).spent == 1000
     assert bench.ledger.unsettled == 0
@@ -79,7 +79,7 @@ async def test_a_store_that_dies_in_mid_request_learns_of_it_later(bench):
     assert bench.ledger.counters.store_failures == 1
     bench.store.is_up = True
     bench.wait(1)
-    await bench.ledger.tend()
+    await bench.ledger.maintain()
 
     standing = await bench.standing()
     assert (standing.spent, standing.held) == (2000, 0)
@@ -96,7 +96,7 @@ async def test_a_settlement_that_is_cancelled_is_made_later(bench):
         await settling
 
     del bench.store.settle
-    await bench.ledger.tend()
+    await bench.ledger.maintain()
 
     assert (await bench.standing()).spent == 1000
 
@@ -128,7 +128,7 @@ async def test_a_hold_granted_to_a_caller_who_left_is_given_back(bench):
         await asyncio.sleep(0)
     assert (await bench.standing()).held > 0
 
-    await bench.ledger.tend()
+    await bench.ledger.maintain()
 
     assert (await bench.standing()).held == 0
     (row,) = bench.journal.rows
@@ -158,7 +158,7 @@ async def test_a_caller_who_left_before_a_refusal_owes_nothing(bench, answer):
     for _ in range(5):
         await asyncio.sleep(0)
 
-    await bench.ledger.tend()
+    await bench.ledger.maintain()
 
     assert (bench.ledger.unsettled, bench.journal.rows) == (0, [])
 
@@ -168,7 +168,7 @@ async def test_long_turns_keep_their_leases(bench):
     held = await bench.reserve()
     for _ in range(10):
         bench.wait(25)
-        await bench.ledger.tend()
+        await bench.ledger.maintain()
 
     assert bench.ledger.counters.leases_renewed == 10
     assert (await bench.standing()).held == held.nusd
@@ -186,8 +186,8 @@ async def test_a_lease_that_was_lost_is_corrected_by_its_settlement(bench):
     (row,) = bench.journal.rows
     assert (row.outcome, row.charged_nusd) == ("expired", held.nusd)
     assert row.lease == held.lease
-    await bench.ledger.tend()
-    await bench.ledger.tend()
+    await bench.ledger.maintain()
+    await bench.ledger.maintain()
     assert bench.ledger.counters.leases_lost == 1
     await bench.settle(held)
     assert (await bench.standing()).spent == 1000
@@ -213,11 +213,11 @@ async def test_nobody_is_told_of_a_charge_whose_row_is_kept(bench):
     await bench.cap(10_000_000)
     await bench.settle(await bench.reserve(max_tokens=1))
     lost = await bench.reserve(max_tokens=1)
-    await bench.ledger.tend()
+    await bench.ledger.maintain()
     bench.wait(61)
     await bench.reserve(max_tokens=1)
     assert [row.outcome for row in bench.journal.rows] == ["answered", "expired"]
-    await bench.ledger.tend()
+    await bench.ledger.maintain()
     bench.wait(61)
 
     (found,) = await bench.store.reap("blue")
@@ -231,11 +231,11 @@ async def test_a_debt_is_acknowledged_once_the_store_knows_of_it(bench):
     held = await bench.reserve(max_tokens=1)
     bench.store.is_up = False
     await bench.settle(held)
-    await bench.ledger.tend()
+    await bench.ledger.maintain()
     bench.store.is_up = True
     bench.wait(1)
 
-    await bench.ledger.tend()
+    await bench.ledger.maintain()
 
     bench.wait(3_600)
     assert await bench.store.reap("blue") == ()
@@ -250,7 +250,7 @@ async def test_what_was_served_unchecked_is_acknowledged_once_it_is_charged(open
     open_bench.store.is_up = True
     open_bench.wait(1)
 
-    await open_bench.ledger.tend()
+    await open_bench.ledger.maintain()
 
     open_bench.wait(3_600)
     assert await open_bench.store.reap("blue") == ()
@@ -272,12 +272,12 @@ async def test_an_outage_that_many_requests_notice_is_logged_once(bench, caplog)
     assert caplog.text.count("the store is down") == 1
 
 
-async def test_tending_goes_on_whatever_happens(bench, caplog):
+async def test_leases_are_renewed_again_whatever_happens(bench, caplog):
     async def fail() -> None:
         raise ValueError("a bug")
 
     bench.ledger._settings = BudgetSettings().model_copy(update={"lease_s": 0.01})
-    bench.ledger.tend = fail
+    bench.ledger.maintain = fail
     running = asyncio.create_task(bench.ledger.run())
     async with asyncio.timeout(PATIENCE_S):
         while caplog.text.count("a bug") < 2:  # noqa: ASYNC110

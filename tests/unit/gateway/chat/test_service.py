@@ -1,7 +1,6 @@
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -406,11 +405,7 @@ async def test_a_stream_that_ends_before_its_usage_is_charged_for_what_was_forwa
 
 
 async def test_a_count_that_came_before_the_end_is_not_taken_for_the_whole(bench) -> None:
-    stream = FakeStream((event("word " * 100), ProviderCutOff("died")), None)
-    stream.usage = Usage(25, 1)
-    one = FakeProvider(BODY)
-    one.stream = lambda call: nullcontext(stream)
-    it = bench(one)
+    it = bench(FakeProvider((event("word " * 100), ProviderCutOff("died")), early=Usage(25, 1)))
     async with it.service.stream(request(stream=True), CALLER) as answer:
         async for _ in answer.events:
             pass

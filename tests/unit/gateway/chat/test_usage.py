@@ -34,9 +34,10 @@ def test_no_report_is_taken_beyond_the_model_s_context() -> None:
 
 
 async def test_what_was_forwarded_counts_where_the_report_is_a_placeholder() -> None:
-    counter = PromptCounter(find_tokenizer())
-    usage = await counted_usage(Usage(25, 1), MODEL, counter, BODY, ANSWER)
-    tokens = find_tokenizer()(ANSWER)
+    tokenizer = find_tokenizer()
+    assert tokenizer is not None
+    usage = await counted_usage(Usage(25, 1), MODEL, PromptCounter(tokenizer), BODY, ANSWER)
+    tokens = tokenizer(ANSWER)
     assert usage.prompt_tokens == 25
     assert tokens <= usage.completion_tokens <= 2 * tokens
     assert usage.is_estimated

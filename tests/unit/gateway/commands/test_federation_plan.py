@@ -6,8 +6,8 @@ from federation.coordinator.strategy_table import STRATEGIES
 from federation.learning.settings import FederatedMlpSettings
 from federation.privacy.accounting import epsilon_of
 from federation.protocol.protocol import TrainingPlan
-from gateway.federation.conducting import calibrated_plan_of
-from gateway.federation.planning import plan_of
+from gateway.federation.plan import plan_of
+from gateway.federation.router_sessions import calibrated_plan_of
 from gateway.routing.encoders import load_encoder
 from gateway.settings.config import GatewaySettings, load_settings
 

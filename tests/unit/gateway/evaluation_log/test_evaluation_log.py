@@ -103,13 +103,13 @@ async def test_a_settlement_is_acknowledged_once_it_is_written_or_spooled(
     for charge in charges:
         log.record_settlement(settlement_from_charge(charge, 1.0))
     log.record_settlement(replace(settlement_from_charge(charges[0], 1.0), acknowledges=None))
-    assert log.take_kept() == []
+    assert log.take_durable() == []
 
     log.start()
     await log.aclose()
 
-    assert log.take_kept() == charges
-    assert log.take_kept() == []
+    assert log.take_durable() == charges
+    assert log.take_durable() == []
 
 
 async def test_closing_during_an_outage_leaves_the_rows_for_the_next_process(

@@ -13,11 +13,11 @@ from federation.errors import FederationError, PlanRefused, QuorumMissing
 from federation.node.client_app import build_reasoner_app
 from federation.reasoner.messages import to_table
 from gateway.artifacts.store import adapter_store
-from gateway.federation.conducting import CHECKPOINT, refuse_tuning
-from gateway.federation.places import ADAPTER
-from gateway.federation.reasoning import collect, open_prompt_site
-from gateway.federation.tuning import tune
-from gateway.federation.tuning_plan import check_tuning
+from gateway.federation.paths import ADAPTER
+from gateway.federation.reasoner_node import collect, open_prompt_site
+from gateway.federation.reasoner_plan import check_tuning
+from gateway.federation.reasoner_sessions import tune
+from gateway.federation.router_sessions import CHECKPOINT, refuse_tuning
 from gateway.settings.config import GatewaySettings, load_settings
 from gateway.storage.engines import opened
 from tests.fakes.digits import library_tokenizer

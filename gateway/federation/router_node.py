@@ -8,8 +8,8 @@ from federation.deployment.flower import TaskWorker
 from federation.deployment.programs import Program
 from federation.node.client_app import build_client_app
 from federation.reasoner.client import ReasonerSite
-from gateway.federation.places import account_of
-from gateway.federation.running import log_to_stderr
+from gateway.federation.paths import account_of
+from gateway.federation.process import log_to_stderr
 from gateway.federation.site import open_site
 from gateway.settings.config import GatewaySettings
 from gateway.storage.engines import opened

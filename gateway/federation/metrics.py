@@ -18,7 +18,7 @@ from federation.deployment.sessions import SessionRecord, SessionStore, State
 from federation.deployment.supervisor import Supervisor
 from federation.privacy.accounting import PrivacyAccount
 from gateway.artifacts.store import ArtifactStore
-from gateway.federation.places import ROUTER
+from gateway.federation.paths import ROUTER
 from gateway.telemetry.families import Read, counters, gauge, gauges
 from gateway.telemetry.series import Reading
 from router_models.artifacts.artifact import read_manifest
@@ -50,7 +50,7 @@ def exposed(host: str, port: int | None, *reads: Read) -> Iterator[str | None]:
         thread.join()
 
 
-def tell_metrics(url: str | None) -> None:
+def echo_metrics_url(url: str | None) -> None:
     """Tell the operator where scrapes are answered."""
     if url is not None:
         click.echo(f"  metrics: {url}")

@@ -10,8 +10,8 @@ from benchmarks.federation_simulation.simulation import align
 from federation.deployment.sessions import SessionStore
 from federation.errors import GrowthRefused, QuorumMissing
 from federation.node.client_app import build_client_app
-from gateway.federation.conducting import train_router
-from gateway.federation.places import ROUTER
+from gateway.federation.paths import ROUTER
+from gateway.federation.router_sessions import train_router
 from router_models.artifacts.artifact import read_manifest
 from router_models.artifacts.registry import ModelRegistry
 from tests.fakes.evaluations import MODELS

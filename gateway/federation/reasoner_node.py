@@ -11,9 +11,9 @@ from federation.reasoner.prompt_site import PromptSite
 from federation.reasoner.prompts import InvalidPrompt, Prompt, parse_prompts
 from gateway.artifacts.store import adapter_store
 from gateway.evaluation_log.reasoning_prompts import private_prompts
-from gateway.federation.answering import serve
-from gateway.federation.places import states_dir
+from gateway.federation.paths import states_dir
 from gateway.federation.reasoner.bases import open_base
+from gateway.federation.router_node import serve
 from gateway.problems.calibration import CalibrationError, read_json_lines
 from gateway.settings.config import GatewaySettings
 

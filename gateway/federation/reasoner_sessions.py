@@ -14,10 +14,10 @@ from federation.errors import FederationError
 from federation.reasoner.base import Base
 from federation.reasoner.plan import BaseName
 from federation.reasoner.session import ReasonerResult, ReasonerSession
-from gateway.federation.conducting import CHECKPOINT, conduct_with, note
-from gateway.federation.places import ADAPTER
+from gateway.federation.paths import ADAPTER
 from gateway.federation.reasoner.bases import open_base
-from gateway.federation.tuning_plan import read_public, reasoner_plan_of, tuning_settings_of
+from gateway.federation.reasoner_plan import read_public, reasoner_plan_of, tuning_settings_of
+from gateway.federation.router_sessions import CHECKPOINT, conduct_with, note
 from gateway.settings.config import GatewaySettings
 from router_models.artifacts import adapter
 from router_models.types import Arrays
@@ -51,7 +51,7 @@ def tune(
         checkpoints.clear()
         raise
     (folder / ADAPTER).write_bytes(result.artifact)
-    return {**told(result), "full_model_bytes": n_weights * BYTES_PER_WEIGHT}
+    return {**session_figures(result), "full_model_bytes": n_weights * BYTES_PER_WEIGHT}
 
 
 def begin(settings: GatewaySettings) -> tuple[BaseName, Arrays, int]:
@@ -70,7 +70,7 @@ def begin(settings: GatewaySettings) -> tuple[BaseName, Arrays, int]:
     return base.name, base.initial(tuning_settings_of(settings), asked.seed), n_weights
 
 
-def told(result: ReasonerResult) -> dict[str, Any]:
+def session_figures(result: ReasonerResult) -> dict[str, Any]:
     """Return what an operator wants to know of a session."""
     return {
         "version": adapter.load(result.artifact).version,

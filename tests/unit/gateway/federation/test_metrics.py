@@ -14,8 +14,8 @@ from federation.privacy.accounting import PrivacyAccount
 from federation.protocol.report import RoundReport, SessionReport
 from federation.site import Verdict
 from gateway.artifacts.store import ArtifactStore
-from gateway.federation.exposing import exposed, read_children, read_node, read_sessions
-from gateway.federation.places import ROUTER
+from gateway.federation.metrics import exposed, read_children, read_node, read_sessions
+from gateway.federation.paths import ROUTER
 from gateway.telemetry.families import Read
 from gateway.telemetry.series import Reading, render
 from router_models.artifacts.assessment import Assessment

@@ -20,9 +20,9 @@ from federation.errors import FederationError, GrowthRefused
 from federation.protocol.joining import GROWTHS
 from federation.protocol.protocol import TrainingPlan
 from federation.protocol.report import SessionReport
-from gateway.federation.places import ROUTER, certificates_of, sessions_of
-from gateway.federation.planning import plan_of
-from gateway.federation.running import log_to_stderr
+from gateway.federation.paths import ROUTER, certificates_of, sessions_of
+from gateway.federation.plan import plan_of
+from gateway.federation.process import log_to_stderr
 from gateway.settings.config import GatewaySettings
 from router_models.artifacts.artifact import load, read_manifest
 from router_models.errors import ArtifactRejected
