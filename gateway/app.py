@@ -113,9 +113,7 @@ async def open_gateway(
         http = HttpClient.open()
         stack.push_async_callback(http.aclose)
         pool = await _open_pool(settings, environ, http, stack)
-        log = EvaluationLog(startup.engine, settings.evaluation_log, settings.spool_dir)
-        log.start()
-        stack.push_async_callback(log.aclose)
+        log = _open_log(settings, startup, stack)
         authenticator = Authenticator(startup.engine, settings.keys)
         stack.callback(authenticator.close)
         counter = PromptCounter(load=find_tokenizer)
@@ -167,6 +165,13 @@ async def _open_pool(
         stack.push_async_callback(pool.embedded.aclose)
     await _follow(pool.models, settings, stack)
     return pool
+
+
+def _open_log(settings: GatewaySettings, startup: Startup, stack: AsyncExitStack) -> EvaluationLog:
+    log = EvaluationLog(startup.engine, settings.evaluation_log, settings.spool_dir)
+    log.start()
+    stack.push_async_callback(log.aclose)
+    return log
 
 
 def _observe(

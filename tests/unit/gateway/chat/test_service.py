@@ -1,15 +1,9 @@
 import asyncio
-import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
 
 import orjson
 import pytest
 
-from gateway.budgets.prompt_tokens import PromptCounter
-from gateway.budgets.turn_budgets import TurnAllotment
-from gateway.chat.service import ChatService
 from gateway.errors import (
     ModelNotFound,
     ProviderCutOff,
@@ -17,99 +11,9 @@ from gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from gateway.routing.plan import RoutePlan
-from gateway.routing.routing import Routing
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tracing import Untraced
-from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, TurnRecord, Usage
-from gateway.wire import ChatRequest, parse_chat_request
-from tests.fakes.patience import PATIENCE_S
+from gateway.types import Caller, Capabilities
+from tests.fakes.chat import CALLER, FIRST, HI, request, streamed
 from tests.fakes.providers import BODY, FakeProvider, FakeStream, event
-from tests.fakes.settled import Log, Settled
-from tests.fakes.turn_budgets import Prediction, make_turn_budgets
-
-CALLER = Caller(key_id="k", team_id="t")
-PRICE = ModelPrice(input_nusd_per_mtok=1_000_000_000, output_nusd_per_mtok=2_000_000_000)
-FIRST = HostedModel("first", "one", "one-upstream", PRICE)
-SECOND = HostedModel("second", "two", "two-upstream", PRICE)
-HI = (event("h"), event("i"))
-
-
-@dataclass
-class Planned:
-    models: tuple[HostedModel, ...] = (FIRST, SECOND)
-    error: Exception | None = None
-
-    async def predict(self, request: ChatRequest, caller: Caller) -> Prediction:
-        del request, caller
-        if self.error is not None:
-            raise self.error
-        return Prediction()
-
-    def choose(self, prediction: Prediction, allotment: TurnAllotment | None) -> RoutePlan:
-        return RoutePlan(
-            models=self.models if allotment is None else allotment.instruct(self.models),
-            candidates=(),
-            propensity=0.5,
-            reason="router",
-            profile="balanced",
-            willingness_to_pay_usd=1.0,
-            router_version="v1",
-            familiarity=1.0,
-            encoder_id="e",
-            embedding=prediction.embedding,
-            allotment=allotment,
-        )
-
-
-@dataclass
-class Bench:
-    service: ChatService
-    log: Log
-    ledger: Settled
-    time_s: list[float]
-
-    @property
-    def row(self) -> TurnRecord:
-        (row,) = self.log.rows
-        return row
-
-
-@pytest.fixture
-def bench() -> Callable[..., Bench]:
-    def build(
-        one: FakeProvider,
-        two: FakeProvider | None = None,
-        budgets: dict[str, Any] | None = None,
-        **planned: Any,
-    ) -> Bench:
-        log, ledger, time_s = Log(), Settled(), [0.0]
-        service = ChatService(
-            routing=cast("Routing", Planned(**planned)),
-            turn_budgets=make_turn_budgets(ledger, **(budgets or {})),
-            providers={"one": one, "two": two or FakeProvider(BODY)},
-            ledger=ledger,
-            log=log,
-            metrics=Metrics(),
-            tracing=Untraced(),
-            counter=PromptCounter(),
-            deadline_s=60.0,
-            clock=lambda: time_s[0],
-            rng=random.Random(0),
-        )
-        return Bench(service, log, ledger, time_s)
-
-    return build
-
-
-def request(**fields: Any) -> ChatRequest:
-    body = {"model": "auto", "messages": [{"role": "user", "content": "hello"}], **fields}
-    return parse_chat_request(orjson.dumps(body), {})
-
-
-async def streamed(bench: Bench, **fields: Any) -> bytes:
-    async with bench.service.stream(request(stream=True, **fields), CALLER) as answer:
-        return b"".join([events async for events in answer.events])
 
 
 async def test_answers_with_the_provider_s_body_and_says_how_it_was_routed(bench) -> None:
@@ -383,43 +287,3 @@ async def test_counts_what_allotted_turns_use(bench) -> None:
     await it.service.complete(request(**BUDGET), CALLER)
     kept = it.service.turn_budgets.counters
     assert (kept.turns, kept.allotted_tokens, kept.used_tokens) == (1, 256, 5)
-
-
-@pytest.mark.parametrize("ending", [(), (ProviderCutOff("died"),), (FakeStream.HANG,)])
-async def test_a_stream_that_ends_before_its_usage_is_charged_for_what_was_forwarded(
-    bench, ending
-) -> None:
-    one = FakeProvider((*[event("word ")] * 50, *ending), usage=None)
-    it = bench(one)
-    async with asyncio.timeout(PATIENCE_S):
-        async with it.service.stream(request(stream=True), CALLER) as answer:
-            seen = 0
-            async for _ in answer.events:
-                seen += 1
-                if seen == 50 and ending and ending[0] is FakeStream.HANG:
-                    break
-    assert it.row.usage.completion_tokens >= 50
-    assert it.row.usage.prompt_tokens > 0
-    assert it.row.usage.is_estimated
-    assert it.row.cost_nusd == it.ledger.settled[0][2] > 0
-
-
-async def test_a_count_that_came_before_the_end_is_not_taken_for_the_whole(bench) -> None:
-    it = bench(FakeProvider((event("word " * 100), ProviderCutOff("died")), early=Usage(25, 1)))
-    async with it.service.stream(request(stream=True), CALLER) as answer:
-        async for _ in answer.events:
-            pass
-    assert it.row.usage.prompt_tokens == 25
-    assert it.row.usage.completion_tokens >= 100
-
-
-async def test_leaving_a_call_charges_the_most_it_was_allowed(bench) -> None:
-    it = bench(FakeProvider(FakeStream.HANG))
-    it.ledger.output = 700
-    waiting = asyncio.create_task(it.service.complete(request(), CALLER))
-    await it.ledger.reserved.wait()
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert it.row.usage.completion_tokens == 700
-    assert it.row.usage.is_estimated
