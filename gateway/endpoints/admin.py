@@ -5,7 +5,7 @@ functions, which FastAPI runs in worker threads.
 """
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -18,9 +18,9 @@ from gateway.access.auth import credential, declares
 from gateway.access.keys import MAX_PAGE, KeyStore, NewKey, digest
 from gateway.budgets.operations import BudgetDesk
 from gateway.endpoints.admin_budgets import budget_endpoints
-from gateway.endpoints.asgi import Message, Receive, Scope, Send, send_error
 from gateway.endpoints.errors import install_error_handlers
-from gateway.errors import BodyTooLarge, Unauthenticated
+from gateway.endpoints.guard import GuardedBody
+from gateway.errors import Unauthenticated
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -78,33 +78,6 @@ class Rotation(Body):
     overlap_s: Annotated[float, Field(ge=0, le=30 * 86400, allow_inf_nan=False)] = 0.0
 
 
-class LimitedBody:
-    """Refuses long bodies: FastAPI reads a body before it asks who sends it."""
-
-    def __init__(self, app: Any, max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection."""
-        declared = dict(scope.get("headers", ())).get(b"content-length", b"")
-        too_long = BodyTooLarge(f"The body is longer than the {self._max_bytes} bytes allowed.")
-        if declared.isdigit() and int(declared) > self._max_bytes:
-            await send_error(send, too_long)
-            return
-        received_bytes = 0
-
-        async def counting_receive() -> Message:
-            nonlocal received_bytes
-            message = await receive()
-            received_bytes += len(message.get("body", b""))
-            if received_bytes > self._max_bytes:
-                raise too_long  # FastAPI answers 400
-            return message
-
-        await self._app(scope, counting_receive, send)
-
-
 @dataclass(frozen=True, slots=True)
 class AdminToken:
     """Lets in whoever sends the admin token as a bearer token."""
@@ -113,7 +86,15 @@ class AdminToken:
 
     async def __call__(self, request: Request) -> None:
         """Check the request's token in constant time."""
-        given = credential(dict(request.scope["headers"])) or b""
+        await self.admit(dict(request.scope["headers"]))
+
+    async def admit(self, headers: Mapping[bytes, bytes]) -> None:
+        """Check the token among a request's headers in constant time.
+
+        Raises:
+            Unauthenticated: It is another one, or none.
+        """
+        given = credential(headers) or b""
         if given[:7].lower() == b"bearer ":
             given = given[7:].strip()
         if not hmac.compare_digest(digest(given), self.token_sha256):
@@ -145,7 +126,7 @@ def build_admin_app(
     app = FastAPI(
         title="Waypost admin", version="1", docs_url=None, redoc_url=None, openapi_url=None
     )
-    app.add_middleware(LimitedBody, max_bytes=MAX_BODY_BYTES)
+    app.add_middleware(GuardedBody, admit=admin.admit, max_bytes=MAX_BODY_BYTES)
     install_error_handlers(app)
     store = KeyStore(engine)
     app.include_router(_team_endpoints(store), prefix="/admin", dependencies=[requires_admin])

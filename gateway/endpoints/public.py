@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from budget.ledger.amounts import NUSD_PER_USD
 from gateway.access.auth import Authenticator, credential, declares
 from gateway.chat.service import ChatService
-from gateway.endpoints.asgi import read_body
+from gateway.endpoints.guard import GuardedBody
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.evaluation_log.grades import GradeBook
 from gateway.routing.plan import AUTO, RoutePlan
@@ -61,6 +61,7 @@ class PublicEndpoints:
 
     def install(self, app: FastAPI) -> None:
         """Add the endpoints to `app`."""
+        app.add_middleware(GuardedBody, admit=self._admit, max_bytes=self.max_body_bytes)
         requires_key = declares("key", self._caller)
         public = declares("public", _nobody)
         endpoints = APIRouter()
@@ -89,8 +90,8 @@ class PublicEndpoints:
         ) -> dict[str, Any]:
             """Say how a chat request would be routed, without calling any model."""
             headers = dict(request.scope["headers"])
-            raw = await read_body(headers, request.receive, self.max_body_bytes)
-            plan = await self.service.plan(parse_chat_request(raw, headers), caller)
+            parsed = parse_chat_request(await request.body(), headers)
+            plan = await self.service.plan(parsed, caller)
             return explain(plan)
 
         @endpoints.post("/v1/feedback", tags=["routing"], status_code=202)
@@ -115,7 +116,10 @@ class PublicEndpoints:
         app.include_router(endpoints)
 
     async def _caller(self, request: Request) -> Caller:
-        return await self.authenticator.authenticate(credential(dict(request.scope["headers"])))
+        return await self._admit(dict(request.scope["headers"]))
+
+    async def _admit(self, headers: Mapping[bytes, bytes]) -> Caller:
+        return await self.authenticator.authenticate(credential(headers))
 
     def _models(self, caller: Caller) -> list[dict[str, Any]]:
         routed = [_routed(AUTO, None)]

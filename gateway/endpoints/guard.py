@@ -1,0 +1,64 @@
+"""Asks who sends a request before its body is read, and bounds the body.
+
+FastAPI reads the whole body of a request, of any length, before it asks its dependencies.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from budget.errors import BudgetError
+from gateway.endpoints.asgi import (
+    ClientLeft,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_error,
+)
+from gateway.errors import GatewayError
+
+READS_NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+Admit = Callable[[Mapping[bytes, bytes]], Awaitable[Any]]
+"""Raises what a caller is to be told whose headers do not let it in."""
+
+
+class GuardedBody:
+    """Middleware in front of endpoints that read their bodies at once.
+
+    Args:
+        admit: Checks the headers of every request that may have a body.
+        max_bytes: A longer body is refused, whether or not its length was declared.
+    """
+
+    def __init__(self, app: Any, admit: Admit, max_bytes: int) -> None:
+        self._app = app
+        self._admit = admit
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http" or scope["method"] in READS_NO_BODY:
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        try:
+            await self._admit(headers)
+            body = await read_body(headers, receive, self._max_bytes)
+        except ClientLeft:
+            return
+        except (GatewayError, BudgetError) as error:
+            await send_error(send, error)
+            return
+        await self._app(scope, _replaying(body, receive), send)
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    """Give the body once, then whatever comes after it."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
