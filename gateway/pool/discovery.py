@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from gateway.pool.prices import catalogue_entry, catalogue_of
 from gateway.providers.http import HttpClient, HttpFailure
+from gateway.settings.base import environment_value
 from gateway.settings.config import (
     CapabilitySettings,
     ConfigurationError,
@@ -118,7 +119,7 @@ def _is_official(name: str, environ: Mapping[str, str]) -> bool:
 def _hosted(name: str, environ: Mapping[str, str], now: datetime) -> Discovered:
     key, _, official = _HOSTED[name]
     provider = ProviderSettings(
-        kind=_kind(name), base_url=official, api_key=SecretStr(environ[key])
+        kind=_kind(name), base_url=official, api_key=SecretStr(environment_value(environ, key))
     )
     names = [model for model in HOSTED_MODELS[name] if catalogue_entry(name, model, now)]
     models = {model: ModelSettings(provider=name) for model in names}
@@ -129,13 +130,14 @@ def _hosted(name: str, environ: Mapping[str, str], now: datetime) -> Discovered:
 def _azure(environ: Mapping[str, str], now: datetime) -> Discovered:
     """Azure cannot be asked for its deployments with the key of a resource."""
     endpoint = environ.get("AZURE_OPENAI_ENDPOINT")
-    key = environ.get("AZURE_OPENAI_API_KEY") or environ.get("AZURE_OPENAI_KEY")
-    if not endpoint or not key:
+    names = ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_KEY")
+    name = next((name for name in names if environ.get(name)), None)
+    if not endpoint or name is None:
         return Discovered({}, {})
     provider = ProviderSettings(
         kind="azure",
         base_url=_address("AZURE_OPENAI_ENDPOINT", endpoint),
-        api_key=SecretStr(key),
+        api_key=SecretStr(environment_value(environ, name)),
         api_version=environ.get("AZURE_OPENAI_API_VERSION") or _AZURE_API_VERSION,
     )
     deployment = environ.get("AZURE_OPENAI_DEPLOYMENT")
@@ -198,7 +200,7 @@ async def _custom(
     """
     key_name, address_name, _ = _HOSTED[name]
     base = _address(address_name, environ[address_name])
-    key = environ[key_name]
+    key = environment_value(environ, key_name)
     kind = _kind(name)
     provider = ProviderSettings(
         kind=kind,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from gateway.settings.base import ConfigurationError, Settings
+from gateway.settings.base import ConfigurationError, Settings, environment_value
 from gateway.settings.budgets import BudgetSettings
 from gateway.settings.federation import FederationSettings
 from gateway.settings.pool import (
@@ -185,7 +185,7 @@ def _substitute(value: Any, environ: Mapping[str, str], where: str) -> Any:
             f"{where}: environment variable {value[1:]} is not set "
             "(a value that begins with a dollar sign itself is written with two)"
         )
-    return environ[value[1:]]
+    return environment_value(environ, value[1:])
 
 
 def _explain(error: ValidationError, file: Path | None) -> str:

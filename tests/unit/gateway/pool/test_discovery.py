@@ -303,3 +303,11 @@ def test_reads_the_size_out_of_a_name(name: str, billions: float | None) -> None
 
 def test_a_nominal_price_is_never_zero() -> None:
     assert nominal_price(0.0001).input_usd_per_mtok > 0
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_OPENAI_KEY"])
+async def test_a_key_with_a_line_end_is_refused_by_the_variable_s_name(http: HttpClient, name):
+    environ = {name: "sk-secret\n", "AZURE_OPENAI_ENDPOINT": "https://a.openai.azure.com"}
+    with pytest.raises(ConfigurationError, match=name) as refused:
+        await discover(environ, http)
+    assert "sk-secret" not in str(refused.value)

@@ -49,6 +49,13 @@ def test_takes_secrets_from_the_environment_and_never_shows_them(toml: Path) -> 
     assert "sk-secret" not in repr(settings)
 
 
+@pytest.mark.parametrize("key", ["sk-secret\n", " sk-secret", "sk\x00secret", "sk-\r\nsecret"])
+def test_a_variable_with_a_blank_or_line_end_is_refused_by_its_name(toml: Path, key) -> None:
+    with pytest.raises(ConfigurationError, match="OPENAI_API_KEY begins or ends") as refused:
+        load(toml, MODEL, OPENAI_API_KEY=key)
+    assert "secret" not in str(refused.value)
+
+
 def test_two_dollar_signs_stand_for_one(toml: Path) -> None:
     settings = load(toml, MODEL.replace("$OPENAI_API_KEY", "$$literal"))
     key = settings.providers["openai"].api_key
