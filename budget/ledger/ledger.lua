@@ -72,7 +72,8 @@ local function bounds(window, at)
   return 0, nil
 end
 
--- A clock that is set back never reopens a window: the later start stays.
+-- A clock that is set back into the window before does not reopen that one: the later start stays.
+-- A window that begins later still was counted while the clock was wrong, and is no debt.
 local function open_counter(key, value)
   local measure, window = string.match(key, '^c:(%a+):(%a+):', #base + 1)
   local counter = {key = key, measure = measure, spent = 0, held = 0}
@@ -80,7 +81,7 @@ local function open_counter(key, value)
   if value then
     local start, spent, held = string.match(value, '^(%-?%d+) (%d+) (%d+)$')
     start = tonumber(start)
-    if start >= counter.start then
+    if start >= counter.start and start <= (counter.stop or start) then
       counter.spent, counter.held = tonumber(spent), tonumber(held)
       if start > counter.start then counter.start, counter.stop = bounds(window, start) end
     end

@@ -26,7 +26,7 @@ from budget.ledger.types import (
     UnjournaledCharge,
     Window,
 )
-from budget.ledger.windows import window_bounds
+from budget.ledger.windows import is_counted_now, window_bounds
 
 CORRECTION_S = 86_400.0
 """How long a lease that expired can still be settled, and so corrected."""
@@ -241,10 +241,10 @@ class MemoryStore:
         return tuple(taken)
 
     def _counter(self, team_id: str, team: _Team, limit: Limit, now: float) -> _Counter:
-        """Find the counter of the current window; a clock that is set back never reopens one."""
+        """Find the counter of the current window."""
         key = (limit.scope.kind, limit.scope.id, limit.measure, limit.window)
         counter = team.counters.get(key)
-        if counter is None or (counter.ends_s is not None and counter.ends_s <= now):
+        if counter is None or not is_counted_now(limit.window, counter.start_s, now):
             start_s, ends_s = window_bounds(limit.window, now)
             forget_s = now + IDLE_S if ends_s is None else ends_s
             team.counters[key] = counter = _Counter(key, start_s, ends_s, forget_s, now)

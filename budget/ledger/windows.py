@@ -41,6 +41,15 @@ def window_start(window: Window, unix_s: float) -> int:
     return window_bounds(window, unix_s)[0]
 
 
+def is_counted_now(window: Window, start_s: int, unix_s: float) -> bool:
+    """Whether what was counted in the window that begins at `start_s` counts at a time.
+
+    It does in that window and in the one before: a clock that is set back does not reopen a window.
+    What lies further ahead was counted while the clock was wrong, and is no debt.
+    """
+    return start_s in window_bounds(window, unix_s)
+
+
 def _month(second: int) -> tuple[int, int]:
     midnight = datetime.fromtimestamp(second - second % DAY_S, UTC)
     first = midnight.replace(day=1)

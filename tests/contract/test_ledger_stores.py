@@ -215,6 +215,20 @@ async def test_a_clock_set_back_does_not_reopen_a_window(
     await refused(store, "s", rate)
 
 
+@pytest.mark.parametrize("window", ["minute", "hour", "day", "week", "month"])
+async def test_what_was_counted_while_the_clock_was_far_ahead_is_no_debt(
+    store: Reapable, clock: ManualClock, window
+) -> None:
+    clock.advance(100 * 86_400.0)
+    rate = limit("requests", window, 1)
+    await granted(store, "ahead", rate)
+    clock.advance(-100 * 86_400.0)
+    await granted(store, "now", rate)
+    await store.settle("acme", "ahead", 7, 7)
+    assert await stands(store, rate) == (1, 0)
+    await refused(store, "again", rate)
+
+
 async def test_overwriting_sets_what_was_spent_and_keeps_what_is_held(store: Reapable) -> None:
     money, slots = limit("nusd", "day", 1_000), limit("concurrent", "now", 1)
     await granted(store, "r", money, slots)
