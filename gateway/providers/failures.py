@@ -25,6 +25,8 @@ _NO_SUCH_MODEL = frozenset({"model_not_found", "DeploymentNotFound", "not_found_
 _UNKNOWN_MODEL_TEXT = re.compile(
     r"not a valid model|(model|deployment).*(not found|does not exist|not exist)", re.I | re.S
 )
+MAX_ERROR_DEPTH = 16
+"""Of an error object; what is nested deeper is not passed on."""
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,48}")
 _STATUS_OF_TYPE = {
     "invalid_request_error": 400,
@@ -74,14 +76,16 @@ def failed_status(
     """Judge an answer whose status is not 2xx; `secrets` are cut out of what is passed on."""
     said = error_object(body, secrets)
     retry_after_s = retry_after(headers)
-    if _is_misconfigured(status, said):
+    is_certain = _is_misconfigured(status, said)
+    if is_certain or (status in {400, 404} and _UNKNOWN_MODEL_TEXT.search(_message(said))):
         wrong = ProviderMisconfigured(
             f"provider {provider!r} refused the gateway's credentials, billing or model name"
             f" (status {status}); its operator must correct the configuration",
             provider=provider,
             upstream_status=status,
         )
-        return AttemptFailed(wrong, is_retryable=False)
+        # A message may quote the caller: it may lead to another model, for this caller alone.
+        return AttemptFailed(wrong, is_retryable=False, counts=is_certain)
     if 400 <= status < 500 and status not in _RETRYABLE_STATUS:
         rejected = ProviderRejected(
             f"provider {provider!r} rejected the request",
@@ -115,7 +119,12 @@ def stream_error(said: object, provider: str) -> ProviderError:
             upstream_status=status,
         )
     encoded = orjson.dumps({"error": dict(error)})
-    return failed_status(status, {}, encoded, provider, ()).error
+    failure = failed_status(status, {}, encoded, provider, ())
+    if isinstance(failure.error, ProviderMisconfigured) and not failure.counts:
+        return ProviderRejected(
+            f"provider {provider!r} rejected the request", provider=provider, status=status
+        )
+    return failure.error
 
 
 def redacted(error: ProviderError, secrets: tuple[str, ...]) -> ProviderError:
@@ -139,11 +148,8 @@ def error_object(body: bytes, secrets: tuple[str, ...]) -> dict[str, Any]:
     OpenAI and most others nest it under ``error``; vLLM put it at the top; FastAPI hosts say
     ``detail``; Ollama's ``error`` is a string.
     """
-    text = body.decode("utf-8", "replace")
-    for secret in secrets:
-        text = text.replace(secret, "[redacted]")
     try:
-        value = orjson.loads(text)
+        value = _without(secrets, orjson.loads(body.decode("utf-8", "replace")))
     except orjson.JSONDecodeError:
         return {}
     if not isinstance(value, dict):
@@ -156,6 +162,24 @@ def error_object(body: bytes, secrets: tuple[str, ...]) -> dict[str, Any]:
     if "message" in inner:
         return inner
     return {"message": str(inner["detail"])} if "detail" in inner else {}
+
+
+def _without(secrets: tuple[str, ...], value: Any, depth: int = MAX_ERROR_DEPTH) -> Any:
+    """Cut `secrets` out of every string of a decoded value: encoded, a secret has many forms."""
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "[redacted]")
+        return value
+    if isinstance(value, dict | list) and not depth:
+        return None
+    if isinstance(value, dict):
+        return {
+            _without(secrets, name): _without(secrets, part, depth - 1)
+            for name, part in value.items()
+        }
+    if isinstance(value, list):
+        return [_without(secrets, part, depth - 1) for part in value]
+    return value
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -177,12 +201,21 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _is_misconfigured(status: int, said: Mapping[str, Any]) -> bool:
     names = {str(said.get("code")), str(said.get("type"))}
+    if status == 403 and _is_flagged(said):
+        return False
     if status in (401, 402, 403) or 300 <= status < 400 or names & _UNPAID:
         return True
-    if status not in (400, 404):
-        return False
-    unknown_model = _UNKNOWN_MODEL_TEXT.search(str(said.get("message", "")))
-    return bool(unknown_model or (status == 404 and (not said or names & _NO_SUCH_MODEL)))
+    return status == 404 and (not said or bool(names & _NO_SUCH_MODEL))
+
+
+def _is_flagged(said: Mapping[str, Any]) -> bool:
+    """Whether a moderation refused what the caller sent, as OpenRouter says it with status 403."""
+    metadata = said.get("metadata")
+    return isinstance(metadata, dict) and bool({"reasons", "flagged_input"} & metadata.keys())
+
+
+def _message(said: Mapping[str, Any]) -> str:
+    return str(said.get("message", ""))
 
 
 def _status_in(error: Mapping[str, Any]) -> int | None:

@@ -1,5 +1,6 @@
 """What all adapters share: one call to an upstream, whole or streamed, whatever its dialect."""
 
+import json
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -123,7 +124,10 @@ class UpstreamStream:
             try:
                 data = await self._response.next_chunk(self._idle_s)
             except HttpFailure as failure:
-                tap.error = self._cut_off(failure)
+                tap.finish()
+                self._note()
+                if not tap.is_done:  # whole, if its reason to finish had come
+                    tap.error = self._cut_off(failure)
                 break
             forward = tap.feed(data) if data else tap.finish()
             self._note()
@@ -252,7 +256,7 @@ class HttpProvider:
 
     def _decode(self, call: UpstreamCall, raw: bytes) -> Completion:
         try:
-            decoded = orjson.loads(raw)
+            decoded = decode_answer(raw)
             if isinstance(decoded, dict) and decoded.get("error") and not decoded.get("choices"):
                 said = error_object(raw, self.secrets) or decoded["error"]
                 raise judged(stream_error(said, self.name))
@@ -335,3 +339,18 @@ def judged(error: ProviderError) -> AttemptFailed:
     is_upstreams = isinstance(error, ProviderUnavailable | ProviderCutOff)
     is_counted = is_upstreams or isinstance(error, ProviderMisconfigured | ProviderTimeout)
     return AttemptFailed(error, is_retryable=is_upstreams, counts=is_counted)
+
+
+def decode_answer(raw: bytes) -> Any:
+    """Decode an answer; a lone surrogate in it, which a caller can have written, is replaced.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        if b"\\u" not in raw:
+            raise
+        written = json.dumps(json.loads(raw), ensure_ascii=False)
+        return orjson.loads(written.encode("utf-8", "replace"))

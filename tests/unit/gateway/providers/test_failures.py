@@ -172,3 +172,38 @@ def test_cuts_secrets_out_of_a_refusal_only() -> None:
     assert clean.status == 422
     other = ProviderUnavailable("m")
     assert redacted(other, ("m",)) is other
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"message": "Invalid role: 'model not found'", "type": "invalid_request_error"}),
+        (404, {"message": "Tool 'the model does not exist' is unknown"}),
+        (403, {"message": "Your input was flagged", "metadata": {"reasons": ["violence"]}}),
+        (403, {"message": "Flagged", "metadata": {"flagged_input": "x", "provider_name": "a"}}),
+    ],
+)
+def test_what_a_caller_can_provoke_does_not_count_against_the_model(status, error) -> None:
+    assert not failed(status, error).counts
+
+
+@pytest.mark.parametrize("code", [400, 404])
+def test_nor_does_it_inside_an_answer(code) -> None:
+    said = {"message": "Invalid role: 'model not found'", "code": code}
+    assert isinstance(stream_error(said, "acme"), ProviderRejected)
+
+
+@pytest.mark.parametrize(
+    "written", [b"sk\\/secret", b"sk\\u002fsecret", b"\\u0073k/secret", b"sk/secret"]
+)
+def test_a_secret_is_cut_out_however_it_is_written(written) -> None:
+    body = b'{"error": {"message": "key: %b", "param": {"%b": ["%b"]}}}' % ((written,) * 3)
+    said = error_object(body, ("sk/secret",))
+    assert "secret" not in repr(said)
+    assert said["message"] == "key: [redacted]"
+
+
+def test_what_is_nested_deep_in_an_error_is_left_out() -> None:
+    deep = b"[" * 600 + b"]" * 600
+    said = error_object(b'{"error": {"message": "m", "param": ' + deep + b"}}", ())
+    assert said["message"] == "m"

@@ -3,6 +3,7 @@ import logging
 import random
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.errors import (
@@ -194,6 +195,30 @@ async def test_a_stream_that_falls_silent_times_out_after_what_came(http: HttpCl
                 await collect(stream, received)
         assert "acme-1" in provider.paused()
     assert received == [chunk({"content": "a"})]
+
+
+async def test_silence_after_the_reason_to_finish_is_the_end_of_the_answer(
+    http: HttpClient,
+) -> None:
+    upstream = ScriptedUpstream(Answer(tuple(stream_chunks("a")[:-2]), stalls=True))
+    async with serve(upstream) as url:
+        provider = provider_at(url, http, idle_timeout_s=0.05, breaker_failures=1)
+        async with provider.stream(call_of()) as stream:
+            await collect(stream, [])
+            assert (stream.is_complete, stream.finish_reason, stream.usage) == (True, "stop", None)
+        assert provider.paused() == []
+
+
+async def test_half_a_character_that_a_caller_asked_for_is_no_fault_of_the_model(
+    http: HttpClient,
+) -> None:
+    body = orjson.dumps(completion("TEXT")).replace(b"TEXT", b"a\\ud83d \\ud83d\\ude00")
+    answer = Answer((body,), headers={"content-type": "application/json"})
+    async with serve(ScriptedUpstream(answer)) as url:
+        provider = provider_at(url, http, breaker_failures=1)
+        completed = await provider.complete(call_of())
+        assert provider.paused() == []
+    assert completed.body["choices"][0]["message"]["content"] == "a? \U0001f600"
 
 
 async def test_comments_do_not_begin_a_stream_but_keep_it_alive(http: HttpClient) -> None:
