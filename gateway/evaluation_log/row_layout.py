@@ -36,17 +36,21 @@ def _turn_columns(record: TurnRecord) -> dict[str, Any]:
     """Take each column of `turns` from the field of that name."""
     columns = dict(zip(_SAME_NAMED, _read_same_named(record), strict=True))
     columns["started_at"] = datetime.fromtimestamp(record.started_at_unix_s, UTC)
-    usage = (None,) * len(_OF_USAGE) if record.usage is None else _read_usage(record.usage)
+    usage = _NO_USAGE if record.usage is None else _read_usage(record.usage)
     columns.update(zip(_OF_USAGE, usage, strict=True))
-    for name in _TEXTS:
-        columns[name] = storable(columns[name])
+    texts = "".join(filter(None, _read_texts(record)))
+    if "\x00" in texts or not texts.isascii():
+        for name in _TEXTS:
+            columns[name] = storable(columns[name])
     for name, convert in _CONVERSIONS.items():
-        columns[name] = convert(columns[name])
+        value = columns[name]
+        if value is not None:
+            columns[name] = convert(value)
     return columns
 
 
-def _embedding_bytes(embedding: Float32 | None) -> bytes | None:
-    return None if embedding is None else np.asarray(embedding, "<f4").tobytes()
+def _embedding_bytes(embedding: Float32) -> bytes:
+    return np.asarray(embedding, "<f4").tobytes()
 
 
 def _candidates_json(candidates: Sequence[CandidateRecord]) -> orjson.Fragment:
@@ -116,9 +120,7 @@ def storable(value: str | None) -> str | None:
     return value
 
 
-def _storable_messages(messages: Messages | None) -> list[dict[str, str | None]] | None:
-    if messages is None:
-        return None
+def _storable_messages(messages: Messages) -> list[dict[str, str | None]]:
     return [{name: storable(text) for name, text in one.items()} for one in messages]
 
 
@@ -127,6 +129,7 @@ def _short(value: str | None) -> str | None:
 
 
 _OF_USAGE: Final = tuple(field.name for field in fields(Usage))
+_NO_USAGE: Final = (None,) * len(_OF_USAGE)
 # SQLAlchemy's names are of a class of their own, which JSON does not take for keys.
 _SAME_NAMED: Final = tuple(
     str(column.name) for column in TURNS.c if column.name not in {"started_at", *_OF_USAGE}
@@ -147,3 +150,4 @@ _TEXTS: Final = tuple(
     if isinstance(TURNS.c[name].type, String) and name not in _CONVERSIONS
 )
 """All of them, so that no new one can bring in what Postgres refuses."""
+_read_texts: Final = attrgetter(*_TEXTS)
