@@ -256,7 +256,7 @@ class ChatService:
         reported, served = completion.usage, turn.served
         if served is None:
             return
-        usage = final_usage(reported, served)
+        usage = final_usage(reported, served, turn.request.body)
         if usage is None:
             output = output_of(completion.body)
             usage = await counted_usage(reported, served, self.counter, turn.request.body, output)
@@ -268,15 +268,13 @@ class ChatService:
         """Note what passed by in a stream, whichever way it ended."""
         turn.record.finish_reason = upstream.finish_reason
         turn.record.answer_id = _id_of(upstream.head or {})
-        reported, served = upstream.usage, turn.served
+        reported, served, body = upstream.usage, turn.served, turn.request.body
         if served is None:
             return
-        usage = final_usage(reported, served) if upstream.is_complete else None
+        usage = final_usage(reported, served, body) if upstream.is_complete else None
         if usage is None:
             output, scale = forwarded.output()
-            usage = await counted_usage(
-                reported, served, self.counter, turn.request.body, output, scale=scale
-            )
+            usage = await counted_usage(reported, served, self.counter, body, output, scale=scale)
         turn.charge_for(usage)
 
     async def _charge_abandoned(self, turn: Turn) -> None:
