@@ -3,6 +3,7 @@
 READ THIS FIRST. Everything a request does happens here in order; everything else is a collaborator.
 """
 
+import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,7 +30,12 @@ from gateway.errors import (
     ProviderUnavailable,
     error_body,
 )
-from gateway.evaluation_log.exchange import ForwardedEvents, answer_of
+from gateway.evaluation_log.exchange import (
+    MAX_COUNTED_BYTES,
+    MAX_KEPT_BYTES,
+    ForwardedEvents,
+    answer_of,
+)
 from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
@@ -133,7 +139,8 @@ class ChatService:
         async with self._turn(request, caller) as turn, AsyncExitStack() as stack:
             upstream = await self._open(turn, stack)
             turn.record.first_byte_s = self.clock() - turn.started_s
-            forwarded = ForwardedEvents()
+            kept = MAX_KEPT_BYTES if caller.trains_reasoner else MAX_COUNTED_BYTES
+            forwarded = ForwardedEvents(kept)
             try:
                 yield StreamedAnswer(turn.headers(), self._forward(turn, upstream, forwarded))
             finally:
@@ -273,7 +280,8 @@ class ChatService:
             return
         usage = final_usage(reported, served, body) if upstream.is_complete else None
         if usage is None:
-            output, scale = forwarded.output()
+            # Reading them takes up to 20 ms, which others shall not wait.
+            output, scale = await asyncio.to_thread(forwarded.output)
             usage = await counted_usage(reported, served, self.counter, body, output, scale=scale)
         turn.charge_for(usage)
 

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any, Final, Protocol
 
 from gateway.budgets.worst_case import MAX_CHOICES, added_tokens
-from gateway.evaluation_log.exchange import strings_of
+from gateway.evaluation_log.exchange import written_in
 from gateway.types import HostedModel, Usage
 
 LONGEST_CONTEXT_TOKENS: Final = 10_000_000
@@ -74,7 +74,7 @@ def output_of(answer: Mapping[str, Any]) -> str:
         text
         for choice in (choices if isinstance(choices, list) else ())
         if isinstance(choice, dict)
-        for text in strings_of(choice.get("message"))
+        for text in written_in(choice.get("message"))
     )
 
 
