@@ -206,13 +206,15 @@ class ChatService:
         body = with_output_limit(turn.request.body, model, turn.completion_tokens)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
-        return UpstreamCall(
+        call = UpstreamCall(
             model=model,
             body=body,
             deadline_s=turn.started_s + self.deadline_s,
             request_id=turn.record.request_id,
             trace_headers=turn.trace.begin_call(model),
         )
+        turn.transit = call.transit
+        return call
 
     def _fall_back_or_raise(
         self, turn: Turn, model: HostedModel, error: ProviderError, *, is_last: bool
@@ -286,11 +288,16 @@ class ChatService:
         turn.charge_for(usage)
 
     async def _charge_abandoned(self, turn: Turn) -> None:
-        """Charge the most that a call can have used whose answer nobody waited for."""
-        if turn.served is None:
+        """Charge the most that a call can have used whose answer nobody waited for.
+
+        A call that waits for a place or for its next attempt has used nothing, and a stream that
+        is closed before its first event has put out nothing.
+        """
+        if turn.served is None or not turn.transit.is_upstream:
             return
         usage = await counted_usage(None, turn.served, self.counter, turn.request.body, "")
-        held = 0 if turn.reservation is None else turn.reservation.output
+        is_unanswered = turn.request.is_stream and turn.record.first_byte_s is None
+        held = 0 if turn.reservation is None or is_unanswered else turn.reservation.output
         turn.charge_for(replace(usage, completion_tokens=held))
 
     async def _settle(self, turn: Turn) -> None:
