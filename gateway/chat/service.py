@@ -36,7 +36,7 @@ from gateway.evaluation_log.exchange import (
     ForwardedEvents,
     answer_of,
 )
-from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
+from gateway.providers.base import AnswerStream, Completion, Provider, Transit, UpstreamCall
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
@@ -108,14 +108,19 @@ class ChatService:
         allotment = await self.turn_budgets.allot(request, caller, prediction)
         return self.routing.choose(prediction, allotment)
 
-    async def complete(self, request: ChatRequest, caller: Caller) -> Answer:
+    async def complete(
+        self, request: ChatRequest, caller: Caller, transit: Transit | None = None
+    ) -> Answer:
         """Answer `request` with one JSON body.
+
+        Args:
+            transit: Told where the call is.
 
         Raises:
             GatewayError: What the caller is told.
             NoModelAvailable: No model can take the request.
         """
-        async with self._turn(request, caller) as turn:
+        async with self._turn(request, caller, transit) as turn:
             completion = await self._complete(turn)
             record = turn.record
             record.finish_reason = completion.finish_reason
@@ -129,14 +134,19 @@ class ChatService:
             return Answer([*turn.headers(), (b"x-waypost-cost-usd", cost)], body)
 
     @asynccontextmanager
-    async def stream(self, request: ChatRequest, caller: Caller) -> AsyncIterator[StreamedAnswer]:
+    async def stream(
+        self, request: ChatRequest, caller: Caller, transit: Transit | None = None
+    ) -> AsyncIterator[StreamedAnswer]:
         """Answer `request` as a stream; leaving the context cancels the upstream call.
+
+        Args:
+            transit: Told where the call is.
 
         Raises:
             GatewayError: Before the first event; after it, errors are events of the stream.
             NoModelAvailable: No model can take the request.
         """
-        async with self._turn(request, caller) as turn, AsyncExitStack() as stack:
+        async with self._turn(request, caller, transit) as turn, AsyncExitStack() as stack:
             upstream = await self._open(turn, stack)
             turn.record.first_byte_s = self.clock() - turn.started_s
             kept = MAX_KEPT_BYTES if caller.trains_reasoner else MAX_COUNTED_BYTES
@@ -148,9 +158,12 @@ class ChatService:
                     await self._charge_stream(turn, upstream, forwarded)
 
     @asynccontextmanager
-    async def _turn(self, request: ChatRequest, caller: Caller) -> AsyncIterator[Turn]:
+    async def _turn(
+        self, request: ChatRequest, caller: Caller, transit: Transit | None
+    ) -> AsyncIterator[Turn]:
         """Plan and reserve on the way in; settle and record on every way out."""
         turn = Turn.begin(request, caller, self.clock, self.rng)
+        turn.transit = transit or turn.transit
         turn.trace = trace = self.tracing.begin(request, caller)
         try:
             with trace.step("route"):
@@ -206,15 +219,15 @@ class ChatService:
         body = with_output_limit(turn.request.body, model, turn.completion_tokens)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
-        call = UpstreamCall(
+        turn.transit.is_upstream = False
+        return UpstreamCall(
             model=model,
             body=body,
             deadline_s=turn.started_s + self.deadline_s,
             request_id=turn.record.request_id,
             trace_headers=turn.trace.begin_call(model),
+            transit=turn.transit,
         )
-        turn.transit = call.transit
-        return call
 
     def _fall_back_or_raise(
         self, turn: Turn, model: HostedModel, error: ProviderError, *, is_last: bool

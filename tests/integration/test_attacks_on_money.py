@@ -173,15 +173,19 @@ async def leave_once(http: httpx2.AsyncClient, body: dict[str, Any], waits: Any)
     await asyncio.wait([left])
 
 
-async def test_leaving_the_queue_of_a_provider_costs_nothing(tmp_path) -> None:
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_leaving_the_queue_of_a_provider_costs_nothing(tmp_path, is_stream) -> None:
     async with capped_gateway(tmp_path, max_concurrency=1) as gateway, gateway.caller() as http:
         upstream = gateway.upstreams.by_name["alpha"] = SteppedUpstream()
         first = asyncio.create_task(http.post(CHAT, json=asking(stream=True)))
         await upstream.has_begun.wait()
         alpha = gateway.app.public.chat.service.providers["alpha"]
-        await leave_once(http, asking(stream=True), lambda: alpha.condition().waiting == 1)
+        await leave_once(http, asking(stream=is_stream), lambda: alpha.condition().waiting == 1)
 
         assert await charged_tokens(gateway, 1) == 0
+        with gateway.engine.connect() as connection:
+            assert connection.scalar(select(TURNS.c.error)) == CLIENT_LEFT
+        assert upstream.requests == 1
         first.cancel()
         await asyncio.wait([first])
 
