@@ -206,3 +206,19 @@ async def test_leaving_a_stream_before_its_first_event_costs_the_prompt(gateway)
         await leave_once(http, asking(stream=True), upstream.has_begun.is_set)
 
     assert 0 < await charged_tokens(gateway, 1) < 1_000
+
+
+async def test_a_call_that_was_left_counts_as_one_at_a_time_until_it_ends(tmp_path) -> None:
+    upstream = SteppedUpstream()
+    async with capped_gateway(tmp_path) as gateway, gateway.caller() as http:
+        gateway.upstreams.by_name["alpha"] = upstream
+        one_at_a_time = {"scope": "key", "measure": "concurrent", "window": "now"}
+        budget(gateway.engine, 1, team_id="default", **one_at_a_time)
+        newest = BudgetDefinitions(gateway.engine).changes(0, 1000)[-1].revision
+        await until(lambda: gateway.app.budgets.book.revision >= newest)
+        await leave_once(http, asking(), upstream.has_begun.is_set)
+
+        assert (await http.post(CHAT, json=asking())).status_code == 429
+        upstream.send(orjson.dumps(completion()))
+        upstream.end()
+        assert await charged_tokens(gateway, 1) == 12
