@@ -278,6 +278,7 @@ class MeteredLedger:
                 lease_name=hold.request_id,
                 limits=hold.limits,
                 completion_tokens=need.per_choice(hold.max_completion_tokens),
+                output=hold.max_completion_tokens,
             )
             self._running.add(hold.request_id, lease, is_held=False)
             return unchecked

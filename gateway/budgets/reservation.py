@@ -22,7 +22,8 @@ class Reservation:
         limits: Those it is charged to.
         is_held: Whether the store holds it; False while the store is down (mode ``open``).
         completion_tokens: Output limit to send upstream for each choice; None leaves the caller's.
-        nusd: Held in money; `tokens`, and `output` of these, likewise.
+        nusd: Held in money; `tokens` likewise.
+        output: The most completion tokens of all choices together, held or not.
         standings: Where the limits stood with this turn's worst case held.
     """
 

@@ -3,6 +3,7 @@
 READ THIS FIRST. Everything a request does happens here in order; everything else is a collaborator.
 """
 
+import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,8 +30,13 @@ from gateway.errors import (
     ProviderUnavailable,
     error_body,
 )
-from gateway.evaluation_log.exchange import ForwardedEvents, answer_of
-from gateway.providers.base import AnswerStream, Completion, Provider, UpstreamCall
+from gateway.evaluation_log.exchange import (
+    MAX_COUNTED_BYTES,
+    MAX_KEPT_BYTES,
+    ForwardedEvents,
+    answer_of,
+)
+from gateway.providers.base import AnswerStream, Completion, Provider, Transit, UpstreamCall
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
@@ -102,14 +108,19 @@ class ChatService:
         allotment = await self.turn_budgets.allot(request, caller, prediction)
         return self.routing.choose(prediction, allotment)
 
-    async def complete(self, request: ChatRequest, caller: Caller) -> Answer:
+    async def complete(
+        self, request: ChatRequest, caller: Caller, transit: Transit | None = None
+    ) -> Answer:
         """Answer `request` with one JSON body.
+
+        Args:
+            transit: Told where the call is.
 
         Raises:
             GatewayError: What the caller is told.
             NoModelAvailable: No model can take the request.
         """
-        async with self._turn(request, caller) as turn:
+        async with self._turn(request, caller, transit) as turn:
             completion = await self._complete(turn)
             record = turn.record
             record.finish_reason = completion.finish_reason
@@ -123,17 +134,23 @@ class ChatService:
             return Answer([*turn.headers(), (b"x-waypost-cost-usd", cost)], body)
 
     @asynccontextmanager
-    async def stream(self, request: ChatRequest, caller: Caller) -> AsyncIterator[StreamedAnswer]:
+    async def stream(
+        self, request: ChatRequest, caller: Caller, transit: Transit | None = None
+    ) -> AsyncIterator[StreamedAnswer]:
         """Answer `request` as a stream; leaving the context cancels the upstream call.
+
+        Args:
+            transit: Told where the call is.
 
         Raises:
             GatewayError: Before the first event; after it, errors are events of the stream.
             NoModelAvailable: No model can take the request.
         """
-        async with self._turn(request, caller) as turn, AsyncExitStack() as stack:
+        async with self._turn(request, caller, transit) as turn, AsyncExitStack() as stack:
             upstream = await self._open(turn, stack)
             turn.record.first_byte_s = self.clock() - turn.started_s
-            forwarded = ForwardedEvents()
+            kept = MAX_KEPT_BYTES if caller.trains_reasoner else MAX_COUNTED_BYTES
+            forwarded = ForwardedEvents(kept)
             try:
                 yield StreamedAnswer(turn.headers(), self._forward(turn, upstream, forwarded))
             finally:
@@ -141,9 +158,12 @@ class ChatService:
                     await self._charge_stream(turn, upstream, forwarded)
 
     @asynccontextmanager
-    async def _turn(self, request: ChatRequest, caller: Caller) -> AsyncIterator[Turn]:
+    async def _turn(
+        self, request: ChatRequest, caller: Caller, transit: Transit | None
+    ) -> AsyncIterator[Turn]:
         """Plan and reserve on the way in; settle and record on every way out."""
         turn = Turn.begin(request, caller, self.clock, self.rng)
+        turn.transit = transit or turn.transit
         turn.trace = trace = self.tracing.begin(request, caller)
         try:
             with trace.step("route"):
@@ -199,12 +219,14 @@ class ChatService:
         body = with_output_limit(turn.request.body, model, turn.completion_tokens)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
+        turn.transit.is_upstream = False
         return UpstreamCall(
             model=model,
             body=body,
             deadline_s=turn.started_s + self.deadline_s,
             request_id=turn.record.request_id,
             trace_headers=turn.trace.begin_call(model),
+            transit=turn.transit,
         )
 
     def _fall_back_or_raise(
@@ -256,7 +278,7 @@ class ChatService:
         reported, served = completion.usage, turn.served
         if served is None:
             return
-        usage = final_usage(reported, served)
+        usage = final_usage(reported, served, turn.request.body)
         if usage is None:
             output = output_of(completion.body)
             usage = await counted_usage(reported, served, self.counter, turn.request.body, output)
@@ -268,23 +290,27 @@ class ChatService:
         """Note what passed by in a stream, whichever way it ended."""
         turn.record.finish_reason = upstream.finish_reason
         turn.record.answer_id = _id_of(upstream.head or {})
-        reported, served = upstream.usage, turn.served
+        reported, served, body = upstream.usage, turn.served, turn.request.body
         if served is None:
             return
-        usage = final_usage(reported, served) if upstream.is_complete else None
+        usage = final_usage(reported, served, body) if upstream.is_complete else None
         if usage is None:
-            output, scale = forwarded.output()
-            usage = await counted_usage(
-                reported, served, self.counter, turn.request.body, output, scale=scale
-            )
+            # Reading them takes up to 20 ms, which others shall not wait.
+            output, scale = await asyncio.to_thread(forwarded.output)
+            usage = await counted_usage(reported, served, self.counter, body, output, scale=scale)
         turn.charge_for(usage)
 
     async def _charge_abandoned(self, turn: Turn) -> None:
-        """Charge the most that a call can have used whose answer nobody waited for."""
-        if turn.served is None:
+        """Charge the most that a call can have used whose answer nobody waited for.
+
+        A call that waits for a place or for its next attempt has used nothing, and a stream that
+        is closed before its first event has put out nothing.
+        """
+        if turn.served is None or not turn.transit.is_upstream:
             return
         usage = await counted_usage(None, turn.served, self.counter, turn.request.body, "")
-        held = 0 if turn.reservation is None else turn.reservation.output
+        is_unanswered = turn.request.is_stream and turn.record.first_byte_s is None
+        held = 0 if turn.reservation is None or is_unanswered else turn.reservation.output
         turn.charge_for(replace(usage, completion_tokens=held))
 
     async def _settle(self, turn: Turn) -> None:

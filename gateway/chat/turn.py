@@ -11,6 +11,7 @@ from budget.ledger.types import Charge
 from gateway.budgets.enforcement import own_limit
 from gateway.budgets.reservation import Reservation, budget_headers, budget_summary
 from gateway.evaluation_log.exchange import prompt_of
+from gateway.providers.base import Transit
 from gateway.routing.plan import RoutePlan
 from gateway.telemetry.tracing import TurnTrace, Untraced
 from gateway.types import CLIENT_LEFT, Caller, HostedModel, TurnRecord, Usage
@@ -29,6 +30,7 @@ class Turn:
         record: What the log keeps of the turn, as far as it is known.
         plan: Whom to call; None until the turn is planned.
         served: The model that was called last; None until one was.
+        transit: Where that call is.
     """
 
     request: ChatRequest
@@ -38,6 +40,7 @@ class Turn:
     plan: RoutePlan | None = None
     reservation: Reservation | None = None
     served: HostedModel | None = None
+    transit: Transit = field(default_factory=Transit)
     trace: TurnTrace = field(default_factory=Untraced)
 
     @classmethod

@@ -10,8 +10,8 @@ from dataclasses import replace
 from math import ceil
 from typing import Any, Final, Protocol
 
-from gateway.budgets.worst_case import added_tokens
-from gateway.evaluation_log.exchange import strings_of
+from gateway.budgets.worst_case import MAX_CHOICES, added_tokens
+from gateway.evaluation_log.exchange import written_in
 from gateway.types import HostedModel, Usage
 
 LONGEST_CONTEXT_TOKENS: Final = 10_000_000
@@ -30,11 +30,17 @@ class TokenCounter(Protocol):
         ...
 
 
-def final_usage(reported: Usage | None, model: HostedModel) -> Usage | None:
-    """Return what a provider reported of a complete answer; None where that cannot be all."""
+def final_usage(
+    reported: Usage | None, model: HostedModel, body: Mapping[str, Any]
+) -> Usage | None:
+    """Return what a provider reported of a complete answer; None where that cannot be all.
+
+    Args:
+        body: The caller's request.
+    """
     if reported is None or not reported.prompt_tokens or not reported.completion_tokens:
         return None
-    return _possible(reported, model)
+    return _possible(reported, model, body)
 
 
 async def counted_usage(
@@ -58,7 +64,7 @@ async def counted_usage(
     counted = ceil(await counter.count_text(output) * scale) if output else 0
     completion = max(reported.completion_tokens, counted)
     usage = replace(reported, prompt_tokens=prompt, completion_tokens=completion, is_estimated=True)
-    return _possible(usage, model)
+    return _possible(usage, model, body)
 
 
 def output_of(answer: Mapping[str, Any]) -> str:
@@ -68,16 +74,20 @@ def output_of(answer: Mapping[str, Any]) -> str:
         text
         for choice in (choices if isinstance(choices, list) else ())
         if isinstance(choice, dict)
-        for text in strings_of(choice.get("message"))
+        for text in written_in(choice.get("message"))
     )
 
 
-def _possible(usage: Usage, model: HostedModel) -> Usage:
+def _possible(usage: Usage, model: HostedModel, body: Mapping[str, Any]) -> Usage:
     """Hold the counts to what the model has room for; what was cut is marked as estimated."""
     limit = model.capabilities.context_tokens or LONGEST_CONTEXT_TOKENS
     if usage.prompt_tokens <= limit and usage.completion_tokens <= limit:
         return usage
-    prompt, completion = min(usage.prompt_tokens, limit), min(usage.completion_tokens, limit)
+    # Each of several choices has the context to itself.
+    longest = limit * _choices(body, model)
+    if usage.prompt_tokens <= limit and usage.completion_tokens <= longest:
+        return usage
+    prompt, completion = min(usage.prompt_tokens, limit), min(usage.completion_tokens, longest)
     cached = min(usage.cached_tokens, prompt)
     return Usage(
         prompt_tokens=prompt,
@@ -87,3 +97,8 @@ def _possible(usage: Usage, model: HostedModel) -> Usage:
         reasoning_tokens=min(usage.reasoning_tokens, completion),
         is_estimated=True,
     )
+
+
+def _choices(body: Mapping[str, Any], model: HostedModel) -> int:
+    asked = body.get("n") or model.request_defaults.get("n")
+    return min(asked, MAX_CHOICES) if type(asked) is int and asked > 0 else 1

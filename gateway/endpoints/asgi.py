@@ -83,11 +83,15 @@ class LeavingClient:
 
     Args:
         grace_s: How long the task may go on without its caller, so that its use becomes known.
+        is_worth_it: Whether there is any use to become known.
     """
 
-    def __init__(self, receive: Receive, grace_s: float = 0.0) -> None:
+    def __init__(
+        self, receive: Receive, grace_s: float = 0.0, is_worth_it: Callable[[], bool] = lambda: True
+    ) -> None:
         self._receive = receive
         self._grace_s = grace_s
+        self._is_worth_it = is_worth_it
         self._has_left = False
         self._serving: asyncio.Task[Any] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -100,7 +104,7 @@ class LeavingClient:
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if self._grace_s:
+        if self._grace_s and self._is_worth_it():
             await asyncio.sleep(self._grace_s)
         self._has_left = True
         if self._serving is not None:

@@ -18,6 +18,7 @@ from gateway.endpoints.asgi import (
     send_whole,
 )
 from gateway.errors import GatewayError
+from gateway.providers.base import Transit
 from gateway.types import Caller
 from gateway.wire import ChatRequest, parse_chat_request
 from router_models.errors import RouterModelsError
@@ -37,7 +38,8 @@ class ChatEndpoint:
     """Parses, authenticates, calls the service and renders.
 
     Attributes:
-        json_grace_s: How long a call goes on without its caller; `stream_grace_s` likewise.
+        json_grace_s: How long a call that is upstream goes on without its caller;
+            `stream_grace_s` likewise.
     """
 
     service: ChatService
@@ -69,11 +71,12 @@ class ChatEndpoint:
         raw = await read_body(headers, receive, self.max_body_bytes)
         request = parse_chat_request(raw, headers)
         grace_s = self.stream_grace_s if request.is_stream else self.json_grace_s
-        async with LeavingClient(receive, grace_s):
+        transit = Transit()
+        async with LeavingClient(receive, grace_s, lambda: transit.is_upstream):
             if request.is_stream:
-                await self._stream(request, caller, send)
+                await self._stream(request, caller, transit, send)
             else:
-                answer = await self.service.complete(request, caller)
+                answer = await self.service.complete(request, caller, transit)
         # Once the response is complete the server reports the caller as gone, so the last message
         # is sent where nobody listens for that: it would cancel the turn before it is recorded.
         if request.is_stream:
@@ -81,8 +84,10 @@ class ChatEndpoint:
         else:
             await send_whole(send, 200, answer.headers, answer.body)
 
-    async def _stream(self, request: ChatRequest, caller: Caller, send: Send) -> None:
-        async with self.service.stream(request, caller) as answer:
+    async def _stream(
+        self, request: ChatRequest, caller: Caller, transit: Transit, send: Send
+    ) -> None:
+        async with self.service.stream(request, caller, transit) as answer:
             await send(
                 {
                     "type": "http.response.start",

@@ -1,6 +1,6 @@
 """What was asked and answered in a turn, kept only for teams that let a reasoner learn from it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.providers.sse import boundaries, decode_object, payload_of
@@ -9,10 +9,12 @@ from gateway.wire import ChatRequest, text_of
 MAX_KEPT_CHARS: Final = 32_768
 """Of a prompt, and of an answer: longer ones are not kept, since half of one teaches nothing."""
 MAX_KEPT_BYTES: Final = 1024 * 1024
-"""Of a stream's events, about 5,000 tokens in OpenAI's form."""
+"""Of a stream's events that a reasoner may learn from, about 5,000 tokens in OpenAI's form."""
+MAX_COUNTED_BYTES: Final = 256 * 1024
+"""Of any other stream's, which are kept only to be counted: a thousand streams take 256 MB."""
 MAX_DEPTH: Final = 8
 """Of a message; what lies deeper is nothing that any model puts out."""
-NOT_OUTPUT: Final = frozenset({"role", "id", "type", "index"})
+NOT_OUTPUT: Final = frozenset({"role", "id", "type", "index", "format", "signature"})
 ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 
 Messages = tuple[Mapping[str, str], ...]
@@ -45,22 +47,23 @@ class ForwardedEvents:
     final, to charge it, or where a reasoner may learn from it.
     """
 
-    __slots__ = ("_events", "n_bytes")
+    __slots__ = ("_events", "_max_bytes", "n_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
         self._events: list[bytes] = []
+        self._max_bytes = max_bytes
         self.n_bytes = 0
 
     def add(self, events: bytes) -> None:
         """Take whole events as they are forwarded to the caller."""
-        if self.n_bytes < MAX_KEPT_BYTES:
+        if self.n_bytes < self._max_bytes:
             self._events.append(events)
         self.n_bytes += len(events)
 
     @property
     def text(self) -> str | None:
         """The answer's text; None where it was nothing or too much."""
-        if self.n_bytes > MAX_KEPT_BYTES:
+        if self.n_bytes > self._max_bytes:
             return None
         return _kept("".join(text for delta in self._deltas() for text in _content(delta)))
 
@@ -68,10 +71,10 @@ class ForwardedEvents:
         """Return all that the model put out, and how many times as much was forwarded.
 
         That is content, reasoning and arguments of tools. The second number is above 1 only where
-        more than `MAX_KEPT_BYTES` passed, of which the first part is kept.
+        more than `max_bytes` passed, of which the first part is kept.
         """
         kept = sum(map(len, self._events))
-        texts = [text for delta in self._deltas() for text in strings_of(delta)]
+        texts = [text for delta in self._deltas() for text in written_in(delta)]
         return "".join(texts), self.n_bytes / kept if kept else 1.0
 
     def _deltas(self) -> Iterator[Mapping[str, Any]]:
@@ -108,17 +111,25 @@ def _content(said: Any) -> Iterator[str]:
         yield content
 
 
-def strings_of(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
+def written_in(said: Any) -> Iterable[str]:
+    """Find what a model wrote in a message or delta.
+
+    A text that is in it twice counts once: many hosts send reasoning under two or three names.
+    """
+    return dict.fromkeys(_strings_of(said))
+
+
+def _strings_of(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
     """Find every string of a message or delta, but for what names and tells its parts apart."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict) and depth:
         for name, part in value.items():
             if name not in NOT_OUTPUT:
-                yield from strings_of(part, depth - 1)
+                yield from _strings_of(part, depth - 1)
     elif isinstance(value, list) and depth:
         for part in value:
-            yield from strings_of(part, depth - 1)
+            yield from _strings_of(part, depth - 1)
 
 
 def _kept(text: str | None) -> str | None:

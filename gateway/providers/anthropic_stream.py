@@ -163,7 +163,7 @@ class AnthropicTap:
         for name, value in reported.items():
             known = self._reported.get(name, 0)
             is_lower = type(value) is int and type(known) is int and value < known
-            if value is not None and not is_lower and name != placeholder:
+            if isinstance(value, int | dict) and not is_lower and name != placeholder:
                 self._reported[name] = value
         self.usage = usage_of(self._reported)
 

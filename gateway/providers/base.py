@@ -8,6 +8,17 @@ from typing import Any, Protocol
 from gateway.types import HostedModel, Usage
 
 
+@dataclass(slots=True)
+class Transit:
+    """Where a call is; its provider keeps this up to date.
+
+    Attributes:
+        is_upstream: The upstream has the call and has not refused it, so it may bill it.
+    """
+
+    is_upstream: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamCall:
     """One request to a provider, in OpenAI's chat-completions form.
@@ -24,6 +35,7 @@ class UpstreamCall:
     deadline_s: float
     request_id: str
     trace_headers: Mapping[str, str] = field(default_factory=dict)
+    transit: Transit = field(default_factory=Transit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,8 @@ class StreamTap:
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str):
                 self.finish_reason = choice["finish_reason"]
-                self._finished_choices.add(choice.get("index", 0))
+                index = choice.get("index")
+                self._finished_choices.add(index if isinstance(index, int) else 0)
 
 
 def is_noteworthy(events: bytes) -> bool:

@@ -302,6 +302,7 @@ class HttpProvider:
     async def _send(
         self, call: UpstreamCall, body: bytes, deadline_s: float, timeout_s: float
     ) -> HttpResponse:
+        call.transit.is_upstream = True
         try:
             response = await self.http.request(
                 "POST",
@@ -312,9 +313,11 @@ class HttpProvider:
                 timeout_s=timeout_s,
             )
         except HttpFailure as failure:
+            call.transit.is_upstream = False
             raise failed_exchange(failure, self.name) from failure
         if response.status == 200:
             return response
+        call.transit.is_upstream = False
         try:
             said = await response.read(MAX_ERROR_BYTES, self._left_s(deadline_s))
         except HttpFailure:

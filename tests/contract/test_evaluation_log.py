@@ -1,7 +1,7 @@
 """The evaluation log on SQLite and on Postgres: the same promises."""
 
 import sqlite3
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from gateway.evaluation_log.row_layout import to_row
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
 from gateway.storage.rows import SLICE_ROWS, from_payload, insert_rows, to_payload
-from gateway.types import CandidateRecord
+from gateway.types import CandidateRecord, TurnRecord, Usage
 from migrations.tables import GRADES, KEYS, TURNS
 from tests.fakes.schemas import with_schema
 from tests.fakes.turns import START_UNIX_S, make_turn, until
@@ -274,3 +274,28 @@ def test_sqlite_runs_in_wal_mode_with_foreign_keys(tmp_path):
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 5000
     engine.dispose()
     assert sqlite3.threadsafety >= 1
+
+
+def test_every_column_of_a_turn_is_filled_in_from_a_field():
+    known = {field.name for field in (*fields(TurnRecord), *fields(Usage))} - {"usage"}
+    known = known - {"started_at_unix_s"} | {"started_at"}
+
+    assert set(TURNS.c.keys()) == known
+    assert to_row(make_turn()).columns.keys() == known
+
+
+@pytest.mark.parametrize("changes", [{}, {"usage": None, "query_embedding": None}])
+def test_a_turn_is_stored_whole_from_memory_and_from_the_spool(engine, changes):
+    whole = {"query_text": "q\x00\ud800", "error": "e", "answer": "It is 42.", **changes}
+    turn = make_turn(1, messages=({"role": "user", "content": "\x00é"},), **whole)
+    straight, spooled = to_row(turn), to_row(replace(turn, request_id="req_2"))
+
+    with engine.begin() as connection:
+        insert_rows(connection, [straight, from_payload(to_payload(spooled))])
+        first, second = map(dict, connection.execute(select(TURNS)).mappings())
+
+    assert {first.pop("request_id"), second.pop("request_id")} == {"req_000001", "req_2"}
+    assert first == second
+    assert {name for name, value in first.items() if value is None} == (
+        set() if not changes else {field.name for field in fields(Usage)} | {"query_embedding"}
+    )

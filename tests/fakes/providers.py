@@ -79,6 +79,7 @@ class FakeProvider:
 
     def _next(self, call: UpstreamCall) -> Any:
         self.calls.append(call)
+        call.transit.is_upstream = True
         item = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         if isinstance(item, Exception):
             raise item

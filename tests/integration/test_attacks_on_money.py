@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.fakes.upstream import (
     anthropic_stream_chunks,
     chunk,
     completion,
+    error_answer,
     json_answer,
     stream_chunks,
 )
@@ -38,8 +40,15 @@ def asking(model: str = SMALL, **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
+    async with capped_gateway(tmp_path) as running:
+        yield running
+
+
+@asynccontextmanager
+async def capped_gateway(path: Path, **limits: Any) -> AsyncIterator[RunningGateway]:
+    """Run a gateway whose first key may use `CAP_TOKENS`."""
     settings = {"definitions_poll_s": 0.01}
-    async with running_gateway(tmp_path, budgets=settings) as running:
+    async with running_gateway(path, budgets=settings, limits=limits) as running:
         budget(running.engine, CAP_TOKENS, team_id="default", scope="key", measure="tokens")
         book = running.app.budgets.book
         newest = BudgetDefinitions(running.engine).changes(0, 1000)[-1].revision
@@ -154,3 +163,62 @@ async def test_a_call_that_was_left_is_charged_what_it_cost(gateway) -> None:
     assert await charged_tokens(gateway, 1) == 550
     with gateway.engine.connect() as connection:
         assert connection.scalar(select(TURNS.c.error)) != CLIENT_LEFT
+
+
+async def leave_once(http: httpx2.AsyncClient, body: dict[str, Any], waits: Any) -> None:
+    """Send a request, and close its connection once it waits."""
+    left = asyncio.create_task(http.post(CHAT, json=body))
+    await until(waits)
+    left.cancel()
+    await asyncio.wait([left])
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_leaving_the_queue_of_a_provider_costs_nothing(tmp_path, is_stream) -> None:
+    async with capped_gateway(tmp_path, max_concurrency=1) as gateway, gateway.caller() as http:
+        upstream = gateway.upstreams.by_name["alpha"] = SteppedUpstream()
+        first = asyncio.create_task(http.post(CHAT, json=asking(stream=True)))
+        await upstream.has_begun.wait()
+        alpha = gateway.app.public.chat.service.providers["alpha"]
+        await leave_once(http, asking(stream=is_stream), lambda: alpha.condition().waiting == 1)
+
+        assert await charged_tokens(gateway, 1) == 0
+        with gateway.engine.connect() as connection:
+            assert connection.scalar(select(TURNS.c.error)) == CLIENT_LEFT
+        assert upstream.requests == 1
+        first.cancel()
+        await asyncio.wait([first])
+
+
+async def test_leaving_between_two_attempts_costs_nothing(tmp_path) -> None:
+    refusal = error_answer(429, "slow down", headers={"retry-after": "15"})
+    async with capped_gateway(tmp_path, max_retries=1) as gateway, gateway.caller() as http:
+        gateway.alpha.answers = [refusal]
+        log = gateway.alpha.requests
+        await leave_once(http, asking(stream=True), lambda: len(log) == 1)
+
+        assert await charged_tokens(gateway, 1) == 0
+
+
+async def test_leaving_a_stream_before_its_first_event_costs_the_prompt(gateway) -> None:
+    upstream = gateway.upstreams.by_name["alpha"] = SteppedUpstream()
+    async with gateway.caller() as http:
+        await leave_once(http, asking(stream=True), upstream.has_begun.is_set)
+
+    assert 0 < await charged_tokens(gateway, 1) < 1_000
+
+
+async def test_a_call_that_was_left_counts_as_one_at_a_time_until_it_ends(tmp_path) -> None:
+    upstream = SteppedUpstream()
+    async with capped_gateway(tmp_path) as gateway, gateway.caller() as http:
+        gateway.upstreams.by_name["alpha"] = upstream
+        one_at_a_time = {"scope": "key", "measure": "concurrent", "window": "now"}
+        budget(gateway.engine, 1, team_id="default", **one_at_a_time)
+        newest = BudgetDefinitions(gateway.engine).changes(0, 1000)[-1].revision
+        await until(lambda: gateway.app.budgets.book.revision >= newest)
+        await leave_once(http, asking(), upstream.has_begun.is_set)
+
+        assert (await http.post(CHAT, json=asking())).status_code == 429
+        upstream.send(orjson.dumps(completion()))
+        upstream.end()
+        assert await charged_tokens(gateway, 1) == 12

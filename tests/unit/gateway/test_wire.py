@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.budgets.prompt_tokens import worst_prompt_tokens
 from gateway.errors import InvalidRequest
 from gateway.wire import ChatRequest, parse_chat_request, text_of
 
@@ -145,3 +146,28 @@ def test_reads_a_turn_budget_and_a_plan_and_passes_neither_on():
 def test_reads_a_turn_budget_from_a_header():
     request = parse({"model": "auto", "messages": [USER]}, x_waypost_turn_budget="8000")
     assert request.options.turn_budget_tokens == 8000
+
+
+@pytest.mark.parametrize("depth", [201, 300, 1_000])
+@pytest.mark.parametrize(("start", "end"), [('{"x":', "}"), ("[", "]")])
+def test_a_body_that_could_not_be_counted_for_its_depth_is_refused(depth, start, end) -> None:
+    seed = start * (depth - 1) + "1" + end * (depth - 1)
+    messages = '[{"role":"user","content":"x"}]'
+    raw = f'{{"model":"m","messages":{messages},"seed":{seed}}}'.encode()
+    with pytest.raises(InvalidRequest, match="nested more than 200 levels"):
+        parse_chat_request(raw, {})
+
+
+def test_a_long_body_may_have_any_number_of_objects() -> None:
+    messages = [{"role": "user", "content": "x"}] * 500
+    raw = orjson.dumps({"model": "m", "messages": messages})
+    assert parse_chat_request(raw, {}).turn_index == 499
+
+
+def test_what_is_nested_no_deeper_is_counted() -> None:
+    part: dict[str, object] = {"type": "input_audio"}
+    for _ in range(194):
+        part = {"type": "input_audio", "x": part}
+    message = {"role": "user", "content": [part]}
+    raw = orjson.dumps({"model": "m", "messages": [message], "seed": part})
+    assert worst_prompt_tokens(parse_chat_request(raw, {}).body) > 0

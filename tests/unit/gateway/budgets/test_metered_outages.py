@@ -68,6 +68,14 @@ async def test_an_open_gateway_serves_journals_and_catches_up(open_bench):
     assert bench.ledger.unsettled == 0
 
 
+async def test_an_unchecked_turn_knows_the_most_it_can_use(open_bench):
+    await open_bench.cap(10_000_000)
+    open_bench.store.is_up = False
+    unchecked = await open_bench.reserve(max_tokens=700, n=2)
+
+    assert (unchecked.is_held, unchecked.output) == (False, 1_400)
+
+
 async def test_a_store_that_dies_in_mid_request_learns_of_it_later(bench):
     await bench.cap(10_000_000)
     first, second = await bench.reserve(max_tokens=1), await bench.reserve(max_tokens=1)

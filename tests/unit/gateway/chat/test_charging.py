@@ -49,3 +49,12 @@ async def test_leaving_a_call_charges_the_most_it_was_allowed(bench) -> None:
         await waiting
     assert it.row.usage.completion_tokens == 700
     assert it.row.usage.is_estimated
+
+
+async def test_a_long_stream_is_charged_whole(bench) -> None:
+    n_events = 10_000
+    it = bench(FakeProvider((event("word ") * 100,) * (n_events // 100), usage=None))
+    async with it.service.stream(request(stream=True), CALLER) as answer:
+        async for _ in answer.events:
+            pass
+    assert it.row.usage.completion_tokens == pytest.approx(n_events * len("word "), rel=0.01)

@@ -82,3 +82,27 @@ def test_a_stream_without_text_or_with_too_much_is_not_kept():
 
     assert silent.text is None
     assert long.text is None
+
+
+def test_a_text_that_a_host_sends_under_several_names_counts_once():
+    details = {"type": "reasoning.text", "text": "so", "format": "anthropic-claude-v1"}
+    deltas = [
+        {"reasoning": "so", "reasoning_content": "so", "reasoning_details": [details]},
+        {"content": "so"},
+        {"reasoning_details": [{"type": "reasoning.text", "signature": "Zm9vYmFy"}]},
+    ]
+    forwarded = ForwardedEvents()
+    for delta in deltas:
+        chunk = {"choices": [{"index": 0, "delta": delta}]}
+        forwarded.add(b"data: " + orjson.dumps(chunk) + b"\n\n")
+
+    assert forwarded.output() == ("soso", 1.0)
+
+
+def test_what_is_kept_of_a_long_stream_stands_for_all_of_it():
+    event = said("word ")
+    forwarded = ForwardedEvents(10 * len(event))
+    for _ in range(40):
+        forwarded.add(event)
+
+    assert forwarded.output() == ("word " * 10, 4.0)

@@ -229,3 +229,9 @@ def test_a_stream_without_its_opening_has_no_identity() -> None:
     tap, _ = played(end(), STOP)
     assert tap.usage_event is not None
     assert tap.usage_event["id"] is None
+
+
+@pytest.mark.parametrize("odd", ["9", [9], 9.5, None])
+def test_a_count_that_is_no_number_leaves_the_known_one(odd) -> None:
+    tap, _ = played(START, end(input_tokens=odd), STOP)
+    assert tap.usage == Usage(109, 3, cached_tokens=100)

@@ -224,3 +224,11 @@ def test_odd_choices_are_no_reason_to_fail() -> None:
     tap, forwarded = played(odd, DONE)
     assert forwarded == odd
     assert tap.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("index", [[1], {}, None, "0"])
+def test_a_choice_of_an_odd_index_is_the_first(index) -> None:
+    odd = event({"id": "a", "choices": [{"index": index, "finish_reason": "stop"}]})
+    tap, forwarded = played(odd)
+    assert forwarded == odd
+    assert tap.is_done
