@@ -32,7 +32,6 @@ MAX_KNOWN_KEYS = 50_000
 MAX_UNKNOWN_IDS = 10_000
 MAX_IDS_PER_QUERY = 500
 MAX_KEY_BYTES = 200
-READ_TIMEOUT_S = 2.0
 GATHER_S = 0.05
 """How long keys that nobody waits for are gathered, to be read by one query."""
 RETRY_AFTER_OUTAGE_S = 0.5
@@ -102,14 +101,13 @@ class Authenticator:
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         self._engine = engine
         self._staleness_s = settings.staleness_s
         self._grace_s = settings.outage_grace_s
         self._clock = clock
         self._monotonic = monotonic
-        self._read_timeout_s = read_timeout_s
+        self._read_timeout_s = settings.read_timeout_s
         self._known: OrderedDict[str, _KnownKey] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._waiting: dict[str, asyncio.Future[None]] = {}

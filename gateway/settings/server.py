@@ -195,6 +195,15 @@ class KeySettings(Settings):
             "shorter time asks the database about each key in use more often.",
         ),
     ] = 2.0
+    read_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds to wait for the database when a key is looked up. After that a "
+            "known key is used as it was last read, and a request with an unknown one gets status "
+            "503.",
+        ),
+    ] = 2.0
     outage_grace_s: Annotated[
         float,
         Field(

@@ -58,6 +58,8 @@ price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
 encoder = "static"
 [evaluation_log]
 flush_interval_s = {flush_interval_s}
+[keys]
+read_timeout_s = {patience_s}
 [budgets]
 store = "redis"
 redis_url = "{redis}"

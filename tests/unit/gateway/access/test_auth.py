@@ -17,7 +17,7 @@ from gateway.settings.config import KeySettings
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import until
 
-SETTINGS = KeySettings(staleness_s=10, outage_grace_s=100)
+SETTINGS = KeySettings(read_timeout_s=PATIENCE_S, staleness_s=10, outage_grace_s=100)
 
 
 class Clock:
@@ -74,9 +74,7 @@ def database(engine: Engine, key: bytes) -> Database:
 
 @pytest.fixture
 def authenticator(database: Database, clock: Clock):
-    authenticator = Authenticator(
-        database.engine, SETTINGS, clock=clock, monotonic=clock, read_timeout_s=PATIENCE_S
-    )
+    authenticator = Authenticator(database.engine, SETTINGS, clock=clock, monotonic=clock)
     yield authenticator
     authenticator.close()
 
@@ -279,9 +277,7 @@ async def test_without_a_database_unknown_keys_are_refused_and_it_is_seldom_aske
 
 
 async def test_known_keys_do_not_wait_for_a_database_that_hangs(database, clock, key, monkeypatch):
-    authenticator = Authenticator(
-        database.engine, SETTINGS, clock=clock, monotonic=clock, read_timeout_s=PATIENCE_S
-    )
+    authenticator = Authenticator(database.engine, SETTINGS, clock=clock, monotonic=clock)
     await authenticator.authenticate(key)
     authenticator._read_timeout_s = 0.01
     released = threading.Event()

@@ -105,7 +105,10 @@ def test_serves_on_and_ignores_the_interrupt_key(
 ) -> None:
     server = SimpleNamespace(listening_address="http://127.0.0.1:4711")
     monkeypatch.setattr(child, "Server", lambda params: server)
-    monkeypatch.setattr(threading.Event, "wait", lambda self: None)
+    # The module's own view of it only: other threads of this process wait for events too.
+    event = SimpleNamespace(wait=lambda: None)
+    own = SimpleNamespace(Event=lambda: event, Thread=threading.Thread)
+    monkeypatch.setattr(child, "threading", own)
     assert child.main() == 0
     assert process.signals == [(signal.SIGINT, signal.SIG_IGN)]
 

@@ -122,7 +122,7 @@ async def test_a_key_lives_from_creation_to_revocation(operator, engine):
     await operator.post("/admin/teams", json={"id": "blue"})
     body = {"team_id": "blue", "name": "laptop", "allowed_models": ["b", "a"]}
     created = (await operator.post("/admin/keys", json=body)).json()
-    authenticator = Authenticator(engine, KeySettings(), read_timeout_s=PATIENCE_S)
+    authenticator = Authenticator(engine, KeySettings(read_timeout_s=PATIENCE_S))
     caller = await authenticator.authenticate(created["key"].encode())
     assert caller.allowed_models == frozenset({"a", "b"})
     path = f"/admin/keys/{created['id']}"
@@ -142,7 +142,7 @@ async def test_a_key_lives_from_creation_to_revocation(operator, engine):
     assert "key" not in shown
     assert not [name for name in shown if "sha256" in name]
     with pytest.raises(Unauthenticated, match="revoked"):
-        await Authenticator(engine, KeySettings(), read_timeout_s=PATIENCE_S).authenticate(
+        await Authenticator(engine, KeySettings(read_timeout_s=PATIENCE_S)).authenticate(
             rotated["key"].encode()
         )
     authenticator.close()
