@@ -49,6 +49,15 @@ def test_every_error_code_is_documented() -> None:
     assert missing(codes, "http-api.md") == []
 
 
+def test_the_page_of_defences_names_tests_that_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "explanation" / "defences.md").read_text()))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    written = set(re.findall(r"def (test_\w+)\(", sources))
+
+    assert len(named) > 20
+    assert named - written == set()
+
+
 def anchors(page: Path) -> set[str]:
     """Name the headings of a page as links do, on GitHub and on the site."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
