@@ -119,7 +119,7 @@ class TurnBudgets:
 
     Args:
         policy: The artefact that proposes; the built-in policy of `settings` where there is none.
-        embed: Embeds the sub-questions of a plan.
+        embed: Embeds the sub-questions of a plan, for a team.
         min_completion_tokens: No answer is allotted less; what no longer fits is refused.
         rng: Read only where the settings ask for exploration.
     """
@@ -130,7 +130,7 @@ class TurnBudgets:
         settings: TurnBudgetSettings,
         ledger: Ledger,
         policy: ActiveArtifact[SealedPolicy],
-        embed: Callable[[str], Awaitable[Float32]],
+        embed: Callable[[str, str], Awaitable[Float32]],
         min_completion_tokens: int,
         rng: np.random.Generator,
     ) -> None:
@@ -179,7 +179,7 @@ class TurnBudgets:
             was_cut_off=was_cut_off,
             cut_off_turns=cut_off_turns,
             text=request.query,
-            plan=await self._embed_plan(request.options.plan),
+            plan=await self._embed_plan(request.options.plan, caller.team_id),
             plan_texts=request.options.plan,
             plan_position=request.options.plan_position,
             embedding=predicted.embedding,
@@ -229,8 +229,8 @@ class TurnBudgets:
                 param="waypost.turn_budget",
             )
 
-    async def _embed_plan(self, texts: tuple[str, ...]) -> Float32 | None:
-        return np.stack([await self._embed(text) for text in texts]) if texts else None
+    async def _embed_plan(self, texts: tuple[str, ...], team_id: str) -> Float32 | None:
+        return np.stack([await self._embed(text, team_id) for text in texts]) if texts else None
 
     def _propose(self, state: TurnState) -> tuple[BudgetPolicy, Allotment]:
         """Ask the active policy; one that fails must not fail the request."""

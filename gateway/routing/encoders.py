@@ -143,10 +143,15 @@ class QueryEmbedder:
         """Name and revision of the encoder."""
         return self.encoder.id
 
-    async def embed(self, text: str) -> Float32:
-        """Embed `text`; shape ``(dimension,)``, owned by the caller."""
+    async def embed(self, text: str, team_id: str) -> Float32:
+        """Embed `text`; shape ``(dimension,)``, owned by the caller.
+
+        A team is answered from what it asked itself: how long that takes tells nobody what others
+        asked.
+        """
         capped = cap_text(text)
-        key = hashlib.blake2b(capped.encode("utf-8"), digest_size=_KEY_BYTES).digest()
+        named = f"{team_id}\0{capped}".encode()
+        key = hashlib.blake2b(named, digest_size=_KEY_BYTES).digest()
         place = self._places.get(key)
         entry: NDArray[np.float16]
         if place is None:

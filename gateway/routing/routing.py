@@ -45,8 +45,8 @@ class Embedder(Protocol):
         """Name and revision of the encoder."""
         ...
 
-    async def embed(self, text: str) -> Float32:
-        """Embed `text`; shape ``(dimension,)``."""
+    async def embed(self, text: str, team_id: str) -> Float32:
+        """Embed `text` for a team; shape ``(dimension,)``."""
         ...
 
 
@@ -90,7 +90,7 @@ class Routing:
             if is_routed
             else self._named(request.model, caller)
         )
-        embedding = await self.embedder.embed(request.query)
+        embedding = await self.embedder.embed(request.query, caller.team_id)
         router, scores, reason = None, None, NAMED
         if is_routed:
             router = await self._router(request.options.router_version)

@@ -72,7 +72,8 @@ def make_turn_budgets(
 ) -> TurnBudgets:
     """Build turn budgets."""
 
-    async def embed(text: str) -> Float32:
+    async def embed(text: str, team_id: str) -> Float32:
+        del team_id
         return np.full(4, float(len(text)), np.float32)
 
     return TurnBudgets(

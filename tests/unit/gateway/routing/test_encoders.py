@@ -108,32 +108,40 @@ def test_a_folder_without_manifest_is_refused(tmp_path) -> None:
 
 async def test_a_query_seen_before_is_not_encoded_again(encoder) -> None:
     embedder = QueryEmbedder(encoder)
-    first = await embedder.embed("hello")
-    second = await embedder.embed("hello")
+    first = await embedder.embed("hello", "team")
+    second = await embedder.embed("hello", "team")
     np.testing.assert_array_equal(first, second)
     assert encoder.texts == ["hello"]
     assert (embedder.cache_hits, embedder.cache_misses) == (1, 1)
 
 
+async def test_a_query_of_another_team_is_encoded_again(encoder) -> None:
+    embedder = QueryEmbedder(encoder)
+    first = await embedder.embed("hello", "one team")
+    second = await embedder.embed("hello", "another")
+    np.testing.assert_array_equal(first, second)
+    assert (embedder.cache_hits, embedder.cache_misses) == (0, 2)
+
+
 async def test_texts_that_differ_only_in_the_cut_middle_share_an_entry(encoder) -> None:
     embedder = QueryEmbedder(encoder)
-    await embedder.embed("a" * 2_000 + "x" * 100 + "b" * 1_000)
-    await embedder.embed("a" * 2_000 + "y" * 900 + "b" * 1_000)
+    await embedder.embed("a" * 2_000 + "x" * 100 + "b" * 1_000, "team")
+    await embedder.embed("a" * 2_000 + "y" * 900 + "b" * 1_000, "team")
     assert encoder.texts == ["a" * 2_000 + "b" * 1_000]
 
 
 async def test_the_query_unused_for_longest_is_forgotten_first(encoder) -> None:
     embedder = QueryEmbedder(encoder, max_entries=2)
     for text in ["one", "two", "one", "three", "one", "two"]:
-        await embedder.embed(text)
+        await embedder.embed(text, "team")
     assert encoder.texts == ["one", "two", "three", "two"]
 
 
 async def test_equal_queries_at_the_same_moment_take_one_place(encoder) -> None:
     embedder = QueryEmbedder(encoder, max_entries=2, executor=ThreadPoolExecutor(1))
-    await asyncio.gather(embedder.embed("one"), embedder.embed("one"))
-    await embedder.embed("three")
-    first = await embedder.embed("one")
+    await asyncio.gather(embedder.embed("one", "team"), embedder.embed("one", "team"))
+    await embedder.embed("three", "team")
+    first = await embedder.embed("one", "team")
     embedder.close()
     assert encoder.texts == ["one", "one", "three"]
     assert first[0] == 3
@@ -142,31 +150,31 @@ async def test_equal_queries_at_the_same_moment_take_one_place(encoder) -> None:
 async def test_a_forgotten_query_leaves_its_place_to_the_next(encoder) -> None:
     embedder = QueryEmbedder(encoder, max_entries=2)
     for text in ["a", "to", "cat", "four"]:
-        await embedder.embed(text)
-    assert [(await embedder.embed(text))[0] for text in ("cat", "four")] == [3, 4]
+        await embedder.embed(text, "team")
+    assert [(await embedder.embed(text, "team"))[0] for text in ("cat", "four")] == [3, 4]
     assert embedder.cache_hits == 2
 
 
 async def test_a_cache_of_no_entries_remembers_nothing(encoder) -> None:
     embedder = QueryEmbedder(encoder, max_entries=0)
-    await embedder.embed("hello")
-    await embedder.embed("hello")
+    await embedder.embed("hello", "team")
+    await embedder.embed("hello", "team")
     assert encoder.texts == ["hello", "hello"]
     assert embedder.cache_misses == 2
 
 
 async def test_changing_an_embedding_leaves_the_remembered_one_alone(encoder) -> None:
     embedder = QueryEmbedder(encoder)
-    first = await embedder.embed("hello")
+    first = await embedder.embed("hello", "team")
     expected = first.copy()
     first[:] = 7
-    np.testing.assert_array_equal(await embedder.embed("hello"), expected)
+    np.testing.assert_array_equal(await embedder.embed("hello", "team"), expected)
 
 
 @given(st.text(st.characters(codec=None), max_size=50))
 def test_any_text_can_be_embedded(static, text) -> None:
     embedder = open_embedder(static)
-    vector = asyncio.run(embedder.embed(text))
+    vector = asyncio.run(embedder.embed(text, "team"))
     assert vector.dtype == np.float32
     assert vector.shape == (embedder.encoder.dimension,)
     assert np.isfinite(vector).all()
@@ -178,14 +186,14 @@ async def test_names_its_encoder(encoder) -> None:
 
 async def test_without_threads_the_encoder_runs_on_the_event_loop(encoder) -> None:
     embedder = QueryEmbedder(encoder)
-    await embedder.embed("hello")
+    await embedder.embed("hello", "team")
     embedder.close()
     assert encoder.threads == {threading.get_ident()}
 
 
 async def test_with_threads_the_encoder_leaves_the_event_loop_free(encoder) -> None:
     embedder = QueryEmbedder(encoder, executor=ThreadPoolExecutor(1))
-    (row,) = await asyncio.gather(embedder.embed("hello"))
+    (row,) = await asyncio.gather(embedder.embed("hello", "team"))
     embedder.close()
     assert row[0] == 5
     assert threading.get_ident() not in encoder.threads
@@ -195,13 +203,13 @@ async def test_a_closed_embedder_takes_no_more_work(encoder) -> None:
     embedder = open_embedder(encoder)
     embedder.close()
     with pytest.raises(RuntimeError):
-        await embedder.embed("hello")
+        await embedder.embed("hello", "team")
 
 
 async def test_a_network_is_given_threads_and_agrees_with_itself() -> None:
     encoder = load_encoder("minilm")
     embedder = open_embedder(encoder)
-    vectors = await asyncio.gather(*(embedder.embed(f"query {i}") for i in range(8)))
+    vectors = await asyncio.gather(*(embedder.embed(f"query {i}", "team") for i in range(8)))
     embedder.close()
     expected = encoder.encode([f"query {i}" for i in range(8)])
     np.testing.assert_allclose(vectors, expected, atol=1e-3)
@@ -210,6 +218,6 @@ async def test_a_network_is_given_threads_and_agrees_with_itself() -> None:
 async def test_the_static_encoder_is_given_no_threads(static) -> None:
     embedder = open_embedder(static)
     before = threading.active_count()
-    await embedder.embed("hello")
+    await embedder.embed("hello", "team")
     embedder.close()
     assert threading.active_count() == before

@@ -28,7 +28,7 @@ PRICE = ModelPrice(1, 1)
 class Embedder:
     encoder_id = ENCODER.id
 
-    async def embed(self, text: str) -> np.ndarray:
+    async def embed(self, text: str, team_id: str) -> np.ndarray:
         return np.full(ENCODER.dimension, float(len(text)), np.float32)
 
 
@@ -146,7 +146,7 @@ async def test_without_a_router_the_default_model_serves(routing) -> None:
 
 async def test_a_router_that_fails_does_not_fail_the_request(routing) -> None:
     class Wrong(Embedder):
-        async def embed(self, text: str) -> np.ndarray:
+        async def embed(self, text: str, team_id: str) -> np.ndarray:
             return np.zeros(ENCODER.dimension + 1, np.float32)
 
     plan = await planned(await routing(embedder=Wrong()), request())
