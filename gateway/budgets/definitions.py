@@ -120,9 +120,7 @@ class BudgetDefinitions:
             if known is None:
                 connection.execute(insert(BUDGETS).values(**values, revision=revision))
             elif known.deleted_at is None:
-                raise InvalidRequest(
-                    f"budget {new.id} limits this already, at {known.cap}; change its cap instead"
-                )
+                raise InvalidRequest(f"budget {new.id} limits this already; change its cap instead")
             else:
                 connection.execute(
                     update(BUDGETS)

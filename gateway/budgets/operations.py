@@ -83,8 +83,8 @@ class BudgetDesk:
         one = _narrowed(definition, rules, team_id, scope_id)
         if one is None:
             raise InvalidRequest(
-                "scope_id: this is a default for many; say whose counter (and team_id, where it is "
-                "a default of all teams)",
+                "this budget is a default for many: say whose counter by scope_id (--id), and for "
+                "a default of all teams by team_id (--team) too",
                 param="scope_id",
             )
         await journal.reset(self.engine, self.store, one, self.clock())

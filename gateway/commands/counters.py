@@ -90,7 +90,8 @@ class RemoteCounters:
         except (httpx2.HTTPError, ValueError) as error:
             raise click.ClickException(
                 f"the gateway's admin API at {self._http.base_url} does not answer ({error}); "
-                'with budgets.store = "memory" the counters live in the running gateway'
+                'with budgets.store = "memory" the counters are in the running gateway: start it, '
+                "and set server.admin_port here to the port of its admin API"
             ) from error
         if response.is_error:
             raise click.ClickException(str(answer.get("error", {}).get("message", answer)))

@@ -9,7 +9,7 @@ from gateway.app import open_routing
 from gateway.commands.options import settings_option
 from gateway.endpoints.public import explain
 from gateway.errors import GatewayError
-from gateway.routing.plan import AUTO, RoutePlan
+from gateway.routing.plan import AUTO, ROUTER_MISSING, RoutePlan
 from gateway.settings.config import GatewaySettings, process_environment
 from gateway.types import Caller
 from gateway.wire import parse_chat_request
@@ -64,6 +64,17 @@ async def _plan(settings: GatewaySettings, body: bytes) -> RoutePlan:
 
 
 def _print(plan: RoutePlan) -> None:
+    if plan.candidates:
+        _print_candidates(plan)
+    familiar = "" if plan.familiarity is None else f", familiarity {plan.familiarity:.2f}"
+    click.echo(
+        f"{plan.models[0].name} ({plan.reason}; router {plan.router_version or 'none'}{familiar})"
+    )
+    if plan.reason == ROUTER_MISSING and plan.router_version is not None:
+        click.echo("The router knows no model that can answer this, so the default model does.")
+
+
+def _print_candidates(plan: RoutePlan) -> None:
     width = max((len(candidate.model) for candidate in plan.candidates), default=0)
     click.echo(f"  {'model':<{width}}  quality  USD/1000  utility  propensity  verdict")
     for candidate in plan.candidates:
@@ -72,10 +83,6 @@ def _print(plan: RoutePlan) -> None:
         figures = f"{_figure(candidate.quality, 7)}  {_figure(cost, 8)}"
         figures += f"  {_figure(candidate.utility, 7)}  {candidate.propensity:>10.3f}"
         click.echo(f"{mark} {candidate.model:<{width}}  {figures}  {candidate.verdict}")
-    familiar = "" if plan.familiarity is None else f", familiarity {plan.familiarity:.2f}"
-    click.echo(
-        f"{plan.models[0].name} ({plan.reason}; router {plan.router_version or 'none'}{familiar})"
-    )
 
 
 def _figure(value: float | None, width: int) -> str:

@@ -197,6 +197,6 @@ def _report(
             f"{figures['cost_first_usd'] * 1000:.3f} USD per 1,000 queries; best single model "
             f"{training['best_single_quality']:.3f} at "
             f"{training['best_single_cost_usd'] * 1000:.3f}; "
-            f"its quality less 1 % costs {figures['saved_at_99']:.0%} less"
+            f"99 % of its quality costs {figures['saved_at_99']:.0%} less"
         )
     click.echo(f"wrote {path}")

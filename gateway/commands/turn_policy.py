@@ -63,7 +63,7 @@ def _explained() -> Iterator[None]:
 
 @click.group()
 def command() -> None:
-    """Train and measure policies that spend a conversation's tokens where they matter."""
+    """Train and measure policies that divide a conversation's tokens between its turns."""
 
 
 @command.command("train")
@@ -244,7 +244,10 @@ def evaluate_policies(
     split: str,
     picture: Path,
 ) -> None:
-    """Compare POLICIES on DATA with tuned baselines and a clairvoyant: a table and a picture.
+    """Compare POLICIES with baselines on DATA, a file of problems.
+
+    Prints a table and draws a picture. The baselines are tuned; one of them, the clairvoyant,
+    knows in advance what each turn needs.
 
     Policies of equal kind and settings that differ by seed alone are one row, with one interval.
     """

@@ -33,8 +33,15 @@ async def _render(request: Request, error: Exception) -> Response:
 async def _render_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     first = error.errors()[0]
+    if first["loc"] == ("body",) and not _is_json(request):
+        raw = "Send the body as JSON, with the header 'Content-Type: application/json'."
+        return await _render(request, InvalidRequest(raw))
     param = ".".join(str(part) for part in first["loc"][1:]) or None
     return await _render(request, InvalidRequest(f"{param or 'body'}: {first['msg']}", param=param))
+
+
+def _is_json(request: Request) -> bool:
+    return "json" in request.headers.get("content-type", "")
 
 
 async def _render_http(request: Request, error: Exception) -> Response:

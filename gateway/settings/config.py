@@ -194,5 +194,8 @@ def _explain(error: ValidationError, file: Path | None) -> str:
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
-        lines.append(f"{source}: {key}: {problem['msg']}")
+        told = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            told = "there is no such setting"
+        lines.append(f"{source}: {key}: {told}")
     return "\n".join(lines)

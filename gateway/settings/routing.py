@@ -64,7 +64,8 @@ class RoutingSettings(Settings):
     default_model: Annotated[
         str | None,
         Field(
-            description="Model that answers `auto` when no router is active or the router fails. "
+            description="Model that answers `auto` when no router is active, the router fails, "
+            "or it knows no model that can answer. "
             "By default the first model of the pool."
         ),
     ] = None

@@ -39,12 +39,15 @@ def serve(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> str:
     [
         ("[server\n", "not valid TOML"),
         ("[server]\nport = 80\nport = 81\n", "not valid TOML"),
-        ("[server]\nprot = 80\n", "server.prot: Extra inputs are not permitted"),
+        ("[server]\nprot = 80\n", "server.prot: there is no such setting"),
         ('[server]\nport = "eighty"\n', "server.port: Input should be a valid integer"),
         ("[server]\nport = 70000\n", "server.port: Input should be less than or equal to 65535"),
         ('[providers.x]\nbase_url = "ftp://x"\n', "providers.x.base_url: String should match"),
         ('[providers.x]\napi_key = "k"\n', "providers.x.base_url: Field required"),
-        ('[models.small]\nprovider = "nobody"\n', "no [providers.nobody] table"),
+        (
+            '[models.small]\nprovider = "nobody"\n',
+            ": models.small.provider: there is no [providers.nobody]",
+        ),
         (
             '[providers.x]\nbase_url = "http://x"\napi_key = "$WAYPOST_NO_SUCH_KEY"\n',
             "environment variable WAYPOST_NO_SUCH_KEY is not set",
@@ -119,4 +122,4 @@ def test_the_real_process_ends_with_status_2_and_one_line(tmp_path):
 
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr == f"waypost: {file}: server.prot: Extra inputs are not permitted\n"
+    assert ended.stderr == f"waypost: {file}: server.prot: there is no such setting\n"

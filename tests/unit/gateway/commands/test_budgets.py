@@ -172,3 +172,13 @@ async def test_counters_in_redis_are_reached_directly(engine, tmp_path):
         done = await asyncio.to_thread(counters.with_counters, gateway, lambda live: live.rebuild())
 
     assert done == {"counters": 0, "expired_leases": 0}
+
+
+def test_without_a_gateway_a_command_says_what_it_needs(config, budgets):
+    with config.open("a") as file:
+        file.write(f'[server]\nadmin_port = 1\nadmin_token = "{TOKEN}"\n')
+
+    said = budgets("usage", "bud_00000000000000000000", fails=True)
+
+    assert "http://127.0.0.1:1 does not answer" in said
+    assert "set server.admin_port" in said

@@ -196,6 +196,14 @@ async def test_malformed_json_is_answered_in_openai_shape(operator):
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
+async def test_a_body_that_is_not_sent_as_json_is_refused_with_what_to_send(operator):
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    response = await operator.post("/admin/teams", content=b'{"id": "red"}', headers=form)
+
+    assert response.status_code == 400
+    assert "'Content-Type: application/json'" in response.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_a_long_body_is_refused(operator, is_chunked):
     async def chunks():

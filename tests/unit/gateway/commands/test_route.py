@@ -1,0 +1,44 @@
+"""`waypost route`, as an operator types it."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.commands.route import command
+
+MODEL = """
+[providers.there]
+base_url = "http://127.0.0.1:9/v1"
+
+[models.new]
+provider = "there"
+price = { input_usd_per_mtok = 1, output_usd_per_mtok = 1 }
+"""
+
+
+@pytest.fixture
+def route(tmp_path: Path):
+    config = tmp_path / "waypost.toml"
+    config.write_text(f'data_dir = "{tmp_path}"\n{MODEL}')
+
+    def run(*arguments: str) -> list[str]:
+        result = CliRunner().invoke(command, ["--config", str(config), *arguments])
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()
+
+    return run
+
+
+def test_models_that_the_router_does_not_know_are_said_to_be_unknown(route):
+    header, new, chosen, why = route("What is 17 + 25?")
+
+    assert header.split()[0] == "model"
+    assert new.startswith("* new")
+    assert new.endswith("not_in_router")
+    assert chosen.startswith("new (router_missing; router kmeans-")
+    assert why == "The router knows no model that can answer this, so the default model does."
+
+
+def test_a_model_that_is_named_is_shown_without_a_table(route):
+    assert route("--model", "new", "What is 17 + 25?") == ["new (named; router none)"]
