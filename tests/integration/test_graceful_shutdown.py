@@ -39,6 +39,8 @@ base_url = "{upstream}/v1"
 [models.small]
 provider = "alpha"
 price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
+[keys]
+read_timeout_s = {patience_s}
 [embedded]
 enabled = false
 """
@@ -122,7 +124,11 @@ async def settings_file(tmp_path: Path, upstream: HeldUpstream, database_url: st
     async with serve(upstream, lifespan="off") as url:
         file = tmp_path / "waypost.toml"
         text = SETTINGS.format(
-            data=tmp_path / "data", database=database_url, upstream=url, drain_s=DRAIN_S
+            data=tmp_path / "data",
+            database=database_url,
+            upstream=url,
+            drain_s=DRAIN_S,
+            patience_s=PATIENCE_S,
         )
         file.write_text(text)
         yield file

@@ -38,6 +38,8 @@ url = "{database}"
 store = "redis"
 redis_url = "{redis}"
 store_timeout_s = {patience_s}
+[keys]
+read_timeout_s = {patience_s}
 [embedded]
 enabled = false
 [profiles.balanced]

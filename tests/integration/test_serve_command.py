@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from tests.fakes.gateway import SMALL, SteppedUpstream, Upstreams
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.processes import CHAT, KEY, ROOT, caller, start, stream_across_the_end
 from tests.fakes.server import serve
 from tests.fakes.turns import until
@@ -31,6 +32,8 @@ provider = "alpha"
 price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
 [routing]
 encoder = "static"
+[keys]
+read_timeout_s = {patience_s}
 [evaluation_log]
 flush_interval_s = 0.01
 """
@@ -45,7 +48,9 @@ async def upstreams() -> Upstreams:
 async def settings_file(tmp_path: Path, upstreams: Upstreams) -> AsyncIterator[Path]:
     async with serve(upstreams, lifespan="off") as url:
         file = tmp_path / "waypost.toml"
-        file.write_text(SETTINGS.format(data=tmp_path / "data", upstream=url))
+        file.write_text(
+            SETTINGS.format(patience_s=PATIENCE_S, data=tmp_path / "data", upstream=url)
+        )
         yield file
 
 

@@ -37,6 +37,8 @@ provider = "alpha"
 price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
 [embedded]
 enabled = false
+[keys]
+read_timeout_s = {patience_s}
 [evaluation_log]
 flush_interval_s = 0.01
 [budgets]
