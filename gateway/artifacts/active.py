@@ -151,7 +151,7 @@ class ActiveArtifact(Generic[ServedT]):
         if message != self.last_error:
             self.rejected += 1
             self.last_error = message
-            serving = "none" if self.current is None else self.current.version
+            serving = self.version or "none"
             _log.error("%s was refused, %s still serves: %s", self._noun, serving, message)
 
     def _find_target(self) -> "_Target":

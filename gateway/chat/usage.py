@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from gateway.budgets.worst_case import MAX_CHOICES, added_tokens
 from gateway.evaluation_log.exchange import written_in
+from gateway.providers.usage import whole_usage
 from gateway.types import HostedModel, Usage
 
 LONGEST_CONTEXT_TOKENS: Final = 10_000_000
@@ -87,16 +88,14 @@ def _possible(usage: Usage, model: HostedModel, body: Mapping[str, Any]) -> Usag
     longest = limit * _choices(body, model)
     if usage.prompt_tokens <= limit and usage.completion_tokens <= longest:
         return usage
-    prompt, completion = min(usage.prompt_tokens, limit), min(usage.completion_tokens, longest)
-    cached = min(usage.cached_tokens, prompt)
-    return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        cached_tokens=cached,
-        cache_write_tokens=min(usage.cache_write_tokens, prompt - cached),
-        reasoning_tokens=min(usage.reasoning_tokens, completion),
-        is_estimated=True,
+    whole = whole_usage(
+        prompt=min(usage.prompt_tokens, limit),
+        completion=min(usage.completion_tokens, longest),
+        cached=usage.cached_tokens,
+        cache_write=usage.cache_write_tokens,
+        reasoning=usage.reasoning_tokens,
     )
+    return replace(whole or usage, is_estimated=True)
 
 
 def _choices(body: Mapping[str, Any], model: HostedModel) -> int:
