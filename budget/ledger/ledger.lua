@@ -18,8 +18,8 @@ local SLACK = 60 -- after the end of a window
 local CORRECTION = DAY -- an expired lease can be corrected
 local DUPLICATE = 60 -- an ended request id is recognised
 local CONVERSATION_IDLE = 30 * DAY -- conversations have no end, and there are too many of them
-local REAP = 50 -- expired leases charged per call, and charges told of
-local TELL_AGAIN = 30 * MS -- after this, should whoever was told have died
+local REAP = 50 -- expired leases charged per call, and charges without a row returned by it
+local RETURN_AGAIN = 30 * MS -- in case the gateway that got a charge to journal has died
 
 local operation, request = ARGV[1], ARGV[3]
 local now = tonumber(ARGV[2])
@@ -173,7 +173,7 @@ end
 -- where that does not happen.
 local function notices()
   local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', text(now), 'LIMIT', 0, REAP)
-  for _, member in ipairs(due) do redis.call('ZADD', KEYS[3], text(now + TELL_AGAIN), member) end
+  for _, member in ipairs(due) do redis.call('ZADD', KEYS[3], text(now + RETURN_AGAIN), member) end
   return due
 end
 
@@ -275,7 +275,8 @@ function operations.renew()
   return 1
 end
 
--- The journal has as long as a lease lasts to get the row; then somebody is told to write it.
+-- The journal has as long as a lease lasts to get the row; then a call returns the charge, and
+-- the gateway that made the call writes the row.
 -- ARGV: 4 nusd, 5 tokens, 6 completion tokens of these.
 function operations.settle()
   local packed = redis.call('GET', KEYS[2])
@@ -290,8 +291,8 @@ function operations.settle()
   else
     redis.call('ZREM', KEYS[3], unjournaled(request, 'x', lease[3], lease[4], lease[2]))
   end
-  local told = unjournaled(request, 's', nusd, tokens, output)
-  redis.call('ZADD', KEYS[3], text(now + lease[5]), told)
+  local charged = unjournaled(request, 's', nusd, tokens, output)
+  redis.call('ZADD', KEYS[3], text(now + lease[5]), charged)
   charge(lease, nusd, tokens, output)
   redis.call('SET', KEYS[2], cmsgpack.pack({'s'}), 'EX', DUPLICATE)
   reap()

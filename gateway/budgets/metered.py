@@ -94,7 +94,7 @@ class MeteredLedger:
         self._monotonic = monotonic
         self._running = RunningLeases(store, self.counters, settings.lease_s, monotonic)
         self._names = ScopeNames(book, from_prefix=settings.conversation_from_prefix)
-        self._debts = PendingSettlements(store, journal.record_settlement, clock)
+        self._pending = PendingSettlements(store, journal.record_settlement, clock)
         self._down_until_s = float("-inf")
         self.has_store_failed = False
         """The last call of the store failed."""
@@ -107,7 +107,7 @@ class MeteredLedger:
     @property
     def unsettled(self) -> int:
         """Settlements that wait for the store."""
-        return len(self._debts)
+        return len(self._pending)
 
     async def reserve(
         self,
@@ -203,16 +203,16 @@ class MeteredLedger:
         self.counters.settled += 1
         owed = PendingSettlement(lease, charge, None if reservation.is_held else reservation.limits)
         if not reservation.is_held or self._is_down():
-            self._debts.add(owed)
+            self._pending.add(owed)
             return
         try:
             await self._store.settle(lease.team_id, name, cost_nusd, tokens, output)
             self.has_store_failed = False
         except LedgerUnavailable as error:
             self._note_failure(error)
-            self._debts.add(owed)
+            self._pending.add(owed)
         except BaseException:
-            self._debts.add(owed)
+            self._pending.add(owed)
             raise
 
     async def run(self) -> None:
@@ -230,7 +230,7 @@ class MeteredLedger:
         if self._is_down():
             return
         try:
-            await self._debts.catch_up()
+            await self._pending.catch_up()
             await self._running.renew()
             await self._acknowledge()
         except LedgerUnavailable as error:
@@ -240,7 +240,7 @@ class MeteredLedger:
         """Tell the store what it was not told yet, within `grace_s`; the journal has it anyway."""
         try:
             async with asyncio.timeout(grace_s):
-                await self._debts.catch_up()
+                await self._pending.catch_up()
         except (LedgerUnavailable, TimeoutError):
             _log.warning("budgets: %d settlements did not reach the store", self.unsettled)
 
@@ -349,18 +349,18 @@ class MeteredLedger:
                 lease.idempotency_key, lease.team_id, 0, 0, is_expired=False
             ),
         )
-        self._debts.add(PendingSettlement(lease, Charge(0, 0), record=record))
+        self._pending.add(PendingSettlement(lease, Charge(0, 0), record=record))
 
     def _note_unjournaled(self, charges: Sequence[UnjournaledCharge]) -> None:
-        """Journal charges whose rows are missing: whoever is told of them writes them."""
+        """Journal charges whose rows are missing: the gateway that gets them writes the rows."""
         for found in charges:
             self.counters.leases_expired += found.is_expired
             self._journal.record_settlement(settlement_from_charge(found, self._clock()))
 
     async def _acknowledge(self) -> None:
-        """Tell the store which charges have their rows, after all debts are paid.
+        """Tell the store which charges have their rows, after all pending settlements are made.
 
-        What is lost here is told again, and its row is found written.
+        What is lost here is returned again, and its row is found written.
         """
         by_team: dict[str, list[UnjournaledCharge]] = {}
         for charge in self._journal.take_durable():
