@@ -1,23 +1,17 @@
 """`waypost reasoner evaluate`: how much of a task a model can do, with and without adapters."""
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import click
 
-from federation.reasoner.prompts import Prompt
 from gateway.artifacts.store import adapter_store
 from gateway.commands.artifacts import explained
 from gateway.commands.options import settings_option
 from gateway.federation.reasoner.bases import base_options, gather_prompts, open_base
-from gateway.federation.reasoner.evaluation import measure
-from gateway.problems.calibration import wilson_interval
+from gateway.federation.reasoner.evaluation import accuracies, measure, tasks_of
 from gateway.settings.config import GatewaySettings
 from router_models.artifacts.adapter import load
-
-ALL: Final = "all"
 
 
 @click.command("evaluate")
@@ -56,29 +50,17 @@ def command(
         adapters = [load(store.read(version)) for version in versions]
     prompts = gather_prompts(settings, file)
     opened = open_base(settings, base, device)
-    tasks = list(dict.fromkeys([*(prompt.task for prompt in prompts if prompt.task), ALL]))
+    tasks = tasks_of(prompts)
     say = partial(click.echo, err=True)
     width = max(len(name) for name in ("base", *versions))
     click.echo("  ".join([" " * width, *(f"{task:>21}" for task in tasks)]))
     scores = measure(opened, None, prompts, max_new_tokens, say)
-    click.echo(_line("base", width, scores, prompts, tasks))
+    click.echo(_line("base", width, accuracies(scores, prompts, tasks)))
     for adapter in adapters:
         with explained(ValueError):
             scores = measure(opened, adapter, prompts, max_new_tokens, say)
-        click.echo(_line(adapter.version, width, scores, prompts, tasks))
+        click.echo(_line(adapter.version, width, accuracies(scores, prompts, tasks)))
 
 
-def _line(
-    name: str,
-    width: int,
-    scores: Mapping[str, float],
-    prompts: Sequence[Prompt],
-    tasks: Sequence[str],
-) -> str:
-    cells = []
-    for task in tasks:
-        asked = [prompt.id for prompt in prompts if task in {ALL, prompt.task}]
-        own = [scores[prompt] for prompt in asked if prompt in scores]
-        low, high = wilson_interval(sum(own), len(own))
-        cells.append(f"{sum(own) / max(len(own), 1):.3f} ({low:.3f} to {high:.3f})")
+def _line(name: str, width: int, cells: list[str]) -> str:
     return "  ".join([f"{name:{width}}", *cells])

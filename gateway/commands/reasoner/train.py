@@ -1,32 +1,18 @@
 """`waypost reasoner train`: GRPO with LoRA adapters on verifiable prompts, without a federation."""
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from federation.reasoner.figures import StepFigures
-from federation.reasoner.lora import attach_lora
-from federation.reasoner.prompts import Prompt
-from federation.reasoner.server_sampler import SamplerUnavailable
-from federation.reasoner.settings import ReasonerSettings
-from federation.reasoner.trainer import Learner
 from gateway.artifacts.store import adapter_store
 from gateway.commands.artifacts import explained
 from gateway.commands.options import settings_option
 from gateway.federation.reasoner.bases import base_options, gather_prompts, open_base
-from gateway.federation.reasoner.local_training import LocalTraining
-from gateway.federation.reasoner.rollouts import Place, open_sampler
+from gateway.federation.reasoner.local_training import mean_reward, tune
+from gateway.federation.reasoner.rollouts import Place
 from gateway.pool.adapter_hosts import HostRefused
 from gateway.settings.config import GatewaySettings
-from router_models.artifacts.adapter import dump
-
-CURVE_POINTS: Final = 50
-"""Of the figures that the artefact keeps."""
 
 
 @click.command("train")
@@ -107,44 +93,14 @@ def command(
     Without PROMPTS those of the log are learned from, of teams that opted in. What comes of it is
     an adapter in the data directory; `waypost reasoner evaluate` measures it.
     """
-    learned = ReasonerSettings(**choices, lora_alpha=2 * choices["lora_rank"], public=False)
     found = gather_prompts(settings, prompts)
     opened = open_base(settings, base, device)
-    model = attach_lora(opened.model, learned, seed)
     place = Place(rollouts_on, folder, server_folder)
-    identity = _digest(found, opened.identity.sha256)
-    with (
-        explained(ValueError, HostRefused, SamplerUnavailable),
-        open_sampler(settings, place, opened, model, learned) as sampler,
-    ):
-        learner = Learner.begin(model, opened.tokenizer, sampler, learned, seed)
-        figures = LocalTraining(learner, found, seed, checkpoint, identity).finish(steps)
-        data = dump(
-            learner.weights(),
-            opened.identity,
-            alpha=learned.lora_alpha,
-            created_at=datetime.now(UTC),
-            training={"seed": seed, "settings": asdict(learned), **_curve(figures)},
-            provenance={"prompts": len(found), "steps": steps},
+    with explained(ValueError, HostRefused):
+        data, figures = tune(
+            settings, opened, found, place, choices, steps=steps, seed=seed, checkpoint=checkpoint
         )
-        manifest = adapter_store(settings.data_dir).put(data)
-    first, last = _mean(figures[:10]), _mean(figures[-10:])
+    manifest = adapter_store(settings.data_dir).put(data)
+    first, last = mean_reward(figures[:10]), mean_reward(figures[-10:])
     click.echo(f"mean reward {first:.3f} in the first ten steps, {last:.3f} in the last ten")
     click.echo(f"made {manifest.version}; waypost reasoner evaluate {manifest.version} measures it")
-
-
-def _digest(prompts: Sequence[Prompt], base_sha256: str) -> str:
-    return hashlib.sha256(f"{base_sha256} {prompts}".encode()).hexdigest()
-
-
-def _curve(figures: Sequence[StepFigures]) -> dict[str, Any]:
-    every = max(len(figures) // CURVE_POINTS, 1)
-    return {
-        "curve": [list(one) for one in figures[::every]],
-        "curve_columns": list(StepFigures._fields),
-        "tokens_generated": sum(one.tokens_generated for one in figures),
-    }
-
-
-def _mean(figures: Sequence[StepFigures]) -> float:
-    return sum(one.reward for one in figures) / len(figures)

@@ -1,6 +1,6 @@
 """How much of a task a model can do, with and without adapters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from peft import PeftModel
@@ -11,9 +11,12 @@ from federation.reasoner.prompts import Prompt
 from federation.reasoner.rollouts import LocalSampler
 from federation.reasoner.settings import ReasonerSettings
 from gateway.federation.reasoner.bases import Base
+from gateway.problems.calibration import wilson_interval
 from router_models.artifacts.adapter import Adapter
 from router_models.verifiers.verifiers import NotVerifiable, verify
 
+ALL: Final = "all"
+"""Stands for the prompts of every task."""
 AT_ONCE: Final = 32
 """Prompts in one batch; bounds memory."""
 GREEDY: Final = 1e-6
@@ -58,3 +61,21 @@ def measure(
     finally:
         model.unload()
     return scores
+
+
+def tasks_of(prompts: Sequence[Prompt]) -> list[str]:
+    """List the tasks that `prompts` name, then `ALL`."""
+    return list(dict.fromkeys([*(prompt.task for prompt in prompts if prompt.task), ALL]))
+
+
+def accuracies(
+    scores: Mapping[str, float], prompts: Sequence[Prompt], tasks: Sequence[str]
+) -> list[str]:
+    """Write the mean score of each task with its 95 % interval (Wilson's)."""
+    cells = []
+    for task in tasks:
+        asked = [prompt.id for prompt in prompts if task in {ALL, prompt.task}]
+        own = [scores[prompt] for prompt in asked if prompt in scores]
+        low, high = wilson_interval(sum(own), len(own))
+        cells.append(f"{sum(own) / max(len(own), 1):.3f} ({low:.3f} to {high:.3f})")
+    return cells
