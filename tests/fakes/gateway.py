@@ -176,7 +176,7 @@ def make_settings(
         limits: Added to the table of every provider.
         changes: Tables to replace.
     """
-    limits = {"max_retries": 0, "breaker_failures": 1000, **limits}
+    limits = {"max_retries": 0, "breaker_failures": 1000, "connect_timeout_s": PATIENCE_S, **limits}
     alpha = {"base_url": f"{upstream_url}/alpha/v1", "api_key": ALPHA_KEY, **limits}
     beta = {"base_url": f"{upstream_url}/beta/v1", **limits}
     gamma: dict[str, Any] = {

@@ -50,6 +50,7 @@ admin_port = 0
 enabled = false
 [providers.alpha]
 base_url = "{upstream}/v1"
+connect_timeout_s = {patience_s}
 max_retries = 0
 [models.small]
 provider = "alpha"

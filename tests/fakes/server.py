@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import uvicorn
 
+from tests.fakes.patience import PATIENCE_S
+
 
 @asynccontextmanager
 async def serve(app: Any, *, lifespan: Literal["auto", "on", "off"] = "auto") -> AsyncIterator[str]:
@@ -22,6 +24,8 @@ async def serve(app: Any, *, lifespan: Literal["auto", "on", "off"] = "auto") ->
         lifespan=lifespan,
         ws="none",
         timeout_graceful_shutdown=1,
+        # A gateway that sends just when an idle connection is closed gets no answer.
+        timeout_keep_alive=int(PATIENCE_S),
     )
     config.load()
     server = uvicorn.Server(config)

@@ -112,6 +112,7 @@ async def freeze_unjournaled(victim: Process, gateways: Gateways, key: str) -> l
 
 def check_refusals(outcomes: list[Outcome], limit_source: str) -> None:
     """Everything that was not answered was refused by this scope."""
+    assert [outcome.body for outcome in outcomes if outcome.status not in {200, 429}] == []
     assert {outcome.status for outcome in outcomes} == {200, 429}
     errors = [outcome.body["error"] for outcome in outcomes if outcome.status == 429]
     told = {(error["code"], error["limit_source"]) for error in errors}
