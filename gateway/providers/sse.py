@@ -16,6 +16,7 @@ from gateway.types import Usage
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 _HEAD_TRIES = 3
+_LONGEST_BOUNDARY = 4
 
 # A CR at the very end may be the first half of CRLF, so it ends nothing yet.
 _LINE_END = rb"(?:\r\n|\n|\r(?![\n]|\Z))"
@@ -46,6 +47,48 @@ class Tap(Protocol):
         ...
 
 
+class EventCutter:
+    """Cuts a stream into whole events, in time linear in its bytes however they arrive.
+
+    What was searched is not searched again, but for its last bytes: a boundary may begin there.
+    """
+
+    __slots__ = ("_carry",)
+
+    def __init__(self) -> None:
+        self._carry = bytearray()
+
+    @property
+    def is_too_long(self) -> bool:
+        """The event that has begun is longer than any may be."""
+        return len(self._carry) > MAX_EVENT_BYTES
+
+    def feed(self, data: bytes) -> tuple[bytes, list[int]]:
+        """Take what arrived; return the whole events, maybe none, and the offset after each."""
+        carry = self._carry
+        if not carry:
+            ends = boundaries(data)
+            end = ends[-1] if ends else 0
+            if end == len(data):
+                return data, ends
+            carry += data[end:]
+            return data[:end], ends
+        begun = max(len(carry) - _LONGEST_BOUNDARY + 1, 0)
+        ends = [begun + end for end in boundaries(bytes(carry[begun:]) + data)]
+        carry += data
+        if not ends:
+            return b"", ends
+        whole = bytes(memoryview(carry)[: ends[-1]])
+        del carry[: ends[-1]]
+        return whole, ends
+
+    def rest(self) -> bytes:
+        """Take out the event that has begun."""
+        rest = bytes(self._carry)
+        self._carry.clear()
+        return rest
+
+
 class StreamTap:
     """A tap for upstreams that already speak OpenAI's events, which pass unchanged."""
 
@@ -60,19 +103,15 @@ class StreamTap:
         self._provider = provider
         self._n_choices = n_choices
         self._finished_choices: set[int] = set()
-        self._carry = b""
+        self._events = EventCutter()
         self._head_tries = _HEAD_TRIES
 
     def feed(self, data: bytes) -> bytes:
         """Take what arrived; return the whole events that can be forwarded, maybe none."""
         if self.is_done or self.error:
             return b""
-        buffer = self._carry + data if self._carry else data
-        ends = boundaries(buffer)
-        end = ends[-1] if ends else 0
-        whole = buffer if end == len(buffer) else buffer[:end]
-        self._carry = buffer[end:]
-        if len(self._carry) > MAX_EVENT_BYTES:
+        whole, ends = self._events.feed(data)
+        if self._events.is_too_long:
             self.error = event_too_long(self._provider)
         if self._head_tries == 0 and not is_noteworthy(whole):
             self.forwarded_events += len(ends)
@@ -82,7 +121,7 @@ class StreamTap:
     def finish(self) -> bytes:
         """Take the end of the upstream; sets `error` if the answer was not complete."""
         forward = b""
-        rest, self._carry = self._carry, b""
+        rest = self._events.rest()
         if not self.is_done and self.error is None and rest:
             forward = self._last_words(rest)
             self.forwarded_events += bool(forward)

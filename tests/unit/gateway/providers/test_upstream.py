@@ -224,6 +224,14 @@ async def test_comments_do_not_begin_a_stream_but_keep_it_alive(http: HttpClient
     assert forwarded.startswith(b": ping\n\n: ping\n\ndata: ")
 
 
+async def test_comments_without_end_are_no_answer(http: HttpClient, monkeypatch) -> None:
+    monkeypatch.setattr(upstream_module, "MAX_EVENT_BYTES", 1_000)
+    pings = (b": ping\n\n" * 100,) * 2
+    async with serve(ScriptedUpstream(Answer(pings, stalls=True), stream_answer())) as url:
+        with pytest.raises(ProviderCutOff, match="longer than"):
+            await consumed(provider_at(url, http, max_retries=0))
+
+
 async def test_an_error_before_the_first_event_is_tried_again(http: HttpClient) -> None:
     bad = Answer((b": ping\n\n", event({"error": {"message": "overloaded", "code": 529}})))
     upstream = ScriptedUpstream(bad, stream_answer())
