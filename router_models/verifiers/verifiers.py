@@ -9,12 +9,12 @@ answer that is beyond what a verifier can check is neither right nor wrong: `Not
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from router_models.unicode_forms import nfkc
 from router_models.verifiers.expressions import BeyondLimits, NotMaths
 from router_models.verifiers.final_answers import extract_final_answer
 from router_models.verifiers.maths import MAX_CHARS, Maths, is_equivalent, parse_maths
@@ -357,7 +357,7 @@ def _mentions(text: str, words: str) -> bool:
 
 
 def _normalise(text: str, *, is_case_kept: bool) -> str:
-    plain = " ".join(unicodedata.normalize("NFKC", text).strip(_WRAPPING).split())
+    plain = " ".join(nfkc(text).strip(_WRAPPING).split())
     return plain if is_case_kept else plain.casefold()
 
 
