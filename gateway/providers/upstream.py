@@ -36,7 +36,7 @@ from gateway.providers.http import (
     TimedOut,
 )
 from gateway.providers.resilience import Resilience
-from gateway.providers.sse import MAX_EVENT_BYTES, Tap, event_too_long
+from gateway.providers.sse import MAX_EVENT_BYTES, Tap, decode, event_too_long
 from gateway.types import Usage
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -350,10 +350,10 @@ def decode_answer(raw: bytes) -> Any:
     """Decode an answer; a lone surrogate in it, which a caller can have written, is replaced.
 
     Raises:
-        ValueError: It is not JSON.
+        ValueError: It is not JSON, or has more objects and lists than any answer.
     """
     try:
-        return orjson.loads(raw)
+        return decode(raw)
     except orjson.JSONDecodeError:
         if b"\\u" not in raw:
             raise

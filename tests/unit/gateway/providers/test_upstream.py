@@ -224,6 +224,13 @@ async def test_comments_do_not_begin_a_stream_but_keep_it_alive(http: HttpClient
     assert forwarded.startswith(b": ping\n\n: ping\n\ndata: ")
 
 
+async def test_an_answer_of_millions_of_lists_is_not_decoded(http: HttpClient) -> None:
+    body = b'{"choices": [' + b"[]," * 2_000_000 + b"[]]}"
+    async with serve(ScriptedUpstream(Answer((body,)))) as url:
+        with pytest.raises(ProviderUnavailable, match="not a chat completion"):
+            await provider_at(url, http, max_retries=0).complete(call_of())
+
+
 async def test_comments_without_end_are_no_answer(http: HttpClient, monkeypatch) -> None:
     monkeypatch.setattr(upstream_module, "MAX_EVENT_BYTES", 1_000)
     pings = (b": ping\n\n" * 100,) * 2
