@@ -78,7 +78,8 @@ class AnthropicTap:
         return forward
 
     def _translate(self, event: bytes) -> bytes:
-        message = decode_object(payload_of(event))
+        payload = payload_of(event)
+        message = decode_object(payload) if payload else None
         if message is None:
             return b""
         kind = message.get("type")
