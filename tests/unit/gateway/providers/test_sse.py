@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import ProviderCutOff, ProviderRejected, ProviderUnavailable
 from gateway.providers import sse
-from gateway.providers.sse import EventCutter, StreamTap, boundaries, payload_of
+from gateway.providers.sse import EventCutter, StreamTap, boundaries, decode, payload_of
 from gateway.types import Usage
 from tests.fakes.upstream import chunk, event, stream_chunks, usage_chunk
 
@@ -243,6 +243,11 @@ def test_a_large_event_in_small_pieces_is_searched_once(monkeypatch: pytest.Monk
     _, forwarded = played(*(large[i : i + 100] for i in range(0, len(large), 100)), DONE)
     assert forwarded == large
     assert searched < 1.1 * len(large)
+
+
+def test_more_lists_than_any_answer_has_are_not_decoded() -> None:
+    with pytest.raises(ValueError, match="more than 2000000 objects and lists"):
+        decode(b"[" * 2_000_001)
 
 
 def test_joins_the_data_lines_of_one_event() -> None:

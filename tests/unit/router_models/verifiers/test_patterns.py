@@ -86,11 +86,11 @@ def test_processes_started_from_this_one_have_a_child_of_their_own(method, is_da
 
 
 def test_works_within_limits_until_its_input_ends(monkeypatch) -> None:
-    limits = {}
-    signals = {}
-    monkeypatch.setattr(child.resource, "setrlimit", limits.__setitem__)
-    monkeypatch.setattr(child.signal, "signal", signals.__setitem__)
-    monkeypatch.setattr(child.sys, "stdin", SimpleNamespace(buffer=io.BytesIO()))
+    limits: dict[Any, Any] = {}
+    signals: dict[Any, Any] = {}
+    monkeypatch.setattr("resource.setrlimit", limits.__setitem__)
+    monkeypatch.setattr("signal.signal", signals.__setitem__)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO()))
     child.main()
     assert limits[resource.RLIMIT_AS] == (2**30, 2**30)
     assert signals == {signal.SIGPROF: signal.SIG_DFL, signal.SIGINT: signal.SIG_IGN}
