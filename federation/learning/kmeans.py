@@ -66,17 +66,19 @@ def local_centroids(
     n_clusters = min(n_clusters, len(unit_rows) // least_rows)
     if not n_clusters:
         return Centroids(np.empty((0, unit_rows.shape[1]), np.float32), np.empty(0))
-    centres = cluster(unit_rows, n_clusters, seed)
-    while True:
-        assigned, _ = assign(unit_rows, centres)
-        counts = np.bincount(assigned, minlength=len(centres))
-        smallest = int(counts.argmin())
-        if counts[smallest] >= least_rows:
-            break
-        centres = np.delete(centres, smallest, axis=0)
-    means = np.zeros((len(centres), unit_rows.shape[1]))
+    near = unit_rows @ cluster(unit_rows, n_clusters, seed).T
+    assigned = np.argmax(near, axis=1)
+    counts = np.bincount(assigned, minlength=near.shape[1]).astype(np.float64)
+    while counts[smallest := int(counts.argmin())] < least_rows:
+        near[:, smallest] = -np.inf
+        counts[smallest] = np.inf
+        left = np.flatnonzero(assigned == smallest)
+        assigned[left] = np.argmax(near[left], axis=1)
+        np.add.at(counts, assigned[left], 1)
+    kept = np.isfinite(counts)
+    means = np.zeros((len(counts), unit_rows.shape[1]))
     np.add.at(means, assigned, unit_rows)
-    return Centroids((means / counts[:, None]).astype(np.float32), counts.astype(np.float64))
+    return Centroids((means[kept] / counts[kept, None]).astype(np.float32), counts[kept])
 
 
 def merge_centroids(found: Sequence[Centroids], n_clusters: int, seed: int) -> Float32:

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 
 from federation.errors import PlanRefused, ReplyRejected
 from federation.learning.aggregation import ROBUST_RULES, RULES
-from federation.learning.settings import KINDS, FederatedMlpSettings, FederatedSettings
+from federation.learning.settings import (
+    KINDS,
+    MAX_CLUSTERS,
+    FederatedMlpSettings,
+    FederatedSettings,
+)
 from federation.privacy.secure_sum import LEAST_MEMBERS
 from federation.privacy.settings import NoiseSettings
 from federation.protocol.failures import read_failure
@@ -39,6 +44,8 @@ ARRAYS: Final = "arrays"
 PLAN: Final = "plan"
 ANSWER: Final = "answer"
 REFUSAL: Final = "refusal"
+CENTROIDS: Final = "centroids"
+"""How the names of arrays of centroids end."""
 ARTIFACT: Final = "artifact"
 """Array that carries a finished router, byte by byte."""
 
@@ -259,9 +266,12 @@ class Instruction:
         """Read `to_content`.
 
         Raises:
-            PlanRefused: The coordinator is of another version.
+            PlanRefused: The coordinator is of another version, or sent more than a node works off.
         """
         plan, round_, sent = unpack_instruction(content)
+        for name, array in sent.items():
+            if name.endswith(CENTROIDS) and len(array) > MAX_CLUSTERS:
+                raise PlanRefused(f"{len(array)} {name} are more than {MAX_CLUSTERS}")
         return cls(TrainingPlan.from_json(plan), round_, sent)
 
 

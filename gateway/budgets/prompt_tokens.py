@@ -26,6 +26,7 @@ from unicodedata import is_normalized, normalize
 import orjson
 
 from gateway.types import HostedModel
+from router_models.unicode_forms import divided
 
 REQUEST_TOKENS: Final = 64
 """Start marks, and the system prompt that some chat templates add (Llama 3.1: about 30)."""
@@ -222,6 +223,7 @@ def find_tokenizer(encoding: str = "o200k_base") -> Count | None:
 def _most_tokens(text: str) -> int:
     if text.isascii():
         return len(text)
+    text = divided(text)
     sent = len(text.encode("utf-8", "surrogatepass"))
     if is_normalized("NFKC", text):
         return sent

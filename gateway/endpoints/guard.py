@@ -1,4 +1,4 @@
-"""Asks who sends a request before its body is read, and bounds the body.
+"""Asks who sends a request before its body is read, and bounds the body and what is in it.
 
 FastAPI reads the whole body of a request, of any length, before it asks its dependencies.
 """
@@ -17,6 +17,7 @@ from gateway.endpoints.asgi import (
     send_error,
 )
 from gateway.errors import GatewayError
+from gateway.wire import refuse_excess
 
 READS_NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -46,6 +47,7 @@ class GuardedBody:
         try:
             await self._admit(headers)
             body = await read_body(headers, receive, self._max_bytes)
+            refuse_excess(body)
         except ClientLeft:
             return
         except (GatewayError, BudgetError) as error:

@@ -7,7 +7,8 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from sqlalchemy import Engine, or_, select
@@ -116,12 +117,18 @@ class GradeLog(Protocol):
         ...
 
 
+def _one_thread() -> Executor:
+    return ThreadPoolExecutor(1, "verifier")
+
+
 @dataclass(frozen=True, slots=True)
 class GradeBook:
     """Takes grades from callers, each for its own team's answers only.
 
     Attributes:
         count: Told of each grade whose answer is known.
+        checks: Runs verifiers, one after the other; other work off the event loop never waits
+            behind a costly one.
         patience_s: An answer that is not found is looked for once more after so long: another
             process may have given it and not written its row yet.
     """
@@ -132,6 +139,7 @@ class GradeBook:
     clock: Callable[[], float] = time.time
     lookup_timeout_s: float = 2.0
     patience_s: float = 0.0
+    checks: Executor = field(default_factory=_one_thread)
 
     async def record_grade(
         self,
@@ -204,8 +212,9 @@ class GradeBook:
         """
         if len(json.dumps(verifier)) > MAX_VERIFIER_CHARS:
             raise InvalidRequest(f"verifier: exceeds {MAX_VERIFIER_CHARS} characters of JSON")
+        loop = asyncio.get_running_loop()
         try:
-            spec = await asyncio.to_thread(parse_verifier, verifier)
+            spec = await loop.run_in_executor(self.checks, parse_verifier, verifier)
         except InvalidVerifier as error:
             raise InvalidRequest(f"verifier: {error}", param="verifier") from error
         answer, may_grade = await self._find(answer_id, team_id)
@@ -216,7 +225,7 @@ class GradeBook:
         if answer.text is None:
             raise InvalidRequest(NO_TEXT, param="verifier")
         try:
-            score = await asyncio.to_thread(verify, spec, answer.text)
+            score = await loop.run_in_executor(self.checks, verify, spec, answer.text)
         except NotVerifiable as error:
             raise InvalidRequest(f"verifier: {error}", param="verifier") from error
         return await self.record_grade(

@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from gateway.errors import ProviderRejected
+from gateway.providers.sse import decode
 
 Block = dict[str, Any]
 
@@ -141,8 +140,8 @@ def _tool_use(call: Mapping[str, Any], where: str) -> Block:
         raise rejected("tool calls must be of type function", where)
     function = call["function"]
     try:
-        arguments = orjson.loads(function.get("arguments") or "{}")
-    except orjson.JSONDecodeError as error:
+        arguments = decode((function.get("arguments") or "{}").encode())
+    except ValueError as error:
         raise rejected("the arguments of a tool call must be valid JSON", where) from error
     if not isinstance(arguments, dict):
         raise rejected("the arguments of a tool call must be a JSON object", where)

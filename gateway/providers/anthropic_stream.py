@@ -12,8 +12,7 @@ from gateway.errors import ProviderError
 from gateway.providers.anthropic_wire import finish_reason_of, usage_of, usage_to_openai
 from gateway.providers.failures import stream_error
 from gateway.providers.sse import (
-    MAX_EVENT_BYTES,
-    boundaries,
+    EventCutter,
     decode_object,
     ended_early,
     event_too_long,
@@ -41,7 +40,7 @@ class AnthropicTap:
         self.error: ProviderError | None = None
         self._provider = provider
         self._created = created
-        self._carry = b""
+        self._events = EventCutter()
         self._reported: dict[str, Any] = {}
         self._call_of_block: dict[int, int] = {}
         self._calls_with_arguments: set[int] = set()
@@ -50,18 +49,17 @@ class AnthropicTap:
         """Take what arrived; return OpenAI's form of the whole events in it."""
         if self.is_done or self.error:
             return b""
-        buffer = self._carry + data if self._carry else data
+        whole, ends = self._events.feed(data)
         written: list[bytes] = []
         start = 0
-        for end in boundaries(buffer):
-            chunk = self._translate(buffer[start:end])
+        for end in ends:
+            chunk = self._translate(whole[start:end])
             start = end
             if chunk:
                 written.append(chunk)
             if self.is_done or self.error:
                 break
-        self._carry = buffer[start:]
-        if len(self._carry) > MAX_EVENT_BYTES and not self.error:
+        if self._events.is_too_long and not self.error:
             self.error = event_too_long(self._provider)
         self.forwarded_events += len(written)
         return b"".join(written)
@@ -70,7 +68,8 @@ class AnthropicTap:
         """Take the end of the upstream; without a stop reason the answer was not complete."""
         if self.is_done or self.error:
             return b""
-        forward = self.feed(b"\n\n") if self._carry.strip() else b""
+        rest = self._events.rest()
+        forward = self.feed(rest + b"\n\n") if rest.strip() else b""
         if not self.is_done and not self.error:
             if self.finish_reason is None:
                 self.error = ended_early(self._provider)
@@ -79,7 +78,8 @@ class AnthropicTap:
         return forward
 
     def _translate(self, event: bytes) -> bytes:
-        message = decode_object(payload_of(event))
+        payload = payload_of(event)
+        message = decode_object(payload) if payload else None
         if message is None:
             return b""
         kind = message.get("type")

@@ -20,11 +20,12 @@ from gateway.errors import (
 )
 from gateway.providers.http import ConnectFailed, HttpFailure, TimedOut
 
+_STATUS = re.compile(r"[45][0-9]{2}")
 _UNPAID = frozenset({"insufficient_quota", "billing_not_active", "billing_error"})
 _NO_SUCH_MODEL = frozenset({"model_not_found", "DeploymentNotFound", "not_found_error"})
-_UNKNOWN_MODEL_TEXT = re.compile(
-    r"not a valid model|(model|deployment).*(not found|does not exist|not exist)", re.I | re.S
-)
+_INVALID_MODEL = re.compile(r"not a valid model", re.I)
+_MODEL = re.compile(r"model|deployment", re.I)
+_UNKNOWN = re.compile(r"not found|not exist", re.I)
 MAX_ERROR_DEPTH = 16
 """Of an error object; what is nested deeper is not passed on."""
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,48}")
@@ -77,7 +78,7 @@ def failed_status(
     said = error_object(body, secrets)
     retry_after_s = retry_after(headers)
     is_certain = _is_misconfigured(status, said)
-    if is_certain or (status in {400, 404} and _UNKNOWN_MODEL_TEXT.search(_message(said))):
+    if is_certain or (status in {400, 404} and _says_unknown_model(_message(said))):
         wrong = ProviderMisconfigured(
             f"provider {provider!r} refused the gateway's credentials, billing or model name"
             f" (status {status}); its operator must correct the configuration",
@@ -208,6 +209,13 @@ def _is_misconfigured(status: int, said: Mapping[str, Any]) -> bool:
     return status == 404 and (not said or bool(names & _NO_SUCH_MODEL))
 
 
+def _says_unknown_model(message: str) -> bool:
+    """Whether a message names a model and then says that there is none; linear in its length."""
+    model = _MODEL.search(message)
+    is_unknown = model is not None and _UNKNOWN.search(message, model.end()) is not None
+    return is_unknown or _INVALID_MODEL.search(message) is not None
+
+
 def _is_flagged(said: Mapping[str, Any]) -> bool:
     """Whether a moderation refused what the caller sent, as OpenRouter says it with status 403."""
     metadata = said.get("metadata")
@@ -221,7 +229,7 @@ def _message(said: Mapping[str, Any]) -> str:
 def _status_in(error: Mapping[str, Any]) -> int | None:
     for name in ("code", "status"):
         value = error.get(name)
-        if isinstance(value, int | str) and str(value).isdecimal() and 400 <= int(value) < 600:
+        if isinstance(value, int | str) and _STATUS.fullmatch(str(value)):
             return int(value)
     return _STATUS_OF_TYPE.get(str(error.get("type")))
 

@@ -36,7 +36,7 @@ from gateway.providers.http import (
     TimedOut,
 )
 from gateway.providers.resilience import Resilience
-from gateway.providers.sse import Tap
+from gateway.providers.sse import MAX_EVENT_BYTES, Tap, decode, event_too_long
 from gateway.types import Usage
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -284,7 +284,7 @@ class HttpProvider:
 
     async def _first_event(self, response: HttpResponse, tap: Tap, deadline_s: float) -> bytes:
         """Collect what comes up to the first event; comments show that the upstream lives."""
-        begun = b""
+        begun = bytearray()
         patience_s = self.timeouts.first_byte_s
         while tap.head is None and not tap.is_done:
             try:
@@ -296,8 +296,10 @@ class HttpProvider:
                 tap.error = redacted(tap.error, self.secrets)
                 if tap.head is None:
                     raise judged(tap.error)
+            if len(begun) > MAX_EVENT_BYTES:
+                raise judged(event_too_long(self.name))
             patience_s = self.timeouts.idle_s
-        return begun
+        return bytes(begun)
 
     async def _send(
         self, call: UpstreamCall, body: bytes, deadline_s: float, timeout_s: float
@@ -348,10 +350,10 @@ def decode_answer(raw: bytes) -> Any:
     """Decode an answer; a lone surrogate in it, which a caller can have written, is replaced.
 
     Raises:
-        ValueError: It is not JSON.
+        ValueError: It is not JSON, or has more objects and lists than any answer.
     """
     try:
-        return orjson.loads(raw)
+        return decode(raw)
     except orjson.JSONDecodeError:
         if b"\\u" not in raw:
             raise

@@ -7,13 +7,14 @@ Reading takes time linear in the text: nothing is simplified, and numbers are fl
 import hashlib
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from router_models.unicode_forms import nfkc
 
 Values = NDArray[np.complex128]
 """Of an expression at each point."""
@@ -86,7 +87,7 @@ class BeyondLimits(NotMaths):
 def tokens_of(text: str) -> list[str]:
     """Split a text into signs, each in one spelling; units and layout are left out."""
     raised = _SUPERSCRIPT.sub(lambda found: f"^{{{found[0]}}}", text.strip())
-    plain = unicodedata.normalize("NFKC", raised)
+    plain = nfkc(raised)
     plain = _IGNORED.sub(" ", _UNIT.sub("", plain)).strip().removesuffix(".")
     plain = _SHORT_FRACTION.sub(r"\1{\2}{\3}", plain)
     return [_SAME.get(one, one) for one in _TOKEN.findall(plain)]

@@ -1,84 +1,146 @@
-"""Regular expressions and JSON Schemas that match in time linear in the text.
+"""Regular expressions and JSON Schemas of callers, evaluated where they can hold up nobody else.
 
-Both come from callers, so neither engine backtracks: RE2 for patterns on their own, Rust's engine
-for those within a schema. What an engine does not know is refused, never read as something else.
+One child process of this one does it, see `router_models.verifiers.child`. It is started for the
+first question, and again after one that took too much.
 """
 
-import re
-from collections.abc import Iterator, Mapping
-from importlib import import_module
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
-MAX_PATTERN_BYTES: Final = 1_000_000
+from router_models.verifiers.child import MAX_CPU_S
 
-_PIECE = re.compile(r"\\(?P<escaped>.)|\(\?(?P<group>.)", re.DOTALL)
-_ECMA_ESCAPES = frozenset("bBcdDfknpPrsStuvwWx")
-_ECMA_GROUPS = frozenset(":=!<")
-_DATA_KEYWORDS = frozenset({"const", "default", "enum", "examples"})
+CHILD: Final = Path(__file__).with_name("child.py")
+_PASSED_VARIABLES: Final = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONHOME")
+"""What a process needs to start; the parent's secrets are not among it."""
 
 
-def compile_regex(pattern: str) -> Any:
-    """Compile a pattern in RE2's syntax; the result has `search` and `fullmatch`.
+class CostlyQuestion(ValueError):
+    """A pattern or schema takes more time or memory than it may: there is no verdict."""
 
-    Raises:
-        ValueError: RE2 does not know something in it, or it needs more than `MAX_PATTERN_BYTES`.
+
+class Evaluator:
+    """Has a child process evaluate, one question at a time.
+
+    It is no daemon of `multiprocessing`, which may have no children. After a fork each process
+    starts a child of its own.
     """
-    re2 = import_module("re2")
-    options = re2.Options()
-    options.log_errors, options.max_mem = False, MAX_PATTERN_BYTES
-    try:
-        return re2.compile(pattern, options=options)
-    except UnicodeEncodeError as error:
-        raise ValueError("half a surrogate pair is no character") from error
-    except re2.error as error:
-        raise ValueError(error.args[0].decode(errors="replace")) from error
 
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._lock = Lock()
+        os.register_at_fork(after_in_child=self._forget)
+        atexit.register(self.close)
 
-def compile_schema(schema: Any) -> Any:
-    """Compile a JSON Schema; the result has `is_valid`.
+    def ask(self, question: Mapping[str, Any]) -> bool:
+        """Return the verdict on a question as the child reads it.
 
-    Raises:
-        ValueError: It is no schema, refers to another document, or has a pattern that is not of
-            ECMA 262.
-    """
-    for pattern in _patterns_in(schema):
-        _require_ecma(pattern)
-    # Loaded for the first schema: 3 MB that a gateway which is sent none does without.
-    jsonschema_rs = import_module("jsonschema_rs")
-    try:
-        return jsonschema_rs.validator_for(
-            schema,
-            retriever=_refuse_to_fetch,
-            pattern_options=jsonschema_rs.RegexOptions(size_limit=MAX_PATTERN_BYTES),
+        Raises:
+            CostlyQuestion: There was none within the limits.
+            ValueError: The engine does not take the pattern, the schema or the value.
+        """
+        line = json.dumps(question, default=dict).encode() + b"\n"
+        with self._lock:
+            answer = json.loads(self._exchange(line))
+        if "problem" in answer:
+            raise ValueError(answer["problem"])
+        return bool(answer["verdict"])
+
+    def close(self) -> None:
+        """End the child."""
+        with self._lock:
+            if self._child is not None:
+                self._end(self._child)
+
+    def _exchange(self, line: bytes) -> bytes:
+        if self._child is not None and self._child.poll() is not None:
+            self._end(self._child)
+        child = self._child = self._child or self._started()
+        assert child.stdin is not None  # noqa: S101
+        assert child.stdout is not None  # noqa: S101
+        try:
+            child.stdin.write(line)
+            child.stdin.flush()
+            answer = child.stdout.readline()
+        except BrokenPipeError:
+            answer = b""
+        if answer.endswith(b"\n"):
+            return answer
+        status = self._end(child)
+        if status == -signal.SIGPROF:
+            raise CostlyQuestion(f"it takes more than {MAX_CPU_S} s of CPU time")
+        raise CostlyQuestion(f"the process that evaluates it ended with status {status}")
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        environ = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
+        return subprocess.Popen(  # noqa: S603 (this Python and a file of this package)
+            (sys.executable, str(CHILD)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environ,
         )
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+
+    def _end(self, child: subprocess.Popen[bytes]) -> int:
+        self._child = None
+        child.kill()
+        child.communicate()
+        return child.returncode
+
+    def _forget(self) -> None:
+        """Leave the child to the process that this one was forked from."""
+        child, self._child, self._lock = self._child, None, Lock()
+        if child is not None:
+            child.returncode = 0
+            for pipe in filter(None, (child.stdin, child.stdout)):
+                pipe.close()
 
 
-def _patterns_in(schema: Any) -> Iterator[str]:
-    """Find the regular expressions of a schema, at any depth."""
-    waiting = [schema]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, Mapping):
-            if isinstance(part.get("pattern"), str):
-                yield part["pattern"]
-            if isinstance(part.get("patternProperties"), Mapping):
-                yield from map(str, part["patternProperties"])
-            waiting += (value for key, value in part.items() if key not in _DATA_KEYWORDS)
-        elif isinstance(part, list | tuple):
-            waiting += part
+_evaluator: Final = Evaluator()
 
 
-def _require_ecma(pattern: str) -> None:
-    """Refuse what JSON Schema's own dialect does not have; jsonschema-rs drops some of it."""
-    for piece in _PIECE.finditer(pattern):
-        escaped, group = piece["escaped"], piece["group"]
-        if escaped and escaped.isalpha() and escaped not in _ECMA_ESCAPES:
-            raise ValueError(f"pattern {pattern!r}: ECMA 262 has no \\{escaped}")
-        if group and group not in _ECMA_GROUPS:
-            raise ValueError(f"pattern {pattern!r}: ECMA 262 has no (?{group}")
+def check_regex(pattern: str) -> None:
+    """Compile a pattern in RE2's syntax.
+
+    Raises:
+        ValueError: RE2 does not know something in it, or it needs too much.
+    """
+    _evaluator.ask({"pattern": pattern})
 
 
-def _refuse_to_fetch(uri: str) -> Any:
-    raise ValueError(f"a verifier does not fetch {uri}")
+def matches(pattern: str, text: str, *, is_full: bool) -> bool:
+    """Whether a pattern is found in a text, or is all of it.
+
+    Raises:
+        CostlyQuestion: That takes too long to say.
+    """
+    return _evaluator.ask({"pattern": pattern, "text": text, "is_full": is_full})
+
+
+def check_schema(schema: Any) -> None:
+    """Compile a JSON Schema.
+
+    Raises:
+        ValueError: It is no schema, refers to another document, has a pattern that is not of
+            ECMA 262, or needs too much.
+    """
+    try:
+        _evaluator.ask({"schema": schema})
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"this is no JSON: {error}") from error
+
+
+def admits(schema: Any, value: Any) -> bool:
+    """Whether a schema admits the decoded JSON `value`.
+
+    Raises:
+        ValueError: That takes too long to say, or the value holds half a surrogate pair.
+    """
+    return _evaluator.ask({"schema": schema, "value": value})

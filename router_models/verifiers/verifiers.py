@@ -9,20 +9,22 @@ answer that is beyond what a verifier can check is neither right nor wrong: `Not
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from router_models.unicode_forms import nfkc
 from router_models.verifiers.expressions import BeyondLimits, NotMaths
 from router_models.verifiers.final_answers import extract_final_answer
 from router_models.verifiers.maths import MAX_CHARS, Maths, is_equivalent, parse_maths
-from router_models.verifiers.patterns import compile_regex, compile_schema
+from router_models.verifiers.patterns import admits, check_regex, check_schema, matches
 from router_models.verifiers.written_numbers import Number, find_numbers, parse_number, plain
 
 MAX_ANSWER_CHARS = 100_000
 MAX_PATTERN_CHARS = 1_000
+MAX_CHOICES = 256
+MAX_CHOICE_CHARS = 1_000
 
 _MATH_SPAN = re.compile(r"\$([^$]+)\$")
 _FENCE = re.compile(r"```[a-zA-Z]{0,10}[ \t]*\n(.*?)```", re.DOTALL)
@@ -101,7 +103,8 @@ class ChoiceSpec:
 
     Attributes:
         reference: The right label, such as ``B`` or ``yes``.
-        choices: Labels, or labels with their texts; A to J by default.
+        choices: Labels, or labels with their texts; A to J by default. At most 256, each of at most
+            1,000 characters, since each is searched for.
     """
 
     kind: ClassVar[str] = "choice"
@@ -116,6 +119,10 @@ class ChoiceSpec:
             "must be a list of labels or an object of label and text",
         )
         _require(self.reference in labels, "reference", f"{self.reference!r} is not in `choices`")
+        _require(len(labels) <= MAX_CHOICES, "choices", f"are more than {MAX_CHOICES}")
+        texts = self.choices.values() if isinstance(self.choices, Mapping) else ()
+        is_short = all(isinstance(x, str) and len(x) <= MAX_CHOICE_CHARS for x in (*labels, *texts))
+        _require(is_short, "choices", f"must be texts of at most {MAX_CHOICE_CHARS} characters")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -134,21 +141,21 @@ class JsonSchemaSpec:
 
     kind: ClassVar[str] = "json_schema"
     schema: Mapping[str, Any] | bool
-    _validator: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         schema = self.schema if isinstance(self.schema, bool) else dict(self.schema)
-        object.__setattr__(self, "_validator", _compiled("schema", compile_schema, schema))
+        _check("schema", check_schema, schema)
 
     def admits(self, value: Any) -> bool:
         """Whether the decoded JSON `value` fits the schema.
 
         Raises:
-            NotVerifiable: It holds half a surrogate pair, which is no character.
+            NotVerifiable: It holds half a surrogate pair, which is no character, or the schema
+                takes too long.
         """
         try:
-            return bool(self._validator.is_valid(value))
-        except ValueError as error:
+            return admits(self.schema, value)
+        except (ValueError, RecursionError) as error:
             raise NotVerifiable(f"the JSON cannot be checked: {error}") from error
 
 
@@ -168,18 +175,23 @@ class RegexSpec:
     kind: ClassVar[str] = "regex"
     pattern: str
     is_full: bool = False
-    _regex: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _require(isinstance(self.pattern, str), "pattern", "must be text")
         is_short = len(self.pattern) <= MAX_PATTERN_CHARS
         _require(is_short, "pattern", f"exceeds {MAX_PATTERN_CHARS} chars")
-        object.__setattr__(self, "_regex", _compiled("pattern", compile_regex, self.pattern))
+        _check("pattern", check_regex, self.pattern)
 
     def matches(self, text: str) -> bool:
-        """Whether the pattern matches `text`, anywhere or as a whole."""
-        match = self._regex.fullmatch if self.is_full else self._regex.search
-        return match(text) is not None
+        """Whether the pattern matches `text`, anywhere or as a whole.
+
+        Raises:
+            NotVerifiable: That takes too long to say.
+        """
+        try:
+            return matches(self.pattern, text, is_full=self.is_full)
+        except ValueError as error:
+            raise NotVerifiable(f"the pattern cannot be matched: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,13 +369,13 @@ def _mentions(text: str, words: str) -> bool:
 
 
 def _normalise(text: str, *, is_case_kept: bool) -> str:
-    plain = " ".join(unicodedata.normalize("NFKC", text).strip(_WRAPPING).split())
+    plain = " ".join(nfkc(text).strip(_WRAPPING).split())
     return plain if is_case_kept else plain.casefold()
 
 
-def _compiled(name: str, compile_: Callable[[Any], Any], source: Any) -> Any:
+def _check(name: str, check: Callable[[Any], None], source: Any) -> None:
     try:
-        return compile_(source)
+        check(source)
     except ValueError as error:
         raise InvalidVerifier(f"{name}: {error}") from error
 

@@ -2,8 +2,9 @@ r"""Finds numbers in text: ``1,234``, ``$3.50``, ``3/4``, ``\frac{3}{4}``, ``1e6
 
 import math
 import re
-import unicodedata
 from dataclasses import dataclass
+
+from router_models.unicode_forms import nfkc
 
 _MINUS_SIGN = "\u2212"
 _NUMBER = re.compile(
@@ -34,7 +35,7 @@ class Number:
 
 def plain(text: str) -> str:
     """Write digits, signs and letters in their usual forms."""
-    return unicodedata.normalize("NFKC", text).replace(_MINUS_SIGN, "-")
+    return nfkc(text).replace(_MINUS_SIGN, "-")
 
 
 def find_numbers(text: str) -> list[Number]:

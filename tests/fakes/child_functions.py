@@ -1,4 +1,4 @@
-"""What children do in tests of `federation.deployment.supervisor`."""
+"""What children do in tests of those who start them."""
 
 import asyncio
 import os
@@ -6,8 +6,10 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from federation.deployment.supervisor import ChildProcess, Supervisor
+from router_models.verifiers.verifiers import parse_verifier, verify
 
 
 def note_and_wait(file: Path) -> None:
@@ -33,6 +35,11 @@ def write_surroundings(file: Path) -> None:
     part = file.with_suffix(".part")
     part.write_text(" ".join([*sys.argv, os.environ["FLWR_HOME"]]))
     part.replace(file)
+
+
+def verdict_of_a_process(answers: Any) -> None:
+    """Verify an answer by a pattern, and put the score into a queue."""
+    answers.put(verify(parse_verifier({"kind": "regex", "pattern": "b$"}), "ab"))
 
 
 if __name__ == "__main__":

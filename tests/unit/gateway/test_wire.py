@@ -164,6 +164,36 @@ def test_a_long_body_may_have_any_number_of_objects() -> None:
     assert parse_chat_request(raw, {}).turn_index == 499
 
 
+@pytest.mark.parametrize(
+    "many",
+    [
+        {"messages": [USER] * 40_000},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 40_000}]},
+        {"messages": [USER], "tools": [{}] * 150_000},
+        {"messages": [USER], "logit_bias": {str(n): 1 for n in range(150_000)}},
+        {"messages": [USER], "seed": [0] * 250_000},
+        {"messages": [USER], "seed": [[[]]] * 100_000},
+    ],
+)
+def test_more_than_any_caller_needs_is_refused_before_it_is_decoded(many, monkeypatch) -> None:
+    raw = orjson.dumps({"model": "m", **many})
+    monkeypatch.setattr(orjson, "loads", None)
+    with pytest.raises(InvalidRequest, match="more than 250000 strings, commas and brackets"):
+        parse_chat_request(raw, {})
+
+
+@pytest.mark.parametrize("raw", [b'"' * 2_000_000, b'"' + b'\\"' * 1_000_000, b"[" * 2_000_000])
+def test_what_is_no_json_is_refused_as_soon(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_chat_request(raw, {})
+
+
+def test_a_long_text_may_have_any_number_of_brackets_and_quotes() -> None:
+    message = {"role": "user", "content": ',[{"\\' * 100_000}
+    raw = orjson.dumps({"model": "m", "messages": [message]})
+    assert parse_chat_request(raw, {}).query == message["content"]
+
+
 def test_what_is_nested_no_deeper_is_counted() -> None:
     part: dict[str, object] = {"type": "input_audio"}
     for _ in range(194):

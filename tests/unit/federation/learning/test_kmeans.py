@@ -19,7 +19,7 @@ from federation.learning.kmeans import (
 from federation.learning.settings import FederatedKMeansSettings
 from router_models.errors import ArtifactRejected, InvalidEvaluations
 from router_models.estimators.arrays import Scaler
-from router_models.training.kmeans import assign, fit_kmeans, normalize_rows
+from router_models.training.kmeans import assign, cluster, fit_kmeans, normalize_rows
 from router_models.training.settings import KMeansSettings
 from tests.fakes.clients import no_rows, split_rows
 from tests.fakes.evaluations import MODELS, made_up
@@ -51,6 +51,19 @@ def test_no_centroid_stands_for_fewer_rows_than_it_must(n_rows, n_clusters, leas
     assert (found.counts >= least_rows).all()
     assert found.counts.sum() in {0, n_rows}
     assert len(found.centroids) <= n_clusters
+
+
+def test_small_clusters_join_one_after_the_other():
+    rows = unit(made_up(60))
+    centres = cluster(rows, 20, seed=0)
+    while (counts := np.bincount(assign(rows, centres)[0], minlength=len(centres))).min() < 3:
+        centres = np.delete(centres, counts.argmin(), axis=0)
+    assigned, _ = assign(rows, centres)
+    found = local_centroids(rows, 20, seed=0, least_rows=3)
+    means = [rows[assigned == each].mean(axis=0) for each in range(len(centres))]
+    assert len(means) < 20
+    np.testing.assert_array_equal(found.counts, counts)
+    np.testing.assert_allclose(found.centroids, means, rtol=1e-5, atol=1e-6)
 
 
 def test_a_client_with_too_few_rows_sends_no_centroid():

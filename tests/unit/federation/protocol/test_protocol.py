@@ -73,6 +73,14 @@ def test_no_plan_says_what_nobody_can_follow(change, reason):
         replace(plan_of(), **change)
 
 
+@pytest.mark.parametrize("name", ["centroids", "guard.centroids"])
+def test_more_centroids_than_a_node_can_work_off_are_refused(name):
+    sent = {name: np.zeros((8_000, 4), np.float32)}
+    content = Instruction(plan_of("kmeans"), 1, sent).to_content()
+    with pytest.raises(PlanRefused, match=f"8000 {name} are more than 1024"):
+        Instruction.from_content(content)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -154,6 +154,14 @@ def test_a_refusal_of_before_is_text() -> None:
         [
             {
                 "role": "assistant",
+                "tool_calls": [
+                    {**CALL, "function": {"name": "f", "arguments": "[" * 2_000_001}},
+                ],
+            }
+        ],
+        [
+            {
+                "role": "assistant",
                 "tool_calls": [{**CALL, "function": {"name": "f", "arguments": "[]"}}],
             }
         ],

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ProviderCutOff, ProviderUnavailable
-from gateway.providers import anthropic_stream
+from gateway.providers import sse
 from gateway.providers.anthropic_stream import AnthropicTap
 from gateway.types import Usage
 from tests.fakes.upstream import anthropic_event, anthropic_message, anthropic_stream_chunks
@@ -211,7 +211,7 @@ def test_a_malformed_event_is_the_providers_failure(broken: bytes) -> None:
 
 
 def test_an_endless_event_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anthropic_stream, "MAX_EVENT_BYTES", 100)
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
     tap = AnthropicTap("acme", 17)
     tap.feed(b"data: " + b"x" * 200)
     assert isinstance(tap.error, ProviderCutOff)

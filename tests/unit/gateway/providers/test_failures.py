@@ -1,3 +1,5 @@
+from time import process_time
+
 import orjson
 import pytest
 
@@ -207,3 +209,10 @@ def test_what_is_nested_deep_in_an_error_is_left_out() -> None:
     deep = b"[" * 600 + b"]" * 600
     said = error_object(b'{"error": {"message": "m", "param": ' + deep + b"}}", ())
     assert said["message"] == "m"
+
+
+def test_a_message_of_any_length_is_read_once() -> None:
+    said = {"message": "model " * 100_000, "code": "4" * 10_000, "type": "invalid_request_error"}
+    began_s = process_time()
+    assert isinstance(stream_error(said, "acme"), ProviderRejected)
+    assert process_time() - began_s < 2.0  # the square of it would take minutes

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import ProviderCutOff, ProviderRejected, ProviderUnavailable
 from gateway.providers import sse
-from gateway.providers.sse import StreamTap, payload_of
+from gateway.providers.sse import EventCutter, StreamTap, boundaries, decode, payload_of
 from gateway.types import Usage
 from tests.fakes.upstream import chunk, event, stream_chunks, usage_chunk
 
@@ -213,6 +213,41 @@ def test_an_endless_event_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     tap.feed(b"data: " + b"x" * 200)
     assert isinstance(tap.error, ProviderCutOff)
     assert tap.feed(b"\n\n") == b""
+
+
+@given(st.text("a\r\n", max_size=40).map(str.encode), st.lists(st.integers(0, 40), max_size=8))
+def test_events_end_at_the_same_places_however_they_arrive(stream: bytes, cuts: list[int]) -> None:
+    marks = [0, *sorted(cuts), len(stream)]
+    cutter = EventCutter()
+    found: list[int] = []
+    taken = 0
+    for a, b in pairwise(marks):
+        whole, ends = cutter.feed(stream[a:b])
+        assert whole == stream[taken : taken + len(whole)]
+        found += [taken + end for end in ends]
+        taken += len(whole)
+    assert found == boundaries(stream)
+    assert cutter.rest() == stream[taken:]
+
+
+def test_a_large_event_in_small_pieces_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = 0
+
+    def counted(buffer: bytes) -> list[int]:
+        nonlocal searched
+        searched += len(buffer)
+        return boundaries(buffer)
+
+    monkeypatch.setattr(sse, "boundaries", counted)
+    large = chunk({"content": "a" * 200_000})
+    _, forwarded = played(*(large[i : i + 100] for i in range(0, len(large), 100)), DONE)
+    assert forwarded == large
+    assert searched < 1.1 * len(large)
+
+
+def test_more_lists_than_any_answer_has_are_not_decoded() -> None:
+    with pytest.raises(ValueError, match="more than 2000000 objects and lists"):
+        decode(b"[" * 2_000_001)
 
 
 def test_joins_the_data_lines_of_one_event() -> None:

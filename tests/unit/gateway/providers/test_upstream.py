@@ -340,13 +340,15 @@ async def test_half_an_answer_is_cut_off(http: HttpClient) -> None:
     assert len(upstream.requests) == 1
 
 
-async def test_too_long_an_answer_is_cut_off(
-    http: HttpClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_long_an_answer_is_cut_off(http: HttpClient, monkeypatch) -> None:
     monkeypatch.setattr(upstream_module, "MAX_BODY_BYTES", 10)
-    async with serve(ScriptedUpstream(json_answer(completion()))) as url:
+    monkeypatch.setattr(upstream_module, "MAX_EVENT_BYTES", 10)
+    pings = Answer((b": ping\n\n" * 2,), stalls=True)
+    async with serve(ScriptedUpstream(json_answer(completion()), pings)) as url:
         with pytest.raises(ProviderCutOff, match="too long"):
             await provider_at(url, http).complete(call_of())
+        with pytest.raises(ProviderCutOff, match="longer than"):
+            await consumed(provider_at(url, http, max_retries=0))
 
 
 async def test_an_error_whose_body_breaks_off_is_still_an_error(http: HttpClient) -> None:

@@ -271,6 +271,16 @@ def test_reads_the_end_of_a_very_long_answer() -> None:
         ({"kind": "choice", "reference": "Z"}, "reference: 'Z' is not in `choices`"),
         ({"kind": "choice", "reference": "a", "choices": "abc"}, "choices: must be a list"),
         ({"kind": "choice", "reference": "a", "choices": 3}, "wrong type"),
+        (
+            {"kind": "choice", "reference": "1", "choices": [str(n) for n in range(257)]},
+            "choices: are more than 256",
+        ),
+        (
+            {"kind": "choice", "reference": "A", "choices": {"A": "a" * 1001}},
+            "choices: must be texts of at most 1000 characters",
+        ),
+        ({"kind": "choice", "reference": "A", "choices": {"A": 1}}, "choices: must be texts"),
+        ({"kind": "json_schema", "schema": {"enum": [{1}]}}, "schema: this is no JSON"),
         ({"kind": "math", "reference": 3}, "reference: must be text"),
         ({"kind": "math", "reference": "x^"}, "reference: 'x^': something is missing"),
         ({"kind": "regex", "pattern": 3}, "pattern: must be text"),

@@ -1,0 +1,269 @@
+"""What takes long to read holds up nobody else: callers, upstreams and graders of bad will."""
+
+import random
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import orjson
+import pytest
+import pytest_asyncio
+
+from gateway.access.keys import KeyStore, ensure_first_key
+from gateway.storage.database import create_database_engine, ensure_schema
+from tests.fakes.budgets import budget
+from tests.fakes.gateway import CLAUDE, PRICE, SMALL, Upstreams
+from tests.fakes.patience import PATIENCE_S
+from tests.fakes.processes import CHAT, caller, start
+from tests.fakes.server import serve
+from tests.fakes.stalls import watched
+from tests.fakes.upstream import (
+    Answer,
+    anthropic_event,
+    anthropic_stream_chunks,
+    chunk,
+    completion,
+    error_answer,
+    json_answer,
+    stream_chunks,
+)
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(sys.platform != "linux", reason="CPU time is read from /proc"),
+]
+
+LONGEST_STALL_S = 1.0
+"""Of CPU time; each of these attacks took several times as long, most of them 10 s or more."""
+SEEDS = range(12)
+MARKS = "\u0315\u0300"
+USER = {"role": "user", "content": "Say hello."}
+LARGE = b"x" * 8_000_000
+SETTINGS = f"""
+data_dir = "{{data}}"
+[server]
+port = 0
+admin_port = 0
+[embedded]
+enabled = false
+[evaluation_log]
+flush_interval_s = 0.01
+[keys]
+read_timeout_s = {PATIENCE_S}
+[providers.alpha]
+base_url = "{{upstream}}/alpha/v1"
+max_retries = 0
+breaker_failures = 1000
+[providers.gamma]
+base_url = "{{upstream}}/gamma"
+kind = "anthropic"
+max_retries = 0
+breaker_failures = 1000
+[models.{SMALL}]
+provider = "alpha"
+price = {{{{ input_usd_per_mtok = {PRICE["input_usd_per_mtok"]}, output_usd_per_mtok = 2.0 }}}}
+[models.{CLAUDE}]
+provider = "gamma"
+price = {{{{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}}}
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A gateway process under attack."""
+
+    url: str
+    pid: int
+    upstreams: Upstreams
+    http: httpx2.AsyncClient
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Target]:
+    """A gateway whose team lets its answers be verified, under a budget that is never reached."""
+    directory, upstreams = tmp_path_factory.mktemp("target"), Upstreams()
+    engine = create_database_engine(f"sqlite:///{directory / 'waypost.db'}")
+    ensure_schema(engine)
+    key = ensure_first_key(engine)
+    assert key is not None
+    KeyStore(engine).update_team("default", trains_reasoner=True)
+    budget(engine, 2**50, team_id="default", scope="key", measure="tokens")
+    engine.dispose()
+    async with serve(upstreams, lifespan="off") as upstream_url:
+        file = directory / "waypost.toml"
+        file.write_text(SETTINGS.format(data=directory, upstream=upstream_url))
+        async with start(file) as serving:
+            url = await serving.started()
+            async with caller(url, key) as http:
+                yield Target(url, serving.process.pid, upstreams, http)
+
+
+@pytest.fixture
+def upstreams(target: Target) -> Upstreams:
+    """Upstreams that answer as usual."""
+    target.upstreams.reset()
+    target.upstreams.by_name["alpha"].answers = [json_answer(completion())]
+    target.upstreams.by_name["gamma"].answers = [Answer(tuple(anthropic_stream_chunks()))]
+    return target.upstreams
+
+
+async def attacked(target: Target, path: str, body: bytes) -> int:
+    """Send `body`; return the status once nobody was held up for long."""
+    with watched(target.url, target.pid) as watch:
+        answer = await target.http.post(path, content=body)
+    assert watch.longest_s < LONGEST_STALL_S
+    return answer.status_code
+
+
+def chat(model: str = SMALL, **fields: Any) -> bytes:
+    return orjson.dumps({"model": model, "messages": [USER], **fields})
+
+
+def asking(content: Any) -> bytes:
+    return chat(messages=[{"role": "user", "content": content}])
+
+
+def nested(levels: int) -> bytes:
+    return chat()[:-1] + b',"seed":' + b"[" * levels + b"]" * levels + b"}"
+
+
+def calling(arguments: str) -> bytes:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    said = {"role": "assistant", "content": None, "tool_calls": [call]}
+    return chat(CLAUDE, stream=True, messages=[USER, said])
+
+
+BODIES = {
+    "marks": (asking("a" + MARKS * 80_000), 200),
+    "marks_that_are_compositions": (asking("\uff9e\u0344" * 80_000), 200),
+    "one_character": (asking("\n" * 8_000_000), 200),
+    "one_letter_of_another_script": (asking("\u0915" * 2_000_000), 200),
+    "brackets_in_a_text": (asking(',[{"\\' * 1_000_000), 200),
+    "messages": (chat(messages=[USER] * 400_000), 400),
+    "parts": (asking([{"type": "text", "text": "a"}] * 500_000), 400),
+    "lists": (chat(seed=[[]] * 6_000_000), 400),
+    "numbers": (chat(seed=[0] * 9_000_000), 400),
+    "keys": (chat(logit_bias={str(n): 1 for n in range(900_000)}), 400),
+    "quotes": (b'"' * 19_000_000, 400),
+    "escaped_quotes": (b'{"a":"' + b'\\"' * 9_000_000, 400),
+    "levels": (nested(1_000), 400),
+    "more_levels": (nested(9_000_000), 400),
+    "arguments_of_a_tool": (calling("[" + "[]," * 6_000_000 + "[]]"), 400),
+    "as_many_messages_as_may_be": (chat(messages=[{"role": "user", "content": "a"}] * 35_000), 200),
+}
+
+
+@pytest.mark.parametrize(("body", "status"), BODIES.values(), ids=BODIES)
+async def test_no_body_of_a_caller_holds_up_others(target, upstreams, body, status) -> None:
+    assert await attacked(target, CHAT, body) == status
+
+
+def anything(rng: random.Random, size: int) -> Any:
+    """Make up a value of about `size` pieces, narrow or wide, in any script."""
+    if size < 2:
+        alphabet = rng.choice(["a", "\n", MARKS, "\U0001f600", "\uac00\u1100\u1161", '"\\{[,'])
+        return rng.choice([None, True, -1.5, 2**63, "".join(rng.choices(alphabet, k=40))])
+    n_parts = rng.choice([2, 3, 100, size])
+    parts = [anything(rng, size // n_parts) for _ in range(min(n_parts, size))]
+    return parts if rng.random() < 0.5 else {f"{n}": part for n, part in enumerate(parts)}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_no_structure_holds_up_others(target, upstreams, seed) -> None:
+    rng = random.Random(seed)
+    place = rng.choice(["content", "tools", "metadata", "response_format", "stop", "seed"])
+    value = anything(rng, 100_000)
+    body = asking(value) if place == "content" else chat(**{place: value})
+    assert await attacked(target, CHAT, body) in {200, 400}
+
+
+def in_pieces(data: bytes, size: int = 1024) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+def crlf(event: bytes) -> bytes:
+    return event.replace(b"\n", b"\r\n")
+
+
+TEXT = LARGE.decode()
+ANTHROPIC = anthropic_stream_chunks()
+LARGE_DELTA = anthropic_event(
+    "content_block_delta", index=0, delta={"type": "text_delta", "text": TEXT}
+)
+STREAMS = {
+    "a_large_event": (SMALL, [*in_pieces(crlf(chunk({"content": TEXT}))), *stream_chunks()]),
+    "a_large_event_of_claude": (
+        CLAUDE,
+        [ANTHROPIC[0], *in_pieces(crlf(LARGE_DELTA)), *ANTHROPIC[1:]],
+    ),
+    "a_large_event_of_many_lines": (
+        SMALL,
+        [*in_pieces(b"data: 1\r\n" * 900_000 + b"\r\n"), *stream_chunks()],
+    ),
+    "an_event_of_lists": (SMALL, [b'data: {"usage":[' + b"[]," * 4_000_000 + b"0]}\n\n"]),
+    "comments": (SMALL, [b": ping\n\n" * 128] * 2_000),
+    "tiny_deltas": (SMALL, stream_chunks("a" * 20_000)),
+    "empty_lines": (SMALL, [b"\n" * 1_000] * 8_000 + stream_chunks()),
+}
+
+
+@pytest.mark.parametrize(("model", "chunks"), STREAMS.values(), ids=STREAMS)
+async def test_no_stream_of_an_upstream_holds_up_others(target, upstreams, model, chunks) -> None:
+    upstreams.by_name["alpha"].answers = upstreams.by_name["gamma"].answers = [Answer(chunks)]
+    assert await attacked(target, CHAT, chat(model, stream=True)) in {200, 502, 503}
+
+
+ANSWERS = {
+    "lists": Answer((b'{"choices":[' + b"[]," * 6_000_000 + b"0]}",)),
+    "a_message_that_names_a_model": error_answer(400, "model " * 10_000),
+    "an_error_within_a_stream": Answer(
+        (b'data: {"error":{"code":400,"message":"' + b"model " * 1_000_000 + b'"}}\n\n',)
+    ),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+async def test_no_answer_of_an_upstream_holds_up_others(target, upstreams, answer) -> None:
+    upstreams.by_name["alpha"].answers = [answer]
+    is_stream = answer is ANSWERS["an_error_within_a_stream"]
+    assert await attacked(target, CHAT, chat(stream=is_stream)) >= 400
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    """Make a schema whose every level doubles the work."""
+    parts: dict[str, Any] = {"a0": {"type": "object"}}
+    for n in range(1, levels):
+        parts[f"a{n}"] = {"allOf": [{"$ref": f"#/$defs/a{n - 1}"}] * 2}
+    return {"$defs": parts, "$ref": f"#/$defs/a{levels - 1}"}
+
+
+COSTLY = "takes more than 0.5 s of CPU time"
+GRADES = {
+    "schema": ({"kind": "json_schema", "schema": doubling(40)}, "{}", COSTLY),
+    "pattern": ({"kind": "regex", "pattern": r"([a-z]?){0,800}\d"}, "a" * 30_000, COSTLY),
+    "choices": (
+        {"kind": "choice", "reference": "0", "choices": {str(n): f"{n} a" for n in range(1_500)}},
+        "a " * 15_000,
+        "more than 256",
+    ),
+    "marks": ({"kind": "exact", "reference": "a"}, "a" + MARKS * 16_000, None),
+}
+
+
+@pytest.mark.parametrize(("verifier", "text", "problem"), GRADES.values(), ids=GRADES)
+async def test_no_verifier_holds_up_others(target, upstreams, verifier, text, problem) -> None:
+    upstreams.by_name["alpha"].answers = [json_answer(completion(text))]
+    asked = await target.http.post(CHAT, content=chat())
+    feedback = {"id": asked.headers["x-request-id"], "verifier": verifier}
+    with watched(target.url, target.pid) as watch:
+        graded = await target.http.post("/v1/feedback", json=feedback)
+    assert watch.longest_s < LONGEST_STALL_S
+    assert graded.status_code == (202 if problem is None else 400)
+    assert problem is None or problem in graded.json()["error"]["message"]
+
+
+async def test_feedback_of_a_million_pieces_holds_up_nobody(target, upstreams) -> None:
+    body = orjson.dumps({"id": "x", "verifier": {"kind": [[]] * 5_000_000}})
+    assert await attacked(target, "/v1/feedback", body) == 400
