@@ -117,6 +117,7 @@ class HostedModel:
         upstream_name: What the provider calls it.
         system_prompt: Put before the caller's messages; makes an honest variant of a model.
         request_defaults: Request fields set where the caller left them out.
+        fields: Request fields that callers may send to its provider; None means any.
     """
 
     name: str
@@ -126,6 +127,7 @@ class HostedModel:
     capabilities: Capabilities = Capabilities()
     system_prompt: str | None = None
     request_defaults: Mapping[str, Any] = field(default_factory=dict)
+    fields: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

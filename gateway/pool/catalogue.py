@@ -7,6 +7,7 @@ from typing import Literal
 
 from gateway.pool.discovery import Discovered
 from gateway.pool.prices import CatalogueEntry, catalogue_entry, catalogue_of, price_of
+from gateway.providers.fields import admitted_fields
 from gateway.settings.config import (
     CapabilitySettings,
     ConfigurationError,
@@ -106,4 +107,5 @@ def _model(
         capabilities=capabilities_of(upstream_name, table.capabilities, entry),
         system_prompt=table.system_prompt,
         request_defaults=table.request_defaults,
+        fields=admitted_fields(provider.kind, provider.extra_fields),
     )

@@ -38,7 +38,7 @@ _HAS_NO_EQUIVALENT = frozenset(
     {"logit_bias", "audio", "web_search_options", "functions", "function_call", "top_logprobs"}
 )
 # Fields of OpenAI's that are translated below, or change nothing that a caller can rely on.
-_KNOWN = _HAS_NO_EQUIVALENT | {
+KNOWN_FIELDS = _HAS_NO_EQUIVALENT | {
     "model",
     "messages",
     "max_tokens",
@@ -84,7 +84,7 @@ def to_anthropic(
     _refuse_the_impossible(body)
     traits = traits_of(model)
     system, messages = conversation(body.get("messages"))
-    translated = {name: value for name, value in body.items() if name not in _KNOWN}
+    translated = {name: value for name, value in body.items() if name not in KNOWN_FIELDS}
     translated["model"] = model
     translated["messages"] = messages
     if body.get("stream"):

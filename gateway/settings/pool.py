@@ -155,6 +155,15 @@ class ProviderSettings(Settings):
     headers: Annotated[
         dict[str, SecretStr], Field(description="HTTP headers sent with every call.")
     ] = {}
+    extra_fields: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Request fields that callers may send to this provider beside those that "
+            "are known not to change the model or the price, such as `service_tier`, "
+            '`reasoning.max_tokens` or `tools.web_search`. `["*"]` lets any pass. What such fields '
+            "cost above the model's price is charged to nobody."
+        ),
+    ] = ()
     connect_timeout_s: Annotated[
         float,
         Field(
