@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.errors import ProviderCutOff, ProviderError
+from gateway.nesting import is_too_deep
 from gateway.providers.failures import stream_error
 from gateway.providers.usage import usage_of
 from gateway.types import Usage
@@ -218,9 +219,9 @@ def _data_lines(event: bytes) -> list[bytes]:
 
 
 def decode_object(payload: bytes) -> dict[str, Any] | None:
-    """Decode a JSON object; None if it is anything else."""
+    """Decode a JSON object; None if it is anything else, or nested too deeply to be written."""
     try:
         value = orjson.loads(payload)
     except orjson.JSONDecodeError:
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not is_too_deep(payload, value) else None
