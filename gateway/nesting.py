@@ -1,9 +1,9 @@
-"""How deeply decoded JSON is nested: orjson reads 1,024 levels, writes 254, and adapters add some."""
+"""How deeply decoded JSON is nested: orjson reads 1,024 levels and writes 254."""
 
 from typing import Any, Final
 
 MAX_DEPTH: Final = 200
-"""Of a body or an answer; more than that is nothing that anybody means."""
+"""Of a body or an answer; less than orjson writes, since adapters add some."""
 
 
 def is_too_deep(raw: bytes, value: Any) -> bool:
