@@ -194,7 +194,7 @@ async def test_an_odd_event_of_claude_never_breaks_its_stream(gateway, place) ->
 @pytest.mark.parametrize("field", ["id", "grader", "comment", "verifier"])
 @pytest.mark.parametrize("odd", [rb'"a\u0000"', rb'"\ud800"'])
 async def test_a_grade_that_no_database_holds_is_refused(gateway, field, odd) -> None:
-    grade = {"id": "x", "grader": "g", "comment": "c"}
+    grade: dict[str, Any] = {"id": "x", "grader": "g", "comment": "c"}
     grade |= {"score": 1} if field != "verifier" else {}
     value = b'{"kind":"exact","reference":%b}' % odd if field == "verifier" else odd
     raw = orjson.dumps({**grade, field: "MARK"}).replace(MARK, value)
