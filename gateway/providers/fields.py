@@ -116,7 +116,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "openai": frozenset(_COMPATIBLE),
     "azure": frozenset(_OPENAI),
     # Of OpenAI's fields some are dropped, and some refused in words of its own.
-    "anthropic": KNOWN_FIELDS
+    "anthropic": (KNOWN_FIELDS - {"tools"})
     | _READ_BY_THE_GATEWAY
     | {
         "cache_control",
@@ -170,14 +170,18 @@ def refusal(body: Mapping[str, Any], models: Sequence[HostedModel]) -> InvalidRe
     return InvalidRequest(
         f"`{name}` may change which model answers or what it costs, so it is not passed on. Leave "
         f"it out, or ask the gateway's operator to name it in `providers.{table}.extra_fields`.",
-        param=name.partition(".")[0],
+        param=_parent(name) or name,
     )
 
 
 def _missing(asked: Iterable[str], admitted: frozenset[str]) -> list[str]:
-    return [
-        name for name in asked if name not in admitted and name.partition(".")[0] not in admitted
-    ]
+    return [name for name in asked if name not in admitted and _parent(name) not in admitted]
+
+
+def _parent(name: str) -> str | None:
+    """Name the object that a field is in; any field of a body may have a point in its name."""
+    parent, _, child = name.partition(".")
+    return parent if child and parent in _LOOKS else None
 
 
 def _tier(value: object) -> Iterable[str]:
