@@ -21,6 +21,7 @@ class Usage:
         completion_tokens: All output tokens, reasoning included.
         cached_tokens: Input tokens read from the provider's prompt cache.
         cache_write_tokens: Input tokens written to it.
+        cache_write_1h_tokens: Those of them that it keeps for an hour, which costs more.
         reasoning_tokens: Output tokens the caller never sees.
         is_estimated: Counted by the gateway because the provider reported nothing.
     """
@@ -31,29 +32,62 @@ class Usage:
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     is_estimated: bool = False
+    cache_write_1h_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPrice:
-    """Prices in nano-USD per million tokens, so that sums stay integers."""
+    """Prices in nano-USD per million tokens, so that sums stay integers.
+
+    Attributes:
+        cached_input_nusd_per_mtok: None is the price of any other input.
+        cache_write_nusd_per_mtok: None likewise.
+        cache_write_1h_nusd_per_mtok: None is the price of any other cache write.
+        tiers: What calls with longer prompts cost, shortest first. The whole call is charged at the
+            last tier that its prompt is above, answer included.
+    """
 
     input_nusd_per_mtok: int
     output_nusd_per_mtok: int
     cached_input_nusd_per_mtok: int | None = None
     cache_write_nusd_per_mtok: int | None = None
+    cache_write_1h_nusd_per_mtok: int | None = None
+    tiers: "tuple[PriceTier, ...]" = ()
 
     def cost_nusd(self, usage: Usage) -> int:
         """Charge `usage` in nano-USD, rounded up: a call is never free by rounding."""
+        price = self.up_to(usage.prompt_tokens)[-1]
+        cached, write, write_1h = price.cache_nusd_per_mtok
         plain = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
-        cached = self.cached_input_nusd_per_mtok
-        write = self.cache_write_nusd_per_mtok
         total = (
-            max(plain, 0) * self.input_nusd_per_mtok
-            + usage.cached_tokens * (self.input_nusd_per_mtok if cached is None else cached)
-            + usage.cache_write_tokens * (self.input_nusd_per_mtok if write is None else write)
-            + usage.completion_tokens * self.output_nusd_per_mtok
+            max(plain, 0) * price.input_nusd_per_mtok
+            + usage.cached_tokens * cached
+            + (usage.cache_write_tokens - usage.cache_write_1h_tokens) * write
+            + usage.cache_write_1h_tokens * write_1h
+            + usage.completion_tokens * price.output_nusd_per_mtok
         )
         return -(-total // TOKENS_PER_MTOK)
+
+    def up_to(self, prompt_tokens: int) -> "list[ModelPrice]":
+        """List the prices that calls with at most so many prompt tokens fall under."""
+        reached = [tier.price for tier in self.tiers if prompt_tokens > tier.above_prompt_tokens]
+        return [self, *reached]
+
+    @property
+    def cache_nusd_per_mtok(self) -> tuple[int, int, int]:
+        """What input costs that is read from the cache, written to it, and written for an hour."""
+        plain, cached = self.input_nusd_per_mtok, self.cached_input_nusd_per_mtok
+        write, write_1h = self.cache_write_nusd_per_mtok, self.cache_write_1h_nusd_per_mtok
+        write = plain if write is None else write
+        return plain if cached is None else cached, write, write if write_1h is None else write_1h
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTier:
+    """What a call costs whose prompt has more tokens than `above_prompt_tokens`."""
+
+    above_prompt_tokens: int
+    price: ModelPrice
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +117,7 @@ class HostedModel:
         upstream_name: What the provider calls it.
         system_prompt: Put before the caller's messages; makes an honest variant of a model.
         request_defaults: Request fields set where the caller left them out.
+        fields: Request fields that callers may send to its provider; None means any.
     """
 
     name: str
@@ -92,6 +127,7 @@ class HostedModel:
     capabilities: Capabilities = Capabilities()
     system_prompt: str | None = None
     request_defaults: Mapping[str, Any] = field(default_factory=dict)
+    fields: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

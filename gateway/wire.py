@@ -13,11 +13,10 @@ from typing import Any
 import orjson
 
 from gateway.errors import InvalidRequest
+from gateway.nesting import MAX_DEPTH, is_too_deep
 
 OWN_FIELD = "waypost"
 MAX_NAME_CHARS = 256
-MAX_DEPTH = 200
-"""Of a body: orjson writes 254 levels, and adapters add some."""
 MAX_PIECES = 250_000
 """Strings, commas and brackets of a body: 35,000 messages. Six million lists took 6 s to decode."""
 MAX_SHOWN_CHARS = 80
@@ -183,8 +182,8 @@ def _object(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
     if not isinstance(body, dict):
         raise InvalidRequest(f"The body must be a JSON object, not {_shown(body)}.")
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
-        _refuse_depth(body)
+    if is_too_deep(raw, body):
+        raise InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.")
     return body
 
 
@@ -196,17 +195,6 @@ def refuse_excess(raw: bytes) -> None:
     """
     if len(raw) > MAX_PIECES and any(islice(_PIECE.finditer(raw), MAX_PIECES, None)):
         raise InvalidRequest(f"The body has more than {MAX_PIECES} strings, commas and brackets.")
-
-
-def _refuse_depth(body: dict[str, Any]) -> None:
-    """Refuse what orjson reads, 1,024 deep, but can neither write nor the gateway count."""
-    level: list[Any] = [body]
-    for _ in range(MAX_DEPTH):
-        values = (v.values() if isinstance(v, dict) else v for v in level)
-        level = [v for some in values for v in some if isinstance(v, dict | list)]
-        if not level:
-            return
-    raise InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.")
 
 
 def _read_messages(messages: object) -> tuple[str, int]:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0005"
+HEAD_REVISION = "0006"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 
@@ -139,6 +139,7 @@ TURNS = Table(
     Column("completion_tokens", Integer),
     Column("cached_tokens", Integer),
     Column("cache_write_tokens", Integer),
+    Column("cache_write_1h_tokens", Integer),
     Column("reasoning_tokens", Integer),
     Column("is_estimated", Boolean),
     Column("cost_nusd", BigInteger),

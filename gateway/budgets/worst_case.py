@@ -25,7 +25,8 @@ class WorstCase:
     """Bounds of one request over all the models that may answer it.
 
     Attributes:
-        prompt_nusd: Upper bound of the prompt's cost, at the dearest of the models.
+        prompt_nusd: Upper bound of the prompt's cost, at the dearest of the models, tiers and ways
+            to charge for a prompt that it can come under.
         prompt_tokens: Upper bound.
         completion_nusd_per_mtok: Of the dearest.
         choices: How many completions the caller asks for.
@@ -89,7 +90,8 @@ def worst_case(
         InvalidRequest: `n` or an output limit is no positive whole number.
     """
     prompt_tokens += max(added_tokens(model) for model in models)
-    price = max(_input_price(model) for model in models)
+    prices = [price for model in models for price in model.price.up_to(prompt_tokens)]
+    input_price = max(max(p.input_nusd_per_mtok, *p.cache_nusd_per_mtok) for p in prices)
     choices = _positive(body, "n", MAX_CHOICES) or max(
         _default(model, "n") or 1 for model in models
     )
@@ -101,9 +103,9 @@ def worst_case(
         most = max(_longest_answer(model, settings) for model in models)
         least = min(settings.min_completion_tokens, most)
     return WorstCase(
-        prompt_nusd=-(-prompt_tokens * price // TOKENS_PER_MTOK),
+        prompt_nusd=-(-prompt_tokens * input_price // TOKENS_PER_MTOK),
         prompt_tokens=prompt_tokens,
-        completion_nusd_per_mtok=max(model.price.output_nusd_per_mtok for model in models),
+        completion_nusd_per_mtok=max(price.output_nusd_per_mtok for price in prices),
         choices=choices,
         least_completion_tokens=least * choices,
         most_completion_tokens=min(most * choices, MAX_TOKENS),
@@ -139,13 +141,6 @@ def added_tokens(model: HostedModel) -> int:
     if model.request_defaults:
         added += len(orjson.dumps(dict(model.request_defaults), default=str))
     return added
-
-
-def _input_price(model: HostedModel) -> int:
-    """Return the dearest way a model can charge for a prompt token."""
-    price = model.price
-    ways = (price.cached_input_nusd_per_mtok, price.cache_write_nusd_per_mtok)
-    return max(price.input_nusd_per_mtok, *(way for way in ways if way is not None), 0)
 
 
 def _longest_answer(model: HostedModel, settings: BudgetSettings) -> int:

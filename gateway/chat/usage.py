@@ -93,6 +93,7 @@ def _possible(usage: Usage, model: HostedModel, body: Mapping[str, Any]) -> Usag
         completion=min(usage.completion_tokens, longest),
         cached=usage.cached_tokens,
         cache_write=usage.cache_write_tokens,
+        cache_write_1h=usage.cache_write_1h_tokens,
         reasoning=usage.reasoning_tokens,
     )
     return replace(whole or usage, is_estimated=True)

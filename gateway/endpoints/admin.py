@@ -11,13 +11,14 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AwareDatetime, Field, SecretStr
 from sqlalchemy import Engine
 
 from gateway.access.auth import credential, declares
 from gateway.access.keys import MAX_PAGE, KeyStore, NewKey, digest
 from gateway.budgets.operations import BudgetDesk
 from gateway.endpoints.admin_budgets import budget_endpoints
+from gateway.endpoints.bodies import Body
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.guard import GuardedBody
 from gateway.errors import Unauthenticated
@@ -30,12 +31,6 @@ Name = Annotated[str, Field(min_length=1, max_length=128)]
 Models = Annotated[list[Name], Field(max_length=1000)]
 After = Annotated[str | None, Query(max_length=128, description="Last id of the previous page.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
-
-
-class Body(BaseModel):
-    """A request's body; a misspelt field is refused."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class TeamBody(Body):

@@ -5,13 +5,14 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from budget.ledger.amounts import NUSD_PER_USD
 from budget.ledger.types import Measure, ScopeKind, Window
 from gateway.access.keys import MAX_PAGE
 from gateway.budgets.definitions import MAX_CAP, MAX_SCOPE_ID_CHARS, BudgetDefinitions
 from gateway.budgets.operations import BudgetDesk, described
+from gateway.endpoints.bodies import Body
 from gateway.errors import InvalidRequest
 
 Id = Annotated[str, Field(min_length=1, max_length=128)]
@@ -22,10 +23,8 @@ After = Annotated[str | None, Query(max_length=128, description="Last id of the 
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
-class Amount(BaseModel):
+class Amount(Body):
     """A cap, in the measure's own unit or in USD."""
-
-    model_config = ConfigDict(extra="forbid")
 
     cap: Cap | None = None
     cap_usd: Usd | None = None
@@ -61,19 +60,15 @@ class BudgetBody(Amount):
     window: Window
 
 
-class CounterChoice(BaseModel):
+class CounterChoice(Body):
     """Whose counter, where the budget is a default for many."""
-
-    model_config = ConfigDict(extra="forbid")
 
     team_id: Id | None = None
     scope_id: ScopeId | None = None
 
 
-class Age(BaseModel):
+class Age(Body):
     """How old rows must be."""
-
-    model_config = ConfigDict(extra="forbid")
 
     older_than_days: Annotated[int, Field(le=36_500)]
 

@@ -4,11 +4,16 @@ import logging
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from budget.errors import BudgetError
-from gateway.errors import GatewayError, InvalidRequest, NotFound, render
+from gateway.errors import DependencyUnavailable, GatewayError, InvalidRequest, NotFound, render
+from gateway.storage.database import is_row_fault, summary
 from router_models.errors import RouterModelsError
+
+RETRY_AFTER_S = 5.0
+"""When a database that is down or locked is worth another try."""
 
 _log = logging.getLogger(__name__)
 
@@ -20,6 +25,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RouterModelsError, _render)
     app.add_exception_handler(RequestValidationError, _render_validation)
     app.add_exception_handler(HTTPException, _render_http)
+    app.add_exception_handler(SQLAlchemyError, _render_storage)
     app.add_exception_handler(Exception, _render)
 
 
@@ -38,6 +44,17 @@ async def _render_validation(request: Request, error: Exception) -> Response:
         return await _render(request, InvalidRequest(raw))
     param = ".".join(str(part) for part in first["loc"][1:]) or None
     return await _render(request, InvalidRequest(f"{param or 'body'}: {first['msg']}", param=param))
+
+
+async def _render_storage(request: Request, error: Exception) -> Response:
+    """Say whether waiting helps, as the database cannot be used now, or another request."""
+    if is_row_fault(error):
+        return await _render(request, InvalidRequest("The database cannot hold what was sent."))
+    if isinstance(error, ProgrammingError):
+        raise error  # the gateway's own fault
+    _log.warning("%s %s: %s", request.method, request.url.path, summary(error))
+    down = "The database cannot be used now. Try again soon."
+    return await _render(request, DependencyUnavailable(down, retry_after_s=RETRY_AFTER_S))
 
 
 def _is_json(request: Request) -> bool:

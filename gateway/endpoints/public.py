@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from budget.ledger.amounts import NUSD_PER_USD
 from gateway.access.auth import Authenticator, credential, declares
 from gateway.chat.service import ChatService
+from gateway.endpoints.bodies import Body
 from gateway.endpoints.guard import GuardedBody
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.evaluation_log.grades import GradeBook
@@ -19,10 +20,8 @@ from gateway.types import Caller, HostedModel
 from gateway.wire import parse_chat_request
 
 
-class Feedback(BaseModel):
+class Feedback(Body):
     """A caller's grade of a past answer: a score, or a verifier that the answer is checked by."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: Annotated[
         str,

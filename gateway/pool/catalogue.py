@@ -1,6 +1,5 @@
 """Makes the models the gateway serves out of settings, what was discovered, and known facts."""
 
-import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from typing import Literal
 
 from gateway.pool.discovery import Discovered
 from gateway.pool.prices import CatalogueEntry, catalogue_entry, catalogue_of, price_of
+from gateway.providers.fields import admitted_fields
 from gateway.settings.config import (
     CapabilitySettings,
     ConfigurationError,
@@ -16,8 +16,6 @@ from gateway.settings.config import (
     ProviderSettings,
 )
 from gateway.types import Capabilities, HostedModel
-
-_log = logging.getLogger(__name__)
 
 # Conservative: a model not named here is not sent images unless its settings say so.
 _SEES = re.compile(
@@ -101,13 +99,6 @@ def _model(
     if table.price is None or table.capabilities.context_tokens is None:
         catalogue = provider.catalogue or catalogue_of(table.provider, provider.base_url)
         entry = catalogue_entry(catalogue, upstream_name, now) if catalogue else None
-    if entry and entry.dearer_above_tokens and table.price is None:
-        _log.info(
-            "models.%s: the provider charges more above %d input tokens; charges here use the "
-            "lower price",
-            name,
-            entry.dearer_above_tokens,
-        )
     return HostedModel(
         name=name,
         provider=table.provider,
@@ -116,4 +107,5 @@ def _model(
         capabilities=capabilities_of(upstream_name, table.capabilities, entry),
         system_prompt=table.system_prompt,
         request_defaults=table.request_defaults,
+        fields=admitted_fields(provider.kind, provider.extra_fields),
     )

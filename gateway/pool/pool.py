@@ -11,6 +11,7 @@ from gateway.embedded.weights import EmbeddedUnavailable, find_weights
 from gateway.pool.announcements import GGUF_SUFFIX, AnnouncementFile, OfferedModels
 from gateway.pool.catalogue import build_models
 from gateway.pool.discovery import discover
+from gateway.providers.fields import admitted_fields
 from gateway.providers.http import HttpClient
 from gateway.settings.config import ConfigurationError, GatewaySettings, ProviderSettings
 from gateway.types import HostedModel
@@ -80,10 +81,11 @@ def _embedded_adapters(announced: AnnouncementFile, notes: list[str]) -> dict[st
 
 
 def _untuned(models: Mapping[str, HostedModel], n_adapters: int) -> dict[str, HostedModel]:
-    """Turn all adapters off in the requests of the models themselves."""
+    """Turn all adapters off in the requests of the models themselves, and let no caller choose."""
     off = adapter_field(n_adapters, None)
+    fields = admitted_fields("openai", ())
     return {
-        name: replace(model, request_defaults={**model.request_defaults, **off})
+        name: replace(model, request_defaults={**model.request_defaults, **off}, fields=fields)
         for name, model in models.items()
     }
 

@@ -4,15 +4,25 @@ The catalogue is genai-prices' bundled data; it is never fetched, and loaded (6 
 for. docs/decisions/prices.md
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 from budget.ledger.amounts import NUSD_PER_USD
-from gateway.settings.config import ConfigurationError, PriceSettings
-from gateway.types import ModelPrice
+from gateway.settings.config import ConfigurationError, PriceSettings, RateSettings
+from gateway.types import ModelPrice, PriceTier
+
+KINDS: Final = (
+    "input_mtok",
+    "output_mtok",
+    "cache_read_mtok",
+    "cache_write_mtok",
+    "cache_write_1h_mtok",
+)
+"""The catalogue's names of the prices, in the order of `ModelPrice`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,32 +31,39 @@ class CatalogueEntry:
 
     Attributes:
         context_tokens: None if unknown.
-        dearer_above_tokens: Input tokens above which the provider charges more than `price`; None
-            if it never does.
     """
 
     price: ModelPrice
     context_tokens: int | None
-    dearer_above_tokens: int | None
 
 
 def catalogue_entry(catalogue: str, model: str, now: datetime) -> CatalogueEntry | None:
     """Look `model`, an upstream name, up at the provider `catalogue`; None if it has no price.
 
-    Prices that depend on the day or hour are read as of `now`; of prices in tiers the lowest tier
-    is taken. A price that is missing or zero in either direction is none.
+    Prices that depend on the day or hour are read as of `now`. A price that is missing or zero in
+    either direction is none.
     """
     try:
         _, known = _snapshot().find_provider_model(model, None, catalogue, None)
     except LookupError:
         return None
     prices = known.get_prices(now)
-    paid = _nusd(prices.input_mtok)
-    earned = _nusd(prices.output_mtok)
-    if not paid or not earned:
+    price = price_in_tiers([getattr(prices, kind) for kind in KINDS])
+    return None if price is None else CatalogueEntry(price, known.context_window)
+
+
+def price_in_tiers(kinds: Sequence[Any]) -> ModelPrice | None:
+    """Read the catalogue's prices, one for each of `KINDS`; some may have tiers, and some be None.
+
+    Where one kind of token has a tier and another has not, the other's price stays.
+    """
+    starts = sorted({tier.start for kind in kinds for tier in getattr(kind, "tiers", ())})
+    price = _price(kinds, 0)
+    if price is None:
         return None
-    price = ModelPrice(paid, earned, _nusd(prices.cache_read_mtok), _nusd(prices.cache_write_mtok))
-    return CatalogueEntry(price, known.context_window, _first_tier(prices.input_mtok))
+    tiers = ((start, _price(kinds, start + 1)) for start in starts)
+    known = tuple(PriceTier(start, tier) for start, tier in tiers if tier is not None)
+    return replace(price, tiers=known)
 
 
 def catalogue_of(provider: str, base_url: str) -> str | None:
@@ -90,11 +107,20 @@ def price_of(
 
 def declared_price(settings: PriceSettings) -> ModelPrice:
     """Turn the settings' USD into nano-USD."""
+    tiers = sorted(settings.tiers, key=lambda tier: tier.above_prompt_tokens)
+    return replace(
+        _declared_rates(settings),
+        tiers=tuple(PriceTier(tier.above_prompt_tokens, _declared_rates(tier)) for tier in tiers),
+    )
+
+
+def _declared_rates(settings: RateSettings) -> ModelPrice:
     return ModelPrice(
         _declared(settings.input_usd_per_mtok),
         _declared(settings.output_usd_per_mtok),
         _declared_or_none(settings.cached_input_usd_per_mtok),
         _declared_or_none(settings.cache_write_usd_per_mtok),
+        _declared_or_none(settings.cache_write_1h_usd_per_mtok),
     )
 
 
@@ -110,19 +136,23 @@ def _declared(usd: float) -> int:
     return _exact(Decimal(repr(usd)))
 
 
-def _nusd(price: Any) -> int | None:
+def _price(kinds: Sequence[Any], prompt_tokens: int) -> ModelPrice | None:
+    """Read what a call with so many prompt tokens costs; None where it is not known, or nothing."""
+    paid, earned, read, write, write_1h = (_nusd(kind, prompt_tokens) for kind in kinds)
+    return ModelPrice(paid, earned, read, write, write_1h) if paid and earned else None
+
+
+def _nusd(price: Any, prompt_tokens: int) -> int | None:
     """Read one of the catalogue's prices, USD per million tokens."""
-    base = getattr(price, "base", price)  # of prices in tiers
-    return _exact(base) if isinstance(base, Decimal) else None
+    usd = getattr(price, "base", price)  # of prices in tiers
+    for tier in getattr(price, "tiers", ()):
+        if prompt_tokens > tier.start:
+            usd = tier.price
+    return _exact(usd) if isinstance(usd, Decimal) else None
 
 
 def _exact(usd: Decimal) -> int:
     return int((usd * NUSD_PER_USD).to_integral_value(ROUND_CEILING))
-
-
-def _first_tier(price: Any) -> int | None:
-    tiers = getattr(price, "tiers", None)
-    return tiers[0].start if tiers else None
 
 
 def _snapshot() -> Any:

@@ -160,11 +160,8 @@ class AnthropicTap:
         """Keep the highest of each count: later events repeat some of them, cumulatively."""
         if not isinstance(reported, dict):
             return
-        for name, value in reported.items():
-            known = self._reported.get(name, 0)
-            is_lower = type(value) is int and type(known) is int and value < known
-            if isinstance(value, int | dict) and not is_lower and name != placeholder:
-                self._reported[name] = value
+        final = {name: value for name, value in reported.items() if name != placeholder}
+        self._reported = _highest(self._reported, final)
         self.usage = usage_of(self._reported)
 
     def _end(self) -> None:
@@ -180,3 +177,16 @@ class AnthropicTap:
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return b"data: " + orjson.dumps(self._envelope() | {"choices": [choice]}) + b"\n\n"
+
+
+def _highest(known: Mapping[str, Any], reported: Mapping[str, Any]) -> dict[str, Any]:
+    """Join two reports: of each count the higher one, also of those one level further down."""
+    joined = dict(known)
+    for name, value in reported.items():
+        before = known.get(name)
+        if isinstance(value, dict):
+            parts = {part: count for part, count in value.items() if type(count) is int}
+            joined[name] = _highest(before if isinstance(before, dict) else {}, parts)
+        elif type(value) is int and not (isinstance(before, dict) or value < (before or 0)):
+            joined[name] = value
+    return joined

@@ -11,7 +11,7 @@ import orjson
 
 from gateway.providers.anthropic_messages import conversation, rejected, with_cache_mark
 from gateway.providers.anthropic_models import Traits, traits_of
-from gateway.providers.usage import count_of, whole_usage
+from gateway.providers.usage import count_of, object_of, whole_usage
 from gateway.types import Usage
 
 MIN_THINKING_TOKENS = 1024
@@ -38,7 +38,7 @@ _HAS_NO_EQUIVALENT = frozenset(
     {"logit_bias", "audio", "web_search_options", "functions", "function_call", "top_logprobs"}
 )
 # Fields of OpenAI's that are translated below, or change nothing that a caller can rely on.
-_KNOWN = _HAS_NO_EQUIVALENT | {
+KNOWN_FIELDS = _HAS_NO_EQUIVALENT | {
     "model",
     "messages",
     "max_tokens",
@@ -84,7 +84,7 @@ def to_anthropic(
     _refuse_the_impossible(body)
     traits = traits_of(model)
     system, messages = conversation(body.get("messages"))
-    translated = {name: value for name, value in body.items() if name not in _KNOWN}
+    translated = {name: value for name, value in body.items() if name not in KNOWN_FIELDS}
     translated["model"] = model
     translated["messages"] = messages
     if body.get("stream"):
@@ -135,14 +135,19 @@ def usage_of(reported: object) -> Usage | None:
     if not isinstance(reported, dict):
         return None
     cached = count_of(reported, "cache_read_input_tokens")
-    written = count_of(reported, "cache_creation_input_tokens")
-    details = reported.get("output_tokens_details")
+    kept = object_of(reported, "cache_creation")
+    written_1h = count_of(kept, "ephemeral_1h_input_tokens")
+    written = max(
+        count_of(reported, "cache_creation_input_tokens"),
+        count_of(kept, "ephemeral_5m_input_tokens") + written_1h,
+    )
     return whole_usage(
         prompt=count_of(reported, "input_tokens") + cached + written,
         completion=count_of(reported, "output_tokens"),
         cached=cached,
         cache_write=written,
-        reasoning=count_of(details, "thinking_tokens") if isinstance(details, dict) else 0,
+        cache_write_1h=written_1h,
+        reasoning=count_of(object_of(reported, "output_tokens_details"), "thinking_tokens"),
     )
 
 

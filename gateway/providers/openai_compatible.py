@@ -50,7 +50,8 @@ class OpenAIDialect:
         del call
         choices = body["choices"]
         reason = choices[0].get("finish_reason") if choices else None
-        return Completion(body, usage_of(body.get("usage")), reason)
+        is_reason = isinstance(reason, str)
+        return Completion(body, usage_of(body.get("usage")), reason if is_reason else None)
 
     def tap(self, call: UpstreamCall) -> StreamTap:
         """Make what reads a streamed answer."""

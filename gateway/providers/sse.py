@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.errors import ProviderCutOff, ProviderError
+from gateway.nesting import is_too_deep
 from gateway.providers.failures import stream_error
 from gateway.providers.usage import usage_of
 from gateway.types import Usage
@@ -274,9 +275,9 @@ def decode(payload: bytes) -> Any:
 
 
 def decode_object(payload: bytes) -> dict[str, Any] | None:
-    """Decode a JSON object; None if it is anything else."""
+    """Decode a JSON object; None if it is anything else, or nested too deeply to be written."""
     try:
         value = decode(payload)
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not is_too_deep(payload, value) else None

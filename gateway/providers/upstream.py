@@ -17,6 +17,7 @@ from gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from gateway.nesting import is_too_deep
 from gateway.providers.base import Completion, Condition, UpstreamCall
 from gateway.providers.failures import (
     AttemptFailed,
@@ -350,12 +351,19 @@ def decode_answer(raw: bytes) -> Any:
     """Decode an answer; a lone surrogate in it, which a caller can have written, is replaced.
 
     Raises:
-        ValueError: It is not JSON, or has more objects and lists than any answer.
+        ValueError: It is not JSON, has more objects and lists than any answer, or is nested too
+            deeply to be passed on.
     """
     try:
-        return decode(raw)
+        answer = decode(raw)
     except orjson.JSONDecodeError:
         if b"\\u" not in raw:
             raise
-        written = json.dumps(json.loads(raw), ensure_ascii=False)
-        return orjson.loads(written.encode("utf-8", "replace"))
+        try:
+            written = json.dumps(json.loads(raw), ensure_ascii=False)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        answer = orjson.loads(written.encode("utf-8", "replace"))
+    if is_too_deep(raw, answer):
+        raise ValueError("nested too deeply")
+    return answer

@@ -25,8 +25,8 @@ def usage_of(reported: object) -> Usage | None:
         return None
     prompt = count_of(reported, "prompt_tokens")
     completion = count_of(reported, "completion_tokens")
-    inputs = _object(reported, "prompt_tokens_details")
-    reasoning = count_of(_object(reported, "completion_tokens_details"), "reasoning_tokens")
+    inputs = object_of(reported, "prompt_tokens_details")
+    reasoning = count_of(object_of(reported, "completion_tokens_details"), "reasoning_tokens")
     if reasoning and count_of(reported, "total_tokens") == prompt + completion + reasoning:
         completion += reasoning
     return whole_usage(
@@ -39,17 +39,25 @@ def usage_of(reported: object) -> Usage | None:
 
 
 def whole_usage(
-    *, prompt: int, completion: int, cached: int = 0, cache_write: int = 0, reasoning: int = 0
+    *,
+    prompt: int,
+    completion: int,
+    cached: int = 0,
+    cache_write: int = 0,
+    cache_write_1h: int = 0,
+    reasoning: int = 0,
 ) -> Usage | None:
     """Make a usage whose parts are not more than their whole; None if it counts nothing."""
     if not prompt and not completion:
         return None
     cached = min(cached, prompt)
+    cache_write = min(cache_write, prompt - cached)
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         cached_tokens=cached,
-        cache_write_tokens=min(cache_write, prompt - cached),
+        cache_write_tokens=cache_write,
+        cache_write_1h_tokens=min(cache_write_1h, cache_write),
         reasoning_tokens=min(reasoning, completion),
     )
 
@@ -60,6 +68,7 @@ def count_of(parent: Mapping[str, Any], name: str) -> int:
     return min(value, MAX_TOKENS) if type(value) is int and value > 0 else 0
 
 
-def _object(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def object_of(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Read an object; an empty one where there is none."""
     value = parent.get(name)
     return value if isinstance(value, dict) else {}

@@ -17,17 +17,21 @@ class CandidatePool:
 
     Attributes:
         shared: What every one of them can take.
+        fields: Request fields that each of their providers may be sent; None means any.
     """
 
     models: tuple[HostedModel, ...]
     names: tuple[str, ...] = field(init=False)
     by_name: Mapping[str, HostedModel] = field(init=False)
     shared: Capabilities = field(init=False)
+    fields: frozenset[str] | None = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(model.name for model in self.models))
         object.__setattr__(self, "by_name", {model.name: model for model in self.models})
         object.__setattr__(self, "shared", _shared([model.capabilities for model in self.models]))
+        listed = [model.fields for model in self.models if model.fields is not None]
+        object.__setattr__(self, "fields", frozenset.intersection(*listed) if listed else None)
 
 
 class CandidatePools:

@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from gateway.budgets.enforcement import own_limit
+from gateway.providers.fields import asked_fields, is_admitted
 from gateway.routing.candidates import CandidatePool
-from gateway.types import Capabilities, HostedModel
+from gateway.types import HostedModel
 
 MOST_CHARS_PER_TOKEN: Final = 6.0
 """English prose has 4 to 5 with current tokenizers; long texts do not reach 6."""
@@ -37,7 +38,7 @@ class Verdict:
     Attributes:
         reason: ``ok``, or why not: ``no_tools``, ``no_vision``, ``no_audio``, ``no_video``,
             ``no_json_schema``, ``context_too_long``, ``context_may_be_too_long``,
-            ``output_too_long``, ``over_allotment`` or ``unavailable``.
+            ``output_too_long``, ``field_refused``, ``over_allotment`` or ``unavailable``.
     """
 
     is_eligible: bool
@@ -53,6 +54,7 @@ NO_JSON_SCHEMA: Final = Verdict(is_eligible=False, reason="no_json_schema")
 CONTEXT_TOO_LONG: Final = Verdict(is_eligible=False, reason="context_too_long")
 CONTEXT_MAY_BE_TOO_LONG: Final = Verdict(is_eligible=False, reason="context_may_be_too_long")
 OUTPUT_TOO_LONG: Final = Verdict(is_eligible=False, reason="output_too_long")
+FIELD_REFUSED: Final = Verdict(is_eligible=False, reason="field_refused")
 OVER_ALLOTMENT: Final = Verdict(is_eligible=False, reason="over_allotment")
 UNAVAILABLE: Final = Verdict(is_eligible=False, reason="unavailable")
 
@@ -74,6 +76,7 @@ class Needs(NamedTuple):
         min_prompt_tokens: The prompt has surely no fewer.
         max_prompt_tokens: The prompt has hardly more.
         output_tokens: What the caller reserves for the answer; 0 where it says nothing.
+        fields: That a provider must be sent.
     """
 
     tools: bool
@@ -84,6 +87,7 @@ class Needs(NamedTuple):
     min_prompt_tokens: int
     max_prompt_tokens: int
     output_tokens: int
+    fields: frozenset[str]
 
 
 def judge(
@@ -101,14 +105,14 @@ def judge(
     upper = needs.max_prompt_tokens + needs.output_tokens
     room = pool.shared.context_tokens
     has_room_everywhere = room is None or upper <= room
-    if not paused and has_room_everywhere and _verdict(needs, special, pool.shared) is OK:
+    if not paused and has_room_everywhere and _verdict(needs, special, pool) is OK:
         # As nearly every time: what each of them can take covers the request.
         return (OK,) * len(pool.models)
     verdicts: list[Verdict] = []
     doubtful: list[int] = []
     has_room = False
     for model in pool.models:
-        verdict = _verdict(needs, special, model.capabilities)
+        verdict = _verdict(needs, special, model)
         if verdict is OK and (model.provider, model.upstream_name) in paused:
             verdict = UNAVAILABLE
         limit = model.capabilities.context_tokens
@@ -165,10 +169,16 @@ def read_needs(body: Mapping[str, Any]) -> Needs:
         min_prompt_tokens=int(tally.min_tokens),
         max_prompt_tokens=int(tally.max_tokens) + tally.images * TOKENS_PER_IMAGE,
         output_tokens=_output_tokens(body),
+        fields=asked_fields(body),
     )
 
 
-def _verdict(needs: Needs, special: Sequence[tuple[str, Verdict]], can: Capabilities) -> Verdict:
+def _verdict(
+    needs: Needs, special: Sequence[tuple[str, Verdict]], host: HostedModel | CandidatePool
+) -> Verdict:
+    can = host.shared if isinstance(host, CandidatePool) else host.capabilities
+    if not is_admitted(needs.fields, host.fields):
+        return FIELD_REFUSED
     for name, verdict in special:
         if not getattr(can, name, False):
             return verdict

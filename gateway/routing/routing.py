@@ -14,8 +14,16 @@ import numpy as np
 from gateway.artifacts.active import ActiveRouter
 from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
+from gateway.providers.fields import asked_fields, is_admitted, refusal
 from gateway.routing.candidates import CandidatePool, CandidatePools
-from gateway.routing.capabilities import OK, UNAVAILABLE, Verdict, judge, within_allotment
+from gateway.routing.capabilities import (
+    FIELD_REFUSED,
+    OK,
+    UNAVAILABLE,
+    Verdict,
+    judge,
+    within_allotment,
+)
 from gateway.routing.plan import (
     AUTO,
     NAMED,
@@ -81,14 +89,15 @@ class Routing:
             ModelNotFound: The caller names a model that is not served to it.
             NoCapableModel: None of the models can do what the request needs.
             NoModelAvailable: Those that could are down.
-            InvalidRequest: A pinned router version is unknown.
+            InvalidRequest: A pinned router version is unknown, or no provider may be sent one of
+                the request's fields.
         """
         profile_name = self._profile_of(request, caller)
         is_routed = request.model == AUTO or request.model in self.profiles
         pool, verdicts = (
             self._eligible(request, caller, profile_name)
             if is_routed
-            else self._named(request.model, caller)
+            else self._named(request, caller)
         )
         embedding = await self.embedder.embed(request.query, caller.team_id)
         router, scores, reason = None, None, NAMED
@@ -151,14 +160,18 @@ class Routing:
         known = caller.profile is not None and caller.profile in self.profiles
         return caller.profile if known and caller.profile else self.default_profile
 
-    def _named(self, name: str, caller: Caller) -> tuple[CandidatePool, tuple[Verdict, ...]]:
+    def _named(
+        self, request: ChatRequest, caller: Caller
+    ) -> tuple[CandidatePool, tuple[Verdict, ...]]:
         """Return the model that the caller names; whether it can answer is the caller's to know."""
-        model = self.models.get(name)
+        model = self.models.get(request.model)
         if model is None or not caller.may_use(model.name):
             raise ModelNotFound(
-                f"No model {name!r} is served to this key; GET /v1/models lists them.",
+                f"No model {request.model!r} is served to this key; GET /v1/models lists them.",
                 param="model",
             )
+        if not is_admitted(asked_fields(request.body), model.fields):
+            raise refusal(request.body, (model,))
         return self._pools.single(model), (OK,)
 
     def _eligible(
@@ -168,7 +181,7 @@ class Routing:
         pool = self._pools.find(profile_name, caller)
         verdicts = judge(request.body, pool, self.paused())
         if not any(verdict.is_eligible for verdict in verdicts):
-            raise _no_model(pool, verdicts)
+            raise _no_model(request, pool, verdicts)
         return pool, verdicts
 
     async def _router(self, pinned: str | None) -> Router | None:
@@ -229,10 +242,14 @@ class Routing:
         return tuple(sorted(names, key=lambda name: name != self.default_model))
 
 
-def _no_model(pool: CandidatePool, verdicts: tuple[Verdict, ...]) -> Exception:
+def _no_model(
+    request: ChatRequest, pool: CandidatePool, verdicts: tuple[Verdict, ...]
+) -> Exception:
     """Say whether waiting helps, as a model that could answer is down, or another request."""
     if not pool.models:
         return NoCapableModel("No served model is allowed by both this key and this profile.")
+    if all(verdict == FIELD_REFUSED for verdict in verdicts):
+        return refusal(request.body, pool.models)
     reasons = ", ".join(f"{n}: {v.reason}" for n, v in zip(pool.names, verdicts, strict=True))
     message = f"No model can take this request ({reasons})."
     if any(verdict == UNAVAILABLE for verdict in verdicts):

@@ -17,6 +17,7 @@ from gateway.settings.pool import (
     ModelSettings,
     PriceSettings,
     ProviderSettings,
+    RateSettings,
 )
 from gateway.settings.routing import (
     DEFAULT_PROFILES,
@@ -49,6 +50,7 @@ __all__ = [
     "PriceSettings",
     "ProfileSettings",
     "ProviderSettings",
+    "RateSettings",
     "RoutingSettings",
     "ServerSettings",
     "TracingSettings",

@@ -8,8 +8,8 @@ from pydantic import Field, SecretStr
 from gateway.settings.base import Settings
 
 
-class PriceSettings(Settings):
-    """The price of a model in USD per million tokens. It replaces the price of the catalogue."""
+class RateSettings(Settings):
+    """What tokens cost, in USD per million."""
 
     input_usd_per_mtok: Annotated[
         float, Field(ge=0, description="USD per million tokens of the prompt.")
@@ -33,6 +33,33 @@ class PriceSettings(Settings):
             "By default they cost as much as any other.",
         ),
     ] = None
+    cache_write_1h_usd_per_mtok: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="USD per million prompt tokens that the provider wrote to its cache for an "
+            "hour, as Anthropic does if asked to. By default they cost as much as other writes.",
+        ),
+    ] = None
+
+
+class TierSettings(RateSettings):
+    """The price of calls with long prompts, where the provider charges more for them.
+
+    The table is repeated, `[[models.NAME.price.tiers]]`, for each step of the price. The whole call
+    is charged at the price of the last step that its prompt is above, answer included.
+    """
+
+    above_prompt_tokens: Annotated[
+        int,
+        Field(gt=0, description="The price applies to calls with more tokens of prompt than this."),
+    ]
+
+
+class PriceSettings(RateSettings):
+    """The price of a model in USD per million tokens. It replaces the price of the catalogue."""
+
+    tiers: tuple[TierSettings, ...] = ()
 
 
 class CapabilitySettings(Settings):
@@ -128,6 +155,15 @@ class ProviderSettings(Settings):
     headers: Annotated[
         dict[str, SecretStr], Field(description="HTTP headers sent with every call.")
     ] = {}
+    extra_fields: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Request fields that callers may send to this provider beside those that "
+            "are known not to change the model or the price, such as `service_tier`, "
+            '`reasoning.max_tokens` or `tools.web_search`. `["*"]` lets any pass. What such fields '
+            "cost above the model's price is charged to nobody."
+        ),
+    ] = ()
     connect_timeout_s: Annotated[
         float,
         Field(

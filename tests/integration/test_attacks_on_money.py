@@ -20,6 +20,7 @@ from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import until
 from tests.fakes.upstream import (
     Answer,
+    anthropic_message,
     anthropic_stream_chunks,
     chunk,
     completion,
@@ -222,3 +223,33 @@ async def test_a_call_that_was_left_counts_as_one_at_a_time_until_it_ends(tmp_pa
         upstream.send(orjson.dumps(completion()))
         upstream.end()
         assert await charged_tokens(gateway, 1) == 12
+
+
+async def test_a_long_prompt_that_is_kept_for_an_hour_costs_what_such_prompts_cost(tmp_path):
+    rates = {
+        "input_usd_per_mtok": 1,
+        "cached_input_usd_per_mtok": 0.1,
+        "cache_write_usd_per_mtok": 1.25,
+        "cache_write_1h_usd_per_mtok": 2,
+        "output_usd_per_mtok": 5,
+    }
+    dearer = {name: 10 * usd for name, usd in rates.items()} | {"above_prompt_tokens": 1_000}
+    claude = {"upstream_name": "claude-sonnet-4-5", "price": {**rates, "tiers": [dearer]}}
+    models = {CLAUDE: {"provider": "gamma", **claude}}
+    usage = {
+        "input_tokens": 500,
+        "output_tokens": 7,
+        "cache_read_input_tokens": 100,
+        "cache_creation_input_tokens": 600,
+        "cache_creation": {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 400},
+    }
+    profiles = {"balanced": {"willingness_to_pay_usd": 1.0}}
+    async with running_gateway(tmp_path, models=models, profiles=profiles) as gateway:
+        gateway.upstreams.by_name["gamma"].answers = [json_answer(anthropic_message(usage=usage))]
+        async with gateway.caller() as http:
+            answer = await http.post(CHAT, json=asking(CLAUDE))
+        row = await gateway.turn(answer.headers["x-request-id"])
+
+    assert row.cost_nusd == 10 * (500_000 + 10_000 + 250_000 + 800_000 + 35_000)
+    kept = row.prompt_tokens, row.cached_tokens, row.cache_write_tokens, row.cache_write_1h_tokens
+    assert kept == (1_200, 100, 600, 400)

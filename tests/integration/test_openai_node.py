@@ -94,7 +94,7 @@ async def test_gets_a_whole_answer_with_every_unknown_field(results):
         "model": "alpha-small",
         "messages": [{"role": "user", "content": "Say hello."}],
         "seed": 7,
-        "x_unknown": {"deep": [1, None]},
+        "chat_template_kwargs": {"deep": [1, None]},
     }
 
 

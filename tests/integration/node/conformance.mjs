@@ -24,7 +24,7 @@ async function collected(stream) {
 
 const checks = {
   async whole() {
-    return client.chat.completions.create({ model: "auto", messages, seed: 7, x_unknown: { deep: [1, null] } });
+    return client.chat.completions.create({ model: "auto", messages, seed: 7, chat_template_kwargs: { deep: [1, null] } });
   },
   async headers() {
     const { data, response, request_id } = await client.chat.completions

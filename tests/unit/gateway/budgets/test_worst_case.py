@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,11 +7,13 @@ from hypothesis import strategies as st
 
 from gateway.budgets.worst_case import MAX_TOKENS, WorstCase, with_output_limit, worst_case
 from gateway.errors import InvalidRequest
+from gateway.providers.usage import whole_usage
 from gateway.settings.config import BudgetSettings
-from gateway.types import Capabilities, ModelPrice, Usage
+from gateway.types import Capabilities, ModelPrice, PriceTier
 from tests.fakes.budgets import hosted
 
 SETTINGS = BudgetSettings()
+COUNTS = ("prompt", "completion", "cached", "cache_write", "cache_write_1h", "reasoning")
 
 
 def bound(body=None, *models, prompt_tokens: int = 10) -> WorstCase:
@@ -28,6 +31,22 @@ def test_writing_to_the_prompt_cache_may_be_dearer_than_reading_a_prompt():
     price = ModelPrice(10**9, 10**9, 10**8, 125 * 10**7)
 
     assert bound({}, hosted(price=price)).prompt_nusd == 12500
+
+
+def test_a_prompt_may_be_written_to_the_cache_for_an_hour():
+    price = ModelPrice(10**9, 10**9, 10**8, 125 * 10**7, 2 * 10**9)
+
+    assert bound({}, hosted(price=price)).prompt_nusd == 20_000
+
+
+def test_a_prompt_that_may_be_long_is_held_at_the_price_of_long_ones():
+    long = PriceTier(100, ModelPrice(2 * 10**9, 3 * 10**9))
+    model = hosted(price=ModelPrice(10**9, 10**9, tiers=(long,)))
+
+    short, maybe_long = bound({}, model, prompt_tokens=100), bound({}, model, prompt_tokens=101)
+
+    assert (short.prompt_nusd, short.completion_nusd_per_mtok) == (100_000, 10**9)
+    assert (maybe_long.prompt_nusd, maybe_long.completion_nusd_per_mtok) == (202_000, 3 * 10**9)
 
 
 def test_an_output_limit_of_the_caller_is_least_and_most():
@@ -108,13 +127,16 @@ amounts = st.integers(0, 10**6)
 prices = st.integers(0, 10**11)
 
 
-@given(amounts, amounts, amounts, prices, prices, prices, st.integers(0, 10**9))
-def test_no_usage_within_the_bounds_costs_more_than_the_worst_case(
-    prompt, cached, completion, paid, read, earned, cap
-):
-    price = ModelPrice(paid, earned, read, None)
+rates = st.builds(ModelPrice, prices, prices, *[st.none() | prices] * 3)
+steps = st.lists(st.builds(PriceTier, amounts, rates), max_size=3)
+usages = st.builds(whole_usage, **dict.fromkeys(COUNTS, amounts)).filter(bool)
+
+
+@given(usages, amounts, rates, steps, st.integers(0, 10**9))
+def test_no_usage_within_the_bounds_costs_more_than_the_worst_case(usage, more, price, tiers, cap):
+    price = replace(price, tiers=tuple(sorted(tiers, key=lambda tier: tier.above_prompt_tokens)))
+    prompt, completion = usage.prompt_tokens + more, usage.completion_tokens
     need = worst_case({}, (hosted(price=price),), prompt, SETTINGS)
-    usage = Usage(prompt, completion, cached_tokens=min(cached, prompt))
 
     assert price.cost_nusd(usage) <= need.cost_nusd(completion)
     afforded = need.afforded(cap, "nusd")

@@ -1,4 +1,3 @@
-import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,14 +103,6 @@ def test_refuses_a_discovered_model_without_its_provider() -> None:
     lost = Discovered({}, {"m": ModelSettings(provider="nobody")})
     with pytest.raises(ConfigurationError, match=r"no \[providers\.nobody\] table"):
         build_models(GatewaySettings(data_dir=Path("data")), lost, NOW)
-
-
-def test_says_when_the_price_is_only_the_lowest_tier(caplog: pytest.LogCaptureFixture) -> None:
-    claude = {"base_url": "https://api.anthropic.com", "kind": "anthropic"}
-    table = settings({"claude-sonnet-4-5": {"provider": "anthropic"}}, anthropic=claude)
-    with caplog.at_level(logging.INFO):
-        build_models(table, now=NOW)
-    assert "charges more above 200000 input tokens" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,21 @@
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
+from genai_prices.types import Tier, TieredPrices
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pool.prices import catalogue_entry, catalogue_of, declared_price, price_of
+from gateway.pool.prices import (
+    catalogue_entry,
+    catalogue_of,
+    declared_price,
+    price_in_tiers,
+    price_of,
+)
 from gateway.settings.config import ConfigurationError, PriceSettings
-from gateway.types import ModelPrice, Usage
+from gateway.types import ModelPrice, PriceTier, Usage
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 USD = 1_000_000_000
@@ -17,14 +26,86 @@ def test_reads_a_price_from_the_catalogue() -> None:
     assert entry is not None
     assert entry.price == ModelPrice(USD * 15 // 100, USD * 6 // 10, USD * 75 // 1000)
     assert entry.context_tokens == 128_000
-    assert entry.dearer_above_tokens is None
 
 
-def test_takes_the_lowest_of_several_tiers_and_says_so() -> None:
+SONNET = ModelPrice(3 * USD, 15 * USD, USD * 3 // 10, USD * 375 // 100, 6 * USD)
+LONG_SONNET = ModelPrice(6 * USD, USD * 225 // 10, USD * 6 // 10, USD * 75 // 10, 12 * USD)
+
+
+def test_reads_the_tiers_of_a_price() -> None:
     entry = catalogue_entry("anthropic", "claude-sonnet-4-5", NOW)
     assert entry is not None
-    assert entry.price.input_nusd_per_mtok == 3 * USD
-    assert entry.dearer_above_tokens == 200_000
+    assert entry.price == replace(SONNET, tiers=(PriceTier(200_000, LONG_SONNET),))
+
+
+def test_a_tier_that_one_kind_of_token_has_is_a_tier_of_all() -> None:
+    kinds = [
+        TieredPrices(base=Decimal(1), tiers=[Tier(start=10, price=Decimal(2))]),
+        TieredPrices(base=Decimal(3), tiers=[Tier(start=20, price=Decimal(4))]),
+        Decimal("0.5"),
+        None,
+        None,
+    ]
+    assert price_in_tiers(kinds) == ModelPrice(
+        USD,
+        3 * USD,
+        USD // 2,
+        tiers=(
+            PriceTier(10, ModelPrice(2 * USD, 3 * USD, USD // 2)),
+            PriceTier(20, ModelPrice(2 * USD, 4 * USD, USD // 2)),
+        ),
+    )
+
+
+def in_tiers(price: ModelPrice, *tiers: PriceTier) -> ModelPrice:
+    return replace(price, tiers=tiers)
+
+
+STEPS = (PriceTier(100, ModelPrice(20, 40)), PriceTier(200, ModelPrice(30, 60, 3, 33, 66)))
+
+
+@pytest.mark.parametrize(
+    ("price", "usage", "cost"),
+    [
+        (in_tiers(ModelPrice(10, 20), *STEPS), Usage(100, 10), 100 * 10 + 10 * 20),
+        (in_tiers(ModelPrice(10, 20), *STEPS), Usage(101, 10), 101 * 20 + 10 * 40),
+        (in_tiers(ModelPrice(10, 20), *STEPS), Usage(200, 10), 200 * 20 + 10 * 40),
+        (in_tiers(ModelPrice(10, 20), *STEPS), Usage(201, 0), 201 * 30),
+        (
+            in_tiers(ModelPrice(10, 20), *STEPS),
+            Usage(300, 1, cached_tokens=50, cache_write_tokens=40, cache_write_1h_tokens=30),
+            210 * 30 + 50 * 3 + 10 * 33 + 30 * 66 + 60,
+        ),
+        (ModelPrice(10, 20), Usage(9, 0, 2, 3, cache_write_1h_tokens=3), 90),
+        (ModelPrice(10, 20, 1, 12), Usage(9, 0, 2, 3, cache_write_1h_tokens=3), 40 + 2 + 36),
+        (ModelPrice(10, 20, 1, 12, 19), Usage(9, 0, 2, 3, cache_write_1h_tokens=2), 40 + 2 + 50),
+    ],
+    ids=[
+        "up to the first tier",
+        "above it",
+        "up to the second",
+        "above it too",
+        "every kind of token",
+        "an hour costs what other input does",
+        "an hour costs what other writes do",
+        "an hour has its own price",
+    ],
+)
+def test_a_call_is_charged_at_the_price_of_its_tier_and_of_each_kind_of_token(
+    price: ModelPrice, usage: Usage, cost: int
+) -> None:
+    assert scaled(price).cost_nusd(usage) == cost
+
+
+def scaled(price: ModelPrice) -> ModelPrice:
+    """Turn prices per token into prices per million."""
+    rates = {
+        name: rate * 10**6
+        for name, rate in asdict(price).items()
+        if name != "tiers" and rate is not None
+    }
+    tiers = tuple(PriceTier(t.above_prompt_tokens, scaled(t.price)) for t in price.tiers)
+    return ModelPrice(**rates, tiers=tiers)
 
 
 def test_reads_prices_as_of_a_day() -> None:
@@ -78,8 +159,23 @@ def test_declares_cache_prices() -> None:
         output_usd_per_mtok=2,
         cached_input_usd_per_mtok=0.1,
         cache_write_usd_per_mtok=1.25,
+        cache_write_1h_usd_per_mtok=2,
     )
-    assert declared_price(declared) == ModelPrice(USD, 2 * USD, USD // 10, USD * 5 // 4)
+    assert declared_price(declared) == ModelPrice(USD, 2 * USD, USD // 10, USD * 5 // 4, 2 * USD)
+
+
+def test_declares_tiers_in_any_order() -> None:
+    tiers = [
+        {"above_prompt_tokens": above, "input_usd_per_mtok": usd, "output_usd_per_mtok": usd}
+        for above, usd in ((200, 3), (100, 2))
+    ]
+    declared = PriceSettings.model_validate(
+        {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1, "tiers": tiers}
+    )
+    assert declared_price(declared).tiers == (
+        PriceTier(100, ModelPrice(2 * USD, 2 * USD)),
+        PriceTier(200, ModelPrice(3 * USD, 3 * USD)),
+    )
 
 
 def test_an_endless_price_is_refused() -> None:

@@ -92,6 +92,24 @@ def test_withholds_usage_and_keeps_it_as_a_chunk() -> None:
     assert tap.usage_event["usage"]["prompt_tokens"] == 114
 
 
+@pytest.mark.parametrize("later", [{}, {"cache_creation": {}}, {"cache_creation": 0}])
+def test_no_later_report_takes_back_what_the_cache_keeps_for_an_hour(later: dict[str, Any]) -> None:
+    start = anthropic_event(
+        "message_start",
+        message=anthropic_message(
+            content=[],
+            usage={
+                "input_tokens": 9,
+                "output_tokens": 1,
+                "cache_creation_input_tokens": 7,
+                "cache_creation": {"ephemeral_1h_input_tokens": 7},
+            },
+        ),
+    )
+    tap, _ = played(start, end(**later), STOP)
+    assert tap.usage == Usage(16, 3, cache_write_tokens=7, cache_write_1h_tokens=7)
+
+
 def test_translates_tool_calls_piece_by_piece() -> None:
     tap, forwarded = played(
         START,

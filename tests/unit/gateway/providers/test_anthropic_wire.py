@@ -4,6 +4,7 @@ import pytest
 
 from gateway.errors import ProviderRejected
 from gateway.providers.anthropic_wire import from_anthropic, to_anthropic, usage_of
+from gateway.types import Usage
 
 ASK = [{"role": "user", "content": "Hi"}]
 TURN = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
@@ -243,6 +244,33 @@ ANSWER = {
         "output_tokens_details": {"thinking_tokens": 2},
     },
 }
+
+
+@pytest.mark.parametrize(
+    ("reported", "written", "for_an_hour"),
+    [
+        ({"cache_creation_input_tokens": 20}, 20, 0),
+        (
+            {
+                "cache_creation_input_tokens": 20,
+                "cache_creation": {
+                    "ephemeral_5m_input_tokens": 5,
+                    "ephemeral_1h_input_tokens": 15,
+                },
+            },
+            20,
+            15,
+        ),
+        ({"cache_creation": {"ephemeral_1h_input_tokens": 15}}, 15, 15),
+        ({"cache_creation_input_tokens": 20, "cache_creation": "15"}, 20, 0),
+        ({"cache_creation": {"ephemeral_1h_input_tokens": -1}}, 0, 0),
+    ],
+)
+def test_reads_what_the_cache_keeps_for_an_hour(reported, written, for_an_hour) -> None:
+    usage = usage_of({"input_tokens": 10, "output_tokens": 5, **reported})
+    assert usage == Usage(
+        10 + written, 5, cache_write_tokens=written, cache_write_1h_tokens=for_an_hour
+    )
 
 
 def test_translates_an_answer() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -180,3 +182,11 @@ def test_bounds_hold_for_any_text(text, context):
     assert needs.min_prompt_tokens <= len(text) <= n_bytes
     assert needs.max_prompt_tokens >= len(text) / 2.5
     assert reason(body(text), hosted(context_tokens=context)) in {"ok", "context_too_long"}
+
+
+def test_a_field_is_kept_from_the_providers_that_may_not_be_sent_it():
+    strict, open_to_any = hosted("strict"), hosted("open")
+    strict = replace(strict, fields=frozenset({"model", "messages"}))
+    found = verdicts_on(body(plugins=[]), strict, open_to_any)
+    assert [verdict.reason for verdict in found] == ["field_refused", "ok"]
+    assert verdicts_on(body(plugins=None), strict, open_to_any) == (OK, OK)

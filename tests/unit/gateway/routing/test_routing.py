@@ -277,3 +277,11 @@ async def test_without_a_router_a_turn_is_allotted_all_the_same(routing) -> None
     plan = await planned(await routing(with_router=False), asked, budgets=make_turn_budgets())
     assert plan.allotment is not None
     assert (plan.reason, plan.allotment.cap.tokens) == ("router_missing", 256)
+
+
+@pytest.mark.parametrize("model", ["auto", "small"])
+async def test_a_field_that_no_provider_may_be_sent_is_refused_by_its_name(routing, model) -> None:
+    strict = replace(hosted("small"), fields=frozenset({"model", "messages"}))
+    with pytest.raises(InvalidRequest, match=r"`plugins`.*extra_fields") as refused:
+        await planned(await routing(strict), request(model, plugins=[{"id": "web"}]))
+    assert refused.value.param == "plugins"
