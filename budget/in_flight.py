@@ -58,6 +58,11 @@ class Hold:
     _owner: str
     amount: int = 0
 
+    @property
+    def limit(self) -> int:
+        """The most that this owner may hold, even where nothing else is held."""
+        return self._all.limit_per_owner
+
     def grow(self, to: int) -> None:
         """Hold at least so much.
 

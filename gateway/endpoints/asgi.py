@@ -57,7 +57,10 @@ async def read_body(
         chunks.append(chunk)
         if not message.get("more_body", False):
             body = b"".join(chunks)
-            memory.grow(memory_of(body))
+            needed = memory_of(body)
+            if needed > memory.limit:
+                raise BodyTooLarge("The body has more values than there is memory for.")
+            memory.grow(needed)
             return body
 
 

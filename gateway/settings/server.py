@@ -59,9 +59,9 @@ class ServerSettings(Settings):
         Field(
             gt=0,
             description="Memory in bytes that the bodies of all requests under way may take in one "
-            "process, as estimated: about 4 times their length, more for bodies of many small "
-            "values. Beyond it requests get status 503. Set it to about half of the memory that "
-            "the process may use.",
+            "process, as estimated: 4 times their length, more for bodies of many small values. "
+            "Beyond it requests get status 503. Long text with a single emoji takes twice the "
+            "estimate, so set it to at most half of the memory that the process may use.",
         ),
     ] = 512 * 1024 * 1024
     body_memory_bytes_per_key: Annotated[
