@@ -1,6 +1,7 @@
 """Connections that cost much and ask little, tried on a gateway process from outside."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ data_dir = "{data}"
 [server]
 port = 0
 admin_port = 0
+shutdown_grace_s = 1
 {server}
 [embedded]
 enabled = false
@@ -87,6 +89,7 @@ async def gateway_with(
             url = await serving.started()
             assert serving.key is not None
             yield Gateway(serving, url, upstreams, serving.key)
+            await serving.end(signal.SIGTERM)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
