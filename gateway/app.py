@@ -50,6 +50,7 @@ from gateway.readings import (
 from gateway.routing.encoders import QueryEmbedder, load_encoder, open_embedder
 from gateway.routing.routing import Routing
 from gateway.settings.config import ConfigurationError, GatewaySettings
+from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from gateway.startup import Startup
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import open_tracing
@@ -316,7 +317,10 @@ def _build_public_app(
     readiness: Readiness,
 ) -> PublicApp:
     server = settings.server
-    memory = InFlight(server.body_memory_bytes, server.body_memory_bytes_per_key)
+    least = MEMORY_PER_BODY_BYTE * server.max_body_bytes
+    memory = InFlight(
+        max(server.body_memory_bytes, least), max(server.body_memory_bytes_per_key, least)
+    )
     # FastAPI's own pages declare no authentication and load scripts from elsewhere; its redirects
     # name the scheme it sees, so behind a proxy they would send a caller's key over plain HTTP.
     app = FastAPI(

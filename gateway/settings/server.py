@@ -1,8 +1,8 @@
 """The settings of the gateway's process: its ports, database, evaluation log, keys and traces."""
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr
 
 from gateway.settings.base import Settings
 
@@ -69,7 +69,8 @@ class ServerSettings(Settings):
         Field(
             gt=0,
             description="Part of `body_memory_bytes` that one key may take. Beyond it its requests "
-            "get status 429. At least 4 times `max_body_bytes`, so that the longest body can pass.",
+            "get status 429. Both count as at least 4 times `max_body_bytes`, so that the longest "
+            "body can pass.",
         ),
     ] = 256 * 1024 * 1024
     max_connections: Annotated[
@@ -207,16 +208,6 @@ class ServerSettings(Settings):
             "and one line more for every request."
         ),
     ] = "text"
-
-    @model_validator(mode="after")
-    def _longest_body_fits(self) -> Self:
-        least = MEMORY_PER_BODY_BYTE * self.max_body_bytes
-        if min(self.body_memory_bytes, self.body_memory_bytes_per_key) < least:
-            raise ValueError(
-                "body_memory_bytes and body_memory_bytes_per_key must be at least "
-                f"{MEMORY_PER_BODY_BYTE} times max_body_bytes, that is {least}"
-            )
-        return self
 
 
 class DatabaseSettings(Settings):
