@@ -40,5 +40,13 @@ class LedgerUnavailable(BudgetError):
     """The store of the counters cannot be reached or does not answer in time."""
 
 
+class ShareExceeded(BudgetError):
+    """Who asks holds too much already of what all share."""
+
+
+class CapacityExceeded(BudgetError):
+    """All together hold too much already."""
+
+
 class InvalidProblems(Exception):
     """A file of multi-turn problems that nothing can be learned from, and why."""

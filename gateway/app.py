@@ -13,6 +13,7 @@ import numpy as np
 from fastapi import FastAPI
 from starlette.routing import Route
 
+from budget.in_flight import InFlight
 from gateway.access.auth import Authenticator
 from gateway.artifacts.active import ActiveArtifact, ActivePolicy, ActiveRouter
 from gateway.artifacts.frontier_file import FrontierFile
@@ -49,6 +50,7 @@ from gateway.readings import (
 from gateway.routing.encoders import QueryEmbedder, load_encoder, open_embedder
 from gateway.routing.routing import Routing
 from gateway.settings.config import ConfigurationError, GatewaySettings
+from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from gateway.startup import Startup
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import open_tracing
@@ -120,7 +122,6 @@ async def open_gateway(
         budgets = await stack.enter_async_context(
             open_budgets(settings.budgets, startup.engine, log, counter.bound)
         )
-        tracing = await stack.enter_async_context(open_tracing(settings.tracing))
         embedder = _open_embedder(settings, stack)
         providers = build_providers(pool.providers, http)
         routing = await _open_routing(settings, pool, embedder, _paused_of(providers), stack)
@@ -131,9 +132,10 @@ async def open_gateway(
             ledger=budgets.ledger,
             log=log,
             metrics=metrics,
-            tracing=tracing,
+            tracing=await stack.enter_async_context(open_tracing(settings.tracing)),
             counter=counter,
             deadline_s=settings.server.request_deadline_s,
+            stream_limit_s=settings.server.stream_deadline_s,
             clock=time.monotonic,
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
         )
@@ -314,6 +316,11 @@ def _build_public_app(
     startup: Startup,
     readiness: Readiness,
 ) -> PublicApp:
+    server = settings.server
+    least = MEMORY_PER_BODY_BYTE * server.max_body_bytes
+    memory = InFlight(
+        max(server.body_memory_bytes, least), max(server.body_memory_bytes_per_key, least)
+    )
     # FastAPI's own pages declare no authentication and load scripts from elsewhere; its redirects
     # name the scheme it sees, so behind a proxy they would send a caller's key over plain HTTP.
     app = FastAPI(
@@ -337,20 +344,22 @@ def _build_public_app(
         models=readiness.pool.models,
         profiles=settings.all_profiles,
         is_ready=readiness.state,
-        max_body_bytes=settings.server.max_body_bytes,
+        max_body_bytes=server.max_body_bytes,
+        memory=memory,
     ).install(app)
     chat = ChatEndpoint(
         service,
         authenticator,
-        max_body_bytes=settings.server.max_body_bytes,
-        json_grace_s=settings.server.abandoned_json_s,
-        stream_grace_s=settings.server.abandoned_stream_s,
+        max_body_bytes=server.max_body_bytes,
+        memory=memory,
+        json_grace_s=server.abandoned_json_s,
+        stream_grace_s=server.abandoned_stream_s,
     )
     # In the table of routes too: what walks it must see every endpoint there is.
     app.router.routes.append(Route(CHAT_PATH, chat, methods=["POST"]))
     access = Access(
         service.metrics.requests,
-        is_logged=settings.server.log_format == "json",
+        is_logged=server.log_format == "json",
         clock=service.clock,
     )
     return PublicApp(chat, app, readiness, access)

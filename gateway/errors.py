@@ -11,7 +11,13 @@ from typing import Any
 
 import orjson
 
-from budget.errors import BudgetError, BudgetExhausted, LedgerUnavailable
+from budget.errors import (
+    BudgetError,
+    BudgetExhausted,
+    CapacityExceeded,
+    LedgerUnavailable,
+    ShareExceeded,
+)
 from router_models.errors import NoModelAvailable
 
 
@@ -165,6 +171,8 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
         ProviderRejected: Rendering(400, "invalid_request_error", "provider_rejected"),
         LedgerUnavailable: Rendering(503, "server_error", "temporarily_unavailable"),
         BudgetExhausted: Rendering(429, "insufficient_quota", "insufficient_quota"),
+        ShareExceeded: Rendering(429, "rate_limit_error", "rate_limit_exceeded"),
+        CapacityExceeded: Rendering(503, "server_error", "overloaded"),
         NoModelAvailable: Rendering(503, "routing_error", "no_model_available"),
     }
 )

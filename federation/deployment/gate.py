@@ -22,6 +22,8 @@ from aiohttp import (
     web,
 )
 
+from budget.errors import BudgetError, ShareExceeded
+from budget.in_flight import Hold, InFlight
 from federation.deployment.node_keys import NodeKeys
 
 logger = logging.getLogger(__name__)
@@ -59,12 +61,24 @@ class GateLimits:
         deadline_s: For one call, its body included.
         first_call_s: Who has connected and called nothing by then is hung up on.
         max_calls: At the same time, of all nodes together.
+        max_bytes: Of questions and answers that the gate holds at the same time. Each is held up
+            to twice, while it is put together or passed on.
+        max_bytes_per_node: The same, of one node.
     """
 
     max_body_bytes: int = 64 * 1024 * 1024
     deadline_s: float = 60.0
     first_call_s: float = 10.0
     max_calls: int = 64
+    max_bytes: int = 512 * 1024 * 1024
+    max_bytes_per_node: int = 192 * 1024 * 1024
+
+    @classmethod
+    def of(cls, max_body_bytes: int) -> "GateLimits":
+        """Leave room for some of the longest calls."""
+        return cls(
+            max_body_bytes, max_bytes=8 * max_body_bytes, max_bytes_per_node=3 * max_body_bytes
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +112,10 @@ class Gate:
         tls.load_cert_chain(certificate, private_key)
         async with self._session() as session:
             passing = asyncio.Semaphore(self.limits.max_calls)
+            memory = InFlight(self.limits.max_bytes, self.limits.max_bytes_per_node)
 
             async def handle(request: web.BaseRequest) -> web.StreamResponse:
-                return await self._handle(request, session, passing)
+                return await self._handle(request, session, passing, memory)
 
             server = _ImpatientServer(handle, self.limits.first_call_s)
             runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
@@ -121,13 +136,18 @@ class Gate:
         )
 
     async def _handle(
-        self, request: web.BaseRequest, session: ClientSession, passing: asyncio.Semaphore
+        self,
+        request: web.BaseRequest,
+        session: ClientSession,
+        passing: asyncio.Semaphore,
+        memory: InFlight,
     ) -> web.StreamResponse:
         call = request.path.removeprefix(FLEET)
         if request.method != "POST" or not request.path.startswith(FLEET) or call not in CALLS:
             return _closing(web.Response(status=404))
         # Before the body: a stranger does not get to send one.
-        if self.keys().admit(request.headers, self.clock()) is None:
+        node = self.keys().admit(request.headers, self.clock())
+        if node is None:
             logger.warning(
                 "refused %s from %s: the call is not signed by a registered node",
                 call,
@@ -137,28 +157,45 @@ class Gate:
         if passing.locked():
             return web.Response(status=503)
         async with passing:
-            try:
-                async with asyncio.timeout(self.limits.deadline_s):
-                    return await self._pass_on(request, session)
-            except TimeoutError:
-                return web.Response(status=504)
-            except ClientError:
-                # Flower is being restarted; nodes try again after a 503.
-                return web.Response(status=503)
+            with memory.hold(node) as held:
+                return await self._pass_on_in_time(request, session, held)
 
-    async def _pass_on(self, request: web.BaseRequest, session: ClientSession) -> web.Response:
+    async def _pass_on_in_time(
+        self, request: web.BaseRequest, session: ClientSession, held: Hold
+    ) -> web.Response:
+        try:
+            async with asyncio.timeout(self.limits.deadline_s):
+                return await self._pass_on(request, session, held)
+        except BudgetError as error:
+            return _closing(web.Response(status=429 if isinstance(error, ShareExceeded) else 503))
+        except TimeoutError:
+            return web.Response(status=504)
+        except ClientError:
+            # Flower is being restarted; nodes try again after a 503.
+            return web.Response(status=503)
+
+    async def _pass_on(
+        self, request: web.BaseRequest, session: ClientSession, held: Hold
+    ) -> web.Response:
+        if (request.content_length or 0) > self.limits.max_body_bytes:
+            return _closing(web.Response(status=413))
+        held.grow(request.content_length or 0)
         body = bytearray()
         async for piece in request.content.iter_any():
             body += piece
             if len(body) > self.limits.max_body_bytes:
-                return web.Response(status=413)
+                return _closing(web.Response(status=413))
+            held.grow(len(body))
         headers = [(name, value) for name, value in request.headers.items() if _is_passed(name)]
         async with session.post(
             f"{self.upstream}{request.path}", data=bytes(body), headers=headers
         ) as answer:
-            content = await answer.read()
+            content = bytearray()
+            async for piece in answer.content.iter_any():
+                content += piece
+                held.grow(len(body) + len(content))
             passed = [(name, value) for name, value in answer.headers.items() if _is_passed(name)]
-            return web.Response(body=content, status=answer.status, headers=passed)
+            return web.Response(body=bytes(content), status=answer.status, headers=passed)
 
 
 class _ImpatientServer(web.Server):

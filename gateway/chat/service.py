@@ -86,6 +86,7 @@ class ChatService:
     Attributes:
         counter: Counts what a provider did not.
         deadline_s: Seconds for all attempts and fallbacks of one turn together.
+        stream_limit_s: Seconds that a stream may take once it has begun.
         clock: Monotonic seconds. Not the event loop's time: uvloop counts in milliseconds.
         rng: Makes ids; seeded apart in every process.
     """
@@ -99,6 +100,7 @@ class ChatService:
     tracing: Tracing
     counter: TokenCounter
     deadline_s: float
+    stream_limit_s: float
     clock: Callable[[], float]
     rng: random.Random
 
@@ -225,6 +227,7 @@ class ChatService:
             body=body,
             deadline_s=turn.started_s + self.deadline_s,
             request_id=turn.record.request_id,
+            stream_limit_s=self.stream_limit_s,
             trace_headers=turn.trace.begin_call(model),
             transit=turn.transit,
         )

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from pydantic import AwareDatetime, Field, SecretStr
 from sqlalchemy import Engine
 
+from budget.in_flight import InFlight
 from gateway.access.auth import credential, declares
 from gateway.access.keys import MAX_PAGE, KeyStore, NewKey, digest
 from gateway.budgets.operations import BudgetDesk
@@ -25,6 +26,8 @@ from gateway.errors import Unauthenticated
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_BODY_MEMORY_BYTES = 64 * 1024 * 1024
+"""The operators' own: whoever revokes a key shall not depend on what callers leave."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
@@ -83,8 +86,8 @@ class AdminToken:
         """Check the request's token in constant time."""
         await self.admit(dict(request.scope["headers"]))
 
-    async def admit(self, headers: Mapping[bytes, bytes]) -> None:
-        """Check the token among a request's headers in constant time.
+    async def admit(self, headers: Mapping[bytes, bytes]) -> str:
+        """Check the token among a request's headers in constant time; says whose it is.
 
         Raises:
             Unauthenticated: It is another one, or none.
@@ -94,6 +97,7 @@ class AdminToken:
             given = given[7:].strip()
         if not hmac.compare_digest(digest(given), self.token_sha256):
             raise Unauthenticated("Send the admin token: 'Authorization: Bearer TOKEN'.")
+        return "admin"
 
 
 async def admit_anybody() -> None:
@@ -121,7 +125,8 @@ def build_admin_app(
     app = FastAPI(
         title="Waypost admin", version="1", docs_url=None, redoc_url=None, openapi_url=None
     )
-    app.add_middleware(GuardedBody, admit=admin.admit, max_bytes=MAX_BODY_BYTES)
+    memory = InFlight(MAX_BODY_MEMORY_BYTES, MAX_BODY_MEMORY_BYTES)
+    app.add_middleware(GuardedBody, admit=admin.admit, max_bytes=MAX_BODY_BYTES, memory=memory)
     install_error_handlers(app)
     store = KeyStore(engine)
     app.include_router(_team_endpoints(store), prefix="/admin", dependencies=[requires_admin])

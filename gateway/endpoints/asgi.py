@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from types import TracebackType
 from typing import Any, Self
 
+from budget.in_flight import Hold
 from gateway.errors import BodyTooLarge, render
+from gateway.settings.server import MEMORY_PER_BODY_BYTE
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,16 +25,24 @@ class ClientLeft(Exception):
     """The caller closed its connection before the answer was complete."""
 
 
-async def read_body(headers: dict[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
+async def read_body(
+    headers: dict[bytes, bytes], receive: Receive, max_bytes: int, memory: Hold
+) -> bytes:
     """Read the request's body.
+
+    Args:
+        memory: Grows by what serving the body will take, before it is read where it says so.
 
     Raises:
         BodyTooLarge: It is, or says it is, longer than `max_bytes`.
+        BudgetError: There is no memory for it now.
         ClientLeft: The caller left before sending all of it.
     """
     declared = headers.get(b"content-length", b"")
-    if declared.isdigit() and int(declared) > max_bytes:
-        raise BodyTooLarge(f"The body is longer than {max_bytes} bytes.")
+    if declared.isdigit():
+        if int(declared) > max_bytes:
+            raise BodyTooLarge(f"The body is longer than {max_bytes} bytes.")
+        memory.grow(MEMORY_PER_BODY_BYTE * int(declared))
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -43,9 +53,25 @@ async def read_body(headers: dict[bytes, bytes], receive: Receive, max_bytes: in
         size += len(chunk)
         if size > max_bytes:
             raise BodyTooLarge(f"The body is longer than {max_bytes} bytes.")
+        memory.grow(MEMORY_PER_BODY_BYTE * size)
         chunks.append(chunk)
         if not message.get("more_body", False):
-            return b"".join(chunks)
+            body = b"".join(chunks)
+            needed = memory_of(body)
+            if needed > memory.limit:
+                raise BodyTooLarge("The body has more values than there is memory for.")
+            memory.grow(needed)
+            return body
+
+
+def memory_of(body: bytes) -> int:
+    """Estimate what a JSON body takes while it is served.
+
+    Text takes up to `MEMORY_PER_BODY_BYTE` for each of its bytes. Beside it, parsed values take 64
+    bytes each, objects and lists more: a megabyte of ``{"a":1},`` becomes 24.
+    """
+    values, objects, lists = body.count(b","), body.count(b"{"), body.count(b"[")
+    return MEMORY_PER_BODY_BYTE * len(body) + 64 * (values + 2 * objects + lists)
 
 
 async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from budget.errors import BudgetError
+from budget.in_flight import InFlight
 from gateway.access.auth import Authenticator, credential
 from gateway.chat.service import ChatService
 from gateway.endpoints.access import watch
@@ -38,6 +39,7 @@ class ChatEndpoint:
     """Parses, authenticates, calls the service and renders.
 
     Attributes:
+        memory: Shared by the bodies of all requests under way.
         json_grace_s: How long a call that is upstream goes on without its caller;
             `stream_grace_s` likewise.
     """
@@ -45,6 +47,7 @@ class ChatEndpoint:
     service: ChatService
     authenticator: Authenticator
     max_body_bytes: int
+    memory: InFlight
     json_grace_s: float
     stream_grace_s: float
     authentication: str = "key"
@@ -68,10 +71,17 @@ class ChatEndpoint:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         caller = await self.authenticator.authenticate(credential(headers))
-        raw = await read_body(headers, receive, self.max_body_bytes)
-        request = parse_chat_request(raw, headers)
+        with self.memory.hold(caller.key_id) as held:
+            # Parsed at once, so that nobody keeps the bytes while the answer is made.
+            request = parse_chat_request(
+                await read_body(headers, receive, self.max_body_bytes, held), headers
+            )
+            await self._answer(request, caller, Transit(held), receive, send)
+
+    async def _answer(
+        self, request: ChatRequest, caller: Caller, transit: Transit, receive: Receive, send: Send
+    ) -> None:
         grace_s = self.stream_grace_s if request.is_stream else self.json_grace_s
-        transit = Transit()
         async with LeavingClient(receive, grace_s, lambda: transit.is_upstream):
             if request.is_stream:
                 await self._stream(request, caller, transit, send)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from budget.errors import BudgetError
+from budget.in_flight import InFlight
 from gateway.endpoints.asgi import (
     ClientLeft,
     Message,
@@ -21,8 +22,8 @@ from gateway.wire import refuse_excess
 
 READS_NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
-Admit = Callable[[Mapping[bytes, bytes]], Awaitable[Any]]
-"""Raises what a caller is to be told whose headers do not let it in."""
+Admit = Callable[[Mapping[bytes, bytes]], Awaitable[str]]
+"""Names who sent these headers; raises what a caller is to be told whom they do not let in."""
 
 
 class GuardedBody:
@@ -31,12 +32,14 @@ class GuardedBody:
     Args:
         admit: Checks the headers of every request that may have a body.
         max_bytes: A longer body is refused, whether or not its length was declared.
+        memory: Shared by the bodies of all requests under way.
     """
 
-    def __init__(self, app: Any, admit: Admit, max_bytes: int) -> None:
+    def __init__(self, app: Any, admit: Admit, max_bytes: int, memory: InFlight) -> None:
         self._app = app
         self._admit = admit
         self._max_bytes = max_bytes
+        self._memory = memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -45,15 +48,14 @@ class GuardedBody:
             return
         headers = dict(scope["headers"])
         try:
-            await self._admit(headers)
-            body = await read_body(headers, receive, self._max_bytes)
-            refuse_excess(body)
+            with self._memory.hold(await self._admit(headers)) as held:
+                body = await read_body(headers, receive, self._max_bytes, held)
+                refuse_excess(body)
+                await self._app(scope, _replaying(body, receive), send)
         except ClientLeft:
             return
         except (GatewayError, BudgetError) as error:
             await send_error(send, error)
-            return
-        await self._app(scope, _replaying(body, receive), send)
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

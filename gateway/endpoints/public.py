@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from pydantic import Field
 
+from budget.in_flight import InFlight
 from budget.ledger.amounts import NUSD_PER_USD
 from gateway.access.auth import Authenticator, credential, declares
 from gateway.chat.service import ChatService
@@ -57,10 +58,13 @@ class PublicEndpoints:
     profiles: Mapping[str, ProfileSettings]
     is_ready: Callable[[], tuple[bool, str]]
     max_body_bytes: int
+    memory: InFlight
 
     def install(self, app: FastAPI) -> None:
         """Add the endpoints to `app`."""
-        app.add_middleware(GuardedBody, admit=self._admit, max_bytes=self.max_body_bytes)
+        app.add_middleware(
+            GuardedBody, admit=self._key_of, max_bytes=self.max_body_bytes, memory=self.memory
+        )
         requires_key = declares("key", self._caller)
         public = declares("public", _nobody)
         endpoints = APIRouter()
@@ -116,6 +120,9 @@ class PublicEndpoints:
 
     async def _caller(self, request: Request) -> Caller:
         return await self._admit(dict(request.scope["headers"]))
+
+    async def _key_of(self, headers: Mapping[bytes, bytes]) -> str:
+        return (await self._admit(headers)).key_id
 
     async def _admit(self, headers: Mapping[bytes, bytes]) -> Caller:
         return await self.authenticator.authenticate(credential(headers))

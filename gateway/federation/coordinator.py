@@ -41,7 +41,7 @@ async def coordinate(settings: GatewaySettings) -> None:
         authority=program.loopback.authority,
         keys=WatchedKeys(certificates.public_keys, time.monotonic),
         clock=lambda: datetime.now(UTC),
-        limits=GateLimits(max_body_bytes=coordinator.max_body_bytes),
+        limits=GateLimits.of(coordinator.max_body_bytes),
     )
     # Apart: Flower's side keeps its state on disk, so either may be replaced alone.
     groups = {child.name: Supervisor((child,), logger.warning) for child in (superlink, conductor)}

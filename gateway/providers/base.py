@@ -1,10 +1,12 @@
 """What a provider is: the one interface the service calls and every adapter implements."""
 
+import math
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from budget.in_flight import Hold
 from gateway.types import HostedModel, Usage
 
 
@@ -13,9 +15,11 @@ class Transit:
     """Where a call is; its provider keeps this up to date.
 
     Attributes:
+        memory: Grows with what is read of an answer; None where nobody counts.
         is_upstream: The upstream has the call and has not refused it, so it may bill it.
     """
 
+    memory: Hold | None = None
     is_upstream: bool = False
 
 
@@ -26,6 +30,7 @@ class UpstreamCall:
     Attributes:
         body: The caller's body with the gateway's own fields removed; adapters copy, never edit.
         deadline_s: Monotonic time (`time.monotonic()`) after which no attempt is started.
+        stream_limit_s: Seconds that a streamed answer may take once it has begun.
         request_id: Sent upstream as ``x-request-id``, so that both logs can be joined.
         trace_headers: Sent upstream too.
     """
@@ -34,6 +39,7 @@ class UpstreamCall:
     body: Mapping[str, Any]
     deadline_s: float
     request_id: str
+    stream_limit_s: float = math.inf
     trace_headers: Mapping[str, str] = field(default_factory=dict)
     transit: Transit = field(default_factory=Transit)
 

@@ -12,6 +12,10 @@ from typing import Self
 
 import aiohttp
 
+from budget.errors import BudgetError
+from budget.in_flight import Hold
+from gateway.settings.server import MEMORY_PER_BODY_BYTE
+
 MAX_HEADER_BYTES = 32 * 1024
 DRAIN_S = 0.25
 """How long a finished stream may take to end its transfer before its connection is given up."""
@@ -53,17 +57,21 @@ class HttpResponse:
         """Headers, by case-insensitive name."""
         return self._response.headers
 
-    async def read(self, max_bytes: int, timeout_s: float) -> bytes:
+    async def read(self, max_bytes: int, timeout_s: float, memory: Hold | None = None) -> bytes:
         """Read the rest of the body.
 
+        Args:
+            memory: Grows by what a body takes that did not come with its headers.
+
         Raises:
+            BudgetError: There is no memory for it; the connection is closed.
             BodyTooLong: It is longer than `max_bytes`; the connection is closed.
             ConnectionBroken: It ended early.
             TimedOut: It took longer than `timeout_s`.
         """
         content = self._response.content
         parts: list[bytes] = []
-        size = 0
+        size, before = 0, 0 if memory is None else memory.amount
         try:
             if content.is_eof():
                 # A short body comes with its headers: a timer for nothing would cost 10 µs.
@@ -74,7 +82,12 @@ class HttpResponse:
                 while chunk := await content.readany():
                     size += len(chunk)
                     self._refuse_longer(size, max_bytes)
+                    if memory is not None:
+                        memory.grow(before + MEMORY_PER_BODY_BYTE * size)
                     parts.append(chunk)
+        except BudgetError:
+            self._response.close()
+            raise
         except TimeoutError as error:
             self._response.close()
             raise TimedOut("the body did not arrive in time") from error

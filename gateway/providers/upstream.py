@@ -85,11 +85,25 @@ class Timeouts:
 
 
 class UpstreamStream:
-    """A streamed answer that has begun; see `gateway.providers.base.AnswerStream`."""
+    """A streamed answer that has begun; see `gateway.providers.base.AnswerStream`.
+
+    Args:
+        limit_s: How long it may take from now on, however much of it arrives.
+
+    Attributes:
+        is_overdue: It took longer. Its reader may have been the slow one, so it says nothing
+            about the provider.
+    """
 
     def __init__(
-        self, response: HttpResponse, tap: Tap, begun: bytes, provider: "HttpProvider"
+        self,
+        response: HttpResponse,
+        tap: Tap,
+        begun: bytes,
+        provider: "HttpProvider",
+        limit_s: float,
     ) -> None:
+        self.is_overdue = False
         self.attempts = 1
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
@@ -101,6 +115,9 @@ class UpstreamStream:
         self._tap = tap
         self._begun = begun
         self._idle_s = provider.timeouts.idle_s
+        self._limit_s = limit_s
+        self._clock = provider.resilience.clock
+        self._ends_s = self._clock() + limit_s
         self._provider = provider.name
         self._secrets = provider.secrets
         self._note()
@@ -122,12 +139,16 @@ class UpstreamStream:
             yield self._begun
             self._begun = b""
         while not self.is_over:
+            left_s = self._ends_s - self._clock()
             try:
-                data = await self._response.next_chunk(self._idle_s)
+                if left_s <= 0:
+                    raise TimedOut("the stream took too long")
+                data = await self._response.next_chunk(min(self._idle_s, left_s))
             except HttpFailure as failure:
                 tap.finish()
                 self._note()
                 if not tap.is_done:  # whole, if its reason to finish had come
+                    self.is_overdue = isinstance(failure, TimedOut) and left_s < self._idle_s
                     tap.error = self._cut_off(failure)
                 break
             forward = tap.feed(data) if data else tap.finish()
@@ -156,10 +177,10 @@ class UpstreamStream:
 
     def _cut_off(self, failure: HttpFailure) -> ProviderError:
         if isinstance(failure, TimedOut):
-            return ProviderTimeout(
-                f"provider {self._provider!r} stopped sending for {self._idle_s:g} s",
-                provider=self._provider,
-            )
+            told = f"stopped sending for {self._idle_s:g} s"
+            if self.is_overdue:
+                told = f"did not end its answer within {self._limit_s:g} s"
+            return ProviderTimeout(f"provider {self._provider!r} {told}", provider=self._provider)
         return ProviderCutOff(
             f"provider {self._provider!r} broke off its answer", provider=self._provider
         )
@@ -211,7 +232,7 @@ class HttpProvider:
             try:
                 yield stream
             finally:
-                if stream.error and judged(stream.error).counts:
+                if stream.error and judged(stream.error).counts and not stream.is_overdue:
                     breaker.failed()
                 elif stream.is_over:
                     breaker.succeeded()
@@ -244,7 +265,7 @@ class HttpProvider:
     ) -> Completion:
         response = await self._send(call, body, deadline_s, self._left_s(deadline_s))
         try:
-            raw = await response.read(MAX_BODY_BYTES, self._left_s(deadline_s))
+            raw = await response.read(MAX_BODY_BYTES, self._left_s(deadline_s), call.transit.memory)
         except TimedOut as failure:
             raise failed_exchange(failure, self.name) from failure
         except (ConnectionBroken, BodyTooLong) as failure:
@@ -281,7 +302,7 @@ class HttpProvider:
         except BaseException:
             response.close()
             raise
-        return UpstreamStream(response, tap, begun, self)
+        return UpstreamStream(response, tap, begun, self, call.stream_limit_s)
 
     async def _first_event(self, response: HttpResponse, tap: Tap, deadline_s: float) -> bytes:
         """Collect what comes up to the first event; comments show that the upstream lives."""

@@ -36,6 +36,20 @@ class CoalescingTransport(asyncio.Transport):
         self._flush()
         self._transport.close()
 
+    def write_eof(self) -> None:
+        """Send what waits, and that nothing will follow."""
+        self._flush()
+        self._transport.write_eof()
+
+    def abort(self) -> None:
+        """Close at once; what waits is lost."""
+        self._waiting.clear()
+        self._transport.abort()
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes wait for the peer to take them."""
+        return self._transport.get_write_buffer_size()
+
     def is_closing(self) -> bool:
         """Whether the connection is closed or about to be."""
         return self._transport.is_closing()

@@ -3,22 +3,31 @@
 import asyncio
 import gc
 import math
+import resource
 import signal
 import socket
+import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import uvicorn
 
 from gateway.app import Gateway
-from gateway.server.coalescing import CoalescingHttpProtocol
+from gateway.server.connections import (
+    SWEEP_S,
+    ConnectionLimits,
+    Connections,
+    LimitedHttpProtocol,
+)
 from gateway.settings.config import ServerSettings
 
-KEEP_ALIVE_S = 75
-"""Longer than SDKs keep an idle connection, so that they and not we close it under a request."""
 BACKLOG = 2048
+WANTED_FILES = 65_536
+ADMIN_CONNECTIONS = 256
+SWEEP_TICKS = round(SWEEP_S / 0.1)  # uvicorn ticks ten times a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +71,9 @@ async def serve(
     gateway: Gateway, server: ServerSettings, ports: Ports, on_listening: Callable[[], None]
 ) -> None:
     """Serve until told to stop by SIGTERM or SIGINT, and until the last answer is out."""
-    public = _EmbeddableServer(_config(server, gateway.public))
-    admin = _EmbeddableServer(_config(server, gateway.admin))
+    _allow_many_files()
+    public = _EmbeddableServer(server, gateway.public, server.max_connections, 1 / 2)
+    admin = _EmbeddableServer(server, gateway.admin, ADMIN_CONNECTIONS, 1 / 8)
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -122,17 +132,26 @@ def _settle_garbage_collection() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def _config(server: ServerSettings, app: Any) -> uvicorn.Config:
+def _allow_many_files() -> None:
+    """Raise this process's own limit of open files, often 1,024, as far as it may."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_FILES if most == resource.RLIM_INFINITY else min(WANTED_FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        with suppress(ValueError, OSError):  # macOS has a lower limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _config(server: ServerSettings, app: Any, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=CoalescingHttpProtocol,
+        http=partial(LimitedHttpProtocol, connections),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,  # nobody asks for the client's address
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=math.ceil(server.idle_timeout_s),
         timeout_graceful_shutdown=math.ceil(server.shutdown_grace_s),
     )
 
@@ -140,8 +159,12 @@ def _config(server: ServerSettings, app: Any) -> uvicorn.Config:
 class _EmbeddableServer(uvicorn.Server):
     """One of several servers of this process: signals are handled for all of them together."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    def __init__(
+        self, server: ServerSettings, app: Any, max_connections: int, max_share_of_files: float
+    ) -> None:
+        limits = ConnectionLimits.of(server, max_connections, max_share_of_files)
+        self.connections = Connections(limits)
+        super().__init__(_config(server, app, self.connections))
         self.listening = asyncio.Event()
 
     def close(self) -> None:
@@ -151,6 +174,12 @@ class _EmbeddableServer(uvicorn.Server):
     def capture_signals(self) -> Any:
         """Leave the signals to `serve`."""
         return nullcontext()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the connections about once a second."""
+        if counter % SWEEP_TICKS == 0:
+            self.connections.sweep(time.monotonic())
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: Any = None) -> None:
         """Note when the port is served."""

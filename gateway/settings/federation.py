@@ -274,7 +274,8 @@ class CoordinatorSettings(Settings):
         Field(
             gt=0,
             description="Largest body of one call of a node, in bytes; a larger one is refused. "
-            "Adapters of a reasoning model may need more than the default.",
+            "Of one node the gate holds 3 times as much at once, of all nodes 8 times; adapters "
+            "of a reasoning model may need more than the default.",
         ),
     ] = 64 * 1024 * 1024
     metrics_host: MetricsHost = "127.0.0.1"

@@ -193,8 +193,8 @@ class ProviderSettings(Settings):
         Field(
             gt=0,
             description="Seconds that all attempts of one request at this provider may take "
-            "together, within `server.request_deadline_s`. It does not end a stream that has "
-            "begun.",
+            "together, within `server.request_deadline_s`. A stream that has begun has "
+            "`server.stream_deadline_s` instead.",
         ),
     ] = 600.0
     max_retries: Annotated[

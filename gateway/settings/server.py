@@ -1,10 +1,13 @@
 """The settings of the gateway's process: its ports, database, evaluation log, keys and traces."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr
 
 from gateway.settings.base import Settings
+
+MEMORY_PER_BODY_BYTE: Final = 4
+"""What a body costs while it is served: as read, as parsed, as encoded and as sent on."""
 
 
 class ServerSettings(Settings):
@@ -51,14 +54,104 @@ class ServerSettings(Settings):
             "A body is held in memory, so a higher limit lets callers use more of it.",
         ),
     ] = 20 * 1024 * 1024
+    body_memory_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Memory in bytes that the bodies of all requests under way may take in one "
+            "process, as estimated: 4 times their length, more for bodies of many small values. "
+            "Beyond it requests get status 503. Long text with a single emoji takes twice the "
+            "estimate, so set it to at most half of the memory that the process may use.",
+        ),
+    ] = 512 * 1024 * 1024
+    body_memory_bytes_per_key: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Part of `body_memory_bytes` that one key may take. Beyond it its requests "
+            "get status 429. Both count as at least 4 times `max_body_bytes`, so that the longest "
+            "body can pass.",
+        ),
+    ] = 256 * 1024 * 1024
+    max_connections: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Most connections of callers that one process keeps open; at most half as "
+            "many as it may have files open. When all are taken, the one that has been idle "
+            "longest is closed for a new one. If none is idle, the new one gets status 503.",
+        ),
+    ] = 4096
+    max_connections_per_address: Annotated[
+        int | None,
+        Field(
+            gt=0,
+            description="Most connections from one IPv4 address or one IPv6 network of 64 bits; "
+            "a further one gets status 429. No limit by default: behind a proxy or load balancer "
+            "all callers have its address. Set it where callers connect directly.",
+        ),
+    ] = None
+    max_header_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Largest request line and headers together, in bytes. Larger ones get "
+            "status 431.",
+        ),
+    ] = 64 * 1024
+    header_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds that the headers of a request may take from their first byte to "
+            "their last. After that the caller gets status 408. Connections are looked at once a "
+            "second.",
+        ),
+    ] = 20.0
+    body_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds in which a request's body has to bring at least 500 bytes for "
+            "each of them. After that the caller gets status 408. A longer time is kinder to lines "
+            "that break off.",
+        ),
+    ] = 30.0
+    idle_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds that a connection may stay open without a request. Set it above "
+            "the time after which callers and load balancers close idle connections themselves, "
+            "or some of their requests meet a closed connection.",
+        ),
+    ] = 75.0
+    write_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds that a caller may take nothing of an answer that waits for it. "
+            "After that the connection is closed, and the answer's place at the provider is free.",
+        ),
+    ] = 60.0
     request_deadline_s: Annotated[
         float,
         Field(
             gt=0,
             description="Seconds that all attempts and fallbacks of one request may take together. "
-            "After that the caller gets status 504. It does not end a stream that has begun.",
+            "After that the caller gets status 504. For a stream it ends with the first event.",
         ),
     ] = 600.0
+    stream_deadline_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds that a stream may take from its first event on, also while it is "
+            "still sent. After that it ends with an error event, and what was forwarded is "
+            "charged. Reasoning models need minutes, so the default is an hour; a shorter time "
+            "frees the provider's place sooner.",
+        ),
+    ] = 3600.0
     abandoned_json_s: Annotated[
         float,
         Field(

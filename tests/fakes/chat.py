@@ -88,6 +88,7 @@ def make_bench(
         tracing=Untraced(),
         counter=PromptCounter(),
         deadline_s=60.0,
+        stream_limit_s=3600.0,
         clock=lambda: time_s[0],
         rng=random.Random(0),
     )

@@ -78,11 +78,12 @@ class Serving:
 
 
 @asynccontextmanager
-async def start(settings_file: Path) -> AsyncIterator[Serving]:
-    """Run `python -m gateway serve`."""
+async def start(settings_file: Path, max_files: int | None = None) -> AsyncIterator[Serving]:
+    """Run `python -m gateway serve`, with `max_files` open at most where it is given."""
+    limit = "" if max_files is None else f"ulimit -n {max_files} && "
     with TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            *("sh", "-c", f'{limit}exec "$@"', "sh", sys.executable),
             *("-m", "gateway", "serve", "--config", str(settings_file)),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,

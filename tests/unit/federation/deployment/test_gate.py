@@ -217,6 +217,30 @@ async def test_too_many_calls_at_once_are_asked_to_come_back(tmp_path):
         await asyncio.wait(waiting)
 
 
+async def test_one_node_holds_no_more_than_its_share_of_memory(tmp_path):
+    limits = GateLimits(max_bytes=3000, max_bytes_per_node=2000, deadline_s=PATIENCE_S)
+    async with gated(tmp_path, limits) as node:
+        node.folder.make_node_key("other")
+        head = f"POST {PULL} HTTP/1.1\r\nHost: gate\r\nContent-Length: 1500\r\n"
+        lines = "".join(f"{name}: {value}\r\n" for name, value in node.signed().items())
+        _, writer = await connected_to(node)
+        writer.write(f"{head}{lines}\r\n{'x' * 1500}".encode())
+        node.flower.is_stuck = True
+        async with asyncio.timeout(PATIENCE_S):
+            while not node.flower.calls:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        node.flower.is_stuck = False
+
+        assert (await node.call(content=b"x" * 501)).status_code == 429
+        others = await node.http.post(PULL, content=b"x" * 1400, headers=node.signed("other"))
+        assert others.status_code == 200
+        too_many = await node.http.post(PULL, content=b"x" * 1501, headers=node.signed("other"))
+        assert too_many.status_code == 503
+        node.flower.answer = b"x" * 1500
+        assert (await node.call()).status_code == 429
+        writer.close()
+
+
 async def test_while_flower_restarts_nodes_are_asked_to_come_back(tmp_path):
     async with gated(tmp_path) as node:
         gate = Gate(

@@ -1,12 +1,16 @@
 import asyncio
 import gc
+import tracemalloc
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 
-from gateway.endpoints.asgi import ClientLeft, LeavingClient, read_body
+from budget.errors import ShareExceeded
+from budget.in_flight import InFlight
+from gateway.endpoints.asgi import ClientLeft, LeavingClient, memory_of, read_body
 from gateway.errors import BodyTooLarge
 
 
@@ -35,24 +39,55 @@ def part(body: bytes, *, more: bool) -> dict[str, Any]:
 LEAVES = {"type": "http.disconnect"}
 
 
-async def test_joins_the_parts_of_a_body() -> None:
-    assert await read_body({}, receiver(part(b"a", more=True), part(b"b", more=False)), 10) == b"ab"
+@pytest.fixture
+def memory() -> InFlight:
+    return InFlight(1000, 1000)
 
 
-async def test_refuses_a_body_that_says_it_is_too_long_before_reading_it() -> None:
+async def test_joins_the_parts_of_a_body(memory) -> None:
+    receive = receiver(part(b"a", more=True), part(b"b", more=False))
+    assert await read_body({}, receive, 10, memory.hold("key")) == b"ab"
+
+
+async def test_refuses_a_body_that_says_it_is_too_long_before_reading_it(memory) -> None:
     with pytest.raises(BodyTooLarge):
-        await read_body({b"content-length": b"11"}, receiver(), 10)
+        await read_body({b"content-length": b"11"}, receiver(), 10, memory.hold("key"))
 
 
-async def test_refuses_a_body_that_turns_out_too_long() -> None:
+async def test_refuses_a_body_that_turns_out_too_long(memory) -> None:
     receive = receiver(part(b"x" * 6, more=True), part(b"x" * 6, more=True))
     with pytest.raises(BodyTooLarge):
-        await read_body({}, receive, 10)
+        await read_body({}, receive, 10, memory.hold("key"))
 
 
-async def test_notices_a_caller_that_leaves_while_sending() -> None:
+async def test_notices_a_caller_that_leaves_while_sending(memory) -> None:
     with pytest.raises(ClientLeft):
-        await read_body({}, receiver(part(b"a", more=True), LEAVES), 10)
+        await read_body({}, receiver(part(b"a", more=True), LEAVES), 10, memory.hold("key"))
+
+
+async def test_refuses_a_body_that_memory_has_no_room_for_before_reading_it(memory) -> None:
+    with pytest.raises(ShareExceeded):
+        await read_body({b"content-length": b"251"}, receiver(), 300, memory.hold("key"))
+
+
+async def test_refuses_a_body_that_outgrows_memory_while_it_is_read(memory) -> None:
+    receive = receiver(part(b"x" * 200, more=True), part(b"x" * 51, more=True))
+    with memory.hold("key") as held, pytest.raises(ShareExceeded):
+        await read_body({}, receive, 300, held)
+    assert memory.held == 0
+
+
+@pytest.mark.parametrize(
+    "value", ["[],", '{"a":1},', "1000,", '"ab",', "[[[[[]]]]],", '{"a":{"a":{"a":{}}}},']
+)
+def test_memory_of_a_body_covers_what_its_values_take(value) -> None:
+    body = f"[{value * 10_000}1]".encode()
+    tracemalloc.start()
+    parsed = orjson.loads(body)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(parsed) == 10_001
+    assert taken < memory_of(body) < 6 * taken
 
 
 async def test_a_caller_that_leaves_ends_the_work_for_it() -> None:

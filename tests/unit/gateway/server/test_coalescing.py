@@ -17,6 +17,15 @@ class Wire(asyncio.Transport):
     def write(self, data) -> None:
         self.sent.append(bytes(data))
 
+    def write_eof(self) -> None:
+        self.sent.append(b"<end>")
+
+    def abort(self) -> None:
+        self.is_closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 7
+
     def close(self) -> None:
         self.is_closed = True
 
@@ -63,6 +72,19 @@ async def test_closing_sends_what_waits_first(wire, transport):
     assert wire.sent == [b"last words"]
 
 
+async def test_what_waits_is_sent_before_the_end(wire, transport):
+    transport.write(b"last words")
+    transport.write_eof()
+    assert wire.sent == [b"last words", b"<end>"]
+
+
+async def test_what_waits_is_lost_where_the_connection_is_dropped(wire, transport):
+    transport.write(b"never read")
+    transport.abort()
+    await asyncio.sleep(0)
+    assert (wire.sent, wire.is_closed) == ([], True)
+
+
 async def test_nothing_is_written_to_a_connection_that_broke_meanwhile(wire, transport):
     transport.write(b"answer")
     wire.is_closed = True
@@ -72,6 +94,7 @@ async def test_nothing_is_written_to_a_connection_that_broke_meanwhile(wire, tra
 
 async def test_passes_on_what_uvicorn_asks_of_a_transport(wire, transport):
     assert transport.get_extra_info("peername") == ("127.0.0.1", 1)
+    assert transport.get_write_buffer_size() == 7
     transport.pause_reading()
     assert not wire.reads
     transport.resume_reading()
