@@ -69,6 +69,22 @@ async def test_no_limit_makes_an_answer_free_or_a_charge_negative(gateway, field
     assert (answer.status_code == 200) == bool(gateway.alpha.requests)
 
 
+async def test_first_calls_of_an_unknown_user_at_once_do_not_pass_its_cap(gateway):
+    cap, each = 500, BODY | {"user": "never-seen", "max_tokens": 100}
+    budget(gateway.engine, cap, team_id="default", scope="user", measure="tokens")
+    book = gateway.app.budgets.book
+    before = book.revision
+    await until(lambda: book.revision > before)
+    usage = {"prompt_tokens": 20, "completion_tokens": 100, "total_tokens": 120}
+    gateway.alpha.answers = [json_answer(completion(usage=usage))]
+
+    async with gateway.caller() as http:
+        answers = await asyncio.gather(*(http.post(CHAT, json=each) for _ in range(20)))
+
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert 0 < len(gateway.alpha.requests) * 120 <= cap
+
+
 HOSTILE_BODIES = {
     "half a character": b'{"model":"small","messages":[{"role":"user","content":"\\ud800"}]}',
     "half in a name": b'{"model":"small\\udfff","messages":[{"role":"user","content":"x"}]}',

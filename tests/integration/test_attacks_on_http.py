@@ -340,7 +340,8 @@ async def test_a_line_end_in_a_field_begins_no_header_and_no_line_of_the_log(gat
     raw = orjson.dumps({"model": "small", "messages": HELLO, **body})
     received = await gateway.ask(length(raw), body=raw)
     graded = orjson.dumps({"id": FORGED, "score": 1, "comment": FORGED})
-    received += await gateway.ask(length(graded), body=graded, path="/v1/feedback")
+    is_json = b"content-type: application/json"
+    received += await gateway.ask(is_json, length(graded), body=graded, path="/v1/feedback")
     received += await gateway.ask(method="GET", path="/v1/x%0d%0aset-cookie:%20forged=1", body=b"")
 
     heads = [part.partition(b"\r\n\r\n")[0] for part in received.split(b"HTTP/1.1 ")]
