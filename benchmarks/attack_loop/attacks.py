@@ -47,7 +47,7 @@ def together(raws: Callable[[Target], list[bytes]]) -> Attack:
 
 
 def _combining(target: Target) -> bytes:
-    return chat(target, "auto", "a" + "\u0301" * 32_000)
+    return chat(target, "auto", "a" + "\u0301" * 16_000 + "\u0323" * 16_000)
 
 
 def _tiny_messages(target: Target) -> bytes:

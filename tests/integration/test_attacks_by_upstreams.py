@@ -208,7 +208,7 @@ async def test_a_name_that_cannot_be_resolved_is_unavailable(gateway):
     assert b"gateway.invalid" not in body
 
 
-USAGES = [None, {}, [], "9", True, {"prompt_tokens": None}, {"prompt_tokens": True}]
+USAGES: list[Any] = [None, {}, [], "9", True, {"prompt_tokens": None}, {"prompt_tokens": True}]
 USAGES += [{"prompt_tokens": "9", "completion_tokens": 1.5}, {"completion_tokens": -3}]
 USAGES += [{"prompt_tokens": [9], "prompt_tokens_details": "x", "completion_tokens_details": 3}]
 
