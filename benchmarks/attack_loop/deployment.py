@@ -25,6 +25,8 @@ from tests.fakes.redis import running_redis
 TEAM = "default"
 CAP_NUSD = 10_000_000
 """About 25 answers: each budget is spent within seconds, and the next one is attacked."""
+PLENTY_NUSD = 10**15
+"""For attacks on availability: only prompts of keys with a budget are bounded and reserved for."""
 KEYS_PER_MINUTE = 20
 MODELS = ("honest", "liar", "dying", "broken", "dripping", "pieces", "object", SMALL, LARGE)
 """The router chooses from the last two; the upstream serves them as it does `honest`."""
@@ -68,7 +70,7 @@ class Deployment:
 
     Attributes:
         keys: Per attack on money: a user's name, which is the id of a key, and the key.
-        hostile_key: Of no budget; attacks on availability use it.
+        hostile_key: Of a budget that nobody spends; attacks on availability use it.
     """
 
     gateway: Serving
@@ -130,20 +132,24 @@ def _keys(engine: Engine, per_attack: int) -> tuple[str, Keys]:
     ensure_first_key(engine)
     store, definitions = KeyStore(engine), BudgetDefinitions(engine)
     store.update_team(TEAM, trains_reasoner=True)
-    keys: Keys = {}
-    for name in MONEY:
-        for number in range(per_attack):
-            new = store.create_key(TEAM, f"{name} {number}")
-            keys.setdefault(name, []).append((new.info.id, new.secret.get_secret_value()))
-            definitions.create(
-                team_id=TEAM,
-                scope="key",
-                scope_id=new.info.id,
-                measure="nusd",
-                window="total",
-                cap=CAP_NUSD,
-            )
-    return store.create_key(TEAM, "hostile").secret.get_secret_value(), keys
+
+    def capped(name: str, cap: int) -> tuple[str, str]:
+        new = store.create_key(TEAM, name)
+        definitions.create(
+            team_id=TEAM,
+            scope="key",
+            scope_id=new.info.id,
+            measure="nusd",
+            window="total",
+            cap=cap,
+        )
+        return new.info.id, new.secret.get_secret_value()
+
+    keys = {
+        name: [capped(f"{name} {number}", CAP_NUSD) for number in range(per_attack)]
+        for name in MONEY
+    }
+    return capped("hostile", PLENTY_NUSD)[1], keys
 
 
 @asynccontextmanager
