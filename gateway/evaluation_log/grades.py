@@ -15,6 +15,7 @@ from sqlalchemy import Engine, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.errors import DependencyUnavailable, InvalidRequest, NotFound
+from gateway.storage.database import is_row_fault
 from gateway.types import TurnRecord
 from migrations.tables import TURNS
 from router_models.verifiers.verifiers import InvalidVerifier, NotVerifiable, parse_verifier, verify
@@ -249,6 +250,8 @@ class GradeBook:
                 await asyncio.sleep(self.patience_s)
                 stored = await self._look_up(answer_id, team_id)
         except (SQLAlchemyError, TimeoutError) as error:
+            if is_row_fault(error):  # an id that no database can hold is the id of nothing
+                return None, False
             logger.warning(
                 "a grade is accepted without looking up its answer: %s", type(error).__name__
             )

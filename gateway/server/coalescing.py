@@ -78,3 +78,12 @@ class CoalescingHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to serve a connection."""
         super().connection_made(CoalescingTransport(transport, self.loop))
+
+    def on_headers_complete(self) -> None:
+        """Begin to serve a request; what the parser finds after its body is no header of it.
+
+        Trailers would join the headers, where the last of two counts: whoever writes a body behind
+        a proxy that checks headers could name another key.
+        """
+        super().on_headers_complete()
+        self.headers = []

@@ -1,4 +1,4 @@
-"""Redis is killed and restarted under load, in both of the modes that a deployment may declare."""
+"""Redis is killed, restarted and frozen, in both of the modes that a deployment may declare."""
 
 import asyncio
 import time
@@ -7,10 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.gateways import Gateways, Outcome, eventually, gateways_of
+from gateway.access.keys import KeyStore
+from tests.fakes.budgets import budget
+from tests.fakes.gateway import SMALL, running_gateway
+from tests.fakes.gateways import CHAT, Gateways, Outcome, eventually, gateways_of
 from tests.fakes.postgres import Postgres, running_postgres
 from tests.fakes.redis import RedisServer, running_redis
 from tests.fakes.turns import until
+from tests.fakes.upstream import completion, json_answer
 
 GATEWAYS = 2
 CLIENTS = 8
@@ -126,3 +130,28 @@ async def test_open_serves_while_redis_is_gone_and_counts_it_after(tmp_path, pos
         served = sum(each.cost_nusd for each in load.outcomes)
         assert gateways.charged_nusd(key_id=key_id) == served
         assert (await gateways.standing(limit)).spent == served
+
+
+async def test_a_frozen_redis_refuses_budgeted_keys_in_time_and_no_others(tmp_path, redis):
+    settings = {"store": "redis", "redis_url": redis.url, "store_timeout_s": 0.3}
+    asking = {"model": SMALL, "messages": [{"role": "user", "content": "Say hello."}]}
+    async with running_gateway(
+        tmp_path, budgets=settings | {"definitions_poll_s": 0.01}
+    ) as gateway:
+        gateway.alpha.answers = [json_answer(completion())]
+        new = KeyStore(gateway.engine).create_key("default", "budgeted")
+        named = {"scope": "key", "scope_id": new.info.id, "measure": "tokens"}
+        budget(gateway.engine, 10**9, team_id="default", **named)
+        await until(lambda: gateway.app.budgets.book.revision > 0)
+        async with gateway.caller(new.secret.get_secret_value()) as http, gateway.caller() as other:
+            before = await http.post(CHAT, json=asking)
+            redis.pause()
+            begun_s = time.monotonic()
+            refused = await http.post(CHAT, json=asking)
+            took_s = time.monotonic() - begun_s
+            free = await other.post(CHAT, json=asking)
+            redis.resume()
+
+    assert [before.status_code, refused.status_code, free.status_code] == [200, 503, 200]
+    assert took_s < 5
+    assert int(refused.headers["retry-after"]) >= 1

@@ -1,0 +1,113 @@
+"""What the figures of a run mean: a table per question, and what was promised and not held."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import quantiles
+from typing import Any
+
+from benchmarks.attack_loop.attacks import LIES
+from benchmarks.attack_loop.deployment import DEADLINE_S
+
+SLOWEST_HEALTH_S = 0.2
+MOST_GROWTH_MB = 40.0
+"""Of memory, from after the first requests to the end: what full caches hold."""
+
+LATE_S = 2.0
+"""How long after its deadline a stream may end."""
+
+
+def spread_ms(seconds: Sequence[float]) -> dict[str, float]:
+    """Summarise durations."""
+    cuts = quantiles(seconds, n=100, method="inclusive")
+    figures = {"p50": cuts[49], "p99": cuts[98], "max": max(seconds)}
+    return {name: round(1000 * value, 2) for name, value in figures.items()}
+
+
+def by_attack(
+    runs: Iterable[Mapping[str, Any]], asked: Sequence[tuple[float, float]]
+) -> list[dict[str, Any]]:
+    """Say of each attack how slow /health was while it ran.
+
+    Args:
+        runs: When each attack ran.
+        asked: When /health was asked, and how long it took.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        begun_s, ended_s = run["begun_s"], run["ended_s"]
+        during = [took for at, took in asked if at < ended_s and at + took > begun_s]
+        row = found.setdefault(
+            run["name"],
+            {"name": run["name"], "is_open": run["is_open"], "runs": 0, "health_max_ms": 0.0}
+            | {"statuses": Counter(), "longest_s": 0.0},
+        )
+        row["runs"] += 1
+        row["health_max_ms"] = max(row["health_max_ms"], round(1000 * max(during, default=0), 1))
+        row["longest_s"] = max(row["longest_s"], round(ended_s - begun_s, 2))
+        row["statuses"].update(run["statuses"])
+    return list(found.values())
+
+
+def by_spending(
+    attacks: Iterable[Mapping[str, Any]],
+    charged: Mapping[str, int],
+    billed: Mapping[str, int],
+    cap: int,
+) -> list[dict[str, Any]]:
+    """Say of each attack on money what share of a cap was charged and billed, at most."""
+    rows = []
+    for attack in attacks:
+        users = attack["users"]
+        used: dict[str, list[float]] = defaultdict(list)
+        for user in users:
+            used["charged"].append(charged.get(user, 0) / cap)
+            used["billed"].append(billed.get(user, 0) / cap)
+        row = {"name": attack["name"], "is_open": attack["is_open"], "budgets": len(users)}
+        shares = {f"{what}_most": round(max(shares), 4) for what, shares in used.items()}
+        rows.append(row | shares | {"statuses": attack["statuses"]})
+    return rows
+
+
+def broken(results: Mapping[str, Any]) -> list[str]:
+    """List the promises that were not held."""
+    found = [
+        f"/health took {row['health_max_ms']:g} ms during: {row['name']}"
+        for row in results["availability"]
+        if row["health_max_ms"] > 1000 * SLOWEST_HEALTH_S
+    ]
+    slowest_ms = results["health_ms"]["max"]
+    if not found and slowest_ms > 1000 * SLOWEST_HEALTH_S:
+        found.append(f"/health took {slowest_ms:g} ms between two attacks")
+    grown_mb = results["memory_mb"]["end"] - results["memory_mb"]["start"]
+    if grown_mb > MOST_GROWTH_MB:
+        found.append(f"memory grew by {grown_mb:.0f} MB")
+    found += [
+        f"{row['billed_most']:.2f} of a cap was billed, {row['charged_most']:.2f} charged: "
+        f"{row['name']}"
+        for row in results["money"]
+        if row["billed_most"] > 1 or (row["charged_most"] > 1 and row["name"] not in LIES)
+    ]
+    found += [
+        f"a stream went on for {row['longest_s']:g} s, its deadline is {DEADLINE_S} s"
+        for row in results["dripping"]
+        if row["longest_s"] > DEADLINE_S + LATE_S
+    ]
+    rows = results["rows"]
+    if rows["missing"]:
+        found.append(f"{rows['missing']} of {rows['answers']} answers have no row")
+    if results["health_failed"]:
+        found.append(f"/health failed {results['health_failed']} times")
+    return found
+
+
+def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write rows as a Markdown table."""
+    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+    lines += [" | ".join(_cell(row[column]) for column in columns) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{count} x {name}" for name, count in sorted(value.items()))
+    return ("open" if value else "") if isinstance(value, bool) else str(value)
