@@ -16,7 +16,7 @@ from federation.reasoner.server_sampler import SamplerUnavailable
 from federation.reasoner.settings import ReasonerSettings
 from federation.reasoner.trainer import Learner
 from gateway.artifacts.store import adapter_store
-from gateway.commands.artifacts import explained
+from gateway.commands.artifact_kinds import explained
 from gateway.commands.options import settings_option
 from gateway.federation.reasoner.bases import base_options, gather_prompts, open_base
 from gateway.federation.reasoner.local_training import LocalTraining
@@ -127,7 +127,7 @@ def command(
             training={"seed": seed, "settings": asdict(learned), **_curve(figures)},
             provenance={"prompts": len(found), "steps": steps},
         )
-        manifest = adapter_store(settings.data_dir).put(data)
+        manifest = adapter_store(settings).put_own(data)
     first, last = _mean(figures[:10]), _mean(figures[-10:])
     click.echo(f"mean reward {first:.3f} in the first ten steps, {last:.3f} in the last ten")
     click.echo(f"made {manifest.version}; waypost reasoner evaluate {manifest.version} measures it")
