@@ -2,8 +2,8 @@
 #   docker build --target gateway .      serves requests; no torch, no compiler
 #   docker build --target federation .   trains routers, coordinates or joins a federation
 
-# The tag that is tested. A release pins what it was built on:
-#   --build-arg PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:...
+# The tag that is tested. `dev.py release` looks up its digest, builds on that, and notes it in the
+# label org.opencontainers.image.base.name. Renovate proposes to write the digest into this line.
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build

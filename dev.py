@@ -6,6 +6,7 @@ python3 dev.py check    set up, run the linters and the tests with coverage: wha
 python3 dev.py wheel    build the wheel, get an answer from it in an empty environment: CI does too
 python3 dev.py docs     build the documentation's site into site/; a broken link fails: CI does too
 python3 dev.py lock     lock the newest versions, say what changed, check
+python3 dev.py audit    ask PyPI which locked versions have known vulnerabilities: CI does too
 python3 dev.py release VERSION   build and tag a release: docs/how-to/release.md
 
 `test` and `check` install what requirements.lock says. With --versions newest or --versions lowest
@@ -41,21 +42,25 @@ NODE_TESTS = ROOT / "tests" / "integration" / "node"
 
 VERSIONS = ("locked", "newest", "lowest")
 CONSTRAINTS = ("-c", "constraints.txt")
-# Three files, each in the form that pip reads. Pip's own comes first: older ones do not check the
-# hashes of constraints. Tools are installed without what they require.
+# Four files, each in the form that pip reads. Pip's own comes first: older ones do not check the
+# hashes of constraints. Tools are installed without what they require; what looks for known
+# vulnerabilities and lists what is in a release has an environment of its own.
 COMPILE = "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes"
 NOT_LOCKED = "--no-emit-package torch --no-emit-package waypost-minilm"
 EVERYTHING = f"pyproject.toml --all-extras {NOT_LOCKED} -c constraints.txt"
 LOCKS: Mapping[str, str] = {
     "requirements-pip.lock": "--group pip",
     "requirements-tools.lock": "--group tools --no-deps",
+    "requirements-audit.lock": "--group audit",
     "requirements.lock": EVERYTHING,
 }
 
 
 def main() -> int:
     """Run the command named on the command line."""
-    commands = {each.__name__: each for each in (run, test, check, wheel, docs, lock, release)}
+    commands = {
+        each.__name__: each for each in (run, test, check, wheel, docs, lock, audit, release)
+    }
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -204,9 +209,22 @@ def lock(environment: Environment, arguments: list[str]) -> int:
     return check(environment, arguments)
 
 
+def audit(environment: Environment, arguments: list[str]) -> int:
+    """Ask PyPI which locked versions have known vulnerabilities; needs the network."""
+    auditors = install_auditors(environment)
+    # File by file: a package that two of them lock is an error to the tool.
+    command = ("pip-audit", "--disable-pip", "--no-deps", "--requirement")
+    files = (*LOCKS, "constraints.txt")
+    failed = [file for file in files if auditors.call(*command, file, *arguments) != 0]
+    if failed:
+        print("failed:", *failed, sep="\n  ", file=sys.stderr)
+    return 1 if failed else 0
+
+
 def release(environment: Environment, arguments: list[str]) -> int:
     """Install what builds, and nothing that runs; then make the release."""
     environment.install_builder()
+    install_auditors(environment)
     install_helm(environment)
     return environment.call("python", "release.py", *arguments)
 
@@ -219,6 +237,14 @@ def locked() -> dict[str, str]:
         for name, version in re.findall(r"^([^\s#=]+)==(\S+)", text, re.MULTILINE):
             found[name] = f"{found[name]} {version}" if name in found else version
     return found
+
+
+def install_auditors(environment: Environment) -> Environment:
+    """Make the environment of the tools that look at what others hold."""
+    auditors = Environment(environment.versions, ROOT / ".venv-audit")
+    auditors.create()
+    auditors.pip("-r", "requirements-audit.lock")
+    return auditors
 
 
 def install_tools(environment: Environment) -> None:

@@ -1,13 +1,15 @@
 """Makes a release out of a clean clone: `python3 dev.py release 0.2.0`.
 
 Writes the version where it stands and commits that, builds wheels, source, chart and images into
-dist/, with their sums, and tags the commit. It publishes nothing: when the tag arrives,
-.github/workflows/release.yml does, by the same command, which on a tagged commit only builds.
+dist/, with a list of what is in them and their sums, and tags the commit. It publishes nothing:
+when the tag arrives, .github/workflows/release.yml does, by the same command, which on a tagged
+commit only builds.
 How to release: docs/how-to/release.md.
 """
 
 import argparse
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -19,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 KINDS = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 IMAGES = {"gateway": "waypost", "federation": "waypost-federation"}
-BUILD_ARGUMENTS = ("PYTHON_IMAGE", "PIP_EXTRA_INDEX_URL")
+BUILD_ARGUMENTS = ("PIP_EXTRA_INDEX_URL",)
 """Of the Dockerfile, taken from the environment where they are set."""
 VERSION_LINES = {
     "pyproject.toml": (r'^version = "(.*)"$',),
@@ -128,18 +130,56 @@ def build(root: Path, version: str) -> list[Path]:
     run(root, *hatchling, "-d", dist / "waypost")
     weights = root / "router_models" / "encoders" / "minilm"
     run(weights, *hatchling, "-t", "wheel", "-d", dist / "waypost-minilm")
-    run(root, helm(root), "package", root / "helm" / "waypost", "-d", dist / "chart")
+    helm = tool(root, "helm", ".tools")
+    run(root, helm, "package", root / "helm" / "waypost", "-d", dist / "chart")
+    write_sbom(root, dist / f"waypost-{version}.cdx.json")
     build_images(root, version)
     return sorted(file for file in dist.rglob("*") if file.is_file())
 
 
-def helm(root: Path) -> Path:
-    """Return where helm is."""
-    found = root / ".tools" / "bin" / "helm"
-    on_path = shutil.which("helm")
+def tool(root: Path, name: str, folder: str) -> Path:
+    """Return where a tool is: in `folder`, else on the PATH."""
+    found = root / folder / "bin" / name
+    on_path = shutil.which(name)
     if not found.exists() and on_path is None:
-        raise NotReady("helm is missing: `python3 dev.py release` puts it into .tools/bin")
+        raise NotReady(f"{name} is missing: `python3 dev.py release` puts it into {folder}/bin")
     return found if found.exists() else Path(str(on_path))
+
+
+def write_sbom(root: Path, file: Path) -> None:
+    """List in CycloneDX's form what the wheel may bring along, at the locked versions.
+
+    Raises:
+        NotReady: The tool failed, or left something out.
+    """
+    pinned = pins(root)
+    maker = tool(root, "cyclonedx-py", ".venv-audit")
+    command = (maker, "requirements", "--pyproject", "pyproject.toml", "--output-reproducible", "-")
+    made = subprocess.run(
+        command, cwd=root, check=False, input="\n".join(pinned), stdout=subprocess.PIPE, text=True
+    )
+    if made.returncode != 0:
+        raise NotReady(f"this failed: {shlex.join(map(str, command))}")
+    listed = json.loads(made.stdout)
+    components = {f"{each['name']}=={each['version']}" for each in listed["components"]}
+    missing = sorted({line.split()[0] for line in pinned} - components)
+    if missing:
+        raise NotReady(f"the list of what is in the release lacks {', '.join(missing)}")
+    # Which bytes the list is of.
+    (wheel,) = (file.parent / "waypost").glob("*.whl")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    listed["metadata"]["component"]["hashes"] = [{"alg": "SHA-256", "content": digest}]
+    file.write_text(json.dumps(listed, indent=2) + "\n")
+
+
+def pins(root: Path) -> list[str]:
+    """Return what is locked, a line each with its hashes, and what constraints.txt adds to it."""
+    locked, constraints = (
+        re.findall(r"^[\w.-]+==.*$", (root / name).read_text().replace("\\\n", " "), re.MULTILINE)
+        for name in ("requirements.lock", "constraints.txt")
+    )
+    known = {line.partition("==")[0] for line in locked}
+    return [*locked, *(line for line in constraints if line.partition("==")[0] not in known)]
 
 
 def build_images(root: Path, version: str) -> None:
@@ -148,7 +188,9 @@ def build_images(root: Path, version: str) -> None:
     if builder is None:
         print("No Docker or Podman that runs here, so no images. Where there is one:")
     commit = output(root, "git", "rev-parse", "HEAD")
-    given = [
+    base = base_image(root, builder)
+    given = ["--build-arg", f"PYTHON_IMAGE={base}"]
+    given += [
         part for name in BUILD_ARGUMENTS if name in os.environ for part in ("--build-arg", name)
     ]
     for target, image in IMAGES.items():
@@ -156,12 +198,36 @@ def build_images(root: Path, version: str) -> None:
             *(builder or "docker", "build", "--target", target, "--tag", f"{image}:{version}"),
             *("--label", f"org.opencontainers.image.version={version}"),
             *("--label", f"org.opencontainers.image.revision={commit}"),
+            *("--label", f"org.opencontainers.image.base.name={base}"),
             *(*given, "."),
         ]
         if builder is None:
             print(" ", shlex.join(command))
         else:
             run(root, *command)
+
+
+def base_image(root: Path, builder: str | None) -> str:
+    """Return the image to build on with its digest, which the builder looks up; else its tag.
+
+    Raises:
+        NotReady: The builder cannot say which bytes the tag stands for.
+    """
+    declared = re.search(
+        r"^ARG PYTHON_IMAGE=(\S+)$", (root / "Dockerfile").read_text(), re.MULTILINE
+    )
+    if declared is None:
+        raise NotReady("the Dockerfile has no line ARG PYTHON_IMAGE=...")
+    image = os.environ.get("PYTHON_IMAGE", declared[1])
+    if builder is None or "@sha256:" in image:
+        return image
+    run(root, builder, "pull", "--quiet", image)
+    form = "{{index .RepoDigests 0}}"
+    pinned = output(root, builder, "image", "inspect", "--format", form, image)
+    if not re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", pinned):
+        raise NotReady(f"{builder} does not say the digest of {image}: {pinned!r}")
+    print(f"built on {pinned}")
+    return pinned
 
 
 def works(builder: str) -> bool:

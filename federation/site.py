@@ -91,6 +91,6 @@ class Site(Protocol):
         """Return the rows that choose between rounds; never trained on."""
         ...
 
-    def receive(self, artifact: bytes) -> Verdict:
+    def receive(self, artifact: bytes, signature: bytes | None) -> Verdict:
         """Judge a new global router on rows that nothing was trained or chosen on."""
         ...

@@ -17,7 +17,7 @@ from budget.in_flight import InFlight
 from gateway.access.auth import Authenticator
 from gateway.artifacts.active import ActiveArtifact, ActivePolicy, ActiveRouter
 from gateway.artifacts.frontier_file import FrontierFile
-from gateway.artifacts.store import ArtifactStore, policy_store
+from gateway.artifacts.store import policy_store, router_store
 from gateway.budgets.base import Ledger
 from gateway.budgets.opening import Budgets, open_budgets
 from gateway.budgets.prompt_tokens import PromptCounter, find_tokenizer
@@ -186,7 +186,7 @@ def _observe(
     budgets: Budgets,
 ) -> None:
     """Expose at every scrape what the collaborators count themselves."""
-    store = ArtifactStore(settings.artifact_dir)
+    store = router_store(settings)
     for read in (
         read_log(log, settings.evaluation_log),
         read_embedder(embedder),
@@ -226,7 +226,7 @@ async def _open_routing(
 ) -> Routing:
     """Make routing with the active router; one that is refused leaves none."""
     router = ActiveRouter(
-        ArtifactStore(settings.artifact_dir),
+        router_store(settings),
         encoder=embedder.encoder,
         default_file=packaged_router(embedder.encoder.id),
     )
@@ -264,7 +264,7 @@ async def _open_turn_budgets(
     settings: GatewaySettings, ledger: Ledger, embedder: QueryEmbedder, stack: AsyncExitStack
 ) -> TurnBudgets:
     """Make turn budgets with the active policy; one that is refused leaves the built-in one."""
-    policy = ActivePolicy(policy_store(settings.data_dir), embedder.encoder)
+    policy = ActivePolicy(policy_store(settings), embedder.encoder)
     await _follow(policy, settings, stack)
     return TurnBudgets(
         settings=settings.turn_budgets,

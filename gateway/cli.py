@@ -18,6 +18,7 @@ SUBCOMMANDS = {
     "calibrate": "Measure a new model by prompts whose answers can be verified.",
     "router": "List, activate and roll back router artefacts.",
     "policy": "List, activate and roll back budget policies.",
+    "artifacts": "Make keys, and sign and verify routers, budget policies and adapters.",
     "reasoner": "Tune a language model on prompts whose answers can be verified, and serve it.",
     "federation": "Train one router with other organisations.",
     "keys": "Create, list and revoke virtual keys.",

@@ -52,7 +52,7 @@ class SimulatedSite:
         """Return what was kept; a simulated site takes part in one session."""
         return self.kept
 
-    def receive(self, artifact: bytes) -> Verdict:
+    def receive(self, artifact: bytes, signature: bytes | None) -> Verdict:  # noqa: ARG002
         """Judge nothing."""
         return Verdict("candidate", adapter.load(artifact).version, "kept by a simulation")
 

@@ -78,7 +78,7 @@ class RowsSite:
         """Return the rows that choose between rounds."""
         return align(self.held_out, columns, registry)
 
-    def receive(self, artifact: bytes) -> Verdict:
+    def receive(self, artifact: bytes, signature: bytes | None) -> Verdict:  # noqa: ARG002
         """Judge nothing."""
         return Verdict("candidate", read_manifest(artifact).version, "kept by a simulation")
 

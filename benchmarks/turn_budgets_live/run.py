@@ -31,6 +31,7 @@ from benchmarks.turn_budgets_live.conversations import (
 )
 from budget.policies.policy import SplitPolicy
 from gateway.artifacts.store import policy_store
+from gateway.settings.config import GatewaySettings
 from router_models.verifiers.verifiers import verify
 
 HERE: Final = Path(__file__).parent
@@ -141,7 +142,7 @@ async def measure(seeds: int, conversations: int, out: Path) -> None:
         "arms": {arm: [] for arm in ARMS},
     }
     with tempfile.TemporaryDirectory() as folder:
-        store = policy_store(Path(folder))
+        store = policy_store(GatewaySettings(data_dir=Path(folder)))
         split = SplitPolicy(CHOICES, TURNS)
         versions = [store.put(data).version for data in (seal(split), learn_policy(to_learn))]
         async with gateway(Path(folder)) as http:

@@ -17,6 +17,7 @@ from federation.errors import QuorumMissing, ReplyRejected
 from federation.protocol.protocol import (
     ARTIFACT,
     REFUSED,
+    SIGNATURE,
     Payload,
     read_refusal,
     read_verdict,
@@ -191,11 +192,13 @@ class NodeManager(ABC, Generic[PlanT, ProfileT]):
         )
         return [Reply(site, payloads[site]) for site in sorted(kept)]
 
-    def publish(self, artifact: bytes) -> None:
+    def publish(self, artifact: bytes, signature: bytes | None = None) -> None:
         """Send the trained artefact to every member, and record each one's verdict."""
         members = self.connected()
-        content = self.pack({ARTIFACT: np.frombuffer(artifact, np.uint8)})
-        contents = dict.fromkeys(members, content)
+        sent = {ARTIFACT: np.frombuffer(artifact, np.uint8)}
+        if signature is not None:
+            sent[SIGNATURE] = np.frombuffer(signature, np.uint8)
+        contents = dict.fromkeys(members, self.pack(sent))
         replies = self._exchange(self.publication, contents, self.plan.timeout_s)
         self.report.unanswered = {s.name: NO_ANSWER for n, s in members.items() if n not in replies}
         for node, reply in replies.items():

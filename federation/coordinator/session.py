@@ -53,6 +53,7 @@ class Session:
         sleep: Waits that many seconds.
         start: Initial progress without a checkpoint; holds the router, where one grows.
         on_report: Called with the report after every round, and at the end, however it ends.
+        sign: Returns the signature that the router is published with; None publishes it without.
     """
 
     grid: Grid
@@ -62,6 +63,7 @@ class Session:
     sleep: Callable[[float], None] = time.sleep
     start: Progress = field(default_factory=Progress)
     on_report: Callable[[SessionReport], None] = lambda _: None
+    sign: Callable[[bytes], bytes | None] = lambda _: None
 
     def run(self, created_at: datetime) -> SessionResult:
         """Train and publish; an earlier session of the same plan that was cut off goes on.
@@ -93,7 +95,7 @@ class Session:
             parent=None if plan.growth is None else plan.growth.parent,
             registry=plan.registry.restricted_to(estimator.models),
         )
-        fleet.publish(artifact)
+        fleet.publish(artifact, self.sign(artifact))
         self.checkpoints.clear()
         return SessionResult(plan, estimator, artifact, progress, fleet.report)
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 
-import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -15,12 +14,12 @@ from federation.node.protection import Protection, withhold_figures
 from federation.privacy.accounting import PrivacyAccount
 from federation.protocol.protocol import (
     ARRAYS,
-    ARTIFACT,
     HELLO,
     PUBLISH,
     REFUSED,
     Instruction,
     answer,
+    published,
     read_refusal,
     refusal,
     to_record,
@@ -102,5 +101,5 @@ def _answer_of(site: Site, protection: Protection, exchange: Exchange) -> Answer
 
 def _on_publish(site: Site, message: Message) -> RecordDict:
     instruction = Instruction.from_content(message.content)
-    verdict = site.receive(np.asarray(instruction.sent[ARTIFACT], np.uint8).tobytes())
+    verdict = site.receive(*published(instruction.sent))
     return answer(withhold_figures(verdict, instruction.plan))

@@ -57,8 +57,21 @@ class RouterStore(Protocol):
         """Return a version's bytes."""
         ...
 
-    def put(self, data: bytes) -> RouterManifest:
-        """Keep an artefact."""
+    @property
+    def takes_own(self) -> bool:
+        """Whether what is made here can serve here: signed, where signatures are asked for."""
+        ...
+
+    def check(self, data: bytes, signature: bytes | None) -> None:
+        """Refuse an artefact that no trusted key signed, where signatures are asked for."""
+        ...
+
+    def put(self, data: bytes, signature: bytes | None = None) -> RouterManifest:
+        """Keep an artefact from elsewhere."""
+        ...
+
+    def put_own(self, data: bytes) -> RouterManifest:
+        """Keep an artefact that was made here."""
         ...
 
     def activate(self, version: str) -> RouterManifest:
@@ -80,10 +93,16 @@ class RouterStore(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Contender:
-    """A router that may serve, and its file."""
+    """A router that may serve, and its file.
+
+    Attributes:
+        signature: As it was received; None where the router was made here or came without.
+    """
 
     router: Router
     data: bytes
+    signature: bytes | None = None
+    is_own: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -165,14 +184,15 @@ class GatewaySite:
         """
         return self._logged().evaluations("val", columns, self._names(columns, registry))
 
-    def receive(self, artifact: bytes) -> Verdict:
+    def receive(self, artifact: bytes, signature: bytes | None = None) -> Verdict:
         """Let a new global router serve, itself or mixed with a local one, unless it loses here.
 
         The same router is judged once: a coordinator that repeats itself gets the same answer, and
         what an operator did since stays as it is.
         """
         try:
-            shared = self._localised(artifact)
+            self.store.check(artifact, signature)
+            shared = self._localised(artifact, signature)
             known = self.store.assessment(shared.router.version)
             if known is not None:
                 return _verdict(shared, known)
@@ -212,7 +232,10 @@ class GatewaySite:
         outcome: Outcome = "activated" if decision.is_accepted else "candidate"
         made = Assessment(outcome, decision.reason, self.clock(), decision.figures)
         for contender in (shared, best):
-            self.store.put(contender.data)
+            if contender.is_own:
+                self.store.put_own(contender.data)
+            else:
+                self.store.put(contender.data, contender.signature)
         if decision.is_accepted:
             self.store.activate(best.router.version)
         self.store.note(best.router.version, made)
@@ -224,13 +247,16 @@ class GatewaySite:
         return _verdict(best, made)
 
     def _personalised(self, shared: _Contender, rows: LoggedRows) -> _Contender | None:
-        """Mix the global router with one trained here; None where there are too few rows."""
+        """Mix the global router with one trained here.
+
+        None where there are too few rows, or nothing that is made here may serve.
+        """
         router = shared.router
         own_rows, held_out = (
             rows.evaluations(split, router.models, router.registry) for split in ("train", "val")
         )
         settings = KINDS.get(router.estimator.kind)
-        if settings is None:
+        if settings is None or not self.store.takes_own:
             return None
         try:
             check(own_rows, LEAST_ROWS)
@@ -255,7 +281,7 @@ class GatewaySite:
             logger.info("no personalised router was made: %s", error)
             return None
 
-    def _localised(self, artifact: bytes) -> _Contender:
+    def _localised(self, artifact: bytes, signature: bytes | None) -> _Contender:
         """Load the global router under this gateway's own names of models.
 
         Raises:
@@ -267,7 +293,12 @@ class GatewaySite:
         except InvalidRegistry as error:
             raise ArtifactRejected(f"the names of models contradict each other: {error}") from error
         if names == router.registry:
-            return _Contender(router, artifact)
+            return _Contender(router, artifact, signature, is_own=False)
+        if not self.store.takes_own:
+            raise ArtifactRejected(
+                "this site has its own names for the models, so the router is written anew and has "
+                "to be signed here: set artifacts.signing_key"
+            )
         manifest = router.manifest
         data = dump(
             router.serving_estimator,

@@ -48,6 +48,8 @@ CENTROIDS: Final = "centroids"
 """How the names of arrays of centroids end."""
 ARTIFACT: Final = "artifact"
 """Array that carries a finished router, byte by byte."""
+SIGNATURE: Final = "signature"
+"""Array that carries its signature, where the coordinator has a key."""
 
 MAX_TEXT: Final = 65_536
 """Longest text read from a node; what is longer is no profile, no verdict and no reason."""
@@ -390,3 +392,10 @@ def _text(message: Message, record: str, key: str) -> str:
     if set(message.content) != {record} or not isinstance(value, str) or len(value) > MAX_TEXT:
         raise ReplyRejected(f"the reply is not the {record!r} record that was asked for")
     return value
+
+
+def published(sent: Payload) -> tuple[bytes, bytes | None]:
+    """Return the artefact that a coordinator published, and its signature where it has one."""
+    artifact = np.asarray(sent[ARTIFACT], np.uint8).tobytes()
+    signature = sent.get(SIGNATURE)
+    return artifact, None if signature is None else np.asarray(signature, np.uint8).tobytes()

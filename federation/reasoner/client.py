@@ -15,7 +15,7 @@ import numpy as np
 from flwr.app import Message, RecordDict
 
 from federation.errors import PlanRefused, ReplyRejected
-from federation.protocol.protocol import ARRAYS, ARTIFACT, Payload, answer, to_record
+from federation.protocol.protocol import ARRAYS, Payload, answer, published, to_record
 from federation.reasoner.messages import (
     ADAPTER,
     ADAPTERS,
@@ -118,7 +118,7 @@ class ReasonerSite(Protocol):
         """Return where this site stands in a session; others are forgotten."""
         ...
 
-    def receive(self, artifact: bytes) -> Verdict:
+    def receive(self, artifact: bytes, signature: bytes | None) -> Verdict:
         """Judge what came out."""
         ...
 
@@ -150,8 +150,7 @@ class ReasonerClient:
 
     def _hear(self, message: Message) -> RecordDict:
         instruction = ReasonerInstruction.from_content(message.content)
-        artifact = np.asarray(instruction.sent[ARTIFACT], np.uint8).tobytes()
-        return answer(self._taking_part().receive(artifact))
+        return answer(self._taking_part().receive(*published(instruction.sent)))
 
     def _work(self, message: Message) -> RecordDict:
         instruction = ReasonerInstruction.from_content(message.content)

@@ -25,7 +25,7 @@ class PromptSite:
         collect: Reads the private prompts; called again when a session begins.
         least_prompts: No adapters made of fewer leave.
         folder: For states; holds nothing else.
-        keep: Stores a sealed adapter as a candidate, and returns its version.
+        keep: Stores a sealed adapter with its signature as a candidate, and returns its version.
     """
 
     name: str
@@ -33,7 +33,7 @@ class PromptSite:
     collect: Callable[[], Sequence[Prompt]]
     least_prompts: int
     folder: Path
-    keep: Callable[[bytes], str]
+    keep: Callable[[bytes, bytes | None], str]
     _base: Base | None = field(default=None, init=False)
     _session: str | None = field(default=None, init=False)
     _prompts: Sequence[Prompt] = field(default=(), init=False)
@@ -70,9 +70,9 @@ class PromptSite:
         """Return where this site stands in a session; others are forgotten."""
         return FileStates.of_session(self.folder, session)
 
-    def receive(self, artifact: bytes) -> Verdict:
+    def receive(self, artifact: bytes, signature: bytes | None) -> Verdict:
         """Keep the adapter; whether it serves is for an operator to decide."""
-        version = self.keep(artifact)
+        version = self.keep(artifact, signature)
         return Verdict("candidate", version, "kept; an operator decides whether to offer it")
 
     def _loaded(self) -> Base:

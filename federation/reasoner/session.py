@@ -155,6 +155,7 @@ class ReasonerSession:
         sleep: Waits that many seconds.
         on_progress: Called with the progress after every phase.
         on_report: Called with the report after every phase, and at the end, however it ends.
+        sign: Returns the signature that the adapters are published with; None publishes without.
     """
 
     grid: Grid
@@ -166,6 +167,7 @@ class ReasonerSession:
     sleep: Callable[[float], None] = time.sleep
     on_progress: Callable[[Progress], None] = lambda _: None
     on_report: Callable[[SessionReport], None] = lambda _: None
+    sign: Callable[[bytes], bytes | None] = lambda _: None
 
     def run(self, created_at: datetime) -> ReasonerResult:
         """Tune and publish; an earlier session of the same plan that was cut off goes on.
@@ -193,7 +195,7 @@ class ReasonerSession:
             self.on_progress(progress)
             self.on_report(fleet.report)
         artifact = _artifact(self.plan, progress, created_at)
-        fleet.publish(artifact)
+        fleet.publish(artifact, self.sign(artifact))
         self.checkpoints.clear()
         return ReasonerResult(self.plan, progress.weights, artifact, progress, fleet.report)
 

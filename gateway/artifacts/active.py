@@ -19,6 +19,7 @@ from gateway.artifacts.store import (
     check_version,
     read_artifact,
 )
+from gateway.artifacts.trust import signature_path
 from router_models.artifacts.artifact import load
 from router_models.artifacts.router import Router
 from router_models.artifacts.sealed_file import EncoderIdentity, Manifest
@@ -159,9 +160,9 @@ class ActiveArtifact(Generic[ServedT]):
         try:
             version = self._store.active()
         except ArtifactRejected as error:
-            return _Target(None, None, None, str(error))
+            return _Target(None, None, (), str(error))
         path = self._default_file if version is None else self._store.path(version)
-        return _Target(version, path, None if path is None else _fingerprint(path), None)
+        return _Target(version, path, () if path is None else _fingerprints(path), None)
 
     def _read_target(self, target: "_Target") -> ServedT | None:
         if target.problem is not None:
@@ -263,7 +264,7 @@ class _Target:
 
     version: str | None
     path: Path | None
-    fingerprint: tuple[int, ...] | None
+    fingerprints: tuple[tuple[int, ...] | None, ...]
     problem: str | None
 
     @property
@@ -271,6 +272,11 @@ class _Target:
         if self.path is None:
             return ACTIVE_FILE
         return self.path.name.removesuffix(SUFFIX)
+
+
+def _fingerprints(path: Path) -> tuple[tuple[int, ...] | None, ...]:
+    """Do that for an artefact and its signature."""
+    return _fingerprint(path), _fingerprint(signature_path(path))
 
 
 def _fingerprint(path: Path) -> tuple[int, ...] | None:

@@ -2,9 +2,11 @@
 
 A folder holds ``<version>.safetensors`` files that never change, a file ``active`` with the
 version that serves, and a file ``history`` with the versions activated so far, the latest last.
-Beside a version may stand ``<version>.json``: what federation made of it on this gateway's rows.
+Beside a version may stand ``<version>.json``: what federation made of it on this gateway's rows,
+and ``<version>.safetensors.sig``: its signature.
 Whoever may write there (this command line, a federation server, a volume that is synchronised)
-changes what serves in every gateway that polls it. See ``docs/reference/artefacts.md``.
+changes what serves in every gateway that polls it; where keys are trusted, among what is signed.
+See ``docs/reference/artefacts.md``.
 """
 
 import os
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final, Generic
 
 from budget.policies.artifact import POLICY_FILE, PolicyManifest
+from gateway.artifacts.trust import ANYBODY, Trust, signature_path
+from gateway.settings.config import GatewaySettings
 from router_models.artifacts.adapter import ADAPTER_FILE, AdapterManifest
 from router_models.artifacts.artifact import ROUTER_FILE
 from router_models.artifacts.assessment import Assessment
@@ -56,31 +60,71 @@ class SealedStore(Generic[ManifestT]):
     Attributes:
         form: What kind of artefact the folder holds.
         command: The subcommand of `waypost` that shows it.
+        trust: Whose artefacts are read.
     """
 
     folder: Path
     form: SealedFile[ManifestT]
     command: str
+    trust: Trust = ANYBODY
 
-    def put(self, data: bytes) -> ManifestT:
-        """Keep an artefact under its version; one that is there already is left as it is.
+    @property
+    def takes_own(self) -> bool:
+        """Whether what is made here can serve here."""
+        return self.trust.takes_own
+
+    def check(self, data: bytes, signature: bytes | None) -> None:
+        """Make sure that a trusted key signed what came from elsewhere, before it is parsed.
 
         Raises:
-            ArtifactRejected: The bytes are not an artefact.
+            ArtifactRejected: It is not.
+        """
+        self.trust.keys.check(None, data, signature)
+
+    def put(self, data: bytes, signature: bytes | None = None) -> ManifestT:
+        """Keep an artefact from elsewhere; one that is there already is left as it is.
+
+        Raises:
+            ArtifactRejected: The bytes are not an artefact, or no trusted key signed them.
+        """
+        self.check(data, signature)
+        manifest = self.form.read(data)[0]
+        self.trust.keys.check(manifest.version, data, signature)
+        self._keep(manifest.version, data, signature)
+        return manifest
+
+    def put_own(self, data: bytes) -> ManifestT:
+        """Keep an artefact that was made here, and sign it where there is a key.
+
+        Without one, where signatures are asked for, it cannot serve until it is signed.
+
+        Raises:
+            ArtifactRejected: The bytes are not an artefact, or the key cannot be read.
         """
         manifest = self.form.read(data)[0]
-        path = self.path(manifest.version)
-        if not self._holds(path, data):
-            replace_file(path, data)
+        self._keep(manifest.version, data, self.trust.sign(manifest.version, data))
         return manifest
 
     def read(self, version: str) -> bytes:
-        """Return the bytes of `version`, of which nothing but the length is checked.
+        """Return the bytes of `version`; only their length and who signed them are checked.
 
         Raises:
-            ArtifactRejected: There is no such version, or its file cannot be read.
+            ArtifactRejected: There is no such version, its file cannot be read, or no trusted key
+                signed it.
         """
-        return read_artifact(self.path(version))
+        path = self.path(version)
+        data = read_artifact(path)
+        self.trust.check_file(version, data, path)
+        return data
+
+    def verify(self, version: str) -> None:
+        """Make sure that a trusted key signed `version`; where none is trusted, nothing is read.
+
+        Raises:
+            ArtifactRejected: There is no such version, or none signed it.
+        """
+        if self.trust.keys:
+            self.read(version)
 
     def manifest(self, version: str) -> ManifestT:
         """Return the manifest of `version` after verifying its file.
@@ -194,6 +238,7 @@ class SealedStore(Generic[ManifestT]):
         pruned = tuple(version for _, version in assessed[keep:])
         for version in pruned:
             self.path(version).unlink(missing_ok=True)
+            signature_path(self.path(version)).unlink(missing_ok=True)
             self._note_path(version).unlink(missing_ok=True)
         return pruned
 
@@ -232,6 +277,13 @@ class SealedStore(Generic[ManifestT]):
         except ArtifactRejected as error:
             return StoredArtifact(version, is_active, None, str(error), None)
 
+    def _keep(self, version: str, data: bytes, signature: bytes | None) -> None:
+        path = self.path(version)
+        if signature is not None:
+            replace_file(signature_path(path), signature)
+        if not self._holds(path, data):
+            replace_file(path, data)
+
     def _holds(self, path: Path, data: bytes) -> bool:
         try:
             return path.read_bytes() == data
@@ -246,13 +298,25 @@ class SealedStore(Generic[ManifestT]):
 class ArtifactStore(SealedStore[RouterManifest]):
     """The store of routers."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, ROUTER_FILE, "router")
+    def __init__(self, folder: Path, trust: Trust = ANYBODY) -> None:
+        super().__init__(folder, ROUTER_FILE, "router", trust)
 
 
-def policy_store(data_dir: Path) -> SealedStore[PolicyManifest]:
+def router_store(settings: GatewaySettings) -> ArtifactStore:
+    """Open the store of routers."""
+    return ArtifactStore(settings.artifact_dir, Trust.of(settings.artifacts))
+
+
+def policy_store(settings: GatewaySettings) -> SealedStore[PolicyManifest]:
     """Open the store of budget policies, which is kept beside that of routers."""
-    return SealedStore(data_dir / "policies", POLICY_FILE, "policy")
+    folder = settings.data_dir / "policies"
+    return SealedStore(folder, POLICY_FILE, "policy", Trust.of(settings.artifacts))
+
+
+def adapter_store(settings: GatewaySettings) -> SealedStore[AdapterManifest]:
+    """Open the store of adapters for hosted models, which is kept beside that of routers."""
+    folder = settings.data_dir / "adapters"
+    return SealedStore(folder, ADAPTER_FILE, "reasoner adapters", Trust.of(settings.artifacts))
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -276,11 +340,6 @@ def replace_file(path: Path, data: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def adapter_store(data_dir: Path) -> SealedStore[AdapterManifest]:
-    """Open the store of adapters for hosted models, which is kept beside that of routers."""
-    return SealedStore(data_dir / "adapters", ADAPTER_FILE, "reasoner adapters")
 
 
 def check_version(version: str) -> None:

@@ -1,166 +1,95 @@
-"""The subcommands of every kind of artefact: list, show, activate, rollback, import."""
+"""`waypost artifacts`: who vouches for a router, a budget policy or an adapter."""
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Final
 
 import click
 
-from gateway.artifacts.store import SealedStore, StoredArtifact, read_artifact
+from budget.policies.artifact import POLICY_FILE
+from gateway.artifacts.store import read_artifact, replace_file
+from gateway.artifacts.trust import (
+    Trust,
+    make_key,
+    public_text,
+    read_key,
+    read_signature,
+    signature_path,
+)
+from gateway.commands.artifact_kinds import explained
 from gateway.commands.options import settings_option
 from gateway.settings.config import GatewaySettings
-from router_models.artifacts.sealed_file import EncoderManifest, ManifestT
+from router_models.artifacts.adapter import ADAPTER_FILE
+from router_models.artifacts.artifact import ROUTER_FILE
+from router_models.artifacts.sealed_file import SealedFile
+from router_models.artifacts.signature import Signature
 from router_models.errors import ArtifactRejected
 
+FORMS: Final[tuple[SealedFile[Any], ...]] = (ROUTER_FILE, POLICY_FILE, ADAPTER_FILE)
+FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 
-@dataclass(frozen=True, slots=True)
-class ArtifactKind(Generic[ManifestT]):
-    """What the subcommands need to know of one kind of artefact.
 
-    Attributes:
-        noun: What the command is called, and the kind in its messages.
-        plural: Of the noun.
-        otherwise: What serves where the store is empty.
-        open_store: Opens the kind's store.
-        traits: What `list` says of one beside its version and date.
-        brief: What is said of one that was activated.
-        contents: What `show` says of its own, in order.
+@click.group("artifacts")
+def command() -> None:
+    """Make keys, and sign and verify routers, budget policies and adapters."""
+
+
+@command.command("keygen")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def generate_key(file: Path) -> None:
+    """Write a new private key to FILE, and print the public one for artifacts.trusted_keys."""
+    with explained():
+        public_key = make_key(file)
+    click.echo(f"wrote the private key to {file}; keep it off the machines that only serve")
+    click.echo(f"public key: {public_key}")
+
+
+@command.command("sign")
+@click.argument("files", type=FILE, nargs=-1, required=True)
+@click.option("--key", type=FILE, help="Private key; artifacts.signing_key by default.")
+@settings_option
+def sign_artifacts(files: tuple[Path, ...], key: Path | None, settings: GatewaySettings) -> None:
+    """Check the artefact in each of FILES and write its signature beside it, as FILE.sig."""
+    chosen = key or settings.artifacts.signing_key
+    if chosen is None:
+        raise click.UsageError("--key: name a private key, or set artifacts.signing_key")
+    with explained():
+        private_key = read_key(chosen)
+        for file in files:
+            data = read_artifact(file)
+            signature = Signature.make(private_key, version_of(data), data)
+            replace_file(signature_path(file), signature.to_line())
+            click.echo(f"{signature.name} is signed by {public_text(private_key)}")
+
+
+@command.command("verify")
+@click.argument("files", type=FILE, nargs=-1, required=True)
+@settings_option
+def verify_artifacts(files: tuple[Path, ...], settings: GatewaySettings) -> None:
+    """Say which of artifacts.trusted_keys signed each of FILES; fail where none did."""
+    keys = Trust.of(settings.artifacts).keys
+    if not keys:
+        raise click.UsageError("artifacts.trusted_keys: there is no key to verify with")
+    for file in files:
+        with explained():
+            data, line = read_artifact(file), read_signature(file)
+            try:
+                signer = keys.check(None, data, line)
+                keys.check(version_of(data), data, line)
+            except ArtifactRejected as error:
+                raise ArtifactRejected(f"{file}: {error}") from error
+        click.echo(f"{file} is signed by {signer}")
+
+
+def version_of(data: bytes) -> str:
+    """Return the version of an artefact of any kind.
+
+    Raises:
+        ArtifactRejected: It is none.
     """
-
-    noun: str
-    plural: str
-    otherwise: str
-    open_store: Callable[[GatewaySettings], SealedStore[ManifestT]]
-    traits: Callable[[ManifestT], str]
-    brief: Callable[[ManifestT], str]
-    contents: Callable[[ManifestT], dict[str, object]]
-
-
-def artifact_commands(kind: ArtifactKind[ManifestT]) -> click.Group:
-    """Make the group of subcommands for one kind of artefact."""
-    group = click.Group(help=f"List, activate and roll back {kind.noun} artefacts.")
-    add_reading(group, kind)
-    _add_serving(group, kind)
-    return group
-
-
-def add_reading(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
-    """Give a group the subcommands that change nothing."""
-
-    @group.command(
-        "list",
-        help=f"List the {kind.plural} in the data directory, newest first; * marks the active "
-        "one.\n\nArtefacts from a federation show how this site assessed them, and why.",
-    )
-    @settings_option
-    def list_artifacts(settings: GatewaySettings) -> None:
-        store = kind.open_store(settings)
-        with explained():
-            stored = store.list_all()
-        if not stored:
-            click.echo(
-                f"no {kind.noun} in {store.folder}: {kind.otherwise}; "
-                f"`waypost {store.command} import FILE` adds one"
-            )
-        for item in stored:
-            click.echo(_line(kind, item))
-
-    @group.command(
-        "show", help="Print the manifest of VERSION as JSON, and how this site assessed it."
-    )
-    @click.argument("version")
-    @settings_option
-    def show_artifact(version: str, settings: GatewaySettings) -> None:
-        store = kind.open_store(settings)
-        with explained():
-            shown = _to_json(kind, store.manifest(version))
-            made = store.assessment(version)
-        if made is not None:
-            shown["assessment"] = json.loads(made.to_json())
-        click.echo(json.dumps(shown, indent=2))
-
-
-def _add_serving(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
-    def report(manifest: ManifestT) -> None:
-        click.echo(f"active: {manifest.version} ({kind.brief(manifest)})")
-
-    @group.command(
-        "activate", help="Activate VERSION; running gateways serve it within a second or so."
-    )
-    @click.argument("version")
-    @settings_option
-    def activate_artifact(version: str, settings: GatewaySettings) -> None:
-        with explained():
-            report(kind.open_store(settings).activate(version))
-
-    @group.command("rollback", help=f"Reactivate the {kind.noun} that was active before.")
-    @settings_option
-    def roll_back_artifact(settings: GatewaySettings) -> None:
-        with explained():
-            report(kind.open_store(settings).rollback())
-
-    @group.command(
-        "import", help="Verify FILE and copy it to the data directory under its version."
-    )
-    @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-    @click.option("--activate", is_flag=True, help="Activate it at once.")
-    @settings_option
-    def import_artifact(file: Path, *, activate: bool, settings: GatewaySettings) -> None:
-        store = kind.open_store(settings)
-        with explained():
-            manifest = store.put(read_artifact(file))
-            click.echo(f"imported {manifest.version}")
-            if activate:
-                report(store.activate(manifest.version))
-            else:
-                click.echo(f"waypost {store.command} activate {manifest.version} lets it serve")
-
-
-@contextmanager
-def explained(*errors: type[Exception]) -> Iterator[None]:
-    """End the command with the sentence that says what is wrong with the artefact or the disk.
-
-    Args:
-        errors: Others that say such sentences.
-    """
-    expected: tuple[type[Exception], ...] = (ArtifactRejected, OSError, *errors)
-    try:
-        yield
-    except expected as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _line(kind: ArtifactKind[ManifestT], item: StoredArtifact[ManifestT]) -> str:
-    mark = "*" if item.is_active else " "
-    if item.manifest is None:
-        return f"{mark} {item.version}  unusable: {item.problem}"
-    manifest = item.manifest
-    line = f"{mark} {item.version}  {manifest.created_at:%Y-%m-%d %H:%M}  {kind.traits(manifest)}"
-    made = item.assessment
-    return line if made is None else f"{line}\n    {made.outcome}: {made.reason}"
-
-
-def encoder_contents(manifest: EncoderManifest) -> dict[str, object]:
-    """Return what `show` says of the encoder that an artefact reads."""
-    return {
-        "encoder_id": manifest.encoder_id,
-        "encoder_sha256": manifest.encoder_sha256,
-        "dimension": manifest.dimension,
-    }
-
-
-def _to_json(kind: ArtifactKind[ManifestT], manifest: ManifestT) -> dict[str, Any]:
-    return {
-        "version": manifest.version,
-        "parent": manifest.parent,
-        "created_at": manifest.created_at.isoformat(),
-        "kind": manifest.kind,
-        **kind.contents(manifest),
-        "provenance": manifest.provenance,
-        "training": manifest.training,
-        "checksum": manifest.checksum,
-        "format_version": manifest.format_version,
-    }
+    problems: dict[str, None] = {}
+    for form in FORMS:
+        try:
+            return str(form.read(data)[0].version)
+        except ArtifactRejected as error:
+            problems[str(error)] = None
+    raise ArtifactRejected("; ".join(problems))

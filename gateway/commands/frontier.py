@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import Engine
 
 from gateway.artifacts.frontier_file import FrontierFile, operating_points
-from gateway.artifacts.store import ArtifactStore
+from gateway.artifacts.store import ArtifactStore, router_store
 from gateway.commands.options import settings_option
 from gateway.embedded.routers import packaged_router
 from gateway.evaluation_log.log_export import DatabaseRows, Selection
@@ -44,7 +44,7 @@ def command(settings: GatewaySettings, candidate: str | None, rows: int, seed: i
     The result is kept beside the routers, where gateways publish it as metrics.
     """
     encoder = load_encoder(settings.routing.encoder)
-    store = ArtifactStore(settings.artifact_dir)
+    store = router_store(settings)
     try:
         routers = _open_routers(store, encoder, candidate)
         with opened(settings) as engine:

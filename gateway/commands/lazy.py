@@ -23,7 +23,6 @@ EXTRAS = {
     "onnxruntime": "accurate",
     "tqdm": "train",
     "flwr": "federation",
-    "cryptography": "federation",
     "dp_accounting": "federation",
     "transformers": "reason",
     "peft": "reason",

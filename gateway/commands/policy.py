@@ -2,12 +2,12 @@
 
 from budget.policies.artifact import PolicyManifest
 from gateway.artifacts.store import SealedStore, policy_store
-from gateway.commands.artifacts import ArtifactKind, artifact_commands, encoder_contents
+from gateway.commands.artifact_kinds import ArtifactKind, artifact_commands, encoder_contents
 from gateway.settings.config import GatewaySettings
 
 
 def _open_store(settings: GatewaySettings) -> SealedStore[PolicyManifest]:
-    return policy_store(settings.data_dir)
+    return policy_store(settings)
 
 
 def _choices(manifest: PolicyManifest) -> str:

@@ -1,13 +1,13 @@
 """`waypost router`: list, show, import, activate and roll back router artefacts."""
 
-from gateway.artifacts.store import ArtifactStore
-from gateway.commands.artifacts import ArtifactKind, artifact_commands, encoder_contents
+from gateway.artifacts.store import ArtifactStore, router_store
+from gateway.commands.artifact_kinds import ArtifactKind, artifact_commands, encoder_contents
 from gateway.settings.config import GatewaySettings
 from router_models.artifacts.router import RouterManifest
 
 
 def _open_store(settings: GatewaySettings) -> ArtifactStore:
-    return ArtifactStore(settings.artifact_dir)
+    return router_store(settings)
 
 
 def _traits(manifest: RouterManifest) -> str:

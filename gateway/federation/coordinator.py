@@ -11,6 +11,7 @@ from federation.deployment.gate import Gate, GateLimits
 from federation.deployment.node_keys import WatchedKeys
 from federation.deployment.programs import Program, free_port
 from federation.deployment.supervisor import ChildProcess, Supervisor
+from gateway.artifacts.trust import Trust
 from gateway.federation.metrics import echo_metrics_url, exposed, read_children, read_sessions
 from gateway.federation.paths import certificates_of, coordinator_dir, sessions_of
 from gateway.settings.config import GatewaySettings
@@ -22,9 +23,11 @@ async def coordinate(settings: GatewaySettings) -> None:
     """Run the coordinator until cancelled.
 
     Raises:
+        ConfigurationError: Its key for signing cannot be read.
         OSError: It cannot listen where the settings say.
     """
     coordinator, certificates = settings.federation.coordinator, certificates_of(settings)
+    Trust.of(settings.artifacts).require_key()
     program = Program(coordinator_dir(settings), free_port())
     program.prepare()
     superlink = program.superlink(datetime.now(UTC))

@@ -8,7 +8,8 @@ import click
 
 from federation.deployment.programs import Program, free_port
 from federation.deployment.supervisor import ChildProcess, RestartBackoff, Supervisor
-from gateway.artifacts.store import ArtifactStore
+from gateway.artifacts.store import router_store
+from gateway.artifacts.trust import Trust
 from gateway.federation.metrics import echo_metrics_url, exposed, read_children, read_node
 from gateway.federation.paths import account_of, node_dir
 from gateway.federation.process import run_until_stopped
@@ -31,9 +32,11 @@ def take_part(
         private_key: What the coordinator knows this node by.
 
     Raises:
+        ConfigurationError: Its key for signing cannot be read.
         OSError: Its metrics cannot be listened for where the settings say.
     """
     node = settings.federation.node
+    Trust.of(settings.artifacts).require_key()
     program = Program(node_dir(settings), free_port())
     program.prepare()
     role = "router_node" if node.reasoner.model is None else "reasoner_node"
@@ -49,7 +52,7 @@ def take_part(
     children = Supervisor((supernode, child), logger.warning, PATIENT)
     readings = (
         read_children({"supernode": children, "node": children}),
-        read_node(ArtifactStore(settings.artifact_dir), account_of(settings)),
+        read_node(router_store(settings), account_of(settings)),
     )
     with exposed(node.metrics_host, node.metrics_port, *readings) as metrics_url:
         click.echo(f"  logs: {program.folder}")

@@ -26,14 +26,14 @@ def answer(settings: GatewaySettings, program: Program) -> None:
 def open_prompt_site(settings: GatewaySettings, engine: Engine) -> PromptSite:
     """Make this gateway the site that tunes."""
     node = settings.federation.node
-    store = adapter_store(settings.data_dir)
+    store = adapter_store(settings)
     return PromptSite(
         name=str(node.name),
         load=lambda: load(settings),
         collect=lambda: collect(settings, engine),
         least_prompts=node.reasoner.least_prompts,
         folder=states_dir(settings),
-        keep=lambda artifact: store.put(artifact).version,
+        keep=lambda *sent: store.put(*sent).version,
     )
 
 

@@ -14,6 +14,7 @@ from federation.errors import FederationError
 from federation.reasoner.base import Base
 from federation.reasoner.plan import BaseName
 from federation.reasoner.session import ReasonerResult, ReasonerSession
+from gateway.artifacts.trust import Trust
 from gateway.federation.paths import ADAPTER
 from gateway.federation.reasoner.bases import open_base
 from gateway.federation.reasoner_plan import read_public, reasoner_plan_of, tuning_settings_of
@@ -40,12 +41,18 @@ def tune(
     """
     folder = store.folder_of(session)
     checkpoints = FileCheckpoints(folder / CHECKPOINT)
-    public = read_public(settings)
+    public, trust = read_public(settings), Trust.of(settings.artifacts)
     base, initial, n_weights = begin(settings)
     plan = reasoner_plan_of(settings, session.id, base)
     try:
         result = ReasonerSession(
-            grid, plan, public, initial, checkpoints, on_report=partial(note, store, session)
+            grid,
+            plan,
+            public,
+            initial,
+            checkpoints,
+            on_report=partial(note, store, session),
+            sign=lambda artifact: trust.sign(adapter.load(artifact).version, artifact),
         ).run(session.asked_at)
     except FederationError:
         checkpoints.clear()

@@ -20,6 +20,7 @@ from federation.errors import FederationError, GrowthRefused
 from federation.protocol.joining import GROWTHS
 from federation.protocol.protocol import TrainingPlan
 from federation.protocol.report import SessionReport
+from gateway.artifacts.trust import ANYBODY, Trust
 from gateway.federation.paths import ROUTER, certificates_of, sessions_of
 from gateway.federation.plan import plan_of
 from gateway.federation.process import log_to_stderr
@@ -51,12 +52,12 @@ def conduct_with(settings: GatewaySettings, program: Program, tune: Tune) -> Non
         ADMIT_POLL_S,
     )
 
-    store = sessions_of(settings)
+    store, trust = sessions_of(settings), Trust.of(settings.artifacts)
 
     def train(grid: Grid, session: SessionRecord) -> Mapping[str, Any]:
         if session.task == "reasoner":
             return tune(grid, session, store)
-        return train_router(grid, session, store, plan)
+        return train_router(grid, session, store, plan, trust)
 
     hours = coordinator.every_hours
     SessionScheduler(
@@ -87,7 +88,11 @@ def refuse_tuning(*_: object) -> Mapping[str, Any]:
 
 
 def train_router(
-    grid: Grid, session: SessionRecord, store: SessionStore, plan: TrainingPlan
+    grid: Grid,
+    session: SessionRecord,
+    store: SessionStore,
+    plan: TrainingPlan,
+    trust: Trust = ANYBODY,
 ) -> Mapping[str, Any]:
     """Train anew, or let something join the latest router.
 
@@ -103,9 +108,14 @@ def train_router(
             parent = parent_in(store, plan)
             plan, start = parent.plan(plan, GROWTHS[session.grow]), parent.progress()
         on_report = partial(note, store, session)
-        result = Session(grid, plan, checkpoints, start=start, on_report=on_report).run(
-            session.asked_at
-        )
+        result = Session(
+            grid,
+            plan,
+            checkpoints,
+            start=start,
+            on_report=on_report,
+            sign=lambda artifact: trust.sign(read_manifest(artifact).version, artifact),
+        ).run(session.asked_at)
     except FederationError:
         checkpoints.clear()
         raise

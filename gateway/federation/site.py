@@ -8,7 +8,7 @@ from federation.node.acceptance import AcceptanceCriteria, Float64
 from federation.node.gateway_site import GatewaySite
 from federation.site import SitePolicy
 from gateway.artifacts.frontier_file import operating_points
-from gateway.artifacts.store import ArtifactStore
+from gateway.artifacts.store import router_store
 from gateway.embedded.routers import packaged_router
 from gateway.federation.team_rows import TeamsRows
 from gateway.routing.encoders import load_encoder
@@ -38,7 +38,7 @@ def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
         name=node.name,
         encoder=encoder,
         log=TeamsRows(engine, None if node.teams is None else tuple(node.teams)),
-        store=ArtifactStore(settings.artifact_dir),
+        store=router_store(settings),
         default_artifact=None if packaged is None else packaged.read_bytes(),
         prices=prices_of(settings),
         clock=lambda: datetime.now(UTC),

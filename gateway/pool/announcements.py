@@ -7,7 +7,7 @@ A hosted model that was tuned is that model under another name. Who announced it
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -108,6 +108,7 @@ class OfferedModels(Mapping[str, HostedModel]):
         file: AnnouncementFile,
         tuned: Mapping[str, Mapping[str, Any]],
         fixed_provider: str,
+        verify: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Take the models to begin with.
 
@@ -117,11 +118,14 @@ class OfferedModels(Mapping[str, HostedModel]):
             tuned: Request fields that turn on an adapter which `fixed_provider` loaded at the
                 start, by version.
             fixed_provider: Can load adapters only as it starts; those announced later wait.
+            verify: Reads an adapter's file by its version, and refuses one that may not serve here
+                with `ArtifactRejected`.
         """
         self._models = models
         self._file = file
         self._tuned = tuned
         self._fixed_provider = fixed_provider
+        self._verify = verify
         self._problem: str | None = None
         self._seen: tuple[Announcement, ...] = ()
         self._all: dict[str, HostedModel] = dict(models)
@@ -155,7 +159,7 @@ class OfferedModels(Mapping[str, HostedModel]):
         if found == self._seen:
             return False
         self._seen = found
-        self._all = self._offer(found)
+        self._all = self._offer(await asyncio.to_thread(self._verified, found))
         _log.info("offered: %s", ", ".join(self._all))
         return True
 
@@ -164,6 +168,17 @@ class OfferedModels(Mapping[str, HostedModel]):
         while True:
             await self.refresh()
             await asyncio.sleep(poll_s)
+
+    def _verified(self, announced: Iterable[Announcement]) -> list[Announcement]:
+        verified = []
+        for one in announced:
+            try:
+                self._verify(one.version)
+            except ArtifactRejected as error:
+                _log.error("%s is not offered: %s: %s", one.name, one.version, error)
+            else:
+                verified.append(one)
+        return verified
 
     def _offer(self, announced: Iterable[Announcement]) -> dict[str, HostedModel]:
         offered = dict(self._models)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gateway.artifacts.store import adapter_store
+from gateway.artifacts.store import SealedStore, adapter_store, read_artifact
 from gateway.embedded.process import LOG_NAME, EmbeddedPool, adapter_field
 from gateway.embedded.variants import EMBEDDED_PROVIDER, embedded_models, embedded_provider_settings
 from gateway.embedded.weights import EmbeddedUnavailable, find_weights
@@ -15,6 +15,7 @@ from gateway.providers.fields import admitted_fields
 from gateway.providers.http import HttpClient
 from gateway.settings.config import ConfigurationError, GatewaySettings, ProviderSettings
 from gateway.types import HostedModel
+from router_models.artifacts.adapter import AdapterManifest
 from router_models.errors import ArtifactRejected
 
 
@@ -50,8 +51,9 @@ async def open_pool(
     providers = dict(settings.providers)
     if discovered is not None:
         providers |= discovered.providers
-    announced = AnnouncementFile(adapter_store(settings.data_dir).folder)
-    adapters = _embedded_adapters(announced, notes)
+    store = adapter_store(settings)
+    announced = AnnouncementFile(store.folder)
+    adapters = _embedded_adapters(store, announced, notes)
     embedded = _embedded(settings, environ, log_dir, adapters.values(), notes)
     if embedded is not None:
         models |= _untuned(embedded_models(settings.embedded.context_tokens), len(adapters))
@@ -64,20 +66,33 @@ async def open_pool(
             f"embedded pool. {' '.join(notes)}"
         )
     tuned = {version: adapter_field(len(adapters), place) for place, version in enumerate(adapters)}
-    offered = OfferedModels(models, announced, tuned, EMBEDDED_PROVIDER)
+    offered = OfferedModels(models, announced, tuned, EMBEDDED_PROVIDER, store.verify)
     await offered.refresh()
     return Pool(providers, offered, embedded, tuple(notes))
 
 
-def _embedded_adapters(announced: AnnouncementFile, notes: list[str]) -> dict[str, Path]:
-    """Find the announced adapters that llama.cpp can load, by version."""
+def _embedded_adapters(
+    store: SealedStore[AdapterManifest], announced: AnnouncementFile, notes: list[str]
+) -> dict[str, Path]:
+    """Find the announced adapters that llama.cpp can and may load, by version."""
     try:
         versions = dict.fromkeys(one.version for one in announced.read())
     except ArtifactRejected as error:
         notes.append(str(error))
         return {}
     files = {version: announced.folder / f"{version}{GGUF_SUFFIX}" for version in versions}
-    return {version: file for version, file in files.items() if file.is_file()}
+    found = {version: file for version, file in files.items() if file.is_file()}
+    return {version: file for version, file in found.items() if _is_trusted(store, file, notes)}
+
+
+def _is_trusted(store: SealedStore[AdapterManifest], file: Path, notes: list[str]) -> bool:
+    if store.trust.keys:
+        try:
+            store.trust.check_file(file.name, read_artifact(file), file)
+        except ArtifactRejected as error:
+            notes.append(f"{file.name} is not loaded: {error}")
+            return False
+    return True
 
 
 def _untuned(models: Mapping[str, HostedModel], n_adapters: int) -> dict[str, HostedModel]:

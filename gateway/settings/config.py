@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from gateway.settings.artifacts import ArtifactSettings
 from gateway.settings.base import ConfigurationError, Settings, environment_value
 from gateway.settings.budgets import BudgetSettings
 from gateway.settings.federation import FederationSettings
@@ -36,6 +37,7 @@ from gateway.settings.turn_budgets import TurnBudgetSettings
 
 __all__ = [
     "DEFAULT_PROFILES",
+    "ArtifactSettings",
     "BudgetSettings",
     "CapabilitySettings",
     "ConfigurationError",
@@ -77,6 +79,7 @@ class GatewaySettings(Settings):
     evaluation_log: EvaluationLogSettings = EvaluationLogSettings()
     keys: KeySettings = KeySettings()
     routing: RoutingSettings = RoutingSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
     budgets: BudgetSettings = BudgetSettings()
     turn_budgets: TurnBudgetSettings = TurnBudgetSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()

@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import Engine, Row, select
 
 from gateway.app import Gateway, open_gateway
-from gateway.artifacts.store import ArtifactStore
+from gateway.artifacts.store import ArtifactStore, router_store
 from gateway.routing.encoders import load_encoder
 from gateway.settings.config import GatewaySettings
 from gateway.startup import prepare
@@ -255,7 +255,7 @@ async def running_gateway(
     upstreams = Upstreams()
     async with serve(upstreams, lifespan="off") as upstream_url:
         settings = make_settings(data_dir, upstream_url, limits, **changes)
-        store = ArtifactStore(settings.artifact_dir)
+        store = router_store(settings)
         if not keeps_store:
             artifact = router_for(load_encoder("static")) if router is None else router
             store.activate(store.put(artifact).version)

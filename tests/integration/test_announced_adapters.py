@@ -15,6 +15,7 @@ from gateway.artifacts.store import adapter_store
 from gateway.cli import cli
 from gateway.pool.adapter_hosts import AdapterHost, HostRefused, VllmServer
 from gateway.pool.announcements import AnnouncementFile, OfferedModels
+from gateway.settings.config import GatewaySettings
 from router_models.artifacts.adapter import Adapter, load
 from router_models.errors import ArtifactRejected
 from tests.fakes.adapters import adapter_weights, sealed_adapter
@@ -54,7 +55,7 @@ class Site:
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     vllm = FakeVllm()
-    announced = AnnouncementFile(adapter_store(tmp_path).folder)
+    announced = AnnouncementFile(adapter_store(GatewaySettings(data_dir=tmp_path)).folder)
     async with serve(vllm, lifespan="off") as url:
         limits = {"max_retries": 0}
         provider = {"base_url": f"{url}/v1", "api_key": KEY, **limits}
@@ -196,7 +197,7 @@ async def test_says_when_an_adapter_cannot_be_unloaded(site):
 
 async def test_an_operator_announces_and_withdraws_on_the_command_line(site, tmp_path):
     for seed in (1, 2):
-        adapter_store(tmp_path).put(sealed_adapter(seed=seed))
+        adapter_store(GatewaySettings(data_dir=tmp_path)).put(sealed_adapter(seed=seed))
     base_url = str(site.host.server.http.base_url).rstrip("/")
     config = tmp_path / "waypost.toml"
     config.write_text(

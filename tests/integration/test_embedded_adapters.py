@@ -1,15 +1,17 @@
 """A real llama.cpp with a real adapter: it changes the model it is announced as, no other."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from gateway.app import open_gateway
 from gateway.artifacts.store import adapter_store
+from gateway.artifacts.trust import ANYBODY, Trust, public_text
 from gateway.cli import cli
 from gateway.embedded.weights import find_weights
 from gateway.settings.config import EmbeddedSettings, GatewaySettings, process_environment
@@ -18,6 +20,7 @@ from router_models.artifacts.adapter import BaseModel
 from tests.fakes.adapters import adapter_weights, sealed_adapter
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve
+from tests.fakes.signing import OPERATOR, key_file, trust_in
 
 BASE = "smollm2-135m"
 TUNED = "smollm2-135m-tuned"
@@ -25,19 +28,25 @@ WIDTH = 576
 QUESTION = "Tell me in one sentence what the sea is like in the winter of a northern country."
 
 
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    """A data directory in which an adapter of much weight is announced."""
+def embed(folder: Path, trust: Trust = ANYBODY, artifacts: str = "") -> tuple[str, Result]:
+    """Keep an adapter of much weight in `folder` and embed it; returns its version too."""
     modules = [f"model.layers.{layer}.self_attn.o_proj" for layer in range(10, 20)]
     weights = adapter_weights(modules, width=WIDTH)
     weights = {name: one * np.float32(0.05) for name, one in weights.items()}
     base = BaseModel(find_weights(EmbeddedSettings()).name, "ab" * 32)
     sealed = sealed_adapter(base=base, weights=weights, alpha=2)
-    version = adapter_store(tmp_path).put(sealed).version
-    config = tmp_path / "waypost.toml"
-    config.write_text(f'data_dir = "{tmp_path}"\n')
+    store = replace(adapter_store(GatewaySettings(data_dir=folder)), trust=trust)
+    version = store.put_own(sealed).version
+    config = folder / "waypost.toml"
+    config.write_text(f'data_dir = "{folder}"\n{artifacts}')
     arguments = ["reasoner", "embed", version, "--name", TUNED, "--config", str(config)]
-    embedded = CliRunner().invoke(cli, arguments)
+    return version, CliRunner().invoke(cli, arguments)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A data directory in which an adapter of much weight is announced."""
+    _, embedded = embed(tmp_path)
     assert embedded.exit_code == 0, embedded.output
     return tmp_path
 
@@ -87,3 +96,17 @@ async def test_an_announced_adapter_is_a_model_of_its_own_and_changes_no_other(h
 
     assert before != tuned
     assert again == [before, tuned, before, tuned]
+
+
+def test_a_file_made_for_the_embedded_pool_is_signed_where_signatures_are_asked_for(tmp_path):
+    trust = trust_in(OPERATOR, signing_key=key_file(tmp_path))
+    trusted = f'[artifacts]\ntrusted_keys = {{ ops = "{public_text(OPERATOR)}" }}\n'
+
+    version, refused = embed(tmp_path, trust, trusted)
+    assert "set artifacts.signing_key" in refused.output
+    file = tmp_path / "adapters" / f"{version}.gguf"
+    assert not file.exists()
+
+    _, embedded = embed(tmp_path, trust, f'{trusted}signing_key = "{trust.signing_key}"\n')
+    assert embedded.exit_code == 0, embedded.output
+    trust.check_file(file.name, file.read_bytes(), file)

@@ -14,6 +14,7 @@ from gateway.cli import cli
 from gateway.federation.reasoner.rollouts import CurrentAdapters
 from gateway.pool.adapter_hosts import AdapterHost, VllmServer
 from gateway.pool.announcements import AnnouncementFile
+from gateway.settings.config import GatewaySettings
 from router_models.artifacts.adapter import load
 from tests.fakes.adapters import sealed_adapter
 from tests.fakes.digits import library_tokenizer
@@ -69,9 +70,9 @@ async def test_the_server_draws_with_the_adapters_and_then_forgets_them(vllm, ar
     assert vllm.calls[0] == LOAD
     assert vllm.calls.count(CHAT) == 2 * 3
     assert vllm.adapters == {}
-    served = adapter_store(tmp_path).folder / "served"
+    served = adapter_store(GatewaySettings(data_dir=tmp_path)).folder / "served"
     assert list(served.iterdir()) == []
-    assert len(adapter_store(tmp_path).list_all()) == 1
+    assert len(adapter_store(GatewaySettings(data_dir=tmp_path)).list_all()) == 1
 
 
 async def test_says_why_the_server_draws_no_answers(vllm, arguments):

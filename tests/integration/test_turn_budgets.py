@@ -147,7 +147,7 @@ async def test_a_dry_run_explains_the_allotment_and_spends_nothing(gateway, http
 
 async def test_policies_are_swapped_while_the_gateway_serves(gateway, http):
     gateway.alpha.answers = [json_answer(completion())]
-    store = policy_store(gateway.settings.data_dir)
+    store = policy_store(gateway.settings)
     encoder = load_encoder("static")
     versions = [store.put(policy_artifact(seed, encoder=encoder)).version for seed in (0, 1)]
 

@@ -51,6 +51,18 @@ def test_a_tag_is_released_by_the_command_that_people_run() -> None:
     assert "password" not in str(jobs["publish"])
 
 
+@pytest.mark.parametrize("workflow", ["ci", "weekly"])
+def test_known_vulnerabilities_are_looked_for(workflow: str) -> None:
+    jobs = read_yaml(ROOT / ".github" / "workflows" / f"{workflow}.yml")["jobs"]
+    commands = [step.get("run", "") for step in jobs["audit"]["steps"]]
+    assert "python3 dev.py audit" in commands
+
+
+def test_a_release_is_published_with_the_list_of_what_is_in_it() -> None:
+    jobs = read_yaml(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
+    assert "dist/*.cdx.json" in str(jobs["announce"]["steps"])
+
+
 def test_the_project_says_where_it_is_found() -> None:
     project = PYPROJECT["project"]
     assert {"Source", "Documentation", "Changelog", "Issues"} <= project["urls"].keys()

@@ -1,9 +1,11 @@
 """`python3 dev.py release`, on a small clone of a project like this one."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from release import VERSION_LINES, NotReady, changes, release
 from tests.fakes.tools import find_tool
 
 ROOT = Path(__file__).resolve().parents[2]
+REAL_LISTER = ROOT / ".venv-audit" / "bin" / "cyclonedx-py"
 CHANGELOG = """# Changelog
 
 ## Unreleased
@@ -38,6 +41,33 @@ version = "0.1.0"
 [tool.hatch.build.targets.wheel]
 only-include = ["pyproject.toml"]
 """
+DIGEST = f"sha256:{'ab' * 32}"
+LOCK = f"""# A comment
+numpy==2.4.6 ; python_full_version < '3.12' \\
+    --hash=sha256:{"1" * 64} \\
+    --hash=sha256:{"2" * 64}
+    # via waypost
+numpy==2.5.5 ; python_full_version >= '3.12' \\
+    --hash=sha256:{"3" * 64}
+grafana-foundation-sdk==1!10.1.0 \\
+    --hash=sha256:{"4" * 64}
+"""
+CONSTRAINTS = "# Why.\ntorch==2.13.0\ngrafana-foundation-sdk==1!10.1.0\n"
+# Stands in for cyclonedx-py: lists what it is told on its standard input, but not `without`.
+LISTER = """#!{python}
+import json, sys
+pins = [line.split()[0].split("==") for line in sys.stdin if not line.startswith({without!r})]
+parts = [dict(name=name, version=version) for name, version in pins]
+print(json.dumps(dict(metadata=dict(component=dict(name="waypost")), components=parts)))
+"""
+# Stands in for docker: knows the digest of any image, and notes what it is told.
+BUILDER = """#!{python}
+import pathlib, sys
+with pathlib.Path({log!r}).open("a") as log:
+    log.write(" ".join(sys.argv[1:]) + chr(10))
+if "inspect" in sys.argv:
+    print({digest!r})
+"""
 CHART = "apiVersion: v2\nname: waypost\nversion: 0.1.0\nappVersion: 0.1.0\n"
 
 
@@ -53,6 +83,12 @@ def write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
+def program(file: Path, form: str, **given: str) -> None:
+    """Write an executable script."""
+    file.write_text(form.format(python=sys.executable, **given))
+    file.chmod(0o755)
+
+
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Committed, without a builder of images on the PATH."""
@@ -63,6 +99,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     programs.mkdir()
     (programs / "git").symlink_to(found)
     (programs / "helm").symlink_to(find_tool("helm"))
+    program(programs / "cyclonedx-py", LISTER, without="nothing")
     monkeypatch.setenv("PATH", str(programs))
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "A maintainer")
@@ -74,6 +111,9 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights = clone / "router_models" / "encoders" / "minilm"
     write(weights / "pyproject.toml", PROJECT.format(name="waypost-minilm"))
     write(clone / "helm" / "waypost" / "Chart.yaml", CHART)
+    write(clone / "requirements.lock", LOCK)
+    write(clone / "constraints.txt", CONSTRAINTS)
+    write(clone / "Dockerfile", "ARG PYTHON_IMAGE=python:3.11-slim\nFROM ${PYTHON_IMAGE}\n")
     git(clone, "init", "--quiet")
     git(clone, "add", "--all")
     git(clone, "commit", "--quiet", "-m", "A project")
@@ -95,6 +135,7 @@ def test_builds_everything_and_tags_it(clone: Path, capfd: pytest.CaptureFixture
         "waypost/waypost-0.2.0-py3-none-any.whl",
         "waypost/waypost-0.2.0.tar.gz",
         "waypost-minilm/waypost_minilm-0.1.0-py3-none-any.whl",
+        "waypost-0.2.0.cdx.json",
     }
     for name, digest in sums.items():
         assert hashlib.sha256((dist / name).read_bytes()).hexdigest() == digest
@@ -108,6 +149,84 @@ def test_on_a_tagged_commit_builds_the_same_and_changes_nothing(clone: Path) -> 
 
     assert git(clone, "rev-parse", "HEAD") == commit
     assert sums_of_python(clone) == first
+
+
+def test_lists_what_is_locked_and_whose_list_it_is(clone: Path) -> None:
+    release(clone, "0.2.0")
+
+    listed = json.loads((clone / "dist" / "waypost-0.2.0.cdx.json").read_text())
+    assert [(each["name"], each["version"]) for each in listed["components"]] == [
+        ("numpy", "2.4.6"),
+        ("numpy", "2.5.5"),
+        ("grafana-foundation-sdk", "1!10.1.0"),
+        ("torch", "2.13.0"),
+    ]
+    (wheel,) = (clone / "dist" / "waypost").glob("*.whl")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert listed["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": digest}]
+
+
+def test_refuses_a_list_that_leaves_something_out(clone: Path) -> None:
+    program(Path(os.environ["PATH"]) / "cyclonedx-py", LISTER, without="numpy==2.5.5")
+    with pytest.raises(NotReady, match=r"lacks numpy==2\.5\.5$"):
+        release(clone, "0.2.0")
+    assert git(clone, "tag") == ""
+
+
+def test_refuses_to_go_on_where_the_lister_fails(clone: Path) -> None:
+    program(Path(os.environ["PATH"]) / "cyclonedx-py", "#!{python}\nraise SystemExit(3)\n")
+    with pytest.raises(NotReady, match=r"this failed: .*cyclonedx-py requirements"):
+        release(clone, "0.2.0")
+
+
+@pytest.mark.skipif(not REAL_LISTER.exists(), reason="`python3 dev.py audit` installs it")
+def test_the_real_lister_lists_every_package_of_our_own_lock(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lister = Path(os.environ["PATH"]) / "cyclonedx-py"
+    lister.unlink()
+    lister.symlink_to(REAL_LISTER)
+    for name in ("requirements.lock", "constraints.txt"):
+        shutil.copy(ROOT / name, clone / name)
+    git(clone, "commit", "--quiet", "--all", "-m", "Our lock")
+
+    release(clone, "0.2.0")  # refuses a list that lacks one
+
+    listed = json.loads((clone / "dist" / "waypost-0.2.0.cdx.json").read_text())
+    assert listed["bomFormat"] == "CycloneDX"
+    assert len(listed["components"]) > 150
+
+
+def images_built(clone: Path, digest: str = f"python@{DIGEST}") -> list[str]:
+    """Release with a builder of images, and return what it was told."""
+    log = clone.parent / "builder.log"
+    program(Path(os.environ["PATH"]) / "docker", BUILDER, log=str(log), digest=digest)
+    release(clone, "0.2.0")
+    return log.read_text().splitlines()
+
+
+def test_builds_on_the_digest_that_the_tag_has_now_and_says_so(clone: Path) -> None:
+    told = images_built(clone)
+    assert told[1] == "pull --quiet python:3.11-slim"
+    builds = [line for line in told if line.startswith("build ")]
+    assert len(builds) == 2
+    for line in builds:
+        assert f"--build-arg PYTHON_IMAGE=python@{DIGEST} " in line
+        assert f"--label org.opencontainers.image.base.name=python@{DIGEST} " in line
+
+
+def test_a_digest_that_is_given_is_not_looked_up(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHON_IMAGE", f"mirror/python@{DIGEST}")
+    told = images_built(clone)
+    assert not [line for line in told if line.startswith("pull ")]
+    assert f"--build-arg PYTHON_IMAGE=mirror/python@{DIGEST} " in told[-1]
+
+
+def test_refuses_to_build_on_an_image_without_a_digest(clone: Path) -> None:
+    with pytest.raises(NotReady, match=r"docker does not say the digest of python:3\.11-slim"):
+        images_built(clone, digest="<no value>")
 
 
 def sums_of_python(clone: Path) -> list[str]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from gateway.artifacts.store import SealedStore, adapter_store, read_artifact
-from gateway.commands.artifacts import ArtifactKind, add_reading, explained
+from gateway.artifacts.trust import read_signature
+from gateway.commands.artifact_kinds import ArtifactKind, add_reading, explained
 from gateway.commands.options import settings_option
 from gateway.pool.adapter_hosts import write_folder
 from gateway.settings.config import GatewaySettings
@@ -13,7 +14,7 @@ from router_models.artifacts.adapter import AdapterManifest, load
 
 
 def _open_store(settings: GatewaySettings) -> SealedStore[AdapterManifest]:
-    return adapter_store(settings.data_dir)
+    return adapter_store(settings)
 
 
 def _traits(manifest: AdapterManifest) -> str:
@@ -53,9 +54,9 @@ add_reading(
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @settings_option
 def import_adapter(file: Path, settings: GatewaySettings) -> None:
-    """Verify FILE and keep it in the data directory under its version."""
+    """Verify FILE, and FILE.sig where there is one, and keep them under the version."""
     with explained():
-        manifest = _open_store(settings).put(read_artifact(file))
+        manifest = _open_store(settings).put(read_artifact(file), read_signature(file))
     click.echo(f"imported {manifest.version} ({_traits(manifest)})")
 
 

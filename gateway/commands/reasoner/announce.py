@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gateway.artifacts.store import adapter_store
-from gateway.commands.artifacts import explained
+from gateway.commands.artifact_kinds import explained
 from gateway.commands.options import settings_option
 from gateway.federation.reasoner.hosts import open_host
 from gateway.federation.reasoner.names import require_free
@@ -43,7 +43,7 @@ def command(
     """
     require_free(settings, name)
     with explained(HostRefused), open_host(settings, model, folder, server_folder) as host:
-        adapter = load(adapter_store(settings.data_dir).read(version))
+        adapter = load(adapter_store(settings).read(version))
         before = host.announce(adapter, name, model)
     click.echo(f"{name} is {version} on {model}; gateways offer it within a second or so")
     if before is not None and before.version != version:

@@ -3,7 +3,7 @@
 import click
 
 from gateway.artifacts.store import adapter_store
-from gateway.commands.artifacts import explained
+from gateway.commands.artifact_kinds import explained
 from gateway.commands.options import settings_option
 from gateway.embedded.adapter_file import write_gguf
 from gateway.embedded.variants import embedded_models
@@ -34,7 +34,7 @@ def command(settings: GatewaySettings, version: str, model: str, name: str) -> N
     if model not in arms:
         raise click.UsageError(f"--model: no embedded model {model!r}; known: {', '.join(arms)}")
     require_free(settings, name)
-    store = adapter_store(settings.data_dir)
+    store = adapter_store(settings)
     weights = find_weights(settings.embedded)
     with explained():
         adapter = load(store.read(version))
@@ -43,6 +43,13 @@ def command(settings: GatewaySettings, version: str, model: str, name: str) -> N
                 f"{version} was tuned from {adapter.manifest.base_model}, but the embedded pool "
                 f"runs {weights.name}"
             )
-        write_gguf(adapter, weights, store.folder / f"{version}{GGUF_SUFFIX}")
+        if not store.takes_own:
+            raise ArtifactRejected(
+                "artifacts.trusted_keys asks for signatures, so the file that is made of it for "
+                "the embedded pool has to be signed here: set artifacts.signing_key"
+            )
+        file = store.folder / f"{version}{GGUF_SUFFIX}"
+        write_gguf(adapter, weights, file)
+        store.trust.sign_file(file)
         AnnouncementFile(store.folder).put(Announcement(name, model, version))
     click.echo(f"{name} is {version} on {model} from the gateway's next start")

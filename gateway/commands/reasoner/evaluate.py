@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from gateway.artifacts.store import adapter_store
-from gateway.commands.artifacts import explained
+from gateway.commands.artifact_kinds import explained
 from gateway.commands.options import settings_option
 from gateway.federation.reasoner.bases import base_options, gather_prompts, open_base
 from gateway.federation.reasoner.evaluation import accuracies, measure, tasks_of
@@ -45,7 +45,7 @@ def command(
 
     Accuracy with 95 % intervals (Wilson's), of each task that the prompts name and of all.
     """
-    store = adapter_store(settings.data_dir)
+    store = adapter_store(settings)
     with explained():
         adapters = [load(store.read(version)) for version in versions]
     prompts = gather_prompts(settings, file)

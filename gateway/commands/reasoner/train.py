@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from gateway.artifacts.store import adapter_store
-from gateway.commands.artifacts import explained
+from gateway.commands.artifact_kinds import explained
 from gateway.commands.options import settings_option
 from gateway.federation.reasoner.bases import base_options, gather_prompts, open_base
 from gateway.federation.reasoner.local_training import mean_reward, tune
@@ -100,7 +100,7 @@ def command(
         data, figures = tune(
             settings, opened, found, place, choices, steps=steps, seed=seed, checkpoint=checkpoint
         )
-    manifest = adapter_store(settings.data_dir).put(data)
+        manifest = adapter_store(settings).put_own(data)
     first, last = mean_reward(figures[:10]), mean_reward(figures[-10:])
     click.echo(f"mean reward {first:.3f} in the first ten steps, {last:.3f} in the last ten")
     click.echo(f"made {manifest.version}; waypost reasoner evaluate {manifest.version} measures it")

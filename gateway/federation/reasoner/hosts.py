@@ -35,7 +35,7 @@ def open_host(
     headers = {name: value.get_secret_value() for name, value in provider.headers.items()}
     if provider.api_key is not None:
         headers["authorization"] = f"Bearer {provider.api_key.get_secret_value()}"
-    store = adapter_store(settings.data_dir)
+    store = adapter_store(settings)
     shared = (folder or store.folder / "served").absolute()
     with httpx2.Client(
         base_url=provider.base_url.rstrip("/") + "/",

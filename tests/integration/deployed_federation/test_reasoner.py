@@ -15,6 +15,7 @@ from federation.deployment.sessions import SessionRecord
 from federation.reasoner.file_states import FileStates
 from federation.reasoner.messages import ADAPTERS, to_table
 from gateway.artifacts.store import adapter_store
+from gateway.settings.config import GatewaySettings
 from router_models.artifacts.adapter import load
 from tests.fakes.digits import library_tokenizer
 from tests.fakes.federation import PATIENCE_S, Daemon, Federation, federation_in
@@ -162,7 +163,9 @@ def test_every_site_keeps_the_adapters_as_a_candidate(aftermath):
     report = aftermath.second.report
     assert {v["outcome"] for v in report["verdicts"].values()} == {"candidate"}
     for name in report["verdicts"]:
-        adapter = load(adapter_store(aftermath.folder / name).read(report["version"]))
+        adapter = load(
+            adapter_store(GatewaySettings(data_dir=aftermath.folder / name)).read(report["version"])
+        )
         assert adapter.manifest.base_model == str(aftermath.folder / "model")
 
 

@@ -192,7 +192,7 @@ def test_the_tables_have_no_message_that_is_never_sent() -> None:
 
 def test_with_noise_a_verdict_carries_no_figures() -> None:
     class Talkative(RowsSite):
-        def receive(self, artifact):
+        def receive(self, artifact, signature):
             return Verdict("activated", "mlp-1", "gains 0.123 on 40 rows", {"gain": 0.123})
 
     talkative = [Talkative(s.name, s.train, s.held_out, s.encoder, s.policy) for s in sites()]

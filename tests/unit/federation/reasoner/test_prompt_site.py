@@ -34,7 +34,7 @@ def kept():
 
 @pytest.fixture
 def site(tmp_path, kept):
-    def keep(artifact):
+    def keep(artifact, signature):
         kept.append(artifact)
         return "lora-1"
 

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.artifacts.active import ActivePolicy, ActiveRouter
 from gateway.artifacts.store import ArtifactStore, policy_store
+from gateway.settings.config import GatewaySettings
 from router_models.artifacts.artifact import read_manifest
 from router_models.errors import ArtifactRejected
 from tests.fakes.artifacts import ENCODER, EncoderIdentity, router_artifact
@@ -311,7 +312,7 @@ async def test_a_load_that_everybody_left_fails_quietly(store, active):
 
 
 async def test_a_policy_of_another_encoder_leaves_the_old_one_serving(tmp_path, caplog):
-    store = policy_store(tmp_path)
+    store = policy_store(GatewaySettings(data_dir=tmp_path))
     policy = ActivePolicy(store, ENCODER)
     served = store.put(policy_artifact(0)).version
     store.activate(served)

@@ -19,7 +19,7 @@ from gateway.cli import cli
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeRecord
 from gateway.pool.announcements import Announcement, AnnouncementFile
-from gateway.settings.config import EvaluationLogSettings
+from gateway.settings.config import EvaluationLogSettings, GatewaySettings
 from gateway.storage.database import create_database_engine
 from router_models.artifacts.adapter import BaseModel, load
 from tests.fakes.adapters import adapter_weights, sealed_adapter
@@ -96,7 +96,7 @@ def version_in(output: str) -> str:
 
 
 def trained(tmp_path: Path, output: str):
-    return load(adapter_store(tmp_path).read(version_in(output)))
+    return load(adapter_store(GatewaySettings(data_dir=tmp_path)).read(version_in(output)))
 
 
 def test_tunes_a_model_and_keeps_the_adapter_with_its_history(train, tmp_path, base):
@@ -143,7 +143,9 @@ def test_measures_the_base_and_adapters_on_every_task(train, waypost, prompts, b
 
 
 def test_does_not_measure_an_adapter_on_another_model(waypost, prompts, base, tmp_path):
-    other = adapter_store(tmp_path).put(sealed_adapter(base=BaseModel("other", "cd" * 32)))
+    other = adapter_store(GatewaySettings(data_dir=tmp_path)).put(
+        sealed_adapter(base=BaseModel("other", "cd" * 32))
+    )
 
     said = waypost("evaluate", other.version, "--prompts", prompts, "--base", base, fails=True)
     assert "was tuned from other" in said
@@ -154,7 +156,11 @@ def test_measures_an_adapter_of_some_layers_only(waypost, prompts, base, tmp_pat
     width = model.config.hidden_size
     weights = adapter_weights(["model.layers.1.self_attn.o_proj"], width=width)
     identity = BaseModel("tiny", base_sha256(model))
-    version = adapter_store(tmp_path).put(sealed_adapter(weights=weights, base=identity)).version
+    version = (
+        adapter_store(GatewaySettings(data_dir=tmp_path))
+        .put(sealed_adapter(weights=weights, base=identity))
+        .version
+    )
 
     lines = waypost("evaluate", version, "--prompts", prompts, "--base", base).splitlines()
     assert lines[2].startswith(version)
@@ -240,12 +246,12 @@ def test_says_how_prompts_come_into_the_log(waypost, tmp_path):
     ],
 )
 def test_offers_no_adapter_under_a_name_that_is_taken(waypost, tmp_path, name, message):
-    version = adapter_store(tmp_path).put(sealed_adapter()).version
+    version = adapter_store(GatewaySettings(data_dir=tmp_path)).put(sealed_adapter()).version
     assert message in waypost("embed", version, "--name", name, fails=True)
 
 
 def test_embeds_only_what_was_tuned_from_the_embedded_model(waypost, tmp_path):
-    version = adapter_store(tmp_path).put(sealed_adapter()).version
+    version = adapter_store(GatewaySettings(data_dir=tmp_path)).put(sealed_adapter()).version
 
     said = waypost("embed", version, "--name", "tuned", fails=True)
     assert "was tuned from tiny-llama" in said
@@ -254,7 +260,7 @@ def test_embeds_only_what_was_tuned_from_the_embedded_model(waypost, tmp_path):
 
 
 def test_an_embedded_adapter_is_withdrawn(waypost, tmp_path):
-    file = AnnouncementFile(adapter_store(tmp_path).folder)
+    file = AnnouncementFile(adapter_store(GatewaySettings(data_dir=tmp_path)).folder)
     file.put(Announcement("tuned", "smollm2-135m", load(sealed_adapter()).version))
 
     assert "tuned is offered no longer" in waypost("withdraw", "tuned")
@@ -267,12 +273,12 @@ def test_says_that_the_server_cannot_be_reached(waypost, tmp_path):
             '[providers.vllm]\nbase_url = "http://127.0.0.1:9/v1"\n[models.base]\n'
             'provider = "vllm"\nprice = { input_usd_per_mtok = 1, output_usd_per_mtok = 1 }\n'
         )
-    version = adapter_store(tmp_path).put(sealed_adapter()).version
+    version = adapter_store(GatewaySettings(data_dir=tmp_path)).put(sealed_adapter()).version
     said = waypost("announce", version, "--model", "base", "--name", "maths", fails=True)
     assert "http://127.0.0.1:9/v1/ cannot be reached" in said
 
 
 def test_announces_only_on_models_of_the_settings(waypost, tmp_path):
-    version = adapter_store(tmp_path).put(sealed_adapter()).version
+    version = adapter_store(GatewaySettings(data_dir=tmp_path)).put(sealed_adapter()).version
     said = waypost("announce", version, "--model", "nowhere", "--name", "maths", fails=True)
     assert "no model 'nowhere'" in said

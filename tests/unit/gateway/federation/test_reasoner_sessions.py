@@ -106,7 +106,7 @@ def test_nodes_tune_the_model_of_the_settings(settings_of, store):
     assert {verdict["outcome"] for verdict in report["verdicts"].values()} == {"candidate"}
     sealed = (store.folder_of(session) / ADAPTER).read_bytes()
     for settings in everybody:
-        assert adapter_store(settings.data_dir).read(report["version"]) == sealed
+        assert adapter_store(settings).read(report["version"]) == sealed
     received = report["rounds"][-1]["bytes_received"]
     assert 0 < received < 2 * report["full_model_bytes"]
     ended = store.end(store.begin(session, run_id=1), NOW, report=report, reason=None)
