@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Generic
 
 from budget.policies.artifact import POLICY_FILE, PolicyManifest
-from gateway.artifacts.trust import ANYBODY, Trust, signature_path
+from gateway.artifacts.trust import ANYBODY, Trust, open_regular, signature_path
 from gateway.settings.config import GatewaySettings
 from router_models.artifacts.adapter import ADAPTER_FILE, AdapterManifest
 from router_models.artifacts.artifact import ROUTER_FILE
@@ -152,7 +152,7 @@ class SealedStore(Generic[ManifestT]):
         """
         path = self.folder / ACTIVE_FILE
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 name = file.read(_MAX_NAME_BYTES).decode("ascii", "replace").strip()
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -362,7 +362,7 @@ def read_artifact(path: Path) -> bytes:
         ArtifactRejected: It is missing, unreadable or too long to be one.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_ARTIFACT_BYTES:
                 raise ArtifactRejected(f"{path.name} is too long to be an artefact")
             return file.read()

@@ -1,9 +1,11 @@
 """Whose artefacts may serve here, and the key that signs what is made here."""
 
+import errno
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -103,12 +105,25 @@ def read_signature(path: Path) -> bytes | None:
     """
     beside = signature_path(path)
     try:
-        with beside.open("rb") as file:
+        with open_regular(beside) as file:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ArtifactRejected(f"{beside} cannot be read: {error.strerror}") from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read; a pipe that somebody left in its place would wait for a writer for ever.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def read_key(file: Path) -> Ed25519PrivateKey:

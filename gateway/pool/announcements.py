@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.artifacts.store import check_version, replace_file
+from gateway.artifacts.trust import open_regular
 from gateway.types import HostedModel
 from router_models.errors import ArtifactRejected
 
@@ -57,7 +58,7 @@ class AnnouncementFile:
             ArtifactRejected: The file cannot be read or holds something else.
         """
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 lines = json.loads(file.read(MAX_FILE_BYTES))
             found = tuple(Announcement(**{k: str(v) for k, v in line.items()}) for line in lines)
         except (FileNotFoundError, NotADirectoryError):

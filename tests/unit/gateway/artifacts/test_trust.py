@@ -1,5 +1,7 @@
+import os
 import re
 import stat
+from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -99,6 +101,22 @@ def test_a_signature_that_cannot_be_read_is_refused(served):
     beside.mkdir()
     with pytest.raises(ArtifactRejected, match="cannot be read"):
         served.read(VERSIONS[0])
+
+
+@pytest.mark.parametrize("place", ["artefact", "signature", "active"])
+def test_a_pipe_in_the_place_of_a_file_does_not_hold_up_its_reader(served, place):
+    path = served.path(VERSIONS[0])
+    places = {
+        "artefact": path,
+        "signature": signature_path(path),
+        "active": served.folder / "active",
+    }
+    places[place].unlink()
+    os.mkfifo(places[place])
+
+    read = served.active if place == "active" else partial(served.read, VERSIONS[0])
+    with pytest.raises(ArtifactRejected, match="cannot be read: it is no regular file"):
+        read()
 
 
 def test_what_is_made_here_is_signed_here(tmp_path):

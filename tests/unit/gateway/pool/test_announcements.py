@@ -1,4 +1,5 @@
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,14 @@ def test_refuses_a_file_of_something_else(file, content):
     file.path.write_text(content)
 
     with pytest.raises(ArtifactRejected):
+        file.read()
+
+
+def test_a_pipe_in_the_place_of_the_file_does_not_hold_up_its_reader(file):
+    file.folder.mkdir()
+    os.mkfifo(file.path)
+
+    with pytest.raises(ArtifactRejected, match="it is no regular file"):
         file.read()
 
 
