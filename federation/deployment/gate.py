@@ -23,6 +23,7 @@ from aiohttp import (
 )
 
 from federation.deployment.node_keys import NodeKeys
+from federation.deployment.signed_calls import Refusal, SignedCalls, fits
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,12 @@ DROPPED_HEADERS: Final = frozenset(
 SHUTDOWN_S: Final = 1.0
 UNKNOWN_NODE: Final = 100_001
 """Flower prints errors of this form to the node's operator; the number is none of its own."""
+DETAILS: Final = {
+    Refusal.STRANGER: "The coordinator does not know this node's key: have its operator add the "
+    "public key to the folder of nodes, and check this machine's clock.",
+    Refusal.OLD_NODE: "This node signs its calls as versions before this coordinator's did: "
+    "install the coordinator's version of Waypost here.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +105,11 @@ class Gate:
         tls.load_cert_chain(certificate, private_key)
         async with self._session() as session:
             passing = asyncio.Semaphore(self.limits.max_calls)
+            calls = SignedCalls(self.clock())
 
             async def handle(request: web.BaseRequest) -> web.StreamResponse:
-                return await self._handle(request, session, passing)
+                refused = self._refuse(request, calls)
+                return refused or await self._handle(request, session, passing)
 
             server = _ImpatientServer(handle, self.limits.first_call_s)
             runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
@@ -120,20 +129,20 @@ class Gate:
             auto_decompress=False,
         )
 
-    async def _handle(
-        self, request: web.BaseRequest, session: ClientSession, passing: asyncio.Semaphore
-    ) -> web.StreamResponse:
+    def _refuse(self, request: web.BaseRequest, calls: SignedCalls) -> web.Response | None:
+        """Answer what is no node's call; before the body, as a stranger gets to send none."""
         call = request.path.removeprefix(FLEET)
         if request.method != "POST" or not request.path.startswith(FLEET) or call not in CALLS:
             return _closing(web.Response(status=404))
-        # Before the body: a stranger does not get to send one.
-        if self.keys().admit(request.headers, self.clock()) is None:
-            logger.warning(
-                "refused %s from %s: the call is not signed by a registered node",
-                call,
-                request.remote,
-            )
-            return _stranger()
+        found = calls.admit(self.keys(), request.path, request.headers, self.clock())
+        if not isinstance(found, Refusal):
+            return None
+        logger.warning("refused %s from %s: %s", call, request.remote, found.value)
+        return _refusal(found)
+
+    async def _handle(
+        self, request: web.BaseRequest, session: ClientSession, passing: asyncio.Semaphore
+    ) -> web.StreamResponse:
         if passing.locked():
             return web.Response(status=503)
         async with passing:
@@ -152,6 +161,8 @@ class Gate:
             body += piece
             if len(body) > self.limits.max_body_bytes:
                 return web.Response(status=413)
+        if not fits(request.headers, body):
+            return _refusal(Refusal.STRANGER)
         headers = [(name, value) for name, value in request.headers.items() if _is_passed(name)]
         async with session.post(
             f"{self.upstream}{request.path}", data=bytes(body), headers=headers
@@ -204,13 +215,9 @@ def _closing(response: web.Response) -> web.Response:
     return response
 
 
-def _stranger() -> web.Response:
-    answer = web.json_response(
-        {
-            "code": UNKNOWN_NODE,
-            "detail": "The coordinator does not know this node's key: have its operator add the "
-            "public key to the folder of nodes, and check this machine's clock.",
-        },
-        status=404,
-    )
+def _refusal(reason: Refusal) -> web.Response:
+    # A node tries again after a 503, with a new signature.
+    if reason in {Refusal.REPEATED, Refusal.TOO_MANY}:
+        return _closing(web.Response(status=503))
+    answer = web.json_response({"code": UNKNOWN_NODE, "detail": DETAILS[reason]}, status=404)
     return _closing(answer)
