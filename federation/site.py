@@ -21,12 +21,14 @@ class SitePolicy:
         needs_noise: Nothing leaves without clipping and noise, which then stand for `least_rows`.
         needs_secure_sum: Nothing additive leaves unmasked.
         least_noise: Least noise multiplier of a plan with noise.
+        trusts_coordinator: Questions are answered from rows, not from bundles of them.
     """
 
     least_rows: int = 10
     needs_noise: bool = False
     needs_secure_sum: bool = False
     least_noise: float = 0.0
+    trusts_coordinator: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -314,7 +314,8 @@ class GatewaySite:
         """Return what a coordinator's questions are answered from."""
         if self._told is None:
             public = self._logged().without_models(self.private_models)
-            self._told = public if self.policy.needs_noise else self._bundled(public)
+            is_row_wise = self.policy.needs_noise or self.policy.trusts_coordinator
+            self._told = public if is_row_wise else self._bundled(public)
         return self._told
 
     def _bundled(self, rows: LoggedRows) -> LoggedRows:

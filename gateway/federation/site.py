@@ -52,6 +52,7 @@ def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
             needs_noise=node.epsilon is not None,
             needs_secure_sum=node.needs_secure_sum,
             least_noise=node.least_noise,
+            trusts_coordinator=node.trusts_coordinator,
         ),
         bundles=BundleFile(node_dir(settings) / BUNDLES, encoder.id),
         verdicts=VerdictLimit(node_dir(settings) / VERDICTS, node.routers_per_day),

@@ -140,6 +140,15 @@ class NodeSettings(Settings):
             "are refused. A larger number hides single queries better and costs quality.",
         ),
     ] = 10
+    trusts_coordinator: Annotated[
+        bool,
+        Field(
+            description="Answer the coordinator's questions from rows instead of bundles of "
+            "`least_rows` rows. Routers get better, most of all with a few hundred rows, but a "
+            "hostile coordinator can then read single rows out of many answers. Unused with "
+            "`epsilon`."
+        ),
+    ] = False
     needs_secure_sum: Annotated[
         bool,
         Field(

@@ -155,14 +155,22 @@ def read_alone(sums: Iterable[Mapping[str, np.ndarray]]) -> int:
     return len(found)
 
 
-def test_a_boundary_that_moves_isolates_no_row(site_in) -> None:
-    coordinator = Coordinator(site_in())
+def differences_of(site: GatewaySite) -> list[dict[str, np.ndarray]]:
+    """Move a boundary through a site's rows, and subtract each answer from the next."""
+    coordinator = Coordinator(site)
     answers = [coordinator.cells(pair) for pair in boundaries(400)]
-    differences = [
-        {name: after[name] - before[name] for name in after} for before, after in pairwise(answers)
-    ]
+    return [{n: after[n] - before[n] for n in after} for before, after in pairwise(answers)]
+
+
+def test_a_boundary_that_moves_isolates_no_row(site_in) -> None:
+    differences = differences_of(site_in())
     assert any(each["count"].any() for each in differences)
     assert read_alone(differences) == 0
+
+
+def test_a_site_that_trusts_its_coordinator_is_open_to_that(site_in) -> None:
+    trusting = SitePolicy(least_rows=LEAST_ROWS, trusts_coordinator=True)
+    assert read_alone(differences_of(site_in(policy=trusting))) > 10
 
 
 def test_noise_that_hides_nothing_is_refused_by_name(site_in) -> None:
