@@ -18,13 +18,17 @@ class SitePolicy:
 
     Attributes:
         least_rows: No centroid and no cell made of fewer rows leaves.
-        needs_noise: Nothing leaves without clipping and noise.
+        needs_noise: Nothing leaves without clipping and noise, which then stand for `least_rows`.
         needs_secure_sum: Nothing additive leaves unmasked.
+        least_noise: Least noise multiplier of a plan with noise.
+        trusts_coordinator: Questions are answered from rows, not from bundles of them.
     """
 
     least_rows: int = 10
     needs_noise: bool = False
     needs_secure_sum: bool = False
+    least_noise: float = 0.0
+    trusts_coordinator: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,9 @@ class Verdict:
 class Site(Protocol):
     """One organisation's gateway, as its Flower client sees it.
 
-    `registry` is the session's; a site's own table of names goes before it.
+    Rows that it returns are seen by nobody else, but whatever can be computed from them may be: a
+    coordinator chooses the questions. So they hold no single row of the log, unless noise is put on
+    every answer. `registry` is the session's; a site's own table of names goes before it.
     """
 
     @property

@@ -17,13 +17,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from federation.deployment.node_keys import PUBLIC_SUFFIX
+from federation.deployment.node_keys import PUBLIC_SUFFIX, read_public_key
 
 AUTHORITY_VALID: Final = timedelta(days=10 * 365)
 SERVER_VALID: Final = timedelta(days=365)
 BACKDATED: Final = timedelta(hours=1)
 """Clocks of other organisations may be behind."""
 PRIVATE_SUFFIX: Final = ".key"
+REVOKED_SUFFIX: Final = ".revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,50 @@ class CertificateFolder:
         private = self.private_keys / f"{name}{PRIVATE_SUFFIX}"
         if private.exists():
             return []
+        return self._write_node_key(name)
+
+    def revoke(self, name: str) -> list[Path]:
+        """Shut a node out, and every other name that its key was let in by.
+
+        The files stay, under names that let nobody in.
+
+        Returns:
+            What the files are called now.
+
+        Raises:
+            FileNotFoundError: No such node is let in.
+        """
+        lost = (self.public_keys / f"{name}{PUBLIC_SUFFIX}").read_bytes().split()[:2]
+        found = self.public_keys.glob(f"*{PUBLIC_SUFFIX}")
+        same = [path for path in sorted(found) if path.read_bytes().split()[:2] == lost]
+        return [path.rename(path.with_name(f"{path.name}{REVOKED_SUFFIX}")) for path in same]
+
+    def rotate(self, name: str, public: Path | None = None) -> list[Path]:
+        """Let node `name` in by another key, and by its old one no more.
+
+        Args:
+            name: Of a node that is let in now.
+            public: Its new public key; None makes a new pair.
+
+        Returns:
+            The files written.
+
+        Raises:
+            FileNotFoundError: No such node is let in.
+            ValueError: `public` is no key.
+        """
+        new = None if public is None else public.read_bytes()
+        if public is not None:
+            read_public_key(public)
+        self.revoke(name)
+        if new is None:
+            return self._write_node_key(name)
+        path = self.public_keys / f"{name}{PUBLIC_SUFFIX}"
+        _write_public(path, new)
+        return [path]
+
+    def _write_node_key(self, name: str) -> list[Path]:
+        private = self.private_keys / f"{name}{PRIVATE_SUFFIX}"
         key = ec.generate_private_key(ec.SECP384R1())
         write_private(
             private,

@@ -6,11 +6,9 @@ ClientApp of the installed package, whatever the bundle says. Written against Fl
 coordinators and nodes must share major and minor version anyway.
 """
 
-import io
 import logging
 import math
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -50,6 +48,7 @@ from flwr.supercore.interceptors import (
     SuperExecAuthHttpInterceptor,
 )
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.retry import RetryInvoker, constant, make_simple_http_retry_invoker
 from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
@@ -61,6 +60,9 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from federation.deployment.flower_bundle import pack_bundle
+from federation.deployment.node_keys import TIMESTAMP_HEADER
+from federation.deployment.signed_calls import sign_call
 from federation.protocol.failures import failure, reason_of
 
 logger = logging.getLogger(__name__)
@@ -77,20 +79,6 @@ UNAVAILABLE_CODES: Final = frozenset({502, 503, 504})
 RUN_ENDED_CODES: Final = frozenset(
     {ApiErrorCode.RUN_ALREADY_FINISHED, ApiErrorCode.RUN_ID_NOT_FOUND}
 )
-BUNDLE: Final = """
-[project]
-name = "waypost"
-version = "1.0.0"
-[tool.flwr.app]
-publisher = "waypost"
-[tool.flwr.app.components]
-serverapp = "federation.coordinator.session:Session"
-clientapp = "federation.node.client_app:build_client_app"
-"""
-"""Flower demands a bundle for every run. This one holds no code: `TaskWorker` serves both sides.
-
-Flower never imports the two names; they say where the code of each side is.
-"""
 
 
 class RunStopped(Exception):
@@ -234,7 +222,7 @@ class SuperLinkClient:
 
     def start_run(self) -> int:
         """Have Flower offer a new run to `TaskWorker.run`; returns its id."""
-        return int(self._control.StartRun(StartRunRequest(fab=Fab(content=_bundle()))).run_id)
+        return int(self._control.StartRun(StartRunRequest(fab=Fab(content=pack_bundle()))).run_id)
 
     def stop_run(self, run_id: int) -> None:
         """End a run that may have ended by itself."""
@@ -269,7 +257,7 @@ def run_supernode(
         root_certificates=str(authority),
         interceptors=[
             RuntimeVersionHttpInterceptor("SuperNode"),
-            NodeAuthHttpInterceptor(key, public),
+            CallSigner(key, public),
         ],
     )
     with fleet:
@@ -278,8 +266,25 @@ def run_supernode(
     pull = start_client_internal._pull_and_store_message  # noqa: SLF001
     start_client_internal._pull_and_store_message = polling(pull, poll_s)  # noqa: SLF001
     again_s = max(poll_s, RECONNECT_S)
+    fleet_http_connection.NodeAuthHttpInterceptor = CallSigner  # type: ignore[attr-defined]
     fleet_http_connection.make_simple_http_retry_invoker = partial(retry_invoker, again_s)  # type: ignore[attr-defined]
     flower_supernode()
+
+
+class CallSigner(NodeAuthHttpInterceptor):
+    """Signs what Flower signs, the time, and beside it the whole call."""
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        """Sign one call; a call that is tried again is signed anew."""
+
+        def bound(signed: ProtobufRequestContext) -> httpx.Response:
+            request = signed.request
+            path, timestamp = request.url.path, request.headers[TIMESTAMP_HEADER]
+            body = request.read()
+            request.headers.update(sign_call(self._private_key, path, body, timestamp))
+            return call_next(signed)
+
+        return super().intercept(context, bound)
 
 
 def retry_invoker(max_wait_s: float) -> RetryInvoker:
@@ -386,11 +391,3 @@ def _heartbeat(runtime: RuntimeHttpClient) -> Iterator[None]:
         yield
     finally:
         sender.stop()
-
-
-def _bundle() -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        # A fixed date makes equal bundles equal bytes: Flower keeps each only once.
-        archive.writestr(zipfile.ZipInfo("pyproject.toml"), BUNDLE)
-    return content.getvalue()

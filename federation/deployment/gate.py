@@ -25,6 +25,7 @@ from aiohttp import (
 from budget.errors import BudgetError, ShareExceeded
 from budget.in_flight import Hold, InFlight
 from federation.deployment.node_keys import NodeKeys
+from federation.deployment.signed_calls import Refusal, SignedCalls, fits
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,12 @@ DROPPED_HEADERS: Final = frozenset(
 SHUTDOWN_S: Final = 1.0
 UNKNOWN_NODE: Final = 100_001
 """Flower prints errors of this form to the node's operator; the number is none of its own."""
+DETAILS: Final = {
+    Refusal.STRANGER: "The coordinator does not know this node's key: have its operator add the "
+    "public key to the folder of nodes, and check this machine's clock.",
+    Refusal.OLD_NODE: "This node signs its calls as versions before this coordinator's did: "
+    "install the coordinator's version of Waypost here.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +120,13 @@ class Gate:
         async with self._session() as session:
             passing = asyncio.Semaphore(self.limits.max_calls)
             memory = InFlight(self.limits.max_bytes, self.limits.max_bytes_per_node)
+            calls = SignedCalls(self.clock())
 
             async def handle(request: web.BaseRequest) -> web.StreamResponse:
-                return await self._handle(request, session, passing, memory)
+                admitted = self._admit(request, calls)
+                if not isinstance(admitted, str):
+                    return admitted
+                return await self._handle(request, session, passing, memory.hold(admitted))
 
             server = _ImpatientServer(handle, self.limits.first_call_s)
             runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
@@ -135,29 +146,31 @@ class Gate:
             auto_decompress=False,
         )
 
+    def _admit(self, request: web.BaseRequest, calls: SignedCalls) -> str | web.Response:
+        """Name the node that calls, or answer what is no node's call.
+
+        This is before the body: a stranger gets to send none.
+        """
+        call = request.path.removeprefix(FLEET)
+        if request.method != "POST" or not request.path.startswith(FLEET) or call not in CALLS:
+            return _closing(web.Response(status=404))
+        found = calls.admit(self.keys(), request.path, request.headers, self.clock())
+        if not isinstance(found, Refusal):
+            return found
+        logger.warning("refused %s from %s: %s", call, request.remote, found.value)
+        return _refusal(found)
+
     async def _handle(
         self,
         request: web.BaseRequest,
         session: ClientSession,
         passing: asyncio.Semaphore,
-        memory: InFlight,
+        memory: Hold,
     ) -> web.StreamResponse:
-        call = request.path.removeprefix(FLEET)
-        if request.method != "POST" or not request.path.startswith(FLEET) or call not in CALLS:
-            return _closing(web.Response(status=404))
-        # Before the body: a stranger does not get to send one.
-        node = self.keys().admit(request.headers, self.clock())
-        if node is None:
-            logger.warning(
-                "refused %s from %s: the call is not signed by a registered node",
-                call,
-                request.remote,
-            )
-            return _stranger()
         if passing.locked():
             return web.Response(status=503)
         async with passing:
-            with memory.hold(node) as held:
+            with memory as held:
                 return await self._pass_on_in_time(request, session, held)
 
     async def _pass_on_in_time(
@@ -186,6 +199,8 @@ class Gate:
             if len(body) > self.limits.max_body_bytes:
                 return _closing(web.Response(status=413))
             held.grow(len(body))
+        if not fits(request.headers, body):
+            return _refusal(Refusal.STRANGER)
         headers = [(name, value) for name, value in request.headers.items() if _is_passed(name)]
         async with session.post(
             f"{self.upstream}{request.path}", data=bytes(body), headers=headers
@@ -241,13 +256,9 @@ def _closing(response: web.Response) -> web.Response:
     return response
 
 
-def _stranger() -> web.Response:
-    answer = web.json_response(
-        {
-            "code": UNKNOWN_NODE,
-            "detail": "The coordinator does not know this node's key: have its operator add the "
-            "public key to the folder of nodes, and check this machine's clock.",
-        },
-        status=404,
-    )
+def _refusal(reason: Refusal) -> web.Response:
+    # A node tries again after a 503, with a new signature.
+    if reason in {Refusal.REPEATED, Refusal.TOO_MANY}:
+        return _closing(web.Response(status=503))
+    answer = web.json_response({"code": UNKNOWN_NODE, "detail": DETAILS[reason]}, status=404)
     return _closing(answer)

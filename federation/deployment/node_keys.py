@@ -46,7 +46,7 @@ class NodeKeys:
         problems: list[str] = []
         for path in sorted(folder.glob(f"*{PUBLIC_SUFFIX}")):
             try:
-                keys[path.stem] = _read(path)
+                keys[path.stem] = read_public_key(path)
             except FileNotFoundError:
                 continue  # removed while we looked
             except (OSError, ValueError, UnsupportedAlgorithm) as error:
@@ -93,7 +93,12 @@ class WatchedKeys:
         return self._keys
 
 
-def _read(path: Path) -> bytes:
+def read_public_key(path: Path) -> bytes:
+    """Read one public key, as Flower sends it.
+
+    Raises:
+        ValueError: It is none, or of another kind.
+    """
     key = serialization.load_ssh_public_key(path.read_bytes())
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != CURVE:
         raise ValueError("it is a key of another kind")

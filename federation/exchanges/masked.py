@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from federation.errors import ReplyRejected
 from federation.exchanges.exchange import Exchange, SumExchange, Task
+from federation.privacy.members import CARD_BYTES, Identity, unsigned
 from federation.privacy.secure_sum import (
     KEY_BYTES,
     SecureSumRefused,
@@ -29,7 +30,7 @@ from federation.protocol.updates import Field, Form, Reply
 
 KEY: Final = "key"
 MEMBERS: Final = "members"
-"""Part of a request: the public keys of all selected sites; shape ``(n_members, 32)``."""
+"""Part of a request: the cards of all selected sites; shape ``(n_members, CARD_BYTES)``."""
 
 ALL_SITES: Final = "all sites"
 
@@ -39,27 +40,37 @@ class MaskingKey:
     """A site's one-time private key, for its next masked answer: used once, then forgotten.
 
     It is never written anywhere: a node that restarts in between drops out of that sum.
+
+    Attributes:
+        identity: Signs the key, and knows the other members; None masks for whoever is named.
     """
 
+    identity: Identity | None = None
     _key: bytes | None = field(default=None, init=False, repr=False)
 
-    def generate(self) -> bytes:
-        """Make a new key, in place of an unused one, and return its public part."""
+    def generate(self, instruction: Instruction) -> bytes:
+        """Make a new key, in place of an unused one, and return the card with its public part."""
         self._key = generate_private_key()
-        return public_key(self._key)
+        public = public_key(self._key)
+        if self.identity is None:
+            return unsigned(public)
+        return self.identity.sign(public, _label(instruction))
 
     def mask(self, exchange: Exchange, instruction: Instruction, payload: Payload) -> Payload:
         """Hide an answer from everybody but all members together.
 
         Raises:
-            SecureSumRefused: No key was drawn for this, or the members or the payload do not fit.
+            SecureSumRefused: No key was drawn for this, a member is not pinned, or the members or
+                the payload do not fit.
         """
         key, self._key = self._key, None
         if key is None:
             raise SecureSumRefused("there is no key for this secure sum, or it was used already")
-        label = [sha256(instruction.plan.to_json().encode()).hexdigest(), instruction.round]
-        members = [row.tobytes() for row in _members(instruction)]
-        return dict(mask(payload, key, members, json.dumps([*label, exchange.name])))
+        label, cards = _label(instruction), [row.tobytes() for row in _members(instruction)]
+        if self.identity is not None:
+            self.identity.check(cards, label)
+        keys = [card[:KEY_BYTES] for card in cards]
+        return dict(mask(payload, key, keys, json.dumps([label, exchange.name])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +87,13 @@ class KeyExchange(Exchange):
 
     masking_key: MaskingKey = field(default_factory=MaskingKey)
 
-    def answer(self, task: Task) -> Payload:  # noqa: ARG002
+    def answer(self, task: Task) -> Payload:
         """Draw a new key."""
-        return {KEY: np.frombuffer(self.masking_key.generate(), np.uint8)}
+        return {KEY: np.frombuffer(self.masking_key.generate(task.instruction), np.uint8)}
 
     def form(self, instruction: Instruction) -> Form:  # noqa: ARG002
-        """One key."""
-        return Form({KEY: Field((KEY_BYTES,), "uint8")})
+        """One key, and who vouches for it."""
+        return Form({KEY: Field((CARD_BYTES,), "uint8")})
 
     def rows(self, payload: Payload) -> float:  # noqa: ARG002
         """Return 0: keys are computed from no row."""
@@ -113,6 +124,12 @@ def member_count(instruction: Instruction) -> int:
     return len(_members(instruction))
 
 
+def _label(instruction: Instruction) -> str:
+    """Name one step of one training; what is signed or masked for it fits no other."""
+    plan = sha256(instruction.plan.to_json().encode()).hexdigest()
+    return json.dumps([plan, instruction.round])
+
+
 def _members(instruction: Instruction) -> NDArray[np.uint8]:
     """Return the public keys that a request names.
 
@@ -120,7 +137,7 @@ def _members(instruction: Instruction) -> NDArray[np.uint8]:
         SecureSumRefused: It names none.
     """
     keys = instruction.sent.get(MEMBERS)
-    if keys is None or keys.dtype != np.uint8 or keys.ndim != 2:
+    if keys is None or keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != CARD_BYTES:
         raise SecureSumRefused("the coordinator's question names no keys to mask the sum with")
     return keys
 

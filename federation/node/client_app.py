@@ -8,10 +8,11 @@ from flwr.clientapp import ClientApp
 
 from federation.errors import FederationError
 from federation.exchanges.exchange import Exchange, Task
-from federation.exchanges.masked import KeyExchange
+from federation.exchanges.masked import KeyExchange, MaskingKey
 from federation.exchanges.table import EXCHANGES
 from federation.node.protection import Protection, withhold_figures
 from federation.privacy.accounting import PrivacyAccount
+from federation.privacy.members import Identity
 from federation.protocol.protocol import (
     ARRAYS,
     HELLO,
@@ -34,7 +35,10 @@ logger = logging.getLogger(__name__)
 
 
 def build_client_app(
-    site: Site, account: PrivacyAccount | None = None, reasoner: ReasonerSite | None = None
+    site: Site,
+    account: PrivacyAccount | None = None,
+    reasoner: ReasonerSite | None = None,
+    identity: Identity | None = None,
 ) -> ClientApp:
     """Make the app that answers for `site`.
 
@@ -44,9 +48,10 @@ def build_client_app(
         site: Whose rows are learned from.
         account: What noisy answers are charged to; a site that has one sends no others.
         reasoner: Whose prompts a reasoning model is tuned on; None takes no part in that.
+        identity: With whom the site takes part in secure sums; None trusts the coordinator in that.
     """
     app = build_reasoner_app(reasoner)
-    protection = Protection(account)
+    protection = Protection(account, masking_key=MaskingKey(identity))
     _register(app, HELLO, lambda message: _on_hello(site, protection, message))
     _register(app, PUBLISH, lambda message: _on_publish(site, message))
     for exchange in (*EXCHANGES, KeyExchange(masking_key=protection.masking_key)):

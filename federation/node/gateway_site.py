@@ -18,6 +18,8 @@ from federation.node.acceptance import (
     decide,
     find_invalid_predictions,
 )
+from federation.node.bundles import BundleFile, Bundles
+from federation.node.verdicts import VerdictLimit
 from federation.site import SCHEMA_VERSION, SitePolicy, SiteProfile, Verdict
 from router_models.artifacts.artifact import dump, load
 from router_models.artifacts.assessment import Assessment, Outcome
@@ -110,7 +112,8 @@ class GatewaySite:
     """One gateway's database and routers, as a `federation.site.Site`.
 
     Rows are read when a session begins and held until it ends, so that every round learns from
-    the same ones.
+    the same ones. What a coordinator is told is computed from bundles of them (see
+    `federation.node.bundles`), unless every answer bears noise; verdicts rest on the rows.
 
     Attributes:
         name: Of the organisation.
@@ -120,6 +123,8 @@ class GatewaySite:
         private_models: This gateway's names of models that nobody else has; never mentioned.
         prices: Quality per USD at the operating points that callers use.
         clock: Tells the time, with a zone.
+        bundles: Remembers what was told of; None forgets it with the session, for experiments.
+        verdicts: Limits how many routers are judged; None for no limit.
         most_rows: The latest answers that are learned from; 4 bytes per row and dimension.
         keep: Assessed routers kept in the store besides those that served.
     """
@@ -135,10 +140,13 @@ class GatewaySite:
     private_models: frozenset[str] = frozenset()
     policy: SitePolicy = field(default_factory=SitePolicy)
     criteria: AcceptanceCriteria = field(default_factory=AcceptanceCriteria)
+    bundles: BundleFile | None = None
+    verdicts: VerdictLimit | None = None
     most_rows: int = 200_000
     keep: int = 10
     seed: int = 0
     _rows: LoggedRows | None = field(default=None, init=False, repr=False)
+    _told: LoggedRows | None = field(default=None, init=False, repr=False)
 
     def profile(self, registry: ModelRegistry) -> SiteProfile:
         """Say what there is to learn from, after reading the log anew.
@@ -148,11 +156,10 @@ class GatewaySite:
         Raises:
             InvalidRegistry: What this gateway calls a model is another one's name there.
         """
-        self._rows = None
-        rows = self._logged()
+        self._forget()
+        rows = self._told_of()
         names = registry.with_overrides(self.own_names)
-        public = set(rows.models) - self.private_models
-        columns = tuple(sorted({names.canonical(model) for model in public}))
+        columns = tuple(sorted({names.canonical(model) for model in rows.models}))
         table = rows.evaluations("train", columns, names)
         answers = np.isfinite(table.quality).sum(axis=0)
         enough = answers >= self.policy.least_rows
@@ -169,26 +176,29 @@ class GatewaySite:
         )
 
     def train_rows(self, columns: tuple[str, ...], registry: ModelRegistry) -> Evaluations:
-        """Return the log's train rows, one column per canonical name in `columns`.
+        """Return what is told of train rows, one column per canonical name in `columns`.
 
         Raises:
             InvalidRegistry: What this gateway calls a model is another one's name there.
         """
-        return self._logged().evaluations("train", columns, self._names(columns, registry))
+        return self._told_of().evaluations("train", columns, self._names(columns, registry))
 
     def held_out_rows(self, columns: tuple[str, ...], registry: ModelRegistry) -> Evaluations:
-        """Return the log's validation rows; its test rows only `receive` sees.
+        """Return what is told of validation rows; the test rows only `receive` sees.
 
         Raises:
             InvalidRegistry: What this gateway calls a model is another one's name there.
         """
-        return self._logged().evaluations("val", columns, self._names(columns, registry))
+        return self._told_of().evaluations("val", columns, self._names(columns, registry))
 
     def receive(self, artifact: bytes, signature: bytes | None = None) -> Verdict:
         """Let a new global router serve, itself or mixed with a local one, unless it loses here.
 
         The same router is judged once: a coordinator that repeats itself gets the same answer, and
         what an operator did since stays as it is.
+
+        Raises:
+            PlanRefused: This site judged too many routers already.
         """
         try:
             self.store.check(artifact, signature)
@@ -196,13 +206,15 @@ class GatewaySite:
             known = self.store.assessment(shared.router.version)
             if known is not None:
                 return _verdict(shared, known)
+            if self.verdicts is not None:
+                self.verdicts.spend(self.clock())
             return self._judge(shared)
         except ArtifactRejected as error:
             return Verdict("refused", None, f"it cannot be used here: {error}")
         except OSError as error:
             return Verdict("refused", None, f"it cannot be stored: {error}")
         finally:
-            self._rows = None
+            self._forget()
 
     def _judge(self, shared: _Contender) -> Verdict:
         rows = self._logged()
@@ -325,6 +337,23 @@ class GatewaySite:
 
     def _names(self, columns: tuple[str, ...], registry: ModelRegistry) -> ModelRegistry:
         return registry.with_overrides(self.own_names).restricted_to(columns)
+
+    def _forget(self) -> None:
+        self._rows = self._told = None
+
+    def _told_of(self) -> LoggedRows:
+        """Return what a coordinator's questions are answered from."""
+        if self._told is None:
+            public = self._logged().without_models(self.private_models)
+            is_row_wise = self.policy.needs_noise or self.policy.trusts_coordinator
+            self._told = public if is_row_wise else self._bundled(public)
+        return self._told
+
+    def _bundled(self, rows: LoggedRows) -> LoggedRows:
+        least_rows = self.policy.least_rows
+        if self.bundles is None:
+            return Bundles.none(self.encoder.dimension).updated(rows, least_rows).rows()
+        return self.bundles.update(rows, least_rows).rows()
 
     def _logged(self) -> LoggedRows:
         if self._rows is None:

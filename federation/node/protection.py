@@ -22,7 +22,7 @@ class Protection:
             with an account sends nothing without noise.
         new_rng: Makes the generator of one answer's noise; seeded by the system, since whoever knew
             the seed could take the noise off again.
-        masking_key: Keys of masked answers.
+        masking_key: Keys of masked answers; knows the members that this site adds up with.
     """
 
     account: PrivacyAccount | None = None
@@ -42,6 +42,11 @@ class Protection:
             )
         if plan.noise is None and (policy.needs_noise or self.account is not None):
             raise PlanRefused("this site takes part only with noise, and the plan has none")
+        if plan.noise is not None and plan.noise.noise_multiplier < policy.least_noise:
+            raise PlanRefused(
+                f"this site's noise is at least {policy.least_noise:g} "
+                f"(federation.node.least_noise); the plan's is {plan.noise.noise_multiplier:g}"
+            )
         if policy.needs_secure_sum and not plan.secure_sum:
             raise PlanRefused("this site takes part only with secure sums, and the plan has none")
 
@@ -55,6 +60,8 @@ class Protection:
         """
         instruction, plan = task.instruction, task.instruction.plan
         masked = is_masked(exchange, plan)
+        if masked:
+            member_count(instruction)  # refuses a question that names none
         if plan.noise is None or not exchange.is_about_rows:
             payload = exchange.answer(task)
         else:
@@ -67,8 +74,9 @@ class Protection:
         instruction = task.instruction
         if self.account is not None:
             self.account.spend(exchange.release(instruction.plan))
-        # Up to half of the members may tell the coordinator their own noise.
-        sharers = max(1, member_count(instruction) // 2) if masked else 1
+        # Up to half of the members may tell the coordinator their own noise; invented ones all do.
+        is_shared = masked and self.masking_key.identity is not None
+        sharers = max(1, member_count(instruction) // 2) if is_shared else 1
         noisy = exchange.noisy_answer(task, self.new_rng(), sharers)
         return noisy if masked else exchange.post_processed(instruction, noisy)
 

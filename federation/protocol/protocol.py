@@ -168,8 +168,11 @@ class TrainingPlan(SessionPlan):
 
     @property
     def least_visible_rows(self) -> int:
-        """Fewest rows behind a sum of one site: `least_rows`, unless it leaves masked or noisy."""
-        return 1 if self.secure_sum or self.noise else self.least_rows
+        """Fewest rows behind a sum of one site: `least_rows`, unless each query bears noise.
+
+        Masks do not lower it: a site cannot see who takes them off.
+        """
+        return 1 if self.noise else self.least_rows
 
     def _check_secure_sum(self) -> None:
         if self.rule in ROBUST_RULES or self.norm_bound is not None:

@@ -14,6 +14,10 @@ ADAPTER: Final = "adapter.safetensors"
 """The same of a session that tuned a reasoning model."""
 ACCOUNT: Final = "privacy.json"
 """What a node's answers have cost of its privacy."""
+BUNDLES: Final = "bundles.npz"
+"""What a node has told of."""
+VERDICTS: Final = "verdicts.json"
+"""When a node judged routers."""
 
 
 def certificates_of(settings: GatewaySettings) -> CertificateFolder:

@@ -8,6 +8,7 @@ from federation.deployment.flower import TaskWorker
 from federation.deployment.programs import Program
 from federation.node.client_app import build_client_app
 from federation.reasoner.client import ReasonerSite
+from gateway.federation.members import open_identity
 from gateway.federation.paths import account_of
 from gateway.federation.process import log_to_stderr
 from gateway.federation.site import open_site
@@ -29,5 +30,5 @@ def serve(
     log_to_stderr(settings)
     with opened(settings) as engine:
         site, reasoner = open_site(settings, engine), open_reasoner(settings, engine)
-        app = build_client_app(site, account_of(settings), reasoner)
+        app = build_client_app(site, account_of(settings), reasoner, open_identity(settings))
         TaskWorker(program.address, program.secret_file.read_bytes()).serve(app)

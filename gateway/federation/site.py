@@ -5,11 +5,14 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine
 
 from federation.node.acceptance import AcceptanceCriteria, Float64
+from federation.node.bundles import BundleFile
 from federation.node.gateway_site import GatewaySite
+from federation.node.verdicts import VerdictLimit
 from federation.site import SitePolicy
 from gateway.artifacts.frontier_file import operating_points
 from gateway.artifacts.store import router_store
 from gateway.embedded.routers import packaged_router
+from gateway.federation.paths import BUNDLES, VERDICTS, node_dir
 from gateway.federation.team_rows import TeamsRows
 from gateway.routing.encoders import load_encoder
 from gateway.settings.config import ConfigurationError, GatewaySettings
@@ -48,7 +51,11 @@ def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
             least_rows=node.least_rows,
             needs_noise=node.epsilon is not None,
             needs_secure_sum=node.needs_secure_sum,
+            least_noise=node.least_noise,
+            trusts_coordinator=node.trusts_coordinator,
         ),
+        bundles=BundleFile(node_dir(settings) / BUNDLES, encoder.id),
+        verdicts=VerdictLimit(node_dir(settings) / VERDICTS, node.routers_per_day),
         criteria=AcceptanceCriteria(tolerance=node.tolerance),
         most_rows=node.most_rows,
     )

@@ -1,8 +1,8 @@
 """The evaluation log of a gateway, read once into arrays to learn from and to measure on."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -111,6 +111,21 @@ class LoggedRows:
             (len(queries), len(columns)),
         )
         return Evaluations(self.embeddings[queries], quality, cost_usd, tuple(columns))
+
+    def without_models(self, names: Collection[str]) -> "LoggedRows":
+        """Leave out answers of some models, and every choice that was drawn."""
+        is_kept = np.array([name not in names for name in self.models], bool)
+        answers = np.flatnonzero(is_kept[self.model])
+        return replace(
+            self,
+            models=tuple(name for name in self.models if name not in names),
+            query=self.query[answers],
+            model=(np.cumsum(is_kept) - 1)[self.model[answers]],
+            score=self.score[answers],
+            cost_usd=self.cost_usd[answers],
+            drawn=self.drawn[:0],
+            propensities=self.propensities[:0, is_kept],
+        )
 
     def choices(self) -> LoggedChoices:
         """Return the answers of split ``test`` whose model was drawn at random."""

@@ -28,7 +28,7 @@ training = {{ clusters = 24, local_clusters = 24 }}
 least_rows = 5
 models = {{ {names} }}
 """
-NODE = "least_rows = 5\npoll_s = 0.3\n"
+NODE = "least_rows = 5\npoll_s = 0.3\ntrusts_coordinator = true\n"
 PAUSE_S = 0.2
 """Between two queries of a caller."""
 

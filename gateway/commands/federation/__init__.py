@@ -10,6 +10,8 @@ SUBCOMMANDS: Final = {
     "certificates": "Make the coordinator's certificate and the nodes' keys.",
     "coordinator": "Run the federation's coordinator until it is stopped.",
     "join": "Take part in a federation, with this gateway's evaluation log.",
+    "revoke": "Shut a node out of the federation, without a restart.",
+    "rotate": "Let a node in by a new key instead of its old one.",
     "train": "Have the coordinator of this data directory start a training now.",
     "status": "Show the latest trainings of this coordinator and their results.",
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from gateway.commands.options import settings_option
+from gateway.federation.members import open_identity
 from gateway.federation.node import take_part
 from gateway.federation.process import log_to_stderr
 from gateway.settings.config import ConfigurationError, GatewaySettings
@@ -23,8 +24,14 @@ def command(settings: GatewaySettings) -> None:
             "federation.node.reasoner.model: adapters are sent without noise and without masks, "
             "which epsilon and needs_secure_sum forbid; leave out the model, or those two"
         )
+    if node.needs_secure_sum and node.members is None:
+        raise ConfigurationError(
+            "federation.node.members: required by needs_secure_sum, the folder of the public keys "
+            "of the sites that this one adds up with"
+        )
     authority = _file("authority", node.authority)
     private_key = _file("private_key", node.private_key)
+    open_identity(settings)
     try:
         take_part(settings, node.coordinator, authority, private_key)
     except OSError as error:

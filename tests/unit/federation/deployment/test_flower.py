@@ -16,13 +16,13 @@ from flwr.supercore.error import ApiErrorCode
 from federation.deployment import flower
 from federation.deployment.flower import (
     SuperLinkClient,
-    _bundle,
     _has_signed_off,
     _reply,
     check_version,
     polling,
     retry_invoker,
 )
+from federation.deployment.flower_bundle import pack_bundle
 from federation.deployment.gate import UNKNOWN_NODE
 
 NODE_ID = 2**63 + 11
@@ -139,12 +139,12 @@ def test_a_coordinator_that_is_away_is_tried_again_without_longer_and_longer_wai
 
 
 def test_the_bundle_is_one_that_flower_takes_and_always_the_same():
-    assert get_fab_config(_bundle())["project"]["name"] == "waypost"
-    assert _bundle() == _bundle()
+    assert get_fab_config(pack_bundle())["project"]["name"] == "waypost"
+    assert pack_bundle() == pack_bundle()
 
 
 def test_the_bundle_names_code_that_exists():
-    components = get_fab_config(_bundle())["tool"]["flwr"]["app"]["components"]
+    components = get_fab_config(pack_bundle())["tool"]["flwr"]["app"]["components"]
     assert all(callable(resolve_name(name)) for name in components.values())
 
 

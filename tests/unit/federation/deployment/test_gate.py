@@ -1,10 +1,10 @@
 import asyncio
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from federation.deployment.certificates import CertificateFolder
 from federation.deployment.gate import CALLS, Gate, GateLimits
 from federation.deployment.node_keys import NodeKeys
+from federation.deployment.signed_calls import Refusal, SignedCalls, sign_call
 from tests.fakes.patience import PATIENCE_S
 
 PULL = "/v1/fleet/pull-messages"
@@ -46,12 +47,18 @@ class Node:
     flower: Flower
     gate_port: int
 
-    def signed(self, name: str = "acme") -> dict[str, str]:
-        """Headers that prove who calls."""
+    def signed(
+        self,
+        name: str = "acme",
+        path: str = PULL,
+        content: bytes = b"x",
+        at: datetime | None = None,
+    ) -> dict[str, str]:
+        """Headers that prove who calls, and what."""
         raw = (self.folder.private_keys / f"{name}.key").read_bytes()
         key = serialization.load_ssh_private_key(raw, password=None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
-        timestamp = datetime.now(UTC).isoformat()
+        timestamp = (at or datetime.now(UTC)).isoformat()
         public = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -60,15 +67,21 @@ class Node:
             "flwr-public-key": b64encode(public).decode(),
             "flwr-timestamp": timestamp,
             "flwr-signature": b64encode(signature).decode(),
+            **sign_call(key, path, content, timestamp),
         }
 
     async def call(self, path: str = PULL, content: bytes = b"question") -> httpx2.Response:
         """Make a call that is in good order."""
-        return await self.http.post(path, content=content, headers=self.signed())
+        headers = self.signed(path=path, content=content)
+        return await self.http.post(path, content=content, headers=headers)
 
 
 @asynccontextmanager
-async def gated(tmp_path: Path, limits: GateLimits | None = None) -> AsyncIterator[Node]:
+async def gated(
+    tmp_path: Path,
+    limits: GateLimits | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> AsyncIterator[Node]:
     folder, inside, flower = CertificateFolder(tmp_path / "c"), tmp_path / "inside", Flower()
     folder.issue_server(["127.0.0.1"], datetime.now(UTC))
     folder.make_node_key("acme")
@@ -83,7 +96,7 @@ async def gated(tmp_path: Path, limits: GateLimits | None = None) -> AsyncIterat
         upstream=f"https://127.0.0.1:{runner.addresses[0][1]}",
         authority=loopback.authority,
         keys=lambda: NodeKeys.read(folder.public_keys),
-        clock=lambda: datetime.now(UTC),
+        clock=clock,
         limits=limits or GateLimits(),
     )
     trusted = ssl.create_default_context(cafile=folder.authority)
@@ -167,13 +180,82 @@ async def test_who_does_not_sign_is_a_stranger(node):
     assert node.flower.calls == []
 
 
-async def test_a_revoked_node_is_shut_out_at_once(node):
+async def test_a_revoked_node_is_shut_out_at_once_under_every_name(node):
+    twin = node.folder.public_keys / "twin.pub"
+    twin.write_bytes((node.folder.public_keys / "acme.pub").read_bytes())
     assert (await node.call()).status_code == 200
 
-    (node.folder.public_keys / "acme.pub").unlink()
+    node.folder.revoke("acme")
 
+    assert (await node.call()).status_code == 404
+
+
+async def test_a_rotated_key_lets_the_node_in_and_the_old_one_nobody(node):
+    old = node.signed()
+    node.folder.rotate("acme")
+
+    assert (await node.call()).status_code == 200
+    assert (await node.http.post(PULL, content=b"x", headers=old)).status_code == 404
+
+
+async def test_a_call_is_heard_once(node):
     headers = node.signed()
+
+    first, second = [await node.http.post(PULL, content=b"x", headers=headers) for _ in range(2)]
+
+    assert (first.status_code, second.status_code) == (200, 503)
+    assert len(node.flower.calls) == 1
+
+
+async def test_a_call_that_was_overheard_cannot_be_replayed_to_a_gate_that_was_restarted(tmp_path):
+    async with gated(tmp_path) as node:
+        overheard = node.signed()
+    later = datetime.now(UTC) + timedelta(seconds=60)
+    async with gated(tmp_path, clock=lambda: later) as node:
+        answer = await node.http.post(PULL, content=b"x", headers=overheard)
+        assert answer.status_code == 503
+        assert node.flower.calls == []
+
+
+@pytest.mark.parametrize(
+    ("path", "content"), [("/v1/fleet/push-messages", b"x"), (PULL, b"another body")]
+)
+async def test_a_signature_fits_one_path_and_one_body(node, path, content):
+    answer = await node.http.post(path, content=content, headers=node.signed())
+
+    assert answer.status_code == 404
+    assert node.flower.calls == []
+
+
+@pytest.mark.parametrize("header", ["waypost-nonce", "waypost-body-sha256", "flwr-timestamp"])
+async def test_nothing_that_is_signed_can_be_replaced(node, header):
+    headers = {**node.signed(), header: node.signed(content=b"y")[header]}
+
     assert (await node.http.post(PULL, content=b"x", headers=headers)).status_code == 404
+
+
+async def test_a_node_of_an_older_version_is_told_to_be_upgraded(node):
+    headers = {n: value for n, value in node.signed().items() if n.startswith("flwr-")}
+
+    answer = await node.http.post(PULL, content=b"x", headers=headers)
+
+    assert answer.status_code == 404
+    assert "install the coordinator's version" in answer.json()["detail"]
+
+
+def test_one_node_cannot_fill_the_memory_of_nonces(tmp_path):
+    folder = CertificateFolder(tmp_path)
+    folder.make_node_key("acme")
+    keys, now = NodeKeys.read(folder.public_keys), datetime.now(UTC)
+    node = Node(None, folder, Flower(), 0)
+    calls = SignedCalls(now - timedelta(hours=1), max_calls=3)
+
+    def admitted():
+        return calls.admit(keys, PULL, node.signed(), now)
+
+    assert [admitted() for _ in range(4)] == ["acme"] * 3 + [Refusal.TOO_MANY]
+    now += timedelta(seconds=311)
+    assert calls.admit(keys, PULL, node.signed(at=now), now) == "acme"
 
 
 async def test_a_body_that_is_too_long_is_not_passed_on(tmp_path):
@@ -291,10 +373,11 @@ async def test_who_connects_and_does_not_call_is_hung_up_on(tmp_path, said):
 
 async def test_a_node_that_calls_in_time_keeps_its_connection(tmp_path):
     async with gated(tmp_path, GateLimits(first_call_s=3.0)) as node:
-        lines = [f"{name}: {value}" for name, value in node.signed().items()]
-        head = "\r\n".join([f"POST {PULL} HTTP/1.1", "Host: x", "Content-Length: 0", *lines])
 
         async def call() -> None:
+            signed = node.signed(content=b"")
+            lines = [f"{name}: {value}" for name, value in signed.items()]
+            head = "\r\n".join([f"POST {PULL} HTTP/1.1", "Host: x", "Content-Length: 0", *lines])
             writer.write(f"{head}\r\n\r\n".encode())
             assert b" 200 " in await reader.readline()
             await reader.readuntil(node.flower.answer)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from federation.learning.settings import FederatedMlpSettings
 from federation.node.client_app import build_client_app
 from federation.node.protection import Protection
 from federation.privacy.accounting import PrivacyAccount, Release
+from federation.privacy.members import Identity
 from federation.privacy.noise import clipped_sums, random_centroids
 from federation.privacy.secure_sum import SecureSumRefused
 from federation.privacy.settings import NoiseSettings
@@ -44,6 +46,12 @@ def instruction_of(**changes) -> Instruction:
     for name in ("cost_floor_usd", "quality_means", "cost_means_usd"):
         sent[f"scales.{name}"] = np.zeros(4, np.float32)
     return Instruction(plan_of("kmeans", columns=COLUMNS, **changes), 1, sent)
+
+
+def pinned(n_sites: int) -> list[Identity]:
+    """Sites that have each other's keys."""
+    own = [ec.generate_private_key(ec.SECP384R1()) for _ in range(n_sites)]
+    return [Identity.of(key, [other.public_key() for other in own]) for key in own]
 
 
 def seeded(seed: int = 0) -> Protection:
@@ -88,9 +96,9 @@ def test_noise_never_takes_an_answer_out_of_its_form(seed: int, multiplier: floa
 
 
 def test_members_of_a_secure_sum_share_the_noise_as_if_half_of_them_told_theirs() -> None:
-    exchange, keys = RowSumExchange(), [MaskingKey() for _ in range(8)]
-    public_keys = np.stack([np.frombuffer(key.generate(), np.uint8) for key in keys])
+    exchange, keys = RowSumExchange(), [MaskingKey(identity) for identity in pinned(8)]
     instruction = instruction_of(**NOISY, **SECURE)
+    public_keys = np.stack([np.frombuffer(key.generate(instruction), np.uint8) for key in keys])
     instruction.sent[MEMBERS] = public_keys
     tasks = [Task(site_of(index, 20), instruction) for index in range(8)]
     replies = [
@@ -152,7 +160,9 @@ def test_a_noisy_plan_without_prices_is_refused() -> None:
 def test_a_key_masks_one_answer_only() -> None:
     rings = [MaskingKey() for _ in range(3)]
     instruction = instruction_of(**SECURE)
-    instruction.sent[MEMBERS] = np.stack([np.frombuffer(r.generate(), np.uint8) for r in rings])
+    instruction.sent[MEMBERS] = np.stack(
+        [np.frombuffer(r.generate(instruction), np.uint8) for r in rings]
+    )
     rings[0].mask(RowSumExchange(), instruction, {"x": np.ones(3)})
     with pytest.raises(SecureSumRefused, match="used already"):
         rings[0].mask(RowSumExchange(), instruction, {"x": np.ones(3)})
@@ -201,7 +211,7 @@ def test_a_plan_without_noise_cannot_be_calibrated() -> None:
 @pytest.mark.parametrize("options", [SECURE, {**NOISY, **SECURE}], ids=["masks", "masks and noise"])
 def test_a_masked_question_that_names_no_members_is_refused(options) -> None:
     protection = seeded()
-    protection.masking_key.generate()
+    protection.masking_key.generate(instruction_of(**options))
     with pytest.raises(SecureSumRefused, match="names no keys"):
         protection.answer(RowSumExchange(), Task(site_of(1), instruction_of(**options)))
 

@@ -188,3 +188,8 @@ def test_what_may_join_a_router_is_asked_for_on_disk(settings_file, sessions):
     (session,) = sessions.list_all()
     assert session.grow == "models"
     assert run(settings_file, "train", "--grow", "sites").exit_code == 2
+
+
+def test_a_node_that_needs_secure_sums_must_say_with_whom(settings_file):
+    table = '[federation.node]\nname = "acme"\ncoordinator = "c:1"\nneeds_secure_sum = true\n'
+    assert "federation.node.members: required" in refuse(settings_file, "join", table)
