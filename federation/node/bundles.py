@@ -17,7 +17,7 @@ import io
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +115,8 @@ class Bundles:
 
     def _sizes(self) -> NDArray[np.intp]:
         answers = np.bincount(self.bundle[self.bundle >= 0], minlength=len(self.split))
-        return answers // np.maximum(np.isfinite(self.quality).sum(axis=1), 1)
+        sizes: NDArray[np.intp] = answers // np.maximum(np.isfinite(self.quality).sum(axis=1), 1)
+        return sizes
 
     def _with_models(self, names: tuple[str, ...]) -> "Bundles":
         models = self.models + tuple(name for name in names if name not in self.models)
@@ -171,9 +172,8 @@ class Bundles:
             "quality": quality,
             "cost_usd": cost_usd,
         }
-        return replace(
-            self, **{n: np.concatenate([getattr(self, n), new]) for n, new in added.items()}
-        )
+        joined = {n: np.concatenate([getattr(self, n), new]) for n, new in added.items()}
+        return replace(self, **cast("dict[str, Any]", joined))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -122,7 +122,7 @@ def axis_lengths(traffic):
         "h": 8,
         "W": weights,
         "P": weights * (weights + 1) // 2,
-        "32": 32,
+        "160": 160,
     }
     found = [
         len(record["guard.centroids"].numpy()) for record in sent if "guard.centroids" in record
@@ -135,7 +135,10 @@ def fits(name: str, length: int, known) -> bool:
 
 
 def test_every_message_holds_the_documented_arrays_and_no_others(traffic) -> None:
-    tables: dict[str, dict[str, tuple[str, ...]]] = {**documented(), "query.keys": {"key": ("32",)}}
+    tables: dict[str, dict[str, tuple[str, ...]]] = {
+        **documented(),
+        "query.keys": {"key": ("160",)},
+    }
     known = axis_lengths(traffic)
     for message, payload in arrays_in(traffic):
         assert set(payload) == set(tables[message])

@@ -247,7 +247,7 @@ def test_one_node_cannot_fill_the_memory_of_nonces(tmp_path):
     folder = CertificateFolder(tmp_path)
     folder.make_node_key("acme")
     keys, now = NodeKeys.read(folder.public_keys), datetime.now(UTC)
-    node = Node(None, folder, Flower(), 0)
+    node = Node(httpx2.AsyncClient(), folder, Flower(), 0)
     calls = SignedCalls(now - timedelta(hours=1), max_calls=3)
 
     def admitted():

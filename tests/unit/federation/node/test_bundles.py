@@ -65,8 +65,8 @@ def test_made_up_rows_add_up_to_what_the_rows_add_up_to() -> None:
         told, true = (each.evaluations(split, MODELS, ModelRegistry()) for each in (table, rows))
         assert len(told.quality) == len(true.quality)
         for name in ("embeddings", "quality", "cost_usd"):
-            sums = [getattr(each, name).sum(axis=0) for each in (told, true)]
-            assert np.allclose(*sums, rtol=1e-3, atol=1e-3)
+            made_up_sum, sum_ = (getattr(each, name).sum(axis=0) for each in (told, true))
+            assert np.allclose(made_up_sum, sum_, rtol=1e-3, atol=1e-3)
         assert np.allclose(told.embeddings.std(axis=0), true.embeddings.std(axis=0), rtol=0.15)
 
 
