@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from federation.coordinator.strategies import Progress
 from federation.errors import GrowthRefused
 from federation.exchanges.joining import begin
-from federation.protocol.protocol import Growth, TrainingPlan
+from federation.protocol.joining import Growth
+from federation.protocol.protocol import TrainingPlan
 from router_models.artifacts.router import Router
 from router_models.errors import InvalidRegistry
 from router_models.estimators.guard import GuardedEstimator

@@ -25,7 +25,7 @@ from federation.learning.settings import (
 from federation.privacy.secure_sum import LEAST_MEMBERS
 from federation.privacy.settings import NoiseSettings
 from federation.protocol.failures import read_failure
-from federation.protocol.joining import CLIENTS_JOIN, MODELS_JOIN
+from federation.protocol.joining import Growth
 from federation.protocol.session_plan import SessionPlan
 from federation.site import SiteProfile, Verdict
 from router_models.artifacts.registry import ModelRegistry
@@ -62,36 +62,6 @@ class EncoderName:
     id: str
     sha256: str
     dimension: int
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """A router that is there already, and what may join it.
-
-    Attributes:
-        parent: Version of the router.
-        models: Its models, in the order of its columns.
-        allowed: Of `MODELS_JOIN` and `CLIENTS_JOIN`; what enough sites bring decides, in this
-            order.
-    """
-
-    parent: str
-    models: tuple[str, ...]
-    allowed: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot join.
-
-        Raises:
-            ValueError: Nothing is allowed, or something unknown.
-        """
-        if not self.allowed or not set(self.allowed) <= {MODELS_JOIN, CLIENTS_JOIN}:
-            raise ValueError(f"{MODELS_JOIN} or {CLIENTS_JOIN} join a router, or both may")
-
-    @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> "Growth":
-        """Read what `asdict` wrote."""
-        return cls(table["parent"], tuple(table["models"]), tuple(table["allowed"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ def version_of(data: bytes) -> str:
 
 
 POOLED = made_up(1500, seed=11)
+TRUSTING = SitePolicy(trusts_coordinator=True)
 
 
 @cache
@@ -148,10 +149,6 @@ def test_answers_are_those_that_were_graded(site):
     found = table.quality[own]
     assert (np.isfinite(found).sum(axis=1) == 2).all()
     np.testing.assert_array_equal(found[np.isfinite(found)], expected[np.isfinite(found)])
-
-
-TRUSTING = SitePolicy(trusts_coordinator=True)
-"""Shows rows of the log as they are."""
 
 
 def test_no_query_is_both_learned_from_and_held_out(site_of, engine):
@@ -400,6 +397,6 @@ def test_old_candidates_make_room(site_of, small_engine):
 def test_every_kind_of_router_is_judged(site):
     ridge = fit_ridge(POOLED, RidgeSettings())
     half = np.full(len(MODELS), 0.5, np.float32)
-    for estimator in (ridge, MixtureEstimator(ridge, ridge, half, half)):
-        data = dump(estimator, ENCODER, created_at=NOON, training={}, provenance={})
+    for each in (ridge, MixtureEstimator(ridge, ridge, half, half)):
+        data = dump(each, ENCODER, created_at=NOON, training={}, provenance={})
         assert site.receive(data).outcome == "activated"
