@@ -153,10 +153,8 @@ def test_answers_are_those_that_were_graded(site):
 
 def test_no_query_is_both_learned_from_and_held_out(site_of, engine):
     site = site_of(engine, policy=TRUSTING)
-    seen = [
-        {row.tobytes() for row in rows(MODELS, NO_ALIASES).embeddings}
-        for rows in (site.train_rows, site.held_out_rows)
-    ]
+    tables = [rows(MODELS, NO_ALIASES) for rows in (site.train_rows, site.held_out_rows)]
+    seen = [{row.tobytes() for row in table.embeddings} for table in tables]
     assert not seen[0] & seen[1]
     assert 0.6 < len(seen[0]) / 460 < 0.8
     assert 0.05 < len(seen[1]) / 460 < 0.15
