@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from budget.errors import BudgetExhausted
+from budget.errors import BudgetExhausted, CapacityExceeded, ShareExceeded
 from budget.ledger.amounts import NUSD_PER_USD
 from gateway.budgets.base import Ledger
 from gateway.budgets.enforcement import with_reasoning
@@ -53,6 +53,11 @@ ANOTHER_MODEL_MAY_ANSWER = (
     ProviderMisconfigured,
     ProviderCutOff,
 )
+
+
+GIVEN_UP = (ProviderTimeout, ShareExceeded, CapacityExceeded)
+"""Time or memory for the answer ran out; as where the caller left, the provider may go on and bill.
+"""
 
 
 class TurnLog(Protocol):
@@ -180,7 +185,8 @@ class ChatService:
             yield turn
         except BaseException as error:
             turn.fail(error)
-            if turn.record.error == CLIENT_LEFT and turn.record.usage is None:
+            is_given_up = turn.record.error == CLIENT_LEFT or isinstance(error, GIVEN_UP)
+            if is_given_up and turn.record.usage is None:
                 await self._charge_abandoned(turn)
             if isinstance(error, GatewayError | BudgetExhausted):
                 error.headers = (*error.headers, *turn.headers())
@@ -304,7 +310,7 @@ class ChatService:
         turn.charge_for(usage)
 
     async def _charge_abandoned(self, turn: Turn) -> None:
-        """Charge the most that a call can have used whose answer nobody waited for.
+        """Charge the most that a call can have used whose answer nobody waited for to its end.
 
         A call that waits for a place or for its next attempt has used nothing, and a stream that
         is closed before its first event has put out nothing.

@@ -337,7 +337,8 @@ class HttpProvider:
                 timeout_s=timeout_s,
             )
         except HttpFailure as failure:
-            call.transit.is_upstream = False
+            # After a time-out the provider may go on.
+            call.transit.is_upstream = isinstance(failure, TimedOut)
             raise failed_exchange(failure, self.name) from failure
         if response.status == 200:
             return response

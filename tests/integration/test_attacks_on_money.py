@@ -166,6 +166,17 @@ async def test_a_call_that_was_left_is_charged_what_it_cost(gateway) -> None:
         assert connection.scalar(select(TURNS.c.error)) != CLIENT_LEFT
 
 
+@pytest.mark.parametrize("chunks", [(), (b'{"id": "x", ',)])
+async def test_a_call_that_the_deadline_ends_is_charged_what_it_may_have_cost(tmp_path, chunks):
+    begun = Answer(chunks, stalls=True) if chunks else Answer(stalls_at_once=True)
+    async with capped_gateway(tmp_path, deadline_s=0.1) as gateway, gateway.caller() as http:
+        gateway.alpha.answers = [begun]
+        answer = await http.post(CHAT, json=asking())
+
+        assert answer.status_code == 504
+        assert await charged_tokens(gateway, 1) > 600
+
+
 async def leave_once(http: httpx2.AsyncClient, body: dict[str, Any], waits: Any) -> None:
     """Send a request, and close its connection once it waits."""
     left = asyncio.create_task(http.post(CHAT, json=body))
