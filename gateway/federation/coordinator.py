@@ -11,12 +11,29 @@ from federation.deployment.gate import Gate, GateLimits
 from federation.deployment.node_keys import WatchedKeys
 from federation.deployment.programs import Program, free_port
 from federation.deployment.supervisor import ChildProcess, Supervisor
+from federation.errors import FederationError
 from gateway.artifacts.trust import Trust
 from gateway.federation.metrics import echo_metrics_url, exposed, read_children, read_sessions
 from gateway.federation.paths import certificates_of, coordinator_dir, sessions_of
-from gateway.settings.config import GatewaySettings
+from gateway.federation.plan import plan_of
+from gateway.federation.reasoner_plan import check_tuning
+from gateway.settings.config import ConfigurationError, GatewaySettings
 
 logger = logging.getLogger(__name__)
+
+
+def check(settings: GatewaySettings) -> None:
+    """Refuse settings that no session could be run with.
+
+    Raises:
+        ConfigurationError: They name no plan, or none for a reasoning model that is to be tuned.
+    """
+    try:
+        plan_of(settings)
+        if settings.federation.coordinator.reasoner.model is not None:
+            check_tuning(settings)
+    except (TypeError, ValueError, FederationError) as error:
+        raise ConfigurationError(f"federation.coordinator: {error}") from error
 
 
 async def coordinate(settings: GatewaySettings) -> None:

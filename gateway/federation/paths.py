@@ -20,9 +20,13 @@ VERDICTS: Final = "verdicts.json"
 """When a node judged routers."""
 
 
-def certificates_of(settings: GatewaySettings) -> CertificateFolder:
-    """Return the folder of the coordinator's certificate and of the nodes it lets in."""
-    chosen = settings.federation.coordinator.certificates
+def certificates_of(settings: GatewaySettings, folder: Path | None = None) -> CertificateFolder:
+    """Return the folder of the coordinator's certificate and of the nodes it lets in.
+
+    Args:
+        folder: Another than that of the settings.
+    """
+    chosen = folder or settings.federation.coordinator.certificates
     return CertificateFolder(chosen or settings.federation_dir / "certificates")
 
 

@@ -7,7 +7,6 @@ from typing import Final
 
 import click
 
-from federation.deployment.certificates import CertificateFolder
 from gateway.commands.options import settings_option
 from gateway.federation.paths import certificates_of
 from gateway.settings.config import GatewaySettings
@@ -56,7 +55,7 @@ def command(
         raise click.UsageError(
             "give --host for the coordinator's certificate, --node for a node's keys, or both"
         )
-    folder = certificates_of(settings) if out is None else CertificateFolder(out)
+    folder = certificates_of(settings, out)
     try:
         written = folder.issue_server(hosts, datetime.now(UTC)) if hosts else []
         for name in nodes:

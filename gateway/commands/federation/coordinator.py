@@ -4,13 +4,10 @@ import ssl
 
 import click
 
-from federation.errors import FederationError
 from gateway.commands.options import settings_option
-from gateway.federation.coordinator import coordinate
+from gateway.federation.coordinator import check, coordinate
 from gateway.federation.paths import certificates_of
-from gateway.federation.plan import plan_of
 from gateway.federation.process import log_to_stderr, run_until_stopped
-from gateway.federation.reasoner_plan import check_tuning
 from gateway.settings.config import ConfigurationError, GatewaySettings
 
 
@@ -20,18 +17,12 @@ def command(settings: GatewaySettings) -> None:
     """Run the federation's coordinator until it is stopped."""
     log_to_stderr(settings)
     coordinator = settings.federation.coordinator
-    try:
-        plan_of(settings)
-        if coordinator.reasoner.model is not None:
-            check_tuning(settings)
-    except (TypeError, ValueError, FederationError) as error:
-        raise ConfigurationError(f"federation.coordinator: {error}") from error
+    check(settings)
     certificates = certificates_of(settings)
     if not certificates.server_key.exists():
         raise ConfigurationError(
             f"federation.coordinator.certificates: no certificate in {certificates.folder}; make "
-            "one with "
-            "`waypost federation certificates --host NAME`"
+            "one with `waypost federation certificates --host NAME`"
         )
     try:
         run_until_stopped(coordinate(settings))

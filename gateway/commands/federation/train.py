@@ -2,15 +2,12 @@
 
 import time
 from datetime import UTC, datetime
-from typing import get_args
 
 import click
 
-from federation.deployment.sessions import Task
-from federation.protocol.joining import GROWTHS
-from gateway.commands.federation.status import describe
 from gateway.commands.options import settings_option
 from gateway.federation.paths import sessions_of
+from gateway.federation.trainings import GROWTHS, TASKS, Task, ask, describe
 from gateway.settings.config import GatewaySettings
 
 POLL_S = 0.5
@@ -21,13 +18,13 @@ POLL_S = 0.5
 @click.option("--no-wait", is_flag=True, help="Request the training and do not wait for its end.")
 @click.option(
     "--grow",
-    type=click.Choice(list(GROWTHS)),
+    type=click.Choice(GROWTHS),
     help="Let new models or new sites join the latest router instead of training anew; "
     "any: whichever there are.",
 )
 @click.option(
     "--task",
-    type=click.Choice(get_args(Task)),
+    type=click.Choice(TASKS),
     default="router",
     help="What to train: a router, or adapters of the reasoning model in the settings.",
 )
@@ -36,7 +33,7 @@ def command(*, settings: GatewaySettings, no_wait: bool, grow: str | None, task:
     if grow is not None and task != "router":
         raise click.UsageError("--grow: works with routers only, not with --task reasoner")
     store = sessions_of(settings)
-    session = store.ask("operator", datetime.now(UTC), grow, task)
+    session = ask(settings, datetime.now(UTC), grow, task)
     click.echo(f"asked for session {session.id}")
     while not no_wait and session.is_open:
         time.sleep(POLL_S)
@@ -44,4 +41,4 @@ def command(*, settings: GatewaySettings, no_wait: bool, grow: str | None, task:
     if session.state == "failed":
         raise click.ClickException(f"session {session.id} failed: {session.reason}")
     if not no_wait:
-        describe(session)
+        click.echo("\n".join(describe(session)))
