@@ -11,11 +11,10 @@ from federation.coordinator.nodes import NodeManager, Request
 from federation.errors import ReplyRejected
 from federation.exchanges.exchange import Exchange
 from federation.exchanges.masked import is_masked, masked_form
-from federation.protocol.joining import MODELS_JOIN
+from federation.protocol.joining import MODELS_JOIN, Growth
 from federation.protocol.protocol import (
     HELLO,
     PUBLISH,
-    Growth,
     Instruction,
     Payload,
     TrainingPlan,
