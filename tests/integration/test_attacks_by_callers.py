@@ -22,7 +22,10 @@ from tests.fakes.scrape import scrape
 from tests.fakes.turns import until
 from tests.fakes.upstream import completion, error_answer, json_answer
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.xdist_group("attacks by callers"),  # one gateway
+]
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Say hello."}]
@@ -244,16 +247,19 @@ async def test_postgres_takes_what_holds_the_character_that_it_cannot_keep(
         failed = await http.post(CHAT, json=body)
         for answer in (whole, failed):
             await gateway.turn(answer.headers["x-request-id"])
-        graded = await http.post(
-            "/v1/feedback",
-            json={"id": whole.headers["x-request-id"], "score": 1, "comment": nul},
-        )
-        by_its_id = await http.post("/v1/feedback", json={"id": nul, "score": 1})
-        unknown = await http.post("/v1/feedback", json={"id": "\x00", "score": 1})
-        await until(lambda: grades(gateway) == 2)
+        request_id = whole.headers["x-request-id"]
+        refused = [
+            await http.post("/v1/feedback", json=grade)
+            for grade in (
+                {"id": request_id, "score": 1, "comment": nul},
+                {"id": nul, "score": 1},
+            )
+        ]
+        graded = await http.post("/v1/feedback", json={"id": request_id, "score": 1})
+        await until(lambda: grades(gateway) == 1)
         with gateway.engine.connect() as connection:
             rows = connection.scalar(select(func.count()).select_from(TURNS))
 
     assert (whole.status_code, failed.status_code, graded.status_code) == (200, 503, 202)
-    assert (by_its_id.status_code, unknown.status_code) == (202, 404)
+    assert [answer.status_code for answer in refused] == [400, 400]
     assert rows == 2

@@ -12,7 +12,10 @@ from tests.fakes.gateway import PRICE, RunningGateway, running_gateway
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.upstream import chunk, completion, stream_chunks
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.xdist_group("attacks by upstreams"),  # one gateway
+]
 
 CHAT = "/v1/chat/completions"
 HELLO = {"model": "raw", "messages": [{"role": "user", "content": "Say hello."}]}

@@ -22,7 +22,10 @@ from tests.fakes.server import serve
 from tests.fakes.turns import until
 from tests.fakes.upstream import Answer, chunk, completion, json_answer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("attacks on connections"),  # one gateway
+]
 
 CHAT = "/v1/chat/completions"
 ASKED = {"model": "small", "messages": [{"role": "user", "content": "Say hello."}]}

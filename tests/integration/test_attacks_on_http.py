@@ -17,7 +17,10 @@ from tests.fakes.processes import Serving, start
 from tests.fakes.server import serve
 from tests.fakes.upstream import ScriptedUpstream, completion, json_answer
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.xdist_group("attacks on http"),  # one gateway
+]
 
 CHAT = "/v1/chat/completions"
 UPSTREAM_KEY = "sk-upstream-secret"

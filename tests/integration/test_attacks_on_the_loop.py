@@ -32,6 +32,7 @@ from tests.fakes.upstream import (
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("attacks on the loop"),  # one gateway
     pytest.mark.skipif(sys.platform != "linux", reason="CPU time is read from /proc"),
 ]
 
