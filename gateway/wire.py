@@ -175,7 +175,6 @@ def _shown(value: object) -> str:
 
 
 def _object(raw: bytes) -> dict[str, Any]:
-    refuse_excess(raw)
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

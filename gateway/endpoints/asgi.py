@@ -11,6 +11,7 @@ from typing import Any, Self
 from budget.in_flight import Hold
 from gateway.errors import BodyTooLarge, render
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
+from gateway.wire import MAX_PIECES, refuse_excess
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -36,6 +37,7 @@ async def read_body(
     Raises:
         BodyTooLarge: It is, or says it is, longer than `max_bytes`.
         BudgetError: There is no memory for it now.
+        InvalidRequest: It has more pieces than any caller needs.
         ClientLeft: The caller left before sending all of it.
     """
     declared = headers.get(b"content-length", b"")
@@ -57,6 +59,7 @@ async def read_body(
         chunks.append(chunk)
         if not message.get("more_body", False):
             body = b"".join(chunks)
+            refuse_excess(body)
             needed = memory_of(body)
             if needed > memory.limit:
                 raise BodyTooLarge("The body has more values than there is memory for.")
@@ -68,9 +71,10 @@ def memory_of(body: bytes) -> int:
     """Estimate what a JSON body takes while it is served.
 
     Text takes up to `MEMORY_PER_BODY_BYTE` for each of its bytes. Beside it, parsed values take 64
-    bytes each, objects and lists more: a megabyte of ``{"a":1},`` becomes 24.
+    bytes each, objects and lists more: a megabyte of ``{"a":1},`` becomes 24. Commas and brackets
+    within texts are counted too, up to as many as there may be outside.
     """
-    values, objects, lists = body.count(b","), body.count(b"{"), body.count(b"[")
+    values, objects, lists = (min(body.count(sign), MAX_PIECES) for sign in (b",", b"{", b"["))
     return MEMORY_PER_BODY_BYTE * len(body) + 64 * (values + 2 * objects + lists)
 
 

@@ -18,7 +18,6 @@ from gateway.endpoints.asgi import (
     send_error,
 )
 from gateway.errors import GatewayError
-from gateway.wire import refuse_excess
 
 READS_NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -50,7 +49,6 @@ class GuardedBody:
         try:
             with self._memory.hold(await self._admit(headers)) as held:
                 body = await read_body(headers, receive, self._max_bytes, held)
-                refuse_excess(body)
                 await self._app(scope, _replaying(body, receive), send)
         except ClientLeft:
             return

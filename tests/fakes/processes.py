@@ -1,6 +1,7 @@
 """A real gateway process: started, watched while it starts, and ended."""
 
 import asyncio
+import os
 import re
 import signal
 import socket
@@ -24,6 +25,9 @@ CHAT = "/v1/chat/completions"
 LAST_LINE = re.compile(r"Waypost serves (http://127\.0\.0\.1:\d+)/v1")
 ADMIN = re.compile(r"admin and metrics: (http://127\.0\.0\.1:\d+) ")
 KEY = re.compile(r"your key, shown only now: (wp-\S+)")
+
+COVERED = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+"""Says to a process that its coverage is measured."""
 
 
 @dataclass
@@ -78,14 +82,23 @@ class Serving:
 
 
 @asynccontextmanager
-async def start(settings_file: Path, max_files: int | None = None) -> AsyncIterator[Serving]:
-    """Run `python -m gateway serve`, with `max_files` open at most where it is given."""
+async def start(
+    settings_file: Path, max_files: int | None = None, *, covered: bool = True
+) -> AsyncIterator[Serving]:
+    """Run `python -m gateway serve`.
+
+    Args:
+        max_files: How many it may have open.
+        covered: Whether its coverage is measured, which takes as much time again.
+    """
+    environ = {name: value for name, value in os.environ.items() if covered or name not in COVERED}
     limit = "" if max_files is None else f"ulimit -n {max_files} && "
     with TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
             *("sh", "-c", f'{limit}exec "$@"', "sh", sys.executable),
             *("-m", "gateway", "serve", "--config", str(settings_file)),
             cwd=ROOT,
+            env=environ,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
         )

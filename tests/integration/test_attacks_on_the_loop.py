@@ -97,7 +97,7 @@ async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Targ
     async with serve(upstreams, lifespan="off") as upstream_url:
         file = directory / "waypost.toml"
         file.write_text(SETTINGS.format(data=directory, upstream=upstream_url))
-        async with start(file) as serving:
+        async with start(file, covered=False) as serving:
             url = await serving.started()
             async with caller(url, key) as http:
                 yield Target(url, serving.process.pid, upstreams, http)
