@@ -9,6 +9,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.server.upgrades import PlainRequestParser
+
 
 class CoalescingTransport(asyncio.Transport):
     """Keeps what is written until the event loop's next turn, then writes it in one piece.
@@ -78,6 +80,7 @@ class CoalescingHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to serve a connection."""
         super().connection_made(CoalescingTransport(transport, self.loop))
+        self.parser = PlainRequestParser(self)
 
     def on_headers_complete(self) -> None:
         """Begin to serve a request; what the parser finds after its body is no header of it.
