@@ -19,13 +19,14 @@ class CoalescingTransport(asyncio.Transport):
     lost with the connection, as it would be in the kernel's buffer.
     """
 
-    __slots__ = ("_loop", "_transport", "_waiting")
+    __slots__ = ("_has_ended", "_loop", "_transport", "_waiting")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._transport = transport
         self._loop = loop
         self._waiting: list[Any] = []
+        self._has_ended = False
 
     def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
         """Take `data`; it goes out when whoever writes lets go of the event loop."""
@@ -39,8 +40,9 @@ class CoalescingTransport(asyncio.Transport):
         self._transport.close()
 
     def write_eof(self) -> None:
-        """Send what waits, and that nothing will follow."""
+        """Send what waits, and that nothing will follow; what is written later is dropped."""
         self._flush()
+        self._has_ended = True
         self._transport.write_eof()
 
     def abort(self) -> None:
@@ -70,7 +72,7 @@ class CoalescingTransport(asyncio.Transport):
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        if waiting and not self._transport.is_closing():
+        if waiting and not self._has_ended and not self._transport.is_closing():
             self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
 
 
