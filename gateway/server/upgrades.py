@@ -5,6 +5,7 @@ Java's HttpClient and ``curl --http2`` offer h2c with every request. A server ma
 the other protocol.
 """
 
+from array import array
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ class PlainRequestParser(httptools.HttpRequestParser):
         self._head = b""
         self._begin()
 
-    def feed_data(self, data: "bytes | memoryview[Any]") -> None:
+    def feed_data(self, data: "bytes | bytearray | memoryview[int] | array[int]") -> None:
         """Take what arrived.
 
         Raises:
