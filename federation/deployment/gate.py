@@ -68,6 +68,7 @@ class GateLimits:
         deadline_s: For one call, its body included.
         first_call_s: Who has connected and called nothing by then is hung up on.
         max_calls: At the same time, of all nodes together.
+        max_calls_per_node: At the same time; a node of Flower makes a few.
         max_bytes: Of questions and answers that the gate holds at the same time. Each is held up
             to twice, while it is put together or passed on.
         max_bytes_per_node: The same, of one node.
@@ -77,6 +78,7 @@ class GateLimits:
     deadline_s: float = 60.0
     first_call_s: float = 10.0
     max_calls: int = 64
+    max_calls_per_node: int = 16
     max_bytes: int = 512 * 1024 * 1024
     max_bytes_per_node: int = 192 * 1024 * 1024
 
@@ -118,7 +120,7 @@ class Gate:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(certificate, private_key)
         async with self._session() as session:
-            passing = asyncio.Semaphore(self.limits.max_calls)
+            places = InFlight(self.limits.max_calls, self.limits.max_calls_per_node)
             memory = InFlight(self.limits.max_bytes, self.limits.max_bytes_per_node)
             calls = SignedCalls(self.clock())
 
@@ -126,7 +128,8 @@ class Gate:
                 admitted = self._admit(request, calls)
                 if not isinstance(admitted, str):
                     return admitted
-                return await self._handle(request, session, passing, memory.hold(admitted))
+                place, held = places.hold(admitted), memory.hold(admitted)
+                return await self._handle(request, session, place, held)
 
             server = _ImpatientServer(handle, self.limits.first_call_s)
             runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
@@ -164,14 +167,15 @@ class Gate:
         self,
         request: web.BaseRequest,
         session: ClientSession,
-        passing: asyncio.Semaphore,
+        place: Hold,
         memory: Hold,
     ) -> web.StreamResponse:
-        if passing.locked():
-            return web.Response(status=503)
-        async with passing:
-            with memory as held:
-                return await self._pass_on_in_time(request, session, held)
+        with place, memory:
+            try:
+                place.grow(1)
+            except BudgetError:
+                return web.Response(status=503)
+            return await self._pass_on_in_time(request, session, memory)
 
     async def _pass_on_in_time(
         self, request: web.BaseRequest, session: ClientSession, held: Hold

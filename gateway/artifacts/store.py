@@ -210,7 +210,7 @@ class SealedStore(Generic[ManifestT]):
             ArtifactRejected: `version` is not the name of a version.
         """
         try:
-            return Assessment.from_json(self._note_path(version).read_bytes())
+            return Assessment.from_json(_read_regular(self._note_path(version)))
         except (OSError, ValueError):
             return None
 
@@ -245,7 +245,7 @@ class SealedStore(Generic[ManifestT]):
     def history(self) -> list[str]:
         """Return the versions activated so far, the latest last."""
         try:
-            text = (self.folder / HISTORY_FILE).read_text(encoding="ascii", errors="replace")
+            text = _read_regular(self.folder / HISTORY_FILE).decode("ascii", "replace")
         except OSError:
             return []
         return [line for line in text.split() if VERSION_PATTERN.fullmatch(line)]
@@ -286,7 +286,7 @@ class SealedStore(Generic[ManifestT]):
 
     def _holds(self, path: Path, data: bytes) -> bool:
         try:
-            return path.read_bytes() == data
+            return _read_regular(path) == data
         except OSError:
             return False
 
@@ -370,6 +370,11 @@ def read_artifact(path: Path) -> bytes:
         raise ArtifactRejected(f"{path.name} is not in {path.parent}") from error
     except OSError as error:
         raise ArtifactRejected(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _read_regular(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
 
 
 def check_name(version: str, manifest: Manifest) -> None:

@@ -274,7 +274,11 @@ class HttpProvider:
             raise AttemptFailed(cut, is_retryable=False) from failure
         finally:
             response.close()
-        return self._decode(call, raw)
+        try:
+            return self._decode(call, raw)
+        except AttemptFailed:
+            call.transit.is_upstream = False
+            raise
 
     def _decode(self, call: UpstreamCall, raw: bytes) -> Completion:
         try:
@@ -299,6 +303,10 @@ class HttpProvider:
         try:
             tap = self.dialect.tap(call)
             begun = await self._first_event(response, tap, deadline_s)
+        except AttemptFailed as failed:
+            response.close()
+            call.transit.is_upstream = isinstance(failed.error, ProviderTimeout)
+            raise
         except BaseException:
             response.close()
             raise

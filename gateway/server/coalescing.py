@@ -9,6 +9,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.server.upgrades import PlainRequestParser
+
 
 class CoalescingTransport(asyncio.Transport):
     """Keeps what is written until the event loop's next turn, then writes it in one piece.
@@ -17,13 +19,14 @@ class CoalescingTransport(asyncio.Transport):
     lost with the connection, as it would be in the kernel's buffer.
     """
 
-    __slots__ = ("_loop", "_transport", "_waiting")
+    __slots__ = ("_has_ended", "_loop", "_transport", "_waiting")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._transport = transport
         self._loop = loop
         self._waiting: list[Any] = []
+        self._has_ended = False
 
     def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
         """Take `data`; it goes out when whoever writes lets go of the event loop."""
@@ -37,8 +40,9 @@ class CoalescingTransport(asyncio.Transport):
         self._transport.close()
 
     def write_eof(self) -> None:
-        """Send what waits, and that nothing will follow."""
+        """Send what waits, and that nothing will follow; what is written later is dropped."""
         self._flush()
+        self._has_ended = True
         self._transport.write_eof()
 
     def abort(self) -> None:
@@ -68,7 +72,7 @@ class CoalescingTransport(asyncio.Transport):
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        if waiting and not self._transport.is_closing():
+        if waiting and not self._has_ended and not self._transport.is_closing():
             self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
 
 
@@ -78,6 +82,7 @@ class CoalescingHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to serve a connection."""
         super().connection_made(CoalescingTransport(transport, self.loop))
+        self.parser = PlainRequestParser(self)
 
     def on_headers_complete(self) -> None:
         """Begin to serve a request; what the parser finds after its body is no header of it.

@@ -226,15 +226,25 @@ class LimitedHttpProtocol(CoalescingHttpProtocol):
         return (Phase.HEAD if has_begun else Phase.IDLE), self._requests, 0
 
     def _give_up(self, phase: Phase) -> None:
-        is_answering = self.pipeline or (self.cycle is not None and self.cycle.response_started)
-        if phase in {Phase.WRITING, Phase.REFUSED} or (phase is Phase.BODY and is_answering):
+        if phase in {Phase.WRITING, Phase.REFUSED}:
             self.transport.abort()
         elif phase is Phase.IDLE:
             self.transport.close()
         else:
             self._refuse(b"408 Request Timeout")
 
+    @property
+    def _is_answering(self) -> bool:
+        """What is written now would be taken for the answer to an earlier request, or its part."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return False
+        return bool(self.pipeline) or cycle.response_started or not cycle.more_body
+
     def _refuse(self, status: bytes) -> None:
+        if self._is_answering:
+            self.transport.abort()
+            return
         self._is_refused = True
         self._answer(status)
         self.transport.write_eof()

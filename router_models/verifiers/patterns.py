@@ -71,6 +71,9 @@ class Evaluator:
             answer = child.stdout.readline()
         except BrokenPipeError:
             answer = b""
+        except BaseException:
+            self._end(child)  # its answer would be read as that to the next question
+            raise
         if answer.endswith(b"\n"):
             return answer
         status = self._end(child)
@@ -99,8 +102,9 @@ class Evaluator:
         child, self._child, self._lock = self._child, None, Lock()
         if child is not None:
             child.returncode = 0
+            # Below their buffers, whose locks a thread may hold that is not here, and unsent bytes.
             for pipe in filter(None, (child.stdin, child.stdout)):
-                pipe.close()
+                pipe.raw.close()  # type: ignore[attr-defined]
 
 
 _evaluator: Final = Evaluator()

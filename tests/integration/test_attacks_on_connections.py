@@ -15,7 +15,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from tests.fakes.gateway import Upstreams
+from tests.fakes.gateway import SteppedUpstream, Upstreams
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.processes import Serving, caller, start
 from tests.fakes.server import serve
@@ -191,6 +191,27 @@ async def test_headers_that_are_too_large_or_too_many_get_status_431(ordinary, h
     reader, writer = await connect(ordinary, b"GET /health HTTP/1.1\r\n%s\r\n" % headers)
     assert (await is_hung_up(reader)).startswith(b"HTTP/1.1 431 ")
     writer.close()
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_headers_without_end_behind_a_running_request_are_no_part_of_its_answer(
+    ordinary, is_stream
+) -> None:
+    slow = ordinary.upstreams.by_name["alpha"] = SteppedUpstream()
+    body = orjson.dumps({**ASKED, "stream": is_stream})
+    reader, writer = await connect(ordinary, ordinary.head(f"content-length: {len(body)}") + body)
+    await asyncio.wait_for(slow.has_begun.wait(), PATIENCE_S)
+    slow.send(chunk({"content": "Hello"}))
+    begun = await asyncio.wait_for(reader.readuntil(b"Hello"), PATIENCE_S) if is_stream else b""
+    writer.write(b"GET / HTTP/1.1\r\nx: " + b"y" * 100_000)
+
+    said = begun + await is_hung_up(reader)
+    writer.close()
+
+    assert b"431" not in said
+    await asyncio.wait_for(slow.client_has_left.wait(), PATIENCE_S) if is_stream else slow.end()
+    ordinary.upstreams.reset()
+    ordinary.upstreams.by_name["alpha"].answers = [json_answer(completion())]
 
 
 async def test_headers_within_the_limits_are_read(ordinary) -> None:

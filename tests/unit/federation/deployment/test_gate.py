@@ -199,6 +199,25 @@ async def test_too_many_calls_at_once_are_asked_to_come_back(tmp_path):
         await asyncio.wait(waiting)
 
 
+async def test_one_node_does_not_take_the_places_of_others(tmp_path):
+    limits = GateLimits(max_calls=3, max_calls_per_node=2, deadline_s=PATIENCE_S)
+    async with gated(tmp_path, limits) as node:
+        node.folder.make_node_key("other")
+        node.flower.is_stuck = True
+        waiting = [asyncio.create_task(node.call()) for _ in range(2)]
+        async with asyncio.timeout(PATIENCE_S):
+            while len(node.flower.calls) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        node.flower.is_stuck = False
+
+        assert (await node.call()).status_code == 503
+        others = await node.http.post(PULL, content=b"x", headers=node.signed("other"))
+        assert others.status_code == 200
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+
 async def test_one_node_holds_no_more_than_its_share_of_memory(tmp_path):
     limits = GateLimits(max_bytes=3000, max_bytes_per_node=2000, deadline_s=PATIENCE_S)
     async with gated(tmp_path, limits) as node:

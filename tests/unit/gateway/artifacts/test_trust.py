@@ -119,6 +119,25 @@ def test_a_pipe_in_the_place_of_a_file_does_not_hold_up_its_reader(served, place
         read()
 
 
+def test_a_pipe_in_the_place_of_a_note_or_the_history_holds_up_nobody(served):
+    version = VERSIONS[0]
+    for place in (f"{version}.json", "history"):
+        (served.folder / place).unlink(missing_ok=True)
+        os.mkfifo(served.folder / place)
+
+    assert served.assessments() == []
+    assert served.history() == []
+
+
+def test_a_pipe_in_the_place_of_an_artefact_is_replaced_by_it(store):
+    path = store.path(VERSIONS[0])
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+
+    assert store.put(FIRST, SIGNED[0]).version == VERSIONS[0]
+    assert path.read_bytes() == FIRST
+
+
 def test_what_is_made_here_is_signed_here(tmp_path):
     trust = trust_in(OPERATOR, signing_key=key_file(tmp_path))
     store = ArtifactStore(tmp_path / "routers", trust)

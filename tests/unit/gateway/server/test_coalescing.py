@@ -99,3 +99,11 @@ async def test_passes_on_what_uvicorn_asks_of_a_transport(wire, transport):
     assert not wire.reads
     transport.resume_reading()
     assert wire.reads
+
+
+async def test_nothing_is_written_after_the_end(wire, transport):
+    transport.write(b"refused")
+    transport.write_eof()
+    transport.write(b"an answer that came too late")
+    await asyncio.sleep(0)
+    assert wire.sent == [b"refused", b"<end>"]

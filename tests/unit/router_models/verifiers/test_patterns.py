@@ -3,6 +3,8 @@ import json
 import multiprocessing
 import resource
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +21,7 @@ BINARY_TREE: dict[str, Any] = {"a0": {"type": "object"}} | {
 ENDLESS_SCHEMA = {"$defs": BINARY_TREE, "$ref": "#/$defs/a39"}
 """2 kB: every level doubles the work."""
 COSTLY_PATTERN = r"([a-z]?){0,500}\d"
+COSTLY_QUESTION = {"pattern": COSTLY_PATTERN, "text": "a" * 100_000}
 QUESTION = {"pattern": "b$", "text": "ab"}
 
 
@@ -83,6 +86,38 @@ def test_processes_started_from_this_one_have_a_child_of_their_own(method, is_da
     process.join()
     assert verify(parse_verifier({"kind": "regex", "pattern": "b$"}), "ab") == 1.0
     assert patterns._evaluator._child is own
+
+
+def test_a_process_forked_while_a_question_is_asked_has_a_child_of_its_own(evaluator) -> None:
+    evaluator.ask(QUESTION)
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(evaluator.ask, COSTLY_QUESTION)
+        while not evaluator._lock.locked():
+            time.sleep(0.001)
+        time.sleep(0.05)  # it waits for the answer
+        forked = multiprocessing.get_context("fork").Process(target=evaluator.ask, args=(QUESTION,))
+        forked.start()
+        forked.join(timeout=30)
+        status = forked.exitcode
+        forked.kill()
+        assert isinstance(asked.exception(), CostlyQuestion)
+    assert status == 0
+
+
+def test_an_interrupted_question_is_no_answer_to_the_next_one(evaluator) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    evaluator.ask(QUESTION)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            evaluator.ask(COSTLY_QUESTION)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert evaluator.ask(QUESTION)
 
 
 def test_works_within_limits_until_its_input_ends(monkeypatch) -> None:
