@@ -102,8 +102,8 @@ class TrustedKeys:
             return None
         if line is None:
             raise ArtifactRejected(
-                "it is not signed, and artifacts.trusted_keys requires it: whoever vouches for it can "
-                "run `waypost artifacts sign`"
+                "it is not signed, and artifacts.trusted_keys requires it: whoever vouches for it "
+                "can run `waypost artifacts sign`"
             )
         signature = Signature.parse(line)
         if name is not None and signature.name != name:
