@@ -126,7 +126,8 @@ def read_router(router: ActiveRouter, store: ArtifactStore) -> Read:
         )
         yield counter(
             f"{name}_artifacts_rejected",
-            "Router artefacts refused: damaged, or made for another encoder.",
+            "Router artefacts refused: damaged, not signed by a trusted key, or made for another "
+            "encoder.",
             router.rejected,
         )
         yield info(f"{name}_info", "1 for the active router; no series without one.", serving)
@@ -167,7 +168,7 @@ def read_policy(turn_budgets: TurnBudgets) -> Read:
         )
         yield counter(
             "waypost_policy_artifacts_rejected",
-            "Policy artefacts refused as damaged or unknown.",
+            "Policy artefacts refused: damaged, not signed by a trusted key, or unknown.",
             policy.rejected,
         )
         serving = None if current is None else {"version": current.version}

@@ -121,23 +121,24 @@ class CertificateFolder:
         """Let node `name` in by another key, and by its old one no more.
 
         Args:
-            name: Of a node that is let in now.
+            name: Of a node that is let in now, or that was revoked.
             public: Its new public key; None makes a new pair.
 
         Returns:
             The files written.
 
         Raises:
-            FileNotFoundError: No such node is let in.
+            FileNotFoundError: No such node is let in or was revoked.
             ValueError: `public` is no key.
         """
         new = None if public is None else public.read_bytes()
         if public is not None:
             read_public_key(public)
-        self.revoke(name)
+        path = self.public_keys / f"{name}{PUBLIC_SUFFIX}"
+        if path.exists() or not path.with_name(f"{path.name}{REVOKED_SUFFIX}").exists():
+            self.revoke(name)
         if new is None:
             return self._write_node_key(name)
-        path = self.public_keys / f"{name}{PUBLIC_SUFFIX}"
         _write_public(path, new)
         return [path]
 

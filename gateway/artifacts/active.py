@@ -152,8 +152,8 @@ class ActiveArtifact(Generic[ServedT]):
         if message != self.last_error:
             self.rejected += 1
             self.last_error = message
-            serving = self.version or "none"
-            _log.error("%s was refused, %s still serves: %s", self._noun, serving, message)
+            serving = f"{self.version} still serves" if self.version else "and no other serves"
+            _log.error("%s was refused, %s: %s", self._noun, serving, message)
 
     def _find_target(self) -> "_Target":
         """Find out which file shall serve, without reading it."""

@@ -139,7 +139,7 @@ def read_key(file: Path) -> Ed25519PrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ArtifactRejected(f"{file} holds no private key that can be read") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise ArtifactRejected(f"{file} holds a private key, but none of Ed25519")
+        raise ArtifactRejected(f"{file} holds a private key of another kind than Ed25519")
     return key
 
 

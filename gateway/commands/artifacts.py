@@ -38,7 +38,12 @@ def command() -> None:
 def generate_key(file: Path) -> None:
     """Write a new private key to FILE, and print the public one for artifacts.trusted_keys."""
     with explained():
-        public_key = make_key(file)
+        try:
+            public_key = make_key(file)
+        except FileExistsError as error:
+            raise click.ClickException(
+                f"{file} is there already: choose another name, so that no key is lost"
+            ) from error
     click.echo(f"wrote the private key to {file}; keep it off the machines that only serve")
     click.echo(f"public key: {public_key}")
 

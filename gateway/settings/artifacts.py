@@ -38,5 +38,8 @@ class ArtifactSettings(Settings):
     def _are_public_keys(cls, keys: dict[str, str]) -> dict[str, str]:
         for name, key in keys.items():
             if PUBLIC_KEY.fullmatch(key) is None:
-                raise ValueError(f"{name} is no public key: 64 lower-case hexadecimal digits")
+                raise ValueError(
+                    f"{name} is no public key: write the 64 lower-case hexadecimal digits that "
+                    "`waypost artifacts keygen` prints"
+                )
         return keys

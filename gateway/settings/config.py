@@ -202,5 +202,7 @@ def _explain(error: ValidationError, file: Path | None) -> str:
         told = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             told = "there is no such setting"
+        elif problem["type"] == "tuple_type":
+            told = 'write a list, such as ["a", "b"]'
         lines.append(f"{source}: {key}: {told}")
     return "\n".join(lines)

@@ -159,18 +159,20 @@ class NodeSettings(Settings):
     members: Annotated[
         Path | None,
         Field(
-            description="Folder with the public key (`.pub`) of every organisation that this site "
-            "adds up its sums with, received from them and not from the coordinator. A secure sum "
-            "with anybody else, or with fewer than three of them, is refused. Required by "
-            "`needs_secure_sum`. By default the coordinator is trusted to name the members."
+            description="Folder with the public key (`.pub`) of every other organisation that this "
+            "site adds up its sums with, received from them and not from the coordinator. A secure "
+            "sum with anybody else, or of fewer than three sites with this one, is refused. "
+            "Required by `needs_secure_sum`. By default the coordinator is trusted to name the "
+            "members."
         ),
     ] = None
     least_noise: Annotated[
         float,
         Field(
             ge=0,
-            description="Least noise multiplier: the deviation of the noise over the most that one "
-            "query can change. Trainings with noise, but less of it, are refused.",
+            description="Least noise multiplier: the standard deviation of the noise, divided by "
+            "the most that one query can change. Trainings with less noise are refused; those "
+            "without any noise are refused only if `epsilon` is set.",
         ),
     ] = 0.1
     routers_per_day: Annotated[

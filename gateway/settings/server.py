@@ -60,26 +60,28 @@ class ServerSettings(Settings):
             gt=0,
             description="Memory in bytes that the bodies of all requests under way may take in one "
             "process, as estimated: 4 times their length, more for bodies of many small values. "
-            "Beyond it requests get status 503. Long text with a single emoji takes twice the "
-            "estimate, so set it to at most half of the memory that the process may use.",
+            "A request that does not fit gets status 503. Long text with a single emoji takes "
+            "twice the estimate, so set this to at most half of the memory that the process may "
+            "use.",
         ),
     ] = 512 * 1024 * 1024
     body_memory_bytes_per_key: Annotated[
         int,
         Field(
             gt=0,
-            description="Part of `body_memory_bytes` that one key may take. Beyond it its requests "
-            "get status 429. Both count as at least 4 times `max_body_bytes`, so that the longest "
-            "body can pass.",
+            description="Part of `body_memory_bytes` that the requests of one key may take. A "
+            "further one gets status 429. Both limits count as at least 4 times `max_body_bytes`, "
+            "so that the longest body can pass.",
         ),
     ] = 256 * 1024 * 1024
     max_connections: Annotated[
         int,
         Field(
             gt=0,
-            description="Most connections of callers that one process keeps open; at most half as "
-            "many as it may have files open. When all are taken, the one that has been idle "
-            "longest is closed for a new one. If none is idle, the new one gets status 503.",
+            description="Most connections of callers that one process keeps open. Half of the open "
+            "files that the system allows the process is the limit if that is less. When all are "
+            "taken, the one that has been idle longest is closed for a new one. If none is idle, "
+            "the new one gets status 503.",
         ),
     ] = 4096
     max_connections_per_address: Annotated[
@@ -104,7 +106,7 @@ class ServerSettings(Settings):
         Field(
             gt=0,
             description="Seconds that the headers of a request may take from their first byte to "
-            "their last. After that the caller gets status 408. Connections are looked at once a "
+            "their last. After that the caller gets status 408. Connections are checked once a "
             "second.",
         ),
     ] = 20.0
@@ -112,9 +114,9 @@ class ServerSettings(Settings):
         float,
         Field(
             gt=0,
-            description="Seconds in which a request's body has to bring at least 500 bytes for "
-            "each of them. After that the caller gets status 408. A longer time is kinder to lines "
-            "that break off.",
+            description="Seconds within which the next part of a request's body has to arrive: 500 "
+            "bytes for each of these seconds, or the rest of the body. Otherwise the caller gets "
+            "status 408. A longer time helps callers whose connection is interrupted.",
         ),
     ] = 30.0
     idle_timeout_s: Annotated[
@@ -130,8 +132,9 @@ class ServerSettings(Settings):
         float,
         Field(
             gt=0,
-            description="Seconds that a caller may take nothing of an answer that waits for it. "
-            "After that the connection is closed, and the answer's place at the provider is free.",
+            description="Seconds that a caller may leave an answer unread that waits for it. After "
+            "that the connection is closed, and the call no longer counts for the provider's "
+            "`max_concurrency`.",
         ),
     ] = 60.0
     request_deadline_s: Annotated[
@@ -139,17 +142,18 @@ class ServerSettings(Settings):
         Field(
             gt=0,
             description="Seconds that all attempts and fallbacks of one request may take together. "
-            "After that the caller gets status 504. For a stream it ends with the first event.",
+            "After that the caller gets status 504. For a stream this time ends with its first "
+            "event.",
         ),
     ] = 600.0
     stream_deadline_s: Annotated[
         float,
         Field(
             gt=0,
-            description="Seconds that a stream may take from its first event on, also while it is "
-            "still sent. After that it ends with an error event, and what was forwarded is "
-            "charged. Reasoning models need minutes, so the default is an hour; a shorter time "
-            "frees the provider's place sooner.",
+            description="Seconds that a stream may take from its first event on. After that it "
+            "ends with an error event, even if more is to come, and what was forwarded is "
+            "charged. Reasoning models need minutes, so the default is an hour. A shorter time "
+            "ends endless streams sooner.",
         ),
     ] = 3600.0
     abandoned_json_s: Annotated[

@@ -101,7 +101,10 @@ class TrustedKeys:
         if not self.names:
             return None
         if line is None:
-            raise ArtifactRejected("it is not signed, and artifacts.trusted_keys asks for it")
+            raise ArtifactRejected(
+                "it is not signed, and artifacts.trusted_keys requires it: whoever vouches for it "
+                "can run `waypost artifacts sign`"
+            )
         signature = Signature.parse(line)
         if name is not None and signature.name != name:
             raise ArtifactRejected(f"its signature is that of {signature.name}")

@@ -40,6 +40,10 @@ def serve(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> str:
         ("[server\n", "not valid TOML"),
         ("[server]\nport = 80\nport = 81\n", "not valid TOML"),
         ("[server]\nprot = 80\n", "server.prot: there is no such setting"),
+        (
+            '[providers.p]\nbase_url = "http://h/v1"\nextra_fields = "provider"\n',
+            "providers.p.extra_fields: write a list",
+        ),
         ('[server]\nport = "eighty"\n', "server.port: Input should be a valid integer"),
         ("[server]\nport = 70000\n", "server.port: Input should be less than or equal to 65535"),
         ('[providers.x]\nbase_url = "ftp://x"\n', "providers.x.base_url: String should match"),

@@ -66,4 +66,4 @@ def command(
         click.echo(f"wrote {path}")
     if nodes:
         click.echo(f"give each node its file of {folder.private_keys}, and {folder.authority}")
-        click.echo(f"a file removed from {folder.public_keys} shuts its node out")
+        click.echo("`waypost federation revoke NODE` shuts a node out again")

@@ -19,7 +19,7 @@ from gateway.settings.config import GatewaySettings
     help="The node's new public key, which it made itself; by default a pair is made here.",
 )
 def command(settings: GatewaySettings, node: str, key: Path | None) -> None:
-    """Let NODE in by a new key; a running coordinator refuses the old one from then on."""
+    """Let NODE in by a new key, a revoked one too; its old key is refused from then on."""
     folder = certificates_of(settings)
     try:
         written = folder.rotate(node, key)

@@ -140,6 +140,13 @@ async def test_a_damaged_router_is_refused_and_the_old_one_serves_on(
     assert f"{VERSIONS[0]} still serves" in caplog.text
 
 
+async def test_the_log_says_when_no_other_router_serves(store, active, caplog):
+    store.activate(VERSIONS[0])
+    store.path(VERSIONS[0]).write_bytes(b"")
+    await active.refresh()
+    assert f"router was refused, and no other serves: {VERSIONS[0]}: " in caplog.text
+
+
 async def test_a_router_of_another_encoder_is_refused(store, active):
     store.activate(VERSIONS[0])
     await active.refresh()

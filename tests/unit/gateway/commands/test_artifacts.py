@@ -69,7 +69,7 @@ def test_a_key_signs_what_is_then_verified_imported_and_served(waypost, pinned):
 def test_what_is_not_signed_is_refused(waypost, pinned, command):
     refused = waypost(*command)
     assert refused.exit_code == 1
-    assert "it is not signed, and artifacts.trusted_keys asks for it" in refused.output
+    assert "it is not signed, and artifacts.trusted_keys requires it: " in refused.output
 
 
 def test_no_command_uses_an_adapter_that_lost_its_signature(waypost, pinned, tmp_path):
@@ -112,5 +112,7 @@ def test_signs_nothing_that_is_no_artefact(waypost, pinned, tmp_path):
 
 def test_a_key_is_never_overwritten(waypost, pinned, tmp_path):
     before = (tmp_path / "key").read_bytes()
-    assert waypost("artifacts", "keygen", "key").exit_code == 1
+    again = waypost("artifacts", "keygen", "key")
+    assert again.exit_code == 1
+    assert "key is there already: choose another name" in again.output
     assert (tmp_path / "key").read_bytes() == before

@@ -64,6 +64,16 @@ def test_a_node_that_made_its_key_itself_gets_that_one(settings_file, folder, tm
     assert keys(folder)["acme"] == keys(own)["acme"]
 
 
+def test_a_node_that_was_revoked_is_let_in_again_by_a_new_key_only(settings_file, folder):
+    before = keys(folder)
+    run(settings_file, "revoke", "acme")
+    result = run(settings_file, "rotate", "acme")
+
+    assert result.exit_code == 0, result.output
+    assert keys(folder)["acme"] != before["acme"]
+    assert keys(folder)["zenith"] == before["zenith"]
+
+
 def test_a_file_that_holds_no_key_leaves_the_old_one(settings_file, folder, tmp_path):
     before = keys(folder)
     (tmp_path / "no.pub").write_text("no key")
