@@ -397,29 +397,3 @@ async def test_callers_who_leave_at_any_time_leave_nothing_behind(http: HttpClie
         connector = http._session.connector
         assert connector is not None
         assert not connector._acquired
-
-
-@pytest.mark.parametrize("is_stream", [True, False])
-async def test_a_call_whose_answer_was_an_error_is_not_upstream_while_it_waits(http, is_stream):
-    overloaded = {"error": {"message": "overloaded", "code": 503}}
-    failing = Answer((event(overloaded),)) if is_stream else json_answer(overloaded)
-    upstream = ScriptedUpstream(
-        failing, stream_answer("Hi") if is_stream else json_answer(completion())
-    )
-    call, seen = call_of(), []
-
-    class Waiting(FakeTime):
-        async def sleep(self, seconds: float) -> None:
-            seen.append(call.transit.is_upstream)
-            await super().sleep(seconds)
-
-    async with serve(upstream, lifespan="off") as url:
-        provider = provider_at(url, http, Waiting())
-        if is_stream:
-            async with provider.stream(call):
-                seen.append(call.transit.is_upstream)
-        else:
-            await provider.complete(call)
-            seen.append(call.transit.is_upstream)
-
-    assert seen == [False, True]

@@ -1,0 +1,50 @@
+import random
+
+import pytest
+
+from gateway.providers.base import UpstreamCall
+from gateway.providers.factory import build_providers
+from gateway.settings.config import ProviderSettings
+from gateway.types import HostedModel, ModelPrice
+from tests.fakes.server import serve
+from tests.fakes.upstream import (
+    Answer,
+    ScriptedUpstream,
+    completion,
+    event,
+    json_answer,
+    stream_answer,
+)
+
+OVERLOADED = {"error": {"message": "overloaded", "code": 503}}
+
+
+@pytest.mark.parametrize(
+    ("is_stream", "answers"),
+    [
+        (False, (json_answer(OVERLOADED), json_answer(completion()))),
+        (True, (Answer((event(OVERLOADED),)), stream_answer("Hi"))),
+    ],
+)
+async def test_a_call_whose_answer_was_an_error_is_not_upstream_while_it_waits(
+    http, is_stream, answers
+):
+    call = UpstreamCall(HostedModel("fast", "acme", "a-1", ModelPrice(1, 1)), {}, 100.0, "req-1")
+    seen = []
+
+    async def sleep(_: float) -> None:
+        seen.append(call.transit.is_upstream)
+
+    async with serve(ScriptedUpstream(*answers), lifespan="off") as url:
+        tables = {"acme": ProviderSettings.model_validate({"base_url": f"{url}/v1"})}
+        provider = build_providers(
+            tables, http, rng=random.Random(1), clock=lambda: 0.0, sleep=sleep
+        )["acme"]
+        if is_stream:
+            async with provider.stream(call):
+                seen.append(call.transit.is_upstream)
+        else:
+            await provider.complete(call)
+            seen.append(call.transit.is_upstream)
+
+    assert seen == [False, True]
