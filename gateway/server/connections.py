@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from ipaddress import IPv6Address
 from math import inf
 from typing import Any, Final
@@ -189,7 +190,11 @@ class LimitedHttpProtocol(CoalescingHttpProtocol):
         self._other_bytes = 0
         if is_long or len(self.headers) > MAX_HEADERS:
             self.app = _refuse_headers
+        app = self.app
+        if self.expect_100_continue:
+            self.app = partial(_serve_expecting, app)
         super().on_headers_complete()
+        self.app = app
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -263,6 +268,24 @@ def network_of(address: str) -> str | bytes:
 
 def _length(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> int:
     return len(url) + sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
+
+
+async def _serve_expecting(app: Any, scope: Any, receive: Any, send: Any) -> None:
+    """Close after an answer without "100 Continue": whether the body follows nobody can tell."""
+    is_asked_for = False
+
+    async def ask() -> Any:
+        nonlocal is_asked_for
+        is_asked_for = True
+        return await receive()
+
+    async def answer(message: Any) -> None:
+        if message["type"] == "http.response.start" and not is_asked_for:
+            headers = [*message.get("headers", ()), (b"connection", b"close")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    await app(scope, ask, answer)
 
 
 async def _refuse_headers(scope: Any, receive: Any, send: Any) -> None:

@@ -239,6 +239,16 @@ async def test_who_offers_another_protocol_is_served_in_this_one(gateway, is_chu
     assert "Unsupported upgrade" not in gateway.log
 
 
+async def test_what_follows_a_body_that_was_not_asked_for_is_no_part_of_it(gateway):
+    headers = (b"authorization: Bearer other", b"expect: 100-continue", length())
+    line = f"POST {CHAT} HTTP/1.1\r\nhost: gateway\r\n".encode()
+
+    received = await gateway.send(line + b"\r\n".join((*headers, b"", b"")))
+
+    assert statuses(received) == [401]
+    assert b"connection: close" in received
+
+
 @pytest.mark.parametrize(
     "line",
     [
