@@ -167,7 +167,8 @@ def usage_to_openai(usage: Usage) -> dict[str, Any]:
 
 def _refuse_the_impossible(body: Mapping[str, Any]) -> None:
     for name in sorted(_HAS_NO_EQUIVALENT):
-        if body.get(name):
+        # Empty options ask for a search too.
+        if body.get(name) or (name == "web_search_options" and body.get(name) is not None):
             raise rejected(f"{name} is not supported by Anthropic's models; leave it out", name)
     if (body.get("n") or 1) != 1:
         raise rejected("n must be 1: Anthropic's models give one choice", "n")

@@ -206,6 +206,7 @@ def test_does_not_send_temperature_while_thinking() -> None:
         ({"logit_bias": {"1": 5}}, "logit_bias"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"functions": [{}]}, "functions"),
+        ({"web_search_options": {}}, "web_search_options"),
         ({"reasoning_effort": "vast"}, "reasoning_effort"),
         ({"tools": [{"type": "custom"}]}, "tools[0]"),
         ({"tools": [WEATHER], "tool_choice": "maybe"}, "tool_choice"),
