@@ -13,6 +13,7 @@ from federation.deployment.node_keys import NodeKeys
 from federation.deployment.signed_calls import Refusal, SignedCalls
 from tests.fakes.gate import PULL, Flower, Node, gated
 from tests.fakes.patience import PATIENCE_S
+from tests.fakes.turns import until
 
 
 @pytest.fixture
@@ -189,9 +190,7 @@ async def test_too_many_calls_at_once_are_asked_to_come_back(tmp_path):
     async with gated(tmp_path, GateLimits(max_calls=2, deadline_s=PATIENCE_S)) as node:
         node.flower.is_stuck = True
         waiting = [asyncio.create_task(node.call()) for _ in range(2)]
-        async with asyncio.timeout(PATIENCE_S):
-            while len(node.flower.calls) < 2:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: len(node.flower.calls) >= 2)
 
         assert (await node.call()).status_code == 503
         for task in waiting:
@@ -205,9 +204,7 @@ async def test_one_node_does_not_take_the_places_of_others(tmp_path):
         node.folder.make_node_key("other")
         node.flower.is_stuck = True
         waiting = [asyncio.create_task(node.call()) for _ in range(2)]
-        async with asyncio.timeout(PATIENCE_S):
-            while len(node.flower.calls) < 2:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: len(node.flower.calls) >= 2)
         node.flower.is_stuck = False
 
         assert (await node.call()).status_code == 503
@@ -229,9 +226,7 @@ async def test_one_node_holds_no_more_than_its_share_of_memory(tmp_path):
         _, writer = await connected_to(node)
         writer.write(f"{head}{lines}\r\n{'x' * 1500}".encode())
         node.flower.is_stuck = True
-        async with asyncio.timeout(PATIENCE_S):
-            while not node.flower.calls:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: len(node.flower.calls) >= 1)
         node.flower.is_stuck = False
 
         assert (await node.call(content=b"x" * 501)).status_code == 429
