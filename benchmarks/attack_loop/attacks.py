@@ -3,8 +3,8 @@
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,10 +123,22 @@ async def _trickle(target: Target, tally: Tally, head: bytes, piece: bytes, time
     note(received, tally)
 
 
-async def half_sent(target: Target, tally: Tally) -> None:
-    """Hold 500 connections with half a head, and 200 that say nothing."""
+@asynccontextmanager
+async def _held(target: Target, tally: Tally) -> AsyncIterator[list[asyncio.StreamWriter]]:
+    """Hold the connections that are listed, ask as an honest caller beside them, and drop them."""
     held: list[asyncio.StreamWriter] = []
     try:
+        yield held
+        await asyncio.sleep(HELD_S)
+        await exchange(target, chat(target, "honest"), tally)
+    finally:
+        for writer in held:
+            writer.transport.abort()
+
+
+async def half_sent(target: Target, tally: Tally) -> None:
+    """Hold 500 connections with half a head, and 200 that say nothing."""
+    async with _held(target, tally) as held:
         for number in range(700):
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(2):
@@ -135,11 +147,6 @@ async def half_sent(target: Target, tally: Tally) -> None:
                 writer.write(
                     b"POST /v1/chat/completions HTTP/1.1\r\nhost:" if number < 500 else b""
                 )
-        await asyncio.sleep(HELD_S)
-        await exchange(target, chat(target, "honest"), tally)
-    finally:
-        for writer in held:
-            writer.transport.abort()
 
 
 def _large_bodies(target: Target) -> list[bytes]:
@@ -148,18 +155,12 @@ def _large_bodies(target: Target) -> list[bytes]:
 
 async def unread(target: Target, tally: Tally) -> None:
     """Ask for long streams and read nothing of them."""
-    held: list[asyncio.StreamWriter] = []
-    try:
+    async with _held(target, tally) as held:
         for _ in range(5):
             _, writer = await asyncio.open_connection("127.0.0.1", target.port, limit=1_024)
             writer.write(chat(target, "pieces", stream=True))
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             held.append(writer)
-        await asyncio.sleep(HELD_S)
-        await exchange(target, chat(target, "honest"), tally)
-    finally:
-        for writer in held:
-            writer.transport.abort()
 
 
 def _malformed(target: Target) -> list[bytes]:
