@@ -18,7 +18,7 @@ from gateway.storage.database import create_database_engine
 from gateway.storage.rows import SLICE_ROWS, from_payload, insert_rows, to_payload
 from gateway.types import CandidateRecord, TurnRecord, Usage
 from migrations.tables import GRADES, KEYS, TURNS
-from tests.fakes.schemas import with_schema
+from tests.fakes.schemas import closing, with_schema
 from tests.fakes.turns import START_UNIX_S, make_turn, until
 
 SETTINGS = EvaluationLogSettings(retention_days=None, flush_interval_s=0.02)
@@ -26,10 +26,8 @@ SETTINGS = EvaluationLogSettings(retention_days=None, flush_interval_s=0.02)
 
 @pytest.fixture
 def engine(database_url: str):
-    engine = create_database_engine(database_url)
-    with_schema(engine)
-    yield engine
-    engine.dispose()
+    with closing(with_schema(create_database_engine(database_url))) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 from router_models.types import Encoder
 from tests.fakes.artifacts import CREATED_AT
 from tests.fakes.patience import PATIENCE_S
+from tests.fakes.schemas import closing
 from tests.fakes.server import serve
 from tests.fakes.turns import until
 from tests.fakes.upstream import ScriptedUpstream
@@ -262,11 +263,11 @@ async def running_gateway(
         startup = prepare(settings)
         assert startup.new_key is not None
         environ: Mapping[str, str] = {}
-        async with (
-            open_gateway(settings, environ, startup) as app,
-            serve(app.public, lifespan="off") as url,
-        ):
-            yield RunningGateway(
-                url, upstreams, startup.new_key, store, startup.engine, app, settings
-            )
-        startup.engine.dispose()
+        with closing(startup.engine):
+            async with (
+                open_gateway(settings, environ, startup) as app,
+                serve(app.public, lifespan="off") as url,
+            ):
+                yield RunningGateway(
+                    url, upstreams, startup.new_key, store, startup.engine, app, settings
+                )

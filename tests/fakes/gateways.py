@@ -27,6 +27,7 @@ from tests.fakes.patience import PATIENCE_S
 from tests.fakes.postgres import Postgres
 from tests.fakes.processes import ROOT, start
 from tests.fakes.redis import RedisServer
+from tests.fakes.schemas import closing
 from tests.fakes.server import serve
 from tests.fakes.upstream import JSON, completion
 
@@ -297,8 +298,7 @@ async def gateways_of(
                 flush_interval_s=flush_interval_s,
             )
         )
-        engine = create_database_engine(database)
-        stack.callback(engine.dispose)
+        engine = stack.enter_context(closing(create_database_engine(database)))
         ensure_schema(engine)
         ensure_first_key(engine)
         client = Redis.from_url(redis.url)

@@ -1,5 +1,8 @@
-"""Empty databases of the newest schema, without a migration for each of them."""
+"""Empty databases of the newest schema, without a migration for each of them, and their end."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,6 +10,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Engine
 
 from gateway.storage.database import create_database_engine, ensure_schema
+from tests.fakes.patience import PATIENCE_S
 
 
 @cache
@@ -28,3 +32,19 @@ def with_schema(engine: Engine) -> Engine:
     else:
         ensure_schema(engine)
     return engine
+
+
+@contextmanager
+def closing(engine: Engine) -> Iterator[Engine]:
+    """Close an engine at the end, after the calls that nobody waits for have left it.
+
+    A look-up that took too long goes on in its thread. If the engine is disposed meanwhile, nobody
+    closes that thread's connection.
+    """
+    try:
+        yield engine
+    finally:
+        deadline = time.monotonic() + PATIENCE_S
+        while engine.pool.checkedout() and time.monotonic() < deadline:  # type: ignore[attr-defined]
+            time.sleep(0.01)
+        engine.dispose()

@@ -20,7 +20,7 @@ from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
 from tests.fakes.budgets import Clock
 from tests.fakes.routes import every_route
-from tests.fakes.schemas import with_schema
+from tests.fakes.schemas import closing, with_schema
 
 TOKEN = "the-admin-token-of-this-test"
 MONEY = {"scope": "user", "measure": "nusd", "window": "total", "cap": 9}
@@ -57,10 +57,9 @@ CALLS: dict[tuple[str, str], dict[str, Any] | None] = {
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = create_database_engine(database_url, busy_timeout_s=0.05)
-    with_schema(engine)
-    yield engine
-    engine.dispose()
+    opened = create_database_engine(database_url, busy_timeout_s=0.05)
+    with closing(with_schema(opened)) as engine:
+        yield engine
 
 
 def application(engine: Engine, folder: Path) -> FastAPI:
