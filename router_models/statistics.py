@@ -51,6 +51,17 @@ def select(evaluations: Evaluations, rows: NDArray[np.intp]) -> Evaluations:
     )
 
 
+def join(first: Evaluations, second: Evaluations) -> Evaluations:
+    """Put the queries of `second`, about the same models, after those of `first`."""
+    return Evaluations(
+        np.concatenate([first.embeddings, second.embeddings]),
+        np.concatenate([first.quality, second.quality]),
+        np.concatenate([first.cost_usd, second.cost_usd]),
+        first.models,
+        first.tasks + second.tasks,
+    )
+
+
 def check(evaluations: Evaluations, least_rows: int = 1) -> None:
     """Refuse a table that nothing can be learned from.
 

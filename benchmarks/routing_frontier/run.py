@@ -29,7 +29,7 @@ from router_models.evaluation.frontier import (
 )
 from router_models.training.guard import fit_guard
 from router_models.training.settings import KINDS, Settings
-from router_models.training.train import TUNING_LAMBDAS, fit, train, tune
+from router_models.training.train import fit, train, tune
 from router_models.types import Evaluations, Prediction
 
 SETS: Final = ("zeroeval", "mmlu_pro", "reasoning_gym", "llmrouter_ulab")
@@ -37,6 +37,7 @@ ENCODERS: Final = ("static", "minilm")
 SEEDS: Final = 5
 REPLICATES: Final = 400
 TFIDF: Final = "tfidf-ridge (untuned)"
+TUNING_LAMBDAS: Final = np.geomspace(1e-1, 1e5, 25)
 HELD_OUT_KINDS: Final = {"static": ("kmeans", "ridge", "mlp"), "minilm": ("kmeans", "ridge")}
 FIGURES: Final = tuple(item.name for item in fields(Figures))
 

@@ -155,7 +155,8 @@ def _training_figures(
         "kind": kind,
         "seed": seed,
         "settings": asdict(best.settings),
-        "validation_gain": best.gain,
+        "validation_gain": best.gain.value,
+        "validation_gain_interval": [best.gain.low, best.gain.high],
     }
     try:
         figures, judge = measure(estimator, held_out)
@@ -189,7 +190,12 @@ def _report(
     )
     settings = ", ".join(f"{name} {value}" for name, value in training["settings"].items())
     click.echo(f"{training['kind']}: {settings}")
-    click.echo(f"share of the oracle's gain kept on validation: {training['validation_gain']:.1%}")
+    low, high = training["validation_gain_interval"]
+    click.echo(
+        "gain over the best single model on rows that it had not seen: "
+        f"{training['validation_gain']:+.4f} [{low:+.4f}, {high:+.4f}] (quality, mean over what "
+        "callers may pay)"
+    )
     if "validation" in training:
         figures = training["validation"]
         click.echo(
@@ -199,4 +205,10 @@ def _report(
             f"{training['best_single_cost_usd'] * 1000:.3f}; "
             f"99 % of its quality costs {figures['saved_at_99']:.0%} less"
         )
-    click.echo(f"wrote {path}")
+    if low > 0:
+        click.echo(f"wrote {path}")
+    else:
+        click.echo(
+            f"wrote {path}, but these rows do not show that it is better than the best single "
+            "model: more graded answers would tell"
+        )

@@ -20,6 +20,9 @@ SWEEPS = 5
 
 SMALLEST_USD = 1e-12
 
+ROWS_AT_ONCE = 20_000
+"""Rows added up at a time, so that a large log takes no more memory than a small one."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CellStatistics:
@@ -43,18 +46,17 @@ class CellStatistics:
         n_clusters: int,
     ) -> "CellStatistics":
         """Add up evaluations by cluster; NaN marks a model that did not answer the query."""
-        members = np.zeros((n_clusters, len(clusters)))
-        members[clusters, np.arange(len(clusters))] = 1.0
-        answered = np.isfinite(quality)
-        known_quality = np.where(answered, quality, 0.0).astype(np.float64)
-        known_cost = np.where(answered, cost_usd, 0.0).astype(np.float64)
-        return cls(
-            members @ known_quality,
-            members @ known_quality**2,
-            members @ known_cost,
-            members @ known_cost**2,
-            members @ answered,
-        )
+        sums = np.zeros((len(fields(cls)), n_clusters, quality.shape[1]))
+        for start in range(0, len(clusters), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            members = np.zeros((n_clusters, len(clusters[part])))
+            members[clusters[part], np.arange(members.shape[1])] = 1.0
+            answered = np.isfinite(quality[part])
+            known_quality = np.where(answered, quality[part], 0.0).astype(np.float64)
+            known_cost = np.where(answered, cost_usd[part], 0.0).astype(np.float64)
+            of_row = (known_quality, known_quality**2, known_cost, known_cost**2, answered)
+            sums += np.stack([members @ figures for figures in of_row])
+        return cls(*sums)
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, shape: tuple[int, int]) -> "CellStatistics":

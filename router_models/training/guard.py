@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.guard import Guard
 from router_models.statistics import model_means
-from router_models.training.kmeans import cluster
+from router_models.training.kmeans import assign, cluster
 from router_models.types import Evaluations, Float32
 
 CLUSTERS = 256
@@ -32,7 +32,7 @@ def fit_guard(evaluations: Evaluations, validation: Evaluations, seed: int) -> G
     scaler = Scaler.identity(evaluations.embeddings.shape[1])
     unit = scaler.apply_unit(evaluations.embeddings)
     centroids = cluster(unit, cluster_count(len(unit)), seed)
-    reach = _reach(unit @ centroids.T)
+    reach = _reach(*assign(unit, centroids), len(centroids))
     guard = Guard(scaler, centroids, reach, 0.0, 1.0, *model_means(evaluations))
     return with_limits(
         guard, float(np.quantile(guard.distance(validation.embeddings), FAMILIAR_QUANTILE))
@@ -61,10 +61,9 @@ def shrunk_reach(own: NDArray[Any], rows: NDArray[Any], overall: float) -> Float
     return floored
 
 
-def _reach(cosine: Float32) -> Float32:
+def _reach(assigned: NDArray[np.intp], nearest: Float32, n_clusters: int) -> Float32:
     """Distance within which most of a cluster's rows lie."""
-    assigned, nearest = cosine.argmax(axis=1), 1.0 - cosine.max(axis=1)
     overall = float(np.quantile(nearest, REACH_QUANTILE))
-    own = [nearest[assigned == index] for index in range(cosine.shape[1])]
+    own = [nearest[assigned == index] for index in range(n_clusters)]
     reach = [float(np.quantile(near, REACH_QUANTILE)) if len(near) else overall for near in own]
     return shrunk_reach(np.array(reach), np.array([len(near) for near in own]), overall)

@@ -4,12 +4,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from router_models.estimators.arrays import SMALLEST_NORM, Scaler
 from router_models.estimators.kmeans import CellStatistics, Float64, KMeansEstimator
 from router_models.training.settings import KMeansSettings
 from router_models.types import Evaluations, Float32
+
+ROWS_AT_ONCE = 50_000
+"""Rows compared with the centroids at a time, and from how many on batches of them teach K-means:
+its time then no longer grows with the rows times the steps until it settles."""
+
+BATCH_ROWS = 4096
 
 
 def cluster(rows: Float32, n_clusters: int, seed: int, weights: Float64 | None = None) -> Float32:
@@ -23,9 +29,23 @@ def cluster(rows: Float32, n_clusters: int, seed: int, weights: Float64 | None =
         seed: Of the first guesses.
         weights: How many times each row counts; all the same without.
     """
-    n_clusters = min(n_clusters, len(np.unique(rows, axis=0)))
-    means = KMeans(n_clusters, n_init=2, random_state=seed).fit(rows, sample_weight=weights)
+    n_clusters = _distinct(rows, at_most=n_clusters)
+    if len(rows) <= ROWS_AT_ONCE:
+        means = KMeans(n_clusters, n_init=2, random_state=seed)
+    else:
+        means = MiniBatchKMeans(n_clusters, n_init=2, random_state=seed, batch_size=BATCH_ROWS)
+    means.fit(rows, sample_weight=weights)
     return normalize_rows(means.cluster_centers_)
+
+
+def _distinct(rows: Float32, *, at_most: int) -> int:
+    """Count distinct rows, but no further than `at_most`."""
+    seen: set[bytes] = set()
+    for row in rows:
+        seen.add(row.tobytes())
+        if len(seen) == at_most:
+            break
+    return len(seen)
 
 
 def normalize_rows(rows: NDArray[np.floating]) -> Float32:
@@ -37,10 +57,14 @@ def normalize_rows(rows: NDArray[np.floating]) -> Float32:
 
 def assign(unit_rows: Float32, centroids: Float32) -> tuple[NDArray[np.intp], Float32]:
     """Find each row's nearest centroid and the cosine distance to it; shape ``(n_rows,)`` each."""
-    cosine = unit_rows @ centroids.T
-    nearest = np.argmax(cosine, axis=1)
-    # A row on its centroid comes out a rounding error beyond it.
-    distance: Float32 = np.maximum(1.0 - cosine[np.arange(len(unit_rows)), nearest], 0.0)
+    nearest = np.empty(len(unit_rows), np.intp)
+    distance = np.empty(len(unit_rows), np.float32)
+    for start in range(0, len(unit_rows), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        cosine = unit_rows[part] @ centroids.T
+        nearest[part] = cosine.argmax(axis=1)
+        # A row on its centroid comes out a rounding error beyond it.
+        distance[part] = np.maximum(1.0 - cosine.max(axis=1), 0.0)
     return nearest, distance
 
 

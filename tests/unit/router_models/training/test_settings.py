@@ -4,9 +4,9 @@ from router_models.training.settings import KINDS, TRIALS, candidates
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_given_the_same_number_of_trials(kind):
+def test_every_kind_but_the_network_is_given_the_same_number_of_trials(kind):
     settings = candidates(kind)
-    assert len(set(settings)) == len(settings) == TRIALS
+    assert len(set(settings)) == len(settings) == (16 if kind == "mlp" else TRIALS)
     assert {type(one) for one in settings} == {KINDS[kind]}
 
 

@@ -1,23 +1,87 @@
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from router_models.errors import InvalidEvaluations
 from router_models.estimators.guard import GuardedEstimator
-from router_models.evaluation.frontier import oracle_gain
+from router_models.estimators.kmeans import KMeansEstimator
+from router_models.evaluation.frontier import LAMBDAS, oracle_gain
+from router_models.statistics import select
 from router_models.training import train as module
-from router_models.training.settings import RidgeSettings
-from router_models.training.train import TUNING_LAMBDAS, fit, train, tune
+from router_models.training.kmeans import fit_kmeans
+from router_models.training.settings import RidgeSettings, candidates
+from router_models.training.train import FOLDS, fit, fit_each, train, tune
 from tests.fakes.evaluations import made_up
 
 
 @pytest.mark.parametrize("kind", ["kmeans", "knn", "ridge"])
-def test_tuning_puts_the_setting_that_validated_best_first(kind):
-    rows, held_out = made_up(120), made_up(80, seed=1)
-    trials = tune(rows, held_out, kind, 0)
-    gains = [trial.gain for trial in trials]
-    assert gains == sorted(gains, reverse=True)
-    best = fit(rows, held_out, trials[0].settings, 0).predict(held_out.embeddings)
-    assert oracle_gain(best, held_out, TUNING_LAMBDAS) == gains[0]
+def test_tuning_puts_the_setting_of_highest_value_first(kind):
+    trials = tune(made_up(120), made_up(80, seed=1), kind, 0)
+    values = [trial.value for trial in trials]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > values[-1]
+
+
+def test_tuning_on_one_answer_a_query_finds_a_setting_that_routes():
+    rows, held_out = made_up(600, share_answered=0.0), made_up(100, seed=1, share_answered=0.0)
+    truth = made_up(400, seed=2)
+    trials = tune(rows, held_out, "ridge", 0)
+    first, last = (
+        oracle_gain(fit(rows, held_out, t.settings, 0).predict(truth.embeddings), truth, LAMBDAS)
+        for t in (trials[0], trials[-1])
+    )
+    assert first > 0.3 > last
+    assert trials[0].gain.low > 0
+
+
+def test_nothing_to_learn_is_no_gain():
+    rng = np.random.default_rng(0)
+    rows = made_up(400, share_answered=0.0)
+    noise = np.where(np.isfinite(rows.quality), rng.integers(0, 2, rows.quality.shape), np.nan)
+    same = np.where(np.isfinite(rows.quality), 0.001, np.nan).astype(np.float32)
+    rows = replace(rows, quality=noise.astype(np.float32), cost_usd=same)
+    gain = tune(select(rows, np.arange(300)), select(rows, np.arange(300, 400)), "kmeans", 0)[
+        0
+    ].gain
+    assert gain.low < 0 < gain.high
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "knn", "ridge"])
+def test_settings_that_share_a_fit_predict_as_if_each_had_its_own(kind):
+    rows, held_out = made_up(60), made_up(20, seed=1)
+    some = candidates(kind)[::7]
+    for settings, estimator in zip(some, fit_each(rows, held_out, some, 0), strict=True):
+        alone = fit(rows, held_out, settings, 0).predict(held_out.embeddings)
+        together = estimator.predict(held_out.embeddings)
+        np.testing.assert_array_equal(alone.quality, together.quality)
+        np.testing.assert_array_equal(alone.cost_usd, together.cost_usd)
+
+
+def test_tuning_clusters_once_for_all_settings_that_differ_later(monkeypatch):
+    fitted = []
+
+    def counted(*asked: Any) -> KMeansEstimator:
+        fitted.append(asked)
+        return fit_kmeans(*asked)
+
+    monkeypatch.setattr(module, "fit_kmeans", counted)
+    tune(made_up(60), made_up(20, seed=1), "kmeans", 0)
+    assert len(fitted) == 6 * FOLDS
+
+
+def test_a_log_of_one_query_asked_again_and_again_can_be_tuned_on():
+    rows = made_up(40)
+    one = replace(rows, embeddings=np.tile(rows.embeddings[0], (40, 1)))
+    assert tune(one, one, "kmeans", 0)
+
+
+def test_more_rows_than_tuning_looks_at_are_drawn_the_same_way_each_time(monkeypatch):
+    monkeypatch.setattr(module, "TUNING_ROWS", 50)
+    rows, held_out = made_up(200), made_up(40, seed=1)
+    once, twice = (tune(rows, held_out, "knn", 3)[0] for _ in range(2))
+    assert once == twice
 
 
 def test_trains_with_the_settings_it_tuned():
