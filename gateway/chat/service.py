@@ -227,6 +227,7 @@ class ChatService:
         body = with_output_limit(turn.request.body, model, turn.completion_tokens)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
+        turn.sent = body
         turn.transit.is_upstream = False
         return UpstreamCall(
             model=model,
@@ -287,10 +288,10 @@ class ChatService:
         reported, served = completion.usage, turn.served
         if served is None:
             return
-        usage = final_usage(reported, served, turn.request.body)
+        usage = final_usage(reported, served, turn.sent)
         if usage is None:
             output = output_of(completion.body)
-            usage = await counted_usage(reported, served, self.counter, turn.request.body, output)
+            usage = await counted_usage(reported, served, self.counter, turn.sent, output)
         turn.charge_for(usage)
 
     async def _charge_stream(
@@ -299,7 +300,7 @@ class ChatService:
         """Note what passed by in a stream, whichever way it ended."""
         turn.record.finish_reason = upstream.finish_reason
         turn.record.answer_id = _id_of(upstream.head or {})
-        reported, served, body = upstream.usage, turn.served, turn.request.body
+        reported, served, body = upstream.usage, turn.served, turn.sent
         if served is None:
             return
         usage = final_usage(reported, served, body) if upstream.is_complete else None
@@ -317,7 +318,7 @@ class ChatService:
         """
         if turn.served is None or not turn.transit.is_upstream:
             return
-        usage = await counted_usage(None, turn.served, self.counter, turn.request.body, "")
+        usage = await counted_usage(None, turn.served, self.counter, turn.sent, "")
         is_unanswered = turn.request.is_stream and turn.record.first_byte_s is None
         held = 0 if turn.reservation is None or is_unanswered else turn.reservation.output
         turn.charge_for(replace(usage, completion_tokens=held))

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ class Turn:
         record: What the log keeps of the turn, as far as it is known.
         plan: Whom to call; None until the turn is planned.
         served: The model that was called last; None until one was.
+        sent: The body that it was called with.
         transit: Where that call is.
     """
 
@@ -40,6 +41,7 @@ class Turn:
     plan: RoutePlan | None = None
     reservation: Reservation | None = None
     served: HostedModel | None = None
+    sent: Mapping[str, Any] = field(default_factory=dict)
     transit: Transit = field(default_factory=Transit)
     trace: TurnTrace = field(default_factory=Untraced)
 

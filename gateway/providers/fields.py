@@ -129,6 +129,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     },
 }
 """By the kind of a provider. `PARENT.CHILD` is one field of an object, or one kind of tool."""
+_ANY_KIND: Final = frozenset[str]().union(*FIELDS.values())
 
 _NOT_DEARER_TIERS: Final = frozenset({"auto", "default", "flex", "on_demand", "standard_only"})
 _CALLERS_OWN_TOOLS: Final = frozenset({"custom", "function"})
@@ -159,6 +160,11 @@ def asked_fields(body: Mapping[str, Any]) -> frozenset[str]:
 def is_admitted(asked: frozenset[str], admitted: frozenset[str] | None) -> bool:
     """Whether each of the `asked` fields, or the object that it is in, is admitted."""
     return admitted is None or asked <= admitted or not _missing(asked, admitted)
+
+
+def asks_for_extras(body: Mapping[str, Any]) -> bool:
+    """Whether a body has fields that no kind of provider is sent without its operator's leave."""
+    return not is_admitted(asked_fields(body), _ANY_KIND)
 
 
 def refusal(body: Mapping[str, Any], models: Sequence[HostedModel]) -> InvalidRequest:

@@ -151,6 +151,22 @@ async def test_whatever_a_provider_reports_the_row_is_written_and_callers_are_se
     assert gateway.app.budgets.ledger.has_store_failed is False
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_claim_of_any_size_charges_what_can_be_true(gateway, is_stream) -> None:
+    claim = {"prompt_tokens": 2**60, "completion_tokens": 2**60}
+    last = chunk({}, choices=[], usage=claim)
+    events = (chunk({"content": "Hello!"}), chunk({}, "stop"), last)
+    whole = json_answer(completion(TEXT, usage=claim))
+    gateway.alpha.answers = [Answer(events) if is_stream else whole]
+    async with gateway.caller() as http:
+        answer = await http.post(CHAT, json=asking(stream=is_stream))
+    row = await gateway.turn(answer.headers["x-request-id"])
+
+    assert 600 < await charged_tokens(gateway, 1) < 3_000
+    assert row.completion_tokens == 600
+    assert row.is_estimated
+
+
 async def test_a_call_that_was_left_is_charged_what_it_cost(gateway) -> None:
     upstream = gateway.upstreams.by_name["alpha"] = SteppedUpstream()
     async with gateway.caller() as http:
