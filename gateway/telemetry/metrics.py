@@ -159,6 +159,10 @@ class Metrics:
         if turn.router_version is not None and turn.error is None:
             self._expectations.compare_cost(turn)
 
+    def gave_up(self, model: HostedModel, cost_nusd: int) -> None:
+        """Count what calls may cost that were given up."""
+        self._cost.add((model.name, model.provider), cost_nusd / NUSD_PER_USD)
+
     def graded(self, answer: KnownAnswer, grade: GradeRecord) -> None:
         """Count one grade of an answer."""
         labels = (answer.model, grade.source)
