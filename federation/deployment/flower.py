@@ -8,10 +8,13 @@ coordinators and nodes must share major and minor version anyway.
 
 import logging
 import math
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,7 +65,8 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from federation.deployment.flower_bundle import pack_bundle
 from federation.deployment.node_keys import TIMESTAMP_HEADER
-from federation.deployment.signed_calls import sign_call
+from federation.deployment.programs import SHUT_OUT_STATUS
+from federation.deployment.signed_calls import REVOKED_NODE, sign_call
 from federation.protocol.failures import failure, reason_of
 
 logger = logging.getLogger(__name__)
@@ -284,7 +288,22 @@ class CallSigner(NodeAuthHttpInterceptor):
             request.headers.update(sign_call(self._private_key, path, body, timestamp))
             return call_next(signed)
 
-        return super().intercept(context, bound)
+        answer = super().intercept(context, bound)
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            _leave_if_shut_out(answer)
+        return answer
+
+
+def _leave_if_shut_out(answer: httpx.Response) -> None:
+    """End this process, whichever of its threads called, where the coordinator shut its node out.
+
+    Flower's own threads would go on calling.
+    """
+    error = FlowerError.from_json(answer.read().decode(errors="replace"))
+    if error is not None and error.code == REVOKED_NODE:
+        sys.stderr.write(f"{error.message}\n")
+        sys.stderr.flush()
+        os._exit(SHUT_OUT_STATUS)
 
 
 def retry_invoker(max_wait_s: float) -> RetryInvoker:

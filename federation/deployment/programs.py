@@ -15,6 +15,8 @@ from federation.deployment.certificates import CertificateFolder, write_private
 from federation.deployment.supervisor import ChildProcess
 
 LOOPBACK: Final = "127.0.0.1"
+SHUT_OUT_STATUS: Final = 77
+"""Of a node's process that was shut out: EX_NOPERM of sysexits.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Program:
                 *("--auth-supernode-private-key", str(private_key)),
             ),
             environ=self.environ(),
+            last_status=SHUT_OUT_STATUS,
         )
 
     def environ(self) -> dict[str, str]:

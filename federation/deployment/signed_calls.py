@@ -34,6 +34,8 @@ CALL_HEADER: Final = "waypost-signature"
 NONCE_BYTES: Final = 16
 MAX_CALLS: Final = 20_000
 """Of one node within `MAX_AGE`: 65 a second, and 3 MB of nonces."""
+REVOKED_NODE: Final = 100_002
+"""Tells a node that it was shut out; the form is of Flower's errors, the number none of its own."""
 DIGEST: Final = ec.ECDSA(hashes.SHA256())
 
 
@@ -41,6 +43,7 @@ class Refusal(Enum):
     """Why a call is not passed on."""
 
     STRANGER = "no registered node signed it"
+    REVOKED = "its node was shut out"
     OLD_NODE = "it is signed without path, body and nonce"
     REPEATED = "it was made before"
     TOO_MANY = "the node makes too many calls"
@@ -92,7 +95,7 @@ class SignedCalls:
         """
         name = keys.admit(headers, now)
         if name is None:
-            return Refusal.STRANGER
+            return Refusal.REVOKED if keys.has_revoked(headers, now) else Refusal.STRANGER
         if CALL_HEADER not in headers:
             return Refusal.OLD_NODE
         if not _is_signed(keys.keys[name], path, headers):
