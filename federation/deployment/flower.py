@@ -8,8 +8,6 @@ coordinators and nodes must share major and minor version anyway.
 
 import logging
 import math
-import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -65,8 +63,8 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from federation.deployment.flower_bundle import pack_bundle
 from federation.deployment.node_keys import TIMESTAMP_HEADER
-from federation.deployment.programs import SHUT_OUT_STATUS
-from federation.deployment.signed_calls import REVOKED_NODE, sign_call
+from federation.deployment.shut_out import leave_if_shut_out
+from federation.deployment.signed_calls import sign_call
 from federation.protocol.failures import failure, reason_of
 
 logger = logging.getLogger(__name__)
@@ -290,20 +288,8 @@ class CallSigner(NodeAuthHttpInterceptor):
 
         answer = super().intercept(context, bound)
         if answer.status_code == HTTPStatus.NOT_FOUND:
-            _leave_if_shut_out(answer)
+            leave_if_shut_out(answer.read())
         return answer
-
-
-def _leave_if_shut_out(answer: httpx.Response) -> None:
-    """End this process, whichever of its threads called, where the coordinator shut its node out.
-
-    Flower's own threads would go on calling.
-    """
-    error = FlowerError.from_json(answer.read().decode(errors="replace"))
-    if error is not None and error.code == REVOKED_NODE:
-        sys.stderr.write(f"{error.message}\n")
-        sys.stderr.flush()
-        os._exit(SHUT_OUT_STATUS)
 
 
 def retry_invoker(max_wait_s: float) -> RetryInvoker:

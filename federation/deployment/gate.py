@@ -25,7 +25,8 @@ from aiohttp import (
 from budget.errors import BudgetError, ShareExceeded
 from budget.in_flight import Hold, InFlight
 from federation.deployment.node_keys import NodeKeys
-from federation.deployment.signed_calls import REVOKED_NODE, Refusal, SignedCalls, fits
+from federation.deployment.shut_out import REVOKED_NODE
+from federation.deployment.signed_calls import Refusal, SignedCalls, fits
 
 logger = logging.getLogger(__name__)
 

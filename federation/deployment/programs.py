@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from federation.deployment.certificates import CertificateFolder, write_private
+from federation.deployment.shut_out import SHUT_OUT_STATUS
 from federation.deployment.supervisor import ChildProcess
 
 LOOPBACK: Final = "127.0.0.1"
-SHUT_OUT_STATUS: Final = 77
-"""Of a node's process that was shut out: EX_NOPERM of sysexits.h."""
 
 
 @dataclass(frozen=True, slots=True)

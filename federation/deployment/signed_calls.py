@@ -34,8 +34,6 @@ CALL_HEADER: Final = "waypost-signature"
 NONCE_BYTES: Final = 16
 MAX_CALLS: Final = 20_000
 """Of one node within `MAX_AGE`: 65 a second, and 3 MB of nonces."""
-REVOKED_NODE: Final = 100_002
-"""Tells a node that it was shut out; the form is of Flower's errors, the number none of its own."""
 DIGEST: Final = ec.ECDSA(hashes.SHA256())
 
 

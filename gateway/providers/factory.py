@@ -46,8 +46,8 @@ def _build(
     useless = useless_entry(table.extra_fields)
     if useless is not None:
         raise ConfigurationError(
-            f"providers.{name}.extra_fields: {useless!r} admits nothing; write the name of a field, or "
-            "reasoning.NAME, thinking.NAME or tools.TYPE for a part of one"
+            f"providers.{name}.extra_fields: {useless!r} admits nothing; write the name of a "
+            "field, or reasoning.NAME, thinking.NAME or tools.TYPE for a part of one"
         )
     key = table.api_key.get_secret_value() if table.api_key else None
     extra = {title.lower(): value.get_secret_value() for title, value in table.headers.items()}

@@ -10,7 +10,8 @@ import pytest
 from federation.deployment.certificates import CertificateFolder
 from federation.deployment.gate import CALLS, UNKNOWN_NODE, Gate, GateLimits
 from federation.deployment.node_keys import NodeKeys
-from federation.deployment.signed_calls import REVOKED_NODE, Refusal, SignedCalls
+from federation.deployment.shut_out import REVOKED_NODE
+from federation.deployment.signed_calls import Refusal, SignedCalls
 from tests.fakes.gate import PULL, Flower, Node, gated
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import until
