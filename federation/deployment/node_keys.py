@@ -49,6 +49,9 @@ class NodeKeys:
         keys: dict[str, bytes] = {}
         problems: list[str] = []
         for path in sorted(folder.glob(f"*{PUBLIC_SUFFIX}")):
+            if path.is_fifo():  # which would be waited for
+                problems.append(f"{path} is a pipe")
+                continue
             try:
                 keys[path.stem] = read_public_key(path)
             except FileNotFoundError:
@@ -102,6 +105,8 @@ def read_public_key(path: Path) -> bytes:
 def _revoked(folder: Path) -> Iterator[bytes]:
     for path in folder.glob(f"*{PUBLIC_SUFFIX}{REVOKED_SUFFIX}"):
         with suppress(OSError, ValueError, UnsupportedAlgorithm):
+            if path.is_fifo():
+                continue
             yield read_public_key(path)
 
 
