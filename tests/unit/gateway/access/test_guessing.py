@@ -36,7 +36,7 @@ class Secret(bytes):
     def __hash__(self) -> int:
         raise AssertionError("the digest of a secret was looked up in a table")
 
-    __ne__ = __eq__  # type: ignore[assignment]
+    __ne__ = __eq__
     __iter__ = __getitem__ = startswith = None  # type: ignore[assignment]
 
 
@@ -71,7 +71,7 @@ async def test_an_unknown_key_is_hashed_and_compared_as_a_known_one_is(
         compared.append((one, other))
         return compare_digest(one, other)
 
-    monkeypatch.setattr(auth.hmac, "compare_digest", compare)
+    monkeypatch.setattr("hmac.compare_digest", compare)
     with pytest.raises(Unauthenticated):
         await authenticator.authenticate(b"wp-000000000000-guess")
 

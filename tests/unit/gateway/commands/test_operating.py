@@ -205,6 +205,7 @@ provider = "host"
 
 def test_a_name_that_the_settings_do_not_have_is_kept_with_a_warning(waypost, config):
     waypost("database", "upgrade")
+    waypost("teams", "create", "default")
     assert "warning" not in waypost(
         "keys", "create", "--model", "discovered", "--profile", "economy"
     )
