@@ -93,7 +93,10 @@ class Metrics:
         )
         self.registry.register(self._overhead)
         self._cost = self._counts(
-            "waypost_cost_usd", "USD charged for answers.", "model", "provider"
+            "waypost_cost_usd",
+            "USD charged for answers, and for calls given up before one.",
+            "model",
+            "provider",
         )
         self._decisions = self._counts(
             "waypost_router_decisions",
