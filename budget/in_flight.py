@@ -20,6 +20,8 @@ class InFlight:
     limit: int
     limit_per_owner: int
     held: int = 0
+    refused_for_share: int = 0
+    refused_for_limit: int = 0
     _by_owner: Counter[str] = field(default_factory=Counter)
 
     def hold(self, owner: str) -> "Hold":
@@ -34,12 +36,14 @@ class InFlight:
             CapacityExceeded: All owners together may not hold so much.
         """
         if amount > 0 and self._by_owner[owner] + amount > self.limit_per_owner:
+            self.refused_for_share += 1
             raise ShareExceeded(
                 "Too many large requests of yours are under way. Send this one again when others "
                 "have been answered.",
                 retry_after_s=RETRY_AFTER_S,
             )
         if amount > 0 and self.held + amount > self.limit:
+            self.refused_for_limit += 1
             raise CapacityExceeded(
                 "Too many large requests are under way. Send this one again later.",
                 retry_after_s=RETRY_AFTER_S,

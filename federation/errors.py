@@ -5,6 +5,10 @@ class FederationError(Exception):
     """Anything this package raises on purpose."""
 
 
+class EndedForGood(FederationError):
+    """A process ended that must not be started again, and why."""
+
+
 class PlanRefused(FederationError):
     """A site does not take part under this plan, and why."""
 

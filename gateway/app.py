@@ -40,8 +40,10 @@ from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
 from gateway.readings import (
     read_budgets,
+    read_connections,
     read_embedder,
     read_log,
+    read_memory,
     read_policy,
     read_process,
     read_providers,
@@ -52,6 +54,7 @@ from gateway.routing.routing import Routing
 from gateway.settings.config import ConfigurationError, GatewaySettings
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from gateway.startup import Startup
+from gateway.telemetry.connection_counts import ConnectionCounts
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import open_tracing
 from gateway.telemetry.worker_metrics import WorkerMetrics
@@ -92,6 +95,7 @@ class Gateway:
     router_version: str | None
     budgets: Budgets
     readiness: Readiness
+    connections: Mapping[str, ConnectionCounts]
 
 
 @asynccontextmanager
@@ -141,19 +145,18 @@ async def open_gateway(
         )
         _observe(metrics, settings, service, embedder, pool, log, budgets)
         readiness = Readiness(pool)
+        connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
+        metrics.observe(read_connections(connections))
         yield Gateway(
             public=_build_public_app(settings, service, authenticator, log, startup, readiness),
-            admin=build_admin_app(
-                engine=startup.engine,
-                log=log,
-                token=startup.admin_token,
-                metrics=await _open_page(metrics, workers, stack),
-                budgets=budgets.desk,
+            admin=_build_admin_app(
+                startup, log, budgets, await _open_page(metrics, workers, stack)
             ),
             pool=pool,
             router_version=routing.router.version,
             budgets=budgets,
             readiness=readiness,
+            connections=connections,
         )
 
 
@@ -308,6 +311,21 @@ def _paused_of(providers: Mapping[str, Provider]) -> Callable[[], Collection[tup
     return paused
 
 
+def _build_admin_app(
+    startup: Startup,
+    log: EvaluationLog,
+    budgets: Budgets,
+    page: Callable[[], Awaitable[bytes]],
+) -> FastAPI:
+    return build_admin_app(
+        engine=startup.engine,
+        log=log,
+        token=startup.admin_token,
+        metrics=page,
+        budgets=budgets.desk,
+    )
+
+
 def _build_public_app(
     settings: GatewaySettings,
     service: ChatService,
@@ -321,6 +339,7 @@ def _build_public_app(
     memory = InFlight(
         max(server.body_memory_bytes, least), max(server.body_memory_bytes_per_key, least)
     )
+    service.metrics.observe(read_memory(memory))
     # FastAPI's own pages declare no authentication and load scripts from elsewhere; its redirects
     # name the scheme it sees, so behind a proxy they would send a caller's key over plain HTTP.
     app = FastAPI(

@@ -7,6 +7,7 @@ from typing import Final
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from budget.in_flight import InFlight
 from gateway.artifacts.active import ActiveRouter
 from gateway.artifacts.store import ArtifactStore
 from gateway.budgets.definitions import SCOPE_KINDS
@@ -17,6 +18,7 @@ from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.providers.base import Provider
 from gateway.routing.encoders import QueryEmbedder
 from gateway.settings.config import EvaluationLogSettings
+from gateway.telemetry.connection_counts import ConnectionCounts
 from gateway.telemetry.families import Read, counter, counters, gauge, gauges, info
 from gateway.types import HostedModel
 
@@ -297,6 +299,55 @@ def read_providers(
             "waypost_embedded_restarts",
             "Times the process of the embedded models was restarted.",
             restarts,
+        )
+
+    return read
+
+
+def read_connections(ports: Mapping[str, ConnectionCounts]) -> Read:
+    """Say who is connected to which port, and who was turned away."""
+
+    def read() -> Iterator[Metric]:
+        name = "waypost_connections"
+        counted = {port: counts.open for port, counts in ports.items()}
+        limits = {port: counts.limit for port, counts in ports.items()}
+        yield gauges(f"{name}_open", "Open connections, by port: public or admin.", "port", counted)
+        yield gauges(
+            f"{name}_limit",
+            "Most open connections of the port: `max_connections`, or fewer where the process may "
+            "open fewer files.",
+            "port",
+            limits,
+        )
+        refused = CounterMetricFamily(
+            f"{name}_refused",
+            "Connections refused before a request was served, by port and reason.",
+            labels=["port", "reason"],
+        )
+        for port, counts in ports.items():
+            for reason, number in counts.refused.items():
+                refused.add_metric([port, reason], number)
+        yield refused
+
+    return read
+
+
+def read_memory(memory: InFlight) -> Read:
+    """Say how much memory requests and answers hold, and who was refused for it."""
+
+    def read() -> Iterator[Metric]:
+        name = "waypost_body_memory"
+        yield gauge(f"{name}_held_bytes", "Memory held for bodies under way.", memory.held)
+        yield gauge(
+            f"{name}_limit_bytes",
+            "Most memory held for bodies under way: `body_memory_bytes`.",
+            memory.limit,
+        )
+        yield counters(
+            f"{name}_refused",
+            "Requests refused because no memory was left for their bodies: of the key, or of all.",
+            "reason",
+            {"key": memory.refused_for_share, "all": memory.refused_for_limit},
         )
 
     return read

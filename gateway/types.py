@@ -190,7 +190,9 @@ class TurnRecord:
             the caller named the model.
         route_reason: Why the model was chosen: ``router``, ``explored``, ``named``,
             ``router_missing``, ``router_failed``; ``refused`` where none was.
-        cost_nusd: Charged cost, nano-USD.
+        cost_nusd: Charged cost of `usage`, nano-USD.
+        given_up_nusd: Charged for earlier calls that nobody waited for to their end, but that a
+            provider may bill.
         gateway_s: From the request to the first call upstream.
         error: Class name of what ended the turn; None if it was answered whole.
         policy_version: Budget policy that shared out the conversation's `budget_tokens`.
@@ -224,6 +226,7 @@ class TurnRecord:
     willingness_to_pay_usd: float | None = None
     usage: Usage | None = None
     cost_nusd: int = 0
+    given_up_nusd: int = 0
     latency_s: float = 0.0
     first_byte_s: float | None = None
     gateway_s: float | None = None

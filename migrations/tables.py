@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0006"
+HEAD_REVISION = "0007"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 
@@ -143,6 +143,7 @@ TURNS = Table(
     Column("reasoning_tokens", Integer),
     Column("is_estimated", Boolean),
     Column("cost_nusd", BigInteger),
+    Column("given_up_nusd", BigInteger),
     Column("latency_s", Double, nullable=False),
     Column("first_byte_s", Double),
     Column("gateway_s", Double),

@@ -17,14 +17,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from federation.deployment.node_keys import PUBLIC_SUFFIX, read_public_key
+from federation.deployment.node_keys import PUBLIC_SUFFIX, REVOKED_SUFFIX, read_public_key
 
 AUTHORITY_VALID: Final = timedelta(days=10 * 365)
 SERVER_VALID: Final = timedelta(days=365)
 BACKDATED: Final = timedelta(hours=1)
 """Clocks of other organisations may be behind."""
 PRIVATE_SUFFIX: Final = ".key"
-REVOKED_SUFFIX: Final = ".revoked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +63,7 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from federation.deployment.flower_bundle import pack_bundle
 from federation.deployment.node_keys import TIMESTAMP_HEADER
+from federation.deployment.shut_out import leave_if_shut_out
 from federation.deployment.signed_calls import sign_call
 from federation.protocol.failures import failure, reason_of
 
@@ -284,7 +286,10 @@ class CallSigner(NodeAuthHttpInterceptor):
             request.headers.update(sign_call(self._private_key, path, body, timestamp))
             return call_next(signed)
 
-        return super().intercept(context, bound)
+        answer = super().intercept(context, bound)
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            leave_if_shut_out(answer.read())
+        return answer
 
 
 def retry_invoker(max_wait_s: float) -> RetryInvoker:

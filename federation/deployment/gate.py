@@ -25,6 +25,7 @@ from aiohttp import (
 from budget.errors import BudgetError, ShareExceeded
 from budget.in_flight import Hold, InFlight
 from federation.deployment.node_keys import NodeKeys
+from federation.deployment.shut_out import REVOKED_NODE
 from federation.deployment.signed_calls import Refusal, SignedCalls, fits
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ UNKNOWN_NODE: Final = 100_001
 DETAILS: Final = {
     Refusal.STRANGER: "The coordinator does not know this node's key: have its operator add the "
     "public key to the folder of nodes, and check this machine's clock.",
+    Refusal.REVOKED: "The coordinator's operator has shut this node out.",
     Refusal.OLD_NODE: "This node signs its calls as versions before this coordinator's did: "
     "install the coordinator's version of Waypost here.",
 }
@@ -264,5 +266,6 @@ def _refusal(reason: Refusal) -> web.Response:
     # A node tries again after a 503, with a new signature.
     if reason in {Refusal.REPEATED, Refusal.TOO_MANY}:
         return _closing(web.Response(status=503))
-    answer = web.json_response({"code": UNKNOWN_NODE, "detail": DETAILS[reason]}, status=404)
+    code = REVOKED_NODE if reason is Refusal.REVOKED else UNKNOWN_NODE
+    answer = web.json_response({"code": code, "detail": DETAILS[reason]}, status=404)
     return _closing(answer)

@@ -4,10 +4,10 @@ A file that appears lets its node in; a file that is removed shuts its node out.
 within a second or so, without a restart.
 """
 
-import binascii
 import math
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 PUBLIC_SUFFIX: Final = ".pub"
+REVOKED_SUFFIX: Final = ".revoked"
+"""Follows the other in the name of a file whose key lets nobody in any more."""
 CURVE: Final = "secp384r1"
 KEY_HEADER: Final = "flwr-public-key"
 SIGNATURE_HEADER: Final = "flwr-signature"
@@ -34,10 +36,12 @@ class NodeKeys:
     Attributes:
         keys: Node name (the file's) to public key (PEM, as Flower sends it).
         problems: What is wrong with files that were left out.
+        revoked: Keys that let nobody in any more, and that their nodes may be told of.
     """
 
     keys: Mapping[str, bytes]
     problems: tuple[str, ...] = ()
+    revoked: frozenset[bytes] = frozenset()
 
     @classmethod
     def read(cls, folder: Path) -> "NodeKeys":
@@ -45,34 +49,25 @@ class NodeKeys:
         keys: dict[str, bytes] = {}
         problems: list[str] = []
         for path in sorted(folder.glob(f"*{PUBLIC_SUFFIX}")):
+            if path.is_fifo():  # which would be waited for
+                problems.append(f"{path} is a pipe")
+                continue
             try:
                 keys[path.stem] = read_public_key(path)
             except FileNotFoundError:
                 continue  # removed while we looked
             except (OSError, ValueError, UnsupportedAlgorithm) as error:
                 problems.append(f"{path} holds no P-384 public key: {error}")
-        return cls(keys, tuple(problems))
+        return cls(keys, tuple(problems), frozenset(_revoked(folder)))
 
     def admit(self, headers: Mapping[str, str], now: datetime) -> str | None:
         """Return whose signature the headers carry; None where it is nobody's of the folder."""
-        try:
-            key = b64decode(headers[KEY_HEADER], validate=True)
-            signature = b64decode(headers[SIGNATURE_HEADER], validate=True)
-            timestamp = headers[TIMESTAMP_HEADER]
-            age = now - datetime.fromisoformat(timestamp)
-        except (KeyError, ValueError, TypeError, binascii.Error):
-            return None
-        name = next((name for name, known in self.keys.items() if known == key), None)
-        if name is None or not -MAX_CLOCK_SKEW < age < MAX_AGE:
-            return None
-        public = serialization.load_pem_public_key(key)
-        try:
-            if isinstance(public, ec.EllipticCurvePublicKey):
-                public.verify(signature, timestamp.encode(), ec.ECDSA(hashes.SHA256()))
-                return name
-        except InvalidSignature:
-            pass
-        return None
+        key = _signer(headers, now, self.keys.values())
+        return next((name for name, known in self.keys.items() if known == key), None)
+
+    def has_revoked(self, headers: Mapping[str, str], now: datetime) -> bool:
+        """Whether the headers are signed with a key that was revoked."""
+        return _signer(headers, now, self.revoked) is not None
 
 
 class WatchedKeys:
@@ -105,3 +100,29 @@ def read_public_key(path: Path) -> bytes:
     return key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
+
+
+def _revoked(folder: Path) -> Iterator[bytes]:
+    for path in folder.glob(f"*{PUBLIC_SUFFIX}{REVOKED_SUFFIX}"):
+        with suppress(OSError, ValueError, UnsupportedAlgorithm):
+            if path.is_fifo():
+                continue
+            yield read_public_key(path)
+
+
+def _signer(headers: Mapping[str, str], now: datetime, known: Iterable[bytes]) -> bytes | None:
+    """Return the key that signed the headers; None where none of `known` did, or not just now."""
+    try:
+        key = b64decode(headers[KEY_HEADER], validate=True)
+        signature = b64decode(headers[SIGNATURE_HEADER], validate=True)
+        timestamp = headers[TIMESTAMP_HEADER]
+        age = now - datetime.fromisoformat(timestamp)
+        # Whose key nobody knows costs no more than looking for it.
+        if key in known and -MAX_CLOCK_SKEW < age < MAX_AGE:
+            public = serialization.load_pem_public_key(key)
+            if isinstance(public, ec.EllipticCurvePublicKey):
+                public.verify(signature, timestamp.encode(), ec.ECDSA(hashes.SHA256()))
+                return key
+    except (KeyError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        pass  # a binascii.Error is a ValueError
+    return None

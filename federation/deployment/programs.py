@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from federation.deployment.certificates import CertificateFolder, write_private
+from federation.deployment.shut_out import SHUT_OUT_STATUS
 from federation.deployment.supervisor import ChildProcess
 
 LOOPBACK: Final = "127.0.0.1"
@@ -85,6 +86,7 @@ class Program:
                 *("--auth-supernode-private-key", str(private_key)),
             ),
             environ=self.environ(),
+            last_status=SHUT_OUT_STATUS,
         )
 
     def environ(self) -> dict[str, str]:

@@ -41,6 +41,7 @@ class Refusal(Enum):
     """Why a call is not passed on."""
 
     STRANGER = "no registered node signed it"
+    REVOKED = "its node was shut out"
     OLD_NODE = "it is signed without path, body and nonce"
     REPEATED = "it was made before"
     TOO_MANY = "the node makes too many calls"
@@ -92,7 +93,7 @@ class SignedCalls:
         """
         name = keys.admit(headers, now)
         if name is None:
-            return Refusal.STRANGER
+            return Refusal.REVOKED if keys.has_revoked(headers, now) else Refusal.STRANGER
         if CALL_HEADER not in headers:
             return Refusal.OLD_NODE
         if not _is_signed(keys.keys[name], path, headers):

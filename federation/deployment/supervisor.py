@@ -18,6 +18,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Final
 
+from federation.errors import EndedForGood
+
 MAX_LOG_BYTES: Final = 4 * 1024 * 1024
 MAX_REASON_BYTES: Final = 4096
 DECORATION: Final = ("For more information", "INFO")
@@ -32,6 +34,7 @@ class ChildProcess:
         arguments: Handed to `function`; they must pickle.
         argv: What a command line program reads as its arguments.
         environ: Set before `function`'s module is imported.
+        last_status: Where it ends with this status, it must not be started again.
     """
 
     name: str
@@ -40,6 +43,7 @@ class ChildProcess:
     arguments: tuple[Any, ...] = ()
     argv: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
+    last_status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,18 @@ class Supervisor:
         self._backoff = backoff or RestartBackoff()
 
     async def run(self) -> None:
-        """Keep the children running until cancelled; none outlives this call."""
+        """Keep the children running until cancelled; none outlives this call.
+
+        Raises:
+            EndedForGood: One of them ended with its last status.
+        """
         backoff, wait_s = self._backoff, self._backoff.first_wait_s
         clock = asyncio.get_running_loop().time
         while True:
             started_s = clock()
             ended, status = await self._run_once()
+            if status is not None and status == ended.last_status:
+                raise EndedForGood(last_log_lines(ended.log_file))
             self.restarts += 1
             if clock() - started_s >= backoff.stable_s:
                 wait_s = backoff.first_wait_s

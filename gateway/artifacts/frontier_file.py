@@ -9,6 +9,7 @@ import numpy as np
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
+from gateway.artifacts.trust import open_regular
 from gateway.settings.config import GatewaySettings
 from router_models.evaluation.logged_frontier import LoggedFrontier
 
@@ -41,7 +42,8 @@ class FrontierFile:
             changed_at_ns = self._path.stat().st_mtime_ns
             if changed_at_ns != self._read_at_ns:
                 self._read_at_ns, self._held = changed_at_ns, None
-                self._held = LoggedFrontier.from_json(self._path.read_bytes())
+                with open_regular(self._path) as file:
+                    self._held = LoggedFrontier.from_json(file.read())
         except FileNotFoundError:
             self._read_at_ns = self._held = None
         except (OSError, ValueError) as error:

@@ -36,8 +36,12 @@ TOOLS_TOKENS: Final = 600
 """What providers and chat templates say around tools (Anthropic: up to 530)."""
 IMAGE_TOKENS: Final = 5_000
 """Above what current models charge for one image, except gpt-4o-mini (up to 48,169)."""
+LARGEST_IMAGE_TOKENS: Final = 50_000
+"""Above what any model charges for one image."""
 FILE_TOKENS: Final = 50_000
 """A file named by its id or address, whose size nobody here knows: an estimate, no bound."""
+HOSTS_OWN_TOKENS: Final = 2_000
+"""What a host may put before a prompt of its own accord: instructions, the date."""
 CHARS_PER_AUDIO_TOKEN: Final = 40
 """Base64 of 8 kbit/s speech has 1,365 characters per second; models charge up to 32 tokens."""
 LONG_TOKENS: Final = 2_000
@@ -78,17 +82,27 @@ _NOT_IN_PROMPT = frozenset(
         "waypost",
     }
 )
+_FILES = frozenset(
+    {"audio_url", "document", "file", "input_file", "input_video", "video", "video_url"}
+)
 _STRUCTURES = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
 
 
 class _Prompt:
-    """The texts of a prompt, and the tokens of everything else in it."""
+    """The texts of a prompt, and the tokens of everything else in it.
 
-    __slots__ = ("other_tokens", "texts")
+    Attributes:
+        images: How many of them are in it.
+        has_files: Something in it has a size that nobody here knows.
+    """
+
+    __slots__ = ("has_files", "images", "other_tokens", "texts")
 
     def __init__(self, body: Mapping[str, Any]) -> None:
         self.texts: list[str] = []
         self.other_tokens = REQUEST_TOKENS
+        self.images = 0
+        self.has_files = False
         for name, value in body.items():
             if name in {"messages", "input", "prompt"} and isinstance(value, list):
                 for item in value:
@@ -124,11 +138,13 @@ class _Prompt:
         if not isinstance(part, dict) or not isinstance(kind, str):
             self._add_structure(part)
         elif "image" in kind:
+            self.images += 1
             self.other_tokens += IMAGE_TOKENS
+        elif kind in _FILES:
+            self.has_files = True
+            self.other_tokens += max(FILE_TOKENS, _longest_text(part))
         elif "audio" in kind:
             self.other_tokens += -(-_longest_text(part) // CHARS_PER_AUDIO_TOKEN)
-        elif "file" in kind:
-            self.other_tokens += max(FILE_TOKENS, _longest_text(part))
         elif isinstance(part.get("text"), str):
             self.texts.append(part["text"])
         else:
@@ -150,6 +166,24 @@ def worst_prompt_tokens(body: Mapping[str, Any]) -> int:
     Texts are bounded for certain; images, audio and files by the constants above.
     """
     return _Prompt(body).bound()
+
+
+def possible_prompt_tokens(body: Mapping[str, Any], claimed: int, added: int) -> int:
+    """Return `claimed`, or what a provider can have read of a request body where that is less.
+
+    Args:
+        claimed: What the provider says that it read.
+        added: Bound of what the model's own settings add to the prompt.
+    """
+    room = claimed - HOSTS_OWN_TOKENS - added
+    if room <= 0:
+        return claimed
+    prompt = _Prompt(body)
+    room -= prompt.images * (LARGEST_IMAGE_TOKENS - IMAGE_TOKENS)
+    # Characters are quicker to count than bytes, and there are hardly ever more tokens.
+    if prompt.has_files or room <= prompt.other_tokens + sum(map(len, prompt.texts)):
+        return claimed
+    return claimed - max(room - prompt.bound(), 0)
 
 
 class PromptCounter:

@@ -135,6 +135,20 @@ def with_output_limit(
     return others | {name: min(limit for limit in limits if limit is not None)}
 
 
+def sent_output_limit(body: Mapping[str, Any], model: HostedModel) -> int | None:
+    """Return the output limit that `model` was sent for each choice; None where it was sent none.
+
+    Args:
+        body: As it was sent, or nearly: the model's defaults need not be in it.
+    """
+    for given in (body, model.request_defaults):
+        limits = [given[name] for name in OUTPUT_LIMITS if given.get(name) is not None]
+        if limits:
+            are_numbers = all(type(limit) is int and limit > 0 for limit in limits)
+            return max(limits) if are_numbers else None
+    return None
+
+
 def added_tokens(model: HostedModel) -> int:
     """Bound the tokens of what a hosted model adds to a prompt: no token is less than a byte."""
     added = len((model.system_prompt or "").encode())

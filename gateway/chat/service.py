@@ -3,24 +3,30 @@
 READ THIS FIRST. Everything a request does happens here in order; everything else is a collaborator.
 """
 
-import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
-from budget.errors import BudgetExhausted, CapacityExceeded, ShareExceeded
+from budget.errors import BudgetExhausted
 from budget.ledger.amounts import NUSD_PER_USD
 from gateway.budgets.base import Ledger
 from gateway.budgets.enforcement import with_reasoning
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.budgets.worst_case import with_output_limit
-from gateway.chat.turn import Turn
-from gateway.chat.usage import TokenCounter, counted_usage, final_usage, output_of
+from gateway.chat.charging import (
+    charge_abandoned,
+    charge_answer,
+    charge_given_up,
+    charge_stream,
+    id_of,
+)
+from gateway.chat.turn import Turn, together
+from gateway.chat.usage import TokenCounter
 from gateway.errors import (
     GatewayError,
     ProviderCutOff,
@@ -41,7 +47,7 @@ from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Tracing
-from gateway.types import ANSWERED, CLIENT_LEFT, Caller, HostedModel, TurnRecord, Usage
+from gateway.types import ANSWERED, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest
 
 _log = logging.getLogger(__name__)
@@ -53,11 +59,6 @@ ANOTHER_MODEL_MAY_ANSWER = (
     ProviderMisconfigured,
     ProviderCutOff,
 )
-
-
-GIVEN_UP = (ProviderTimeout, ShareExceeded, CapacityExceeded)
-"""Time or memory for the answer ran out; as where the caller left, the provider may go on and bill.
-"""
 
 
 class TurnLog(Protocol):
@@ -132,12 +133,14 @@ class ChatService:
             record = turn.record
             record.finish_reason = completion.finish_reason
             record.attempts += completion.attempts
-            record.answer_id = _id_of(completion.body)
-            await self._charge_answer(turn, completion)
+            record.answer_id = id_of(completion.body)
+            await charge_answer(turn, completion, self.counter)
+            await self._charge_given_up(turn)
             if caller.trains_reasoner:
                 record.answer = answer_of(completion.body)
             body = orjson.dumps({**completion.body, "waypost": turn.summary()})
-            cost = f"{record.cost_nusd / NUSD_PER_USD:.9f}".encode()
+            charged_nusd = record.cost_nusd + record.given_up_nusd
+            cost = f"{charged_nusd / NUSD_PER_USD:.9f}".encode()
             return Answer([*turn.headers(), (b"x-waypost-cost-usd", cost)], body)
 
     @asynccontextmanager
@@ -155,6 +158,7 @@ class ChatService:
         """
         async with self._turn(request, caller, transit) as turn, AsyncExitStack() as stack:
             upstream = await self._open(turn, stack)
+            await self._charge_given_up(turn)
             turn.record.first_byte_s = self.clock() - turn.started_s
             kept = MAX_KEPT_BYTES if caller.trains_reasoner else MAX_COUNTED_BYTES
             forwarded = ForwardedEvents(kept)
@@ -162,7 +166,7 @@ class ChatService:
                 yield StreamedAnswer(turn.headers(), self._forward(turn, upstream, forwarded))
             finally:
                 if turn.record.usage is None:
-                    await self._charge_stream(turn, upstream, forwarded)
+                    await charge_stream(turn, upstream, forwarded, self.counter)
 
     @asynccontextmanager
     async def _turn(
@@ -177,32 +181,34 @@ class ChatService:
                 plan = await self.plan(request, caller)
             turn.follow(plan)
             self.metrics.decided(plan)
-            cap = None if plan.allotment is None else plan.allotment.cap
             with trace.step("reserve"):
-                turn.reservation = await self.ledger.reserve(
-                    turn.record.request_id, caller, request, plan.models, cap
-                )
+                await self._reserve(turn, turn.record.request_id, plan.models)
             yield turn
         except BaseException as error:
             turn.fail(error)
-            is_given_up = turn.record.error == CLIENT_LEFT or isinstance(error, GIVEN_UP)
-            if is_given_up and turn.record.usage is None:
-                await self._charge_abandoned(turn)
+            await charge_abandoned(turn, self.counter)
+            await self._charge_given_up(turn)
             if isinstance(error, GatewayError | BudgetExhausted):
                 error.headers = (*error.headers, *turn.headers())
             raise
         finally:
             try:
-                await self._settle(turn)
+                await self._settle(turn, turn.record.error or ANSWERED)
             finally:
                 self._record(turn)
+
+    async def _reserve(self, turn: Turn, name: str, models: Sequence[HostedModel]) -> None:
+        """Hold the worst case of an answer by any of `models`."""
+        allotment = None if turn.plan is None else turn.plan.allotment
+        cap = None if allotment is None else allotment.cap
+        turn.reservation = await self.ledger.reserve(name, turn.caller, turn.request, models, cap)
 
     async def _complete(self, turn: Turn) -> Completion:
         for model, is_last in self._candidates(turn):
             try:
                 return await self.providers[model.provider].complete(self._call(turn, model))
             except ANOTHER_MODEL_MAY_ANSWER as error:
-                self._fall_back_or_raise(turn, model, error, is_last=is_last)
+                await self._fall_back_or_raise(turn, model, error, is_last=is_last)
         raise AssertionError("a plan has at least one model")
 
     async def _open(self, turn: Turn, stack: AsyncExitStack) -> AnswerStream:
@@ -212,7 +218,7 @@ class ChatService:
             try:
                 upstream = await stack.enter_async_context(provider.stream(self._call(turn, model)))
             except ANOTHER_MODEL_MAY_ANSWER as error:
-                self._fall_back_or_raise(turn, model, error, is_last=is_last)
+                await self._fall_back_or_raise(turn, model, error, is_last=is_last)
             else:
                 turn.record.attempts += upstream.attempts
                 return upstream
@@ -227,7 +233,8 @@ class ChatService:
         body = with_output_limit(turn.request.body, model, turn.completion_tokens)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
-        turn.transit.is_upstream = False
+        turn.sent = body
+        turn.transit.is_upstream, turn.transit.given_up = False, 0
         return UpstreamCall(
             model=model,
             body=body,
@@ -238,7 +245,7 @@ class ChatService:
             transit=turn.transit,
         )
 
-    def _fall_back_or_raise(
+    async def _fall_back_or_raise(
         self, turn: Turn, model: HostedModel, error: ProviderError, *, is_last: bool
     ) -> None:
         turn.record.attempts += 1
@@ -251,6 +258,27 @@ class ChatService:
             *(turn.record.request_id, model.name, error),
             extra=_about(turn),
         )
+        transit = turn.transit
+        transit.given_up += transit.is_upstream
+        transit.is_upstream = False
+        if transit.given_up:
+            await self._charge_given_up(turn)
+            await self._hold_again(turn, model, error)
+
+    async def _hold_again(self, turn: Turn, model: HostedModel, error: ProviderError) -> None:
+        """Settle what the calls of `model` may have cost, and hold a worst case for the next.
+
+        Raises:
+            ProviderError: `error`, where the budget has no room for another call.
+        """
+        await self._settle(turn, type(error).__name__)
+        turn.given_up, turn.given_up_nusd, turn.reservation = None, 0, None
+        models = turn.plan.models if turn.plan is not None else ()
+        name = f"{turn.record.request_id}-{turn.record.attempts}"
+        try:
+            await self._reserve(turn, name, models[models.index(model) + 1 :])
+        except (BudgetExhausted, GatewayError) as refusal:
+            raise error from refusal
 
     async def _forward(
         self, turn: Turn, upstream: AnswerStream, forwarded: ForwardedEvents
@@ -275,63 +303,29 @@ class ChatService:
             _log.exception("%s: the stream failed", turn.record.request_id, extra=_about(turn))
             yield b"data: " + error_body(error) + b"\n\n"
             return
-        await self._charge_stream(turn, upstream, forwarded)
+        await charge_stream(turn, upstream, forwarded, self.counter)
         if turn.caller.trains_reasoner:
             turn.record.answer = forwarded.text
         if turn.request.wants_usage:
             yield b"data: " + orjson.dumps(_usage_event(turn, upstream)) + b"\n\n"
         yield DONE
 
-    async def _charge_answer(self, turn: Turn, completion: Completion) -> None:
-        """Note what a whole answer used."""
-        reported, served = completion.usage, turn.served
-        if served is None:
-            return
-        usage = final_usage(reported, served, turn.request.body)
-        if usage is None:
-            output = output_of(completion.body)
-            usage = await counted_usage(reported, served, self.counter, turn.request.body, output)
-        turn.charge_for(usage)
+    async def _charge_given_up(self, turn: Turn) -> None:
+        """Charge the calls before the last one that their provider may bill."""
+        cost_nusd = await charge_given_up(turn, self.counter)
+        if cost_nusd and turn.served is not None:
+            self.metrics.gave_up(turn.served, cost_nusd)
 
-    async def _charge_stream(
-        self, turn: Turn, upstream: AnswerStream, forwarded: ForwardedEvents
-    ) -> None:
-        """Note what passed by in a stream, whichever way it ended."""
-        turn.record.finish_reason = upstream.finish_reason
-        turn.record.answer_id = _id_of(upstream.head or {})
-        reported, served, body = upstream.usage, turn.served, turn.request.body
-        if served is None:
-            return
-        usage = final_usage(reported, served, body) if upstream.is_complete else None
-        if usage is None:
-            # Reading them takes up to 20 ms, which others shall not wait.
-            output, scale = await asyncio.to_thread(forwarded.output)
-            usage = await counted_usage(reported, served, self.counter, body, output, scale=scale)
-        turn.charge_for(usage)
-
-    async def _charge_abandoned(self, turn: Turn) -> None:
-        """Charge the most that a call can have used whose answer nobody waited for to its end.
-
-        A call that waits for a place or for its next attempt has used nothing, and a stream that
-        is closed before its first event has put out nothing.
-        """
-        if turn.served is None or not turn.transit.is_upstream:
-            return
-        usage = await counted_usage(None, turn.served, self.counter, turn.request.body, "")
-        is_unanswered = turn.request.is_stream and turn.record.first_byte_s is None
-        held = 0 if turn.reservation is None or is_unanswered else turn.reservation.output
-        turn.charge_for(replace(usage, completion_tokens=held))
-
-    async def _settle(self, turn: Turn) -> None:
+    async def _settle(self, turn: Turn, outcome: str) -> None:
         """Charge what was used; a turn that reached no model gives everything back."""
         record = turn.record
         if turn.reservation is not None:
             await self.ledger.settle(
                 turn.reservation,
-                record.usage,
-                record.cost_nusd,
+                together(record.usage, turn.given_up),
+                record.cost_nusd + turn.given_up_nusd,
                 model=record.served_model,
-                outcome=record.error or ANSWERED,
+                outcome=outcome,
                 answer_id=record.answer_id,
             )
 
@@ -369,8 +363,3 @@ def _usage_event(turn: Turn, upstream: AnswerStream) -> dict[str, Any]:
             },
         }
     return {**event, "waypost": turn.summary()}
-
-
-def _id_of(answer: Mapping[str, Any]) -> str | None:
-    answer_id = answer.get("id")
-    return answer_id if isinstance(answer_id, str) else None

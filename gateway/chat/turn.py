@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,9 @@ class Turn:
         record: What the log keeps of the turn, as far as it is known.
         plan: Whom to call; None until the turn is planned.
         served: The model that was called last; None until one was.
+        sent: The body that it was called with.
+        given_up: What calls may have used that nobody waits for any more, and the reservation is
+            not charged for yet; `given_up_nusd` is what that costs.
         transit: Where that call is.
     """
 
@@ -40,6 +43,9 @@ class Turn:
     plan: RoutePlan | None = None
     reservation: Reservation | None = None
     served: HostedModel | None = None
+    sent: Mapping[str, Any] = field(default_factory=dict)
+    given_up: Usage | None = None
+    given_up_nusd: int = 0
     transit: Transit = field(default_factory=Transit)
     trace: TurnTrace = field(default_factory=Untraced)
 
@@ -89,11 +95,11 @@ class Turn:
     @property
     def charge(self) -> Charge | None:
         """What the ledger charges; None while the usage is not known."""
-        usage = self.record.usage
-        if usage is None:
+        usage = together(self.record.usage, self.given_up)
+        if usage is None or self.record.usage is None:
             return None
-        output = usage.completion_tokens
-        return Charge(self.record.cost_nusd, usage.prompt_tokens + output, output)
+        output, cost_nusd = usage.completion_tokens, self.record.cost_nusd + self.given_up_nusd
+        return Charge(cost_nusd, usage.prompt_tokens + output, output)
 
     def follow(self, plan: RoutePlan) -> None:
         """Go by `plan` from here on."""
@@ -126,6 +132,15 @@ class Turn:
         self.record.usage = usage
         self.record.cost_nusd = 0 if self.served is None else self.served.price.cost_nusd(usage)
 
+    def give_up(self, model: HostedModel, usage: Usage, calls: int) -> int:
+        """Note that so many calls of `model` may be billed, each for `usage`; return their cost."""
+        cost_nusd = calls * model.price.cost_nusd(usage)
+        self.record.given_up_nusd += cost_nusd
+        self.given_up_nusd += cost_nusd
+        tokens = calls * usage.prompt_tokens, calls * usage.completion_tokens
+        self.given_up = together(self.given_up, Usage(*tokens, is_estimated=True))
+        return cost_nusd
+
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Say how the turn was routed, in response headers."""
         record, plan, served = self.record, self.plan, self.served
@@ -157,7 +172,7 @@ class Turn:
             "router_version": record.router_version,
             "reason": None if plan is None else plan.reason,
             "propensity": None if plan is None else plan.propensity,
-            "cost_usd": record.cost_nusd / NUSD_PER_USD,
+            "cost_usd": (record.cost_nusd + record.given_up_nusd) / NUSD_PER_USD,
             "usage_is_estimated": record.usage is not None and record.usage.is_estimated,
         }
         if plan is not None and plan.allotment is not None:
@@ -177,6 +192,17 @@ class Turn:
         if record.error is not None:
             record.answer = None
         return record
+
+
+def together(one: Usage | None, other: Usage | None) -> Usage | None:
+    """Add up the tokens of two usages, either of which may be nothing."""
+    if one is None or other is None:
+        return other or one
+    return Usage(
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        is_estimated=one.is_estimated or other.is_estimated,
+    )
 
 
 def new_id(rng: random.Random) -> str:

@@ -2,7 +2,8 @@
 
 A count is final once the provider said that its answer is complete. Until then it may be a
 placeholder, so what was forwarded is counted here, and the higher figure is charged, marked as
-estimated. No count is taken that is beyond the model's context.
+estimated. No count is taken that cannot be true: a prompt has no more tokens than bytes, an answer
+no more than the limit that was sent, and neither more than the model's context.
 """
 
 from collections.abc import Mapping
@@ -10,13 +11,17 @@ from dataclasses import replace
 from math import ceil
 from typing import Any, Final, Protocol
 
-from gateway.budgets.worst_case import MAX_CHOICES, added_tokens
+from gateway.budgets.prompt_tokens import possible_prompt_tokens
+from gateway.budgets.worst_case import MAX_CHOICES, added_tokens, sent_output_limit
 from gateway.evaluation_log.exchange import written_in
+from gateway.providers.fields import asks_for_extras
 from gateway.providers.usage import whole_usage
 from gateway.types import HostedModel, Usage
 
 LONGEST_CONTEXT_TOKENS: Final = 10_000_000
 """Of any model whose context is not known."""
+LONGEST_ANSWER_TOKENS: Final = 1_000_000
+"""Of any model whose context is not known, where it was sent no limit."""
 
 
 class TokenCounter(Protocol):
@@ -37,7 +42,7 @@ def final_usage(
     """Return what a provider reported of a complete answer; None where that cannot be all.
 
     Args:
-        body: The caller's request.
+        body: The caller's request, as it was sent.
     """
     if reported is None or not reported.prompt_tokens or not reported.completion_tokens:
         return None
@@ -56,7 +61,7 @@ async def counted_usage(
     """Count what the provider did not, or not finally.
 
     Args:
-        body: The caller's request.
+        body: The caller's request, as it was sent.
         output: What the model put out, as far as it was forwarded or kept.
         scale: How many times as much was forwarded as is in `output`.
     """
@@ -80,17 +85,25 @@ def output_of(answer: Mapping[str, Any]) -> str:
 
 
 def _possible(usage: Usage, model: HostedModel, body: Mapping[str, Any]) -> Usage:
-    """Hold the counts to what the model has room for; what was cut is marked as estimated."""
-    limit = model.capabilities.context_tokens or LONGEST_CONTEXT_TOKENS
-    if usage.prompt_tokens <= limit and usage.completion_tokens <= limit:
-        return usage
-    # Each of several choices has the context to itself.
-    longest = limit * _choices(body, model)
-    if usage.prompt_tokens <= limit and usage.completion_tokens <= longest:
+    """Hold the counts to what can be true; what was cut is marked as estimated."""
+    context = model.capabilities.context_tokens
+    prompt = min(usage.prompt_tokens, context or LONGEST_CONTEXT_TOKENS)
+    limit = context or LONGEST_ANSWER_TOKENS
+    may_be_longer = False
+    plain = possible_prompt_tokens(body, prompt, added_tokens(model))
+    sent = min(sent_output_limit(body, model) or limit, limit)
+    if plain < prompt or usage.completion_tokens > sent:
+        # A search that an operator allows lengthens the prompt, other thinking the answer.
+        may_be_longer = asks_for_extras({**model.request_defaults, **body})
+    if not may_be_longer:
+        prompt, limit = plain, sent
+    # Each of several choices has limit and context to itself.
+    completion = min(usage.completion_tokens, limit * _choices(body, model))
+    if (prompt, completion) == (usage.prompt_tokens, usage.completion_tokens):
         return usage
     whole = whole_usage(
-        prompt=min(usage.prompt_tokens, limit),
-        completion=min(usage.completion_tokens, longest),
+        prompt=prompt,
+        completion=completion,
         cached=usage.cached_tokens,
         cache_write=usage.cache_write_tokens,
         cache_write_1h=usage.cache_write_1h_tokens,

@@ -8,6 +8,7 @@ import click
 
 from gateway.access.keys import KeyInfo, KeyStore
 from gateway.commands.options import settings_option
+from gateway.embedded.variants import embedded_models
 from gateway.settings.config import GatewaySettings
 from gateway.storage.engines import opened
 
@@ -61,6 +62,7 @@ def create(
     expires_in: timedelta | None,
 ) -> None:
     """Create a key and print it; it cannot be shown again."""
+    _warn_of_unknown(settings, models, profile)
     with opened(settings) as engine:
         new = KeyStore(engine).create_key(
             team,
@@ -102,6 +104,7 @@ def update(
     expires_in: timedelta | None,
 ) -> None:
     """Change what a key may do, or when it expires."""
+    _warn_of_unknown(settings, models, profile)
     changes: dict[str, Any] = {}
     if models or all_models:
         changes["allowed_models"] = None if all_models else sorted(set(models))
@@ -136,6 +139,26 @@ def rotate(settings: GatewaySettings, key_id: str, overlap: timedelta) -> None:
     with opened(settings) as engine:
         new = KeyStore(engine).rotate_key(key_id, overlap=overlap)
     click.echo(new.secret.get_secret_value())
+
+
+def _warn_of_unknown(
+    settings: GatewaySettings, models: tuple[str, ...], profile: str | None
+) -> None:
+    """Say which names the settings do not have; they are kept, as they may be added later.
+
+    Without models in the settings, which there are is known to a running gateway alone.
+    """
+    all_profiles = set(settings.all_profiles)
+    embedded = embedded_models(settings.embedded.context_tokens)
+    served = {"auto", *all_profiles, *settings.models, *embedded}
+    profiles = () if profile is None else (profile,)
+    for kind, names, known in (
+        ("model", models if settings.models else (), served),
+        ("profile", profiles, all_profiles),
+    ):
+        for name in sorted(set(names) - known):
+            listed = ", ".join(sorted(known))
+            click.echo(f"warning: there is no {kind} {name!r} yet; known: {listed}", err=True)
 
 
 def _line(key: KeyInfo) -> str:

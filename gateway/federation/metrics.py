@@ -18,6 +18,7 @@ from federation.deployment.sessions import SessionRecord, SessionStore, State
 from federation.deployment.supervisor import Supervisor
 from federation.privacy.accounting import PrivacyAccount
 from gateway.artifacts.store import ArtifactStore
+from gateway.artifacts.trust import open_regular
 from gateway.federation.paths import ROUTER
 from gateway.telemetry.families import Read, counters, gauge, gauges
 from gateway.telemetry.series import Reading
@@ -209,9 +210,10 @@ def _read_report(report: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _loss(routers: Sequence[Path]) -> float | None:
     """Return the loss of the newest router whose training had one."""
-    for file in reversed(routers):
+    for path in reversed(routers):
         try:
-            training = read_manifest(file.read_bytes()).training
+            with open_regular(path) as file:
+                training = read_manifest(file.read()).training
         except (OSError, ArtifactRejected):
             continue
         losses = training.get("losses") or {}

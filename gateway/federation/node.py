@@ -8,6 +8,7 @@ import click
 
 from federation.deployment.programs import Program, free_port
 from federation.deployment.supervisor import ChildProcess, RestartBackoff, Supervisor
+from federation.errors import EndedForGood
 from gateway.artifacts.store import router_store
 from gateway.artifacts.trust import Trust
 from gateway.federation.metrics import echo_metrics_url, exposed, read_children, read_node
@@ -33,6 +34,7 @@ def take_part(
 
     Raises:
         ConfigurationError: Its key for signing cannot be read.
+        ClickException: The coordinator has shut this node out.
         OSError: Its metrics cannot be listened for where the settings say.
     """
     node = settings.federation.node
@@ -58,4 +60,10 @@ def take_part(
         click.echo(f"  logs: {program.folder}")
         echo_metrics_url(metrics_url)
         click.echo(f"Waypost takes part as {node.name} through {coordinator}")
-        run_until_stopped(children.run())
+        try:
+            run_until_stopped(children.run())
+        except EndedForGood as error:
+            raise click.ClickException(
+                f"{coordinator} lets {node.name} in no more: {error} Start the node again when its "
+                "key is let in again, or with a new key."
+            ) from error

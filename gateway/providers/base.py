@@ -17,10 +17,17 @@ class Transit:
     Attributes:
         memory: Grows with what is read of an answer; None where nobody counts.
         is_upstream: The upstream has the call and has not refused it, so it may bill it.
+        given_up: How many attempts before this one it may bill too.
     """
 
     memory: Hold | None = None
     is_upstream: bool = False
+    given_up: int = 0
+
+    def sends(self) -> None:
+        """Note that an attempt is sent; what became of the one before is not waited for."""
+        self.given_up += self.is_upstream
+        self.is_upstream = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from gateway.providers.anthropic import API_VERSION, AnthropicDialect
 from gateway.providers.base import Provider
+from gateway.providers.fields import useless_entry
 from gateway.providers.http import HttpClient
 from gateway.providers.openai_compatible import AzureDialect, OpenAIDialect
 from gateway.providers.resilience import Backoff, Clock, Limiter, Resilience, Sleep
@@ -42,6 +43,12 @@ def build_providers(
 def _build(
     name: str, table: ProviderSettings, http: HttpClient, resilience: Resilience
 ) -> Provider:
+    useless = useless_entry(table.extra_fields)
+    if useless is not None:
+        raise ConfigurationError(
+            f"providers.{name}.extra_fields: {useless!r} admits nothing; write the name of a "
+            "field, or reasoning.NAME, thinking.NAME or tools.TYPE for a part of one"
+        )
     key = table.api_key.get_secret_value() if table.api_key else None
     extra = {title.lower(): value.get_secret_value() for title, value in table.headers.items()}
     return HttpProvider(

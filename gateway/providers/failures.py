@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import (
+    ProviderCutOff,
     ProviderError,
     ProviderMisconfigured,
     ProviderRejected,
@@ -52,23 +53,33 @@ class AttemptFailed(Exception):
         error: What the caller is told if no further attempt is made.
         is_retryable: The same call may succeed if it is sent again.
         counts: The failure says that the model is unhealthy, so its circuit breaker counts it.
+        may_be_billed: The upstream had the call, and did not say that it will not answer it.
     """
 
-    def __init__(self, error: ProviderError, *, is_retryable: bool, counts: bool = True) -> None:
+    def __init__(
+        self,
+        error: ProviderError,
+        *,
+        is_retryable: bool,
+        counts: bool = True,
+        may_be_billed: bool = False,
+    ) -> None:
         super().__init__(error.message)
         self.error = error
         self.is_retryable = is_retryable
         self.counts = counts
+        self.may_be_billed = may_be_billed
 
 
 def failed_exchange(failure: HttpFailure, provider: str) -> AttemptFailed:
     """Judge a failure below HTTP, before any of the answer arrived."""
     if isinstance(failure, TimedOut):
         late = ProviderTimeout(f"provider {provider!r} did not answer in time", provider=provider)
-        return AttemptFailed(late, is_retryable=False)
-    words = "could not be reached" if isinstance(failure, ConnectFailed) else "broke the connection"
+        return AttemptFailed(late, is_retryable=False, may_be_billed=True)
+    had_it = not isinstance(failure, ConnectFailed)
+    words = "broke the connection" if had_it else "could not be reached"
     gone = ProviderUnavailable(f"provider {provider!r} {words}", provider=provider)
-    return AttemptFailed(gone, is_retryable=True)
+    return AttemptFailed(gone, is_retryable=True, may_be_billed=had_it)
 
 
 def failed_status(
@@ -126,6 +137,16 @@ def stream_error(said: object, provider: str) -> ProviderError:
             f"provider {provider!r} rejected the request", provider=provider, status=status
         )
     return failure.error
+
+
+def judged(error: ProviderError) -> AttemptFailed:
+    """Say whether `error`, which came inside an answer of status 200, may be mended by a retry."""
+    is_upstreams = isinstance(error, ProviderUnavailable | ProviderCutOff)
+    is_counted = is_upstreams or isinstance(error, ProviderMisconfigured | ProviderTimeout)
+    is_billed = isinstance(error, ProviderCutOff)
+    return AttemptFailed(
+        error, is_retryable=is_upstreams, counts=is_counted, may_be_billed=is_billed
+    )
 
 
 def redacted(error: ProviderError, secrets: tuple[str, ...]) -> ProviderError:

@@ -9,9 +9,12 @@ metadata of messages are not fields: they pass.
 Sources: https://platform.openai.com/docs/api-reference/chat/create,
 https://openrouter.ai/docs/api-reference/parameters, https://platform.claude.com/docs/en/api/messages,
 https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html,
+https://docs.sglang.ai/basic_usage/sampling_params.html,
+https://huggingface.co/docs/text-generation-inference/reference/api_reference,
 https://github.com/ggml-org/llama.cpp/tree/master/tools/server, https://api-docs.deepseek.com
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -55,9 +58,18 @@ _OPENAI: Final = _READ_BY_THE_GATEWAY | {
     "verbosity",
 }
 _COMPATIBLE: Final = _OPENAI | {
-    # Sampling: vLLM, SGLang, llama.cpp, Ollama, OpenRouter, Together, Fireworks, Mistral.
+    # Sampling: vLLM, SGLang, TGI, llama.cpp, Ollama, OpenRouter, Together, Fireworks, Mistral.
+    "do_sample",
+    "dry_allowed_length",
     "dry_base",
     "dry_multiplier",
+    "dry_penalty_last_n",
+    "dry_sequence_breakers",
+    "dynatemp_exponent",
+    "dynatemp_range",
+    "early_stopping",
+    "length_penalty",
+    "min_keep",
     "min_p",
     "min_tokens",
     "mirostat",
@@ -67,26 +79,42 @@ _COMPATIBLE: Final = _OPENAI | {
     "repeat_last_n",
     "repeat_penalty",
     "repetition_penalty",
+    "samplers",
+    "tfs_z",
     "top_a",
     "top_k",
+    "top_n_sigma",
+    "typical",
     "typical_p",
     "xtc_probability",
     "xtc_threshold",
     # Form of the answer, within its output limit.
     "allowed_token_ids",
     "bad_words",
+    "ebnf",
     "grammar",
+    "guided_decoding_backend",
     "guided_choice",
     "guided_grammar",
     "guided_json",
     "guided_regex",
+    "guided_whitespace_pattern",
     "ignore_eos",
     "include_stop_str_in_output",
     "json_schema",
+    "n_probs",
+    "no_stop_trim",
+    "parse_tool_calls",
+    "regex",
+    "return_token_ids",
+    "return_tokens_as_token_ids",
     "skip_special_tokens",
     "spaces_between_special_tokens",
+    "stop_regex",
     "stop_token_ids",
     "structured_outputs",
+    "watermark",
+    "whitespace_pattern",
     # Thinking, within the output limit too.
     "chat_template_kwargs",
     "enable_thinking",
@@ -96,7 +124,12 @@ _COMPATIBLE: Final = _OPENAI | {
     "reasoning.exclude",
     "reasoning.summary",
     "reasoning_format",
+    "separate_reasoning",
+    "stream_reasoning",
     "thinking.type",
+    "thinking_budget",
+    "thinking_forced_open",
+    "thinking_token_budget",
     # The prompt; what these add to it is counted with it.
     "add_generation_prompt",
     "add_special_tokens",
@@ -105,10 +138,14 @@ _COMPATIBLE: Final = _OPENAI | {
     "cache_salt",
     "continue_final_message",
     "documents",
+    "n_keep",
     "safe_prompt",
+    "truncate",
     "truncate_prompt_tokens",
     # Names of the caller's own, and what is reported back.
+    "return_progress",
     "session_id",
+    "timings_per_token",
     "trace",
     "usage",
 }
@@ -129,7 +166,10 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     },
 }
 """By the kind of a provider. `PARENT.CHILD` is one field of an object, or one kind of tool."""
+_ANY_KIND: Final = frozenset[str]().union(*FIELDS.values())
 
+_NAME: Final = re.compile(r"[^\s.*]+")
+_IN_PARTS: Final = frozenset({"reasoning", "thinking", "tools"})
 _NOT_DEARER_TIERS: Final = frozenset({"auto", "default", "flex", "on_demand", "standard_only"})
 _CALLERS_OWN_TOOLS: Final = frozenset({"custom", "function"})
 
@@ -141,6 +181,22 @@ def admitted_fields(kind: str, extra: Collection[str]) -> frozenset[str] | None:
         extra: Those that the operator allows; `ALL_FIELDS` among them allows any.
     """
     return None if ALL_FIELDS in extra else FIELDS[kind].union(extra)
+
+
+def useless_entry(extra: Iterable[str]) -> str | None:
+    """Name the first entry of `extra_fields` that no body can ask for; None without one."""
+    return next((entry for entry in extra if not _may_be_asked(entry)), None)
+
+
+def _may_be_asked(entry: str) -> bool:
+    if entry == ALL_FIELDS:
+        return True
+    parent, point, child = entry.partition(".")
+    if not _NAME.fullmatch(child if point else parent):
+        return False
+    if not point:
+        return True
+    return parent in _IN_PARTS and not (parent == "tools" and child in _CALLERS_OWN_TOOLS)
 
 
 def asked_fields(body: Mapping[str, Any]) -> frozenset[str]:
@@ -159,6 +215,11 @@ def asked_fields(body: Mapping[str, Any]) -> frozenset[str]:
 def is_admitted(asked: frozenset[str], admitted: frozenset[str] | None) -> bool:
     """Whether each of the `asked` fields, or the object that it is in, is admitted."""
     return admitted is None or asked <= admitted or not _missing(asked, admitted)
+
+
+def asks_for_extras(body: Mapping[str, Any]) -> bool:
+    """Whether a body has fields that no kind of provider is sent without its operator's leave."""
+    return not is_admitted(asked_fields(body), _ANY_KIND)
 
 
 def refusal(body: Mapping[str, Any], models: Sequence[HostedModel]) -> InvalidRequest:

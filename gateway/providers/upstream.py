@@ -24,6 +24,7 @@ from gateway.providers.failures import (
     error_object,
     failed_exchange,
     failed_status,
+    judged,
     reason_in,
     redacted,
     stream_error,
@@ -263,22 +264,27 @@ class HttpProvider:
     async def _complete_once(
         self, call: UpstreamCall, body: bytes, deadline_s: float
     ) -> Completion:
+        call.transit.sends()
+        try:
+            return self._decode(call, await self._read(call, body, deadline_s))
+        except AttemptFailed as failed:
+            call.transit.is_upstream = failed.may_be_billed
+            raise
+
+    async def _read(self, call: UpstreamCall, body: bytes, deadline_s: float) -> bytes:
         response = await self._send(call, body, deadline_s, self._left_s(deadline_s))
         try:
-            raw = await response.read(MAX_BODY_BYTES, self._left_s(deadline_s), call.transit.memory)
+            return await response.read(
+                MAX_BODY_BYTES, self._left_s(deadline_s), call.transit.memory
+            )
         except TimedOut as failure:
             raise failed_exchange(failure, self.name) from failure
         except (ConnectionBroken, BodyTooLong) as failure:
             words = "too long an answer" if isinstance(failure, BodyTooLong) else "half an answer"
             cut = ProviderCutOff(f"provider {self.name!r} sent {words}", provider=self.name)
-            raise AttemptFailed(cut, is_retryable=False) from failure
+            raise AttemptFailed(cut, is_retryable=False, may_be_billed=True) from failure
         finally:
             response.close()
-        try:
-            return self._decode(call, raw)
-        except AttemptFailed:
-            call.transit.is_upstream = False
-            raise
 
     def _decode(self, call: UpstreamCall, raw: bytes) -> Completion:
         try:
@@ -299,16 +305,17 @@ class HttpProvider:
     ) -> UpstreamStream:
         """Send the call and wait for the first event, so that failing before it can be mended."""
         patience_s = min(self.timeouts.first_byte_s, self._left_s(deadline_s))
-        response = await self._send(call, body, deadline_s, patience_s)
+        call.transit.sends()
         try:
-            tap = self.dialect.tap(call)
-            begun = await self._first_event(response, tap, deadline_s)
+            response = await self._send(call, body, deadline_s, patience_s)
+            try:
+                tap = self.dialect.tap(call)
+                begun = await self._first_event(response, tap, deadline_s)
+            except BaseException:
+                response.close()
+                raise
         except AttemptFailed as failed:
-            response.close()
-            call.transit.is_upstream = isinstance(failed.error, ProviderTimeout)
-            raise
-        except BaseException:
-            response.close()
+            call.transit.is_upstream = failed.may_be_billed
             raise
         return UpstreamStream(response, tap, begun, self, call.stream_limit_s)
 
@@ -334,7 +341,6 @@ class HttpProvider:
     async def _send(
         self, call: UpstreamCall, body: bytes, deadline_s: float, timeout_s: float
     ) -> HttpResponse:
-        call.transit.is_upstream = True
         try:
             response = await self.http.request(
                 "POST",
@@ -345,12 +351,9 @@ class HttpProvider:
                 timeout_s=timeout_s,
             )
         except HttpFailure as failure:
-            # After a time-out the provider may go on.
-            call.transit.is_upstream = isinstance(failure, TimedOut)
             raise failed_exchange(failure, self.name) from failure
         if response.status == 200:
             return response
-        call.transit.is_upstream = False
         try:
             said = await response.read(MAX_ERROR_BYTES, self._left_s(deadline_s))
         except HttpFailure:
@@ -368,13 +371,6 @@ class HttpProvider:
 
     def _left_s(self, deadline_s: float) -> float:
         return max(deadline_s - self.resilience.clock(), 0.0)
-
-
-def judged(error: ProviderError) -> AttemptFailed:
-    """Say whether `error`, which came inside an answer of status 200, may be mended by a retry."""
-    is_upstreams = isinstance(error, ProviderUnavailable | ProviderCutOff)
-    is_counted = is_upstreams or isinstance(error, ProviderMisconfigured | ProviderTimeout)
-    return AttemptFailed(error, is_retryable=is_upstreams, counts=is_counted)
 
 
 def decode_answer(raw: bytes) -> Any:

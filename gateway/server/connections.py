@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from gateway.server.coalescing import CoalescingHttpProtocol
 from gateway.settings.config import ServerSettings
+from gateway.telemetry.connection_counts import ConnectionCounts
 
 MAX_HEADERS: Final = 200
 MIN_BODY_BYTES_PER_S: Final = 500
@@ -27,6 +28,7 @@ LINGER_S: Final = 1.0
 LINGER_BYTES: Final = 1024 * 1024
 """What is still read from a refused caller: who closes earlier may not get its answer across."""
 ANSWER: Final = b"HTTP/1.1 %s\r\ncontent-length: 0\r\nconnection: close\r\n%s\r\n"
+HEADERS_TOO_LARGE: Final = b"431 Request Header Fields Too Large"
 RETRY: Final = b"retry-after: 1\r\n"
 
 
@@ -82,12 +84,18 @@ class Connections:
     """
 
     limits: ConnectionLimits
+    counts: ConnectionCounts = field(default_factory=ConnectionCounts)
     now_s: float = 0.0
     _open: set["LimitedHttpProtocol"] = field(default_factory=set)
     _by_address: Counter[str | bytes] = field(default_factory=Counter)
     _idle: "list[LimitedHttpProtocol]" = field(default_factory=list)
     _looks_left: int = MAX_LOOKS
     _swept_s: float | None = None
+
+    def count_in(self, counts: ConnectionCounts) -> None:
+        """Keep the counts where others see them."""
+        counts.limit = self.limits.max_connections
+        self.counts = counts
 
     def sweep(self, clock_s: float) -> None:
         """Hang up on whoever has kept us waiting; to be called about every `SWEEP_S`."""
@@ -107,13 +115,17 @@ class Connections:
             refusal = b"503 Service Unavailable"
         else:
             refusal = None
+        if refusal is not None:
+            self.counts.refuse(refusal)
         self._open.add(connection)
+        self.counts.open = len(self._open)
         self._by_address[connection.address] += 1
         return refusal
 
     def forget(self, connection: "LimitedHttpProtocol") -> None:
         """Note that a connection is closed."""
         self._open.discard(connection)
+        self.counts.open = len(self._open)
         self._by_address[connection.address] -= 1
         if not self._by_address[connection.address]:
             del self._by_address[connection.address]
@@ -179,7 +191,7 @@ class LimitedHttpProtocol(CoalescingHttpProtocol):
             return
         super().data_received(data)
         if self._other_bytes > self._limits.max_header_bytes and not self.transport.is_closing():
-            self._refuse(b"431 Request Header Fields Too Large")
+            self._refuse(HEADERS_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """Serve the request, if its headers are within the limits."""
@@ -190,6 +202,7 @@ class LimitedHttpProtocol(CoalescingHttpProtocol):
         self._other_bytes = 0
         if is_long or len(self.headers) > MAX_HEADERS:
             self.app = _refuse_headers
+            self._connections.counts.refuse(HEADERS_TOO_LARGE)
         app = self.app
         if self.expect_100_continue:
             self.app = partial(_serve_expecting, app)
@@ -247,6 +260,7 @@ class LimitedHttpProtocol(CoalescingHttpProtocol):
         return bool(self.pipeline) or cycle.response_started or not cycle.more_body
 
     def _refuse(self, status: bytes) -> None:
+        self._connections.counts.refuse(status)
         if self._is_answering:
             self.transport.abort()
             return

@@ -74,6 +74,8 @@ async def serve(
     _allow_many_files()
     public = _EmbeddableServer(server, gateway.public, server.max_connections, 1 / 2)
     admin = _EmbeddableServer(server, gateway.admin, ADMIN_CONNECTIONS, 1 / 8)
+    public.connections.count_in(gateway.connections["public"])
+    admin.connections.count_in(gateway.connections["admin"])
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

@@ -93,7 +93,10 @@ class Metrics:
         )
         self.registry.register(self._overhead)
         self._cost = self._counts(
-            "waypost_cost_usd", "USD charged for answers.", "model", "provider"
+            "waypost_cost_usd",
+            "USD charged for answers, and for calls given up before one.",
+            "model",
+            "provider",
         )
         self._decisions = self._counts(
             "waypost_router_decisions",
@@ -158,6 +161,10 @@ class Metrics:
             self._overhead.observe((), turn.gateway_s)
         if turn.router_version is not None and turn.error is None:
             self._expectations.compare_cost(turn)
+
+    def gave_up(self, model: HostedModel, cost_nusd: int) -> None:
+        """Count what calls may cost that were given up."""
+        self._cost.add((model.name, model.provider), cost_nusd / NUSD_PER_USD)
 
     def graded(self, answer: KnownAnswer, grade: GradeRecord) -> None:
         """Count one grade of an answer."""

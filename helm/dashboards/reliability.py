@@ -32,6 +32,7 @@ def build() -> Dashboard:
             Row("Errors", _errors()),
             Row("The gateway's own time", _overhead()),
             Row("Providers", _providers()),
+            Row("Connections and memory", _held()),
             Row("Evaluation log", _log()),
             Row("Routers and replicas", _serving()),
         ],
@@ -125,6 +126,49 @@ def _providers() -> list[PanelBuilder]:
             "Attempts per second repeated at the same provider.",
             "reqps",
             Query(per_second("waypost_provider_retries_total", by="provider"), "{{provider}}"),
+        ),
+    ]
+
+
+def _held() -> list[PanelBuilder]:
+    memory = "waypost_body_memory"
+    return [
+        graph(
+            "Open connections",
+            "Fill level of the connections of each port, in the fullest process. When full, the "
+            "connection that has been idle longest is closed.",
+            "percentunit",
+            Query(
+                f"max by (port) (waypost_connections_open{at()} / waypost_connections_limit{at()})",
+                "{{port}}",
+            ),
+            most=1.0,
+            width=QUARTER,
+        ),
+        graph(
+            "Refused connections",
+            "Connections per second refused: headers too large, too slow, too many of one "
+            "address, or no place left.",
+            "cps",
+            Query(per_second("waypost_connections_refused_total", by="reason"), "{{reason}}"),
+            is_stacked=True,
+            width=QUARTER,
+        ),
+        graph(
+            "Memory of bodies",
+            "Fill level of the memory for requests and answers under way, in the fullest process.",
+            "percentunit",
+            Query(f"max({memory}_held_bytes{at()} / {memory}_limit_bytes{at()})", "taken"),
+            most=1.0,
+            width=QUARTER,
+        ),
+        graph(
+            "Refused for memory",
+            "Requests per second refused because their key, or all together, held too much.",
+            "reqps",
+            Query(per_second(f"{memory}_refused_total", by="reason"), "{{reason}}"),
+            is_stacked=True,
+            width=QUARTER,
         ),
     ]
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
+from gateway.errors import ProviderCutOff, ProviderTimeout
 from gateway.providers.base import Completion, Condition, UpstreamCall
 from gateway.types import Usage
 
@@ -72,6 +73,7 @@ class FakeProvider:
         self.name = "fake"
         self.calls: list[UpstreamCall] = []
         self.closed_streams = 0
+        self.given_up = 0
         self._script = list(script)
         self._usage = usage
         self._early = early
@@ -80,8 +82,10 @@ class FakeProvider:
     def _next(self, call: UpstreamCall) -> Any:
         self.calls.append(call)
         call.transit.is_upstream = True
+        call.transit.given_up = self.given_up
         item = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         if isinstance(item, Exception):
+            call.transit.is_upstream = isinstance(item, ProviderTimeout | ProviderCutOff)
             raise item
         return item
 

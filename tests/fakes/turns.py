@@ -51,6 +51,7 @@ def make_turn(number: int = 0, **changes: Any) -> TurnRecord:
             cache_write_1h_tokens=3,
         ),
         cost_nusd=12_345_678_901,
+        given_up_nusd=7,
         latency_s=0.4,
         first_byte_s=0.1,
         gateway_s=0.0005,

@@ -18,6 +18,7 @@ import pytest_asyncio
 from tests.fakes.gateway import SteppedUpstream, Upstreams
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.processes import Serving, caller, start
+from tests.fakes.scrape import Scrape
 from tests.fakes.server import serve
 from tests.fakes.turns import until
 from tests.fakes.upstream import Answer, chunk, completion, json_answer
@@ -378,3 +379,15 @@ async def test_a_long_body_on_a_slow_line_is_waited_for(ordinary) -> None:
         headers = {"content-type": "application/json"}
         answer = await http.post(CHAT, content=slowly(orjson.dumps(asked)), headers=headers)
     assert answer.status_code == 200
+
+
+async def test_who_is_connected_and_who_was_turned_away_is_counted(ordinary) -> None:
+    held = [await connect(ordinary) for _ in range(41)]
+    assert (await is_hung_up(held[-1][0])).startswith(b"HTTP/1.1 429 ")
+    async with caller(ordinary.serving.admin_url, "x") as http:
+        seen = Scrape.parse((await http.get("/metrics")).text)
+    for _, writer in held:
+        writer.close()
+    assert 40 <= seen.sum("waypost_connections_open", port="public") < 60
+    assert seen.sum("waypost_connections_limit", port="public") > 60
+    assert seen.sum("waypost_connections_refused_total", port="public", reason="address") >= 1

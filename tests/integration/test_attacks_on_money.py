@@ -15,7 +15,14 @@ from gateway.budgets.definitions import BudgetDefinitions
 from gateway.types import CLIENT_LEFT
 from migrations.tables import SETTLEMENTS, TURNS
 from tests.fakes.budgets import budget
-from tests.fakes.gateway import CLAUDE, SMALL, RunningGateway, SteppedUpstream, running_gateway
+from tests.fakes.gateway import (
+    CLAUDE,
+    LARGE,
+    SMALL,
+    RunningGateway,
+    SteppedUpstream,
+    running_gateway,
+)
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import until
 from tests.fakes.upstream import (
@@ -151,6 +158,22 @@ async def test_whatever_a_provider_reports_the_row_is_written_and_callers_are_se
     assert gateway.app.budgets.ledger.has_store_failed is False
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_claim_of_any_size_charges_what_can_be_true(gateway, is_stream) -> None:
+    claim = {"prompt_tokens": 2**60, "completion_tokens": 2**60}
+    last = chunk({}, choices=[], usage=claim)
+    events = (chunk({"content": "Hello!"}), chunk({}, "stop"), last)
+    whole = json_answer(completion(TEXT, usage=claim))
+    gateway.alpha.answers = [Answer(events) if is_stream else whole]
+    async with gateway.caller() as http:
+        answer = await http.post(CHAT, json=asking(stream=is_stream))
+    row = await gateway.turn(answer.headers["x-request-id"])
+
+    assert 600 < await charged_tokens(gateway, 1) < 3_000
+    assert row.completion_tokens == 600
+    assert row.is_estimated
+
+
 async def test_a_call_that_was_left_is_charged_what_it_cost(gateway) -> None:
     upstream = gateway.upstreams.by_name["alpha"] = SteppedUpstream()
     async with gateway.caller() as http:
@@ -175,6 +198,36 @@ async def test_a_call_that_the_deadline_ends_is_charged_what_it_may_have_cost(tm
 
         assert answer.status_code == 504
         assert await charged_tokens(gateway, 1) > 600
+
+
+async def test_a_call_that_times_out_before_another_model_answers_is_charged_too(tmp_path):
+    async with capped_gateway(tmp_path, deadline_s=0.3) as gateway, gateway.caller() as http:
+        gateway.alpha.answers = [Answer(stalls_at_once=True)]
+        gateway.beta.answers = [json_answer(completion())]
+        answer = await http.post(CHAT, json=asking("auto"))
+        row = await gateway.turn(answer.headers["x-request-id"])
+
+        assert await charged_tokens(gateway, 2) > 612
+        with gateway.engine.connect() as connection:
+            rows = connection.execute(select(SETTLEMENTS).order_by(SETTLEMENTS.c.request_id)).all()
+    assert [(each.model, each.outcome, each.is_estimated) for each in rows] == [
+        (SMALL, "ProviderTimeout", True),
+        (LARGE, "answered", False),
+    ]
+    assert row.served_model == LARGE
+    assert (row.given_up_nusd, row.cost_nusd) == tuple(each.charged_nusd for each in rows)
+    assert row.given_up_nusd > 0
+    charged_usd = sum(each.charged_nusd for each in rows) / 1e9
+    assert answer.json()["waypost"]["cost_usd"] == pytest.approx(charged_usd)
+
+
+async def test_calls_that_time_out_before_another_model_answers_do_not_pass_a_cap(tmp_path):
+    async with capped_gateway(tmp_path, deadline_s=0.1) as gateway, gateway.caller() as http:
+        gateway.alpha.answers = [Answer(stalls_at_once=True)]
+        gateway.beta.answers = [json_answer(completion())]
+        for _ in range(12):
+            await http.post(CHAT, json=asking("auto", max_tokens=1_000))
+        assert CAP_TOKENS / 2 < await charged_tokens(gateway, 4) <= CAP_TOKENS
 
 
 async def leave_once(http: httpx2.AsyncClient, body: dict[str, Any], waits: Any) -> None:

@@ -44,6 +44,10 @@ def serve(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> str:
             '[providers.p]\nbase_url = "http://h/v1"\nextra_fields = "provider"\n',
             "providers.p.extra_fields: write a list",
         ),
+        (
+            MODEL.replace('/v1"', '/v1"\nextra_fields = ["options.num_predict"]'),
+            "providers.host.extra_fields: 'options.num_predict' admits nothing; write the name",
+        ),
         ('[server]\nport = "eighty"\n', "server.port: Input should be a valid integer"),
         ("[server]\nport = 70000\n", "server.port: Input should be less than or equal to 65535"),
         ('[providers.x]\nbase_url = "ftp://x"\n', "providers.x.base_url: String should match"),

@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,12 @@ import httpx2
 import pytest
 
 from gateway.embedded.process import EmbeddedPool
+from gateway.embedded.variants import embedded_models, embedded_provider_settings
 from gateway.embedded.weights import find_weights
+from gateway.errors import ProviderTimeout
+from gateway.providers.base import UpstreamCall
+from gateway.providers.factory import build_providers
+from gateway.providers.http import HttpClient
 from gateway.settings.config import EmbeddedSettings, process_environment
 from tests.fakes.patience import PATIENCE_S
 
@@ -83,6 +89,23 @@ async def test_a_real_model_streams_and_reports_usage(http: httpx2.AsyncClient) 
     chunks = [json.loads(event) for event in events[:-1]]
     assert any(chunk["choices"] and chunk["choices"][0]["delta"].get("content") for chunk in chunks)
     assert chunks[-1]["usage"]["completion_tokens"] > 0
+
+
+async def test_a_stream_of_a_real_model_ends_at_its_deadline(pool: EmbeddedPool) -> None:
+    models = embedded_models(8192).values()
+    body = HI | {"max_tokens": 4_000, "ignore_eos": True, "temperature": 1.0}
+    tables = {"embedded": embedded_provider_settings(pool.base_url, pool.api_key)}
+    http = HttpClient.open()
+    provider = build_providers(tables, http)["embedded"]
+    give_up_s = time.monotonic() + PATIENCE_S
+    call = UpstreamCall(next(iter(models)), body, give_up_s, "req-1", stream_limit_s=0.2)
+
+    with pytest.raises(ProviderTimeout, match=r"did not end its answer within 0\.2 s"):
+        async with provider.stream(call) as stream:
+            _ = [events async for events in stream]
+
+    assert not stream.is_complete
+    await http.aclose()
 
 
 async def test_answers_only_to_the_gateways_key(pool: EmbeddedPool) -> None:

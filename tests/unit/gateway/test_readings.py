@@ -5,11 +5,13 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
+from budget.errors import CapacityExceeded, ShareExceeded
+from budget.in_flight import InFlight
 from gateway.artifacts.active import ActiveRouter
 from gateway.artifacts.store import ArtifactStore
 from gateway.embedded.process import EmbeddedPool
 from gateway.providers.base import BreakerState, Condition
-from gateway.readings import newest_candidate, read_providers, read_router
+from gateway.readings import newest_candidate, read_memory, read_providers, read_router
 from gateway.telemetry.families import Read
 from gateway.telemetry.series import Reading, render
 from gateway.types import HostedModel, ModelPrice
@@ -108,3 +110,22 @@ def test_without_an_embedded_pool_nothing_is_told_of_one():
     names = {name for name, _ in read(read_providers({}, {}, None)).series}
 
     assert not any(name.startswith("waypost_embedded") for name in names)
+
+
+def test_memory_of_bodies_and_who_was_refused_for_it_is_told():
+    memory = InFlight(limit=100, limit_per_owner=60)
+    with memory.hold("one") as one, memory.hold("two") as two:
+        one.grow(50)
+        with pytest.raises(ShareExceeded):
+            one.grow(61)
+        for _ in range(2):
+            with pytest.raises(CapacityExceeded):
+                two.grow(51)
+        seen = read(read_memory(memory))
+
+    name = "waypost_body_memory"
+    assert seen.sum(f"{name}_held_bytes") == 50
+    assert seen.sum(f"{name}_limit_bytes") == 100
+    assert seen.sum(f"{name}_refused_total", reason="key") == 1
+    assert seen.sum(f"{name}_refused_total", reason="all") == 2
+    assert read(read_memory(memory)).sum(f"{name}_held_bytes") == 0

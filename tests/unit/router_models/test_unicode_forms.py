@@ -3,7 +3,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_models.unicode_forms import LONGEST_RUN, divided, nfkc
+from router_models.unicode_forms import LONGEST_RUN, _marks_below, _marks_of, divided, nfkc
 
 MARKS = "\u0315\u0300\uff9e\u0344\U0001d165"
 
@@ -41,6 +41,19 @@ def test_no_run_of_marks_stays_longer(text: str, before: int, n_marks: int) -> N
 def test_the_planes_without_marks_are_left_out_rightly() -> None:
     others = map(chr, range(0x20000, 0x110000))
     assert not any(unicodedata.combining(unicodedata.normalize("NFKD", c)[0]) for c in others)
+
+
+def test_every_mark_is_known_and_nothing_else() -> None:
+    characters = [chr(n) for n in range(0x80, 0x20000)]
+    are_marks = [unicodedata.combining(unicodedata.normalize("NFKD", c)[0]) > 0 for c in characters]
+    assert [divided(c * 31) != c * 31 for c in characters] == are_marks
+
+
+def test_the_first_text_of_a_language_does_not_wait_for_the_marks_of_all_others() -> None:
+    _marks_of.cache_clear()
+    _marks_below.cache_clear()
+    divided("\u00e9t\u00e9")
+    assert _marks_of.cache_info().currsize == 1
 
 
 @given(st.text("a" + MARKS, max_size=200))

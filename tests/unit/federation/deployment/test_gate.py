@@ -8,8 +8,9 @@ import httpx2
 import pytest
 
 from federation.deployment.certificates import CertificateFolder
-from federation.deployment.gate import CALLS, Gate, GateLimits
+from federation.deployment.gate import CALLS, UNKNOWN_NODE, Gate, GateLimits
 from federation.deployment.node_keys import NodeKeys
+from federation.deployment.shut_out import REVOKED_NODE
 from federation.deployment.signed_calls import Refusal, SignedCalls
 from tests.fakes.gate import PULL, Flower, Node, gated
 from tests.fakes.patience import PATIENCE_S
@@ -89,6 +90,23 @@ async def test_a_revoked_node_is_shut_out_at_once_under_every_name(node):
     node.folder.revoke("acme")
 
     assert (await node.call()).status_code == 404
+    assert len(node.flower.calls) == 1
+
+
+async def test_a_revoked_node_is_told_so_and_nobody_else_is(node):
+    theirs = node.signed()
+    node.folder.revoke("acme")
+    stranger = {**theirs, "flwr-signature": node.signed()["waypost-signature"]}
+
+    told, other = [
+        await node.http.post(PULL, content=b"x", headers=headers) for headers in (theirs, stranger)
+    ]
+
+    assert told.json() == {
+        "code": REVOKED_NODE,
+        "detail": "The coordinator's operator has shut this node out.",
+    }
+    assert other.json()["code"] == UNKNOWN_NODE
 
 
 async def test_a_rotated_key_lets_the_node_in_and_the_old_one_nobody(node):

@@ -1,3 +1,4 @@
+import os
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -98,6 +99,13 @@ def test_a_file_without_a_key_shuts_out_nobody_else(folder):
 
     assert set(read.keys) == {"acme", "zenith"}
     assert "bad.pub" in read.problems[0]
+
+
+@pytest.mark.parametrize("name", ["pipe.pub", "pipe.pub.revoked"])
+def test_a_pipe_in_the_folder_of_keys_holds_up_nobody(folder, name):
+    os.mkfifo(folder.public_keys / name)
+
+    assert set(NodeKeys.read(folder.public_keys).keys) == {"acme", "zenith"}
 
 
 def test_a_key_of_another_kind_is_a_problem(folder):

@@ -2,6 +2,7 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from federation.deployment.supervisor import (
     Supervisor,
     last_log_lines,
 )
+from federation.errors import EndedForGood
 from tests.fakes.turns import until
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -66,6 +68,21 @@ async def test_the_reason_for_an_end_is_passed_on(tmp_path):
     await asyncio.wait({running})
 
     assert told[0].endswith("RuntimeError: the key is not known")
+
+
+async def test_what_ends_for_good_is_not_started_again(tmp_path):
+    told: list[str] = []
+    noted = tmp_path / "other"
+    group = (
+        replace(child("one", "fail", tmp_path, "shut out"), last_status=1),
+        child("two", "note_and_wait", tmp_path, noted),
+    )
+
+    with pytest.raises(EndedForGood, match="RuntimeError: shut out"):
+        await Supervisor(group, told.append, QUICK).run()
+
+    assert told == []
+    assert not any(map(is_running, pids(noted)))
 
 
 async def test_a_child_that_does_not_leave_is_killed(tmp_path):

@@ -1,3 +1,4 @@
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -33,6 +34,11 @@ def test_publishes_estimate_and_bounds(tmp_path):
         assert wanted in text
     assert f"waypost_router_frontier_effective_answers{{{names}}} 321.0" in text
     assert "waypost_router_frontier_measured_timestamp_seconds 1.795392e+09" in text
+
+
+def test_a_pipe_in_the_place_of_the_frontier_holds_up_no_scrape(tmp_path):
+    os.mkfifo(tmp_path / NAME)
+    assert samples(scrape(FrontierFile(tmp_path))) == []
 
 
 def test_publishes_nothing_before_anything_was_measured(tmp_path):

@@ -1,14 +1,13 @@
 import asyncio
 
+import orjson
 import pytest
 
-from gateway.errors import (
-    ProviderCutOff,
-)
+from gateway.errors import ProviderCutOff, ProviderTimeout, ProviderUnavailable, RateLimited
 from gateway.types import Usage
-from tests.fakes.chat import CALLER, request
+from tests.fakes.chat import CALLER, PRICE, request
 from tests.fakes.patience import PATIENCE_S
-from tests.fakes.providers import FakeProvider, FakeStream, event
+from tests.fakes.providers import BODY, USAGE, FakeProvider, FakeStream, event
 
 
 @pytest.mark.parametrize("ending", [(), (ProviderCutOff("died"),), (FakeStream.HANG,)])
@@ -58,3 +57,87 @@ async def test_a_long_stream_is_charged_whole(bench) -> None:
         async for _ in answer.events:
             pass
     assert it.row.usage.completion_tokens == pytest.approx(n_events * len("word "), rel=0.01)
+
+
+LATE = ProviderTimeout("late")
+
+
+async def test_a_call_that_was_given_up_for_another_model_is_charged_the_most_it_was_allowed(bench):
+    it = bench(FakeProvider(LATE), FakeProvider(BODY))
+    it.ledger.output = 700
+    answer = await it.service.complete(request(), CALLER)
+
+    (first, lost, lost_nusd), (second, used, used_nusd) = it.ledger.settled
+    assert [first, second] == it.ledger.held_for == [it.row.request_id, f"{it.row.request_id}-1"]
+    assert lost.completion_tokens == 700
+    assert lost.is_estimated
+    assert (it.row.given_up_nusd, it.row.cost_nusd) == (lost_nusd, used_nusd)
+    assert lost_nusd == PRICE.cost_nusd(lost)
+    assert it.row.usage == used == USAGE
+    charged_usd = (lost_nusd + used_nusd) / 1e9
+    assert orjson.loads(answer.body)["waypost"]["cost_usd"] == pytest.approx(charged_usd)
+
+
+async def test_a_stream_that_was_given_up_for_another_model_is_charged_its_prompt(bench) -> None:
+    it = bench(FakeProvider(LATE), FakeProvider((event("hi"),)))
+    it.ledger.output = 700
+    async with it.service.stream(request(stream=True), CALLER) as answer:
+        async for _ in answer.events:
+            pass
+    lost = it.ledger.settled[0][1]
+    assert lost.prompt_tokens > 0
+    assert lost.completion_tokens == 0
+    assert it.row.given_up_nusd > 0
+
+
+async def test_a_model_that_refused_before_another_answered_costs_nothing(bench) -> None:
+    it = bench(FakeProvider(ProviderUnavailable("overloaded")), FakeProvider(BODY))
+    await it.service.complete(request(), CALLER)
+    assert it.row.given_up_nusd == 0
+    assert it.ledger.held_for == [it.row.request_id]
+
+
+async def test_without_budget_for_another_call_the_first_failure_is_told(bench, monkeypatch):
+    two = FakeProvider(BODY)
+    it = bench(FakeProvider(LATE), two)
+    reserve = it.ledger.reserve
+
+    async def once(name, *others):
+        if it.ledger.held_for:
+            raise RateLimited("full")
+        return await reserve(name, *others)
+
+    monkeypatch.setattr(it.ledger, "reserve", once)
+    with pytest.raises(ProviderTimeout):
+        await it.service.complete(request(), CALLER)
+    assert two.calls == []
+    assert len(it.ledger.settled) == 1
+    assert it.row.given_up_nusd == it.ledger.settled[0][2] > 0
+    assert it.row.cost_nusd == 0
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_attempts_before_the_one_that_answered_are_charged_too(bench, is_stream) -> None:
+    one = FakeProvider((event("hi"),) if is_stream else BODY)
+    one.given_up = 2
+    it = bench(one)
+    if is_stream:
+        async with it.service.stream(request(stream=True), CALLER) as answer:
+            _ = [events async for events in answer.events]
+    else:
+        await it.service.complete(request(), CALLER)
+    ((_, usage, cost_nusd),) = it.ledger.settled
+    assert it.row.given_up_nusd > 0
+    assert cost_nusd == it.row.given_up_nusd + it.row.cost_nusd
+    assert usage.prompt_tokens > 2 * USAGE.prompt_tokens
+    assert usage.is_estimated
+    assert it.row.usage == USAGE
+
+
+async def test_half_an_answer_is_charged_the_most_it_was_allowed(bench) -> None:
+    it = bench(FakeProvider(ProviderCutOff("half")), FakeProvider(ProviderCutOff("half")))
+    it.ledger.output = 700
+    with pytest.raises(ProviderCutOff):
+        await it.service.complete(request(), CALLER)
+    assert [usage.completion_tokens for _, usage, _ in it.ledger.settled] == [700, 700]
+    assert it.row.cost_nusd == it.row.given_up_nusd > 0

@@ -2,12 +2,19 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.budgets.prompt_tokens import PromptCounter, find_tokenizer, worst_prompt_tokens
+from gateway.budgets.prompt_tokens import (
+    HOSTS_OWN_TOKENS,
+    PromptCounter,
+    find_tokenizer,
+    worst_prompt_tokens,
+)
 from gateway.chat.usage import counted_usage, final_usage, output_of
 from gateway.types import Capabilities, HostedModel, ModelPrice, Usage
 
 MODEL = HostedModel("m", "p", "m", ModelPrice(1, 1), Capabilities(context_tokens=1_000))
 BODY = {"messages": [{"role": "user", "content": "hello"}]}
+BOUNDLESS = replace(MODEL, capabilities=Capabilities())
+LIMIT = "max_completion_tokens"
 ANSWER = "It is a good answer, which a model gave and a caller read. " * 20
 
 
@@ -27,10 +34,62 @@ def test_no_report_is_taken_beyond_the_model_s_context() -> None:
     )
     cut = Usage(1_000, 1_000, 1_000, 0, 1_000, is_estimated=True)
     assert final_usage(reported, MODEL, BODY) == cut
-    boundless = replace(MODEL, capabilities=Capabilities())
-    usage = final_usage(reported, boundless, BODY)
-    assert usage is not None
-    assert usage.prompt_tokens == usage.completion_tokens == 10_000_000
+
+
+@pytest.mark.parametrize("limits", [{"max_tokens": 50}, {"max_tokens": 7, LIMIT: 50}])
+@pytest.mark.parametrize("context", [None, 1_000_000])
+def test_no_report_is_taken_beyond_what_was_sent(limits, context) -> None:
+    model = replace(MODEL, capabilities=Capabilities(context_tokens=context), system_prompt="Ha")
+    usage = final_usage(Usage(2**31, 2**31), model, BODY | limits)
+    most = worst_prompt_tokens(BODY | limits) + HOSTS_OWN_TOKENS + len("Ha")
+    assert usage == Usage(most, 50, is_estimated=True)
+    assert final_usage(Usage(most, 50), model, BODY | limits) == Usage(most, 50)
+
+
+def test_the_limit_that_a_model_always_sends_bounds_its_answers_too() -> None:
+    brief = replace(MODEL, request_defaults={"max_tokens": 30})
+    assert final_usage(Usage(9, 31), brief, BODY) == Usage(9, 30, is_estimated=True)
+    assert final_usage(Usage(9, 31), brief, BODY | {LIMIT: 40}) == Usage(9, 31)
+
+
+@pytest.mark.parametrize("limit", ["50", 0, True])
+def test_a_limit_that_a_host_may_read_in_two_ways_is_none(limit) -> None:
+    assert final_usage(Usage(9, 900), MODEL, BODY | {"max_tokens": limit}) == Usage(9, 900)
+
+
+def test_an_answer_without_a_limit_has_at_most_a_million_tokens() -> None:
+    usage = final_usage(Usage(9, 2**31), BOUNDLESS, BODY)
+    assert usage == Usage(9, 1_000_000, is_estimated=True)
+
+
+PARTS = [
+    ({"type": "image_url", "image_url": {"url": "https://a/b.png"}}, 50_000),
+    ({"type": "video_url", "video_url": {"url": "https://a/b.mp4"}}, 9_000_000),
+    ({"type": "audio_url", "audio_url": {"url": "https://a/b.mp3"}}, 9_000_000),
+    ({"type": "file", "file": {"file_id": "f-1"}}, 9_000_000),
+]
+
+
+@pytest.mark.parametrize(("part", "tokens"), PARTS)
+def test_what_has_no_known_size_may_be_long(part, tokens) -> None:
+    body = {"messages": [{"role": "user", "content": [part]}]}
+    assert final_usage(Usage(tokens, 5), BOUNDLESS, body) == Usage(tokens, 5)
+
+
+@pytest.mark.parametrize("body", [BODY | {"plugins": [{"id": "web"}]}, BODY])
+def test_what_an_operator_let_a_host_do_beside_may_lengthen_prompt_and_answer(body) -> None:
+    searching = replace(MODEL, request_defaults={"max_tokens": 5, "best_of": 3})
+    assert final_usage(Usage(900, 15), searching, body) == Usage(900, 15)
+    cut = final_usage(Usage(2_000, 5), searching, body)
+    assert cut == Usage(1_000, 5, is_estimated=True)
+
+
+def test_a_long_prompt_may_have_more_tokens_than_characters() -> None:
+    body = {"messages": [{"role": "user", "content": "\N{KHMER LETTER KA}" * 5_000}]}
+    assert final_usage(Usage(15_000, 5), BOUNDLESS, body) == Usage(15_000, 5)
+    cut = final_usage(Usage(18_000, 5), BOUNDLESS, body)
+    assert cut is not None
+    assert cut.is_estimated
 
 
 @pytest.mark.parametrize("asked", [{"n": 3}, {"n": None}, {}])

@@ -193,3 +193,29 @@ def test_pruning_needs_an_age_where_rows_are_kept_for_ever(filled, tmp_path):
     assert prune is not None
     with pytest.raises(ClickException, match="--older-than-days"):
         prune(settings, None)
+
+
+MODEL = """
+[providers.host]
+base_url = "http://127.0.0.1:9/v1"
+[models.small]
+provider = "host"
+"""
+
+
+def test_a_name_that_the_settings_do_not_have_is_kept_with_a_warning(waypost, config):
+    waypost("database", "upgrade")
+    waypost("teams", "create", "default")
+    assert "warning" not in waypost(
+        "keys", "create", "--model", "discovered", "--profile", "economy"
+    )
+
+    config.write_text(config.read_text() + MODEL)
+    told = waypost("keys", "create", "--model", "smal", "--model", "auto", "--profile", "cheap")
+
+    assert "warning: there is no model 'smal' yet; known: auto, " in told
+    assert "warning: there is no profile 'cheap' yet; known: balanced, economy, " in told
+    assert "'auto'" not in told
+    key_id = told.splitlines()[-1].split("-")[1]
+    assert "warning" in waypost("keys", "update", key_id, "--model", "larg")
+    assert "warning" not in waypost("keys", "update", key_id, "--model", "small")

@@ -1,3 +1,4 @@
+import os
 import re
 import urllib.error
 import urllib.request
@@ -102,6 +103,8 @@ def test_the_loss_is_that_of_the_newest_router_that_has_one(sessions):
     sessions.end(begun, NOW, report={}, reason=None)
     later = sessions.begin(sessions.ask("operator", datetime.now(UTC)), run_id=2)
     (sessions.folder_of(later) / ROUTER).write_bytes(b"torn")
+    latest = sessions.begin(sessions.ask("restart", datetime.now(UTC)), run_id=3)
+    os.mkfifo(sessions.folder_of(latest) / ROUTER)
 
     assert read(read_sessions(sessions)).sum("waypost_federation_loss") == 0.25
 

@@ -11,6 +11,7 @@ from gateway.providers.fields import (
     asked_fields,
     is_admitted,
     refusal,
+    useless_entry,
 )
 from gateway.types import HostedModel, ModelPrice
 
@@ -51,6 +52,8 @@ def test_what_clients_send_to_every_host_is_admitted(kind: str, body: dict[str, 
     ("kind", "body"),
     [
         ("openai", {"top_k": 40, "min_p": 0.1, "repetition_penalty": 1.1, "top_a": 0}),
+        ("openai", {"length_penalty": 1.2, "do_sample": True, "top_n_sigma": 1, "watermark": True}),
+        ("openai", {"separate_reasoning": True, "regex": "a", "ebnf": "", "samplers": ["top_k"]}),
         ("openai", {"chat_template_kwargs": {"enable_thinking": True}, "guided_json": {}}),
         ("openai", {"reasoning": {"effort": "high", "exclude": True, "max_tokens": None}}),
         ("openai", {"thinking": {"type": "enabled"}, "usage": {"include": True}}),
@@ -75,6 +78,12 @@ DEAR = [
     ({"n_predict": 99_999}, "n_predict"),
     ({"options": {"num_predict": 99_999}}, "options"),
     ({"extra_body": {"models": ["dear"]}}, "extra_body"),
+    ({"lora_path": "other"}, "lora_path"),
+    ({"adapter_id": "other"}, "adapter_id"),
+    ({"priority": 9}, "priority"),
+    ({"chat_template": "{% for _ in range(9**9) %}{% endfor %}"}, "chat_template"),
+    ({"use_beam_search": True}, "use_beam_search"),
+    ({"custom_logit_processor": "code"}, "custom_logit_processor"),
     ({"lora": [{"id": 0, "scale": 1}]}, "lora"),
     ({"search_parameters": {"mode": "on"}}, "search_parameters"),
     ({"mcp_servers": [{"url": "http://x"}]}, "mcp_servers"),
@@ -126,6 +135,23 @@ def test_the_operator_may_allow_a_field_or_any(body, name) -> None:
     assert takes(body, "openai", next(iter(body)))
     assert takes(body, "openai", ALL_FIELDS)
     assert not takes({**body, "x_other": 1}, "openai", name)
+
+
+@pytest.mark.parametrize("entry", ["*", "provider", "reasoning.max_tokens", "tools.web_search"])
+def test_an_entry_that_a_body_can_ask_for_is_of_use(entry: str) -> None:
+    assert useless_entry(("x", entry)) is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("", " ", "provider ", "two words", "tools.*", "reasoning.", ".max_tokens", "x_*"),
+        *("options.num_predict", "service_tier.priority", "modalities.audio", "tools.function"),
+        *("reasoning.max.tokens", "tools/web_search.x"),
+    ],
+)
+def test_an_entry_that_no_body_can_ask_for_is_named(entry: str) -> None:
+    assert useless_entry(("provider", entry, "x y")) == entry
 
 
 def test_a_refusal_shows_no_more_of_a_name_than_a_line() -> None:

@@ -1,5 +1,7 @@
+import asyncio
 import random
 
+import orjson
 import pytest
 
 from gateway.providers.base import UpstreamCall
@@ -14,6 +16,7 @@ from tests.fakes.upstream import (
     event,
     json_answer,
     stream_answer,
+    stream_chunks,
 )
 
 OVERLOADED = {"error": {"message": "overloaded", "code": 503}}
@@ -48,3 +51,46 @@ async def test_a_call_whose_answer_was_an_error_is_not_upstream_while_it_waits(
             seen.append(call.transit.is_upstream)
 
     assert seen == [False, True]
+
+
+class BreakingUpstream:
+    """Closes the first connection when it has the request, and answers on those after it."""
+
+    def __init__(self, *answer: bytes) -> None:
+        self.answer = answer
+        self.requests = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.requests += 1
+        if self.requests > 1:
+            writer.writelines((b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", *self.answer))
+        writer.close()
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_an_attempt_that_broke_after_it_was_sent_may_be_billed_beside_the_next(
+    http, is_stream
+):
+    call = UpstreamCall(HostedModel("fast", "acme", "a-1", ModelPrice(1, 1)), {}, 100.0, "req-1")
+    seen = []
+
+    async def sleep(_: float) -> None:
+        seen.append(call.transit.is_upstream)
+
+    chunks = stream_chunks("Hi") if is_stream else [orjson.dumps(completion())]
+    async with await asyncio.start_server(BreakingUpstream(*chunks), "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        tables = {"acme": ProviderSettings.model_validate({"base_url": f"http://{host}:{port}"})}
+        provider = build_providers(
+            tables, http, rng=random.Random(1), clock=lambda: 0.0, sleep=sleep
+        )["acme"]
+        if is_stream:
+            async with provider.stream(call):
+                seen.append(call.transit.is_upstream)
+        else:
+            await provider.complete(call)
+            seen.append(call.transit.is_upstream)
+
+    assert seen == [True, True]
+    assert call.transit.given_up == 1

@@ -1,0 +1,81 @@
+"""Writes into a turn what it is charged: what was used, or the most that can have been."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from gateway.chat.turn import Turn
+from gateway.chat.usage import TokenCounter, counted_usage, final_usage, output_of
+from gateway.evaluation_log.exchange import ForwardedEvents
+from gateway.providers.base import AnswerStream, Completion
+from gateway.types import HostedModel, Usage
+
+
+async def charge_answer(turn: Turn, completion: Completion, counter: TokenCounter) -> None:
+    """Charge what a whole answer used."""
+    reported, served = completion.usage, turn.served
+    if served is None:
+        return
+    usage = final_usage(reported, served, turn.sent)
+    if usage is None:
+        output = output_of(completion.body)
+        usage = await counted_usage(reported, served, counter, turn.sent, output)
+    turn.charge_for(usage)
+
+
+async def charge_stream(
+    turn: Turn, upstream: AnswerStream, forwarded: ForwardedEvents, counter: TokenCounter
+) -> None:
+    """Charge what passed by in a stream, whichever way it ended."""
+    turn.record.finish_reason = upstream.finish_reason
+    turn.record.answer_id = id_of(upstream.head or {})
+    reported, served, body = upstream.usage, turn.served, turn.sent
+    if served is None:
+        return
+    usage = final_usage(reported, served, body) if upstream.is_complete else None
+    if usage is None:
+        # Reading them takes up to 20 ms, which others shall not wait.
+        output, scale = await asyncio.to_thread(forwarded.output)
+        usage = await counted_usage(reported, served, counter, body, output, scale=scale)
+    turn.charge_for(usage)
+
+
+async def charge_abandoned(turn: Turn, counter: TokenCounter) -> None:
+    """Charge the most that the last call can have used, where nobody waited for its end.
+
+    Its caller left, time or memory ran out, or the connection broke: the provider may go on and
+    bill. A call that waits for a place or for its next attempt has used nothing.
+    """
+    if turn.record.usage is None and turn.served is not None and turn.transit.is_upstream:
+        turn.charge_for(await _most_used(turn, turn.served, counter))
+
+
+async def charge_given_up(turn: Turn, counter: TokenCounter) -> int:
+    """Charge the calls before the last that their provider may bill, each for the most.
+
+    Returns:
+        What they cost, in nano-USD.
+    """
+    if turn.served is None or not turn.transit.given_up:
+        return 0
+    usage = await _most_used(turn, turn.served, counter)
+    calls, turn.transit.given_up = turn.transit.given_up, 0
+    return turn.give_up(turn.served, usage, calls)
+
+
+async def _most_used(turn: Turn, served: HostedModel, counter: TokenCounter) -> Usage:
+    """Return the most that one call can have used.
+
+    A stream that is closed before its first event has put out nothing.
+    """
+    usage = await counted_usage(None, served, counter, turn.sent, "")
+    is_unanswered = turn.request.is_stream and turn.record.first_byte_s is None
+    held = 0 if turn.reservation is None or is_unanswered else turn.reservation.output
+    return replace(usage, completion_tokens=held)
+
+
+def id_of(answer: Mapping[str, Any]) -> str | None:
+    """Return the id that a provider gave its answer."""
+    answer_id = answer.get("id")
+    return answer_id if isinstance(answer_id, str) else None
