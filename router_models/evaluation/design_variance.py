@@ -3,8 +3,9 @@
 A router that seldom agrees with the one that served is measured on a few answers of great weight.
 Their own spread, which a bootstrap draws from, says little: the rare answer that would have moved
 the estimate far is most likely not among them. The propensities and the outcome model say what
-could have happened. So their variance is used, and the draws' own as far as there are many.
-Särndal, Swensson, Wretman, "Model Assisted Survey Sampling" (1992), chapter 6.
+could have happened: the modelled values vary between queries, and each answer adds its expected
+squared surprise over its propensity. That variance is used, and the draws' own as far as there are
+many. Särndal, Swensson, Wretman, "Model Assisted Survey Sampling" (1992), chapter 6.
 """
 
 from dataclasses import dataclass

@@ -168,13 +168,13 @@ def measure_frontier(
         )
     choices = choices.select(usable)
     guess = guess_outcomes(routers.values(), choices, prior)
-    measure = _Measure(choices, fit_outcome_model(guess, choices), is_anytime)
+    measure = Measurement(choices, fit_outcome_model(guess, choices), is_anytime)
     curves = []
     for role, router in routers.items():
         wanted = predict_columns(router, choices.embeddings, choices.models)
         chosen = {paid: choose(wanted, choices, 1.0 / paid) for paid in willingness_to_pay_usd}
         curves.append(FrontierCurve(router.version, role, measure.points(chosen)))
-    singles = dict(_singles(choices, guess))
+    singles = dict(single_choices(choices, guess))
     lead = measure.lead(singles)
     if lead is not None and lead.is_decided:
         lone = measure.points({max(willingness_to_pay_usd): singles[lead.model]})
@@ -183,7 +183,7 @@ def measure_frontier(
     return LoggedFrontier(tuple(curves), len(choices.answered), queries, now, lead, is_anytime)
 
 
-def _singles(choices: LoggedChoices, guess: Prediction) -> Iterator[tuple[str, Columns]]:
+def single_choices(choices: LoggedChoices, guess: Prediction) -> Iterator[tuple[str, Columns]]:
     """Choose each model alone; where it was not offered, the one that is expected to be best."""
     offered = choices.propensity > 0
     for column in np.flatnonzero(offered.mean(axis=0) >= LEAST_OFFERED):
@@ -193,7 +193,7 @@ def _singles(choices: LoggedChoices, guess: Prediction) -> Iterator[tuple[str, C
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Measure:
+class Measurement:
     """Estimates and intervals of what routers would have chosen, on the same answers."""
 
     choices: LoggedChoices

@@ -99,7 +99,7 @@ def fit_outcome_model(guess: Prediction, choices: LoggedChoices) -> OutcomeModel
         guess: Made without these answers; a wrong one widens intervals, and biases nothing.
         choices: The answers.
     """
-    quality = _calibrate(guess.quality, choices.quality, choices)
+    quality = _calibrate(np.maximum(guess.quality, LEAST_DOUBT), choices.quality, choices)
     quality = np.clip(quality, LEAST_DOUBT, 1.0 - LEAST_DOUBT)
     floor = LEAST_COST * choices.cost_usd.mean()
     cost = _calibrate(np.maximum(guess.cost_usd, floor), choices.cost_usd, choices)
