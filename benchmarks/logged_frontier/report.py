@@ -1,5 +1,7 @@
-"""Put the figures of results.json into the tables of README.md."""
+"""Write README.md from results.json: `python -m benchmarks.logged_frontier.report`."""
 
+import json
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +20,6 @@ def write(results: Mapping[str, Any], folder: Path) -> None:
     named = [line for line in results["cells"] if line["role"] == "named"]
     page = (folder / "template.md").read_text(encoding="utf-8")
     for mark, text in (
-        ("{minutes}", f"{results['minutes']:.0f}"),
         ("{coverage}", _coverage(lines, ("exploration", "rows"), _exploration_and_rows)),
         ("{populations}", _coverage(lines, ("population",), lambda line: [line["population"]])),
         ("{cells}", _cells(lines)),
@@ -77,7 +78,7 @@ def _cells(lines: Iterable[Line]) -> str:
     worst, before = ranked[0], min(share(x, "covered_same_points_before") for x in found)
     wide = sum(line["squared_half_width"] for line in found if line["figure"] == "quality")
     was = sum(line["squared_half_width_before"] for line in found if line["figure"] == "quality")
-    return (
+    text = (
         f"Of {len(found)} combinations of population, exploration, rows, router and figure with at "
         f"least {LEAST_POINTS} points, {inside('covered')} lie between {WANTED[0]:.0%} and "
         f"{WANTED[1]:.0%}; before, on the same points, {inside('covered_same_points_before')}. The "
@@ -87,6 +88,7 @@ def _cells(lines: Iterable[Line]) -> str:
         f"quality are {(wide / was) ** 0.5:.2f} times as wide as before on these points (root mean "
         "square)."
     )
+    return textwrap.fill(text.replace("%", " %"), 120, break_on_hyphens=False)
 
 
 def _named(lines: Iterable[Line]) -> str:
@@ -114,9 +116,9 @@ def _looks(found: Iterable[Mapping[str, Any]]) -> str:
         [
             f"epsilon {each['epsilon']:g}",
             figure,
-            f"{each[figure]['one_look_missed_last']:.1%}",
-            f"{each[figure]['one_look_missed_ever']:.1%}",
-            f"**{each[figure]['every_look_missed_ever']:.1%}**",
+            _percent(each[figure]["one_look_missed_last"]),
+            _percent(each[figure]["one_look_missed_ever"]),
+            f"**{_percent(each[figure]['every_look_missed_ever'])}**",
         ]
         for each in found
         for figure in FIGURES
@@ -135,6 +137,15 @@ def _share(part: float, whole: float) -> str:
     return f"{part / whole:.3f}" if whole else "-"
 
 
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %")
+
+
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], labels: int) -> str:
     marks = ["---"] * labels + ["---:"] * (len(heads) - labels)
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, marks, *rows))
+
+
+if __name__ == "__main__":
+    here = Path(__file__).parent
+    write(json.loads((here / "results.json").read_text(encoding="utf-8")), here)

@@ -5,7 +5,6 @@
 
 import itertools
 import json
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -245,17 +244,15 @@ def look_often(name: str, folder: Path | None, epsilon: float) -> dict[str, Any]
 @click.option("--processes", default=2, show_default=True)
 def main(data: Path | None, processes: int) -> None:
     """Measure everything and write what came out."""
-    start = time.monotonic()
     names = (*MADE_UP, *STRICT, *(REAL if data else ()))
     cells = itertools.product(names, (data,), EXPLORATIONS, ROWS)
     with ProcessPoolExecutor(processes) as pool:
         measured = [pool.submit(measure, *cell) for cell in cells]
         looks = [pool.submit(look_often, "made up, 4 models", None, e) for e in (0.05, 0.2)]
-        results: dict[str, Any] = {
+        results = {
             "cells": [line for cell in measured for line in cell.result()],
             "looks": [look.result() for look in looks],
         }
-    results["minutes"] = (time.monotonic() - start) / 60.0
     here = Path(__file__).parent
     (here / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     write(results, here)
