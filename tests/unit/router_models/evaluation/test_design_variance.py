@@ -149,6 +149,17 @@ def test_two_routers_that_choose_alike_differ_by_nothing():
     assert difference.standard_error(log.choices.query, log.outcomes.persistence) == 0.0
 
 
+def test_a_difference_is_less_certain_than_what_it_is_between():
+    log = World.make().log(300, 0.1, np.random.default_rng(0))
+    one, other = (
+        contributions(log.outcomes.quality, np.full(300, model), log.choices) for model in (2, 3)
+    )
+    query, persistence = log.choices.query, log.outcomes.persistence
+    difference = one.minus(other, np.ones(300, bool)).standard_error(query, persistence)
+    assert difference > 1.2 * one.standard_error(query, persistence)
+    assert difference > 1.2 * other.standard_error(query, persistence)
+
+
 def test_answers_that_persist_are_less_certain_when_queries_repeat():
     log = World.make().log(300, 0.1, np.random.default_rng(0))
     quality, repeated = next(log.found()), np.arange(300) // 10

@@ -111,4 +111,6 @@ def test_surprises_that_go_together_widen_or_narrow_a_utility():
     assert found.correlation > 0.9
     apart = found.quality.squares + 20.0**2 * found.cost_usd.squares
     assert (found.utility(20.0).squares < apart).all()
+    alone = replace(found, correlation=0.0).utility(20.0)
+    np.testing.assert_allclose(alone.squares, apart)
     assert found.utility(20.0).observed == pytest.approx(graded - 20.0 * choices.cost_usd, abs=1e-6)
