@@ -66,7 +66,7 @@ class FrontierFile:
         )
         answers = GaugeMetricFamily(
             "waypost_router_frontier_effective_answers",
-            "Number of equally weighted answers that the estimate is worth.",
+            "Number of answers of its own that the estimate is worth, by the logged propensities.",
             labels=labels,
         )
         measured = GaugeMetricFamily(

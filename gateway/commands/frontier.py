@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import click
-import numpy as np
 from sqlalchemy import Engine
 
 from gateway.artifacts.frontier_file import FrontierFile, operating_points
@@ -37,12 +36,21 @@ from router_models.evaluation.logged_frontier import LoggedFrontier, Role, measu
     show_default=True,
     help="Number of graded answers to read, the latest ones.",
 )
-@click.option("--seed", type=int, default=0, help="Draws of the bootstrap.")
-def command(settings: GatewaySettings, candidate: str | None, rows: int, seed: int) -> None:
+@click.option(
+    "--anytime",
+    is_flag=True,
+    help="Widen the intervals, so that those of every look at the growing log hold together.",
+)
+@click.option("--seed", type=int, hidden=True)
+def command(
+    settings: GatewaySettings, candidate: str | None, rows: int, seed: int | None, *, anytime: bool
+) -> None:
     """Estimate quality over cost from graded answers whose model was drawn at random.
 
     The result is kept beside the routers, where gateways publish it as metrics.
     """
+    if seed is not None:
+        click.echo("--seed has no effect any more: nothing is drawn at random", err=True)
     encoder = load_encoder(settings.routing.encoder)
     store = router_store(settings)
     try:
@@ -54,8 +62,8 @@ def command(settings: GatewaySettings, candidate: str | None, rows: int, seed: i
             logged.choices(),
             logged.evaluations("train", logged.models, ModelRegistry()),
             operating_points(settings).tolist(),
-            rng=np.random.default_rng(seed),
             now=datetime.now(UTC),
+            is_anytime=anytime,
         )
         FrontierFile(settings.artifact_dir).write(found)
     except (RouterModelsError, OSError) as error:
@@ -96,17 +104,24 @@ def _read(engine: Engine, encoder: EncoderIdentity, rows: int) -> LoggedRows:
 
 
 def _table(found: LoggedFrontier) -> str:
-    lines = [f"{found.answers} held-out answers to {found.queries} queries; 95 % intervals"]
+    looks = "of every look together" if found.is_anytime else "of this look alone"
+    lines = [f"{found.answers} held-out answers to {found.queries} queries; 95 % intervals {looks}"]
     for curve in found.curves:
         lines.append(f"{curve.role.replace('_', ' ')}: {curve.version}")
         if not curve.points:
-            lines.append("  too few answers match what it would choose")
+            lines.append("  too few answers could match what it would choose")
         lines += [
             f"  pays ${point.willingness_to_pay_usd:<10.4g} quality {_spread(point.quality, 1)}"
             f"  $ per 1,000 {_spread(point.cost_usd, 1000)}"
             f"  {point.effective_answers:.0f} effective answers"
             for point in curve.points
         ]
+    if found.lead is not None:
+        verdict = "is ahead of" if found.lead.is_decided else "is not known to be better than"
+        lines.append(
+            f"best single: {found.lead.model} {verdict} {found.lead.rival}, difference in quality "
+            f"{_spread(found.lead.quality, 1)}"
+        )
     return "\n".join(lines)
 
 

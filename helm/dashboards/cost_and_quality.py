@@ -71,7 +71,8 @@ def _frontier() -> list[PanelBuilder]:
     return [
         pairs(
             "Quality over cost",
-            f"{DOCUMENTED} Thin lines are the 95 % interval; the point is the best single model.",
+            f"{DOCUMENTED} Thin lines are the 95 % interval; the point is the best single model, "
+            "where the log tells which one that is.",
             *queries,
             *single,
             transformations=joined,
@@ -108,8 +109,8 @@ def _frontier() -> list[PanelBuilder]:
         ),
         graph(
             "Effective answers",
-            "Number of equally weighted answers that the least certain point is worth. Points "
-            "below 20 are not shown.",
+            "Number of answers of its own that the least certain point is worth, by the "
+            "probabilities with which models were drawn. Points below 30 are not shown.",
             "short",
             Query(
                 f"min by (role, version) ({FRONTIER}effective_answers{at()})",

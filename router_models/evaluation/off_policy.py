@@ -66,7 +66,7 @@ class PolicyValue:
         cost_usd: The same of the cost.
         price: Quality given up per USD saved.
         snips: Utility by the matching answers alone.
-        effective_rows: How many equally weighted answers the matching ones are worth.
+        effective_rows: `effective_answers`.
     """
 
     quality: Float64
@@ -79,6 +79,13 @@ class PolicyValue:
     def doubly_robust(self) -> Float64:
         """Estimate of each row's utility, quality - price * cost."""
         return self.quality - self.price * self.cost_usd
+
+
+def choose(prediction: Prediction, choices: LoggedChoices, price: float) -> NDArray[np.intp]:
+    """Return what `prediction` would have chosen for each row, among what was offered."""
+    utility = prediction.quality - price * prediction.cost_usd
+    chosen: NDArray[np.intp] = np.where(choices.propensity > 0, utility, -np.inf).argmax(axis=1)
+    return chosen
 
 
 def policy_value(
@@ -95,9 +102,7 @@ def policy_value(
         price: Quality given up per USD saved.
     """
     rows = np.arange(len(choices.answered))
-    offered = choices.propensity > 0
-    wanted = prediction.quality - price * prediction.cost_usd
-    chosen = np.argmax(np.where(offered, wanted, -np.inf), axis=1)
+    chosen = choose(prediction, choices, price)
     propensity = choices.propensity[rows, choices.answered].astype(np.float64)
     weight = np.where(chosen == choices.answered, 1.0 / propensity, 0.0)
 
@@ -113,8 +118,24 @@ def policy_value(
         corrected(choices.cost_usd, outcome_model.cost_usd),
         price,
         float(weight @ got / total) if total else float("nan"),
-        float(total**2 / (weight @ weight)) if total else 0.0,
+        effective_answers(chosen, choices),
     )
+
+
+def effective_answers(chosen: NDArray[np.intp], choices: LoggedChoices) -> float:
+    """Return to how many answers to distinct queries, each of the chosen model, a log is equal.
+
+    By what could have matched, not by what did: otherwise the count would depend on the very
+    answers that the estimate is made of.
+
+    Args:
+        chosen: What a router would choose; shape ``(n_rows,)``.
+        choices: What really happened.
+    """
+    rows = np.arange(len(chosen))
+    weight = 1.0 / choices.propensity[rows, chosen].astype(np.float64)
+    size = np.bincount(choices.query)
+    return len(rows) ** 2 / float(weight.sum() + (size * (size - 1.0)).sum())
 
 
 def constant_outcome_model(prior: Evaluations, rows: int) -> Prediction:

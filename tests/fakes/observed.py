@@ -73,7 +73,7 @@ price = {{ input_usd_per_mtok = {price}, output_usd_per_mtok = {price} }}
 POOL = (
     "codegemma-7b",
     "gemma-2-9b-it",
-    "llama-3.1-8b-instruct",
+    "mistral-7b-instruct-v0.3",
     "llama-3.1-nemotron-51b-instruct",
 )
 FEW = 80
@@ -254,7 +254,7 @@ async def observed(folder: Path, rule_files: tuple[Path, ...] = ()) -> AsyncIter
 
 
 def _with_models(acme: Organisation) -> Organisation:
-    """Leave only some of its models, so that its log says more of each."""
+    """Leave only some of its models, so that its log tells which one is the best."""
     columns = [acme.truth.models.index(name) for name in POOL]
     truth = Evaluations(
         acme.truth.embeddings, acme.truth.quality[:, columns], acme.truth.cost_usd[:, columns], POOL

@@ -50,8 +50,34 @@ def test_measures_both_routers_and_publishes_the_result(settings_file, store, ac
     published = FrontierFile(store.folder).read()
     assert published is not None
     roles = [curve.role for curve in published.curves]
-    assert roles == ["current", "candidate", "best_single"]
+    assert roles[:2] == ["current", "candidate"]
     assert all(curve.points for curve in published.curves)
+    assert published.lead is not None
+    assert f"best single: {published.lead.model} is" in result.output
+
+
+def test_intervals_for_every_look_are_wider_and_say_what_they_are(settings_file, store, acme):
+    acme.fill(load_settings(settings_file, {}), encoder(), seed=0)
+
+    widths = []
+    for options, said in (((), "this look alone"), (("--anytime",), "every look together")):
+        result = run(settings_file, *options)
+        assert said in result.output
+        published = FrontierFile(store.folder).read()
+        assert published is not None
+        quality = published.curves[0].points[0].quality
+        widths.append(quality.high - quality.low)
+
+    assert 1.4 * widths[0] < widths[1]
+
+
+def test_an_option_that_has_no_effect_any_more_says_so(settings_file, store, acme):
+    acme.fill(load_settings(settings_file, {}), encoder(), seed=0)
+
+    result = run(settings_file, "--seed", "7")
+
+    assert result.exit_code == 0
+    assert "--seed has no effect" in result.output
 
 
 def test_the_packaged_router_is_measured_where_none_was_activated(settings_file, acme):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_models.evaluation.off_policy import LoggedChoices, policy_value
+from router_models.evaluation.off_policy import LoggedChoices, effective_answers, policy_value
 from router_models.types import Prediction
 
 MODELS = ("small", "large", "other")
@@ -62,10 +62,27 @@ def test_a_router_that_asks_for_what_answered_anyway_gets_what_it_got(seed):
 
 
 @given(SEEDS)
-def test_never_counts_more_rows_than_match(seed):
+def test_the_answers_that_happened_to_match_do_not_change_how_many_they_are_worth(seed):
     choices, _ = drawn(50, seed)
-    found = policy_value(figures(50, (0.0, 0.0, 1.0)), choices, figures(50), 0.0)
-    assert 0 <= found.effective_rows <= (choices.answered == 2).sum() + 1e-9
+    elsewhere = replace(choices, answered=np.random.default_rng(seed).integers(0, 3, 50))
+    one, other = (
+        policy_value(figures(50, (0.0, 0.0, 1.0)), each, figures(50), 0.0)
+        for each in (choices, elsewhere)
+    )
+    assert one.effective_rows == other.effective_rows
+    assert 50 * choices.propensity[:, 2].min() <= one.effective_rows <= 50
+
+
+def test_a_model_drawn_once_in_twenty_leaves_a_twentieth_of_the_answers():
+    choices, _ = drawn(200, 0)
+    rare = replace(choices, propensity=np.tile(np.array([0.9, 0.05, 0.05], np.float32), (200, 1)))
+    assert effective_answers(np.full(200, 1), rare) == pytest.approx(10, rel=1e-6)
+
+
+def test_answers_to_one_query_are_worth_one_however_many_they_are():
+    choices, _ = drawn(60, 0)
+    certain = replace(choices, propensity=np.ones((60, 3), np.float32), query=np.arange(60) // 6)
+    assert effective_answers(choices.answered, certain) == pytest.approx(10)
 
 
 def test_never_chooses_a_model_that_was_not_offered_or_is_unknown():
@@ -95,7 +112,7 @@ def test_knows_nothing_where_no_answer_matches():
         np.array([0]),
     )
     found = policy_value(figures(1, (0.0, 1.0, 0.0)), choices, figures(1, (0, 0.25, 0)), 0.0)
-    assert (found.effective_rows, found.doubly_robust.tolist()) == (0.0, [0.25])
+    assert found.doubly_robust.tolist() == [0.25]
     assert np.isnan(found.snips)
 
 
