@@ -32,6 +32,7 @@ from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
+from gateway.long_work import LongWork
 from gateway.pool.announcements import OfferedModels
 from gateway.pool.pool import Pool, open_pool
 from gateway.pool.readiness import Readiness
@@ -123,7 +124,8 @@ async def open_gateway(
             open_budgets(settings.budgets, startup.engine, log, counter.bound)
         )
         embedder = _open_embedder(settings, stack)
-        providers = build_providers(pool.providers, http)
+        long_work = LongWork()
+        providers = build_providers(pool.providers, http, long_work=long_work)
         routing = await _open_routing(settings, pool, embedder, _paused_of(providers), stack)
         service = ChatService(
             routing=routing,
@@ -136,6 +138,7 @@ async def open_gateway(
             counter=counter,
             deadline_s=settings.server.request_deadline_s,
             stream_limit_s=settings.server.stream_deadline_s,
+            long_work=long_work,
             clock=time.monotonic,
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
         )
@@ -346,12 +349,14 @@ def _build_public_app(
         is_ready=readiness.state,
         max_body_bytes=server.max_body_bytes,
         memory=memory,
+        long_work=service.long_work,
     ).install(app)
     chat = ChatEndpoint(
         service,
         authenticator,
         max_body_bytes=server.max_body_bytes,
         memory=memory,
+        long_work=service.long_work,
         json_grace_s=server.abandoned_json_s,
         stream_grace_s=server.abandoned_stream_s,
     )

@@ -3,7 +3,6 @@
 READ THIS FIRST. Everything a request does happens here in order; everything else is a collaborator.
 """
 
-import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -36,6 +35,7 @@ from gateway.evaluation_log.exchange import (
     ForwardedEvents,
     answer_of,
 )
+from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion, Provider, Transit, UpstreamCall
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
@@ -92,6 +92,7 @@ class ChatService:
         counter: Counts what a provider did not.
         deadline_s: Seconds for all attempts and fallbacks of one turn together.
         stream_limit_s: Seconds that a stream may take once it has begun.
+        long_work: Reads what is long, in a thread.
         clock: Monotonic seconds. Not the event loop's time: uvloop counts in milliseconds.
         rng: Makes ids; seeded apart in every process.
     """
@@ -106,6 +107,7 @@ class ChatService:
     counter: TokenCounter
     deadline_s: float
     stream_limit_s: float
+    long_work: LongWork
     clock: Callable[[], float]
     rng: random.Random
 
@@ -305,7 +307,7 @@ class ChatService:
         usage = final_usage(reported, served, body) if upstream.is_complete else None
         if usage is None:
             # Reading them takes up to 20 ms, which others shall not wait.
-            output, scale = await asyncio.to_thread(forwarded.output)
+            output, scale = await self.long_work.aside(forwarded.output)
             usage = await counted_usage(reported, served, self.counter, body, output, scale=scale)
         turn.charge_for(usage)
 

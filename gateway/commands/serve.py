@@ -10,6 +10,7 @@ import click
 
 from gateway.app import Gateway, open_gateway
 from gateway.commands.options import settings_option
+from gateway.server.allocator import map_large_buffers
 from gateway.server.serving import Ports, loop_factory, serve
 from gateway.server.workers import Workers, check_settings
 from gateway.settings.config import ConfigurationError, GatewaySettings, process_environment
@@ -103,6 +104,7 @@ async def _serve_as_worker(
 
 
 def _run(serving: Coroutine[Any, Any, None]) -> None:
+    map_large_buffers()
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serving)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from budget.in_flight import Hold
 from gateway.errors import BodyTooLarge, render
+from gateway.long_work import LongWork
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from gateway.wire import MAX_PIECES, refuse_excess
 
@@ -27,12 +28,17 @@ class ClientLeft(Exception):
 
 
 async def read_body(
-    headers: dict[bytes, bytes], receive: Receive, max_bytes: int, memory: Hold
+    headers: dict[bytes, bytes],
+    receive: Receive,
+    max_bytes: int,
+    memory: Hold,
+    long_work: LongWork,
 ) -> bytes:
     """Read the request's body.
 
     Args:
         memory: Grows by what serving the body will take, before it is read where it says so.
+        long_work: Looks through long bodies.
 
     Raises:
         BodyTooLarge: It is, or says it is, longer than `max_bytes`.
@@ -58,13 +64,20 @@ async def read_body(
         memory.grow(MEMORY_PER_BODY_BYTE * size)
         chunks.append(chunk)
         if not message.get("more_body", False):
-            body = b"".join(chunks)
-            refuse_excess(body)
-            needed = memory_of(body)
-            if needed > memory.limit:
-                raise BodyTooLarge("The body has more values than there is memory for.")
-            memory.grow(needed)
-            return body
+            break
+    body, needed = await long_work.read(size, _joined, chunks)
+    if needed > memory.limit:
+        raise BodyTooLarge("The body has more values than there is memory for.")
+    memory.grow(needed)
+    return body
+
+
+def _joined(chunks: list[bytes]) -> tuple[bytes, int]:
+    """Put a body together; returns it and what it takes in memory."""
+    body = b"".join(chunks)
+    chunks.clear()
+    refuse_excess(body)
+    return body, memory_of(body)
 
 
 def memory_of(body: bytes) -> int:
