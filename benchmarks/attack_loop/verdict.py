@@ -24,28 +24,36 @@ def spread_ms(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def by_attack(
-    runs: Iterable[Mapping[str, Any]], asked: Sequence[tuple[float, float]]
+    runs: Iterable[Mapping[str, Any]],
+    asked: Sequence[tuple[float, float]],
+    control: Sequence[tuple[float, float]],
 ) -> list[dict[str, Any]]:
     """Say of each attack how slow /health was while it ran.
 
     Args:
         runs: When each attack ran.
         asked: When /health was asked, and how long it took.
+        control: The same of the control.
     """
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
         begun_s, ended_s = run["begun_s"], run["ended_s"]
-        during = [took for at, took in asked if at < ended_s and at + took > begun_s]
         row = found.setdefault(
             run["name"],
-            {"name": run["name"], "is_open": run["is_open"], "runs": 0, "health_max_ms": 0.0}
+            {"name": run["name"], "runs": 0, "health_max_ms": 0.0, "control_max_ms": 0.0}
             | {"statuses": Counter(), "longest_s": 0.0},
         )
         row["runs"] += 1
-        row["health_max_ms"] = max(row["health_max_ms"], round(1000 * max(during, default=0), 1))
+        for which, answers in (("health_max_ms", asked), ("control_max_ms", control)):
+            row[which] = max(row[which], _slowest_ms(answers, begun_s, ended_s))
         row["longest_s"] = max(row["longest_s"], round(ended_s - begun_s, 2))
         row["statuses"].update(run["statuses"])
     return list(found.values())
+
+
+def _slowest_ms(asked: Sequence[tuple[float, float]], begun_s: float, ended_s: float) -> float:
+    during = (took for at, took in asked if at < ended_s and at + took > begun_s)
+    return round(1000 * max(during, default=0), 1)
 
 
 def by_spending(
@@ -62,7 +70,7 @@ def by_spending(
         for user in users:
             used["charged"].append(charged.get(user, 0) / cap)
             used["billed"].append(billed.get(user, 0) / cap)
-        row = {"name": attack["name"], "is_open": attack["is_open"], "budgets": len(users)}
+        row = {"name": attack["name"], "budgets": len(users)}
         shares = {f"{what}_most": round(max(shares), 4) for what, shares in used.items()}
         rows.append(row | shares | {"statuses": attack["statuses"]})
     return rows
@@ -110,4 +118,4 @@ def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{count} x {name}" for name, count in sorted(value.items()))
-    return ("open" if value else "") if isinstance(value, bool) else str(value)
+    return str(value)

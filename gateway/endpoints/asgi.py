@@ -51,33 +51,30 @@ async def read_body(
         if int(declared) > max_bytes:
             raise BodyTooLarge(f"The body is longer than {max_bytes} bytes.")
         memory.grow(MEMORY_PER_BODY_BYTE * int(declared))
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()  # one buffer that grows: many small ones would leave holes in the heap
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > max_bytes:
+        body += message.get("body", b"")
+        if len(body) > max_bytes:
             raise BodyTooLarge(f"The body is longer than {max_bytes} bytes.")
-        memory.grow(MEMORY_PER_BODY_BYTE * size)
-        chunks.append(chunk)
+        memory.grow(MEMORY_PER_BODY_BYTE * len(body))
         if not message.get("more_body", False):
             break
-    body, needed = await long_work.read(size, _joined, chunks)
+    whole, needed = await long_work.read(len(body), _whole, body)
     if needed > memory.limit:
         raise BodyTooLarge("The body has more values than there is memory for.")
     memory.grow(needed)
-    return body
+    return whole
 
 
-def _joined(chunks: list[bytes]) -> tuple[bytes, int]:
-    """Put a body together; returns it and what it takes in memory."""
-    body = b"".join(chunks)
-    chunks.clear()
-    refuse_excess(body)
-    return body, memory_of(body)
+def _whole(body: bytearray) -> tuple[bytes, int]:
+    """Take a body out of its buffer; returns it and what it takes in memory."""
+    whole = bytes(body)
+    body.clear()
+    refuse_excess(whole)
+    return whole, memory_of(whole)
 
 
 def memory_of(body: bytes) -> int:
