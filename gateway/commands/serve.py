@@ -1,6 +1,7 @@
 """`waypost serve`: run the gateway, and its admin side on a port of its own."""
 
 import asyncio
+import ctypes
 import sys
 from collections.abc import Callable, Coroutine
 from multiprocessing.connection import Connection
@@ -104,7 +105,7 @@ async def _serve_as_worker(
 
 
 def _run(serving: Coroutine[Any, Any, None]) -> None:
-    map_large_buffers()
+    map_large_buffers(ctypes.CDLL(None))
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serving)
