@@ -93,7 +93,7 @@ async def billed_nusd(port: int) -> dict[str, int]:
 
 
 async def attack(
-    deployment: Deployment, control_port: int, folder: Path, minutes: float
+    deployment: Deployment, control: tuple[int, int], folder: Path, minutes: float
 ) -> dict[str, Any]:
     """Run all attackers and the probes; returns what each wrote, and the gateway's memory."""
     pid = deployment.gateway.process.pid
@@ -112,11 +112,11 @@ async def attack(
             }
         )
     )
-    probed = {"probe": deployment.port, "control": control_port}
+    probed = {"probe": (deployment.port, pid), "control": control}
     outs = {name: folder / f"{name}.json" for name in (*KINDS, *probed)}
     processes = [await spawn("attackers", kind, str(plan), str(outs[kind])) for kind in KINDS]
-    for name, port in probed.items():
-        processes.append(await spawn("probe", str(port), str(stops_at_s), str(outs[name])))
+    for name, place in probed.items():
+        processes.append(await spawn("probe", *map(str, (*place, stops_at_s, outs[name]))))
     async with asyncio.timeout(60 * minutes + LATE_S):
         readings = await watched(pid, processes)
     ended_cpu_s, ended_waited_s = cpu_and_wait_s(pid)
@@ -151,8 +151,9 @@ async def measure(minutes: float, *, on_postgres: bool, on_redis: bool) -> dict[
             "load_average": os.getloadavg(),
             "probe_nice": probe["nice"],
         },
-        "health_ms": spread_ms([took for _, took in probe["asked"]]),
-        "control_ms": spread_ms([took for _, took in idle["asked"]]),
+        "health_ms": spread_ms([took for _, took, _ in probe["asked"]]),
+        "health_cpu_ms": spread_ms([used for _, _, used in probe["asked"]]),
+        "control_ms": spread_ms([took for _, took, _ in idle["asked"]]),
         "health_failed": probe["failed"],
         "probe_woken_late_ms": spread_ms(probe["late"]),
         "memory_mb": seen["memory_mb"],
@@ -177,12 +178,19 @@ def main() -> int:
     results = asyncio.run(measure(given.minutes, **stores))
     results["not_held"] = broken(results)
     given.out.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
-    slowest = ("health_max_ms", "control_max_ms", "longest_s")
+    slowest = ("health_max_ms", "cpu_max_ms", "control_max_ms", "longest_s")
     attacks = results["availability"] + results["dripping"]
     print(table(("name", "runs", *slowest, "statuses"), attacks), end="\n\n")
     shares = ("charged_most", "billed_most")
     print(table(("name", "budgets", *shares, "statuses"), results["money"]), end="\n\n")
-    for name in ("health_ms", "control_ms", "probe_woken_late_ms", "memory_mb", "rows"):
+    for name in (
+        "health_ms",
+        "health_cpu_ms",
+        "control_ms",
+        "probe_woken_late_ms",
+        "memory_mb",
+        "rows",
+    ):
         print(f"{name}: {results[name]}")
     ran_s, waited_s = results["loop_cpu_s"], results["loop_waited_for_cpu_s"]
     print(f"event loop: {ran_s} s of CPU, waited {waited_s} s for one")

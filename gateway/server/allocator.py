@@ -2,7 +2,7 @@
 
 glibc maps a buffer of 128 KB or more apart, and unmaps it when it is freed. But with each one that
 it frees it raises that size, up to 32 MB. From then on bodies lie among small objects, and every
-thread keeps up to 64 MB of what was freed. What was measured: docs/decisions/memory.md.
+thread keeps up to 64 MB of what was freed. What was measured: docs/decisions/long-bodies.md.
 """
 
 from typing import Any, Final

@@ -23,17 +23,18 @@ def results(**changes):
 
 
 def test_an_attack_is_held_to_the_health_checks_that_it_overlaps():
-    asked = [(9.0, 0.5), (9.5, 0.6), (11.0, 0.1), (12.1, 9.0)]
-    control = [(9.0, 0.5), (11.0, 0.2)]
+    asked = [(9.0, 0.5, 9.0), (9.5, 0.6, 0.1), (11.0, 0.1, 0.3), (12.1, 9.0, 9.0)]
+    control = [(9.0, 0.5, 0.0), (11.0, 0.2, 0.0)]
 
     [row] = by_attack([RUN], asked, control)
 
     assert (row["runs"], row["longest_s"]) == (1, 2)
-    assert (row["health_max_ms"], row["control_max_ms"]) == (600, 200)
+    slowest = (row["health_max_ms"], row["cpu_max_ms"], row["control_max_ms"])
+    assert slowest == (600, 300, 200)
 
 
 def test_runs_of_one_attack_are_put_together():
-    [row] = by_attack([RUN, RUN | {"begun_s": 20.0, "ended_s": 25.0}], [(21.0, 0.2)], [])
+    [row] = by_attack([RUN, RUN | {"begun_s": 20.0, "ended_s": 25.0}], [(21.0, 0.2, 0.1)], [])
 
     assert (row["runs"], row["longest_s"], row["statuses"]) == (2, 5, {"200": 2})
 
@@ -49,7 +50,7 @@ def test_nothing_is_broken_where_all_was_held():
 
 
 def test_every_promise_that_was_not_held_is_named():
-    slow = {"name": "a flood", "health_max_ms": 201, "longest_s": 30}
+    slow = {"name": "a flood", "health_max_ms": 201, "cpu_max_ms": 9, "longest_s": 30}
     overspent = {"name": "pays", "billed_most": 1.01, "charged_most": 0.9}
 
     found = broken(
