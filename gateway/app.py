@@ -112,7 +112,6 @@ async def open_gateway(
         ConfigurationError: The settings cannot be served.
     """
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
         http = HttpClient.open()
         stack.push_async_callback(http.aclose)
         pool = await _open_pool(settings, environ, http, stack)
@@ -126,14 +125,13 @@ async def open_gateway(
         embedder = _open_embedder(settings, stack)
         long_work = LongWork()
         providers = build_providers(pool.providers, http, long_work=long_work)
-        routing = await _open_routing(settings, pool, embedder, _paused_of(providers), stack)
         service = ChatService(
-            routing=routing,
+            routing=await _open_routing(settings, pool, embedder, _paused_of(providers), stack),
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
             providers=providers,
             ledger=budgets.ledger,
             log=log,
-            metrics=metrics,
+            metrics=Metrics(),
             tracing=await stack.enter_async_context(open_tracing(settings.tracing)),
             counter=counter,
             deadline_s=settings.server.request_deadline_s,
@@ -142,7 +140,7 @@ async def open_gateway(
             clock=time.monotonic,
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
         )
-        _observe(metrics, settings, service, embedder, pool, log, budgets)
+        _observe(settings, service, embedder, pool, log, budgets)
         readiness = Readiness(pool)
         yield Gateway(
             public=_build_public_app(settings, service, authenticator, log, startup, readiness),
@@ -150,11 +148,11 @@ async def open_gateway(
                 engine=startup.engine,
                 log=log,
                 token=startup.admin_token,
-                metrics=await _open_page(metrics, workers, stack),
+                metrics=await _open_page(service.metrics, workers, stack),
                 budgets=budgets.desk,
             ),
             pool=pool,
-            router_version=routing.router.version,
+            router_version=service.routing.router.version,
             budgets=budgets,
             readiness=readiness,
         )
@@ -180,7 +178,6 @@ def _open_log(settings: GatewaySettings, startup: Startup, stack: AsyncExitStack
 
 
 def _observe(
-    metrics: Metrics,
     settings: GatewaySettings,
     service: ChatService,
     embedder: QueryEmbedder,
@@ -200,7 +197,7 @@ def _observe(
         read_providers(service.providers, pool.models, pool.embedded),
         read_process(),
     ):
-        metrics.observe(read)
+        service.metrics.observe(read)
 
 
 async def _open_page(

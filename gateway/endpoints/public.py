@@ -65,11 +65,7 @@ class PublicEndpoints:
     def install(self, app: FastAPI) -> None:
         """Add the endpoints to `app`."""
         app.add_middleware(
-            GuardedBody,
-            admit=self._key_of,
-            max_bytes=self.max_body_bytes,
-            memory=self.memory,
-            long_work=self.long_work,
+            GuardedBody, self._key_of, self.max_body_bytes, self.memory, self.long_work
         )
         requires_key = declares("key", self._caller)
         public = declares("public", _nobody)
