@@ -32,6 +32,7 @@ from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
+from gateway.long_work import LongWork
 from gateway.pool.announcements import OfferedModels
 from gateway.pool.pool import Pool, open_pool
 from gateway.pool.readiness import Readiness
@@ -115,7 +116,6 @@ async def open_gateway(
         ConfigurationError: The settings cannot be served.
     """
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
         http = HttpClient.open()
         stack.push_async_callback(http.aclose)
         pool = await _open_pool(settings, environ, http, stack)
@@ -127,33 +127,34 @@ async def open_gateway(
             open_budgets(settings.budgets, startup.engine, log, counter.bound)
         )
         embedder = _open_embedder(settings, stack)
-        providers = build_providers(pool.providers, http)
-        routing = await _open_routing(settings, pool, embedder, _paused_of(providers), stack)
+        long_work = LongWork()
+        providers = build_providers(pool.providers, http, long_work=long_work)
         service = ChatService(
-            routing=routing,
+            routing=await _open_routing(settings, pool, embedder, _paused_of(providers), stack),
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
             providers=providers,
             ledger=budgets.ledger,
             log=log,
-            metrics=metrics,
+            metrics=Metrics(),
             tracing=await stack.enter_async_context(open_tracing(settings.tracing)),
             counter=counter,
             deadline_s=settings.server.request_deadline_s,
             stream_limit_s=settings.server.stream_deadline_s,
+            long_work=long_work,
             clock=time.monotonic,
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
         )
-        _observe(metrics, settings, service, embedder, pool, log, budgets)
+        _observe(settings, service, embedder, pool, log, budgets)
         readiness = Readiness(pool)
         connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
-        metrics.observe(read_connections(connections))
+        service.metrics.observe(read_connections(connections))
         yield Gateway(
             public=_build_public_app(settings, service, authenticator, log, startup, readiness),
             admin=_build_admin_app(
-                startup, log, budgets, await _open_page(metrics, workers, stack)
+                startup, log, budgets, await _open_page(service.metrics, workers, stack)
             ),
             pool=pool,
-            router_version=routing.router.version,
+            router_version=service.routing.router.version,
             budgets=budgets,
             readiness=readiness,
             connections=connections,
@@ -180,7 +181,6 @@ def _open_log(settings: GatewaySettings, startup: Startup, stack: AsyncExitStack
 
 
 def _observe(
-    metrics: Metrics,
     settings: GatewaySettings,
     service: ChatService,
     embedder: QueryEmbedder,
@@ -200,7 +200,7 @@ def _observe(
         read_providers(service.providers, pool.models, pool.embedded),
         read_process(),
     ):
-        metrics.observe(read)
+        service.metrics.observe(read)
 
 
 async def _open_page(
@@ -365,12 +365,14 @@ def _build_public_app(
         is_ready=readiness.state,
         max_body_bytes=server.max_body_bytes,
         memory=memory,
+        long_work=service.long_work,
     ).install(app)
     chat = ChatEndpoint(
         service,
         authenticator,
         max_body_bytes=server.max_body_bytes,
         memory=memory,
+        long_work=service.long_work,
         json_grace_s=server.abandoned_json_s,
         stream_grace_s=server.abandoned_stream_s,
     )

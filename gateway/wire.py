@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/chat/create, plus one object of o
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -19,9 +19,12 @@ OWN_FIELD = "waypost"
 MAX_NAME_CHARS = 256
 MAX_PIECES = 250_000
 """Strings, commas and brackets of a body: 35,000 messages. Six million lists took 6 s to decode."""
+SLICE_BYTES = 1024 * 1024
+"""Of a long string that are searched in one go: that takes 8 ms, and others wait meanwhile."""
 MAX_SHOWN_CHARS = 80
 MAX_WILLINGNESS_TO_PAY_USD = 1e9
-_PIECE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,\[{]', re.DOTALL)
+_REST = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+(?P<end>"?)', re.DOTALL)
+_PIECE = re.compile(rb'"' + _REST.pattern + rb"|[,\[{]", re.DOTALL)
 _CONVERSATION_ID = re.compile(r"[\x21-\x7e]{1,128}")
 MAX_TURN_BUDGET_TOKENS = 2**31 - 1
 MAX_PLAN = 64
@@ -192,8 +195,29 @@ def refuse_excess(raw: bytes) -> None:
     Raises:
         InvalidRequest: It has more pieces than any caller needs.
     """
-    if len(raw) > MAX_PIECES and any(islice(_PIECE.finditer(raw), MAX_PIECES, None)):
+    if len(raw) <= MAX_PIECES:
+        return
+    # With the quotes and commas within strings: most bodies have few enough even so.
+    most = raw.count(b'"') // 2 + 1 + sum(map(raw.count, (b",", b"[", b"{")))
+    if most > MAX_PIECES and any(islice(_pieces(raw), MAX_PIECES, None)):
         raise InvalidRequest(f"The body has more than {MAX_PIECES} strings, commas and brackets.")
+
+
+def _pieces(raw: bytes) -> Iterator[bool]:
+    """Find the strings, and the commas and brackets outside them, a slice at a time."""
+    at, is_within = 0, False
+    while at < len(raw):
+        end = at + SLICE_BYTES
+        found = _REST.match(raw, at, end) if is_within else _PIECE.search(raw, at, end)
+        if found is None:
+            at = end
+            continue
+        if not is_within:
+            yield True
+        elif found.end() == at:  # a backslash that ends the body
+            return
+        is_within = found["end"] == b""
+        at = found.end()
 
 
 def _read_messages(messages: object) -> tuple[str, int]:

@@ -39,7 +39,6 @@ async def attack_in_turn(
             runs.append(
                 {
                     "name": named.name,
-                    "is_open": named.is_open,
                     "begun_s": begun_s,
                     "ended_s": time.monotonic(),
                     "statuses": tally.statuses,

@@ -20,11 +20,10 @@ Attack = Callable[[Target, Tally], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Named:
-    """An attack; where `is_open`, it was known to get through when this was written."""
+    """An attack."""
 
     name: str
     attack: Attack
-    is_open: bool = False
 
 
 def one(raw: Callable[[Target], bytes], times: int = 1) -> Attack:
@@ -198,14 +197,14 @@ def _broken(target: Target) -> list[bytes]:
 
 
 AVAILABILITY = [
-    Named("runs of combining marks", one(_combining), is_open=True),
-    Named("half a million tiny messages", one(_tiny_messages), is_open=True),
-    Named("a large event in small pieces", one(_large_event), is_open=True),
-    Named("verifiers that take for ever", verifiers, is_open=True),
-    Named("a header without end", endless_header, is_open=True),
-    Named("half-sent requests, held", half_sent, is_open=True),
-    Named("24 bodies of 19 MB at once", together(_large_bodies), is_open=True),
-    Named("streams that nobody reads", unread, is_open=True),
+    Named("runs of combining marks", one(_combining)),
+    Named("half a million tiny messages", one(_tiny_messages)),
+    Named("a large event in small pieces", one(_large_event)),
+    Named("verifiers that take for ever", verifiers),
+    Named("a header without end", endless_header),
+    Named("half-sent requests, held", half_sent),
+    Named("24 bodies of 19 MB at once", together(_large_bodies)),
+    Named("streams that nobody reads", unread),
     Named("a body without end or key", endless_body),
     Named("malformed HTTP and JSON", together(_malformed)),
     Named("300,000 keys", one(_many_keys)),
@@ -219,7 +218,7 @@ async def _drip(target: Target, tally: Tally) -> None:
     await exchange(target, chat(target, "dripping", stream=True), tally)
 
 
-DRIPPING = Named("an upstream that drips", _drip, is_open=True)
+DRIPPING = Named("an upstream that drips", _drip)
 
 
 def honest(target: Target, user: str, **fields: Any) -> bytes:
@@ -260,7 +259,5 @@ MONEY: dict[str, Spending] = {
     "names a dearer service": spend(lambda t, u: honest(t, u, service_tier="priority")),
     "names other models": spend(lambda t, u: honest(t, u, models=["dear"], route="fallback")),
 }
-OPEN_MONEY = {"names a dearer service", "names other models"}
-"""Known to get through when this was written."""
 LIES = {"has odd usage reported", "has odd usage streamed"}
 """The upstream claims more than it wrote: the charge may pass a cap, what was written may not."""

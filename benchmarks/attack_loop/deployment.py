@@ -51,6 +51,7 @@ url = "{database}"
 port = 0
 admin_port = 0
 request_deadline_s = {deadline_s}
+stream_deadline_s = {deadline_s}
 abandoned_json_s = 5
 log_level = "error"
 [embedded]
@@ -109,7 +110,7 @@ async def deployed(
         if on_redis:
             url = stack.enter_context(running_redis(is_durable=True)).url
             store = f'store = "redis"\nredis_url = "{url}"'
-        upstream_port = await stack.enter_async_context(_upstream())
+        upstream_port, _ = await stack.enter_async_context(running("upstream"))
         file = folder / "waypost.toml"
         prices = {"input": INPUT_NUSD / 1_000, "output": OUTPUT_NUSD / 1_000}
         providers = (PROVIDER.format(name=name, port=upstream_port, **prices) for name in MODELS)
@@ -153,13 +154,14 @@ def _keys(engine: Engine, per_attack: int) -> tuple[str, Keys]:
 
 
 @asynccontextmanager
-async def _upstream() -> AsyncIterator[int]:
+async def running(module: str) -> AsyncIterator[tuple[int, int]]:
+    """Run a module of this package that serves; yields its port and its process."""
     pipe = asyncio.subprocess.PIPE
-    command = (sys.executable, "-m", "benchmarks.attack_loop.upstream")
+    command = (sys.executable, "-m", f"benchmarks.attack_loop.{module}")
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe)
     assert process.stdout is not None
     try:
-        yield int(await process.stdout.readline())
+        yield int(await process.stdout.readline()), process.pid
     finally:
         process.kill()
         await process.wait()

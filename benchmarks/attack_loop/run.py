@@ -19,8 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.attack_loop.attacks import OPEN_MONEY
-from benchmarks.attack_loop.deployment import CAP_NUSD, Deployment, deployed
+from benchmarks.attack_loop.deployment import CAP_NUSD, Deployment, deployed, running
 from benchmarks.attack_loop.verdict import broken, by_attack, by_spending, spread_ms, table
 from benchmarks.attack_loop.wire import Tally, Target, chat, exchange
 from tests.fakes.processes import ROOT
@@ -54,7 +53,7 @@ def resident_mb(pid: int) -> float:
 
 
 def cpu_and_wait_s(pid: int) -> tuple[float, float]:
-    """How long a process had a CPU, and how long it waited for one."""
+    """How long a process's first thread had a CPU, and how long it waited for one."""
     ran_ns, waited_ns, _ = map(int, Path(f"/proc/{pid}/schedstat").read_text().split())
     return ran_ns / 1e9, waited_ns / 1e9
 
@@ -66,7 +65,9 @@ async def spawn(module: str, *arguments: str) -> asyncio.subprocess.Process:
 
 
 async def warm(target: Target) -> None:
-    """Have the gateway load all that it loads at its first requests."""
+    """Have the gateway load all that it loads at its first requests, a tokenizer among it."""
+    long = chat(target, "honest", "word " * 2_000, stream=True)
+    await exchange(target, long, Tally(), leaves_at=b"word")
     for number in range(WARM_REQUESTS):
         await exchange(target, chat(target, "honest", f"Say {number}.", stream=number % 2), Tally())
 
@@ -91,8 +92,10 @@ async def billed_nusd(port: int) -> dict[str, int]:
     return billed
 
 
-async def attack(deployment: Deployment, folder: Path, minutes: float) -> dict[str, Any]:
-    """Run all attackers and the probe; returns what each wrote, and the gateway's memory."""
+async def attack(
+    deployment: Deployment, control: tuple[int, int], folder: Path, minutes: float
+) -> dict[str, Any]:
+    """Run all attackers and the probes; returns what each wrote, and the gateway's memory."""
     pid = deployment.gateway.process.pid
     await warm(Target(deployment.port, deployment.hostile_key))
     await asyncio.sleep(2)
@@ -109,18 +112,19 @@ async def attack(deployment: Deployment, folder: Path, minutes: float) -> dict[s
             }
         )
     )
-    outs = {name: folder / f"{name}.json" for name in (*KINDS, "probe")}
+    probed = {"probe": (deployment.port, pid), "control": control}
+    outs = {name: folder / f"{name}.json" for name in (*KINDS, *probed)}
     processes = [await spawn("attackers", kind, str(plan), str(outs[kind])) for kind in KINDS]
-    probed = (str(deployment.port), str(stops_at_s), str(outs["probe"]))
-    processes.append(await spawn("probe", *probed))
+    for name, place in probed.items():
+        processes.append(await spawn("probe", *map(str, (*place, stops_at_s, outs[name]))))
     async with asyncio.timeout(60 * minutes + LATE_S):
         readings = await watched(pid, processes)
     ended_cpu_s, ended_waited_s = cpu_and_wait_s(pid)
     await asyncio.sleep(REST_S)
     return {name: json.loads(out.read_text()) for name, out in outs.items()} | {
         "memory_mb": {"start": start_mb, "peak": max(readings), "end": resident_mb(pid)},
-        "gateway_cpu_s": round(ended_cpu_s - cpu_s, 1),
-        "gateway_waited_for_cpu_s": round(ended_waited_s - waited_s, 1),
+        "loop_cpu_s": round(ended_cpu_s - cpu_s, 1),
+        "loop_waited_for_cpu_s": round(ended_waited_s - waited_s, 1),
     }
 
 
@@ -129,14 +133,14 @@ async def measure(minutes: float, *, on_postgres: bool, on_redis: bool) -> dict[
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stores = {"on_postgres": on_postgres, "on_redis": on_redis}
-        async with deployed(folder, minutes, **stores) as deployment:
-            seen = await attack(deployment, folder, minutes)
+        async with deployed(folder, minutes, **stores) as deployment, running("control") as control:
+            seen = await attack(deployment, control, folder, minutes)
             billed = await billed_nusd(deployment.upstream_port)
             charged = deployment.charged_nusd()
             answered = [one for kind in KINDS for run in seen[kind] for one in run["answered"]]
             missing = deployment.missing(answered)
-    probe = seen["probe"]
-    money = [run | {"is_open": run["name"] in OPEN_MONEY} for run in seen["money"]]
+    probe, idle = seen["probe"], seen["control"]
+    asked = (probe["asked"], idle["asked"])
     return {
         "about": {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -147,16 +151,18 @@ async def measure(minutes: float, *, on_postgres: bool, on_redis: bool) -> dict[
             "load_average": os.getloadavg(),
             "probe_nice": probe["nice"],
         },
-        "health_ms": spread_ms([took for _, took in probe["asked"]]),
+        "health_ms": spread_ms([took for _, took, _ in probe["asked"]]),
+        "health_cpu_ms": spread_ms([used for _, _, used in probe["asked"]]),
+        "control_ms": spread_ms([took for _, took, _ in idle["asked"]]),
         "health_failed": probe["failed"],
         "probe_woken_late_ms": spread_ms(probe["late"]),
         "memory_mb": seen["memory_mb"],
-        "gateway_cpu_s": seen["gateway_cpu_s"],
-        "gateway_waited_for_cpu_s": seen["gateway_waited_for_cpu_s"],
+        "loop_cpu_s": seen["loop_cpu_s"],
+        "loop_waited_for_cpu_s": seen["loop_waited_for_cpu_s"],
         "rows": {"answers": len(answered), "missing": missing},
-        "availability": by_attack(seen["availability"], probe["asked"]),
-        "dripping": by_attack(seen["dripping"], probe["asked"]),
-        "money": by_spending(money, charged, billed, CAP_NUSD),
+        "availability": by_attack(seen["availability"], *asked),
+        "dripping": by_attack(seen["dripping"], *asked),
+        "money": by_spending(seen["money"], charged, billed, CAP_NUSD),
     }
 
 
@@ -172,14 +178,22 @@ def main() -> int:
     results = asyncio.run(measure(given.minutes, **stores))
     results["not_held"] = broken(results)
     given.out.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
-    columns = ("name", "is_open", "runs", "health_max_ms", "longest_s", "statuses")
-    print(table(columns, results["availability"] + results["dripping"]), end="\n\n")
-    columns = ("name", "is_open", "budgets", "charged_most", "billed_most", "statuses")
-    print(table(columns, results["money"]), end="\n\n")
-    for name in ("health_ms", "probe_woken_late_ms", "memory_mb", "rows"):
+    slowest = ("health_max_ms", "cpu_max_ms", "control_max_ms", "longest_s")
+    attacks = results["availability"] + results["dripping"]
+    print(table(("name", "runs", *slowest, "statuses"), attacks), end="\n\n")
+    shares = ("charged_most", "billed_most")
+    print(table(("name", "budgets", *shares, "statuses"), results["money"]), end="\n\n")
+    for name in (
+        "health_ms",
+        "health_cpu_ms",
+        "control_ms",
+        "probe_woken_late_ms",
+        "memory_mb",
+        "rows",
+    ):
         print(f"{name}: {results[name]}")
-    ran_s, waited_s = results["gateway_cpu_s"], results["gateway_waited_for_cpu_s"]
-    print(f"gateway: {ran_s} s of CPU, waited {waited_s} s for one")
+    ran_s, waited_s = results["loop_cpu_s"], results["loop_waited_for_cpu_s"]
+    print(f"event loop: {ran_s} s of CPU, waited {waited_s} s for one")
     print("\nNot held:", *(results["not_held"] or ["nothing"]), sep="\n- ")
     return 1 if results["not_held"] else 0
 

@@ -1,6 +1,5 @@
 """Writes into a turn what it is charged: what was used, or the most that can have been."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from gateway.chat.turn import Turn
 from gateway.chat.usage import TokenCounter, counted_usage, final_usage, output_of
 from gateway.evaluation_log.exchange import ForwardedEvents
+from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion
 from gateway.types import HostedModel, Usage
 
@@ -25,7 +25,11 @@ async def charge_answer(turn: Turn, completion: Completion, counter: TokenCounte
 
 
 async def charge_stream(
-    turn: Turn, upstream: AnswerStream, forwarded: ForwardedEvents, counter: TokenCounter
+    turn: Turn,
+    upstream: AnswerStream,
+    forwarded: ForwardedEvents,
+    counter: TokenCounter,
+    long_work: LongWork,
 ) -> None:
     """Charge what passed by in a stream, whichever way it ended."""
     turn.record.finish_reason = upstream.finish_reason
@@ -36,7 +40,7 @@ async def charge_stream(
     usage = final_usage(reported, served, body) if upstream.is_complete else None
     if usage is None:
         # Reading them takes up to 20 ms, which others shall not wait.
-        output, scale = await asyncio.to_thread(forwarded.output)
+        output, scale = await long_work.aside(forwarded.output)
         usage = await counted_usage(reported, served, counter, body, output, scale=scale)
     turn.charge_for(usage)
 

@@ -42,6 +42,7 @@ from gateway.evaluation_log.exchange import (
     ForwardedEvents,
     answer_of,
 )
+from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion, Provider, Transit, UpstreamCall
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
@@ -93,6 +94,7 @@ class ChatService:
         counter: Counts what a provider did not.
         deadline_s: Seconds for all attempts and fallbacks of one turn together.
         stream_limit_s: Seconds that a stream may take once it has begun.
+        long_work: Reads what is long, in a thread.
         clock: Monotonic seconds. Not the event loop's time: uvloop counts in milliseconds.
         rng: Makes ids; seeded apart in every process.
     """
@@ -107,6 +109,7 @@ class ChatService:
     counter: TokenCounter
     deadline_s: float
     stream_limit_s: float
+    long_work: LongWork
     clock: Callable[[], float]
     rng: random.Random
 
@@ -166,7 +169,7 @@ class ChatService:
                 yield StreamedAnswer(turn.headers(), self._forward(turn, upstream, forwarded))
             finally:
                 if turn.record.usage is None:
-                    await charge_stream(turn, upstream, forwarded, self.counter)
+                    await charge_stream(turn, upstream, forwarded, self.counter, self.long_work)
 
     @asynccontextmanager
     async def _turn(
@@ -303,7 +306,7 @@ class ChatService:
             _log.exception("%s: the stream failed", turn.record.request_id, extra=_about(turn))
             yield b"data: " + error_body(error) + b"\n\n"
             return
-        await charge_stream(turn, upstream, forwarded, self.counter)
+        await charge_stream(turn, upstream, forwarded, self.counter, self.long_work)
         if turn.caller.trains_reasoner:
             turn.record.answer = forwarded.text
         if turn.request.wants_usage:

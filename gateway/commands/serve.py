@@ -1,6 +1,7 @@
 """`waypost serve`: run the gateway, and its admin side on a port of its own."""
 
 import asyncio
+import ctypes
 import sys
 from collections.abc import Callable, Coroutine
 from multiprocessing.connection import Connection
@@ -10,6 +11,7 @@ import click
 
 from gateway.app import Gateway, open_gateway
 from gateway.commands.options import settings_option
+from gateway.server.allocator import map_large_buffers
 from gateway.server.serving import Ports, loop_factory, serve
 from gateway.server.workers import Workers, check_settings
 from gateway.settings.config import ConfigurationError, GatewaySettings, process_environment
@@ -103,6 +105,7 @@ async def _serve_as_worker(
 
 
 def _run(serving: Coroutine[Any, Any, None]) -> None:
+    map_large_buffers(ctypes.CDLL(None))
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serving)

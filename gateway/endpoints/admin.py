@@ -24,6 +24,7 @@ from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.guard import GuardedBody
 from gateway.errors import Unauthenticated
 from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.long_work import LongWork
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_BODY_MEMORY_BYTES = 64 * 1024 * 1024
@@ -126,7 +127,7 @@ def build_admin_app(
         title="Waypost admin", version="1", docs_url=None, redoc_url=None, openapi_url=None
     )
     memory = InFlight(MAX_BODY_MEMORY_BYTES, MAX_BODY_MEMORY_BYTES)
-    app.add_middleware(GuardedBody, admit=admin.admit, max_bytes=MAX_BODY_BYTES, memory=memory)
+    app.add_middleware(GuardedBody, admin.admit, MAX_BODY_BYTES, memory, LongWork())
     install_error_handlers(app)
     store = KeyStore(engine)
     app.include_router(_team_endpoints(store), prefix="/admin", dependencies=[requires_admin])

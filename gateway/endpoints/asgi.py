@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from budget.in_flight import Hold
 from gateway.errors import BodyTooLarge, render
+from gateway.long_work import LongWork
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from gateway.wire import MAX_PIECES, refuse_excess
 
@@ -27,12 +28,17 @@ class ClientLeft(Exception):
 
 
 async def read_body(
-    headers: dict[bytes, bytes], receive: Receive, max_bytes: int, memory: Hold
+    headers: dict[bytes, bytes],
+    receive: Receive,
+    max_bytes: int,
+    memory: Hold,
+    long_work: LongWork,
 ) -> bytes:
     """Read the request's body.
 
     Args:
         memory: Grows by what serving the body will take, before it is read where it says so.
+        long_work: Looks through long bodies.
 
     Raises:
         BodyTooLarge: It is, or says it is, longer than `max_bytes`.
@@ -45,26 +51,30 @@ async def read_body(
         if int(declared) > max_bytes:
             raise BodyTooLarge(f"The body is longer than {max_bytes} bytes.")
         memory.grow(MEMORY_PER_BODY_BYTE * int(declared))
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()  # one buffer that grows: many small ones would leave holes in the heap
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > max_bytes:
+        body += message.get("body", b"")
+        if len(body) > max_bytes:
             raise BodyTooLarge(f"The body is longer than {max_bytes} bytes.")
-        memory.grow(MEMORY_PER_BODY_BYTE * size)
-        chunks.append(chunk)
+        memory.grow(MEMORY_PER_BODY_BYTE * len(body))
         if not message.get("more_body", False):
-            body = b"".join(chunks)
-            refuse_excess(body)
-            needed = memory_of(body)
-            if needed > memory.limit:
-                raise BodyTooLarge("The body has more values than there is memory for.")
-            memory.grow(needed)
-            return body
+            break
+    whole, needed = await long_work.read(len(body), _whole, body)
+    if needed > memory.limit:
+        raise BodyTooLarge("The body has more values than there is memory for.")
+    memory.grow(needed)
+    return whole
+
+
+def _whole(body: bytearray) -> tuple[bytes, int]:
+    """Take a body out of its buffer; returns it and what it takes in memory."""
+    whole = bytes(body)
+    body.clear()
+    refuse_excess(whole)
+    return whole, memory_of(whole)
 
 
 def memory_of(body: bytes) -> int:

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from budget.errors import BudgetError
-from budget.in_flight import InFlight
+from budget.in_flight import Hold, InFlight
 from gateway.access.auth import Authenticator, credential
 from gateway.chat.service import ChatService
 from gateway.endpoints.access import watch
@@ -19,6 +19,7 @@ from gateway.endpoints.asgi import (
     send_whole,
 )
 from gateway.errors import GatewayError
+from gateway.long_work import LongWork
 from gateway.providers.base import Transit
 from gateway.types import Caller
 from gateway.wire import ChatRequest, parse_chat_request
@@ -40,6 +41,7 @@ class ChatEndpoint:
 
     Attributes:
         memory: Shared by the bodies of all requests under way.
+        long_work: Shared by all that read long bodies and answers.
         json_grace_s: How long a call that is upstream goes on without its caller;
             `stream_grace_s` likewise.
     """
@@ -48,6 +50,7 @@ class ChatEndpoint:
     authenticator: Authenticator
     max_body_bytes: int
     memory: InFlight
+    long_work: LongWork
     json_grace_s: float
     stream_grace_s: float
     authentication: str = "key"
@@ -72,11 +75,13 @@ class ChatEndpoint:
         headers = dict(scope["headers"])
         caller = await self.authenticator.authenticate(credential(headers))
         with self.memory.hold(caller.key_id) as held:
-            # Parsed at once, so that nobody keeps the bytes while the answer is made.
-            request = parse_chat_request(
-                await read_body(headers, receive, self.max_body_bytes, held), headers
-            )
+            request = await self._read(headers, receive, held)
             await self._answer(request, caller, Transit(held), receive, send)
+
+    async def _read(self, headers: dict[bytes, bytes], receive: Receive, held: Hold) -> ChatRequest:
+        """Read and parse, so that nobody keeps the bytes while the answer is made."""
+        body = await read_body(headers, receive, self.max_body_bytes, held, self.long_work)
+        return await self.long_work.read(len(body), parse_chat_request, body, headers)
 
     async def _answer(
         self, request: ChatRequest, caller: Caller, transit: Transit, receive: Receive, send: Send

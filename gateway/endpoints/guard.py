@@ -18,6 +18,7 @@ from gateway.endpoints.asgi import (
     send_error,
 )
 from gateway.errors import GatewayError
+from gateway.long_work import LongWork
 
 READS_NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -32,13 +33,17 @@ class GuardedBody:
         admit: Checks the headers of every request that may have a body.
         max_bytes: A longer body is refused, whether or not its length was declared.
         memory: Shared by the bodies of all requests under way.
+        long_work: Looks through long bodies.
     """
 
-    def __init__(self, app: Any, admit: Admit, max_bytes: int, memory: InFlight) -> None:
+    def __init__(
+        self, app: Any, admit: Admit, max_bytes: int, memory: InFlight, long_work: LongWork
+    ) -> None:
         self._app = app
         self._admit = admit
         self._max_bytes = max_bytes
         self._memory = memory
+        self._long_work = long_work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -48,7 +53,7 @@ class GuardedBody:
         headers = dict(scope["headers"])
         try:
             with self._memory.hold(await self._admit(headers)) as held:
-                body = await read_body(headers, receive, self._max_bytes, held)
+                body = await read_body(headers, receive, self._max_bytes, held, self._long_work)
                 await self._app(scope, _replaying(body, receive), send)
         except ClientLeft:
             return

@@ -15,6 +15,7 @@ from gateway.endpoints.bodies import Body
 from gateway.endpoints.guard import GuardedBody
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.evaluation_log.grades import GradeBook
+from gateway.long_work import LongWork
 from gateway.routing.plan import AUTO, RoutePlan
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, HostedModel
@@ -59,11 +60,12 @@ class PublicEndpoints:
     is_ready: Callable[[], tuple[bool, str]]
     max_body_bytes: int
     memory: InFlight
+    long_work: LongWork
 
     def install(self, app: FastAPI) -> None:
         """Add the endpoints to `app`."""
         app.add_middleware(
-            GuardedBody, admit=self._key_of, max_bytes=self.max_body_bytes, memory=self.memory
+            GuardedBody, self._key_of, self.max_body_bytes, self.memory, self.long_work
         )
         requires_key = declares("key", self._caller)
         public = declares("public", _nobody)
@@ -93,7 +95,8 @@ class PublicEndpoints:
         ) -> dict[str, Any]:
             """Say how a chat request would be routed, without calling any model."""
             headers = dict(request.scope["headers"])
-            parsed = parse_chat_request(await request.body(), headers)
+            body = await request.body()
+            parsed = await self.long_work.read(len(body), parse_chat_request, body, headers)
             plan = await self.service.plan(parsed, caller)
             return explain(plan)
 

@@ -56,8 +56,9 @@ class ForwardedEvents:
 
     def add(self, events: bytes) -> None:
         """Take whole events as they are forwarded to the caller."""
-        if self.n_bytes < self._max_bytes:
-            self._events.append(events)
+        left = self._max_bytes - self.n_bytes
+        if left > 0:
+            self._events.append(events[:left])
         self.n_bytes += len(events)
 
     @property
@@ -65,7 +66,9 @@ class ForwardedEvents:
         """The answer's text; None where it was nothing or too much."""
         if self.n_bytes > self._max_bytes:
             return None
-        return _kept("".join(text for delta in self._deltas() for text in _content(delta)))
+        events = b"".join(self._events)
+        deltas = _deltas(events, boundaries(events))
+        return _kept("".join(text for delta in deltas for text in _content(delta)))
 
     def output(self) -> tuple[str, float]:
         """Return all that the model put out, and how many times as much was forwarded.
@@ -73,22 +76,13 @@ class ForwardedEvents:
         That is content, reasoning and arguments of tools. The second number is above 1 only where
         more than `max_bytes` passed, of which the first part is kept.
         """
-        kept = sum(map(len, self._events))
-        texts = [text for delta in self._deltas() for text in written_in(delta)]
-        return "".join(texts), self.n_bytes / kept if kept else 1.0
-
-    def _deltas(self) -> Iterator[Mapping[str, Any]]:
         events = b"".join(self._events)
-        start = 0
-        for end in boundaries(events):
-            payload = payload_of(events[start:end])
-            start = end
-            chunk = decode_object(payload) if payload else None
-            choices = None if chunk is None else chunk.get("choices")
-            for choice in choices if isinstance(choices, list) else ():
-                delta = choice.get("delta") if isinstance(choice, dict) else None
-                if isinstance(delta, dict):
-                    yield delta
+        ends = boundaries(events)
+        texts = [text for delta in _deltas(events, ends) for text in written_in(delta)]
+        if self.n_bytes > len(events):
+            # The last one is not kept whole. Its text cannot be read, so all of it counts.
+            texts.append(events[ends[-1] if ends else 0 :].decode("utf-8", "replace"))
+        return "".join(texts), self.n_bytes / len(events) if events else 1.0
 
 
 def _plain(message: Any) -> Mapping[str, str] | None:
@@ -103,6 +97,19 @@ def _plain(message: Any) -> Mapping[str, str] | None:
             return None
     text = text_of(content)
     return {"role": message["role"], "content": text} if text else None
+
+
+def _deltas(events: bytes, ends: Iterable[int]) -> Iterator[Mapping[str, Any]]:
+    start = 0
+    for end in ends:
+        payload = payload_of(events[start:end])
+        start = end
+        chunk = decode_object(payload) if payload else None
+        choices = None if chunk is None else chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            delta = choice.get("delta") if isinstance(choice, dict) else None
+            if isinstance(delta, dict):
+                yield delta
 
 
 def _content(said: Any) -> Iterator[str]:

@@ -45,6 +45,10 @@ class AnthropicTap:
         self._call_of_block: dict[int, int] = {}
         self._calls_with_arguments: set[int] = set()
 
+    def due(self, data: bytes) -> int:
+        """Count the bytes of the events that `data` may complete; empty where nothing follows."""
+        return self._events.due(data)
+
     def feed(self, data: bytes) -> bytes:
         """Take what arrived; return OpenAI's form of the whole events in it."""
         if self.is_done or self.error:

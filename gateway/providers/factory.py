@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Mapping
 
+from gateway.long_work import LongWork
 from gateway.providers.anthropic import API_VERSION, AnthropicDialect
 from gateway.providers.base import Provider
 from gateway.providers.fields import useless_entry
@@ -22,6 +23,7 @@ def build_providers(
     settings: Mapping[str, ProviderSettings],
     http: HttpClient,
     *,
+    long_work: LongWork | None = None,
     rng: random.Random | None = None,
     clock: Clock = time.monotonic,
     sleep: Sleep = asyncio.sleep,
@@ -34,14 +36,19 @@ def build_providers(
         ConfigurationError: A table lacks what its kind needs.
     """
     backoff = Backoff(rng or random.Random())  # noqa: S311 - spreads retries, guards nothing
+    long_work = long_work or LongWork()
     return {
-        name: _build(name, table, http, _resilience(name, table, backoff, clock, sleep))
+        name: _build(name, table, http, _resilience(name, table, backoff, clock, sleep), long_work)
         for name, table in settings.items()
     }
 
 
 def _build(
-    name: str, table: ProviderSettings, http: HttpClient, resilience: Resilience
+    name: str,
+    table: ProviderSettings,
+    http: HttpClient,
+    resilience: Resilience,
+    long_work: LongWork,
 ) -> Provider:
     useless = useless_entry(table.extra_fields)
     if useless is not None:
@@ -66,6 +73,7 @@ def _build(
         secrets=tuple(
             text for text in (key, *extra.values(), table.base_url) if text and _is_secret(text)
         ),
+        long_work=long_work,
     )
 
 

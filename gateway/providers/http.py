@@ -70,21 +70,20 @@ class HttpResponse:
             TimedOut: It took longer than `timeout_s`.
         """
         content = self._response.content
-        parts: list[bytes] = []
-        size, before = 0, 0 if memory is None else memory.amount
+        body = bytearray()  # as in `gateway.endpoints.asgi.read_body`
+        before = 0 if memory is None else memory.amount
         try:
             if content.is_eof():
                 # A short body comes with its headers: a timer for nothing would cost 10 µs.
-                body = content.read_nowait()
-                self._refuse_longer(len(body), max_bytes)
-                return body
+                short = content.read_nowait()
+                self._refuse_longer(len(short), max_bytes)
+                return short
             async with asyncio.timeout(timeout_s):
                 while chunk := await content.readany():
-                    size += len(chunk)
-                    self._refuse_longer(size, max_bytes)
+                    body += chunk
+                    self._refuse_longer(len(body), max_bytes)
                     if memory is not None:
-                        memory.grow(before + MEMORY_PER_BODY_BYTE * size)
-                    parts.append(chunk)
+                        memory.grow(before + MEMORY_PER_BODY_BYTE * len(body))
         except BudgetError:
             self._response.close()
             raise
@@ -93,7 +92,7 @@ class HttpResponse:
             raise TimedOut("the body did not arrive in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionBroken("the body ended early") from error
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(body)
 
     def _refuse_longer(self, size: int, max_bytes: int) -> None:
         if size > max_bytes:

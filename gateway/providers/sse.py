@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.errors import ProviderCutOff, ProviderError
+from gateway.long_work import LongWork
 from gateway.nesting import is_too_deep
 from gateway.providers.failures import stream_error
 from gateway.providers.usage import usage_of
@@ -25,7 +26,6 @@ _LONGEST_BOUNDARY = 4
 # A CR at the very end may be the first half of CRLF, so it ends nothing yet.
 _LINE_END = rb"(?:\r\n|\n|\r(?![\n]|\Z))"
 _BOUNDARY = re.compile(_LINE_END + _LINE_END)
-_LINES = re.compile(rb"\r\n|\n|\r")
 _ERROR_EVENT = re.compile(rb"^event:[ ]?error\b", re.MULTILINE)
 
 
@@ -41,6 +41,10 @@ class Tap(Protocol):
     """The upstream said that its answer is complete."""
     error: ProviderError | None
     """What the upstream reported instead of the rest, or why it cannot be forwarded."""
+
+    def due(self, data: bytes) -> int:
+        """Count the bytes of the events that `data` may complete; empty where nothing follows."""
+        ...
 
     def feed(self, data: bytes) -> bytes:
         """Take what arrived; return the whole events that can be forwarded, maybe none."""
@@ -66,6 +70,11 @@ class EventCutter:
     def is_too_long(self) -> bool:
         """The event that has begun is longer than any may be."""
         return len(self._carry) > MAX_EVENT_BYTES
+
+    def due(self, data: bytes) -> int:
+        """Count the bytes of the events that `data` may complete; empty where nothing follows."""
+        may_end = not data or b"\n" in data or b"\r" in data
+        return len(self._carry) + len(data) if may_end else 0
 
     def feed(self, data: bytes) -> tuple[bytes, list[int]]:
         """Take what arrived; return the whole events, maybe none, and the offset after each."""
@@ -109,6 +118,10 @@ class StreamTap:
         self._finished_choices: set[int] = set()
         self._events = EventCutter()
         self._head_tries = _HEAD_TRIES
+
+    def due(self, data: bytes) -> int:
+        """Count the bytes of the events that `data` may complete; empty where nothing follows."""
+        return self._events.due(data)
 
     def feed(self, data: bytes) -> bytes:
         """Take what arrived; return the whole events that can be forwarded, maybe none."""
@@ -173,7 +186,7 @@ class StreamTap:
         chunk = decode_object(payload) if payload else None
         if chunk is None:
             return True
-        error = chunk.get("error") or (chunk if _ERROR_EVENT.search(event) else None)
+        error = chunk.get("error") or (chunk if _is_named_error(event) else None)
         if error:
             self.error = stream_error(error, self._provider)
             return False
@@ -204,6 +217,13 @@ class StreamTap:
                 self.finish_reason = choice["finish_reason"]
                 index = choice.get("index")
                 self._finished_choices.add(index if isinstance(index, int) else 0)
+
+
+async def fed(tap: Tap, data: bytes, long_work: LongWork) -> bytes:
+    """Give `tap` what arrived, empty where nothing follows; return what can be forwarded."""
+    if data:
+        return await long_work.read(tap.due(data), tap.feed, data)
+    return await long_work.read(tap.due(data), tap.finish)
 
 
 def is_noteworthy(events: bytes) -> bool:
@@ -254,12 +274,14 @@ def payload_of(event: bytes) -> bytes:
     """Join the ``data`` lines of `event`; empty for a comment."""
     if b"data:" not in event:  # six times as quick for what a host that sends only blanks sends
         return b""
-    lines = [line[5:].removeprefix(b" ") for line in _data_lines(event)]
-    return b"\n".join(lines).strip()
+    lines = (line for line in event.splitlines() if line.startswith(b"data:"))
+    # One copy of each line: it may be of many megabytes.
+    return b"\n".join(line[6 if line[5:6] == b" " else 5 :] for line in lines).strip()
 
 
-def _data_lines(event: bytes) -> list[bytes]:
-    return [line for line in _LINES.split(event) if line.startswith(b"data:")]
+def _is_named_error(event: bytes) -> bool:
+    # The pattern alone takes 40 ms for an event of 7 MB.
+    return b"event:" in event and _ERROR_EVENT.search(event) is not None
 
 
 def decode(payload: bytes) -> Any:

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
@@ -17,6 +17,7 @@ from gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from gateway.long_work import LongWork
 from gateway.nesting import is_too_deep
 from gateway.providers.base import Completion, Condition, UpstreamCall
 from gateway.providers.failures import (
@@ -38,7 +39,7 @@ from gateway.providers.http import (
     TimedOut,
 )
 from gateway.providers.resilience import Resilience
-from gateway.providers.sse import MAX_EVENT_BYTES, Tap, decode, event_too_long
+from gateway.providers.sse import MAX_EVENT_BYTES, Tap, decode, event_too_long, fed
 from gateway.types import Usage
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -119,6 +120,7 @@ class UpstreamStream:
         self._limit_s = limit_s
         self._clock = provider.resilience.clock
         self._ends_s = self._clock() + limit_s
+        self._long_work = provider.long_work
         self._provider = provider.name
         self._secrets = provider.secrets
         self._note()
@@ -146,13 +148,13 @@ class UpstreamStream:
                     raise TimedOut("the stream took too long")
                 data = await self._response.next_chunk(min(self._idle_s, left_s))
             except HttpFailure as failure:
-                tap.finish()
+                await fed(tap, b"", self._long_work)
                 self._note()
                 if not tap.is_done:  # whole, if its reason to finish had come
                     self.is_overdue = isinstance(failure, TimedOut) and left_s < self._idle_s
                     tap.error = self._cut_off(failure)
                 break
-            forward = tap.feed(data) if data else tap.finish()
+            forward = await fed(tap, data, self._long_work)
             self._note()
             if forward:
                 yield forward
@@ -202,6 +204,7 @@ class HttpProvider:
     headers: Mapping[str, str]
     timeouts: Timeouts
     resilience: Resilience
+    long_work: LongWork
     secrets: tuple[str, ...] = ()
 
     async def complete(self, call: UpstreamCall) -> Completion:
@@ -214,9 +217,7 @@ class HttpProvider:
                 breaker, deadline_s, lambda: self._complete_once(call, body, deadline_s)
             )
         breaker.succeeded()
-        if attempts == 1:
-            return completion
-        return Completion(completion.body, completion.usage, completion.finish_reason, attempts)
+        return completion if attempts == 1 else replace(completion, attempts=attempts)
 
     @asynccontextmanager
     async def stream(self, call: UpstreamCall) -> AsyncIterator[UpstreamStream]:
@@ -266,7 +267,8 @@ class HttpProvider:
     ) -> Completion:
         call.transit.sends()
         try:
-            return self._decode(call, await self._read(call, body, deadline_s))
+            raw = await self._read(call, body, deadline_s)
+            return await self.long_work.read(len(raw), self._decode, call, raw)
         except AttemptFailed as failed:
             call.transit.is_upstream = failed.may_be_billed
             raise
@@ -328,7 +330,7 @@ class HttpProvider:
                 data = await response.next_chunk(min(patience_s, self._left_s(deadline_s)))
             except HttpFailure as failure:
                 raise failed_exchange(failure, self.name) from failure
-            begun += tap.feed(data) if data else tap.finish()
+            begun += await fed(tap, data, self.long_work)
             if tap.error:
                 tap.error = redacted(tap.error, self.secrets)
                 if tap.head is None:

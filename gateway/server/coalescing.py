@@ -5,11 +5,14 @@ answer the second call was 6 % of the gateway's whole CPU time.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.server.upgrades import PlainRequestParser
+
+COALESCED_BYTES: Final = 64 * 1024
+"""Of what is written in one piece: to copy more costs more than a system call."""
 
 
 class CoalescingTransport(asyncio.Transport):
@@ -73,7 +76,10 @@ class CoalescingTransport(asyncio.Transport):
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         if waiting and not self._has_ended and not self._transport.is_closing():
-            self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+            if len(waiting) > 1 and sum(map(len, waiting)) <= COALESCED_BYTES:
+                waiting = [b"".join(waiting)]
+            for data in waiting:
+                self._transport.write(data)
 
 
 class CoalescingHttpProtocol(HttpToolsProtocol):

@@ -9,6 +9,7 @@ import orjson
 from gateway.budgets.prompt_tokens import PromptCounter
 from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.chat.service import ChatService
+from gateway.long_work import LongWork
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
@@ -89,6 +90,7 @@ def make_bench(
         counter=PromptCounter(),
         deadline_s=60.0,
         stream_limit_s=3600.0,
+        long_work=LongWork(),
         clock=lambda: time_s[0],
         rng=random.Random(0),
     )

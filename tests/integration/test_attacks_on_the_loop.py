@@ -1,5 +1,6 @@
 """What takes long to read holds up nobody else: callers, upstreams and graders of bad will."""
 
+import asyncio
 import random
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -40,6 +41,8 @@ LONGEST_STALL_S = 1.0
 """Of CPU time; each of these attacks took several times as long, most of them 10 s or more."""
 MOST_CPU_S = 3.0
 """Of an attack in many small steps, each of which is short."""
+LONGEST_TOGETHER_S = 0.15
+"""Of attacks that come at once; each of these took 0.16 to 0.46 s in one turn."""
 SEEDS = range(12)
 MARKS = "\u0315\u0300"
 USER = {"role": "user", "content": "Say hello."}
@@ -217,6 +220,34 @@ STREAMS = {
 async def test_no_stream_of_an_upstream_holds_up_others(target, upstreams, model, chunks) -> None:
     upstreams.by_name["alpha"].answers = upstreams.by_name["gamma"].answers = [Answer(chunks)]
     assert await attacked(target, CHAT, chat(model, stream=True)) in {200, 502, 503}
+
+
+async def attacked_at_once(target: Target, body: bytes, times: int) -> set[int]:
+    """Send `body` so many times at once; return the statuses once nobody was held up for long."""
+    with watched(target.url, target.pid) as watch:
+        sent = (target.http.post(CHAT, content=body) for _ in range(times))
+        answers = await asyncio.gather(*sent)
+    assert watch.longest_s < LONGEST_TOGETHER_S
+    return {answer.status_code for answer in answers}
+
+
+async def test_long_bodies_at_once_hold_up_nobody(target, upstreams) -> None:
+    assert await attacked_at_once(target, asking("word " * 3_800_000), 3) == {200}
+
+
+async def test_texts_of_very_many_commas_at_once_hold_up_nobody(target, upstreams) -> None:
+    assert await attacked_at_once(target, asking("," * 19_000_000), 2) == {200}
+
+
+async def test_long_events_at_once_hold_up_nobody(target, upstreams) -> None:
+    pieces = [*in_pieces(chunk({"content": "x" * 7_000_000}), 65_536), *stream_chunks()]
+    upstreams.by_name["alpha"].answers = [Answer(pieces)]
+    assert await attacked_at_once(target, chat(stream=True), 5) == {200}
+
+
+async def test_long_answers_at_once_hold_up_nobody(target, upstreams) -> None:
+    upstreams.by_name["alpha"].answers = [json_answer(completion("x" * 20_000_000))]
+    assert await attacked_at_once(target, chat(), 3) == {200}
 
 
 ANSWERS = {

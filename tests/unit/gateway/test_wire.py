@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from gateway.budgets.prompt_tokens import worst_prompt_tokens
 from gateway.errors import InvalidRequest
-from gateway.wire import ChatRequest, parse_chat_request, refuse_excess, text_of
+from gateway.wire import (
+    MAX_PIECES,
+    SLICE_BYTES,
+    ChatRequest,
+    parse_chat_request,
+    refuse_excess,
+    text_of,
+)
 
 USER = {"role": "user", "content": "hello"}
 
@@ -191,6 +198,23 @@ def test_a_long_text_may_have_any_number_of_brackets_and_quotes() -> None:
     message = {"role": "user", "content": ',[{"\\' * 100_000}
     raw = orjson.dumps({"model": "m", "messages": [message]})
     assert parse_chat_request(raw, {}).query == message["content"]
+
+
+@pytest.mark.parametrize("before", range(-2, 4))
+def test_a_text_goes_on_from_one_slice_to_the_next(before: int) -> None:
+    refuse_excess(b'"' + b"," * (SLICE_BYTES - before) + b'\\"' + b"," * MAX_PIECES + b'"')
+
+
+@pytest.mark.parametrize("before", range(-2, 4))
+def test_what_follows_a_text_of_several_slices_is_counted(before: int) -> None:
+    text = b'"' + b"," * (2 * SLICE_BYTES - before) + b'\\\\"'
+    refuse_excess(text + b"," * (MAX_PIECES - 1))
+    with pytest.raises(InvalidRequest):
+        refuse_excess(text + b"," * MAX_PIECES)
+
+
+def test_a_text_that_never_ends_is_one_piece() -> None:
+    refuse_excess(b'"' + b"," * 2 * SLICE_BYTES + b"\\")
 
 
 def test_what_is_nested_no_deeper_is_counted() -> None:

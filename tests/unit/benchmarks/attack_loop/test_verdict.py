@@ -2,12 +2,11 @@ from benchmarks.attack_loop.verdict import broken, by_attack, by_spending, sprea
 
 RUN = {
     "name": "a flood",
-    "is_open": False,
     "begun_s": 10.0,
     "ended_s": 12.0,
     "statuses": {"200": 1},
 }
-SPENT = {"name": "pays", "is_open": False, "users": ["k1", "k2"], "statuses": {"200": 9}}
+SPENT = {"name": "pays", "users": ["k1", "k2"], "statuses": {"200": 9}}
 
 
 def results(**changes):
@@ -24,15 +23,18 @@ def results(**changes):
 
 
 def test_an_attack_is_held_to_the_health_checks_that_it_overlaps():
-    asked = [(9.0, 0.5), (9.5, 0.6), (11.0, 0.1), (12.1, 9.0)]
+    asked = [(9.0, 0.5, 9.0), (9.5, 0.6, 0.1), (11.0, 0.1, 0.3), (12.1, 9.0, 9.0)]
+    control = [(9.0, 0.5, 0.0), (11.0, 0.2, 0.0)]
 
-    [row] = by_attack([RUN], asked)
+    [row] = by_attack([RUN], asked, control)
 
-    assert (row["runs"], row["health_max_ms"], row["longest_s"]) == (1, 600, 2)
+    assert (row["runs"], row["longest_s"]) == (1, 2)
+    slowest = (row["health_max_ms"], row["cpu_max_ms"], row["control_max_ms"])
+    assert slowest == (600, 300, 200)
 
 
 def test_runs_of_one_attack_are_put_together():
-    [row] = by_attack([RUN, RUN | {"begun_s": 20.0, "ended_s": 25.0}], [(21.0, 0.2)])
+    [row] = by_attack([RUN, RUN | {"begun_s": 20.0, "ended_s": 25.0}], [(21.0, 0.2, 0.1)], [])
 
     assert (row["runs"], row["longest_s"], row["statuses"]) == (2, 5, {"200": 2})
 
@@ -48,7 +50,7 @@ def test_nothing_is_broken_where_all_was_held():
 
 
 def test_every_promise_that_was_not_held_is_named():
-    slow = {"name": "a flood", "health_max_ms": 201, "longest_s": 30}
+    slow = {"name": "a flood", "health_max_ms": 201, "cpu_max_ms": 9, "longest_s": 30}
     overspent = {"name": "pays", "billed_most": 1.01, "charged_most": 0.9}
 
     found = broken(
@@ -82,9 +84,9 @@ def test_durations_are_summed_up_in_milliseconds():
 
 
 def test_a_table_is_markdown():
-    row = {"name": "a", "is_open": True, "statuses": {"429": 2, "200": 1}}
+    row = {"name": "a", "runs": 3, "statuses": {"429": 2, "200": 1}}
 
-    lines = table(("name", "is_open", "statuses"), [row]).splitlines()
+    lines = table(("name", "runs", "statuses"), [row]).splitlines()
 
-    assert lines[0] == "| name | is_open | statuses |"
-    assert lines[2] == "| a | open | 1 x 200, 2 x 429 |"
+    assert lines[0] == "| name | runs | statuses |"
+    assert lines[2] == "| a | 3 | 1 x 200, 2 x 429 |"

@@ -3,6 +3,7 @@ import gc
 import tracemalloc
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import orjson
@@ -12,6 +13,9 @@ from budget.errors import ShareExceeded
 from budget.in_flight import InFlight
 from gateway.endpoints.asgi import ClientLeft, LeavingClient, memory_of, read_body
 from gateway.errors import BodyTooLarge
+from gateway.long_work import LONG_BYTES, LongWork
+
+read = partial(read_body, long_work=LongWork())
 
 
 def receiver(*messages: dict[str, Any]):
@@ -46,34 +50,41 @@ def memory() -> InFlight:
 
 async def test_joins_the_parts_of_a_body(memory) -> None:
     receive = receiver(part(b"a", more=True), part(b"b", more=False))
-    assert await read_body({}, receive, 10, memory.hold("key")) == b"ab"
+    assert await read({}, receive, 10, memory.hold("key")) == b"ab"
+
+
+async def test_joins_a_long_body_in_a_thread() -> None:
+    half = b"x" * LONG_BYTES
+    receive = receiver(part(half, more=True), part(half, more=False))
+    memory = InFlight(10 * LONG_BYTES, 10 * LONG_BYTES)
+    assert await read({}, receive, 2 * LONG_BYTES, memory.hold("key")) == 2 * half
 
 
 async def test_refuses_a_body_that_says_it_is_too_long_before_reading_it(memory) -> None:
     with pytest.raises(BodyTooLarge):
-        await read_body({b"content-length": b"11"}, receiver(), 10, memory.hold("key"))
+        await read({b"content-length": b"11"}, receiver(), 10, memory.hold("key"))
 
 
 async def test_refuses_a_body_that_turns_out_too_long(memory) -> None:
     receive = receiver(part(b"x" * 6, more=True), part(b"x" * 6, more=True))
     with pytest.raises(BodyTooLarge):
-        await read_body({}, receive, 10, memory.hold("key"))
+        await read({}, receive, 10, memory.hold("key"))
 
 
 async def test_notices_a_caller_that_leaves_while_sending(memory) -> None:
     with pytest.raises(ClientLeft):
-        await read_body({}, receiver(part(b"a", more=True), LEAVES), 10, memory.hold("key"))
+        await read({}, receiver(part(b"a", more=True), LEAVES), 10, memory.hold("key"))
 
 
 async def test_refuses_a_body_that_memory_has_no_room_for_before_reading_it(memory) -> None:
     with pytest.raises(ShareExceeded):
-        await read_body({b"content-length": b"251"}, receiver(), 300, memory.hold("key"))
+        await read({b"content-length": b"251"}, receiver(), 300, memory.hold("key"))
 
 
 async def test_refuses_a_body_that_outgrows_memory_while_it_is_read(memory) -> None:
     receive = receiver(part(b"x" * 200, more=True), part(b"x" * 51, more=True))
     with memory.hold("key") as held, pytest.raises(ShareExceeded):
-        await read_body({}, receive, 300, held)
+        await read({}, receive, 300, held)
     assert memory.held == 0
 
 

@@ -106,3 +106,26 @@ def test_what_is_kept_of_a_long_stream_stands_for_all_of_it():
         forwarded.add(event)
 
     assert forwarded.output() == ("word " * 10, 4.0)
+
+
+def test_one_long_event_is_kept_in_part_and_counts_as_all_that_was_forwarded():
+    event = said("word " * 1_000)
+    forwarded = ForwardedEvents(len(event) // 2)
+    forwarded.add(event)
+
+    text, scale = forwarded.output()
+
+    assert text.count("word ") > 450
+    assert round(text.count("word ") * scale) == pytest.approx(1_000, rel=0.05)
+
+
+def test_the_part_that_is_kept_of_a_last_event_counts_too():
+    event = said("word ")
+    forwarded = ForwardedEvents(2 * len(event) - 5)
+    forwarded.add(event)
+    forwarded.add(event)
+
+    text, scale = forwarded.output()
+
+    assert text.startswith("word ")
+    assert len(text) * scale > len("word word ")

@@ -1,3 +1,4 @@
+import threading
 from itertools import pairwise
 
 import pytest
@@ -5,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ProviderCutOff, ProviderRejected, ProviderUnavailable
+from gateway.long_work import LONG_BYTES, LongWork
 from gateway.providers import sse
-from gateway.providers.sse import EventCutter, StreamTap, boundaries, decode, payload_of
+from gateway.providers.sse import EventCutter, StreamTap, boundaries, decode, fed, payload_of
 from gateway.types import Usage
 from tests.fakes.upstream import chunk, event, stream_chunks, usage_chunk
 
@@ -243,6 +245,40 @@ def test_a_large_event_in_small_pieces_is_searched_once(monkeypatch: pytest.Monk
     _, forwarded = played(*(large[i : i + 100] for i in range(0, len(large), 100)), DONE)
     assert forwarded == large
     assert searched < 1.1 * len(large)
+
+
+async def test_an_event_that_has_become_long_is_read_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read_by = []
+    monkeypatch.setattr(sse, "decode_object", lambda _: read_by.append(threading.get_ident()))
+    tap, long_work, event = StreamTap("acme"), LongWork(), chunk({"content": "a" * LONG_BYTES})
+
+    assert await fed(tap, chunk({"content": "a"}), long_work) == chunk({"content": "a"})
+    assert await fed(tap, event[:-1], long_work) == b""
+    assert await fed(tap, event[-1:], long_work) == event
+
+    here, elsewhere = read_by
+    assert here == threading.get_ident() != elsewhere
+
+
+async def test_long_last_words_are_read_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_by = []
+    monkeypatch.setattr(sse, "decode_object", lambda _: read_by.append(threading.get_ident()))
+    tap, long_work = StreamTap("acme"), LongWork()
+    await fed(tap, b"data: " + b"a" * LONG_BYTES, long_work)
+
+    await fed(tap, b"", long_work)
+
+    [elsewhere] = read_by
+    assert elsewhere != threading.get_ident()
+
+
+def test_pieces_of_an_event_that_goes_on_are_no_long_work() -> None:
+    tap = StreamTap("acme")
+    tap.feed(b"data: " + b"a" * LONG_BYTES)
+    assert tap.due(b"a") == 0
+    assert tap.due(b"a\r") > LONG_BYTES
 
 
 def test_more_lists_than_any_answer_has_are_not_decoded() -> None:

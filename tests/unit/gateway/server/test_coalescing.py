@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from gateway.server.coalescing import CoalescingTransport
+from gateway.server.coalescing import COALESCED_BYTES, CoalescingTransport
 
 
 class Wire(asyncio.Transport):
@@ -55,6 +55,14 @@ async def test_head_and_body_leave_in_one_piece(wire, transport):
     assert wire.sent == []
     await asyncio.sleep(0)
     assert wire.sent == [b"head body"]
+
+
+async def test_a_long_body_is_not_copied_to_join_its_head(wire, transport):
+    body = b"x" * COALESCED_BYTES
+    transport.write(b"head ")
+    transport.write(body)
+    await asyncio.sleep(0)
+    assert wire.sent == [b"head ", body]
 
 
 async def test_what_is_written_later_leaves_later(wire, transport):
