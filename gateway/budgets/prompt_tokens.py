@@ -213,12 +213,12 @@ class PromptCounter:
         """Return what the prompt has at most, whichever of `models` reads it."""
         if all(OWN_TOKENIZER.search(model.upstream_name) for model in models):
             return await self.count_prompt(body)
-        return worst_prompt_tokens(body)
+        return await _bound(_Prompt(body))
 
     async def count_prompt(self, body: Mapping[str, Any]) -> int:
         """Return about as many tokens as any model reads in a request body, rather more."""
         prompt = _Prompt(body)
-        bound = prompt.bound()
+        bound = await _bound(prompt)
         if bound < self._long_tokens or (self._count is None and self._load is None):
             return bound
         counted = await asyncio.to_thread(self._counted, prompt.texts)
@@ -254,9 +254,22 @@ def find_tokenizer(encoding: str = "o200k_base") -> Count | None:
     return count
 
 
+async def _bound(prompt: _Prompt) -> int:
+    """Bound a prompt; a long one that is not ASCII in a thread, since its forms are looked up."""
+    if sum(len(text) for text in prompt.texts if not text.isascii()) <= CHUNK_CHARS:
+        return prompt.bound()
+    return await asyncio.to_thread(prompt.bound)
+
+
 def _most_tokens(text: str) -> int:
     if text.isascii():
         return len(text)
+    pieces = range(0, len(text), CHUNK_CHARS)
+    return sum(_most_tokens_of_piece(text[start : start + CHUNK_CHARS]) for start in pieces)
+
+
+def _most_tokens_of_piece(text: str) -> int:
+    """Bound a text short enough that one look at it holds up nobody."""
     text = divided(text)
     sent = len(text.encode("utf-8", "surrogatepass"))
     if is_normalized("NFKC", text):

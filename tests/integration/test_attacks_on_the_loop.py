@@ -239,6 +239,10 @@ async def test_texts_of_very_many_commas_at_once_hold_up_nobody(target, upstream
     assert await attacked_at_once(target, asking("," * 19_000_000), 2) == {200}
 
 
+async def test_a_long_body_of_combining_marks_holds_up_nobody(target, upstreams) -> None:
+    assert await attacked_at_once(target, asking("a" + MARKS * 1_000_000), 1) == {200}
+
+
 async def test_long_events_at_once_hold_up_nobody(target, upstreams) -> None:
     pieces = [*in_pieces(chunk({"content": "x" * 7_000_000}), 65_536), *stream_chunks()]
     upstreams.by_name["alpha"].answers = [Answer(pieces)]
