@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from gateway.settings.config import GatewaySettings, load_settings, process_environment
+from gateway.wire import MAX_WILLINGNESS_TO_PAY_USD
 
 
 def _load(ctx: click.Context, param: click.Parameter, value: Path | None) -> GatewaySettings:
@@ -22,3 +23,20 @@ def settings_option(function: Any) -> Any:
         callback=_load,
         help="TOML file of settings; by default $WAYPOST_CONFIG, else no file.",
     )(function)
+
+
+def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    del ctx, param
+    # Not a range of click's, which lets "nan" through.
+    if value is None or 0 < value <= MAX_WILLINGNESS_TO_PAY_USD:
+        return value
+    raise click.BadParameter(
+        f"{value} is not a number of USD above 0 and at most {MAX_WILLINGNESS_TO_PAY_USD:g}"
+    )
+
+
+def willingness_option(help_text: str) -> Any:
+    """Give a command ``--willingness-to-pay``: USD per unit of quality, a finite number above 0."""
+    return click.option(
+        "--willingness-to-pay", type=float, callback=_positive, metavar="USD", help=help_text
+    )
