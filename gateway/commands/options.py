@@ -25,6 +25,13 @@ def settings_option(function: Any) -> Any:
     )(function)
 
 
+skip_incomplete_option = click.option(
+    "--skip-incomplete",
+    is_flag=True,
+    help="Leave out rows of DATA without a query, a model, a score or a cost, and say which.",
+)
+
+
 def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     del ctx, param
     # Not a range of click's, which lets "nan" through.

@@ -176,6 +176,29 @@ def test_says_where_grades_come_from_when_the_log_has_none(tmp_path, monkeypatch
     assert "/v1/feedback" in invoke(train.command, "--encoder", "static", fails=True)
 
 
+def with_a_gap(data: Path) -> Path:
+    """Take the cost of one answer away, and give another one twice."""
+    rows = pyarrow.parquet.read_table(data)
+    place = rows.column_names.index("cost_usd")
+    cost = pa.array([None, *rows["cost_usd"].to_pylist()[1:]], pa.float32())
+    rows = rows.set_column(place, "cost_usd", cost)
+    pyarrow.parquet.write_table(pa.concat_tables([rows, rows.slice(5, 1)]), data)
+    return data
+
+
+def test_says_which_rows_it_left_out_and_which_it_averaged(data, tmp_path):
+    arguments = (with_a_gap(data), "--estimator", "ridge", "--out", tmp_path / "r")
+    assert "row 1, query_id 'q0', model 'cheap'" in invoke(train.command, *arguments, fails=True)
+    output = invoke(train.command, *arguments, "--skip-incomplete")
+    assert (
+        "rows left out because they lack 'cost_usd': 1 (row 1, query_id 'q0', model 'cheap')"
+        in output
+    )
+    assert (
+        "rows that repeat a query and a model: 1 (row 641, query_id 'q1', model 'coder')" in output
+    )
+
+
 def test_says_what_is_wrong_with_the_table(tmp_path):
     output = invoke(train.command, tmp_path / "none.parquet", fails=True)
     assert output == f"Error: {tmp_path / 'none.parquet'} does not exist\n"
