@@ -132,6 +132,7 @@ class Dataset:
             self.cost_usd[rows],
             self.models,
             tuple(self.tasks[row] for row in rows),
+            tuple(self.texts[row] for row in rows) if self.texts else (),
         )
 
 

@@ -1,0 +1,133 @@
+"""A report in sentences: nothing is called better or worse unless its interval says so."""
+
+from collections.abc import Iterator
+from math import isfinite, isnan
+
+from router_models.evaluation.comparison import Difference, Saving
+from router_models.evaluation.frontier import Interval
+from router_models.evaluation.predictions import Accuracy
+from router_models.evaluation.report import BestSingle, FrontierReport, Report
+
+LEAST_QUERIES = 100
+"""With fewer queries a bootstrap interval is narrower than it should be."""
+
+
+def verdict(report: Report, router: str) -> Iterator[str]:
+    """Yield what can be said of one of the report's routers, a sentence or two each."""
+    if isnan(report.predictions[router].over_means.low):
+        yield "Without draws there are no intervals, and without intervals no verdict."
+        return
+    if report.frontier is None:
+        yield (
+            "No query was answered by every model, so nothing can be said here about what choosing "
+            "by this router would give. If the answers are those of a gateway that explored "
+            "(routing.exploration), `waypost frontier` estimates it from the log, where the "
+            "probability of each choice is recorded."
+        )
+    else:
+        yield from _frontier(report.frontier, router)
+    found = report.predictions[router]
+    yield _prediction(found.over_means, "each model's mean")
+    if report.frontier is None:
+        yield from (_prediction(error, name) for name, error in found.over.items())
+    yield _calibration(found.overall)
+
+
+def _frontier(found: FrontierReport, router: str) -> Iterator[str]:
+    if found.queries < LEAST_QUERIES:
+        yield f"Only {found.queries} queries: expect the intervals to be too narrow."
+    yield from _rivals(found.best_single)
+    for difference in found.differences[router]:
+        if difference.mean_quality is None:
+            yield _over_model(difference, found.best_single.model)
+        else:
+            yield _over_router(difference.reference, difference.mean_quality)
+    naiq = found.frontiers[router].naiq
+    yield (
+        "Of what an oracle would gain over the best random mix of single models, it keeps "
+        f"{100 * naiq.value:.0f} %{bounds(naiq, 100)}."
+    )
+
+
+def _rivals(best: BestSingle) -> Iterator[str]:
+    if best.rivals:
+        yield (
+            f"Which single model is best is not clear: {best.model} is best in "
+            f"{100 * best.is_best:.0f} % of the draws; not clearly worse: {', '.join(best.rivals)}."
+        )
+
+
+def _over_model(difference: Difference, model: str) -> str:
+    name, gain = f"the best single model ({model})", difference.quality
+    points = points_of(gain)
+    if gain.low > 0:
+        said = f"Better than {name} at its price: {points}."
+    elif gain.high < 0:
+        said = f"Worse than {name} at its price: {points}."
+    else:
+        said = f"At the price of {name} no difference in quality is clear: {points}."
+    return f"{said} {_saving(difference)}"
+
+
+def _saving(difference: Difference) -> str:
+    full, almost = difference.saving, difference.saving_at_99
+    if full.share.low > 0:
+        return f"At equal quality it saves {percent(full)} of the cost."
+    if full.share.high < 0 and full.reached > 0.975:
+        return f"At equal quality it costs {percent(full, -1)} more."
+    if almost.share.low > 0:
+        return f"At 99 % of its quality it saves {percent(almost)} of the cost."
+    return (
+        "No saving at equal quality is clear: that quality is reached in "
+        f"{100 * full.reached:.0f} % of the draws."
+    )
+
+
+def _over_router(name: str, gain: Interval) -> str:
+    points = f"{points_of(gain)} at equal cost, on average over all costs"
+    if gain.low > 0:
+        return f"Better than {name}: {points}."
+    if gain.high < 0:
+        return f"Worse than {name}: {points}."
+    return f"Against {name} the difference is not clear: {points}."
+
+
+def _prediction(error: Interval, name: str) -> str:
+    figures = f"squared error {error.value:+.4f}{bounds(error, 1, 4)}"
+    if error.high < 0:
+        return f"It predicts quality better than {name}: {figures}."
+    if error.low > 0:
+        return f"It predicts quality worse than {name}: {figures}."
+    return f"Whether it predicts quality better than {name} is not clear: {figures}."
+
+
+def _calibration(overall: Accuracy) -> str:
+    return (
+        f"Predicted and actual quality differ by {overall.calibration_error:.3f} on average (ECE); "
+        f"predicted cost is {100 * overall.cost_ratio:.0f} % of the actual."
+    )
+
+
+def points_of(difference: Interval) -> str:
+    """Render a difference of quality in hundredths."""
+    return f"{100 * difference.value:+.1f} points{bounds(difference, 100, 1)}"
+
+
+def percent(saving: Saving, sign: int = 1) -> str:
+    """Render a share of a cost."""
+    share = saving.share
+    if not isfinite(share.value):
+        return f"not reached{bounds(share, 100)}"
+    if sign < 0:
+        share = Interval(-share.value, -share.high, -share.low)
+    return f"{100 * share.value:.0f} %{bounds(share, 100)}"
+
+
+def bounds(figure: Interval, scale: float, digits: int = 0) -> str:
+    """Render the ends of an interval, "-" for one that is infinite; nothing without draws."""
+    if isnan(figure.low):
+        return ""
+    low, high = (
+        f"{scale * end:.{digits}f}" if isfinite(end) else "-" for end in (figure.low, figure.high)
+    )
+    return f" [{low}, {high}]"
