@@ -19,7 +19,7 @@ from gateway.settings.config import ConfigurationError
 from router_models.artifacts.artifact import load, read_manifest
 from router_models.artifacts.router import Router
 from router_models.errors import ArtifactRejected, InvalidEvaluations, RouterModelsError
-from router_models.evaluation.frontier import covered
+from router_models.evaluation.frontier import COVERAGE, covered
 from router_models.evaluation.report import Contender, Report, evaluate
 from router_models.evaluation.verdict import verdict
 from router_models.statistics import model_means
@@ -78,15 +78,24 @@ def comparable(dataset: Dataset, split: str) -> tuple[Dataset, list[str]]:
     if not len(full):
         return dataset, []
     answered = np.isfinite(rows.quality).mean(axis=0)
-    notes = [
-        f"left out {model}, which answered {answered[column]:.0%} of the queries"
+    few = [
+        f"{model} ({answered[column]:.0%})"
         for column, model in enumerate(rows.models)
         if column not in columns
     ]
+    notes = []
+    if few:
+        notes.append(
+            f"models left out because they answered less than {COVERAGE:.0%} of the queries: "
+            f"{', '.join(few)}"
+        )
     kept = dataset.with_models([rows.models[column] for column in columns])
     queries = len(kept.evaluations(split).quality)
     if len(full) < queries:
-        notes.append(f"{queries - len(full)} of {queries} queries lack an answer of some model")
+        notes.append(
+            f"{queries - len(full)} of {queries} queries lack an answer of some model, so only "
+            "predictions are measured on them"
+        )
     return kept, notes
 
 

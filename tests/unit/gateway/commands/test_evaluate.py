@@ -111,8 +111,8 @@ def test_models_that_answered_few_queries_are_left_out_and_named(measure, artifa
     kept = rows.filter(pc.invert(pc.or_(is_rare, is_missing)))
     pyarrow.parquet.write_table(kept, data)
     output = measure("--artifact", artifact)
-    assert "left out coder, which answered 2% of the queries" in output
-    assert "1 of 53 queries lack an answer of some model" in output
+    assert "they answered less than 80% of the queries: coder (2%)\n" in output
+    assert "1 of 53 queries lack an answer of some model, so only" in output
     assert "52 queries, 3 models" in output
 
 
