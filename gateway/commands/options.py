@@ -1,5 +1,6 @@
 """Options that several subcommands share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -
     )
 
 
-def willingness_option(help_text: str) -> Any:
+def willingness_option(help_text: str) -> Callable[[Any], Any]:
     """Give a command ``--willingness-to-pay``: USD per unit of quality, a finite number above 0."""
     return click.option(
         "--willingness-to-pay", type=float, callback=_positive, metavar="USD", help=help_text

@@ -94,7 +94,7 @@ class Frontier:
     """Quality over cost of one router.
 
     Attributes:
-        figures: On all queries.
+        figures: On all queries; those of an area or a saving are NaN for a model alone.
         common_auc: With its interval.
         naiq: With its interval.
         cost_usd: Mean cost of each point, per query.
@@ -248,6 +248,19 @@ def _frontier_report(
 
 
 def _frontier(figures: Figures, drawn: Drawn) -> Frontier:
+    if len(drawn.cost) == 1:
+        # One point has no range to have an area over: the common one ends where it begins.
+        none = Interval(np.nan, np.nan, np.nan)
+        alone = Figures(
+            **dict.fromkeys(
+                ("own_range_auc", "common_auc", "saved", "saved_at_99", "naiq"), np.nan
+            ),
+            quality_first=figures.quality_first,
+            cost_first_usd=figures.cost_first_usd,
+            best_quality=figures.best_quality,
+        )
+        cost, quality = (float(each[0, 0]) for each in (drawn.cost, drawn.quality))
+        return Frontier(alone, none, none, (cost,), (quality,))
     return Frontier(
         figures,
         spread(drawn.area),

@@ -17,6 +17,8 @@ def test_a_router_is_compared_with_every_baseline_and_what_no_router_makes():
         "random mix",
         "guesses",
     ]
+    assert np.isnan(found.frontiers["cheapest"].common_auc.value)
+    assert np.isnan(found.frontiers["best single"].figures.saved)
     assert found.frontiers["cheapest"].cost_usd == pytest.approx([found.models["cheap"].cost_usd])
 
 
