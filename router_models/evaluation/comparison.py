@@ -20,6 +20,9 @@ from router_models.evaluation.frontier import (
 ALMOST = 0.99
 """Share of a reference's quality at which costs are compared too."""
 
+ROUNDING = 1e-9
+"""Less than this is no difference."""
+
 
 @dataclass(frozen=True, slots=True)
 class Saving:
@@ -111,6 +114,16 @@ def compare(router: Drawn, reference: Drawn, name: str, *, is_model: bool) -> Di
         saving_at_99=_saving(router, reference, ALMOST * best),
         mean_quality=None if is_model else spread(router.area - reference.area),
     )
+
+
+def is_above(figure: Interval) -> bool:
+    """Whether the whole interval is above 0."""
+    return figure.low > ROUNDING
+
+
+def is_below(figure: Interval) -> bool:
+    """Whether the whole interval is below 0."""
+    return figure.high < -ROUNDING
 
 
 def spread(values: Float64) -> Interval:

@@ -10,6 +10,7 @@ from router_models.evaluation.comparison import (
     Difference,
     Drawn,
     compare,
+    is_above,
     spread,
     with_all_queries,
 )
@@ -279,5 +280,7 @@ def _best_single(judge: Judge, models: tuple[str, ...], weights: Float64) -> Bes
         quality=spread(quality[best]),
         cost_usd=spread(cost[best]),
         is_best=float((quality[best] >= quality.max(axis=0)).mean()),
-        rivals=tuple(name for name, by in over.items() if name != models[best] and not by.low > 0),
+        rivals=tuple(
+            name for name, by in over.items() if name != models[best] and not is_above(by)
+        ),
     )

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from math import isfinite, isnan
 
-from router_models.evaluation.comparison import Difference, Saving
+from router_models.evaluation.comparison import Difference, Saving, is_above, is_below
 from router_models.evaluation.frontier import Interval
 from router_models.evaluation.predictions import Accuracy
 from router_models.evaluation.report import BestSingle, FrontierReport, Report
 
-LEAST_QUERIES = 100
-"""With fewer queries a bootstrap interval is narrower than it should be."""
+ENOUGH_QUERIES, LEAST_QUERIES = 100, 20
+"""Below the first, bootstrap intervals are narrower than they should be; below the second, no use."""
 
 
 def verdict(report: Report, router: str) -> Iterator[str]:
@@ -17,6 +17,12 @@ def verdict(report: Report, router: str) -> Iterator[str]:
     if isnan(report.predictions[router].over_means.low):
         yield "Without draws there are no intervals, and without intervals no verdict."
         return
+    queries = report.queries if report.frontier is None else report.frontier.queries
+    if queries < LEAST_QUERIES:
+        yield f"A verdict needs at least {LEAST_QUERIES} queries; these are {queries}."
+        return
+    if queries < ENOUGH_QUERIES:
+        yield f"With only {queries} queries the intervals are narrower than they should be."
     if report.frontier is None:
         yield (
             "No query was answered by every model, so nothing can be said here about what choosing "
@@ -34,8 +40,6 @@ def verdict(report: Report, router: str) -> Iterator[str]:
 
 
 def _frontier(found: FrontierReport, router: str) -> Iterator[str]:
-    if found.queries < LEAST_QUERIES:
-        yield f"Only {found.queries} queries: expect the intervals to be too narrow."
     yield from _rivals(found.best_single)
     for difference in found.differences[router]:
         if difference.mean_quality is None:
@@ -60,9 +64,9 @@ def _rivals(best: BestSingle) -> Iterator[str]:
 def _over_model(difference: Difference, model: str) -> str:
     name, gain = f"the best single model ({model})", difference.quality
     points = points_of(gain)
-    if gain.low > 0:
+    if is_above(gain):
         said = f"Better than {name} at its price: {points}."
-    elif gain.high < 0:
+    elif is_below(gain):
         said = f"Worse than {name} at its price: {points}."
     else:
         said = f"At the price of {name} no difference in quality is clear: {points}."
@@ -71,11 +75,11 @@ def _over_model(difference: Difference, model: str) -> str:
 
 def _saving(difference: Difference) -> str:
     full, almost = difference.saving, difference.saving_at_99
-    if full.share.low > 0:
+    if is_above(full.share):
         return f"At equal quality it saves {percent(full)} of the cost."
-    if full.share.high < 0 and full.reached > 0.975:
+    if is_below(full.share) and full.reached > 0.975:
         return f"At equal quality it costs {percent(full, -1)} more."
-    if almost.share.low > 0:
+    if is_above(almost.share):
         return f"At 99 % of its quality it saves {percent(almost)} of the cost."
     return (
         "No saving at equal quality is clear: that quality is reached in "
@@ -85,18 +89,18 @@ def _saving(difference: Difference) -> str:
 
 def _over_router(name: str, gain: Interval) -> str:
     points = f"{points_of(gain)} at equal cost, on average over all costs"
-    if gain.low > 0:
+    if is_above(gain):
         return f"Better than {name}: {points}."
-    if gain.high < 0:
+    if is_below(gain):
         return f"Worse than {name}: {points}."
     return f"Against {name} the difference is not clear: {points}."
 
 
 def _prediction(error: Interval, name: str) -> str:
     figures = f"squared error {error.value:+.4f}{bounds(error, 1, 4)}"
-    if error.high < 0:
+    if is_below(error):
         return f"It predicts quality better than {name}: {figures}."
-    if error.low > 0:
+    if is_above(error):
         return f"It predicts quality worse than {name}: {figures}."
     return f"Whether it predicts quality better than {name} is not clear: {figures}."
 

@@ -93,7 +93,18 @@ def test_says_how_far_predictions_are_from_answers_on_average():
 
 def test_warns_of_few_queries():
     lines = list(verdict(report(made_up(60)), "knows"))
-    assert lines[0] == "Only 60 queries: expect the intervals to be too narrow."
+    assert lines[0] == "With only 60 queries the intervals are narrower than they should be."
+
+
+def test_there_is_no_verdict_on_a_handful_of_queries():
+    (only,) = verdict(report(made_up(10)), "knows")
+    assert only == "A verdict needs at least 20 queries; these are 10."
+
+
+def test_a_rounding_error_is_no_difference():
+    tiny = Interval(1e-16, 1e-16, 1e-16)
+    assert "no difference in quality is clear" in said(model(tiny))[0]
+    assert "the difference is not clear" in said(router(worse(tiny)))[0]
 
 
 def test_does_not_name_a_best_single_model_that_is_not_clearly_best():
