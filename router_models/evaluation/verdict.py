@@ -9,7 +9,7 @@ from router_models.evaluation.predictions import Accuracy
 from router_models.evaluation.report import BestSingle, FrontierReport, Report
 
 ENOUGH_QUERIES, LEAST_QUERIES = 100, 20
-"""Below the first, bootstrap intervals are narrower than they should be; below the second, no use."""
+"""Below the first, bootstrap intervals are too narrow; below the second, they are of no use."""
 
 
 def verdict(report: Report, router: str) -> Iterator[str]:
