@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import click
 import numpy as np
@@ -25,7 +25,7 @@ from router_models.evaluation.verdict import verdict
 from router_models.statistics import model_means
 from router_models.training.baselines import all_baselines
 from router_models.training.train import train
-from router_models.types import Encoder, Evaluations, Prediction
+from router_models.types import Encoder, Evaluations, Float32, Prediction
 
 EncoderName = Literal["auto", "static", "minilm"]
 
@@ -118,7 +118,7 @@ class Compared:
     """
 
     contenders: dict[str, Contender]
-    means: Any
+    means: Float32
     notes: list[str]
 
 

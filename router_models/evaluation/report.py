@@ -21,6 +21,7 @@ from router_models.evaluation.frontier import (
     Interval,
     Judge,
     bootstrap_weights,
+    covered,
     route,
 )
 from router_models.evaluation.operating_point import (
@@ -141,7 +142,7 @@ class Report:
         answers: To them.
         models: That were compared.
         predictions: By name: routers and baselines.
-        frontier: None where no query was answered by every model.
+        frontier: None where the models did not answer the same queries.
     """
 
     queries: int
@@ -182,9 +183,9 @@ def evaluate(
     predictions = judge_predictions(
         {name: each.prediction for name, each in contenders.items()}, truth, mean_quality, weights
     )
-    rows = np.flatnonzero(np.isfinite(truth.quality).all(axis=1))
+    rows, columns = covered(truth)
     frontier = None
-    if len(rows):
+    if len(columns) == len(truth.models):
         frontier = _frontier_report(
             {name: each.select(rows) for name, each in contenders.items()},
             tuple(routers),

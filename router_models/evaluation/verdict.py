@@ -25,10 +25,10 @@ def verdict(report: Report, router: str) -> Iterator[str]:
         yield f"With only {queries} queries the intervals are narrower than they should be."
     if report.frontier is None:
         yield (
-            "No query was answered by every model, so nothing can be said here about what choosing "
-            "by this router would give. If the answers are those of a gateway that explored "
-            "(routing.exploration), `waypost frontier` estimates it from the log, where the "
-            "probability of each choice is recorded."
+            "The models did not answer the same queries, so nothing can be said here about what "
+            "choosing by this router would give. If the answers are those of a gateway that "
+            "explored (routing.exploration), `waypost frontier` estimates it from the log, where "
+            "the probability of each choice is recorded."
         )
     else:
         yield from _frontier(report.frontier, router)
@@ -106,10 +106,12 @@ def _prediction(error: Interval, name: str) -> str:
 
 
 def _calibration(overall: Accuracy) -> str:
-    return (
-        f"Predicted and actual quality differ by {overall.calibration_error:.3f} on average (ECE); "
-        f"predicted cost is {100 * overall.cost_ratio:.0f} % of the actual."
+    said = (
+        f"Predicted and actual quality differ by {overall.calibration_error:.3f} on average (ECE)"
     )
+    if isnan(overall.cost_ratio):
+        return f"{said}."
+    return f"{said}; predicted cost is {100 * overall.cost_ratio:.0f} % of the actual."
 
 
 def points_of(difference: Interval) -> str:

@@ -48,6 +48,12 @@ def test_a_log_of_one_answer_per_query_has_predictions_and_no_frontier():
     assert found.answers == 300
 
 
+def test_the_few_queries_of_a_log_that_every_model_happened_to_answer_are_no_frontier():
+    truth = made_up(300, share_answered=0.3)
+    assert np.isfinite(truth.quality).all(axis=1).any()
+    assert report(truth).frontier is None
+
+
 def test_only_queries_that_every_model_answered_are_routed():
     truth = made_up(300, share_answered=0.9)
     found = report(truth)

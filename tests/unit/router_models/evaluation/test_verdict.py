@@ -91,6 +91,13 @@ def test_says_how_far_predictions_are_from_answers_on_average():
     assert said()[-1].startswith("Predicted and actual quality differ by 0.000 on average (ECE)")
 
 
+def test_says_nothing_of_the_cost_of_answers_that_were_free():
+    truth = made_up(300)
+    assert list(verdict(report(replace(truth, cost_usd=0 * truth.cost_usd)), "knows"))[-1] == (
+        "Predicted and actual quality differ by 0.000 on average (ECE)."
+    )
+
+
 def test_warns_of_few_queries():
     lines = list(verdict(report(made_up(60)), "knows"))
     assert lines[0] == "With only 60 queries the intervals are narrower than they should be."
