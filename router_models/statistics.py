@@ -1,5 +1,6 @@
 """Per-model figures of a table of evaluations, and rows to train on."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,13 +42,23 @@ def means_of_sums(
 
 def select(evaluations: Evaluations, rows: NDArray[np.intp]) -> Evaluations:
     """Keep the queries at `rows`, in that order."""
-    tasks = tuple(evaluations.tasks[row] for row in rows) if evaluations.tasks else ()
     return Evaluations(
         evaluations.embeddings[rows],
         evaluations.quality[rows],
         evaluations.cost_usd[rows],
         evaluations.models,
-        tasks,
+        tuple(evaluations.tasks[row] for row in rows) if evaluations.tasks else (),
+        tuple(evaluations.texts[row] for row in rows) if evaluations.texts else (),
+    )
+
+
+def select_models(evaluations: Evaluations, columns: NDArray[np.intp]) -> Evaluations:
+    """Keep the models at `columns`, in that order."""
+    return replace(
+        evaluations,
+        quality=evaluations.quality[:, columns],
+        cost_usd=evaluations.cost_usd[:, columns],
+        models=tuple(evaluations.models[column] for column in columns),
     )
 
 
@@ -59,6 +70,7 @@ def join(first: Evaluations, second: Evaluations) -> Evaluations:
         np.concatenate([first.cost_usd, second.cost_usd]),
         first.models,
         first.tasks + second.tasks,
+        first.texts + second.texts,
     )
 
 

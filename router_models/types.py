@@ -48,6 +48,7 @@ class Evaluations:
         cost_usd: Same shape, NaN in the same places.
         models: Names of the columns.
         tasks: Task label of each query, for reports only; empty where unknown.
+        texts: Of the queries, for what reads words instead of vectors; empty where unknown.
     """
 
     embeddings: Float32
@@ -55,6 +56,7 @@ class Evaluations:
     cost_usd: Float32
     models: tuple[str, ...]
     tasks: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 class Estimator(Protocol):

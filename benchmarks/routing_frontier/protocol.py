@@ -1,35 +1,25 @@
-"""Which rows each set is measured on, and the baseline that every router must beat."""
+"""Which rows each set is measured on."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import Ridge
 
 from gateway.commands.train import carve
 from gateway.problems.datasets import Dataset, read_dataset
 from router_models.evaluation.frontier import complete
-from router_models.statistics import select
-from router_models.types import Evaluations, Float32, Prediction
-
-UNTUNED_ALPHA: Final = 10.0
+from router_models.statistics import select, select_models
+from router_models.types import Evaluations, Float32
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Train, validation and test rows of one set, and the same queries' text.
-
-    Attributes:
-        texts: By split, in the order of its rows.
-    """
+    """Train, validation and test rows of one set."""
 
     train: Evaluations
     val: Evaluations
     test: Evaluations
-    texts: dict[str, list[str]]
 
 
 def read(folder: Path, name: str) -> Dataset:
@@ -53,50 +43,14 @@ def read(folder: Path, name: str) -> Dataset:
 def rows_of(dataset: Dataset, splits: tuple[str, ...] | None = None) -> Rows:
     """Split a set; where there is no test split, val is measured and train is carved."""
     found = replace(dataset, splits=splits) if splits else dataset
-    # Row numbers travel as the task, so that every split can find its texts again.
-    numbered = replace(found, tasks=tuple(str(i) for i in range(len(found.splits))))
     if "test" in found.splits:
-        parts = {name: numbered.evaluations(name) for name in ("train", "val", "test")}
+        train, val, test = (found.evaluations(name) for name in ("train", "val", "test"))
     else:
-        train, val = carve(numbered.evaluations("train"))
-        parts = {"train": train, "val": val, "test": numbered.evaluations("val")}
-    parts["test"] = complete(parts["test"])
-    kept = [found.models.index(model) for model in parts["test"].models]
-    for name in ("train", "val"):
-        part = parts[name]
-        parts[name] = replace(
-            part,
-            quality=part.quality[:, kept],
-            cost_usd=part.cost_usd[:, kept],
-            models=parts["test"].models,
-        )
-    texts = {n: [dataset.texts[int(i)] for i in part.tasks] for n, part in parts.items()}
-    for name, part in parts.items():
-        parts[name] = replace(part, tasks=tuple(dataset.tasks[int(i)] for i in part.tasks))
-    return Rows(parts["train"], parts["val"], parts["test"], texts)
-
-
-def tfidf_features(rows: Rows) -> dict[str, object]:
-    """Default TF-IDF, vocabulary and weights from train text alone."""
-    vectorizer = TfidfVectorizer()
-    vectorizer.fit(rows.texts["train"])
-    return {name: vectorizer.transform(texts) for name, texts in rows.texts.items()}
-
-
-def tfidf_ridge(rows: Rows, features: dict[str, object], alpha: float) -> dict[str, Prediction]:
-    """TF-IDF and one ridge regression each for quality and cost; trained on complete rows."""
-    full = np.flatnonzero(np.isfinite(rows.train.quality).all(axis=1))
-    train = select(rows.train, full)
-    matrix = features["train"][full]  # type: ignore[index]
-    quality = Ridge(alpha).fit(matrix, train.quality)
-    cost = Ridge(alpha).fit(matrix, train.cost_usd)
-    return {
-        name: Prediction(
-            quality.predict(features[name]).astype(np.float32),
-            cost.predict(features[name]).astype(np.float32),
-        )
-        for name in ("val", "test")
-    }
+        train, val = carve(found.evaluations("train"))
+        test = found.evaluations("val")
+    test = complete(test)
+    kept = np.array([found.models.index(model) for model in test.models], np.intp)
+    return Rows(select_models(train, kept), select_models(val, kept), test)
 
 
 def random_splits(n_queries: int, seed: int) -> tuple[str, ...]:

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
-from gateway.commands.evaluate import draw_frontiers
 from gateway.problems.datasets import Dataset
+from gateway.problems.frontier_pictures import draw_frontiers
 from router_models.evaluation.frontier import Judge, Outcomes
+from router_models.training.settings import KINDS
 
 COLUMNS: Final = {
     "quality_first": "quality, cost no object",
@@ -41,11 +41,11 @@ def labels_of(name: str, dataset: Dataset) -> tuple[str, ...]:
 
 def draw(file: Path, name: str, judge: Judge, routers: Mapping[str, Outcomes]) -> None:
     """One picture: frontiers of the static encoder's routers and of the baseline."""
-    mpl.use("Agg")
-    chosen = {k: v for k, v in routers.items() if k in SHOWN or "untuned" in k}
-    figure = draw_frontiers(name, judge, chosen)
+    chosen = {k: v.points() for k, v in routers.items() if k in SHOWN or "untuned" in k}
+    figure = Figure(figsize=(8.4, 5.2), layout="constrained")
+    singles, oracle = judge.single_models.points(), judge.oracle.points()
+    draw_frontiers(figure.subplots(), name, singles, oracle, chosen)
     figure.savefig(file, dpi=110)
-    plt.close(figure)
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -64,7 +64,7 @@ def _targets(results: Mapping[str, Any]) -> str:
     ]
     for name, found in results.items():
         routers = found["routers"]
-        ours = [k for k, v in routers.items() if "over_tfidf" in v["saved"] and "tfidf" not in k]
+        ours = [k for k in routers if k.split(" (")[0] in KINDS]
         best = max(ours, key=lambda label: routers[label]["quality_first"]["value"])
         default, highest = (routers[k]["quality_first"] for k in ("kmeans (static)", best))
         base = routers["tfidf-ridge (untuned)"]["quality_first"]["value"]

@@ -8,7 +8,7 @@ same rows and lambdas. Writes results.json, README.md and one picture per set be
 import argparse
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,10 +23,10 @@ from router_models.evaluation.frontier import (
     Judge,
     Outcomes,
     bootstrap_weights,
-    oracle_gain,
     replicate,
     route,
 )
+from router_models.training.baselines import RIDGE_ALPHAS, clusters, tfidf_ridge
 from router_models.training.guard import fit_guard
 from router_models.training.settings import KINDS, Settings
 from router_models.training.train import fit, train, tune
@@ -37,7 +37,7 @@ ENCODERS: Final = ("static", "minilm")
 SEEDS: Final = 5
 REPLICATES: Final = 400
 TFIDF: Final = "tfidf-ridge (untuned)"
-TUNING_LAMBDAS: Final = np.geomspace(1e-1, 1e5, 25)
+UNTUNED_ALPHA: Final = 10.0
 HELD_OUT_KINDS: Final = {"static": ("kmeans", "ridge", "mlp"), "minilm": ("kmeans", "ridge")}
 FIGURES: Final = tuple(item.name for item in fields(Figures))
 
@@ -138,15 +138,15 @@ def _routers(
 ) -> dict[str, list[Outcomes]]:
     """Train every kind on every encoder with every seed, and the baseline."""
     any_rows = rows["static"]
-    features = protocol.tfidf_features(any_rows)
-    untuned = protocol.tfidf_ridge(any_rows, features, protocol.UNTUNED_ALPHA)["test"]
-    routers = {TFIDF: [route(untuned, any_rows.test)]}
-    tuned = max(
-        (protocol.tfidf_ridge(any_rows, features, alpha) for alpha in np.geomspace(1, 1000, 16)),
-        key=lambda both: oracle_gain(both["val"], any_rows.val, TUNING_LAMBDAS),
-    )
-    routers["tfidf-ridge (tuned)"] = [route(tuned["test"], any_rows.test)]
+    routers = {
+        TFIDF: [_tfidf(any_rows, (UNTUNED_ALPHA,))],
+        "tfidf-ridge (tuned)": [_tfidf(any_rows, RIDGE_ALPHAS)],
+    }
     for encoder, split in rows.items():
+        grouped = clusters(split.train, split.val, split.test, 0)
+        routers[f"Avengers-Pro clusters ({encoder})"] = [
+            route(grouped.scores, split.test, grouped.lambdas)
+        ]
         for kind in KINDS:
             label = f"{kind} ({encoder})"
             chosen = KINDS[kind](**settings[label])
@@ -155,6 +155,11 @@ def _routers(
                 route(_trained(split, kind, seed, chosen), split.test) for seed in range(runs)
             ]
     return routers
+
+
+def _tfidf(rows: protocol.Rows, alphas: Sequence[float]) -> Outcomes:
+    scores = tfidf_ridge(rows.train, rows.val, rows.test, alphas, 0).scores
+    return route(scores, rows.test)
 
 
 def _trained(split: protocol.Rows, kind: str, seed: int, settings: Settings) -> Prediction:
@@ -241,11 +246,9 @@ def _random_splits(dataset: Dataset, settings: dict[str, Any]) -> dict[str, list
         splits = protocol.random_splits(len(dataset.splits), seed)
         rows = protocol.rows_of(dataset, splits)
         judge = Judge.of(rows.test)
-        features = protocol.tfidf_features(rows)
-        untuned = protocol.tfidf_ridge(rows, features, protocol.UNTUNED_ALPHA)["test"]
         ours = _trained(rows, "kmeans", seed, chosen)
         found["best single"].append(float(judge.single_models.points()[1].max()))
-        found[TFIDF].append(judge.figures(route(untuned, rows.test)).quality_first)
+        found[TFIDF].append(judge.figures(_tfidf(rows, (UNTUNED_ALPHA,))).quality_first)
         found["kmeans (static)"].append(judge.figures(route(ours, rows.test)).quality_first)
     return found
 

@@ -41,7 +41,7 @@ from router_models.evaluation.logged_frontier import LoggedFrontier, Role, measu
     is_flag=True,
     help="Widen the intervals, so that those of every look at the growing log hold together.",
 )
-@click.option("--seed", type=int, hidden=True)
+@click.option("--seed", type=int, hidden=True, help="Has no effect any more.")
 def command(
     settings: GatewaySettings, candidate: str | None, rows: int, seed: int | None, *, anytime: bool
 ) -> None:

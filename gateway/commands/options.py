@@ -1,11 +1,13 @@
 """Options that several subcommands share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gateway.settings.config import GatewaySettings, load_settings, process_environment
+from gateway.wire import MAX_WILLINGNESS_TO_PAY_USD
 
 
 def _load(ctx: click.Context, param: click.Parameter, value: Path | None) -> GatewaySettings:
@@ -22,3 +24,29 @@ def settings_option(function: Any) -> Any:
         callback=_load,
         help="TOML file of settings; by default $WAYPOST_CONFIG, else no file.",
     )(function)
+
+
+skip_incomplete_option = click.option(
+    "--skip-incomplete",
+    is_flag=True,
+    help="Leave out rows of DATA without a query, a model, a score or a cost, and say which.",
+)
+
+
+def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    del ctx, param
+    # Not a range of click's, which lets "nan" through.
+    if value is None or 0 < value <= MAX_WILLINGNESS_TO_PAY_USD:
+        return value
+    raise click.BadParameter(
+        f"{value} is not a number of USD above 0 and at most {MAX_WILLINGNESS_TO_PAY_USD:g}"
+    )
+
+
+willingness_option: Callable[[Any], Any] = click.option(
+    "--willingness-to-pay",
+    type=float,
+    callback=_positive,
+    metavar="USD",
+    help="What a unit of quality is worth: a finite amount above 0.",
+)

@@ -6,7 +6,7 @@ import click
 import orjson
 
 from gateway.app import open_routing
-from gateway.commands.options import settings_option
+from gateway.commands.options import settings_option, willingness_option
 from gateway.endpoints.public import explain
 from gateway.errors import GatewayError
 from gateway.routing.plan import AUTO, ROUTER_MISSING, RoutePlan
@@ -27,9 +27,7 @@ OPERATOR = Caller(key_id="operator", team_id="operator")
     show_default=True,
     help="Model to ask for: `auto` or a routing profile.",
 )
-@click.option(
-    "--willingness-to-pay", type=float, help="Willingness to pay, in USD per unit of quality."
-)
+@willingness_option
 @click.option("--router", "version", help="Router version to use instead of the active one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as POST /v1/route answers.")
 def command(

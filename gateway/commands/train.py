@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import click
 import numpy as np
 
-from gateway.commands.options import settings_option
+from gateway.commands.options import settings_option, skip_incomplete_option
 from gateway.evaluation_log.log_export import DatabaseRows, Selection
 from gateway.evaluation_log.log_parquet import write_parquet
 from gateway.problems.datasets import Dataset, read_dataset
@@ -110,6 +110,7 @@ def read_log(settings: GatewaySettings, encoder: Encoder) -> Dataset:
     is_flag=True,
     help="Leave out models whose recorded costs lack their thinking tokens.",
 )
+@skip_incomplete_option
 def command(
     *,
     settings: GatewaySettings,
@@ -122,11 +123,16 @@ def command(
     tune_split: str,
     models: tuple[str, ...],
     drop_hidden_reasoning: bool,
+    skip_incomplete: bool,
 ) -> None:
     """Train a router from DATA, a parquet or CSV table of evaluations, or else from the log."""
     try:
         reader = load_encoder(encoder)
-        dataset = read_log(settings, reader) if data is None else read_dataset(data)
+        dataset = (
+            read_log(settings, reader)
+            if data is None
+            else read_dataset(data, skip_incomplete=skip_incomplete)
+        )
         dataset = dataset.without_hidden_reasoning() if drop_hidden_reasoning else dataset
         dataset = dataset.with_models(models) if models else dataset
         dataset = dataset.embedded(reader)
@@ -143,6 +149,8 @@ def command(
         )
     except (ConfigurationError, RouterModelsError) as error:
         raise click.ClickException(str(error)) from error
+    for note in dataset.notes:
+        click.echo(note)
     path = out or Path(f"{read_manifest(content).version}.safetensors")
     path.write_bytes(content)
     _report(training, _provenance(rows, held_out), path, reader)

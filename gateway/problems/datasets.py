@@ -19,6 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from gateway.problems import columns
 from router_models.errors import InvalidEvaluations
 from router_models.rows import pivot
 from router_models.types import Encoder, Evaluations, Float32
@@ -45,6 +46,7 @@ class Dataset:
         quality: Shape ``(n_queries, n_models)``; NaN where the model did not answer.
         cost_usd: Same shape; NaN in the same places.
         hidden_reasoning: Models whose stored costs lack their thinking tokens.
+        notes: What was left out or averaged when the table was read, a sentence each.
     """
 
     query_ids: tuple[str, ...]
@@ -58,6 +60,7 @@ class Dataset:
     quality: Float32
     cost_usd: Float32
     hidden_reasoning: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def embedded(self, encoder: Encoder) -> "Dataset":
         """Return the same queries as this encoder's vectors.
@@ -129,6 +132,7 @@ class Dataset:
             self.cost_usd[rows],
             self.models,
             tuple(self.tasks[row] for row in rows),
+            tuple(self.texts[row] for row in rows) if self.texts else (),
         )
 
 
@@ -144,29 +148,39 @@ def split_of(key: str) -> str:
     return "val" if share < 0.8 else "test"
 
 
-def read_dataset(path: Path) -> Dataset:
+def read_dataset(path: Path, *, skip_incomplete: bool = False) -> Dataset:
     """Read a table of evaluations and, in the long form, the queries beside it.
+
+    Args:
+        path: Of the table.
+        skip_incomplete: Leave out rows without a query, a model, a score or a cost, and say so in
+            `Dataset.notes`. A row with no score at all was never graded and is always left out.
 
     Raises:
         InvalidEvaluations: A file is missing or unreadable, a column is missing, or values are out
-            of range; the message names the column.
+            of range; the message names the column and the first such row.
     """
     rows = _read(path)
-    _need(rows, NEEDED, path)
+    columns.require(rows, NEEDED, path)
+    rows = columns.number_rows(rows)
     rows = rows.filter(pc.is_valid(rows["score"]))
+    rows, notes = columns.drop_incomplete(rows, path) if skip_incomplete else (rows, [])
     if rows.num_rows == 0:
         raise InvalidEvaluations(f"{path} holds no graded row")
-    score = _numbers(rows, "score", path)
-    if score.min() < 0 or score.max() > 1:
-        raise InvalidEvaluations(f"{path}: column 'score' must lie between 0 and 1")
+    score = columns.read_numbers(rows, "score", path)
+    columns.refuse(rows, (score < 0) | (score > 1), path, "column 'score' must lie between 0 and 1")
     cost = _cost_usd(rows, path)
     queries = _queries(path, rows)
     ids = cast("list[str]", queries["query_id"].to_pylist())
-    names = _strings(rows, "model", path)
+    names = columns.read_strings(rows, "model", path)
     models = tuple(sorted(set(names)))
-    quality, cost_usd = pivot(
-        _places(_strings(rows, "query_id", path), ids),
+    query, model = (
+        _places(columns.read_strings(rows, "query_id", path), ids),
         _places(names, models),
+    )
+    quality, cost_usd = pivot(
+        query,
+        model,
         score,
         cost,
         (len(ids), len(models)),
@@ -185,6 +199,7 @@ def read_dataset(path: Path) -> Dataset:
         quality=quality,
         cost_usd=cost_usd,
         hidden_reasoning=_hidden(rows, names),
+        notes=(*notes, *columns.repeated_answers(rows, query * len(models) + model)),
     )
 
 
@@ -207,57 +222,26 @@ def _read(path: Path) -> pa.Table:
         raise InvalidEvaluations(f"{path} cannot be read as {suffix}: {error}") from error
 
 
-def _need(table: pa.Table, columns: Sequence[str], path: Path) -> None:
-    missing = [column for column in columns if column not in table.column_names]
-    if missing:
-        raise InvalidEvaluations(
-            f"{path} lacks the column {', '.join(map(repr, missing))}; "
-            f"it has {', '.join(table.column_names)}"
-        )
-
-
-def _numbers(table: pa.Table, column: str, path: Path) -> NDArray[np.float64]:
-    try:
-        numbers: NDArray[np.float64] = np.asarray(table[column].to_pylist(), np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidEvaluations(f"{path}: column {column!r} must hold numbers") from error
-    if not np.isfinite(numbers).all():
-        raise InvalidEvaluations(f"{path}: column {column!r} has empty or infinite values")
-    return numbers
-
-
-def _strings(table: pa.Table, column: str, path: Path) -> list[str]:
-    values = table[column].to_pylist()
-    if any(value is None or value == "" for value in values):
-        raise InvalidEvaluations(f"{path}: column {column!r} has empty values")
-    return [str(value) for value in values]
-
-
-def _optional(table: pa.Table, column: str) -> list[Any]:
-    if column not in table.column_names:
-        return [None] * table.num_rows
-    return cast("list[Any]", table[column].to_pylist())
-
-
 def _labels(queries: pa.Table, column: str) -> tuple[str, ...]:
-    return tuple("" if label is None else str(label) for label in _optional(queries, column))
+    return tuple(
+        "" if label is None else str(label) for label in columns.read_optional(queries, column)
+    )
 
 
 def _cost_usd(rows: pa.Table, path: Path) -> NDArray[np.float64]:
     """USD per call, from its column or from a price per million tokens."""
     if "cost_usd" in rows.column_names:
-        cost = _numbers(rows, "cost_usd", path)
+        cost = columns.read_numbers(rows, "cost_usd", path)
     elif {"price_per_mtok", "prompt_tokens"} <= set(rows.column_names):
-        tokens = _numbers(rows, "prompt_tokens", path)
+        tokens = columns.read_numbers(rows, "prompt_tokens", path)
         if "completion_tokens" in rows.column_names:
-            tokens = tokens + _numbers(rows, "completion_tokens", path)
-        cost = tokens * _numbers(rows, "price_per_mtok", path) / 1e6
+            tokens = tokens + columns.read_numbers(rows, "completion_tokens", path)
+        cost = tokens * columns.read_numbers(rows, "price_per_mtok", path) / 1e6
     else:
         raise InvalidEvaluations(
             f"{path} lacks the column 'cost_usd' (or 'price_per_mtok' with 'prompt_tokens')"
         )
-    if cost.min() < 0:
-        raise InvalidEvaluations(f"{path}: a cost is negative")
+    columns.refuse(rows, cost < 0, path, "a cost is negative")
     return cost
 
 
@@ -269,8 +253,10 @@ def _queries(path: Path, rows: pa.Table) -> pa.Table:
     found = next((file for file in beside if file.is_file()), None)
     if found is not None:
         queries = _read(found)
-        _need(queries, ("query_id", "text"), found)
-        missing = set(_strings(rows, "query_id", path)) - set(_strings(queries, "query_id", found))
+        columns.require(queries, ("query_id", "text"), found)
+        missing = set(columns.read_strings(rows, "query_id", path)) - set(
+            columns.read_strings(queries, "query_id", found)
+        )
         if missing:
             raise InvalidEvaluations(
                 f"{found} lacks query {min(missing)!r} and {len(missing) - 1} "
@@ -290,7 +276,7 @@ def _queries(path: Path, rows: pa.Table) -> pa.Table:
 
 def _texts(queries: pa.Table, path: Path) -> tuple[str, ...]:
     """Text of every query, or nothing when the table holds embeddings for those without."""
-    texts = _optional(queries, "text")
+    texts = columns.read_optional(queries, "text")
     # CSV has no null: an empty cell is a missing text.
     if any(text is None or text == "" for text in texts):
         if "query_embedding" in queries.column_names:
@@ -300,8 +286,8 @@ def _texts(queries: pa.Table, path: Path) -> tuple[str, ...]:
 
 
 def _embeddings(queries: pa.Table, path: Path) -> tuple[Float32, str]:
-    _need(queries, ("query_embedding", "encoder_id"), path)
-    encoders = set(_optional(queries, "encoder_id"))
+    columns.require(queries, ("query_embedding", "encoder_id"), path)
+    encoders = set(columns.read_optional(queries, "encoder_id"))
     if len(encoders) != 1 or None in encoders:
         found = ", ".join(sorted(map(str, encoders)))
         raise InvalidEvaluations(f"{path} mixes embeddings of several encoders: {found}")
@@ -327,7 +313,7 @@ def _vector(cell: Any, path: Path) -> list[float] | None:
 
 
 def _splits(queries: pa.Table, keys: Sequence[str], path: Path) -> tuple[str, ...]:
-    found = _optional(queries, "split")
+    found = columns.read_optional(queries, "split")
     unknown = {str(split) for split in found if split is not None} - set(SPLITS)
     if unknown:
         raise InvalidEvaluations(
@@ -337,7 +323,7 @@ def _splits(queries: pa.Table, keys: Sequence[str], path: Path) -> tuple[str, ..
 
 
 def _hidden(rows: pa.Table, names: Sequence[str]) -> frozenset[str]:
-    flags = _optional(rows, "hidden_reasoning")
+    flags = columns.read_optional(rows, "hidden_reasoning")
     return frozenset(name for name, flag in zip(names, flags, strict=True) if flag)
 
 

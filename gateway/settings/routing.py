@@ -39,6 +39,7 @@ class ProfileSettings(Settings):
         float,
         Field(
             gt=0,
+            allow_inf_nan=False,
             description="USD that an answer of quality 1 is worth more than one of quality 0. "
             "The model with the largest predicted `quality - cost / willingness_to_pay_usd` is "
             "chosen, so a larger value chooses better and dearer models.",

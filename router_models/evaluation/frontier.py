@@ -11,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.errors import InvalidEvaluations
+from router_models.statistics import select, select_models
 from router_models.types import Evaluations, Prediction
 
 Float64 = NDArray[np.float64]
 
 LAMBDAS: Float64 = np.geomspace(1e-2, 1e7, 100)
 """Quality given up per USD saved; one over the willingness to pay."""
+
+COVERAGE = 0.8
+"""Share of the queries that a model must have answered to be part of a frontier."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,10 +36,18 @@ class Outcomes:
     cost_usd: Float64
 
     def points(self, weights: Float64 | None = None) -> tuple[Float64, Float64]:
-        """Mean cost and quality per point; `weights` over the queries sum to 1."""
+        """Mean cost and quality per point.
+
+        Args:
+            weights: Over the queries, sum 1; or several such columns, and so are the means.
+        """
         if weights is None:
             return self.cost_usd.mean(axis=1), self.quality.mean(axis=1)
         return self.cost_usd @ weights, self.quality @ weights
+
+    def at(self, point: int) -> "Outcomes":
+        """Keep one point."""
+        return Outcomes(self.quality[[point]], self.cost_usd[[point]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,29 +87,33 @@ class Interval:
     high: float
 
 
-def complete(evaluations: Evaluations, coverage: float = 0.8) -> Evaluations:
-    """Keep the models that answered at least `coverage` of the queries, then the full rows.
+def covered(
+    evaluations: Evaluations, coverage: float = COVERAGE
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find the models that answered at least `coverage` of the queries, then their full rows.
 
-    A frontier needs to know what every model would have done on every query.
-
-    Raises:
-        InvalidEvaluations: No query was answered by all the models kept.
+    Returns:
+        Rows and columns; both empty where no query was answered by all of these models.
     """
     answered = np.isfinite(evaluations.quality)
     columns = np.flatnonzero(answered.mean(axis=0) >= coverage)
     rows = np.flatnonzero(answered[:, columns].all(axis=1))
-    if not len(rows) or not len(columns):
+    return (rows, columns) if len(rows) and len(columns) else (rows[:0], columns[:0])
+
+
+def complete(evaluations: Evaluations, coverage: float = COVERAGE) -> Evaluations:
+    """Keep what is `covered`: a frontier needs what every model would have done on every query.
+
+    Raises:
+        InvalidEvaluations: No query was answered by all the models kept.
+    """
+    rows, columns = covered(evaluations, coverage)
+    if not len(rows):
         raise InvalidEvaluations(
             "a frontier needs queries that every model answered, and there is none; "
             f"models that answered less than {coverage:.0%} of the queries were left out already"
         )
-    return Evaluations(
-        evaluations.embeddings[rows],
-        evaluations.quality[np.ix_(rows, columns)],
-        evaluations.cost_usd[np.ix_(rows, columns)],
-        tuple(evaluations.models[column] for column in columns),
-        tuple(evaluations.tasks[row] for row in rows) if evaluations.tasks else (),
-    )
+    return select_models(select(evaluations, rows), columns)
 
 
 def route(prediction: Prediction, truth: Evaluations, lambdas: Float64 = LAMBDAS) -> Outcomes:
@@ -194,6 +210,31 @@ def cost_saved(cost: Float64, quality: Float64, wanted: float, reference_usd: fl
     return float(1.0 - reached.min() / reference_usd)
 
 
+Points = tuple[Float64, Float64]
+"""Mean cost and quality of each point of a frontier."""
+
+
+def _figures(points: Points, single_models: Points, oracle_points: Points) -> Figures:
+    cost, quality = points
+    single_cost, single_quality = single_models
+    best = int(np.lexsort((single_cost, -single_quality))[0])
+    low, high = float(single_cost.min()), float(single_cost[best])
+    wanted = float(single_quality[best])
+    mix = hull_auc(single_cost, single_quality, low, high)
+    gap = hull_auc(*oracle_points, low, high) - mix
+    gain = hull_auc(cost, quality, low, high) - mix
+    return Figures(
+        own_range_auc=own_range_auc(cost, quality),
+        common_auc=common_auc(cost, quality, low, high),
+        saved=cost_saved(cost, quality, wanted, high),
+        saved_at_99=cost_saved(cost, quality, 0.99 * wanted, high),
+        naiq=gain / gap if gap > 1e-12 else 0.0,
+        quality_first=float(quality[0]),
+        cost_first_usd=float(cost[0]),
+        best_quality=float(quality.max()),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Judge:
     """Measures frontiers on one set of queries, against the same references.
@@ -213,23 +254,10 @@ class Judge:
 
     def figures(self, outcomes: Outcomes, weights: Float64 | None = None) -> Figures:
         """Sum a frontier up; `weights` over the queries sum to 1."""
-        cost, quality = outcomes.points(weights)
-        single_cost, single_quality = self.single_models.points(weights)
-        best = int(np.lexsort((single_cost, -single_quality))[0])
-        low, high = float(single_cost.min()), float(single_cost[best])
-        wanted = float(single_quality[best])
-        mix = hull_auc(single_cost, single_quality, low, high)
-        gap = hull_auc(*self.oracle.points(weights), low, high) - mix
-        gain = hull_auc(cost, quality, low, high) - mix
-        return Figures(
-            own_range_auc=own_range_auc(cost, quality),
-            common_auc=common_auc(cost, quality, low, high),
-            saved=cost_saved(cost, quality, wanted, high),
-            saved_at_99=cost_saved(cost, quality, 0.99 * wanted, high),
-            naiq=gain / gap if gap > 1e-12 else 0.0,
-            quality_first=float(quality[0]),
-            cost_first_usd=float(cost[0]),
-            best_quality=float(quality.max()),
+        return _figures(
+            outcomes.points(weights),
+            self.single_models.points(weights),
+            self.oracle.points(weights),
         )
 
     def mix(self, points: int = 100) -> Outcomes:
@@ -247,6 +275,10 @@ class Judge:
         share[rows, corners[right]] += place - left
         return Outcomes(share @ self.single_models.quality, share @ self.single_models.cost_usd)
 
+    def single(self, model: int) -> Outcomes:
+        """One model alone, as a frontier of one point."""
+        return self.single_models.at(model)
+
     def best_single(self) -> int:
         """Index of the model of highest quality, the cheaper of equals."""
         cost, quality = self.single_models.points()
@@ -263,7 +295,13 @@ def bootstrap_weights(n_queries: int, replicates: int, rng: np.random.Generator)
 
 def replicate(judge: Judge, outcomes: Outcomes, weights: Float64) -> dict[str, Float64]:
     """Every figure on every bootstrap draw; shape ``(replicates,)`` each."""
-    drawn = [judge.figures(outcomes, draw) for draw in weights]
+    frontiers = [
+        frontier.points(weights.T) for frontier in (outcomes, judge.single_models, judge.oracle)
+    ]
+    drawn = [
+        _figures(*((cost[:, draw], quality[:, draw]) for cost, quality in frontiers))
+        for draw in range(len(weights))
+    ]
     return {
         item.name: np.array([getattr(figures, item.name) for figures in drawn])
         for item in fields(Figures)

@@ -1,8 +1,9 @@
 """From evaluations to an estimator that can be served."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import reduce
 from importlib import import_module
 from typing import Any
 
@@ -87,8 +88,8 @@ def fit_each(
 def tune(evaluations: Evaluations, validation: Evaluations, kind: str, seed: int) -> list[Trial]:
     """Value routing by each of the kind's candidates on rows that it has not seen; best first.
 
-    All rows take part, by cross-validation. The MLP, which takes the longest and stops by
-    `validation`, learns from `evaluations` and is valued on `validation` alone.
+    The MLP, whose fits have nothing in common and which stops by `validation`, is valued on that
+    alone; all other kinds by cross-validation on all rows.
 
     Raises:
         InvalidEvaluations: The tables cannot be learned from.
@@ -97,41 +98,53 @@ def tune(evaluations: Evaluations, validation: Evaluations, kind: str, seed: int
     check(evaluations, LEAST_ROWS)
     check(validation)
     settings = candidates(kind)
+
+    def predict_all(learn: Evaluations, held: Evaluations) -> Iterator[Prediction]:
+        for estimator in fit_each(learn, held, settings, seed):
+            yield estimator.predict(held.embeddings)
+
     if kind == "mlp":
-        parts, held_out = [(evaluations, validation)], validation
+        values = value_candidates(predict_all, [(evaluations, validation)])
     else:
-        parts, held_out = _folds(evaluations, validation, seed)
-    found: list[list[Prediction]] = [[] for _ in settings]
-    for learn, held in parts:
-        for index, estimator in enumerate(fit_each(learn, held, settings, seed)):
-            found[index].append(estimator.predict(held.embeddings))
-    predictions = [_joined(predicted) for predicted in found]
+        values = value_candidates(predict_all, folds(evaluations, validation, seed))
+    trials = [Trial(one, *value) for one, value in zip(settings, values, strict=True)]
+    return sorted(trials, key=lambda trial: -trial.value)
+
+
+def value_candidates(
+    predict_all: Callable[[Evaluations, Evaluations], Iterable[Prediction]],
+    parts: Sequence[tuple[Evaluations, Evaluations]],
+) -> list[tuple[float, Interval]]:
+    """Value routing by each candidate on the rows that are held out, and its gain there.
+
+    Args:
+        predict_all: Fits every candidate, always in one order, to the first rows of a part, and
+            predicts for the others.
+        parts: Rows to learn from, and others to be valued on.
+    """
+    found = [list(predict_all(learn, held)) for learn, held in parts]
+    predictions = [_joined(of_parts) for of_parts in zip(*found, strict=True)]
     guess = Prediction(
         np.mean([one.quality for one in predictions], axis=0),
         np.mean([one.cost_usd for one in predictions], axis=0),
     )
+    truth = reduce(join, [held for _, held in parts])
     # Noise is what choosing suffers from, bias what a figure does.
-    choice, report = RoutingValue(held_out, guess, SHRINKAGE), RoutingValue(held_out, guess)
+    choice, report = RoutingValue(truth, guess, SHRINKAGE), RoutingValue(truth, guess)
     single = report.of_best_single()
-    trials = [
-        Trial(
-            one,
+    return [
+        (
             float(choice.of_routing(prediction).mean()),
             mean_gain(report.of_routing(prediction), single),
         )
-        for one, prediction in zip(settings, predictions, strict=True)
+        for prediction in predictions
     ]
-    return sorted(trials, key=lambda trial: -trial.value)
 
 
-def _folds(
+def folds(
     evaluations: Evaluations, validation: Evaluations, seed: int
-) -> tuple[list[tuple[Evaluations, Evaluations]], Evaluations]:
-    """Split all rows into parts to learn from and to hold out; equal queries stay together.
-
-    Returns:
-        The pairs, and the held-out rows of all pairs in their order.
-    """
+) -> list[tuple[Evaluations, Evaluations]]:
+    """Split all rows into parts to learn from and to hold out; equal queries stay together."""
     rows = join(evaluations, validation)
     if len(rows.quality) > TUNING_ROWS:
         drawn = np.random.default_rng(seed).permutation(len(rows.quality))[:TUNING_ROWS]
@@ -139,14 +152,12 @@ def _folds(
     digests = [hashlib.sha256(row.tobytes()).digest() for row in rows.embeddings]
     place = {digest: index for index, digest in enumerate(sorted(set(digests)))}
     if len(place) < FOLDS:
-        return [(evaluations, validation)], validation
+        return [(evaluations, validation)]
     fold = np.array([place[digest] % FOLDS for digest in digests])
-    held = [np.flatnonzero(fold == index) for index in range(FOLDS)]
-    learn = [np.flatnonzero(fold != index) for index in range(FOLDS)]
-    pairs = [
-        (select(rows, some), select(rows, rest)) for some, rest in zip(learn, held, strict=True)
+    return [
+        (select(rows, np.flatnonzero(fold != index)), select(rows, np.flatnonzero(fold == index)))
+        for index in range(FOLDS)
     ]
-    return pairs, select(rows, np.concatenate(held))
 
 
 def _joined(parts: Sequence[Prediction]) -> Prediction:

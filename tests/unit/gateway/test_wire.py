@@ -71,6 +71,7 @@ def test_reads_the_last_message_where_no_user_spoke() -> None:
         ({"waypost": {"wilingness": 1}}, "waypost.wilingness"),
         ({"waypost": {"willingness_to_pay": 0}}, "waypost.willingness_to_pay"),
         ({"waypost": {"willingness_to_pay": "NaN"}}, "waypost.willingness_to_pay"),
+        ({"waypost": {"willingness_to_pay": "inf"}}, "waypost.willingness_to_pay"),
         ({"waypost": {"willingness_to_pay": True}}, "waypost.willingness_to_pay"),
         ({"waypost": {"willingness_to_pay": "much"}}, "waypost.willingness_to_pay"),
         ({"waypost": {"willingness_to_pay": []}}, "waypost.willingness_to_pay"),

@@ -22,9 +22,9 @@ def route(tmp_path: Path):
     config = tmp_path / "waypost.toml"
     config.write_text(f'data_dir = "{tmp_path}"\n{MODEL}')
 
-    def run(*arguments: str) -> list[str]:
+    def run(*arguments: str, exit_code: int = 0) -> list[str]:
         result = CliRunner().invoke(command, ["--config", str(config), *arguments])
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == exit_code, result.output
         return result.output.splitlines()
 
     return run
@@ -42,3 +42,10 @@ def test_models_that_the_router_does_not_know_are_said_to_be_unknown(route):
 
 def test_a_model_that_is_named_is_shown_without_a_table(route):
     assert route("--model", "new", "What is 17 + 25?") == ["new (named; router none)"]
+
+
+@pytest.mark.parametrize("paid", ["inf", "nan", "0", "-1", "1e10"])
+def test_a_willingness_to_pay_that_is_no_finite_amount_is_refused(route, paid):
+    *_, complaint = route("--willingness-to-pay", paid, "What is 17 + 25?", exit_code=2)
+
+    assert "is not a number of USD above 0 and at most 1e+09" in complaint

@@ -1,58 +1,23 @@
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from click.testing import CliRunner
 
-from gateway.commands import evaluate, train
+from gateway.commands import train
 from gateway.commands.train import carve
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
-from gateway.problems.datasets import read_dataset
 from gateway.routing.encoders import load_encoder
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
-from router_models.artifacts.artifact import dump, load
-from router_models.training.settings import RidgeSettings
-from router_models.training.train import fit
-from tests.fakes.evaluations import DIMENSION, made_up
+from router_models.artifacts.artifact import load
+from tests.fakes.evaluation_tables import SUBJECTS, invoke, table_of, with_a_gap
+from tests.fakes.evaluations import made_up
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.schemas import with_schema
 from tests.fakes.turns import make_turn
-
-SUBJECTS = {
-    "sums": "Work out {} plus {} and give the number.",
-    "code": "def f(x): return x * {} + {}  # what does f(2) return?",
-    "letters": "Dear editor, write {} lines of praise and {} of blame.",
-    "riddles": "Who walks on {} legs at dawn and {} at dusk?",
-}
-
-
-def table_of(folder: Path, n_queries: int = 160, splits=("train", "val", "test")) -> Path:
-    rows = made_up(n_queries, seed=3)
-    texts = [SUBJECTS[task].format(i, i + 1) for i, task in enumerate(rows.tasks)]
-    ids = [f"q{i}" for i in range(n_queries)]
-    n_models = len(rows.models)
-    long = {
-        "query_id": np.repeat(ids, n_models),
-        "model": list(rows.models) * n_queries,
-        "score": rows.quality.reshape(-1),
-        "cost_usd": rows.cost_usd.reshape(-1),
-        "hidden_reasoning": [False, False, False, True] * n_queries,
-    }
-    queries = {
-        "query_id": ids,
-        "text": texts,
-        "task": list(rows.tasks),
-        "split": [splits[i % len(splits)] for i in range(n_queries)],
-    }
-    pyarrow.parquet.write_table(pa.table(long), folder / "t.parquet")
-    pyarrow.parquet.write_table(pa.table(queries), folder / "t.queries.parquet")
-    return folder / "t.parquet"
 
 
 @pytest.fixture
@@ -65,12 +30,6 @@ def artifact(data, tmp_path):
     out = tmp_path / "r.safetensors"
     invoke(train.command, data, "--estimator", "ridge", "--encoder", "static", "--out", out)
     return out
-
-
-def invoke(command, *arguments, fails: bool = False) -> str:
-    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
-    assert result.exit_code == int(fails), result.output
-    return result.output
 
 
 def test_writes_an_artefact_that_the_gateway_can_load(artifact):
@@ -176,88 +135,19 @@ def test_says_where_grades_come_from_when_the_log_has_none(tmp_path, monkeypatch
     assert "/v1/feedback" in invoke(train.command, "--encoder", "static", fails=True)
 
 
+def test_says_which_rows_it_left_out_and_which_it_averaged(data, tmp_path):
+    arguments = (with_a_gap(data), "--estimator", "ridge", "--out", tmp_path / "r")
+    assert "row 1, query_id 'q0', model 'cheap'" in invoke(train.command, *arguments, fails=True)
+    output = invoke(train.command, *arguments, "--skip-incomplete")
+    assert (
+        "rows left out because they lack 'cost_usd': 1 (row 1, query_id 'q0', model 'cheap')"
+        in output
+    )
+    assert (
+        "rows that repeat a query and a model: 1 (row 641, query_id 'q1', model 'coder')" in output
+    )
+
+
 def test_says_what_is_wrong_with_the_table(tmp_path):
     output = invoke(train.command, tmp_path / "none.parquet", fails=True)
     assert output == f"Error: {tmp_path / 'none.parquet'} does not exist\n"
-
-
-def test_evaluates_an_artefact_beside_the_references(data, artifact, tmp_path):
-    picture = tmp_path / "f.png"
-    output = invoke(
-        evaluate.command, data, "--artifact", artifact, "--picture", picture, "--bootstrap", 20
-    )
-    for name in ("best single", "oracle", "random mix", "ridge-2", "knn, trained here"):
-        assert name in output
-    assert "kmeans, trained here" not in output
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_evaluates_what_it_trains_itself_without_an_artefact(data, tmp_path):
-    output = invoke(
-        evaluate.command,
-        *(data, "--encoder", "static", "--bootstrap", 0, "--split", "val"),
-        *("--picture", tmp_path / "f.png"),
-    )
-    assert "kmeans, trained here" in output
-    assert "[" not in output.splitlines()[2]
-
-
-def test_trains_nothing_where_train_rows_are_measured(data, artifact, tmp_path):
-    output = invoke(
-        evaluate.command,
-        *(data, "--artifact", artifact, "--split", "train", "--encoder", "minilm"),
-        *("--bootstrap", 0, "--picture", tmp_path / "f.png", "--drop-hidden-reasoning"),
-    )
-    assert "no router is trained for comparison" in output
-    assert "3 models" in output
-
-
-def test_refuses_to_evaluate_routers_of_other_models(data, artifact, tmp_path):
-    rows = pyarrow.parquet.read_table(data)
-    renamed = [f"other-{model}" for model in rows["model"].to_pylist()]
-    column = rows.column_names.index("model")
-    pyarrow.parquet.write_table(rows.set_column(column, "model", [renamed]), data)
-    output = invoke(evaluate.command, data, "--artifact", artifact, fails=True)
-    assert "no model in common" in output
-
-
-@dataclass(frozen=True)
-class OtherEncoder:
-    id: str = "other-9"
-    sha256: str = "00" * 32
-    dimension: int = DIMENSION
-
-
-def test_refuses_to_evaluate_a_router_of_an_encoder_it_does_not_have(data, tmp_path):
-    rows = made_up(40)
-    content = dump(
-        fit(rows, rows, RidgeSettings(), 0),
-        OtherEncoder(),
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        training={},
-        provenance={},
-    )
-    (tmp_path / "other").write_bytes(content)
-    output = invoke(evaluate.command, data, "--artifact", tmp_path / "other", fails=True)
-    assert "encoder 'other-9', which is not packaged here" in output
-
-
-def test_evaluates_a_router_without_a_guard(data, tmp_path):
-    encoder = load_encoder("static")
-    rows = read_dataset(data).embedded(encoder).evaluations("train")
-    content = dump(
-        fit(rows, rows, RidgeSettings(), 0),
-        encoder,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        training={},
-        provenance={},
-    )
-    (tmp_path / "bare").write_bytes(content)
-    loaded = evaluate.open_artifact(tmp_path / "bare")
-    assert loaded.router.serving_estimator is loaded.router.estimator
-
-
-def test_refuses_to_evaluate_bytes_that_are_no_artefact(data, tmp_path):
-    (tmp_path / "bad").write_bytes(b"nothing")
-    output = invoke(evaluate.command, data, "--artifact", tmp_path / "bad", fails=True)
-    assert output.startswith("Error: ")

@@ -256,3 +256,65 @@ def test_refuses_a_split_without_evaluations(tmp_path):
 def test_asks_for_embeddings_first(tmp_path):
     with pytest.raises(InvalidEvaluations, match="encode them first"):
         read_dataset(long_form(tmp_path)).evaluations()
+
+
+GAPS = LONG | {"cost_usd": [0.1, 0.2, 0.3, None]}
+
+
+def test_names_the_row_and_the_model_whose_cost_is_missing(tmp_path):
+    with pytest.raises(InvalidEvaluations) as caught:
+        read_dataset(long_form(tmp_path, rows=GAPS))
+    assert str(caught.value).endswith(
+        "column 'cost_usd' has empty or infinite values (row 4, query_id 'q2', model 'b'); "
+        "fill them in, or leave such rows out with --skip-incomplete"
+    )
+
+
+def test_counts_rows_as_they_lie_in_the_file_graded_or_not(tmp_path):
+    rows = GAPS | {"score": [None, 0.0, 0.5, 1.0], "cost_usd": [0.1, 0.2, None, float("nan")]}
+    with pytest.raises(InvalidEvaluations, match=r"\(row 3, .* model 'a'; 1 more like it\)"):
+        read_dataset(long_form(tmp_path, rows=rows))
+
+
+def test_leaves_incomplete_rows_out_when_asked_and_says_which(tmp_path):
+    rows = GAPS | {"model": ["a", "", "a", "b"], "score": [1.0, 1.0, 1.0, float("nan")]}
+    dataset = read_dataset(long_form(tmp_path, rows=rows), skip_incomplete=True)
+    assert dataset.models == ("a",)
+    assert len(dataset.notes) == 3
+    assert (
+        "rows left out because they lack 'cost_usd': 1 (row 4, query_id 'q2', model 'b')"
+        in dataset.notes
+    )
+
+
+def test_leaves_out_rows_without_the_tokens_that_their_cost_is_made_of(tmp_path):
+    rows = {k: v for k, v in LONG.items() if k != "cost_usd"} | {
+        "price_per_mtok": [1.0, 1.0, 1.0, 1.0],
+        "prompt_tokens": [1, 1, None, 1],
+    }
+    dataset = read_dataset(long_form(tmp_path, rows=rows), skip_incomplete=True)
+    assert np.isfinite(dataset.quality).sum() == 3
+
+
+def test_a_table_of_nothing_but_incomplete_rows_holds_no_graded_row(tmp_path):
+    rows = LONG | {"cost_usd": pa.array([None] * 4, pa.float64())}
+    with pytest.raises(InvalidEvaluations, match="no graded row"):
+        read_dataset(long_form(tmp_path, rows=rows), skip_incomplete=True)
+
+
+def test_says_that_answers_of_one_model_to_one_query_are_averaged(tmp_path):
+    rows = LONG | {"query_id": ["q1", "q1", "q1", "q2"], "model": ["a", "b", "a", "a"]}
+    (note,) = read_dataset(long_form(tmp_path, rows=rows)).notes
+    assert note.startswith(
+        "rows that repeat a query and a model: 1 (row 3, query_id 'q1', model 'a')"
+    )
+
+
+def test_says_nothing_about_a_table_that_is_as_it_should_be(tmp_path):
+    assert read_dataset(long_form(tmp_path)).notes == ()
+
+
+def test_a_query_without_an_id_is_not_one_that_could_be_left_out(tmp_path):
+    with pytest.raises(InvalidEvaluations) as caught:
+        read_dataset(long_form(tmp_path, queries=QUERIES | {"query_id": ["q1", None]}))
+    assert "skip-incomplete" not in str(caught.value)

@@ -76,6 +76,8 @@ def test_two_dollar_signs_stand_for_one(toml: Path) -> None:
         ('[routing]\ndefault_profile = "lavish"\n', "no profile 'lavish'"),
         (MODEL.replace("gpt-x", "auto").replace("$", "$$"), "belongs to a routing profile"),
         ("[profiles.cheap]\nwillingness_to_pay_usd = 0\n", "willingness_to_pay_usd"),
+        ("[profiles.cheap]\nwillingness_to_pay_usd = inf\n", "willingness_to_pay_usd"),
+        ("[profiles.cheap]\nwillingness_to_pay_usd = nan\n", "willingness_to_pay_usd"),
         ("[routing.exploration]\nkind = 'epsilon'\nepsilon = 2\n", "routing.exploration.epsilon"),
         ("[routing]\nfallbacks = ['a']\n", "routing.fallbacks"),
     ],
