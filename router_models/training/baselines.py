@@ -22,8 +22,8 @@ from router_models.types import Evaluations, Float32, Prediction
 
 RIDGE_ALPHAS: Final = tuple(np.geomspace(1.0, 1000.0, 16).tolist())
 """Each needs fits of its own, and neighbours hardly differ."""
-CLUSTERS: Final = (8, 16, 32, 64, 128, 256)
-NEAREST: Final = (1, 2, 3, 4, 6, 8, 12, 16)
+CLUSTERS: Final = (16, 32, 64, 128)
+NEAREST: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 """As many settings as the other kinds try; the paper has 60 clusters and the nearest 4."""
 
 CLUSTER_LAMBDAS: Final = np.concatenate([[0.0], np.geomspace(1e-3, 1e3, 98), [1e9]])
