@@ -19,8 +19,14 @@ class Ledger(Protocol):
         request: ChatRequest,
         models: Sequence[HostedModel],
         cap: OutputCap | None = None,
+        *,
+        is_fallback: bool = False,
     ) -> Reservation:
-        """Hold the worst case of this turn, on any of `models`, in every scope, or refuse."""
+        """Hold the worst case of this turn, on any of `models`, in every scope, or refuse.
+
+        Args:
+            is_fallback: The same turn held and settled before, so it is no second request.
+        """
         ...
 
     def conversation(self, request: ChatRequest, caller: Caller) -> str | None:

@@ -116,11 +116,14 @@ class MeteredLedger:
         request: ChatRequest,
         models: Sequence[HostedModel],
         cap: OutputCap | None = None,
+        *,
+        is_fallback: bool = False,
     ) -> Reservation:
         """Hold the worst case of `request` on any of `models` in every scope, or refuse.
 
         Args:
             cap: What a turn policy allots; it lowers the caller's own output limit too.
+            is_fallback: The same turn held and settled before, so it is no second request.
 
         Raises:
             BudgetExhausted: A budget of money or tokens has no room.
@@ -128,7 +131,9 @@ class MeteredLedger:
             DependencyUnavailable: The store is down, and the mode is ``closed``.
             InvalidRequest: The output limit is no positive whole number.
         """
-        lease, limits = self._names.lease(request_id, caller, request, cap, self._clock())
+        lease, limits = self._names.lease(
+            request_id, caller, request, cap, self._clock(), is_fallback=is_fallback
+        )
         turn_limits = self._book.turn_limits(caller.team_id)
         if not limits and not turn_limits and cap is None:
             return Reservation(request_id)
