@@ -115,3 +115,11 @@ def test_a_key_of_another_kind_is_a_problem(folder):
     )
 
     assert "short.pub" in NodeKeys.read(folder.public_keys).problems[0]
+
+
+def test_a_link_that_leads_nowhere_shuts_out_nobody_else(folder):
+    (folder.public_keys / "odd.pub").symlink_to("x" * 300)  # longer than a name may be
+
+    keys = NodeKeys.read(folder.public_keys)
+    assert set(keys.keys) == {"acme", "zenith"}
+    assert len(keys.problems) == 1
