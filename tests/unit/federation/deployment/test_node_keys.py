@@ -131,7 +131,10 @@ def test_a_node_is_revoked_whatever_else_lies_in_the_folder(folder):
     key = (folder.public_keys / "acme.pub").read_text()
     (folder.public_keys / "alias.pub").write_text(key)
 
-    assert [path.name for path in folder.revoke("acme")] == ["acme.pub.revoked", "alias.pub.revoked"]
+    assert [path.name for path in folder.revoke("acme")] == [
+        "acme.pub.revoked",
+        "alias.pub.revoked",
+    ]
     assert set(NodeKeys.read(folder.public_keys).keys) == {"zenith"}
 
 
