@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from budget.ledger.types import Limit, OutputCap, Standing
+from budget.ledger.types import Charge, Limit, OutputCap, Standing
 from gateway.budgets.reservation import Reservation
 from gateway.types import Caller, HostedModel, Usage
 from gateway.wire import ChatRequest
@@ -20,12 +20,12 @@ class Ledger(Protocol):
         models: Sequence[HostedModel],
         cap: OutputCap | None = None,
         *,
-        is_fallback: bool = False,
+        charged: Charge | None = None,
     ) -> Reservation:
         """Hold the worst case of this turn, on any of `models`, in every scope, or refuse.
 
         Args:
-            is_fallback: The same turn held and settled before, so it is no second request.
+            charged: To the same turn before, which falls back; None at first.
         """
         ...
 

@@ -14,6 +14,7 @@ import orjson
 
 from budget.errors import BudgetExhausted
 from budget.ledger.amounts import NUSD_PER_USD
+from budget.ledger.types import Charge
 from gateway.budgets.base import Ledger
 from gateway.budgets.enforcement import with_reasoning
 from gateway.budgets.reservation import Reservation
@@ -199,13 +200,17 @@ class ChatService:
                 self._record(turn)
 
     async def _reserve(
-        self, turn: Turn, name: str, models: Sequence[HostedModel], *, is_fallback: bool = False
+        self,
+        turn: Turn,
+        name: str,
+        models: Sequence[HostedModel],
+        charged: Charge | None = None,
     ) -> Reservation:
         """Hold the worst case of an answer by any of `models`."""
         allotment = None if turn.plan is None else turn.plan.allotment
         cap = None if allotment is None else allotment.cap
         return await self.ledger.reserve(
-            name, turn.caller, turn.request, models, cap, is_fallback=is_fallback
+            name, turn.caller, turn.request, models, cap, charged=charged
         )
 
     async def _complete(self, turn: Turn) -> Completion:
@@ -277,13 +282,12 @@ class ChatService:
             ProviderError: `error`, where the budget has no room for another call.
         """
         await self._settle(turn, type(error).__name__)
-        first, turn.reservation = turn.reservation, None
-        turn.given_up, turn.given_up_nusd = None, 0
+        first, charged = turn.reservation, turn.settle_given_up()
         models = turn.plan.models if turn.plan is not None else ()
         name = f"{turn.record.request_id}-{turn.record.attempts}"
         try:
             others = models[models.index(model) + 1 :]
-            held = await self._reserve(turn, name, others, is_fallback=True)
+            held = await self._reserve(turn, name, others, charged)
         except (BudgetExhausted, GatewayError) as refusal:
             raise error from refusal
         turn.reservation = held if first is None else held.after(first)

@@ -26,7 +26,7 @@ class Settled(Conversations):
     settled: list[tuple[str, Usage | None, int]] = field(default_factory=list)
 
     async def reserve(
-        self, request_id, caller, request, models, cap=None, *, is_fallback=False
+        self, request_id, caller, request, models, cap=None, *, charged=None
     ) -> Reservation:
         self.held_for.append(request_id)
         self.caps.append(cap)

@@ -106,8 +106,8 @@ async def test_without_budget_for_another_call_the_first_failure_is_told(bench, 
     it = bench(FakeProvider(LATE), two)
     reserve = it.ledger.reserve
 
-    async def once(*args, is_fallback):
-        if is_fallback:
+    async def once(*args, charged):
+        if charged is not None:
             raise RateLimited("full")
         return await reserve(*args)
 
@@ -163,3 +163,27 @@ async def test_a_fallback_is_no_second_request_of_its_caller(bench, tmp_path, ca
     counted = [row for row in metered.journal.rows if " tri " in row.lease.limits]
     assert len(metered.journal.rows) == 2
     assert len(counted) == 1
+
+
+@pytest.mark.parametrize(
+    ("measure", "cap"), [("nusd", 250_000), ("tokens", 200), ("output", 70), ("output", 100)]
+)
+async def test_a_turn_and_its_fallback_keep_to_the_limit_of_one_turn(
+    bench, tmp_path, measure, cap
+) -> None:
+    metered = Metered(migrated(f"sqlite:///{tmp_path / 'waypost.db'}"))
+    await metered.cap(cap, scope="turn", measure=measure)
+    await metered.cap(10**9)
+    two = FakeProvider(BODY)
+    it = bench(FakeProvider(LATE), two)
+    service = replace(it.service, ledger=metered.ledger)
+    if cap == 100:
+        await service.complete(asked(max_tokens=50), BLUE)
+    else:
+        with pytest.raises(ProviderTimeout):
+            await service.complete(asked(max_tokens=50), BLUE)
+    metered.book.close()
+
+    charged = [row.charged_output_tokens for row in metered.journal.rows]
+    assert charged == ([50, 5] if cap == 100 else [50])
+    assert it.row.given_up_nusd > 0
