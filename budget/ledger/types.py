@@ -150,3 +150,7 @@ class Charge:
     nusd: int
     tokens: int
     output: int = 0
+
+    def amount(self, measure: Measure) -> int:
+        """Return what was used of one measure; 0 of those that count requests."""
+        return {"nusd": self.nusd, "tokens": self.tokens, "output": self.output}.get(measure, 0)

@@ -17,7 +17,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from federation.deployment.node_keys import PUBLIC_SUFFIX, REVOKED_SUFFIX, read_public_key
+from federation.deployment.node_keys import (
+    PUBLIC_SUFFIX,
+    REVOKED_SUFFIX,
+    NodeKeys,
+    read_public_key,
+)
 
 AUTHORITY_VALID: Final = timedelta(days=10 * 365)
 SERVER_VALID: Final = timedelta(days=365)
@@ -111,10 +116,10 @@ class CertificateFolder:
         Raises:
             FileNotFoundError: No such node is let in.
         """
-        lost = (self.public_keys / f"{name}{PUBLIC_SUFFIX}").read_bytes().split()[:2]
-        found = self.public_keys.glob(f"*{PUBLIC_SUFFIX}")
-        same = [path for path in sorted(found) if path.read_bytes().split()[:2] == lost]
-        return [path.rename(path.with_name(f"{path.name}{REVOKED_SUFFIX}")) for path in same]
+        keys = NodeKeys.read(self.public_keys).keys
+        same = {name, *(other for other, key in keys.items() if key == keys.get(name))}
+        paths = [self.public_keys / f"{each}{PUBLIC_SUFFIX}" for each in sorted(same)]
+        return [path.rename(path.with_name(f"{path.name}{REVOKED_SUFFIX}")) for path in paths]
 
     def rotate(self, name: str, public: Path | None = None) -> list[Path]:
         """Let node `name` in by another key, and by its old one no more.

@@ -49,9 +49,6 @@ class NodeKeys:
         keys: dict[str, bytes] = {}
         problems: list[str] = []
         for path in sorted(folder.glob(f"*{PUBLIC_SUFFIX}")):
-            if path.is_fifo():  # which would be waited for
-                problems.append(f"{path} is a pipe")
-                continue
             try:
                 keys[path.stem] = read_public_key(path)
             except FileNotFoundError:
@@ -94,6 +91,8 @@ def read_public_key(path: Path) -> bytes:
     Raises:
         ValueError: It is none, or of another kind.
     """
+    if path.is_fifo():
+        raise ValueError("it is a pipe, which would be waited for")
     key = serialization.load_ssh_public_key(path.read_bytes())
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != CURVE:
         raise ValueError("it is a key of another kind")
@@ -105,8 +104,6 @@ def read_public_key(path: Path) -> bytes:
 def _revoked(folder: Path) -> Iterator[bytes]:
     for path in folder.glob(f"*{PUBLIC_SUFFIX}{REVOKED_SUFFIX}"):
         with suppress(OSError, ValueError, UnsupportedAlgorithm):
-            if path.is_fifo():
-                continue
             yield read_public_key(path)
 
 

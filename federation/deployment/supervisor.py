@@ -129,7 +129,10 @@ class Supervisor:
 
 
 def last_log_lines(log_file: Path) -> str:
-    """Return what a log says last, without Flower's decoration."""
+    """Return what a log says last, without Flower's decoration.
+
+    It may hold words of the other side: what would steer a terminal is left out.
+    """
     try:
         with log_file.open("rb") as file:
             file.seek(max(0, log_file.stat().st_size - MAX_REASON_BYTES))
@@ -137,7 +140,8 @@ def last_log_lines(log_file: Path) -> str:
     except OSError:
         return "(no log)"
     _, exits, reason = text.rpartition("Exit Code:")
-    lines = [line.strip() for line in (reason if exits else text).splitlines()]
+    said = (reason if exits else text).splitlines()
+    lines = ["".join(filter(str.isprintable, line)).strip() for line in said]
     kept = [line for line in lines if line and not line.startswith(DECORATION)]
     return " ".join(kept[1:3] if exits else kept[-1:]) or "(empty)"
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from budget.ledger.types import Limit, OutputCap, Standing
+from budget.ledger.types import Charge, Limit, OutputCap, Standing
 from gateway.budgets.reservation import Reservation
 from gateway.types import Caller, HostedModel, Usage
 from gateway.wire import ChatRequest
@@ -19,8 +19,14 @@ class Ledger(Protocol):
         request: ChatRequest,
         models: Sequence[HostedModel],
         cap: OutputCap | None = None,
+        *,
+        charged: Charge | None = None,
     ) -> Reservation:
-        """Hold the worst case of this turn, on any of `models`, in every scope, or refuse."""
+        """Hold the worst case of this turn, on any of `models`, in every scope, or refuse.
+
+        Args:
+            charged: To the same turn before, which falls back; None at first.
+        """
         ...
 
     def conversation(self, request: ChatRequest, caller: Caller) -> str | None:

@@ -116,11 +116,15 @@ class MeteredLedger:
         request: ChatRequest,
         models: Sequence[HostedModel],
         cap: OutputCap | None = None,
+        *,
+        charged: Charge | None = None,
     ) -> Reservation:
         """Hold the worst case of `request` on any of `models` in every scope, or refuse.
 
         Args:
             cap: What a turn policy allots; it lowers the caller's own output limit too.
+            charged: To the same turn before, which falls back: limits of a turn hold for both
+                together, and it is no second request. None at first.
 
         Raises:
             BudgetExhausted: A budget of money or tokens has no room.
@@ -128,7 +132,9 @@ class MeteredLedger:
             DependencyUnavailable: The store is down, and the mode is ``closed``.
             InvalidRequest: The output limit is no positive whole number.
         """
-        lease, limits = self._names.lease(request_id, caller, request, cap, self._clock())
+        lease, limits = self._names.lease(
+            request_id, caller, request, cap, self._clock(), is_fallback=charged is not None
+        )
         turn_limits = self._book.turn_limits(caller.team_id)
         if not limits and not turn_limits and cap is None:
             return Reservation(request_id)
@@ -138,7 +144,8 @@ class MeteredLedger:
             need = need.within(cap.tokens, self._settings.min_completion_tokens)
         most = need.most_completion_tokens
         for limit in turn_limits:
-            most = min(most, need.afforded(limit.cap, limit.measure))
+            left = limit.cap - (0 if charged is None else charged.amount(limit.measure))
+            most = min(most, need.afforded(left, limit.measure))
             if most < need.least_completion_tokens:
                 self._note_refusal("turn")
                 raise turn_refused(limit, need)

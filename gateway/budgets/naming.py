@@ -1,6 +1,6 @@
 """Which scopes a request belongs to, and which limits bind it there."""
 
-from budget.ledger.settlements import Lease, limit_code
+from budget.ledger.settlements import Lease, limit_code, limit_codes
 from budget.ledger.types import Limit, OutputCap
 from gateway.budgets.book import BudgetBook
 from gateway.budgets.conversation import AnsweredConversations, conversation, end_user
@@ -35,8 +35,14 @@ class ScopeNames:
         request: ChatRequest,
         cap: OutputCap | None,
         now_unix_s: float,
+        *,
+        is_fallback: bool = False,
     ) -> tuple[Lease | None, tuple[Limit, ...]]:
-        """Return whose the reservation is and its limits; None where nothing limits it."""
+        """Return whose the reservation is and its limits; None where nothing limits it.
+
+        Args:
+            is_fallback: The request was counted before: limits of requests are left out.
+        """
         kinds = self._book.limited_kinds(caller.team_id)
         allotted = None if cap is None else cap.limit
         user = end_user(request, caller) if "user" in kinds else None
@@ -49,6 +55,9 @@ class ScopeNames:
         limits, codes = known.limits, known.codes
         if allotted is not None:
             limits, codes = (*limits, allotted), f"{codes.rstrip()} {limit_code(allotted)} "
+        if is_fallback:
+            limits = tuple(limit for limit in limits if limit.measure != "requests")
+            codes = limit_codes(limits)
         if not limits:
             return None, ()
         lease = Lease(

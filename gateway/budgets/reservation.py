@@ -1,7 +1,7 @@
 """What was reserved for one turn, and how the caller is told what is left."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from budget.ledger.amounts import NUSD_PER_USD
@@ -42,6 +42,11 @@ class Reservation:
     def is_limited(self) -> bool:
         """Whether anything limits the turn, so that there is something to tell."""
         return self.lease is not None or self.completion_tokens is not None
+
+    def after(self, first: "Reservation") -> "Reservation":
+        """Return the same, with what `first` counted of requests: a fallback counts none."""
+        counted = [each for each in first.standings if each.limit.measure == "requests"]
+        return replace(self, standings=(*counted, *self.standings))
 
 
 def budget_headers(

@@ -14,8 +14,10 @@ import orjson
 
 from budget.errors import BudgetExhausted
 from budget.ledger.amounts import NUSD_PER_USD
+from budget.ledger.types import Charge
 from gateway.budgets.base import Ledger
 from gateway.budgets.enforcement import with_reasoning
+from gateway.budgets.reservation import Reservation
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.budgets.worst_case import with_output_limit
 from gateway.chat.charging import (
@@ -185,7 +187,7 @@ class ChatService:
             turn.follow(plan)
             self.metrics.decided(plan)
             with trace.step("reserve"):
-                await self._reserve(turn, turn.record.request_id, plan.models)
+                turn.reservation = await self._reserve(turn, turn.record.request_id, plan.models)
             yield turn
         except BaseException as error:
             turn.fail(error)
@@ -200,11 +202,19 @@ class ChatService:
             finally:
                 self._record(turn)
 
-    async def _reserve(self, turn: Turn, name: str, models: Sequence[HostedModel]) -> None:
+    async def _reserve(
+        self,
+        turn: Turn,
+        name: str,
+        models: Sequence[HostedModel],
+        charged: Charge | None = None,
+    ) -> Reservation:
         """Hold the worst case of an answer by any of `models`."""
         allotment = None if turn.plan is None else turn.plan.allotment
         cap = None if allotment is None else allotment.cap
-        turn.reservation = await self.ledger.reserve(name, turn.caller, turn.request, models, cap)
+        return await self.ledger.reserve(
+            name, turn.caller, turn.request, models, cap, charged=charged
+        )
 
     async def _complete(self, turn: Turn) -> Completion:
         for model, is_last in self._candidates(turn):
@@ -275,13 +285,15 @@ class ChatService:
             ProviderError: `error`, where the budget has no room for another call.
         """
         await self._settle(turn, type(error).__name__)
-        turn.given_up, turn.given_up_nusd, turn.reservation = None, 0, None
+        first, charged = turn.reservation, turn.settle_given_up()
         models = turn.plan.models if turn.plan is not None else ()
         name = f"{turn.record.request_id}-{turn.record.attempts}"
         try:
-            await self._reserve(turn, name, models[models.index(model) + 1 :])
+            others = models[models.index(model) + 1 :]
+            held = await self._reserve(turn, name, others, charged)
         except (BudgetExhausted, GatewayError) as refusal:
             raise error from refusal
+        turn.reservation = held if first is None else held.after(first)
 
     async def _forward(
         self, turn: Turn, upstream: AnswerStream, forwarded: ForwardedEvents

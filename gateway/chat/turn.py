@@ -33,6 +33,7 @@ class Turn:
         sent: The body that it was called with.
         given_up: What calls may have used that nobody waits for any more, and the reservation is
             not charged for yet; `given_up_nusd` is what that costs.
+        settled: What earlier reservations of this turn were charged.
         transit: Where that call is.
     """
 
@@ -46,6 +47,7 @@ class Turn:
     sent: Mapping[str, Any] = field(default_factory=dict)
     given_up: Usage | None = None
     given_up_nusd: int = 0
+    settled: Charge | None = None
     transit: Transit = field(default_factory=Transit)
     trace: TurnTrace = field(default_factory=Untraced)
 
@@ -140,6 +142,15 @@ class Turn:
         tokens = calls * usage.prompt_tokens, calls * usage.completion_tokens
         self.given_up = together(self.given_up, Usage(*tokens, is_estimated=True))
         return cost_nusd
+
+    def settle_given_up(self) -> Charge:
+        """Note that the reservation was charged; return what all before the next one were."""
+        used, before = self.given_up or Usage(0, 0), self.settled or Charge(0, 0)
+        output = used.completion_tokens
+        tokens = before.tokens + used.prompt_tokens + output
+        self.settled = after = Charge(self.record.given_up_nusd, tokens, before.output + output)
+        self.reservation, self.given_up, self.given_up_nusd = None, None, 0
+        return after
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Say how the turn was routed, in response headers."""

@@ -35,7 +35,7 @@ def split_rows(dataset: Dataset, train_on: str, tune_on: str) -> tuple[Evaluatio
     """Return train and validation rows; carve validation out of train where there is none.
 
     Raises:
-        InvalidEvaluations: The table has no row to train on.
+        InvalidEvaluations: The table has no row to train on, or none to hold out.
     """
     whole = dataset.evaluations(train_on)
     if tune_on in dataset.splits and tune_on != train_on:
@@ -44,9 +44,21 @@ def split_rows(dataset: Dataset, train_on: str, tune_on: str) -> tuple[Evaluatio
 
 
 def carve(evaluations: Evaluations) -> tuple[Evaluations, Evaluations]:
-    """Set one row in eight apart by a hash of its embedding, so that the choice never moves."""
-    digests = [hashlib.sha256(row.tobytes()).digest()[0] for row in evaluations.embeddings]
-    held_out = np.array([digest % CARVED == 0 for digest in digests], bool)
+    """Set one row in eight apart by a hash of its embedding, so that the choice never moves.
+
+    Raises:
+        InvalidEvaluations: All rows are the same query.
+    """
+    digests = [hashlib.sha256(row.tobytes()).digest() for row in evaluations.embeddings]
+    distinct = set(digests)
+    if len(distinct) < 2:
+        raise InvalidEvaluations(
+            f"all {len(digests)} rows are one query: there is no other to choose settings by"
+        )
+    chosen = {digest for digest in distinct if digest[0] % CARVED == 0}
+    if not chosen or chosen == distinct:
+        chosen = {min(distinct)}
+    held_out = np.array([digest in chosen for digest in digests], bool)
     rows, held = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     return select(evaluations, rows), select(evaluations, held)
 

@@ -201,8 +201,9 @@ class LimitedHttpProtocol(CoalescingHttpProtocol):
         )
         self._other_bytes = 0
         if is_long or len(self.headers) > MAX_HEADERS:
+            if self.app is not _refuse_headers:  # once, however many requests came together
+                self._connections.counts.refuse(HEADERS_TOO_LARGE)
             self.app = _refuse_headers
-            self._connections.counts.refuse(HEADERS_TOO_LARGE)
         app = self.app
         if self.expect_100_continue:
             self.app = partial(_serve_expecting, app)

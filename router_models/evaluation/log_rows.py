@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -157,10 +158,11 @@ def _usable(batches: Iterable[Sequence[LogRow]], dimension: int) -> Iterator[Log
     for batch in batches:
         for row in batch:
             vector = row.query_embedding
-            figures = (row.score, row.cost_usd)
-            if row.model is None or vector is None or None in figures:
+            score, cost_usd = row.score, row.cost_usd
+            if row.model is None or vector is None or score is None or cost_usd is None:
                 continue
-            if vector.shape == (dimension,) and np.isfinite(vector).all():
+            is_possible = 0.0 <= score <= 1.0 and 0.0 <= cost_usd < inf
+            if is_possible and vector.shape == (dimension,) and np.isfinite(vector).all():
                 yield row
 
 

@@ -127,11 +127,11 @@ class LoggedFrontier:
                 tuple(_curve(curve) for curve in table["curves"]),
                 int(table["answers"]),
                 int(table["queries"]),
-                datetime.fromisoformat(table["measured_at"]),
-                lead and Lead(lead["model"], lead["rival"], Interval(**lead["quality"])),
+                datetime.fromisoformat(table["measured_at"]).astimezone(UTC),
+                lead and Lead(lead["model"], lead["rival"], _interval(lead["quality"])),
                 bool(table.get("is_anytime", False)),
             )
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, OverflowError, RecursionError, TypeError) as error:
             raise ValueError("not a frontier measured on a log") from error
 
 
@@ -253,8 +253,8 @@ def _curve(table: Mapping[str, Any]) -> FrontierCurve:
     points = tuple(
         FrontierPoint(
             float(point["willingness_to_pay_usd"]),
-            Interval(**point["quality"]),
-            Interval(**point["cost_usd"]),
+            _interval(point["quality"]),
+            _interval(point["cost_usd"]),
             float(point["effective_answers"]),
         )
         for point in table["points"]
@@ -262,3 +262,7 @@ def _curve(table: Mapping[str, Any]) -> FrontierCurve:
     if table["role"] not in get_args(Role):
         raise ValueError(f"{table['role']!r} is no role of a router")
     return FrontierCurve(str(table["version"]), table["role"], points)
+
+
+def _interval(table: Mapping[str, Any]) -> Interval:
+    return Interval(float(table["value"]), float(table["low"]), float(table["high"]))

@@ -115,7 +115,8 @@ def _calibrate(guess: NDArray[Any], observed: Float32, choices: LoggedChoices) -
     """Move the guess for one part of the queries after another by the answers to the others."""
     moved = guess.astype(np.float64)
     guessed = _of_answers(moved, choices)
-    part = choices.query % PARTS
+    _, place = np.unique(choices.query, return_inverse=True)
+    part = place % PARTS
     for held_out in range(PARTS):
         learned = part != held_out
         ratios = _ratios(

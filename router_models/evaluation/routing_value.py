@@ -15,6 +15,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from router_models.evaluation.design_variance import reach
 from router_models.evaluation.frontier import Interval
 from router_models.types import Evaluations, Float32, Prediction
 
@@ -90,10 +91,14 @@ class RoutingValue:
 
 
 def mean_gain(values: Float64, reference: Float64) -> Interval:
-    """Mean of the differences, paired by query, with its 95 % interval."""
+    """Mean of the differences, paired by query, with its 95 % interval.
+
+    A few rows may be alike by chance: the spread is that of the rows and of one without a gain.
+    """
     difference = values - reference
-    mean = float(difference.mean())
-    margin = 1.96 * float(difference.std()) / sqrt(len(difference))
+    rows, mean = len(difference), float(difference.mean())
+    spread = float(np.append(difference, 0.0).std(ddof=1))
+    margin = reach(rows) * spread / sqrt(rows)
     return Interval(mean, mean - margin, mean + margin)
 
 

@@ -42,7 +42,7 @@ def _distinct(rows: Float32, *, at_most: int) -> int:
     """Count distinct rows, but no further than `at_most`."""
     seen: set[bytes] = set()
     for row in rows:
-        seen.add(row.tobytes())
+        seen.add((row + 0).tobytes())  # zeros are equal, whatever their sign
         if len(seen) == at_most:
             break
     return len(seen)

@@ -25,7 +25,9 @@ class Settled(Conversations):
     reserved: asyncio.Event = field(default_factory=asyncio.Event)
     settled: list[tuple[str, Usage | None, int]] = field(default_factory=list)
 
-    async def reserve(self, request_id, caller, request, models, cap=None) -> Reservation:
+    async def reserve(
+        self, request_id, caller, request, models, cap=None, *, charged=None
+    ) -> Reservation:
         self.held_for.append(request_id)
         self.caps.append(cap)
         self.reserved.set()

@@ -382,6 +382,9 @@ async def test_a_long_body_on_a_slow_line_is_waited_for(ordinary) -> None:
 
 
 async def test_who_is_connected_and_who_was_turned_away_is_counted(ordinary) -> None:
+    reader, writer = await connect(ordinary, 40 * ordinary.head(*(f"x{i}: y" for i in range(300))))
+    assert (await is_hung_up(reader)).startswith(b"HTTP/1.1 431 ")
+    writer.close()
     held = [await connect(ordinary) for _ in range(41)]
     assert (await is_hung_up(held[-1][0])).startswith(b"HTTP/1.1 429 ")
     async with caller(ordinary.serving.admin_url, "x") as http:
@@ -391,3 +394,5 @@ async def test_who_is_connected_and_who_was_turned_away_is_counted(ordinary) -> 
     assert 40 <= seen.sum("waypost_connections_open", port="public") < 60
     assert seen.sum("waypost_connections_limit", port="public") > 60
     assert seen.sum("waypost_connections_refused_total", port="public", reason="address") >= 1
+    # Once for a connection, however many requests it sends at once.
+    assert 0 < seen.sum("waypost_connections_refused_total", port="public", reason="headers") < 20

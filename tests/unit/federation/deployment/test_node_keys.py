@@ -115,3 +115,36 @@ def test_a_key_of_another_kind_is_a_problem(folder):
     )
 
     assert "short.pub" in NodeKeys.read(folder.public_keys).problems[0]
+
+
+def test_a_link_that_leads_nowhere_shuts_out_nobody_else(folder):
+    (folder.public_keys / "odd.pub").symlink_to("x" * 300)  # longer than a name may be
+
+    keys = NodeKeys.read(folder.public_keys)
+    assert set(keys.keys) == {"acme", "zenith"}
+    assert len(keys.problems) == 1
+
+
+def test_a_node_is_revoked_whatever_else_lies_in_the_folder(folder):
+    os.mkfifo(folder.public_keys / "pipe.pub")
+    (folder.public_keys / "odd.pub").mkdir()
+    key = (folder.public_keys / "acme.pub").read_text()
+    (folder.public_keys / "alias.pub").write_text(key)
+
+    assert [path.name for path in folder.revoke("acme")] == [
+        "acme.pub.revoked",
+        "alias.pub.revoked",
+    ]
+    assert set(NodeKeys.read(folder.public_keys).keys) == {"zenith"}
+
+
+def test_a_file_that_holds_no_key_can_be_revoked_too(folder):
+    (folder.public_keys / "broken.pub").write_text("no key")
+
+    assert [path.name for path in folder.revoke("broken")] == ["broken.pub.revoked"]
+    assert set(NodeKeys.read(folder.public_keys).keys) == {"acme", "zenith"}
+
+
+def test_nobody_unknown_can_be_revoked(folder):
+    with pytest.raises(FileNotFoundError):
+        folder.revoke("nobody")

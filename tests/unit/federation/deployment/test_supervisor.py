@@ -136,6 +136,7 @@ async def test_a_child_gets_its_arguments_and_environment(tmp_path):
         ("", "(empty)"),
         ("a\nb\n\n", "b"),
         ("b\nINFO: c\n", "b"),
+        ("\x1b]0;title\x07\x1b[31mred\u202e\n", "]0;title[31mred"),
         (
             "ERROR: Exit Code: 305\nIt failed.\nThe key is unknown.\n\nFor more information, x\n",
             "It failed. The key is unknown.",

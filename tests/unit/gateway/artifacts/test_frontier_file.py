@@ -53,7 +53,20 @@ def test_publishes_what_was_measured_anew(tmp_path):
     assert samples(scrape(file)) == []
 
 
-@pytest.mark.parametrize("content", ["{", '{"curves": []}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        '{"curves": []}',
+        "[" * 2_000,
+        FRONTIER.to_json().replace("0.65", '"much"'),
+        FRONTIER.to_json().replace("0.65", "null"),
+        FRONTIER.to_json().replace("321.0", "{}"),
+        FRONTIER.to_json().replace("900", "Infinity"),
+        FRONTIER.to_json().replace("2026-11-23T00:00:00+00:00", "0001-01-01T00:00:00+14:00"),
+    ],
+    ids=range(8),
+)
 def test_a_damaged_file_is_said_once_and_publishes_nothing(tmp_path, caplog, content):
     (tmp_path / NAME).write_text(content)
     file = FrontierFile(tmp_path)

@@ -1,10 +1,14 @@
 import asyncio
+from dataclasses import replace
 
 import orjson
 import pytest
 
 from gateway.errors import ProviderCutOff, ProviderTimeout, ProviderUnavailable, RateLimited
 from gateway.types import Usage
+from tests.fakes.budgets import CALLER as BLUE
+from tests.fakes.budgets import Bench as Metered
+from tests.fakes.budgets import asked, migrated
 from tests.fakes.chat import CALLER, PRICE, request
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.providers import BODY, USAGE, FakeProvider, FakeStream, event
@@ -102,10 +106,10 @@ async def test_without_budget_for_another_call_the_first_failure_is_told(bench, 
     it = bench(FakeProvider(LATE), two)
     reserve = it.ledger.reserve
 
-    async def once(name, *others):
-        if it.ledger.held_for:
+    async def once(*args, charged):
+        if charged is not None:
             raise RateLimited("full")
-        return await reserve(name, *others)
+        return await reserve(*args)
 
     monkeypatch.setattr(it.ledger, "reserve", once)
     with pytest.raises(ProviderTimeout):
@@ -141,3 +145,45 @@ async def test_half_an_answer_is_charged_the_most_it_was_allowed(bench) -> None:
         await it.service.complete(request(), CALLER)
     assert [usage.completion_tokens for _, usage, _ in it.ledger.settled] == [700, 700]
     assert it.row.cost_nusd == it.row.given_up_nusd > 0
+
+
+@pytest.mark.parametrize("cap", [1, 5])
+async def test_a_fallback_is_no_second_request_of_its_caller(bench, tmp_path, cap) -> None:
+    metered = Metered(migrated(f"sqlite:///{tmp_path / 'waypost.db'}"))
+    await metered.cap(cap, measure="requests", window="minute")
+    await metered.cap(10**9)
+    it = bench(FakeProvider(LATE), FakeProvider(BODY))
+    service = replace(it.service, ledger=metered.ledger)
+    answer = await service.complete(asked(max_tokens=50), BLUE)
+    metered.book.close()
+
+    assert (await metered.standing(measure="requests", window="minute")).spent == 1
+    assert dict(answer.headers)[b"x-ratelimit-remaining-requests"] == str(cap - 1).encode()
+    assert (await metered.standing()).spent == it.row.cost_nusd + it.row.given_up_nusd
+    counted = [row for row in metered.journal.rows if " tri " in row.lease.limits]
+    assert len(metered.journal.rows) == 2
+    assert len(counted) == 1
+
+
+@pytest.mark.parametrize(
+    ("measure", "cap"), [("nusd", 250_000), ("tokens", 200), ("output", 70), ("output", 100)]
+)
+async def test_a_turn_and_its_fallback_keep_to_the_limit_of_one_turn(
+    bench, tmp_path, measure, cap
+) -> None:
+    metered = Metered(migrated(f"sqlite:///{tmp_path / 'waypost.db'}"))
+    await metered.cap(cap, scope="turn", measure=measure)
+    await metered.cap(10**9)
+    two = FakeProvider(BODY)
+    it = bench(FakeProvider(LATE), two)
+    service = replace(it.service, ledger=metered.ledger)
+    if cap == 100:
+        await service.complete(asked(max_tokens=50), BLUE)
+    else:
+        with pytest.raises(ProviderTimeout):
+            await service.complete(asked(max_tokens=50), BLUE)
+    metered.book.close()
+
+    charged = [row.charged_output_tokens for row in metered.journal.rows]
+    assert charged == ([50, 5] if cap == 100 else [50])
+    assert it.row.given_up_nusd > 0

@@ -13,6 +13,8 @@ from gateway.routing.encoders import load_encoder
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
 from router_models.artifacts.artifact import load
+from router_models.errors import InvalidEvaluations
+from router_models.statistics import select
 from tests.fakes.evaluation_tables import SUBJECTS, invoke, table_of, with_a_gap
 from tests.fakes.evaluations import made_up
 from tests.fakes.patience import PATIENCE_S
@@ -79,6 +81,19 @@ def test_carves_the_same_rows_every_time_and_none_twice():
     assert len(train_rows.quality) + len(held_out.quality) == 400
     assert 20 < len(held_out.quality) < 90
     np.testing.assert_array_equal(carve(rows)[1].embeddings, held_out.embeddings)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_carves_something_out_of_a_few_queries_too(seed):
+    rows = select(made_up(40, seed=seed), np.arange(40) % 3)
+    train_rows, held_out = carve(rows)
+    assert len(train_rows.quality) > 0
+    assert len(held_out.quality) > 0
+
+
+def test_says_that_one_query_asked_again_and_again_leaves_none_to_hold_out():
+    with pytest.raises(InvalidEvaluations, match="all 40 rows are one query"):
+        carve(select(made_up(1), np.zeros(40, int)))
 
 
 def test_learns_from_a_log_in_which_every_query_has_one_answer(tmp_path):

@@ -77,6 +77,11 @@ def test_queries_that_no_column_answered_are_left_out():
         {"model": None},
         {"score": None},
         {"cost_usd": None},
+        {"score": 1.5},
+        {"score": -0.5},
+        {"score": float("nan")},
+        {"cost_usd": -0.25},
+        {"cost_usd": float("inf")},
     ],
 )
 def test_rows_that_teach_nothing_are_left_out(changes):

@@ -114,3 +114,11 @@ def test_surprises_that_go_together_widen_or_narrow_a_utility():
     alone = replace(found, correlation=0.0).utility(20.0)
     np.testing.assert_allclose(alone.squares, apart)
     assert found.utility(20.0).observed == pytest.approx(graded - 20.0 * choices.cost_usd, abs=1e-6)
+
+
+def test_places_of_queries_may_have_gaps():
+    answered = np.tile([0, 1], 100)
+    quality, places = np.tile([0.2, 0.8], 100), np.arange(200)
+    found = fit_outcome_model(guess(200), logged(quality, answered, 5 * places))
+    expected = fit_outcome_model(guess(200), logged(quality, answered, places))
+    np.testing.assert_array_equal(found.quality.modelled, expected.quality.modelled)

@@ -83,4 +83,19 @@ def test_free_models_differ_in_quality_alone():
 
 def test_a_gain_comes_with_the_interval_of_its_paired_differences():
     gain = mean_gain(np.array([1.0, 2.0, 3.0, 2.0]), np.array([0.0, 1.0, 2.0, 1.0]))
-    assert (gain.value, gain.low, gain.high) == (1.0, 1.0, 1.0)
+    assert gain.value == 1.0
+    assert gain.low > 0.0
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_row_or_two_never_show_a_gain(rows):
+    gain = mean_gain(np.full(rows, 0.3), np.zeros(rows))
+    assert gain.value == pytest.approx(0.3)
+    assert gain.low < 0.0
+    assert gain.high > 0.6
+
+
+def test_an_interval_of_many_rows_is_that_of_the_normal_distribution():
+    values = np.random.default_rng(0).normal(0.1, 0.5, 10_000)
+    gain = mean_gain(values, np.zeros(10_000))
+    assert gain.high - gain.value == pytest.approx(1.96 * values.std() / 100, rel=1e-3)

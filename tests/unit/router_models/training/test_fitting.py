@@ -39,6 +39,12 @@ def test_makes_no_more_clusters_than_there_are_distinct_rows():
     assert len(cluster(np.tile(np.eye(3, dtype=np.float32), (5, 1)), 10, seed=0)) == 3
 
 
+def test_rows_that_differ_in_the_sign_of_a_zero_are_not_distinct():
+    rows = np.tile(np.eye(3, dtype=np.float32), (5, 1))
+    rows[::2] *= np.where(rows[::2] == 0, -1, 1)
+    assert len(cluster(rows, 10, seed=0)) == 3
+
+
 @pytest.mark.parametrize("standardized", [False, True])
 def test_kmeans_counts_every_evaluation_once(standardized):
     rows = made_up(100, share_answered=0.5)
