@@ -30,7 +30,8 @@ from tests.fakes.turns import make_turn
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "organisations.parquet"
 NAMES = ("acme", "borealis", "cirrus")
-ANSWERS_PER_QUERY = 3
+ANSWERS_PER_QUERY = 1
+"""As gateways log them."""
 DAY_S = 86_400.0
 ANSWER_TOKENS = 100
 """The source tells prompt tokens alone."""
@@ -86,7 +87,7 @@ class Organisation:
         return f"models = {{ {pairs} }}"
 
     def fill(self, settings: GatewaySettings, encoder: Encoder, seed: int) -> str:
-        """Log graded answers of a few models, drawn at random, to each query that was asked.
+        """Log the graded answer of a model, drawn at random, to each query that was asked.
 
         Returns:
             A key for callers of its gateway.
