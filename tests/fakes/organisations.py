@@ -86,8 +86,14 @@ class Organisation:
         pairs = ", ".join(f'"{shared}" = ["{name}"]' for shared, name in own.items())
         return f"models = {{ {pairs} }}"
 
-    def fill(self, settings: GatewaySettings, encoder: Encoder, seed: int) -> str:
-        """Log the graded answer of a model, drawn at random, to each query that was asked.
+    def fill(
+        self,
+        settings: GatewaySettings,
+        encoder: Encoder,
+        seed: int,
+        answers: int = ANSWERS_PER_QUERY,
+    ) -> str:
+        """Log graded answers of so many models, drawn at random, to each query that was asked.
 
         Returns:
             A key for callers of its gateway.
@@ -95,7 +101,7 @@ class Organisation:
         rng = np.random.default_rng(seed)
         rows: list[Row] = []
         for query in np.flatnonzero(self.logged):
-            for column in rng.permutation(len(self.truth.models))[:ANSWERS_PER_QUERY]:
+            for column in rng.permutation(len(self.truth.models))[:answers]:
                 turn = self._turn(int(query), int(column), len(rows), encoder)
                 grade = GradeRecord(
                     grade_id=f"g_{turn.request_id}",

@@ -41,7 +41,7 @@ def run(settings_file: Path, *arguments: str) -> Result:
 
 
 def test_measures_both_routers_and_publishes_the_result(settings_file, store, acme):
-    acme.fill(load_settings(settings_file, {}), encoder(), seed=0)
+    acme.fill(load_settings(settings_file, {}), encoder(), seed=0, answers=3)
 
     result = run(settings_file)
 
@@ -57,7 +57,7 @@ def test_measures_both_routers_and_publishes_the_result(settings_file, store, ac
 
 
 def test_intervals_for_every_look_are_wider_and_say_what_they_are(settings_file, store, acme):
-    acme.fill(load_settings(settings_file, {}), encoder(), seed=0)
+    acme.fill(load_settings(settings_file, {}), encoder(), seed=0, answers=3)
 
     widths = []
     for options, said in (((), "this look alone"), (("--anytime",), "every look together")):
@@ -72,7 +72,7 @@ def test_intervals_for_every_look_are_wider_and_say_what_they_are(settings_file,
 
 
 def test_an_option_that_has_no_effect_any_more_says_so(settings_file, store, acme):
-    acme.fill(load_settings(settings_file, {}), encoder(), seed=0)
+    acme.fill(load_settings(settings_file, {}), encoder(), seed=0, answers=3)
 
     result = run(settings_file, "--seed", "7")
 
@@ -81,7 +81,7 @@ def test_an_option_that_has_no_effect_any_more_says_so(settings_file, store, acm
 
 
 def test_the_packaged_router_is_measured_where_none_was_activated(settings_file, acme):
-    acme.fill(load_settings(settings_file, {}), encoder(), seed=0)
+    acme.fill(load_settings(settings_file, {}), encoder(), seed=0, answers=3)
 
     result = run(settings_file)
 
