@@ -71,18 +71,6 @@ class Predictions:
     over: Mapping[str, Interval]
 
 
-def squared_error(prediction: Prediction, truth: Evaluations) -> float:
-    """Mean squared error of quality over the answers, plus that of cost as a share of its variance.
-
-    What baselines are tuned by.
-    """
-    answered = np.isfinite(truth.quality)
-    quality = (prediction.quality - truth.quality)[answered].astype(np.float64)
-    cost = (prediction.cost_usd - truth.cost_usd)[answered].astype(np.float64)
-    variance = float(truth.cost_usd[answered].astype(np.float64).var())
-    return float((quality**2).mean() + (cost**2).mean() / max(variance, 1e-24))
-
-
 def judge_predictions(
     predictions: Mapping[str, Prediction],
     truth: Evaluations,

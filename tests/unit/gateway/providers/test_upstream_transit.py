@@ -4,7 +4,7 @@ import random
 import orjson
 import pytest
 
-from gateway.providers.base import UpstreamCall
+from gateway.providers.base import Provider, UpstreamCall
 from gateway.providers.factory import build_providers
 from gateway.settings.config import ProviderSettings
 from gateway.types import HostedModel, ModelPrice
@@ -20,6 +20,15 @@ from tests.fakes.upstream import (
 )
 
 OVERLOADED = {"error": {"message": "overloaded", "code": 503}}
+
+
+async def answered(provider: Provider, call: UpstreamCall, *, is_stream: bool) -> bool:
+    """Let `call` be answered; return whether it was upstream once its answer was there."""
+    if is_stream:
+        async with provider.stream(call):
+            return call.transit.is_upstream
+    await provider.complete(call)
+    return call.transit.is_upstream
 
 
 @pytest.mark.parametrize(
@@ -43,12 +52,7 @@ async def test_a_call_whose_answer_was_an_error_is_not_upstream_while_it_waits(
         provider = build_providers(
             tables, http, rng=random.Random(1), clock=lambda: 0.0, sleep=sleep
         )["acme"]
-        if is_stream:
-            async with provider.stream(call):
-                seen.append(call.transit.is_upstream)
-        else:
-            await provider.complete(call)
-            seen.append(call.transit.is_upstream)
+        seen.append(await answered(provider, call, is_stream=is_stream))
 
     assert seen == [False, True]
 
@@ -85,12 +89,7 @@ async def test_an_attempt_that_broke_after_it_was_sent_may_be_billed_beside_the_
         provider = build_providers(
             tables, http, rng=random.Random(1), clock=lambda: 0.0, sleep=sleep
         )["acme"]
-        if is_stream:
-            async with provider.stream(call):
-                seen.append(call.transit.is_upstream)
-        else:
-            await provider.complete(call)
-            seen.append(call.transit.is_upstream)
+        seen.append(await answered(provider, call, is_stream=is_stream))
 
     assert seen == [True, True]
     assert call.transit.given_up == 1

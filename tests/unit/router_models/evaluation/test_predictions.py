@@ -5,7 +5,7 @@ import pytest
 
 from router_models.evaluation.comparison import with_all_queries
 from router_models.evaluation.frontier import bootstrap_weights
-from router_models.evaluation.predictions import Predictions, judge_predictions, squared_error
+from router_models.evaluation.predictions import Predictions, judge_predictions
 from router_models.types import Evaluations, Prediction
 from tests.fakes.evaluations import made_up
 
@@ -90,16 +90,6 @@ def test_predicted_cost_is_compared_in_total():
 def test_no_share_of_a_cost_of_nothing():
     truth = replace(made_up(100), cost_usd=np.zeros((100, 4), np.float32))
     assert np.isnan(judged(0.5, truth).overall.cost_ratio)
-
-
-def test_tuning_counts_quality_and_cost():
-    truth = made_up(100, share_answered=0.5)
-    exact = Prediction(np.nan_to_num(truth.quality), np.nan_to_num(truth.cost_usd))
-    assert squared_error(exact, truth) == 0.0
-    assert squared_error(replace(exact, quality=exact.quality + 0.1), truth) == pytest.approx(
-        0.01, rel=1e-3
-    )
-    assert squared_error(replace(exact, cost_usd=exact.cost_usd * 2), truth) > 0.5
 
 
 def test_two_routers_are_compared_answer_by_answer():
