@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.routing_frontier import protocol as frontier_protocol
-from benchmarks.routing_frontier.report import labels_of
+from benchmarks.routing_frontier.protocol import labels_of
 from gateway.problems.datasets import Dataset
 from router_models.evaluation.frontier import complete
 from router_models.statistics import select

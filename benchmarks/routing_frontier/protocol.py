@@ -4,13 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gateway.commands.train import carve
 from gateway.problems.datasets import Dataset, read_dataset
 from router_models.evaluation.frontier import complete
-from router_models.statistics import select, select_models
-from router_models.types import Evaluations, Float32
+from router_models.statistics import select_models
+from router_models.types import Evaluations
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +52,10 @@ def rows_of(dataset: Dataset, splits: tuple[str, ...] | None = None) -> Rows:
     return Rows(select_models(train, kept), select_models(val, kept), test)
 
 
-def random_splits(n_queries: int, seed: int) -> tuple[str, ...]:
-    """70 % train, 10 % val, 20 % test at random."""
-    draw = np.random.default_rng(seed).random(n_queries)
-    names = np.where(draw < 0.7, "train", np.where(draw < 0.8, "val", "test"))
-    return tuple(names.tolist())
-
-
-def without(
-    evaluations: Evaluations, labels: NDArray[np.str_], held_out: list[str], *, inside: bool
-) -> Evaluations:
-    """Keep the rows whose label is held out, or those whose label is not."""
-    return select(evaluations, np.flatnonzero(np.isin(labels, held_out) == inside))
-
-
-def load_embeddings(path: Path, query_ids: tuple[str, ...]) -> Float32:
-    """Read ``query_id`` and ``embeddings`` from an npz file, in the order of `query_ids`."""
-    with np.load(path) as stored:
-        row_of = {name: row for row, name in enumerate(stored["query_id"].tolist())}
-        embeddings: Float32 = stored["embeddings"]
-    return embeddings[[row_of[name] for name in query_ids]].astype(np.float32)
+def labels_of(name: str, dataset: Dataset) -> tuple[str, ...]:
+    """What a task is in each set: its label, or the family or subject inside a set of one task."""
+    if name == "reasoning_gym":
+        return tuple(query.split("/")[1] for query in dataset.query_ids)
+    if name == "mmlu_pro":
+        return dataset.domains
+    return dataset.tasks

@@ -1,154 +1,200 @@
-"""Tables and pictures of the routing benchmark."""
+"""From what routers expected to differences with intervals, tables and pictures."""
 
-import textwrap
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.routing_frontier import cells, contenders
+from benchmarks.routing_frontier.cells import PROTOCOLS, Cell, Protocol
+from benchmarks.routing_frontier.contenders import CONTENDERS, DEFAULT
+from benchmarks.routing_frontier.protocol import Rows
 from gateway.problems.datasets import Dataset
 from gateway.problems.frontier_pictures import draw_frontiers
-from router_models.evaluation.frontier import Judge, Outcomes
-from router_models.training.settings import KINDS
+from router_models.evaluation.comparison import Drawn, with_all_queries
+from router_models.evaluation.frontier import Float64, Judge, bootstrap_weights, route
+from router_models.evaluation.predictions import judge_predictions
+from router_models.evaluation.report import Contender
+from router_models.statistics import join, model_means
 
-COLUMNS: Final = {
-    "quality_first": "quality, cost no object",
-    "best_quality": "best quality at any λ",
-    "common_auc": "AUC, common range",
-    "own_range_auc": "AUC, own range",
-    "naiq": "nAIQ",
-    "saved_at_99": "saved at 99 %",
-    "saved": "saved at 100 %",
-}
-SHOWN: Final = ("kmeans (static)", "mlp (static)", "knn (static)", "ridge (static)")
-STATED: Final = {
-    "zeroeval": 0.774,
-    "mmlu_pro": 0.727,
-    "reasoning_gym": 0.855,
-    "llmrouter_ulab": 0.669,
-}
+DRAWS: Final = 200
+GRID: Final = "grid"
+GRID_PROTOCOLS: Final = tuple(p for p in PROTOCOLS if p.tasks == "known" and p.rows == "all")
+SINGLE: Final = "best single model"
 
 
-def labels_of(name: str, dataset: Dataset) -> tuple[str, ...]:
-    """What a task is in each set: its label, or the family or subject inside a set of one task."""
-    if name == "reasoning_gym":
-        return tuple(query.split("/")[1] for query in dataset.query_ids)
-    if name == "mmlu_pro":
-        return dataset.domains
-    return dataset.tasks
+def file_of(work: Path, name: str, cell: Cell, router: str) -> Path:
+    """Where what a router expects in a cell is kept."""
+    protocol = cell.protocol
+    folder = f"{protocol.tasks}-{protocol.rows}-{protocol.answers}-{cell.part}"
+    plain = "".join(letter for letter in router.lower() if letter.isalnum())
+    return work / name / folder / f"{plain}.npz"
 
 
-def draw(file: Path, name: str, judge: Judge, routers: Mapping[str, Outcomes]) -> None:
-    """One picture: frontiers of the static encoder's routers and of the baseline."""
-    chosen = {k: v.points() for k, v in routers.items() if k in SHOWN or "untuned" in k}
+def measure(name: str, dataset: Dataset, work: Path, out: Path) -> dict[str, Any]:
+    """Measure every protocol of which at least one part is there."""
+    found = {}
+    for protocol in PROTOCOLS:
+        parts = list(_parts(name, dataset, protocol, work))
+        if not parts:
+            continue
+        if protocol == PROTOCOLS[0]:
+            _draw(out / f"{name}.png", name, parts[0][1], parts[0][2])
+        found[protocol.name] = {
+            "parts": len(parts),
+            **_pooled([_draws(cell, rows, expected) for cell, rows, expected in parts]),
+            "calibration_error": _calibration(parts),
+            "grid": _grid(name, protocol, work),
+        }
+    return found
+
+
+def _parts(
+    name: str, dataset: Dataset, protocol: Protocol, work: Path
+) -> Iterator[tuple[Cell, Rows, dict[str, Contender]]]:
+    for part in range(cells.PARTS):
+        cell = Cell(protocol, part)
+        files = {router: file_of(work, name, cell, router) for router in CONTENDERS}
+        if all(file.is_file() for file in files.values()):
+            expected = {router: contenders.load(file) for router, file in files.items()}
+            yield cell, cells.split(name, dataset, cell), expected
+
+
+def _draws(cell: Cell, rows: Rows, expected: Mapping[str, Contender]) -> dict[str, Float64]:
+    """Figures on all queries, then on draws of them; shape ``(1 + DRAWS,)`` each.
+
+    Parts measured on the same queries get the same draws of them.
+    """
+    judge = Judge.of(rows.test)
+    seed = 0 if cell.protocol.tasks == "harder" else cell.part
+    weights = with_all_queries(
+        bootstrap_weights(len(rows.test.quality), DRAWS, np.random.default_rng(seed))
+    )
+    drawn = {
+        router: Drawn.of(judge, route(each.scores, rows.test, each.lambdas), weights)
+        for router, each in expected.items()
+    }
+    # The model that the rows to learn from call the best: choosing it on the test rows is not fair.
+    learned = join(rows.train, rows.val)
+    best = int(model_means(learned)[0].argmax())
+    single = Drawn.of(judge, judge.single(best), weights)
+    ours = drawn[DEFAULT]
+    figures = {f"naiq of {router}": each.naiq for router, each in drawn.items()}
+    for router, each in drawn.items():
+        at_cost = each.quality_at(single.cost.max(axis=0)) - single.best()
+        figures[f"quality of {router} over {SINGLE}"] = at_cost
+        if router != DEFAULT:
+            figures[f"area over {router}"] = ours.area - each.area
+            figures[f"naiq over {router}"] = ours.naiq - each.naiq
+    return figures
+
+
+def _pooled(parts: list[dict[str, Float64]]) -> dict[str, list[float]]:
+    """Mean over the parts, with its 95 % interval over the draws."""
+    pooled = {}
+    for label in parts[0]:
+        means = np.mean([part[label] for part in parts], axis=0)
+        pooled[label] = [float(means[0]), *np.quantile(means[1:], [0.025, 0.975]).tolist()]
+    return pooled
+
+
+def _calibration(parts: list[tuple[Cell, Rows, dict[str, Contender]]]) -> float:
+    """Calibration error of the default router over all parts, weighted by answers."""
+    found = []
+    for _, rows, expected in parts:
+        predictions = {DEFAULT: expected[DEFAULT].prediction}
+        weights = with_all_queries(np.empty((0, len(rows.test.quality))))
+        judged = judge_predictions(predictions, rows.test, model_means(rows.test)[0], weights)
+        accuracy = judged[DEFAULT].overall
+        found.append((accuracy.calibration_error, accuracy.answers))
+    errors, answers = np.array(found).T
+    return float(np.average(errors, weights=answers))
+
+
+def _grid(name: str, protocol: Protocol, work: Path) -> dict[str, float] | None:
+    """Mean nAIQ of the setting that was chosen, and of the best one of the grid."""
+    files = [
+        file_of(work, name, Cell(protocol, part), GRID).with_suffix(".json")
+        for part in range(cells.PARTS)
+    ]
+    read = [json.loads(file.read_text()) for file in files if file.is_file()]
+    if not read:
+        return None
+    return {key: float(np.mean([one[key] for one in read])) for key in read[0]}
+
+
+def _draw(file: Path, name: str, rows: Rows, expected: Mapping[str, Contender]) -> None:
+    """One picture: frontiers of the first part, learned from all rows and answers."""
+    judge = Judge.of(rows.test)
+    points = {
+        router: route(each.scores, rows.test, each.lambdas).points()
+        for router, each in expected.items()
+    }
     figure = Figure(figsize=(8.4, 5.2), layout="constrained")
-    singles, oracle = judge.single_models.points(), judge.oracle.points()
-    draw_frontiers(figure.subplots(), name, singles, oracle, chosen)
+    draw_frontiers(
+        figure.subplots(), name, judge.single_models.points(), judge.oracle.points(), points
+    )
     figure.savefig(file, dpi=110)
 
 
 def render(results: Mapping[str, Any]) -> str:
     """The README, from results.json alone."""
     template = Path(__file__).with_name("template.md").read_text()
-    parts = [_set(name, found) for name, found in results.items()]
-    return template.replace("<!-- summary -->", _targets(results)).replace(
-        "<!-- sets -->", "\n".join(parts)
+    tables = [_protocol(protocol, results) for protocol in PROTOCOLS]
+    return template.replace("<!-- verdict -->", "\n".join(_verdict(results))).replace(
+        "<!-- tables -->", "\n\n".join(table for table in tables if table)
     )
 
 
-def _targets(results: Mapping[str, Any]) -> str:
+def _verdict(results: Mapping[str, Any]) -> Iterator[str]:
+    """Count what lies above and below, with the whole interval."""
+    yield "| Waypost against | differences | above | below, each by name |"
+    yield "|---|---:|---:|---|"
+    for rival in CONTENDERS:
+        if rival == DEFAULT:
+            continue
+        shown = [
+            (f"{name}, {protocol}", found[f"area over {rival}"])
+            for name, protocols in results.items()
+            for protocol, found in protocols.items()
+        ]
+        above = sum(low > 0 for _, (_, low, _) in shown)
+        below = [f"{label} ({value:+.3f})" for label, (value, _, high) in shown if high < 0]
+        yield f"| {rival} | {len(shown)} | {above} | {'; '.join(below) or '-'} |"
+
+
+def _protocol(protocol: Protocol, results: Mapping[str, Any]) -> str:
+    rivals = [router for router in CONTENDERS if router != DEFAULT]
+    names = [name for name in results if protocol.name in results[name]]
+    if not names:
+        return ""
     lines = [
-        "| set | stated | TF-IDF + ridge | kmeans (static) | gain | highest of 8 on test | gain |",
-        "|---|---|---|---|---|---|---|",
+        f"### {protocol.name[0].upper()}{protocol.name[1:]}",
+        "",
+        "| set | parts | nAIQ | quality over the best single model |"
+        + "".join(f" over {rival} |" for rival in rivals)
+        + " ECE | nAIQ given up |",
+        "|---|---:|---:|---|" + "---|" * len(rivals) + "---:|---:|",
     ]
-    for name, found in results.items():
-        routers = found["routers"]
-        ours = [k for k in routers if k.split(" (")[0] in KINDS]
-        best = max(ours, key=lambda label: routers[label]["quality_first"]["value"])
-        default, highest = (routers[k]["quality_first"] for k in ("kmeans (static)", best))
-        base = routers["tfidf-ridge (untuned)"]["quality_first"]["value"]
-        lines.append(
-            f"| {name} | {STATED[name]:.3f} | {base:.4f} | {default['value']:.4f} | "
-            f"{_gain(default)} | {best} {highest['value']:.4f} | {_gain(highest)} |"
-        )
+    for name in names:
+        found = results[name][protocol.name]
+        grid = found["grid"]
+        cells_of_row = [
+            name,
+            str(found["parts"]),
+            f"{found[f'naiq of {DEFAULT}'][0]:.3f}",
+            _interval(found[f"quality of {DEFAULT} over {SINGLE}"]),
+            *(_interval(found[f"area over {rival}"]) for rival in rivals),
+            f"{found['calibration_error']:.3f}",
+            "-" if grid is None else f"{grid['best'] - grid['chosen']:.3f}",
+        ]
+        lines.append("| " + " | ".join(cells_of_row) + " |")
     return "\n".join(lines)
 
 
-def _set(name: str, found: Mapping[str, Any]) -> str:
-    best = found["best_single"]
-    lines = [
-        f"## {name}",
-        "",
-        (
-            f"{found['train_queries']} train, {found['val_queries']} validation, "
-            f"{found['test_queries']} test queries, {found['models']} models."
-        ),
-        (
-            f"Best single model: {best['model']}, quality {best['quality']:.4f} "
-            f"at {best['cost_usd'] * 1000:.3f} USD per 1,000 queries."
-        ),
-        "",
-        f"![{name}]({name}.png)",
-        "",
-        "| router | " + " | ".join(COLUMNS.values()) + " |",
-        "|---" * (len(COLUMNS) + 1) + "|",
-    ]
-    for label, figures in found["routers"].items():
-        cells = [_cell(figures[column]) for column in COLUMNS]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    lines += ["", "Over the untuned TF-IDF + ridge, paired by query:", ""]
-    lines += [
-        "| router | quality, cost no object | AUC, common range | nAIQ |",
-        "|---|---|---|---|",
-    ]
-    for label, figures in found["routers"].items():
-        if "over_tfidf" in figures["naiq"] and "untuned" not in label:
-            shown = ("quality_first", "common_auc", "naiq")
-            lines.append(f"| {label} | " + " | ".join(_gain(figures[c]) for c in shown) + " |")
-    lines += ["", *_held_out(found["held_out_tasks"]), *_random(found["random_splits"])]
-    lines += ["<details><summary>Settings</summary>", ""]
-    lines += [_settings(router, chosen) for router, chosen in found["settings"].items()]
-    return "\n".join([*lines, "", "</details>", ""])
-
-
-def _settings(router: str, chosen: Mapping[str, Any]) -> str:
-    told = f"- {router}: {', '.join(f'{name} {value}' for name, value in chosen.items())}"
-    return textwrap.fill(told, 120, subsequent_indent="  ")
-
-
-def _cell(figure: Mapping[str, Any]) -> str:
-    if "interval" not in figure:
-        return f"{figure['value']:.4f}"
-    low, high = figure["interval"]
-    return f"{figure['value']:.4f} [{low:.3f}, {high:.3f}]"
-
-
-def _gain(figure: Mapping[str, Any]) -> str:
-    low, high = figure["over_tfidf_interval"]
-    return f"{figure['over_tfidf']:+.4f} [{low:+.4f}, {high:+.4f}]"
-
-
-def _held_out(found: Mapping[str, Mapping[str, float]]) -> list[str]:
-    lines = ["Whole tasks held out (quality, cost no object; queries weighted alike):", ""]
-    lines += ["| | static | minilm |", "|---|---|---|"]
-    lines += [
-        f"| {k} | {v:.4f} | {_or_dash(found['minilm'].get(k))} |"
-        for k, v in found["static"].items()
-    ]
-    return [*lines, ""]
-
-
-def _or_dash(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _random(found: Mapping[str, list[float]]) -> list[str]:
-    if not found:
-        return []
-    lines = ["Five random 70/10/20 splits (quality, cost no object):", ""]
-    lines += ["| | mean | each |", "|---|---|---|"]
-    for label, values in found.items():
-        each = ", ".join(f"{value:.4f}" for value in values)
-        lines.append(f"| {label} | {sum(values) / len(values):.4f} | {each} |")
-    return [*lines, ""]
+def _interval(figure: list[float]) -> str:
+    value, low, high = figure
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
