@@ -2,13 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Final, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
+
+Unit = Literal["usd", "completion_mtok"]
+"""What estimators count besides quality, where their fields say `cost_usd`: USD for the call, or
+the tokens of its answer, in millions. So a price change needs no training, and the figures are of
+the size of costs, which is what constants of estimators are made for."""
+USD: Final = "usd"
+COMPLETION_MTOK: Final = "completion_mtok"
+TOKENS_PER_MTOK: Final = 1_000_000
 
 
 class Encoder(Protocol):
@@ -31,7 +39,7 @@ class Prediction:
 
     Attributes:
         quality: In [0, 1]; shape ``(n_queries, n_models)``.
-        cost_usd: USD for the whole call, never negative; same shape.
+        cost_usd: For the whole call, in the router's unit, never negative; same shape.
     """
 
     quality: Float32

@@ -1,0 +1,47 @@
+from typing import Any
+
+import pytest
+
+from gateway.expected_tokens import IMAGE_TOKENS, expected_prompt_tokens, expected_tokens
+
+ENGLISH = "Explain why the sky is blue, and why it turns red when the sun goes down. " * 20
+
+
+def tokens_of(content: Any, **fields: Any) -> int:
+    return expected_prompt_tokens({"messages": [{"role": "user", "content": content}], **fields})
+
+
+def test_english_has_about_one_token_for_four_characters() -> None:
+    # 340 by o200k.
+    assert tokens_of(ENGLISH) == pytest.approx(340, rel=0.15)
+
+
+def test_a_script_of_three_bytes_a_character_counts_by_its_bytes() -> None:
+    assert expected_tokens("天空为什么是蓝色的") == pytest.approx(9, abs=4)
+
+
+def test_the_texts_of_parts_count_as_one_text_does() -> None:
+    parts = [{"type": "text", "text": ENGLISH}, {"type": "text", "text": ENGLISH}]
+    assert tokens_of(parts) == tokens_of(ENGLISH * 2)
+
+
+def test_an_image_counts_the_same_however_many_bytes_it_has() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+    assert tokens_of([image]) == tokens_of("") + IMAGE_TOKENS
+
+
+def test_every_message_counts() -> None:
+    body = {"messages": [{"role": "user", "content": ENGLISH}] * 3}
+    assert expected_prompt_tokens(body) == 3 * tokens_of(ENGLISH)
+
+
+def test_tools_and_their_calls_count() -> None:
+    tools = [{"type": "function", "function": {"name": "look", "description": ENGLISH}}]
+    assert tokens_of("", tools=tools) > tokens_of(ENGLISH)
+    called = {"role": "assistant", "content": None, "tool_calls": tools}
+    assert expected_prompt_tokens({"messages": [called]}) > tokens_of(ENGLISH)
+
+
+@pytest.mark.parametrize("content", [None, 7, ["words", {"type": "text"}, {"type": ["image"]}]])
+def test_what_is_no_text_counts_as_none(content) -> None:
+    assert tokens_of(content) == tokens_of("")
