@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
 
 Unit = Literal["usd", "completion_mtok"]
@@ -46,6 +47,31 @@ class Prediction:
     cost_usd: Float32
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenCounts:
+    """How many tokens answers took, and what models charge for them.
+
+    Attributes:
+        prompt: Shape ``(n_queries, n_models)``; NaN where unknown.
+        completion: Same shape; NaN where unknown.
+        prices: USD per token of a prompt and of a completion; shape ``(2, n_models)``.
+    """
+
+    prompt: Float32
+    completion: Float32
+    prices: Float64
+
+    def select(self, rows: NDArray[Any]) -> "TokenCounts":
+        """Keep the queries at `rows`."""
+        return TokenCounts(self.prompt[rows], self.completion[rows], self.prices)
+
+    def select_models(self, columns: Sequence[int] | NDArray[np.intp]) -> "TokenCounts":
+        """Keep the models at `columns`, in that order."""
+        return TokenCounts(
+            self.prompt[:, columns], self.completion[:, columns], self.prices[:, columns]
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluations:
     """Which models answered which queries, how well and at what cost.
@@ -57,6 +83,7 @@ class Evaluations:
         models: Names of the columns.
         tasks: Task label of each query, for reports only; empty where unknown.
         texts: Of the queries, for what reads words instead of vectors; empty where unknown.
+        tokens: Of prompts and completions; None where they were not counted.
     """
 
     embeddings: Float32
@@ -65,6 +92,7 @@ class Evaluations:
     models: tuple[str, ...]
     tasks: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    tokens: TokenCounts | None = None
 
 
 class Estimator(Protocol):
