@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,8 @@ PRICES = st.floats(0, 1e-4)
 
 def prices_of(prompt, completion, cost, model=None, n_models=1):
     places = np.zeros(len(prompt), np.intp) if model is None else np.array(model)
-    arrays = (np.array(each, float) for each in (prompt, completion, cost))
-    return implied_prices(places, *arrays, n_models)
+    p, c, y = (np.array(each, float) for each in (prompt, completion, cost))
+    return implied_prices(places, p, c, y, n_models)
 
 
 @given(PRICES, PRICES)
@@ -73,7 +74,7 @@ def test_a_model_may_lack_a_tenth_of_its_counts():
 
 
 def test_rows_with_tokens_are_learned_as_tokens():
-    rows = counted(made_up(8))
+    rows: Any = counted(made_up(8))
     assert (unit_of(rows), unit_of(made_up(8))) == (COMPLETION_MTOK, USD)
     learned = in_unit(rows, COMPLETION_MTOK)
     np.testing.assert_allclose(learned.cost_usd, rows.tokens.completion / 1e6, rtol=1e-6)
@@ -81,7 +82,7 @@ def test_rows_with_tokens_are_learned_as_tokens():
 
 
 def test_an_answer_without_a_count_is_not_learned_from():
-    rows = counted(made_up(8))
+    rows: Any = counted(made_up(8))
     rows.tokens.completion[3, 1] = np.nan
     learned = in_unit(rows, COMPLETION_MTOK)
     assert np.argwhere(np.isnan(learned.quality)).tolist() == [[3, 1]]
@@ -89,7 +90,7 @@ def test_an_answer_without_a_count_is_not_learned_from():
 
 
 def test_the_tokens_that_were_used_cost_what_was_charged():
-    rows = counted(made_up(8, share_answered=0.5))
+    rows: Any = counted(made_up(8, share_answered=0.5))
     used = Prediction(rows.quality, rows.tokens.completion / np.float32(1e6))
     usd = in_usd(used, COMPLETION_MTOK, Prompts.of(rows))
     np.testing.assert_allclose(usd.cost_usd, rows.cost_usd, rtol=1e-4)
@@ -112,7 +113,8 @@ def test_a_model_that_was_not_asked_would_have_read_what_the_others_did():
         ),
     )
     # A query nobody was asked is as long as the mean one.
-    assert Prompts.of(rows).tokens.tolist() == [[100, 200, 150], [150, 150, 150]]
+    prompts: Any = Prompts.of(rows)
+    assert prompts.tokens.tolist() == [[100, 200, 150], [150, 150, 150]]
 
 
 def test_tokens_that_nobody_counted_are_neither_learned_nor_priced():
@@ -120,14 +122,15 @@ def test_tokens_that_nobody_counted_are_neither_learned_nor_priced():
         in_unit(made_up(8), COMPLETION_MTOK)
     assert Prompts.of(made_up(8)) is None
     with pytest.raises(InvalidEvaluations, match="lack counts"):
-        in_usd(Prediction(np.ones((1, 1)), np.ones((1, 1))), COMPLETION_MTOK, None)
+        in_usd(Prediction(one := np.ones((1, 1), np.float32), one), COMPLETION_MTOK, None)
 
 
 def test_tokens_stay_with_their_queries_and_models():
-    rows = counted(made_up(8))
-    part = select_models(select(rows, np.array([2, 5])), np.array([3, 0]))
+    rows: Any = counted(made_up(8))
+    part: Any = select_models(select(rows, np.array([2, 5])), np.array([3, 0]))
     np.testing.assert_array_equal(part.tokens.completion, rows.tokens.completion[[2, 5]][:, [3, 0]])
     np.testing.assert_array_equal(part.tokens.prices, rows.tokens.prices[:, [3, 0]])
-    both = join(rows, part := select(rows, np.array([1])))
-    np.testing.assert_array_equal(both.tokens.prompt[8:], part.tokens.prompt)
-    assert join(rows, replace(part, tokens=None)).tokens is None
+    one: Any = select(rows, np.array([1]))
+    both: Any = join(rows, one)
+    np.testing.assert_array_equal(both.tokens.prompt[8:], one.tokens.prompt)
+    assert join(rows, replace(one, tokens=None)).tokens is None

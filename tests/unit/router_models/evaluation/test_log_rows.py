@@ -1,5 +1,6 @@
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,7 +173,9 @@ def test_models_that_are_left_out_take_their_tokens_along():
 
 
 def test_a_drawn_answer_says_what_its_prompt_would_cost_with_each_model():
-    drawn = read_log_rows([[replace(each, split="test") for each in COUNTED]], 2, 100).choices()
+    drawn: Any = read_log_rows(
+        [[replace(each, split="test") for each in COUNTED]], 2, 100
+    ).choices()
     assert drawn.prompts is not None
     assert drawn.prompts.tokens.tolist() == [[100], [200], [300], [400]]
     np.testing.assert_allclose(drawn.prompts.prices, [[2e-6] * 2, [8e-6] * 2])

@@ -113,7 +113,8 @@ def test_refuses_to_tune_on_hardly_any_row():
 
 @pytest.mark.parametrize("kind", ["kmeans", "knn", "ridge"])
 def test_rows_with_tokens_train_a_router_of_tokens_whose_prices_may_change(kind):
-    rows, held_out, asked = (counted(made_up(n, seed=n)) for n in (200, 40, 100))
+    rows, held_out = (counted(made_up(n, seed=n)) for n in (200, 40))
+    asked: Any = counted(made_up(100, seed=100))
     trained = train(rows, held_out, kind, 0)
     found = trained.predict(asked.embeddings)
     priced = in_usd(found, COMPLETION_MTOK, Prompts.of(asked))
