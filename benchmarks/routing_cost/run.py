@@ -48,8 +48,8 @@ from router_models.types import (
 )
 
 HERE: Final = Path(__file__).parent
-SETS: Final = ("zeroeval", "reasoning_gym", "mmlu_pro")
-ESTIMATORS: Final = ("kmeans", "ridge", "mlp")
+SETS: Final = ("reasoning_gym", "zeroeval", "mmlu_pro")
+ESTIMATORS: Final = ("kmeans", "ridge")
 LEAST_COVERED: Final = 0.9
 CHARS: Final = tuple(int(n) for n in np.geomspace(10, 100_000, 9))
 PADDED: Final = 40
@@ -70,14 +70,16 @@ def main() -> None:
     encoder, count = load_encoder("static"), find_tokenizer()
     if count is None:
         parser.error("install the extra `tokens`: true prompts are counted by a tokenizer")
-    results: dict[str, Any] = {}
+    file = HERE / "results.json"
+    results: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     for name in arguments.sets:
         dataset = covered(read_dataset(arguments.data / f"{name}.parquet")).embedded(encoder)
         results[name] = measure(dataset, encoder, count)
         print(name, json.dumps(results[name]), flush=True)
+        file.write_text(json.dumps(results, indent=1) + "\n")
     results["decision"] = asyncio.run(time_decisions(dataset, encoder))
     print(results["decision"])
-    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    file.write_text(json.dumps(results, indent=1) + "\n")
     write_readme(results)
 
 

@@ -125,7 +125,8 @@ class LoggedRows:
         quality, cost_usd = pivot(*at, self.score[answers], self.cost_usd[answers], shape)
         tokens = None
         if self.tokens is not None and self.prices is not None:
-            counts = pivot(*at, *self.tokens[:, answers], shape)
+            prompt, completion = self.tokens
+            counts = pivot(*at, prompt[answers], completion[answers], shape)
             tokens = TokenCounts(*counts, _prices_of_columns(self.prices, to_column, len(columns)))
         found = Evaluations(self.embeddings[queries], quality, cost_usd, tuple(columns))
         return replace(found, tokens=tokens)
@@ -250,10 +251,10 @@ class _LogRowReader:
         for place, known in enumerate(self.propensities):
             propensities[place, : len(known)] = known
         figures = np.array(self.figures, np.float64).reshape(-1, 4).T
-        score, cost_usd, *tokens = figures
+        score, cost_usd, prompt, completion = figures
         model = np.array(self.model, np.intp)
         n_models = len(self.model_of)
-        is_counted = not len(uncounted_models(model, *tokens, n_models))
+        is_counted = not len(uncounted_models(model, prompt, completion, n_models))
         return LoggedRows(
             self.embeddings[: len(self.splits)],
             np.array(self.splits, np.int8),
@@ -264,6 +265,6 @@ class _LogRowReader:
             cost_usd.astype(np.float32),
             np.array(self.drawn, np.intp),
             propensities,
-            np.stack(tokens).astype(np.float32) if is_counted else None,
-            implied_prices(model, *tokens, cost_usd, n_models) if is_counted else None,
+            np.stack([prompt, completion]).astype(np.float32) if is_counted else None,
+            implied_prices(model, prompt, completion, cost_usd, n_models) if is_counted else None,
         )

@@ -15,7 +15,6 @@ from federation.node.gateway_site import GatewaySite
 from federation.site import SitePolicy
 from gateway.artifacts.active import ActiveRouter
 from gateway.artifacts.store import ArtifactStore
-from gateway.evaluation_log.grades import GradeRecord
 from gateway.federation.team_rows import TeamsRows
 from gateway.storage.database import create_database_engine
 from router_models.artifacts.artifact import dump, load, read_manifest
@@ -27,10 +26,9 @@ from router_models.training.guard import fit_guard
 from router_models.training.kmeans import fit_kmeans
 from router_models.training.ridge import fit_ridge
 from router_models.training.settings import KMeansSettings, RidgeSettings
-from router_models.training.train import train
-from router_models.types import COMPLETION_MTOK, Evaluations
+from router_models.types import Evaluations
 from tests.fakes.artifacts import EncoderIdentity
-from tests.fakes.evaluations import DIMENSION, MODELS, counted, made_up
+from tests.fakes.evaluations import DIMENSION, MODELS, made_up
 from tests.fakes.logged import fill, records
 from tests.fakes.schemas import with_schema
 
@@ -400,33 +398,3 @@ def test_every_kind_of_router_is_judged(site):
     for each in (ridge, MixtureEstimator(ridge, ridge, half, half)):
         data = dump(each, ENCODER, created_at=NOON, training={}, provenance={})
         assert site.receive(data).outcome == "activated"
-
-
-def of_tokens(rows: Evaluations) -> bytes:
-    trained = train(counted(rows), counted(made_up(60, seed=5)), "ridge", 0, RidgeSettings())
-    about = {"created_at": NOON, "training": {}, "provenance": {}}
-    return dump(trained, ENCODER, **about, unit=COMPLETION_MTOK)
-
-
-def test_routers_of_tokens_and_of_usd_are_compared_in_usd(site_of, tmp_path):
-    log = records(counted(made_up(400, seed=1)), answers=2)
-    engine = open_database(tmp_path, log)
-    site = site_of(engine, own_names=NO_ALIASES)
-    assert site.receive(bad_artifact()).outcome == "activated"
-    data = of_tokens(made_up(600, seed=4))
-    verdict = site.receive(data)
-    assert verdict.outcome == "activated", verdict.reason
-    assert load(site.store.read(site.store.active()), ENCODER).unit == COMPLETION_MTOK
-    engine.dispose()
-
-
-def test_a_router_of_tokens_is_refused_where_the_log_does_not_count_them(site_of, tmp_path):
-    rows = list(records(made_up(400, seed=1), answers=2))
-    uncounted = [r if isinstance(r, GradeRecord) else replace(r, usage=None) for r in rows]
-    engine = open_database(tmp_path, iter(uncounted))
-    site = site_of(engine, own_names=NO_ALIASES)
-    site.receive(good_artifact())
-    verdict = site.receive(of_tokens(made_up(600, seed=4)))
-    assert (verdict.outcome, site.store.active()) == ("refused", version_of(good_artifact()))
-    assert "these rows lack counts of prompt and completion tokens" in verdict.reason
-    engine.dispose()

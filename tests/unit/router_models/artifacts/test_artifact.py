@@ -18,7 +18,7 @@ from router_models.estimators.arrays import Scaler
 from router_models.estimators.guard import Guard, GuardedEstimator
 from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 from router_models.estimators.knn import NearestNeighbours
-from router_models.types import COMPLETION_MTOK, Prediction
+from router_models.types import Prediction
 
 MODELS = ("small", "large")
 DIMENSION = 4
@@ -274,9 +274,7 @@ def test_refuses_an_artefact_of_another_encoder(encoder, why):
         ({"parent": 7}, "parent"),
         ({"parent": ...}, "missing or unknown entries: parent"),
         ({"surprise": 1}, "missing or unknown entries: surprise"),
-        ({"unit": "usd"}, "unit is not completion_mtok"),
-        ({"unit": "eur"}, "unit is not completion_mtok"),
-        ({"unit": None}, "unit is not completion_mtok"),
+        ({"unit": "usd"}, "unit"),
     ],
 )
 def test_refuses_a_manifest_that_does_not_fit(changes, why, monkeypatch):
@@ -398,15 +396,3 @@ def test_does_not_dump_a_column_that_is_an_alias_of_another():
 )
 def test_refuses_a_registry_that_means_nothing(registry, problem):
     assert problem in rejection(relabelled(registry=registry))
-
-
-def test_an_artefact_says_what_its_amounts_count():
-    data = dumped(unit=COMPLETION_MTOK)
-    assert load(data, ENCODER).unit == COMPLETION_MTOK
-    assert read_manifest(data).version != read_manifest(WHOLE).version
-
-
-def test_amounts_in_usd_leave_no_trace_as_they_did_before_there_were_others():
-    assert dumped(unit="usd") == WHOLE
-    assert load(WHOLE, ENCODER).unit == "usd"
-    assert "unit" not in json.loads(header_of(WHOLE)["__metadata__"]["waypost"])
