@@ -142,7 +142,9 @@ def of_router(
     answered = np.isfinite(held_out.cost_usd)
     priced = in_usd(predicted, unit, prompts).cost_usd
     moved = replace(prompts, prices=np.roll(tokens.prices, 1, axis=1))
-    true_moved = moved.usd(Prediction(held_out.quality, tokens.completion / TOKENS_PER_MTOK))
+    true_moved = moved.usd(
+        Prediction(held_out.quality, tokens.completion / np.float32(TOKENS_PER_MTOK))
+    )
     expected = long.expected_usd(router.predict(long.embeddings).cost_usd, unit)
     known = np.isfinite(long.cost_usd)
     return {
@@ -201,11 +203,11 @@ def padded(texts: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Yield places of texts, and these cut, or followed by others."""
     rng = np.random.default_rng(0)
     for chars in CHARS:
-        for row in rng.integers(0, len(texts), PADDED):
+        for row in rng.integers(0, len(texts), PADDED).tolist():
             text = texts[row]
             while len(text) < chars:
-                text += "\n\n" + texts[rng.integers(len(texts))]
-            yield int(row), text[:chars]
+                text += "\n\n" + texts[int(rng.integers(len(texts)))]
+            yield row, text[:chars]
 
 
 def hosted(models: tuple[str, ...], prices: Float64) -> list[HostedModel]:

@@ -104,9 +104,9 @@ class RoutePlan:
         models: The chosen model, then the fallbacks, as they are to be called; never empty.
         propensity: Probability with which `models[0]` was chosen.
         reason: ``router``, ``explored``, ``named``, ``router_missing`` or ``router_failed``.
-        prompt_tokens: About how many the request has.
         familiarity: How close the query is to what the router was trained on, 0 to 1.
         allotment: What the turn gets of its conversation's budget; None where there is none.
+        prompt_tokens: About how many the request has.
     """
 
     models: tuple[HostedModel, ...]
@@ -115,9 +115,9 @@ class RoutePlan:
     reason: str
     profile: str | None
     willingness_to_pay_usd: float | None
-    prompt_tokens: int
     router_version: str | None
     familiarity: float | None
     encoder_id: str | None
     embedding: Float32 | None
     allotment: TurnAllotment | None = None
+    prompt_tokens: int = 0

@@ -292,9 +292,8 @@ def _records(
         [verdict.is_eligible for verdict in verdicts],
         [verdict.reason for verdict in verdicts],
     )
-    if scores is not None and scores.completion_tokens is not None:
-        columns = (*columns, scores.completion_tokens)
-    records = tuple(map(CandidateRecord, *columns))
+    tokens = None if scores is None else scores.completion_tokens
+    records = tuple(map(CandidateRecord, *columns, nothing if tokens is None else tokens))
     if scores is not None and None in scores.quality:
         for record in records:
             if record.quality is None and record.is_eligible:

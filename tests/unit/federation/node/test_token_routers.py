@@ -19,7 +19,7 @@ from gateway.types import TurnRecord
 from router_models.artifacts.artifact import dump, load
 from router_models.training.settings import RidgeSettings
 from router_models.training.train import train
-from router_models.types import COMPLETION_MTOK, Evaluations
+from router_models.types import COMPLETION_MTOK, Evaluations, Unit
 from tests.fakes.artifacts import EncoderIdentity
 from tests.fakes.evaluations import DIMENSION, counted, made_up
 from tests.fakes.logged import fill, records
@@ -62,8 +62,8 @@ IN_USD = in_usd(made_up(200, seed=7))
 
 def of_tokens(rows: Evaluations) -> bytes:
     trained = train(counted(rows), counted(made_up(60, seed=5)), "ridge", 0, RidgeSettings())
-    about = {"created_at": NOON, "training": {}, "provenance": {}}
-    return dump(trained, ENCODER, **about, unit=COMPLETION_MTOK)
+    unit: Unit = COMPLETION_MTOK
+    return dump(trained, ENCODER, created_at=NOON, training={}, provenance={}, unit=unit)
 
 
 def test_routers_of_tokens_and_of_usd_are_compared_in_usd(tmp_path):
@@ -74,7 +74,9 @@ def test_routers_of_tokens_and_of_usd_are_compared_in_usd(tmp_path):
     data = of_tokens(made_up(600, seed=4))
     verdict = site.receive(data)
     assert verdict.outcome == "activated", verdict.reason
-    assert load(site.store.read(site.store.active()), ENCODER).unit == COMPLETION_MTOK
+    active = site.store.active()
+    assert active is not None
+    assert load(site.store.read(active), ENCODER).unit == COMPLETION_MTOK
     engine.dispose()
 
 

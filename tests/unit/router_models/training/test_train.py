@@ -119,7 +119,7 @@ def test_rows_with_tokens_train_a_router_of_tokens_whose_prices_may_change(kind)
     found = trained.predict(asked.embeddings)
     priced = in_usd(found, COMPLETION_MTOK, Prompts.of(asked))
     assert priced.cost_usd.sum() == pytest.approx(asked.cost_usd.sum(), rel=0.1)
-    dearer = replace(asked.tokens, prices=asked.tokens.prices * 3)
+    dearer: Any = replace(asked.tokens, prices=asked.tokens.prices * 3)
     thrice = in_usd(found, COMPLETION_MTOK, Prompts.of(replace(asked, tokens=dearer)))
     np.testing.assert_allclose(thrice.cost_usd, 3 * priced.cost_usd, rtol=1e-5)
 
