@@ -1,21 +1,30 @@
 """About how many tokens a prompt has: what it is expected to cost rests on that.
 
 Not the bound that budgets reserve by (`gateway.budgets.prompt_tokens`), which is never too low.
-OpenAI's tokenizers make a token of 3.6 to 4.3 bytes of English, code and JSON. They differ over
-other scripts (Chinese 2.6 and 4.1 bytes, Hindi 2.5 and 9.4), where 4 lies between them.
+Digits and punctuation make more tokens than letters do. With the weights below, fitted to o200k,
+English, code, JSON and maths are counted 13 % too low to 7 % too high (by bytes alone 29 and 8 %).
+Grids of single digits are counted at half of their tokens. Over other scripts tokenizers differ
+(Hindi: 2.5 to 9.4 bytes a token); the count lies between.
 """
 
+import string
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
-BYTES_PER_TOKEN: Final = 4
+TOKENS_PER_BYTE: Final = 0.225
+TOKENS_PER_DIGIT: Final = 0.87
+TOKENS_PER_MARK: Final = 0.35
+CHUNK_CHARS: Final = 100_000
+"""Read at once, in 0.2 ms: a long prompt is not copied whole."""
 MESSAGE_TOKENS: Final = 4
 """Marks around a message, beside its role."""
 IMAGE_TOKENS: Final = 1_000
 """Of an image of a million pixels models charge 765 to 1,600."""
 _STRUCTURES: Final = ("tools", "functions")
+_DIGITS: Final = string.digits.encode()
+_MARKS: Final = string.punctuation.encode()
 
 
 def expected_prompt_tokens(body: Mapping[str, Any]) -> int:
@@ -25,25 +34,35 @@ def expected_prompt_tokens(body: Mapping[str, Any]) -> int:
         body: Its `messages` are a list of objects.
     """
     messages = body["messages"]
-    n_bytes, images = 0, 0
+    tokens, images = 0.0, 0
     for message in messages:
         content = message.get("content")
         if isinstance(content, str):
-            n_bytes += _size(content)
+            tokens += expected_tokens(content)
         elif isinstance(content, list):
             for part in content:
                 text, is_image = _read_part(part)
-                n_bytes += _size(text)
+                tokens += expected_tokens(text)
                 images += is_image
-        n_bytes += _written(message.get("tool_calls"))
-    n_bytes += sum(_written(body.get(name)) for name in _STRUCTURES)
-    tokens = n_bytes // BYTES_PER_TOKEN
-    return tokens + MESSAGE_TOKENS * len(messages) + IMAGE_TOKENS * images
+        tokens += _written(message.get("tool_calls"))
+    tokens += sum(_written(body.get(name)) for name in _STRUCTURES)
+    return int(tokens) + MESSAGE_TOKENS * len(messages) + IMAGE_TOKENS * images
 
 
-def expected_tokens(text: str) -> int:
+def expected_tokens(text: str) -> float:
     """Estimate the tokens of a text."""
-    return _size(text) // BYTES_PER_TOKEN
+    if len(text) <= CHUNK_CHARS:
+        return _tokens(text.encode("utf-8", "surrogatepass"))
+    starts = range(0, len(text), CHUNK_CHARS)
+    return sum(expected_tokens(text[start : start + CHUNK_CHARS]) for start in starts)
+
+
+def _tokens(raw: bytes) -> float:
+    size = len(raw)
+    digits = size - len(raw.translate(None, _DIGITS))
+    marks = size - len(raw.translate(None, _MARKS))
+    others = size - digits - marks
+    return TOKENS_PER_BYTE * others + TOKENS_PER_DIGIT * digits + TOKENS_PER_MARK * marks
 
 
 def _read_part(part: object) -> tuple[str, bool]:
@@ -54,10 +73,6 @@ def _read_part(part: object) -> tuple[str, bool]:
     return text if isinstance(text, str) else "", isinstance(kind, str) and "image" in kind
 
 
-def _written(structure: object) -> int:
-    """Return the bytes of a structure as JSON, which is about how models read it."""
-    return len(orjson.dumps(structure)) if structure else 0
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+def _written(structure: object) -> float:
+    """Estimate the tokens of a structure as JSON, which is about how models read it."""
+    return _tokens(orjson.dumps(structure)) if structure else 0.0

@@ -46,7 +46,7 @@ class PoolPrices:
     @classmethod
     def of(cls, models: Sequence[HostedModel]) -> "PoolPrices":
         """Lay out the prices of `models`."""
-        own = [expected_tokens(model.system_prompt or "") for model in models]
+        own = [round(expected_tokens(model.system_prompt or "")) for model in models]
         pairs = list(zip(models, own, strict=True))
         starts = sorted({t.above_prompt_tokens - n for m, n in pairs for t in m.price.tiers})
         first = starts[0] if starts else 0

@@ -40,7 +40,7 @@ def test_a_model_nothing_is_predicted_of_has_no_cost() -> None:
 
 def test_what_a_model_adds_to_a_prompt_is_paid_for_and_reaches_its_tiers() -> None:
     added = "Answer briefly. " * 100
-    own = expected_tokens(added)
+    own = round(expected_tokens(added))
     prices = PoolPrices.of([hosted(TIERED, added), hosted(TIERED)])
     longer, plain = prices.cost_usd(1_000, [0.0, 0.0])
     assert longer == pytest.approx(TIERED.cost_nusd(Usage(1_000 + own, 0)) / 1e9)
