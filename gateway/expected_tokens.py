@@ -8,7 +8,7 @@ Grids of single digits are counted at half of their tokens. Over other scripts t
 """
 
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -33,20 +33,21 @@ def expected_prompt_tokens(body: Mapping[str, Any]) -> int:
     Args:
         body: Its `messages` are a list of objects.
     """
-    messages = body["messages"]
-    tokens, images = 0.0, 0
+    messages, images = body["messages"], 0
+    texts = [_written(body.get(name)) for name in _STRUCTURES]
     for message in messages:
-        content = message.get("content")
+        content, calls = message.get("content"), message.get("tool_calls")
         if isinstance(content, str):
-            tokens += expected_tokens(content)
+            texts.append(content)
         elif isinstance(content, list):
             for part in content:
                 text, is_image = _read_part(part)
-                tokens += expected_tokens(text)
+                texts.append(text)
                 images += is_image
-        tokens += _written(message.get("tool_calls"))
-    tokens += sum(_written(body.get(name)) for name in _STRUCTURES)
-    return int(tokens) + MESSAGE_TOKENS * len(messages) + IMAGE_TOKENS * images
+        if calls:
+            texts.append(_written(calls))
+    tokens = sum(map(expected_tokens, _joined(texts)))
+    return round(tokens) + MESSAGE_TOKENS * len(messages) + IMAGE_TOKENS * images
 
 
 def expected_tokens(text: str) -> float:
@@ -55,6 +56,18 @@ def expected_tokens(text: str) -> float:
         return _tokens(text.encode("utf-8", "surrogatepass"))
     starts = range(0, len(text), CHUNK_CHARS)
     return sum(expected_tokens(text[start : start + CHUNK_CHARS]) for start in starts)
+
+
+def _joined(texts: Iterable[str]) -> Iterator[str]:
+    """Put short texts together: to count each alone would take ten times as long."""
+    held, chars = [], 0
+    for text in texts:
+        held.append(text)
+        chars += len(text)
+        if chars > CHUNK_CHARS:
+            yield "".join(held)
+            held, chars = [], 0
+    yield "".join(held)
 
 
 def _tokens(raw: bytes) -> float:
@@ -73,6 +86,6 @@ def _read_part(part: object) -> tuple[str, bool]:
     return text if isinstance(text, str) else "", isinstance(kind, str) and "image" in kind
 
 
-def _written(structure: object) -> float:
-    """Estimate the tokens of a structure as JSON, which is about how models read it."""
-    return _tokens(orjson.dumps(structure)) if structure else 0.0
+def _written(structure: object) -> str:
+    """Write a structure as JSON, which is about how models read it."""
+    return orjson.dumps(structure).decode() if structure else ""

@@ -41,9 +41,10 @@ def test_an_image_counts_the_same_however_many_bytes_it_has() -> None:
     assert tokens_of([image]) == tokens_of("") + IMAGE_TOKENS
 
 
-def test_every_message_counts() -> None:
-    body = {"messages": [{"role": "user", "content": ENGLISH}] * 3}
-    assert expected_prompt_tokens(body) == 3 * tokens_of(ENGLISH)
+@pytest.mark.parametrize("messages", [3, 300])
+def test_every_message_counts(messages) -> None:
+    body = {"messages": [{"role": "user", "content": ENGLISH}] * messages}
+    assert expected_prompt_tokens(body) == pytest.approx(messages * tokens_of(ENGLISH), rel=1e-3)
 
 
 def test_tools_and_their_calls_count() -> None:

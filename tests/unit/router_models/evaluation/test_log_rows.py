@@ -186,3 +186,10 @@ def test_without_tokens_a_drawn_answer_says_nothing_of_its_prompt():
     rows = read_log_rows([[row(1, split="test")]], 2, 100)
     assert rows.choices().prompts is None
     assert rows.without_models({"large"}).tokens is None
+
+
+def test_columns_of_some_models_have_the_tokens_of_these_alone():
+    tokens = evaluations(*COUNTED, columns=("large",)).tokens
+    assert tokens is not None
+    assert tokens.completion[:, 0].tolist() == [11, 12, 13, 14]
+    np.testing.assert_allclose(tokens.prices, [[2e-6], [8e-6]])
