@@ -160,6 +160,9 @@ class CandidateRecord:
     """One model the decision considered, as logged and as `/v1/route` shows it.
 
     Not frozen: a turn makes one per model, and making a frozen one takes three times as long.
+
+    Attributes:
+        completion_tokens: Predicted; None where the router predicts USD at once. Not logged.
     """
 
     model: str
@@ -169,6 +172,7 @@ class CandidateRecord:
     propensity: float
     is_eligible: bool
     verdict: str
+    completion_tokens: float | None = None
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import InvalidRequest
+from gateway.expected_tokens import expected_prompt_tokens
 from gateway.nesting import MAX_DEPTH, is_too_deep
 
 OWN_FIELD = "waypost"
@@ -68,6 +69,7 @@ class ChatRequest:
     Attributes:
         body: As sent, without the gateway's own object; never modified.
         query: Text of the last user message: what the router reads.
+        prompt_tokens: About how many tokens models read; see `gateway.expected_tokens`.
         turn_index: User messages before this one.
         wants_usage: The caller asked for the final usage chunk of a stream.
         trace_headers: W3C's, where the caller sent them.
@@ -76,6 +78,7 @@ class ChatRequest:
     model: str
     body: dict[str, Any]
     query: str
+    prompt_tokens: int
     turn_index: int
     is_stream: bool
     wants_usage: bool
@@ -117,6 +120,7 @@ def parse_chat_request(raw: bytes, headers: Mapping[bytes, bytes]) -> ChatReques
         model=model,
         body=body,
         query=query,
+        prompt_tokens=expected_prompt_tokens(body),
         turn_index=max(user_messages - 1, 0),
         is_stream=is_stream,
         wants_usage=is_stream and stream_options.get("include_usage") is True,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.errors import InvalidEvaluations
-from router_models.types import Evaluations, Float32
+from router_models.types import Evaluations, Float32, TokenCounts
 
 
 def cost_floor(evaluations: Evaluations) -> Float32:
@@ -49,6 +49,7 @@ def select(evaluations: Evaluations, rows: NDArray[np.intp]) -> Evaluations:
         evaluations.models,
         tuple(evaluations.tasks[row] for row in rows) if evaluations.tasks else (),
         tuple(evaluations.texts[row] for row in rows) if evaluations.texts else (),
+        evaluations.tokens and evaluations.tokens.select(rows),
     )
 
 
@@ -59,11 +60,16 @@ def select_models(evaluations: Evaluations, columns: NDArray[np.intp]) -> Evalua
         quality=evaluations.quality[:, columns],
         cost_usd=evaluations.cost_usd[:, columns],
         models=tuple(evaluations.models[column] for column in columns),
+        tokens=evaluations.tokens and evaluations.tokens.select_models(columns),
     )
 
 
 def join(first: Evaluations, second: Evaluations) -> Evaluations:
-    """Put the queries of `second`, about the same models, after those of `first`."""
+    """Put the queries of `second`, about the same models, after those of `first`.
+
+    Tokens stay where both have them, at the prices of `first`.
+    """
+    one, other = first.tokens, second.tokens
     return Evaluations(
         np.concatenate([first.embeddings, second.embeddings]),
         np.concatenate([first.quality, second.quality]),
@@ -71,6 +77,13 @@ def join(first: Evaluations, second: Evaluations) -> Evaluations:
         first.models,
         first.tasks + second.tasks,
         first.texts + second.texts,
+        None
+        if one is None or other is None
+        else TokenCounts(
+            np.concatenate([one.prompt, other.prompt]),
+            np.concatenate([one.completion, other.completion]),
+            one.prices,
+        ),
     )
 
 

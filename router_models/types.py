@@ -2,13 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Final, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
+
+Unit = Literal["usd", "completion_mtok"]
+"""What estimators count besides quality, where their fields say `cost_usd`: USD for the call, or
+the tokens of its answer, in millions. So a price change needs no training, and the figures are of
+the size of costs, which is what constants of estimators are made for."""
+USD: Final = "usd"
+COMPLETION_MTOK: Final = "completion_mtok"
+TOKENS_PER_MTOK: Final = 1_000_000
 
 
 class Encoder(Protocol):
@@ -31,11 +40,36 @@ class Prediction:
 
     Attributes:
         quality: In [0, 1]; shape ``(n_queries, n_models)``.
-        cost_usd: USD for the whole call, never negative; same shape.
+        cost_usd: For the whole call, in the router's unit, never negative; same shape.
     """
 
     quality: Float32
     cost_usd: Float32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenCounts:
+    """How many tokens answers took, and what models charge for them.
+
+    Attributes:
+        prompt: Shape ``(n_queries, n_models)``; NaN where unknown.
+        completion: Same shape; NaN where unknown.
+        prices: USD per token of a prompt and of a completion; shape ``(2, n_models)``.
+    """
+
+    prompt: Float32
+    completion: Float32
+    prices: Float64
+
+    def select(self, rows: NDArray[Any]) -> "TokenCounts":
+        """Keep the queries at `rows`."""
+        return TokenCounts(self.prompt[rows], self.completion[rows], self.prices)
+
+    def select_models(self, columns: Sequence[int] | NDArray[np.intp]) -> "TokenCounts":
+        """Keep the models at `columns`, in that order."""
+        return TokenCounts(
+            self.prompt[:, columns], self.completion[:, columns], self.prices[:, columns]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +83,7 @@ class Evaluations:
         models: Names of the columns.
         tasks: Task label of each query, for reports only; empty where unknown.
         texts: Of the queries, for what reads words instead of vectors; empty where unknown.
+        tokens: Of prompts and completions; None where they were not counted.
     """
 
     embeddings: Float32
@@ -57,6 +92,7 @@ class Evaluations:
     models: tuple[str, ...]
     tasks: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    tokens: TokenCounts | None = None
 
 
 class Estimator(Protocol):

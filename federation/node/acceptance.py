@@ -23,6 +23,7 @@ from router_models.evaluation.off_policy import (
     policy_value,
     predict_columns,
 )
+from router_models.pricing import Prompts
 from router_models.statistics import select
 from router_models.types import Evaluations, Float32, Prediction
 
@@ -248,9 +249,12 @@ def _explain(
 
 
 def _all_aligned(
-    routers: Mapping[str, Router], embeddings: Float32, models: tuple[str, ...]
+    routers: Mapping[str, Router], rows: Evaluations | LoggedChoices, prompts: Prompts | None
 ) -> dict[str, Prediction]:
-    return {name: predict_columns(router, embeddings, models) for name, router in routers.items()}
+    return {
+        name: predict_columns(router, rows.embeddings, rows.models, prompts)
+        for name, router in routers.items()
+    }
 
 
 def _routing(
@@ -266,7 +270,7 @@ def _routing(
     truth = select(held_out.answers, np.flatnonzero(usable))
     scores = {
         name: routing_gains(prediction, truth, held_out.prices)
-        for name, prediction in _all_aligned(routers, truth.embeddings, truth.models).items()
+        for name, prediction in _all_aligned(routers, truth, Prompts.of(truth)).items()
     }
     places = np.arange(len(truth.quality))
     return Evidence("routing", scores, places, float(len(places)), {})
@@ -288,7 +292,7 @@ def _off_policy(
     scores: dict[str, Float64] = {}
     snips: dict[str, float] = {}
     fewest = float(usable.sum())
-    for name, wanted in _all_aligned(routers, choices.embeddings, choices.models).items():
+    for name, wanted in _all_aligned(routers, choices, choices.prompts).items():
         values = [policy_value(wanted, choices, outcome_model, price) for price in held_out.prices]
         scales = 1.0 / (1.0 + held_out.prices * mean_cost)
         scores[name] = np.mean(
@@ -323,7 +327,7 @@ def _prediction(
             )
             * scales
         )
-        for name, prediction in _all_aligned(routers, answers.embeddings, answers.models).items()
+        for name, prediction in _all_aligned(routers, answers, Prompts.of(answers)).items()
     }
     squares = {name: (error.astype(np.float64) ** 2).mean(axis=0) for name, error in errors.items()}
     unit = max(float(squares[next(iter(routers))].mean()), 1e-12)

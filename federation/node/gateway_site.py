@@ -29,6 +29,7 @@ from router_models.artifacts.sealed_file import EncoderIdentity
 from router_models.errors import ArtifactRejected, InvalidEvaluations, InvalidRegistry
 from router_models.estimators.guard import GuardedEstimator
 from router_models.evaluation.log_rows import LoggedRows, LogRow, read_log_rows
+from router_models.pricing import in_unit
 from router_models.statistics import check
 from router_models.training.settings import KINDS
 from router_models.training.train import LEAST_ROWS, fit
@@ -211,6 +212,8 @@ class GatewaySite:
             return self._judge(shared)
         except ArtifactRejected as error:
             return Verdict("refused", None, f"it cannot be used here: {error}")
+        except InvalidEvaluations as error:
+            return Verdict("refused", None, f"it cannot be compared here: {error}")
         except OSError as error:
             return Verdict("refused", None, f"it cannot be stored: {error}")
         finally:
@@ -274,6 +277,7 @@ class GatewaySite:
             check(own_rows, LEAST_ROWS)
             check(held_out)
             # A log of one model per query shows no setting to route better than another.
+            own_rows, held_out = (in_unit(each, router.unit) for each in (own_rows, held_out))
             local = fit(own_rows, held_out, settings(), self.seed)
             mixed: Estimator = personalise(local, router.estimator, held_out)
             data = dump(
@@ -287,6 +291,7 @@ class GatewaySite:
                 },
                 parent=router.version,
                 registry=router.registry,
+                unit=router.unit,
             )
             return _Contender(load(data, self.encoder), data)
         except (ArtifactRejected, InvalidEvaluations) as error:
@@ -320,6 +325,7 @@ class GatewaySite:
             provenance=manifest.provenance,
             parent=router.version,
             registry=names,
+            unit=router.unit,
         )
         return _Contender(load(data, self.encoder), data)
 

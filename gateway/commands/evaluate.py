@@ -22,6 +22,7 @@ from router_models.errors import ArtifactRejected, InvalidEvaluations, RouterMod
 from router_models.evaluation.frontier import COVERAGE, covered
 from router_models.evaluation.report import Contender, Report, evaluate
 from router_models.evaluation.verdict import verdict
+from router_models.pricing import Prompts, in_usd, unit_of
 from router_models.statistics import model_means
 from router_models.training.baselines import all_baselines
 from router_models.training.train import train
@@ -100,11 +101,16 @@ def comparable(dataset: Dataset, split: str) -> tuple[Dataset, list[str]]:
 
 
 def predict_for(router: Router, rows: Evaluations) -> Contender:
-    """Predict for the models of `rows`, all of which the router knows."""
+    """Predict for the models of `rows`, all of which the router knows.
+
+    Raises:
+        InvalidEvaluations: The router predicts tokens, and `rows` do not count them.
+    """
     estimator = router.serving_estimator
     columns = [estimator.models.index(model) for model in rows.models]
     found = estimator.predict(rows.embeddings)
-    return Contender.of(Prediction(found.quality[:, columns], found.cost_usd[:, columns]))
+    kept = Prediction(found.quality[:, columns], found.cost_usd[:, columns])
+    return Contender.of(in_usd(kept, router.unit, Prompts.of(rows)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +138,7 @@ def compared(dataset: Dataset, split: str, seed: int, *, with_own: bool) -> Comp
     found = dict(all_baselines(learned, held_out, rows, seed))
     if with_own:
         own = train(learned, held_out, "kmeans", seed).predict(rows.embeddings)
+        own = in_usd(own, unit_of(learned), Prompts.of(rows))
         found = {OWN: Contender.of(own), **found}
     notes = [] if rows.texts else ["the table has no text, so TF-IDF + ridge is left out"]
     return Compared(found, model_means(learned)[0], notes)

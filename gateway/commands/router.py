@@ -23,6 +23,7 @@ def _contents(manifest: RouterManifest) -> dict[str, object]:
     return {
         "has_guard": manifest.has_guard,
         "models": manifest.models,
+        "unit": manifest.unit,
         "registry": manifest.registry,
         **encoder_contents(manifest),
     }

@@ -22,6 +22,7 @@ from router_models.artifacts.artifact import dump, read_manifest
 from router_models.errors import InvalidEvaluations, RouterModelsError
 from router_models.estimators.guard import GuardedEstimator
 from router_models.evaluation.frontier import Figures, Judge, complete, route
+from router_models.pricing import Prompts, in_usd, unit_of
 from router_models.statistics import select
 from router_models.training.settings import KINDS
 from router_models.training.train import Trial, train, tune
@@ -73,6 +74,7 @@ def measure(estimator: GuardedEstimator, evaluations: Evaluations) -> tuple[Figu
     columns = [estimator.models.index(model) for model in truth.models]
     prediction = estimator.predict(truth.embeddings)
     kept = type(prediction)(prediction.quality[:, columns], prediction.cost_usd[:, columns])
+    kept = in_usd(kept, unit_of(evaluations), Prompts.of(truth))
     judge = Judge.of(truth)
     return judge.figures(route(kept, truth)), judge
 
@@ -158,6 +160,7 @@ def command(
             created_at=datetime.now(UTC),
             training=training,
             provenance=_provenance(rows, held_out),
+            unit=unit_of(rows),
         )
     except (ConfigurationError, RouterModelsError) as error:
         raise click.ClickException(str(error)) from error

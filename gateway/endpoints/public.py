@@ -198,6 +198,7 @@ def explain(plan: RoutePlan) -> dict[str, Any]:
         "router_version": plan.router_version,
         "encoder": plan.encoder_id,
         "familiarity": plan.familiarity,
+        "prompt_tokens": plan.prompt_tokens,
         "candidates": [asdict(candidate) for candidate in plan.candidates],
         **({} if allotment is None else {"turn_budget": allotment.explain()}),
     }

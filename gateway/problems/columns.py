@@ -34,13 +34,14 @@ def require(table: pa.Table, columns: Sequence[str], path: Path) -> None:
 
 def read_numbers(table: pa.Table, column: str, path: Path) -> NDArray[np.float64]:
     """Read a column that holds a number in every row."""
-    numbers = _numbers_or_nan(table, column, path)
+    numbers = read_numbers_or_nan(table, column, path)
     complaint = f"column {column!r} has empty or infinite values"
     refuse(table, ~np.isfinite(numbers), path, complaint, can_skip=True)
     return numbers
 
 
-def _numbers_or_nan(table: pa.Table, column: str, path: Path) -> NDArray[np.float64]:
+def read_numbers_or_nan(table: pa.Table, column: str, path: Path) -> NDArray[np.float64]:
+    """Read a column of numbers, NaN where a row has none."""
     try:
         numbers: NDArray[np.float64] = np.asarray(table[column].to_pylist(), np.float64)
     except (TypeError, ValueError) as error:
@@ -86,7 +87,7 @@ def drop_incomplete(rows: pa.Table, path: Path) -> tuple[pa.Table, list[str]]:
     numbers = [name for name in COUNTED if name in rows.column_names]
     if "cost_usd" in rows.column_names:
         numbers = ["score", "cost_usd"]
-    lacks = {name: ~np.isfinite(_numbers_or_nan(rows, name, path)) for name in numbers}
+    lacks = {name: ~np.isfinite(read_numbers_or_nan(rows, name, path)) for name in numbers}
     for name in ("query_id", "model"):
         lacks[name] = np.array([not value for value in rows[name].to_pylist()], bool)
     notes = [

@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 
 from gateway.problems import columns
 from router_models.errors import InvalidEvaluations
+from router_models.pricing import LEAST_COUNTED, tabulate, uncounted_models
 from router_models.rows import pivot
-from router_models.types import Encoder, Evaluations, Float32
+from router_models.types import Encoder, Evaluations, Float32, TokenCounts
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 NEEDED = ("query_id", "model", "score")
+COUNTS = ("prompt_tokens", "completion_tokens")
 ENCODE_AT_ONCE = 256
 
 
@@ -46,6 +48,7 @@ class Dataset:
         quality: Shape ``(n_queries, n_models)``; NaN where the model did not answer.
         cost_usd: Same shape; NaN in the same places.
         hidden_reasoning: Models whose stored costs lack their thinking tokens.
+        tokens: Of prompts and completions; None where the table does not count them.
         notes: What was left out or averaged when the table was read, a sentence each.
     """
 
@@ -60,6 +63,7 @@ class Dataset:
     quality: Float32
     cost_usd: Float32
     hidden_reasoning: frozenset[str] = frozenset()
+    tokens: TokenCounts | None = None
     notes: tuple[str, ...] = ()
 
     def embedded(self, encoder: Encoder) -> "Dataset":
@@ -101,6 +105,7 @@ class Dataset:
             models=tuple(models),
             quality=self.quality[:, columns],
             cost_usd=self.cost_usd[:, columns],
+            tokens=self.tokens and self.tokens.select_models(columns),
         )
 
     def without_hidden_reasoning(self) -> "Dataset":
@@ -133,6 +138,7 @@ class Dataset:
             self.models,
             tuple(self.tasks[row] for row in rows),
             tuple(self.texts[row] for row in rows) if self.texts else (),
+            self.tokens and self.tokens.select(rows),
         )
 
 
@@ -178,13 +184,10 @@ def read_dataset(path: Path, *, skip_incomplete: bool = False) -> Dataset:
         _places(columns.read_strings(rows, "query_id", path), ids),
         _places(names, models),
     )
-    quality, cost_usd = pivot(
-        query,
-        model,
-        score,
-        cost,
-        (len(ids), len(models)),
-    )
+    shape = (len(ids), len(models))
+    quality, cost_usd = pivot(query, model, score, cost, shape)
+    counts, uncounted = _token_counts(rows, path, model, models)
+    tokens = counts and tabulate(query, model, *counts, cost, shape)
     texts = _texts(queries, path)
     embeddings, encoder_id = _embeddings(queries, path) if not texts else (None, "")
     return Dataset(
@@ -199,7 +202,8 @@ def read_dataset(path: Path, *, skip_incomplete: bool = False) -> Dataset:
         quality=quality,
         cost_usd=cost_usd,
         hidden_reasoning=_hidden(rows, names),
-        notes=(*notes, *columns.repeated_answers(rows, query * len(models) + model)),
+        tokens=tokens,
+        notes=(*notes, *uncounted, *columns.repeated_answers(rows, query * len(models) + model)),
     )
 
 
@@ -243,6 +247,26 @@ def _cost_usd(rows: pa.Table, path: Path) -> NDArray[np.float64]:
         )
     columns.refuse(rows, cost < 0, path, "a cost is negative")
     return cost
+
+
+def _token_counts(
+    rows: pa.Table, path: Path, model: NDArray[np.intp], models: Sequence[str]
+) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]] | None, list[str]]:
+    """Read the tokens of prompts and completions where nearly all rows have them; else say so."""
+    if not set(COUNTS) <= set(rows.column_names):
+        return None, []
+    prompt, completion = (columns.read_numbers_or_nan(rows, name, path) for name in COUNTS)
+    columns.refuse(rows, (prompt < 0) | (completion < 0), path, "a count of tokens is negative")
+    lacking = uncounted_models(model, prompt, completion, len(models))
+    if not len(lacking):
+        return (prompt, completion), []
+    if not np.isfinite(prompt + completion).any():
+        return None, []
+    said = (
+        f"costs are learned in USD, not as tokens: more than {1 - LEAST_COUNTED:.0%} of the rows "
+        f"lack token counts for {', '.join(models[place] for place in lacking)}"
+    )
+    return None, [said]
 
 
 def _queries(path: Path, rows: pa.Table) -> pa.Table:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.routing.expected_cost import PoolPrices
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, Capabilities, HostedModel
 
@@ -18,6 +19,7 @@ class CandidatePool:
     Attributes:
         shared: What every one of them can take.
         fields: Request fields that each of their providers may be sent; None means any.
+        prices: What they charge.
     """
 
     models: tuple[HostedModel, ...]
@@ -25,11 +27,13 @@ class CandidatePool:
     by_name: Mapping[str, HostedModel] = field(init=False)
     shared: Capabilities = field(init=False)
     fields: frozenset[str] | None = field(init=False)
+    prices: PoolPrices = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(model.name for model in self.models))
         object.__setattr__(self, "by_name", {model.name: model for model in self.models})
         object.__setattr__(self, "shared", _shared([model.capabilities for model in self.models]))
+        object.__setattr__(self, "prices", PoolPrices.of(self.models))
         listed = [model.fields for model in self.models if model.fields is not None]
         object.__setattr__(self, "fields", frozenset.intersection(*listed) if listed else None)
 

@@ -1,11 +1,13 @@
 """What routing makes of a request: a prediction for each model, then the plan whom to call."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.routing.candidates import CandidatePool
 from gateway.routing.capabilities import Verdict
+from gateway.routing.expected_cost import PoolPrices
 from gateway.settings.config import ProfileSettings
 from gateway.types import CandidateRecord, HostedModel
 from router_models.types import Float32
@@ -25,12 +27,26 @@ class Scores(NamedTuple):
         cost_usd: Of each model's answer.
         familiarity: How close the query is to what the router was trained on, 0 to 1.
         quality_stderr: Standard errors of `quality`, where the exploration needs them.
+        completion_tokens: Of each model's answer; None where the router predicts USD at once.
     """
 
     quality: tuple[float | None, ...]
     cost_usd: tuple[float | None, ...]
     familiarity: float
     quality_stderr: tuple[float | None, ...] | None
+    completion_tokens: tuple[float | None, ...] | None = None
+
+    def priced(
+        self,
+        prices: PoolPrices,
+        prompt_tokens: int,
+        completion_tokens: Sequence[float | None],
+        limit: float,
+    ) -> "Scores":
+        """Return the same at the cost of answers of so many tokens, none of more than `limit`."""
+        expected = tuple([None if each is None else min(each, limit) for each in completion_tokens])
+        cost_usd = prices.cost_usd(prompt_tokens, expected)
+        return self._replace(cost_usd=cost_usd, completion_tokens=expected)
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +59,7 @@ class Prediction:
         pool: The models that may be called; the only one is the model that the caller named.
         verdicts: Of each model of the pool, whether it can take the request.
         profile_name: Of the routing profile that the request falls under.
+        prompt_tokens: About how many the request has.
         scores: None where the router does not choose, for the reason in `reason`.
         reason: ``named``, ``router_missing`` or ``router_failed``; of no meaning beside `scores`.
     """
@@ -52,11 +69,19 @@ class Prediction:
     profile_name: str
     profile: ProfileSettings
     willingness_to_pay_usd: float
+    prompt_tokens: int
     encoder_id: str
     embedding: Float32
     router_version: str | None
     scores: Scores | None
     reason: str
+
+    def scores_within(self, tokens: int) -> Scores | None:
+        """Return what is expected of answers that have no more than so many tokens."""
+        scores = self.scores
+        if scores is None or scores.completion_tokens is None:
+            return scores
+        return scores.priced(self.pool.prices, self.prompt_tokens, scores.completion_tokens, tokens)
 
     def best(self) -> tuple[float | None, float | None]:
         """Return quality and cost of the best model that can answer; None where unpredicted."""
@@ -81,6 +106,7 @@ class RoutePlan:
         reason: ``router``, ``explored``, ``named``, ``router_missing`` or ``router_failed``.
         familiarity: How close the query is to what the router was trained on, 0 to 1.
         allotment: What the turn gets of its conversation's budget; None where there is none.
+        prompt_tokens: About how many the request has.
     """
 
     models: tuple[HostedModel, ...]
@@ -94,3 +120,4 @@ class RoutePlan:
     encoder_id: str | None
     embedding: Float32 | None
     allotment: TurnAllotment | None = None
+    prompt_tokens: int = 0

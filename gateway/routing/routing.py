@@ -24,6 +24,7 @@ from gateway.routing.capabilities import (
     judge,
     within_allotment,
 )
+from gateway.routing.expected_cost import asked_limit
 from gateway.routing.plan import (
     AUTO,
     NAMED,
@@ -40,7 +41,7 @@ from gateway.wire import ChatRequest
 from router_models.artifacts.router import Router
 from router_models.decide import Exploration, RouteDecision, decide
 from router_models.errors import ArtifactRejected, NoModelAvailable
-from router_models.types import Float32
+from router_models.types import TOKENS_PER_MTOK, USD, Float32
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class Routing:
         router, scores, reason = None, None, NAMED
         if is_routed:
             router = await self._router(request.options.router_version)
-            scores, reason = self._score(router, pool, embedding)
+            scores, reason = self._score(router, pool, embedding, request)
         profile = self.profiles[profile_name]
         paid = request.options.willingness_to_pay_usd or profile.willingness_to_pay_usd
         return Prediction(
@@ -112,6 +113,7 @@ class Routing:
             profile_name=profile_name,
             profile=profile,
             willingness_to_pay_usd=paid,
+            prompt_tokens=request.prompt_tokens,
             encoder_id=self.embedder.encoder_id,
             embedding=embedding,
             router_version=None if router is None else router.version,
@@ -129,7 +131,8 @@ class Routing:
         is_named = prediction.reason == NAMED
         if allotment is not None and not is_named:
             verdicts = within_allotment(pool.models, verdicts, allotment.cap.tokens)
-        decision = self._decide(prediction, verdicts)
+            scores = prediction.scores_within(allotment.cap.tokens)
+        decision = self._decide(prediction, scores, verdicts)
         if decision is None:
             order, propensity, reason = self._default_order(pool, verdicts), 1.0, prediction.reason
         else:
@@ -145,6 +148,7 @@ class Routing:
             reason=reason,
             profile=None if is_named else prediction.profile_name,
             willingness_to_pay_usd=None if is_named else prediction.willingness_to_pay_usd,
+            prompt_tokens=prediction.prompt_tokens,
             router_version=prediction.router_version,
             familiarity=None if scores is None else scores.familiarity,
             encoder_id=prediction.encoder_id,
@@ -195,7 +199,11 @@ class Routing:
             ) from error
 
     def _score(
-        self, router: Router | None, pool: CandidatePool, embedding: Float32
+        self,
+        router: Router | None,
+        pool: CandidatePool,
+        embedding: Float32,
+        request: ChatRequest,
     ) -> tuple[Scores | None, str]:
         """Ask the router for its predictions; without them, say why there are none."""
         if router is None:
@@ -204,7 +212,8 @@ class Routing:
             stderr = None
             if self.exploration.kind == "thompson":
                 stderr = router.quality_stderr(embedding, pool.names)
-            return Scores(*router.predict_pool(embedding, pool.names), stderr), ROUTER_MISSING
+            scores = Scores(*router.predict_pool(embedding, pool.names), stderr)
+            return _in_usd(scores, router, pool, request), ROUTER_MISSING
         except Exception:  # noqa: BLE001
             # A router that fails must never fail the request: it is served by the default model.
             _log.exception(
@@ -213,10 +222,9 @@ class Routing:
             return None, ROUTER_FAILED
 
     def _decide(
-        self, prediction: Prediction, verdicts: tuple[Verdict, ...]
+        self, prediction: Prediction, scores: Scores | None, verdicts: tuple[Verdict, ...]
     ) -> RouteDecision | None:
         """Decide, or return None where the router knows no model that could answer."""
-        scores = prediction.scores
         if scores is None:
             return None
         eligible = [verdict.is_eligible for verdict in verdicts]
@@ -240,6 +248,14 @@ class Routing:
             return pool.names
         names = [n for n, v in zip(pool.names, verdicts, strict=True) if v.is_eligible]
         return tuple(sorted(names, key=lambda name: name != self.default_model))
+
+
+def _in_usd(scores: Scores, router: Router, pool: CandidatePool, request: ChatRequest) -> Scores:
+    """Price what a router predicts in tokens."""
+    if router.unit == USD:
+        return scores
+    tokens = [None if mtok is None else mtok * TOKENS_PER_MTOK for mtok in scores.cost_usd]
+    return scores.priced(pool.prices, request.prompt_tokens, tokens, asked_limit(request.body))
 
 
 def _no_model(
@@ -276,7 +292,8 @@ def _records(
         [verdict.is_eligible for verdict in verdicts],
         [verdict.reason for verdict in verdicts],
     )
-    records = tuple(map(CandidateRecord, *columns))
+    tokens = None if scores is None else scores.completion_tokens
+    records = tuple(map(CandidateRecord, *columns, nothing if tokens is None else tokens))
     if scores is not None and None in scores.quality:
         for record in records:
             if record.quality is None and record.is_eligible:

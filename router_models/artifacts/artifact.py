@@ -18,7 +18,7 @@ from router_models.errors import ArtifactRejected, InvalidRegistry
 from router_models.estimators.arrays import add_prefix, strip_prefix
 from router_models.estimators.guard import ESTIMATORS as GUARDED_KINDS
 from router_models.estimators.guard import Guard, GuardedEstimator
-from router_models.types import Arrays, Estimator
+from router_models.types import COMPLETION_MTOK, USD, Arrays, Estimator, Unit
 
 FORMAT_VERSION: Final = 1
 
@@ -41,6 +41,8 @@ def _parse_models(table: Mapping[str, Any]) -> dict[str, Any]:
         "a list of names",
     )
     require(len(models) > 0 and len(set(models)) == len(models), "models", "distinct names")
+    # The default is not written: one spelling for equal content.
+    require(table.get("unit", COMPLETION_MTOK) == COMPLETION_MTOK, "unit", COMPLETION_MTOK)
     return {"models": tuple(models), "registry": _parse_registry(table, models)}
 
 
@@ -75,6 +77,7 @@ def dump(
     provenance: Mapping[str, int],
     parent: str | None = None,
     registry: ModelRegistry | None = None,
+    unit: Unit = USD,
 ) -> bytes:
     """Turn an estimator into an artefact; a `GuardedEstimator` brings its guard along.
 
@@ -88,6 +91,7 @@ def dump(
         provenance: What it was trained on, as counts.
         parent: Version it was trained from.
         registry: Other names of models, of which those of the estimator's are kept.
+        unit: What the estimator's amounts count.
 
     Raises:
         ArtifactRejected: The estimator cannot be served, such as one with arrays that are not
@@ -112,6 +116,7 @@ def dump(
         provenance=provenance,
         parent=parent,
         registry={} if registry is None else registry.restricted_to(estimator.models).to_mapping(),
+        unit=unit,
     )
     data = ROUTER_FILE.write(manifest, arrays)
     load(data, encoder)

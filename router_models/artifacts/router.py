@@ -11,7 +11,7 @@ from router_models.artifacts.sealed_file import OPTIONAL, EncoderManifest
 from router_models.estimators.guard import Guard, GuardedEstimator
 from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 from router_models.estimators.one_query import OneQuery
-from router_models.types import Estimator, Float32
+from router_models.types import USD, Estimator, Float32, Unit
 
 REMEMBERED_PREDICTIONS = 1024
 """About 0.7 MB with 12 models."""
@@ -27,11 +27,13 @@ class RouterManifest(EncoderManifest):
         models: Names of the models it predicts, in the order of its columns.
         has_guard: A guard against unfamiliar queries is part of the artefact.
         registry: Aliases of some of the models, as `ModelRegistry` is built from.
+        unit: Of what it predicts besides quality.
     """
 
     models: tuple[str, ...]
     has_guard: bool
     registry: Mapping[str, Sequence[str]] = field(default_factory=dict, metadata=OPTIONAL)
+    unit: Unit = field(default=USD, metadata=OPTIONAL)
 
 
 class RouterPrediction(NamedTuple):
@@ -39,7 +41,7 @@ class RouterPrediction(NamedTuple):
 
     Attributes:
         quality: Shape ``(n_models,)``, in the order of the router's models.
-        cost_usd: Same shape.
+        cost_usd: In the router's unit; same shape.
         familiarity: 1 among the train rows, 0 far from all of them; 1 without a guard.
     """
 
@@ -91,6 +93,11 @@ class Router:
     def models(self) -> tuple[str, ...]:
         """The models it predicts."""
         return self.estimator.models
+
+    @property
+    def unit(self) -> Unit:
+        """What its predictions of cost count."""
+        return self.manifest.unit
 
     @property
     def registry(self) -> ModelRegistry:

@@ -25,7 +25,7 @@ VERSION_PATTERN: Final = re.compile(r"[a-z]{2,16}-[0-9]{8}-[0-9a-f]{12}", re.ASC
 """What a version looks like; match it whole before using one as a file name."""
 
 OPTIONAL: Final[Mapping[str, bool]] = {"is_optional": True}
-"""Metadata of a manifest's field that is left out of the file where it is empty."""
+"""Metadata of a manifest's field that is left out of the file where it is empty or its default."""
 
 _LENGTH_BYTES: Final = 8
 _MAX_HEADER_BYTES: Final = 4 * 1024 * 1024
@@ -235,7 +235,7 @@ def manifest_table(manifest: Manifest) -> dict[str, Any]:
     table = {
         item.name: getattr(manifest, item.name)
         for item in fields(manifest)
-        if item.metadata != OPTIONAL or getattr(manifest, item.name)
+        if item.metadata != OPTIONAL or getattr(manifest, item.name) not in ({}, item.default)
     }
     return {**table, "created_at": manifest.created_at.strftime(_TIME_FORMAT)}
 

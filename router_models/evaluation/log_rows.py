@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from router_models.artifacts.registry import ModelRegistry
 from router_models.evaluation.off_policy import LoggedChoices
+from router_models.pricing import Prompts, implied_prices, uncounted_models
 from router_models.rows import pivot
-from router_models.types import Evaluations, Float32
+from router_models.types import Evaluations, Float32, Float64, TokenCounts
 
 SPLITS: Final = ("train", "val", "test")
 DRAWN: Final = frozenset({"router", "explored"})
@@ -45,6 +46,16 @@ class LogRow(Protocol):
     @property
     def cost_usd(self) -> float | None:
         """USD for the call."""
+        ...
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """Of the call."""
+        ...
+
+    @property
+    def completion_tokens(self) -> int | None:
+        """Of the call."""
         ...
 
     @property
@@ -83,6 +94,10 @@ class LoggedRows:
         drawn: Answers of split ``test`` whose model was drawn at random.
         propensities: Of every model for each of these, 0 where it was not offered; shape
             ``(n_drawn, n_models)``.
+        tokens: Of prompt and completion of each answer, NaN where unknown; shape
+            ``(2, n_answers)``; None where too many answers of some model lack them.
+        prices: USD per token of a prompt and of a completion, as `tokens` and costs imply; shape
+            ``(2, n_models)``; None without tokens.
     """
 
     embeddings: Float32
@@ -94,6 +109,8 @@ class LoggedRows:
     cost_usd: Float32
     drawn: NDArray[np.intp]
     propensities: Float32
+    tokens: Float32 | None = None
+    prices: Float64 | None = None
 
     def evaluations(
         self, split: str, columns: Sequence[str], registry: ModelRegistry
@@ -104,14 +121,15 @@ class LoggedRows:
         column = np.array([*to_column, -1], np.intp)[self.model]
         answers = np.flatnonzero((column >= 0) & (self.split[self.query] == SPLITS.index(split)))
         queries, row = np.unique(self.query[answers], return_inverse=True)
-        quality, cost_usd = pivot(
-            row.astype(np.intp),
-            column[answers],
-            self.score[answers],
-            self.cost_usd[answers],
-            (len(queries), len(columns)),
-        )
-        return Evaluations(self.embeddings[queries], quality, cost_usd, tuple(columns))
+        at, shape = (row.astype(np.intp), column[answers]), (len(queries), len(columns))
+        quality, cost_usd = pivot(*at, self.score[answers], self.cost_usd[answers], shape)
+        tokens = None
+        if self.tokens is not None and self.prices is not None:
+            prompt, completion = self.tokens
+            counts = pivot(*at, prompt[answers], completion[answers], shape)
+            tokens = TokenCounts(*counts, _prices_of_columns(self.prices, to_column, len(columns)))
+        found = Evaluations(self.embeddings[queries], quality, cost_usd, tuple(columns))
+        return replace(found, tokens=tokens)
 
     def without_models(self, names: Collection[str]) -> "LoggedRows":
         """Leave out answers of some models, and every choice that was drawn."""
@@ -124,6 +142,8 @@ class LoggedRows:
             model=(np.cumsum(is_kept) - 1)[self.model[answers]],
             score=self.score[answers],
             cost_usd=self.cost_usd[answers],
+            tokens=None if self.tokens is None else self.tokens[:, answers],
+            prices=None if self.prices is None else self.prices[:, is_kept],
             drawn=self.drawn[:0],
             propensities=self.propensities[:0, is_kept],
         )
@@ -138,7 +158,17 @@ class LoggedRows:
             self.propensities,
             self.models,
             self.query[self.drawn],
+            self._prompts(),
         )
+
+    def _prompts(self) -> Prompts | None:
+        """Say what models would charge for the prompts of the drawn answers."""
+        if self.tokens is None or self.prices is None:
+            return None
+        counted = self.tokens[0]
+        mean = np.nanmean(counted) if np.isfinite(counted).any() else np.float32(0.0)
+        tokens = counted[self.drawn]
+        return Prompts(np.where(np.isfinite(tokens), tokens, mean)[:, None], self.prices)
 
 
 def read_log_rows(
@@ -152,6 +182,15 @@ def read_log_rows(
         if len(gathering.query) == most_rows:
             break
     return gathering.rows()
+
+
+def _prices_of_columns(prices: Float64, columns: Sequence[int], n_columns: int) -> Float64:
+    """Move prices to other columns, -1 for none; a model without rows gets the highest of any."""
+    moved = np.repeat(prices.max(axis=1, keepdims=True, initial=0.0), n_columns, axis=1)
+    for place, column in enumerate(columns):
+        if column >= 0:
+            moved[:, column] = prices[:, place]
+    return moved
 
 
 def _usable(batches: Iterable[Sequence[LogRow]], dimension: int) -> Iterator[LogRow]:
@@ -176,7 +215,7 @@ class _LogRowReader:
     model_of: dict[str, int] = field(default_factory=dict)
     query: list[int] = field(default_factory=list)
     model: list[int] = field(default_factory=list)
-    figures: list[tuple[Any, Any]] = field(default_factory=list)
+    figures: list[tuple[Any, ...]] = field(default_factory=list)
     drawn: list[int] = field(default_factory=list)
     propensities: list[Float32] = field(default_factory=list)
 
@@ -187,7 +226,7 @@ class _LogRowReader:
             self.splits.append(SPLITS.index(row.split))
         self.query.append(place)
         self.model.append(self._place(str(row.model)))
-        self.figures.append((row.score, row.cost_usd))
+        self.figures.append((row.score, row.cost_usd, row.prompt_tokens, row.completion_tokens))
         is_drawn = row.route_reason in DRAWN and row.chosen_model == row.model
         if is_drawn and row.split == "test":
             self._add_propensities(row)
@@ -211,15 +250,21 @@ class _LogRowReader:
         propensities = np.zeros((len(self.propensities), len(self.model_of)), np.float32)
         for place, known in enumerate(self.propensities):
             propensities[place, : len(known)] = known
-        figures = np.array(self.figures, np.float32).reshape(-1, 2)
+        figures = np.array(self.figures, np.float64).reshape(-1, 4).T
+        score, cost_usd, prompt, completion = figures
+        model = np.array(self.model, np.intp)
+        n_models = len(self.model_of)
+        is_counted = not len(uncounted_models(model, prompt, completion, n_models))
         return LoggedRows(
             self.embeddings[: len(self.splits)],
             np.array(self.splits, np.int8),
             tuple(self.model_of),
             np.array(self.query, np.intp),
-            np.array(self.model, np.intp),
-            figures[:, 0],
-            figures[:, 1],
+            model,
+            score.astype(np.float32),
+            cost_usd.astype(np.float32),
             np.array(self.drawn, np.intp),
             propensities,
+            np.stack([prompt, completion]).astype(np.float32) if is_counted else None,
+            implied_prices(model, prompt, completion, cost_usd, n_models) if is_counted else None,
         )

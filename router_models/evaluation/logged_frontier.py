@@ -171,7 +171,7 @@ def measure_frontier(
     measure = Measurement(choices, fit_outcome_model(guess, choices), is_anytime)
     curves = []
     for role, router in routers.items():
-        wanted = predict_columns(router, choices.embeddings, choices.models)
+        wanted = predict_columns(router, choices.embeddings, choices.models, choices.prompts)
         chosen = {paid: choose(wanted, choices, 1.0 / paid) for paid in willingness_to_pay_usd}
         curves.append(FrontierCurve(router.version, role, measure.points(chosen)))
     singles = dict(single_choices(choices, guess))

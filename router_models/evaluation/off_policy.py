@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.artifacts.router import Router
+from router_models.pricing import Prompts, in_usd
 from router_models.statistics import model_means
 from router_models.types import Evaluations, Float32, Prediction
 
@@ -34,6 +35,7 @@ class LoggedChoices:
             ``(n_rows, n_models)``.
         models: Names of the columns.
         query: Which rows are the same query, asked again; shape ``(n_rows,)``.
+        prompts: What the models charge for them; None where tokens were not counted.
     """
 
     embeddings: Float32
@@ -43,6 +45,7 @@ class LoggedChoices:
     propensity: Float32
     models: tuple[str, ...]
     query: NDArray[np.intp]
+    prompts: Prompts | None = None
 
     def select(self, rows: NDArray[Any]) -> "LoggedChoices":
         """Keep the answers at `rows`, places or a mask."""
@@ -54,6 +57,7 @@ class LoggedChoices:
             self.propensity[rows],
             self.models,
             self.query[rows],
+            self.prompts and self.prompts.select(rows),
         )
 
 
@@ -153,8 +157,20 @@ def known_models(router: Router, models: Sequence[str]) -> NDArray[np.bool_]:
     return np.array([router.column(model) is not None for model in models], bool)
 
 
-def predict_columns(router: Router, embeddings: Float32, models: Sequence[str]) -> Prediction:
-    """Predict for these names of models; quality -inf marks one that the router does not know."""
+def predict_columns(
+    router: Router, embeddings: Float32, models: Sequence[str], prompts: Prompts | None
+) -> Prediction:
+    """Predict for these names of models; quality -inf marks one that the router does not know.
+
+    Args:
+        router: Whatever unit it predicts in.
+        embeddings: Of the queries.
+        models: Names of the columns of the prediction.
+        prompts: What `models` charge for them; None where tokens were not counted.
+
+    Raises:
+        InvalidEvaluations: The router predicts tokens, and nobody counted those of the prompts.
+    """
     prediction = router.serving_estimator.predict(embeddings)
     columns = [router.column(model) for model in models]
     known = [place for place, column in enumerate(columns) if column is not None]
@@ -162,4 +178,4 @@ def predict_columns(router: Router, embeddings: Float32, models: Sequence[str]) 
     quality, cost = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.float32)
     quality[:, known] = prediction.quality[:, [c for c in columns if c is not None]]
     cost[:, known] = prediction.cost_usd[:, [c for c in columns if c is not None]]
-    return Prediction(quality, cost)
+    return in_usd(Prediction(quality, cost), router.unit, prompts)

@@ -81,9 +81,9 @@ def guess_outcomes(
     quality, cost, knowing = np.zeros((3, *constant.quality.shape), np.float32)
     for router in routers:
         known = known_models(router, choices.models)
-        found = predict_columns(router, choices.embeddings, choices.models)
+        found = predict_columns(router, choices.embeddings, choices.models, choices.prompts)
         quality += np.where(known, found.quality, 0.0)
-        cost += found.cost_usd
+        cost += np.where(known, found.cost_usd, 0.0)
         knowing += known
     share = np.maximum(knowing, 1.0)
     return Prediction(

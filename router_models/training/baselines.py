@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -107,7 +107,9 @@ def nearest_neighbours(
     train: Evaluations, validation: Evaluations, asked: Evaluations, seed: int
 ) -> Contender:
     """The mean over the most similar train queries."""
-    return Contender.of(train_router(train, validation, "knn", seed).predict(asked.embeddings))
+    learned, held_out = (replace(rows, tokens=None) for rows in (train, validation))
+    found = train_router(learned, held_out, "knn", seed).predict(asked.embeddings)
+    return Contender.of(found)
 
 
 def clusters(

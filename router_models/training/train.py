@@ -12,6 +12,7 @@ import numpy as np
 from router_models.estimators.guard import GuardedEstimator
 from router_models.evaluation.frontier import Interval
 from router_models.evaluation.routing_value import SHRINKAGE, RoutingValue, mean_gain
+from router_models.pricing import Prompts, in_unit, in_usd, unit_of
 from router_models.statistics import check, join, select
 from router_models.training.guard import fit_guard
 from router_models.training.kmeans import fit_kmeans
@@ -97,11 +98,12 @@ def tune(evaluations: Evaluations, validation: Evaluations, kind: str, seed: int
     """
     check(evaluations, LEAST_ROWS)
     check(validation)
-    settings = candidates(kind)
+    settings, unit = candidates(kind), unit_of(evaluations)
 
     def predict_all(learn: Evaluations, held: Evaluations) -> Iterator[Prediction]:
-        for estimator in fit_each(learn, held, settings, seed):
-            yield estimator.predict(held.embeddings)
+        prompts = Prompts.of(held)
+        for estimator in fit_each(in_unit(learn, unit), in_unit(held, unit), settings, seed):
+            yield in_usd(estimator.predict(held.embeddings), unit, prompts)
 
     if kind == "mlp":
         values = value_candidates(predict_all, [(evaluations, validation)])
@@ -176,7 +178,7 @@ def train(
 ) -> GuardedEstimator:
     """Tune unless `settings` are given, fit on `evaluations`, and put a guard around it.
 
-    The same seed gives the same bits.
+    The same seed gives the same bits. What is predicted as cost is in `unit_of` the evaluations.
 
     Raises:
         InvalidEvaluations: The tables cannot be learned from.
@@ -185,5 +187,7 @@ def train(
     check(evaluations, LEAST_ROWS)
     check(validation)
     chosen = settings or tune(evaluations, validation, kind, seed)[0].settings
-    estimator = fit(evaluations, validation, chosen, seed)
-    return GuardedEstimator(estimator, fit_guard(evaluations, validation, seed))
+    unit = unit_of(evaluations)
+    rows, held_out = in_unit(evaluations, unit), in_unit(validation, unit)
+    estimator = fit(rows, held_out, chosen, seed)
+    return GuardedEstimator(estimator, fit_guard(rows, held_out, seed))

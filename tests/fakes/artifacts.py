@@ -12,6 +12,7 @@ from router_models.artifacts.artifact import dump
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.guard import Guard, GuardedEstimator
 from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
+from router_models.types import USD, Unit
 
 MODELS = ("small", "large")
 CREATED_AT = datetime(2026, 11, 3, 12, tzinfo=UTC)
@@ -51,6 +52,7 @@ def router_artifact(
     encoder: sealed_file.EncoderIdentity = ENCODER,
     created_at: datetime = CREATED_AT,
     training: Mapping[str, Any] | None = None,
+    unit: Unit = USD,
 ) -> bytes:
     """Dump such an estimator; another seed gives another version."""
     return dump(
@@ -59,4 +61,5 @@ def router_artifact(
         created_at=created_at,
         training=training or {"seed": seed},
         provenance={"train_queries": 30},
+        unit=unit,
     )

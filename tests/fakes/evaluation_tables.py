@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from click.testing import CliRunner
 
-from tests.fakes.evaluations import made_up
+from tests.fakes.evaluations import counted, made_up
 
 SUBJECTS = {
     "sums": "Work out {} plus {} and give the number.",
@@ -17,8 +17,15 @@ SUBJECTS = {
 }
 
 
-def table_of(folder: Path, n_queries: int = 160, splits=("train", "val", "test")) -> Path:
+def table_of(
+    folder: Path,
+    n_queries: int = 160,
+    splits=("train", "val", "test"),
+    *,
+    with_tokens: bool = False,
+) -> Path:
     rows = made_up(n_queries, seed=3)
+    rows = counted(rows) if with_tokens else rows
     texts = [SUBJECTS[task].format(i, i + 1) for i, task in enumerate(rows.tasks)]
     ids = [f"q{i}" for i in range(n_queries)]
     n_models = len(rows.models)
@@ -29,6 +36,9 @@ def table_of(folder: Path, n_queries: int = 160, splits=("train", "val", "test")
         "cost_usd": rows.cost_usd.reshape(-1),
         "hidden_reasoning": [False, False, False, True] * n_queries,
     }
+    if rows.tokens is not None:
+        long["prompt_tokens"] = rows.tokens.prompt.reshape(-1)
+        long["completion_tokens"] = rows.tokens.completion.reshape(-1)
     queries = {
         "query_id": ids,
         "text": texts,

@@ -1,8 +1,10 @@
 """Made-up evaluations with something to learn in them."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from router_models.types import Evaluations
+from router_models.types import Evaluations, TokenCounts
 
 MODELS = ("cheap", "coder", "writer", "dear")
 DIMENSION = 12
@@ -28,3 +30,19 @@ def made_up(n_queries: int = 240, *, seed: int = 0, share_answered: float = 1.0)
     return Evaluations(
         embeddings.astype(np.float32), quality, cost, MODELS, tuple(names[tasks].tolist())
     )
+
+
+def counted(rows: Evaluations, *, prompt_usd: float = 1e-7, seed: int = 0) -> Evaluations:
+    """Give every answer a prompt of 100 to 1,000 tokens, the answer's cost in USD for the rest."""
+    rng = np.random.default_rng(seed)
+    answered = np.isfinite(rows.quality)
+    prompt = np.broadcast_to(rng.integers(100, 1000, (len(answered), 1)), answered.shape)
+    dearness = np.array([1e-6, 2e-6, 4e-6, 8e-6])
+    completion = np.where(answered, np.rint(rows.cost_usd.astype(np.float64) / dearness), np.nan)
+    cost = prompt * prompt_usd + completion * dearness
+    tokens = TokenCounts(
+        np.where(answered, prompt, np.nan).astype(np.float32),
+        completion.astype(np.float32),
+        np.stack([np.full(4, prompt_usd), dearness]),
+    )
+    return replace(rows, cost_usd=cost.astype(np.float32), tokens=tokens)

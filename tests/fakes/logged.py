@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Engine
@@ -9,7 +10,7 @@ from sqlalchemy import Engine
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeRecord
 from gateway.settings.config import EvaluationLogSettings
-from gateway.types import CandidateRecord, TurnRecord
+from gateway.types import CandidateRecord, TurnRecord, Usage
 from router_models.types import Evaluations
 from tests.fakes.turns import START_UNIX_S, make_turn
 
@@ -51,6 +52,7 @@ def records(
                 candidates=candidates,
                 propensity=odds,
                 cost_nusd=round(float(truth.cost_usd[query, model]) * 1e9),
+                **_usage(truth, query, model),
             )
             yield GradeRecord(
                 grade_id=f"grade_{at}",
@@ -62,6 +64,14 @@ def records(
                 comment=None,
                 created_at_unix_s=START_UNIX_S + query,
             )
+
+
+def _usage(truth: Evaluations, query: int, model: int) -> dict[str, Any]:
+    """Say what an answer used, where it is known."""
+    if truth.tokens is None:
+        return {}
+    prompt, completion = truth.tokens.prompt[query, model], truth.tokens.completion[query, model]
+    return {"usage": Usage(int(prompt), int(completion))}
 
 
 async def fill(engine: Engine, folder: Path, rows: Iterator[TurnRecord | GradeRecord]) -> None:

@@ -14,6 +14,7 @@ from gateway.routing.encoders import load_encoder
 from router_models.artifacts.artifact import dump
 from router_models.training.settings import RidgeSettings
 from router_models.training.train import fit
+from router_models.types import COMPLETION_MTOK
 from tests.fakes.evaluation_tables import invoke, table_of, with_a_gap
 from tests.fakes.evaluations import DIMENSION, made_up
 
@@ -215,3 +216,18 @@ def test_a_router_without_a_guard_is_measured_as_it_is(data, tmp_path):
 def test_bytes_that_are_no_artefact_are_refused(measure, tmp_path):
     (tmp_path / "bad").write_bytes(b"nothing")
     assert measure("--artifact", tmp_path / "bad", fails=True).startswith("Error: ")
+
+
+def test_a_router_of_tokens_is_measured_in_usd_on_a_table_that_counts_them(tmp_path):
+    data = table_of(tmp_path, with_tokens=True)
+    out, picture = tmp_path / "r.safetensors", tmp_path / "f.png"
+    invoke(train.command, data, "--estimator", "ridge", "--encoder", "static", "--out", out)
+    loaded = evaluate.open_artifact(out)
+    assert loaded.router.unit == COMPLETION_MTOK
+    rows = read_dataset(data).embedded(loaded.encoder).evaluations("test")
+    found = evaluate.predict_for(loaded.router, rows).prediction
+    assert found.cost_usd.sum() == pytest.approx(rows.cost_usd.sum(), rel=0.1)
+    uncounted = table_of(tmp_path)
+    options = ("--bootstrap", 0, "--picture", picture, "--artifact", out)
+    output = invoke(evaluate.command, uncounted, *options, fails=True)
+    assert "these rows lack counts of prompt and completion tokens" in output

@@ -318,3 +318,36 @@ def test_a_query_without_an_id_is_not_one_that_could_be_left_out(tmp_path):
     with pytest.raises(InvalidEvaluations) as caught:
         read_dataset(long_form(tmp_path, queries=QUERIES | {"query_id": ["q1", None]}))
     assert "skip-incomplete" not in str(caught.value)
+
+
+COUNTS = {"prompt_tokens": [10, 10, 30, 30], "completion_tokens": [5, 7, 2, 8]}
+PRICED = LONG | COUNTS | {"cost_usd": [0.2, 0.76, 0.34, 1.24]}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_reads_tokens_and_the_prices_that_they_imply(tmp_path, suffix):
+    dataset = read_dataset(long_form(tmp_path, suffix, rows=PRICED)).embedded(FakeEncoder())
+    tokens = dataset.with_models(["b", "a"]).evaluations("test").tokens
+    assert tokens is not None
+    np.testing.assert_array_equal(tokens.prompt, [[30, 30]])
+    np.testing.assert_array_equal(tokens.completion, [[8, 2]])
+    np.testing.assert_allclose(tokens.prices, [[0.02, 0.01], [0.08, 0.02]])
+
+
+def test_says_which_models_tokens_are_not_counted_and_learns_usd(tmp_path):
+    rows = PRICED | {"completion_tokens": [5, None, 2, 8]}
+    dataset = read_dataset(long_form(tmp_path, rows=rows))
+    assert dataset.tokens is None
+    assert any("lack token counts for b" in note for note in dataset.notes)
+
+
+def test_a_table_whose_columns_of_tokens_are_empty_counts_none(tmp_path):
+    rows = PRICED | {"completion_tokens": [None] * 4}
+    dataset = read_dataset(long_form(tmp_path, rows=rows))
+    assert (dataset.tokens, dataset.notes) == (None, ())
+
+
+def test_refuses_a_negative_count_of_tokens(tmp_path):
+    path = long_form(tmp_path, rows=PRICED | {"prompt_tokens": [10, -1, 30, 30]})
+    with pytest.raises(InvalidEvaluations, match=r"count of tokens is negative \(row 2"):
+        read_dataset(path)

@@ -274,6 +274,7 @@ def test_refuses_an_artefact_of_another_encoder(encoder, why):
         ({"parent": 7}, "parent"),
         ({"parent": ...}, "missing or unknown entries: parent"),
         ({"surprise": 1}, "missing or unknown entries: surprise"),
+        ({"unit": "usd"}, "unit"),
     ],
 )
 def test_refuses_a_manifest_that_does_not_fit(changes, why, monkeypatch):

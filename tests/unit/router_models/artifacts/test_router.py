@@ -5,12 +5,14 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from router_models.artifacts.artifact import load
 from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.router import Router, RouterManifest, mean_variance
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.guard import Guard
 from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
-from router_models.types import Estimator, Prediction
+from router_models.types import COMPLETION_MTOK, Estimator, Prediction
+from tests.fakes.artifacts import ENCODER, router_artifact
 
 MODELS = ("small", "large", "unseen")
 NEAR = np.array([1.0, 0.0], np.float32)
@@ -151,3 +153,10 @@ def test_tells_queries_apart_when_it_has_had_more_than_it_remembers(estimator, g
     found = [router.predict(query).quality for query in np.concatenate([queries, queries])]
     expected = [Router(MANIFEST, estimator, guard).predict(query).quality for query in queries]
     np.testing.assert_array_equal(found, expected * 2)
+
+
+def test_an_artefact_says_what_its_amounts_count_unless_that_is_usd():
+    assert load(router_artifact(unit=COMPLETION_MTOK), ENCODER).unit == COMPLETION_MTOK
+    assert load(router_artifact(), ENCODER).unit == "usd"
+    # As before there was another unit: versions of routers are digests of their bytes.
+    assert b"unit" not in router_artifact()

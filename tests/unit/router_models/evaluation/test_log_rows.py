@@ -1,5 +1,6 @@
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ class Row:
     model: str | None = "small"
     score: float | None = 0.5
     cost_usd: float | None = 0.25
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     split: str = "train"
     route_reason: str = "router"
     chosen_model: str | None = "small"
@@ -137,3 +140,56 @@ def test_models_that_turn_up_later_had_no_odds_before():
     np.testing.assert_array_equal(
         rows.choices().propensity, np.array([[0.9, 0.1, 0.0], [0.9, 0.0, 0.1]], np.float32)
     )
+
+
+def counted(number: int, model: str, prompt: int, completion: int, **changes) -> Row:
+    usd = 2e-6 * prompt + 8e-6 * completion
+    tokens = {"prompt_tokens": prompt, "completion_tokens": completion}
+    return row(number, model=model, cost_usd=usd, **tokens, **changes)
+
+
+COUNTED = [counted(n, name, 100 * n, 10 + n) for n in range(1, 5) for name in ("small", "large")]
+
+
+def test_tokens_and_the_prices_they_imply_are_read_where_answers_have_them():
+    tokens = evaluations(*COUNTED, columns=("large", "new", "small")).tokens
+    assert tokens is not None
+    assert tokens.prompt[:, 0].tolist() == [100, 200, 300, 400]
+    assert tokens.completion[:, 2].tolist() == [11, 12, 13, 14]
+    assert np.isnan(tokens.prompt[:, 1]).all()
+    np.testing.assert_allclose(tokens.prices, [[2e-6] * 3, [8e-6] * 3])
+
+
+def test_a_log_in_which_a_model_s_tokens_are_unknown_has_none():
+    unknown = replace(COUNTED[1], completion_tokens=None)
+    assert evaluations(*COUNTED, unknown).tokens is None
+
+
+def test_models_that_are_left_out_take_their_tokens_along():
+    rows = read_log_rows([COUNTED], 2, 100).without_models({"small"})
+    tokens = rows.evaluations("train", ("large",), NO_ALIASES).tokens
+    assert tokens is not None
+    assert tokens.completion[:, 0].tolist() == [11, 12, 13, 14]
+
+
+def test_a_drawn_answer_says_what_its_prompt_would_cost_with_each_model():
+    drawn: Any = read_log_rows(
+        [[replace(each, split="test") for each in COUNTED]], 2, 100
+    ).choices()
+    assert drawn.prompts is not None
+    assert drawn.prompts.tokens.tolist() == [[100], [200], [300], [400]]
+    np.testing.assert_allclose(drawn.prompts.prices, [[2e-6] * 2, [8e-6] * 2])
+    assert drawn.select(np.array([1])).prompts.tokens.tolist() == [[200]]
+
+
+def test_without_tokens_a_drawn_answer_says_nothing_of_its_prompt():
+    rows = read_log_rows([[row(1, split="test")]], 2, 100)
+    assert rows.choices().prompts is None
+    assert rows.without_models({"large"}).tokens is None
+
+
+def test_columns_of_some_models_have_the_tokens_of_these_alone():
+    tokens = evaluations(*COUNTED, columns=("large",)).tokens
+    assert tokens is not None
+    assert tokens.completion[:, 0].tolist() == [11, 12, 13, 14]
+    np.testing.assert_allclose(tokens.prices, [[2e-6], [8e-6]])

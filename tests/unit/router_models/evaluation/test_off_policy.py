@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_models.evaluation.off_policy import LoggedChoices, effective_answers, policy_value
-from router_models.types import Prediction
+from router_models.artifacts.artifact import load
+from router_models.errors import InvalidEvaluations
+from router_models.evaluation.off_policy import (
+    LoggedChoices,
+    effective_answers,
+    policy_value,
+    predict_columns,
+)
+from router_models.pricing import Prompts
+from router_models.types import COMPLETION_MTOK, Prediction
+from tests.fakes.artifacts import ENCODER, router_artifact
 
 MODELS = ("small", "large", "other")
 SEEDS = st.integers(0, 2**32 - 1)
@@ -123,3 +132,25 @@ def test_keeps_some_of_the_answers():
     assert kept.answered.tolist() == choices.answered[[4, 1]].tolist()
     np.testing.assert_array_equal(kept.propensity, choices.propensity[[4, 1]])
     np.testing.assert_array_equal(kept.cost_usd, choices.cost_usd[[4, 1]])
+
+
+def test_a_prediction_of_tokens_costs_what_the_models_charge_for_prompt_and_answer():
+    router = load(router_artifact(unit=COMPLETION_MTOK), ENCODER)
+    embeddings = np.ones((2, ENCODER.dimension), np.float32)
+    prompts = Prompts(
+        np.array([[100], [2000]], np.float32), np.array([[1e-6, 3e-6, 5e-6], [4e-6, 6e-6, 8e-6]])
+    )
+    models = ("large", "unknown", "small")
+    found = predict_columns(router, embeddings, models, prompts)
+    large, small = (router.predict(embeddings[0]).cost_usd[place] for place in (1, 0))
+    np.testing.assert_allclose(
+        found.cost_usd[:, 0], [100e-6 + 4 * large, 2000e-6 + 4 * large], 1e-5
+    )
+    np.testing.assert_allclose(found.cost_usd[:, 2], [500e-6 + 8 * small, 0.01 + 8 * small], 1e-5)
+    assert np.isneginf(found.quality[:, 1]).all()
+
+
+def test_a_prediction_of_tokens_has_no_cost_where_prompts_were_not_counted():
+    router = load(router_artifact(unit=COMPLETION_MTOK), ENCODER)
+    with pytest.raises(InvalidEvaluations, match="lack counts"):
+        predict_columns(router, np.ones((1, ENCODER.dimension), np.float32), ("small",), None)

@@ -8,12 +8,14 @@ from router_models.errors import InvalidEvaluations
 from router_models.estimators.guard import GuardedEstimator
 from router_models.estimators.kmeans import KMeansEstimator
 from router_models.evaluation.frontier import LAMBDAS, oracle_gain
+from router_models.pricing import Prompts, in_usd
 from router_models.statistics import select
 from router_models.training import train as module
 from router_models.training.kmeans import fit_kmeans
 from router_models.training.settings import RidgeSettings, candidates
 from router_models.training.train import FOLDS, fit, fit_each, train, tune
-from tests.fakes.evaluations import made_up
+from router_models.types import COMPLETION_MTOK
+from tests.fakes.evaluations import counted, made_up
 
 
 @pytest.mark.parametrize("kind", ["kmeans", "knn", "ridge"])
@@ -107,3 +109,24 @@ def test_refuses_to_learn_from_hardly_any_row():
 def test_refuses_to_tune_on_hardly_any_row():
     with pytest.raises(InvalidEvaluations):
         tune(made_up(40), made_up(0), "kmeans", 0)
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "knn", "ridge"])
+def test_rows_with_tokens_train_a_router_of_tokens_whose_prices_may_change(kind):
+    rows, held_out = (counted(made_up(n, seed=n)) for n in (200, 40))
+    asked: Any = counted(made_up(100, seed=100))
+    trained = train(rows, held_out, kind, 0)
+    found = trained.predict(asked.embeddings)
+    priced = in_usd(found, COMPLETION_MTOK, Prompts.of(asked))
+    assert priced.cost_usd.sum() == pytest.approx(asked.cost_usd.sum(), rel=0.1)
+    dearer: Any = replace(asked.tokens, prices=asked.tokens.prices * 3)
+    thrice = in_usd(found, COMPLETION_MTOK, Prompts.of(replace(asked, tokens=dearer)))
+    np.testing.assert_allclose(thrice.cost_usd, 3 * priced.cost_usd, rtol=1e-5)
+
+
+def test_tuning_on_tokens_values_routing_in_usd():
+    rows, held_out = counted(made_up(300)), counted(made_up(100, seed=1))
+    in_tokens = tune(rows, held_out, "kmeans", 0)
+    plain = tune(replace(rows, tokens=None), replace(held_out, tokens=None), "kmeans", 0)
+    assert in_tokens[0].gain.low > 0
+    assert in_tokens[0].value == pytest.approx(plain[0].value, abs=0.02)
