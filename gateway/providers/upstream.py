@@ -75,6 +75,10 @@ class Dialect(Protocol):
         """Make what reads a streamed answer."""
         ...
 
+    def headers(self, call: UpstreamCall) -> Mapping[str, str]:
+        """Headers of the caller's that `call` is sent with."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -106,6 +110,7 @@ class UpstreamStream:
         limit_s: float,
     ) -> None:
         self.is_overdue = False
+        self.is_native = tap.is_native
         self.attempts = 1
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
@@ -347,7 +352,12 @@ class HttpProvider:
             response = await self.http.request(
                 "POST",
                 self.dialect.url(call),
-                headers={**self.headers, "x-request-id": call.request_id, **call.trace_headers},
+                headers={
+                    **self.headers,
+                    "x-request-id": call.request_id,
+                    **call.trace_headers,
+                    **self.dialect.headers(call),
+                },
                 body=body,
                 connect_timeout_s=self.timeouts.connect_s,
                 timeout_s=timeout_s,
