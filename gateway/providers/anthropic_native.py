@@ -80,6 +80,8 @@ def _stop_thinking(body: dict[str, Any]) -> None:
     if isinstance(managed, dict) and isinstance(managed.get("edits"), list):
         edits = [edit for edit in managed["edits"] if "thinking" not in str(_kind(edit))]
         body["context_management"] = {**managed, "edits": edits}
+        if not edits:
+            del body["context_management"]
 
 
 def _add_own(body: dict[str, Any], model: HostedModel) -> None:

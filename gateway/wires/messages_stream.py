@@ -6,6 +6,7 @@ Blocks follow each other and each is closed before the next one opens, where cha
 mix the arguments of several calls: what comes for a later call meanwhile is held back.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,6 +28,8 @@ from gateway.wires.messages_answer import (
 from gateway.wires.messages_errors import error_of
 
 _PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
+_MARK: Final = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
+"""What tells where JSON ends; a backslash goes with what it escapes."""
 _TEXT: Final = "text"
 _THINKING: Final = "thinking"
 
@@ -57,14 +60,27 @@ class _Call:
     parts: list[str] = field(default_factory=list)
     written: int = 0
     is_closed: bool = False
+    _read: int = 0
+    _depth: int = 0
+    _is_in_string: bool = False
+    _is_escaped: bool = False
 
     @property
     def is_whole(self) -> bool:
-        try:
-            orjson.loads("".join(self.parts))
-        except orjson.JSONDecodeError:
-            return False
-        return True
+        """Whether its arguments, an object, have ended. No part is read twice."""
+        for part in self.parts[self._read :]:
+            text = part[1:] if self._is_escaped else part
+            for mark in _MARK.findall(text):
+                self._note(mark)
+            self._is_escaped = (len(text) - len(text.rstrip("\\"))) % 2 == 1
+        self._read = len(self.parts)
+        return bool(self.parts) and self._depth == 0 and not self._is_in_string
+
+    def _note(self, mark: str) -> None:
+        if mark == '"':
+            self._is_in_string = not self._is_in_string
+        elif not self._is_in_string and mark in "{}[]":
+            self._depth += 1 if mark in "{[" else -1
 
 
 class MessagesWriter:
@@ -78,7 +94,7 @@ class MessagesWriter:
         self._open: str | int | None = None
         """Kind of the open block, or the index of its call."""
         self._calls: dict[int, _Call] = {}
-        self._held_texts: list[str] = []
+        self._held: list[tuple[str, str]] = []
         self._last: Mapping[str, Any] = {}
         self._has_refused = False
         self._id: object = None
@@ -94,8 +110,7 @@ class MessagesWriter:
             if not call.is_closed:
                 self._open_call(index, call)
                 self._write_call(call)
-        for text in self._held_texts:
-            self._say(_TEXT, text)
+        self._write_held()
         self._close()
         stop = stop_of(self._last, self._wants, calls=bool(self._calls), refused=self._has_refused)
         self._put("message_delta", delta=stop, usage=usage_of(usage))
@@ -118,7 +133,7 @@ class MessagesWriter:
             chunk = decode_object(payload) if payload else None
             if chunk is not None:
                 self._take(chunk)
-            elif not payload and event.strip():
+            elif not payload and event.startswith(b":"):
                 self._out.append(_PING if self._has_begun else event)
         return self._taken()
 
@@ -166,14 +181,19 @@ class MessagesWriter:
         self._put("message_start", message=message)
 
     def _say(self, kind: str, text: str) -> None:
-        """Write text or thoughts, in the block that is open or a new one."""
-        if self._open != kind:
-            if not self._may_close():
-                self._held_texts += [text] if kind == _TEXT else []
-                return
-            block = {"type": kind, kind: ""}
-            self._start(kind, block | {"signature": ""} if kind == _THINKING else block)
-        self._put_delta({"type": f"{kind}_delta", kind: text})
+        """Write text or thoughts; hold them back while a call is not complete."""
+        self._held.append((kind, text))
+        if self._may_close():
+            self._write_held()
+
+    def _write_held(self) -> None:
+        """Write what was held back, in the block that is open or new ones."""
+        held, self._held = self._held, []
+        for kind, text in held:
+            if self._open != kind:
+                block = {"type": kind, kind: ""}
+                self._start(kind, block | {"signature": ""} if kind == _THINKING else block)
+            self._put_delta({"type": f"{kind}_delta", kind: text})
 
     def _take_call(self, part: Mapping[str, Any], position: int) -> None:
         index = part.get("index")

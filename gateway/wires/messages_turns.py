@@ -43,8 +43,25 @@ def chat_messages(system: object, messages: object) -> list[Message]:
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("messages: at least one message is required", param="messages")
     for i, message in enumerate(messages):
-        translated += _at(f"messages.{i}", _turn, message)
+        turns = _at(f"messages.{i}", _turn, message)
+        if turns and turns[0]["role"] == "system" and i:
+            _remind(translated, turns[0])
+        else:
+            translated += turns
     return translated
+
+
+def _remind(messages: list[Message], instruction: Message) -> None:
+    """Add an instruction amid a conversation: many hosts take system messages only before it."""
+    text = f"<system-reminder>\n{instruction['content']}\n</system-reminder>"
+    last = messages[-1] if messages else instruction
+    if last["role"] != "user":
+        messages.append({**instruction, "role": "user", "content": text})
+        return
+    content = last["content"]
+    part = {"type": "text", "text": text}
+    last["content"] = f"{content}\n\n{text}" if isinstance(content, str) else [*content, part]
+    _carrying(last, last.get(CARRIED, []) + instruction.get(CARRIED, []))
 
 
 def _at(where: str, translate: Any, value: Any) -> Any:
