@@ -24,10 +24,10 @@ from gateway.budgets.prompt_tokens import PromptCounter, find_tokenizer
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.chat.service import ChatService
 from gateway.embedded.routers import packaged_router
-from gateway.endpoints.access import CHAT_PATH, COUNT_PATH, MESSAGES_PATH, Access
+from gateway.endpoints.access import Access
 from gateway.endpoints.admin import build_admin_app
 from gateway.endpoints.asgi import Receive, Scope, Send, closing
-from gateway.endpoints.chat import CountEndpoint, TurnEndpoint
+from gateway.endpoints.chat import TurnEndpoint, turn_endpoints
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
 from gateway.evaluation_log.evaluation_log import EvaluationLog
@@ -59,7 +59,6 @@ from gateway.telemetry.connection_counts import ConnectionCounts
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import open_tracing
 from gateway.telemetry.worker_metrics import WorkerMetrics
-from gateway.wires.messages import MESSAGES, MESSAGES_TO_COUNT
 from router_models.decide import Exploration
 
 
@@ -370,20 +369,7 @@ def _build_public_app(
         memory=memory,
         long_work=service.long_work,
     ).install(app)
-    given: dict[str, Any] = {
-        "service": service,
-        "authenticator": authenticator,
-        "max_body_bytes": server.max_body_bytes,
-        "memory": memory,
-        "long_work": service.long_work,
-        "json_grace_s": server.abandoned_json_s,
-        "stream_grace_s": server.abandoned_stream_s,
-    }
-    turns = {
-        CHAT_PATH: TurnEndpoint(**given),
-        MESSAGES_PATH: TurnEndpoint(**given, wire=MESSAGES),
-        COUNT_PATH: CountEndpoint(**given, wire=MESSAGES_TO_COUNT),
-    }
+    turns = turn_endpoints(service, authenticator, server, memory)
     # In the table of routes too: what walks it must see every endpoint there is.
     app.router.routes += [Route(path, turn, methods=["POST"]) for path, turn in turns.items()]
     access = Access(

@@ -5,6 +5,7 @@ POST /v1/chat/completions, POST /v1/messages and POST /v1/messages/count_tokens.
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -12,7 +13,7 @@ from budget.errors import BudgetError
 from budget.in_flight import Hold, InFlight
 from gateway.access.auth import Authenticator, credential
 from gateway.chat.service import ChatService
-from gateway.endpoints.access import watch
+from gateway.endpoints.access import CHAT_PATH, COUNT_PATH, MESSAGES_PATH, watch
 from gateway.endpoints.asgi import (
     ClientLeft,
     LeavingClient,
@@ -26,10 +27,12 @@ from gateway.endpoints.asgi import (
 from gateway.errors import GatewayError
 from gateway.long_work import LongWork
 from gateway.providers.base import Transit
+from gateway.settings.server import ServerSettings
 from gateway.types import Caller
 from gateway.wire import ChatRequest
 from gateway.wires.base import Wire
 from gateway.wires.chat import CHAT
+from gateway.wires.messages import MESSAGES, MESSAGES_TO_COUNT
 from router_models.errors import RouterModelsError
 
 _log = logging.getLogger(__name__)
@@ -133,3 +136,23 @@ class CountEndpoint(TurnEndpoint):
         counted = await self.service.counter.estimate_prompt(request.body)
         body = orjson.dumps({"input_tokens": counted})
         await send_whole(send, 200, [(b"x-waypost-token-count", b"estimated")], body)
+
+
+def turn_endpoints(
+    service: ChatService, authenticator: Authenticator, server: ServerSettings, memory: InFlight
+) -> dict[str, TurnEndpoint]:
+    """Make the endpoints of all wires, by path; each is served by POST."""
+    given: dict[str, Any] = {
+        "service": service,
+        "authenticator": authenticator,
+        "max_body_bytes": server.max_body_bytes,
+        "memory": memory,
+        "long_work": service.long_work,
+        "json_grace_s": server.abandoned_json_s,
+        "stream_grace_s": server.abandoned_stream_s,
+    }
+    return {
+        CHAT_PATH: TurnEndpoint(**given),
+        MESSAGES_PATH: TurnEndpoint(**given, wire=MESSAGES),
+        COUNT_PATH: CountEndpoint(**given, wire=MESSAGES_TO_COUNT),
+    }

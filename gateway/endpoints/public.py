@@ -79,10 +79,10 @@ class PublicEndpoints:
             request: Request, caller: Annotated[Caller, Depends(requires_key)]
         ) -> dict[str, Any]:
             """List what this key may name: the models, and the routing profiles as models."""
+            named = self._named(caller)
             if wire_of(request.scope) is MESSAGES:
-                infos = [info_of(*named) for named in self._named(caller)]
-                return page_of(infos, request.query_params)
-            return {"object": "list", "data": [_listed(*named) for named in self._named(caller)]}
+                return page_of([info_of(*each) for each in named], request.query_params)
+            return {"object": "list", "data": [_listed(*each) for each in named]}
 
         @endpoints.get("/v1/models/{name:path}", tags=["models"])
         async def show_model(
@@ -90,13 +90,7 @@ class PublicEndpoints:
         ) -> dict[str, Any]:
             """Show one model."""
             shown = info_of if wire_of(request.scope) is MESSAGES else _listed
-            for known, model in self._named(caller):
-                if known == name:
-                    return shown(known, model)
-            raise ModelNotFound(
-                f"No model {name!r} is served to this key; GET /v1/models lists them.",
-                param="model",
-            )
+            return shown(name, self._find(name, caller))
 
         @endpoints.post("/v1/route", tags=["routing"])
         async def explain_route(
@@ -143,6 +137,14 @@ class PublicEndpoints:
         """List what `caller` may name, and what each name stands for; None is `auto`."""
         hosted = [(m.name, m) for m in self.models.values() if caller.may_use(m.name)]
         return [(AUTO, None), *self.profiles.items(), *hosted]
+
+    def _find(self, name: str, caller: Caller) -> HostedModel | ProfileSettings | None:
+        for known, model in self._named(caller):
+            if known == name:
+                return model
+        raise ModelNotFound(
+            f"No model {name!r} is served to this key; GET /v1/models lists them.", param="model"
+        )
 
     async def _grade(self, feedback: Feedback, caller: Caller) -> dict[str, str | float]:
         given: dict[str, Any] = {

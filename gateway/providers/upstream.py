@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -20,6 +20,7 @@ from gateway.errors import (
 from gateway.long_work import LongWork
 from gateway.nesting import is_too_deep
 from gateway.providers.base import Completion, Condition, UpstreamCall
+from gateway.providers.dialect import Dialect, Timeouts
 from gateway.providers.failures import (
     AttemptFailed,
     error_object,
@@ -46,48 +47,6 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 
 _log = logging.getLogger(__name__)
-
-
-class Dialect(Protocol):
-    """How one kind of upstream is spoken to."""
-
-    def url(self, call: UpstreamCall) -> str:
-        """Where `call` is sent."""
-        ...
-
-    def encode(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
-        """Write the request body.
-
-        Raises:
-            ProviderRejected: The upstream has no way to do what is asked.
-        """
-        ...
-
-    def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
-        """Read a whole answer.
-
-        Raises:
-            ValueError: It is not a completion.
-        """
-        ...
-
-    def tap(self, call: UpstreamCall) -> Tap:
-        """Make what reads a streamed answer."""
-        ...
-
-    def headers(self, call: UpstreamCall) -> Mapping[str, str]:
-        """Headers of the caller's that `call` is sent with."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long a provider may take, in seconds; see `gateway.settings.config.ProviderSettings`."""
-
-    connect_s: float
-    first_byte_s: float
-    idle_s: float
-    deadline_s: float
 
 
 class UpstreamStream:
