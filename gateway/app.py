@@ -24,10 +24,10 @@ from gateway.budgets.prompt_tokens import PromptCounter, find_tokenizer
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.chat.service import ChatService
 from gateway.embedded.routers import packaged_router
-from gateway.endpoints.access import CHAT_PATH, Access
+from gateway.endpoints.access import Access
 from gateway.endpoints.admin import build_admin_app
 from gateway.endpoints.asgi import Receive, Scope, Send, closing
-from gateway.endpoints.chat import ChatEndpoint
+from gateway.endpoints.chat import TurnEndpoint, turn_endpoints
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
 from gateway.evaluation_log.evaluation_log import EvaluationLog
@@ -64,12 +64,15 @@ from router_models.decide import Exploration
 
 @dataclass(frozen=True, slots=True)
 class PublicApp:
-    """The callers' application: chat goes straight to its endpoint, all else through FastAPI.
+    """The callers' application: turns go straight to their endpoint, all else through FastAPI.
 
     FastAPI's middleware and routing cost more CPU than forwarding the request does.
+
+    Attributes:
+        turns: By path, where POST is served.
     """
 
-    chat: ChatEndpoint
+    turns: Mapping[str, TurnEndpoint]
     others: FastAPI
     readiness: Readiness
     access: Access
@@ -80,10 +83,9 @@ class PublicApp:
             send = closing(send)
         if scope["type"] != "http":
             await self.others(scope, receive, send)
-        elif scope["path"] == CHAT_PATH and scope["method"] == "POST":
-            await self.access.serve(self.chat, scope, receive, send)
-        else:
-            await self.access.serve(self.others, scope, receive, send)
+            return
+        turn = self.turns.get(scope["path"]) if scope["method"] == "POST" else None
+        await self.access.serve(turn or self.others, scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,20 +369,12 @@ def _build_public_app(
         memory=memory,
         long_work=service.long_work,
     ).install(app)
-    chat = ChatEndpoint(
-        service,
-        authenticator,
-        max_body_bytes=server.max_body_bytes,
-        memory=memory,
-        long_work=service.long_work,
-        json_grace_s=server.abandoned_json_s,
-        stream_grace_s=server.abandoned_stream_s,
-    )
+    turns = turn_endpoints(service, authenticator, server, memory)
     # In the table of routes too: what walks it must see every endpoint there is.
-    app.router.routes.append(Route(CHAT_PATH, chat, methods=["POST"]))
+    app.router.routes += [Route(path, turn, methods=["POST"]) for path, turn in turns.items()]
     access = Access(
         service.metrics.requests,
         is_logged=server.log_format == "json",
         clock=service.clock,
     )
-    return PublicApp(chat, app, readiness, access)
+    return PublicApp(turns, app, readiness, access)

@@ -10,6 +10,8 @@ from router_models.types import Float32
 ANSWERED = "answered"
 """How a turn ended, in the journal; otherwise the class of what ended it, or:"""
 CLIENT_LEFT = "ClientLeft"
+CARRIED = "waypost_carried"
+"""In a message or tool of a request that came on another wire: what chat completions cannot say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,21 @@ class HostedModel:
     system_prompt: str | None = None
     request_defaults: Mapping[str, Any] = field(default_factory=dict)
     fields: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NativeRequest:
+    """A request as its caller sent it, for upstreams that speak the caller's own wire.
+
+    Attributes:
+        wire: Which that is, such as ``messages``.
+        body: Without the gateway's own object; never modified.
+        headers: Of the caller's, that such an upstream is sent too.
+    """
+
+    wire: str
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

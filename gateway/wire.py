@@ -15,6 +15,7 @@ import orjson
 from gateway.errors import InvalidRequest
 from gateway.expected_tokens import expected_prompt_tokens
 from gateway.nesting import MAX_DEPTH, is_too_deep
+from gateway.types import NativeRequest
 
 OWN_FIELD = "waypost"
 MAX_NAME_CHARS = 256
@@ -64,7 +65,10 @@ NO_OPTIONS = RouteOptions()
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One chat-completions request.
+    """One request in the form that the gateway works with: that of chat completions.
+
+    Other wires (`gateway.wires`) translate to it. What they say and chat completions cannot, they
+    put under `gateway.types.CARRIED` in a message or tool, so that it is counted with the prompt.
 
     Attributes:
         body: As sent, without the gateway's own object; never modified.
@@ -73,6 +77,10 @@ class ChatRequest:
         turn_index: User messages before this one.
         wants_usage: The caller asked for the final usage chunk of a stream.
         trace_headers: W3C's, where the caller sent them.
+        native: The request as it was sent, where that was on another wire.
+        effort: How much the caller lets a model reason, for those that can be told; a caller of
+            chat completions says it in the body.
+        has_formal_limit: The wire requires an output limit, so callers name the largest they know.
     """
 
     model: str
@@ -84,6 +92,9 @@ class ChatRequest:
     wants_usage: bool
     options: RouteOptions
     trace_headers: Mapping[str, str] = field(default_factory=dict)
+    native: NativeRequest | None = None
+    effort: str | None = None
+    has_formal_limit: bool = False
 
 
 def parse_chat_request(raw: bytes, headers: Mapping[bytes, bytes]) -> ChatRequest:
@@ -96,7 +107,15 @@ def parse_chat_request(raw: bytes, headers: Mapping[bytes, bytes]) -> ChatReques
     Raises:
         InvalidRequest: Malformed JSON or a field of the wrong type, which is named.
     """
-    body = _object(raw)
+    return read_chat_request(decoded_body(raw), headers)
+
+
+def read_chat_request(body: dict[str, Any], headers: Mapping[bytes, bytes]) -> ChatRequest:
+    """Read a decoded body, and take the gateway's own object out of it.
+
+    Raises:
+        InvalidRequest: A field is of the wrong type, which is named.
+    """
     own = body.pop(OWN_FIELD, None)
     model = body.get("model")
     if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME_CHARS:
@@ -181,7 +200,12 @@ def _shown(value: object) -> str:
     return orjson.dumps(value).decode()[:MAX_SHOWN_CHARS]
 
 
-def _object(raw: bytes) -> dict[str, Any]:
+def decoded_body(raw: bytes) -> dict[str, Any]:
+    """Decode a request body.
+
+    Raises:
+        InvalidRequest: It is not a JSON object, or nested too deeply.
+    """
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -46,6 +46,13 @@ def with_reasoning(body: Mapping[str, Any], model: HostedModel) -> Mapping[str, 
     return {**body, "thinking": {"type": "enabled", "budget_tokens": thinking}}
 
 
+def with_effort(body: Mapping[str, Any], model: HostedModel, effort: str) -> Mapping[str, Any]:
+    """Return the body with the effort that its caller asks for, where the model can be told."""
+    if model.capabilities.reasoning != "effort" or "reasoning_effort" in body:
+        return body
+    return {**body, "reasoning_effort": effort}
+
+
 def effort_within(tokens: int) -> str:
     """Name the reasoning effort that suits an answer of at most `tokens`, thinking included."""
     if tokens <= LOW_EFFORT_TOKENS:

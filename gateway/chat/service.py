@@ -10,13 +10,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import orjson
-
 from budget.errors import BudgetExhausted
 from budget.ledger.amounts import NUSD_PER_USD
 from budget.ledger.types import Charge
 from gateway.budgets.base import Ledger
-from gateway.budgets.enforcement import with_reasoning
+from gateway.budgets.enforcement import with_effort, with_reasoning
 from gateway.budgets.reservation import Reservation
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.budgets.worst_case import with_output_limit
@@ -36,7 +34,6 @@ from gateway.errors import (
     ProviderMisconfigured,
     ProviderTimeout,
     ProviderUnavailable,
-    error_body,
 )
 from gateway.evaluation_log.exchange import (
     MAX_COUNTED_BYTES,
@@ -50,12 +47,13 @@ from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Tracing
-from gateway.types import ANSWERED, Caller, HostedModel, TurnRecord, Usage
+from gateway.types import ANSWERED, Caller, HostedModel, TurnRecord
 from gateway.wire import ChatRequest
+from gateway.wires.base import StreamWriter, Wire
+from gateway.wires.chat import CHAT
 
 _log = logging.getLogger(__name__)
 
-DONE = b"data: [DONE]\n\n"
 ANOTHER_MODEL_MAY_ANSWER = (
     ProviderTimeout,
     ProviderUnavailable,
@@ -122,12 +120,17 @@ class ChatService:
         return self.routing.choose(prediction, allotment)
 
     async def complete(
-        self, request: ChatRequest, caller: Caller, transit: Transit | None = None
+        self,
+        request: ChatRequest,
+        caller: Caller,
+        transit: Transit | None = None,
+        wire: Wire = CHAT,
     ) -> Answer:
         """Answer `request` with one JSON body.
 
         Args:
             transit: Told where the call is.
+            wire: Writes the answer.
 
         Raises:
             GatewayError: What the caller is told.
@@ -143,19 +146,24 @@ class ChatService:
             await self._charge_given_up(turn)
             if caller.trains_reasoner:
                 record.answer = answer_of(completion.body)
-            body = orjson.dumps({**completion.body, "waypost": turn.summary()})
+            body = wire.whole(request, completion, record.usage, turn.summary())
             charged_nusd = record.cost_nusd + record.given_up_nusd
             cost = f"{charged_nusd / NUSD_PER_USD:.9f}".encode()
             return Answer([*turn.headers(), (b"x-waypost-cost-usd", cost)], body)
 
     @asynccontextmanager
     async def stream(
-        self, request: ChatRequest, caller: Caller, transit: Transit | None = None
+        self,
+        request: ChatRequest,
+        caller: Caller,
+        transit: Transit | None = None,
+        wire: Wire = CHAT,
     ) -> AsyncIterator[StreamedAnswer]:
         """Answer `request` as a stream; leaving the context cancels the upstream call.
 
         Args:
             transit: Told where the call is.
+            wire: Writes the answer.
 
         Raises:
             GatewayError: Before the first event; after it, errors are events of the stream.
@@ -167,8 +175,10 @@ class ChatService:
             turn.record.first_byte_s = self.clock() - turn.started_s
             kept = MAX_KEPT_BYTES if caller.trains_reasoner else MAX_COUNTED_BYTES
             forwarded = ForwardedEvents(kept)
+            writer = wire.writer(request, upstream)
             try:
-                yield StreamedAnswer(turn.headers(), self._forward(turn, upstream, forwarded))
+                events = self._forward(turn, upstream, forwarded, writer)
+                yield StreamedAnswer(turn.headers(), events)
             finally:
                 if turn.record.usage is None:
                     await charge_stream(turn, upstream, forwarded, self.counter, self.long_work)
@@ -243,7 +253,13 @@ class ChatService:
 
     def _call(self, turn: Turn, model: HostedModel) -> UpstreamCall:
         turn.call(model, self.clock())
-        body = with_output_limit(turn.request.body, model, turn.completion_tokens)
+        request = turn.request
+        limit = turn.completion_tokens
+        if request.has_formal_limit and limit is None:
+            limit = request.body["max_tokens"]  # lowered to what the model takes
+        body = with_output_limit(request.body, model, limit)
+        if request.effort is not None:
+            body = with_effort(body, model, request.effort)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
         turn.sent = body
@@ -256,6 +272,7 @@ class ChatService:
             stream_limit_s=self.stream_limit_s,
             trace_headers=turn.trace.begin_call(model),
             transit=turn.transit,
+            native=request.native,
         )
 
     async def _fall_back_or_raise(
@@ -296,10 +313,11 @@ class ChatService:
         turn.reservation = held if first is None else held.after(first)
 
     async def _forward(
-        self, turn: Turn, upstream: AnswerStream, forwarded: ForwardedEvents
+        self, turn: Turn, upstream: AnswerStream, forwarded: ForwardedEvents, writer: StreamWriter
     ) -> AsyncIterator[bytes]:
-        """Forward events; end with usage and [DONE], or with an error event and no [DONE]."""
+        """Forward events; end as the wire ends an answer, or with its error event."""
         clock, time_chunk = self.clock, self.metrics.time_chunks(turn.served)
+        translate = writer.translate
         before_s: float | None = None
         try:
             async for events in upstream:
@@ -308,22 +326,23 @@ class ChatService:
                     time_chunk(now_s - before_s)
                 before_s = now_s
                 forwarded.add(events)
-                yield events
+                if translate is None:
+                    yield events
+                else:
+                    yield await self.long_work.read(len(events), translate, events)
         except GatewayError as error:
             turn.fail(error)
-            yield b"data: " + error_body(error) + b"\n\n"
+            yield writer.fail(error, turn.record.request_id)
             return
         except Exception as error:  # noqa: BLE001 (a begun stream must end with an error event)
             turn.fail(error)
             _log.exception("%s: the stream failed", turn.record.request_id, extra=_about(turn))
-            yield b"data: " + error_body(error) + b"\n\n"
+            yield writer.fail(error, turn.record.request_id)
             return
         await charge_stream(turn, upstream, forwarded, self.counter, self.long_work)
         if turn.caller.trains_reasoner:
             turn.record.answer = forwarded.text
-        if turn.request.wants_usage:
-            yield b"data: " + orjson.dumps(_usage_event(turn, upstream)) + b"\n\n"
-        yield DONE
+        yield writer.end(turn.record.usage, upstream, turn.summary)
 
     async def _charge_given_up(self, turn: Turn) -> None:
         """Charge the calls before the last one that their provider may bill."""
@@ -360,21 +379,3 @@ class ChatService:
 def _about(turn: Turn) -> dict[str, Any]:
     """Say on a log line whose it is."""
     return {"fields": {"request_id": turn.record.request_id}}
-
-
-def _usage_event(turn: Turn, upstream: AnswerStream) -> dict[str, Any]:
-    """Complete the provider's usage chunk; write one where its counts are not those charged."""
-    event, usage = upstream.usage_event, turn.record.usage
-    if event is None or usage is None or usage.is_estimated:
-        usage = usage or Usage(0, 0)
-        event = {
-            **(upstream.head or {}),
-            "object": "chat.completion.chunk",
-            "choices": [],
-            "usage": {
-                "prompt_tokens": usage.prompt_tokens,
-                "completion_tokens": usage.completion_tokens,
-                "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-            },
-        }
-    return {**event, "waypost": turn.summary()}

@@ -31,6 +31,10 @@ class TokenCounter(Protocol):
         """Count the prompt of a request body."""
         ...
 
+    async def estimate_prompt(self, body: Mapping[str, Any]) -> int:
+        """Count about as many tokens as most models read; for callers, not to charge."""
+        ...
+
     async def count_text(self, text: str) -> int:
         """Count a text."""
         ...

@@ -9,8 +9,12 @@ from gateway.endpoints.asgi import Message, Receive, Scope, Send
 from gateway.telemetry.series import Counts
 
 CHAT_PATH: Final = "/v1/chat/completions"
+MESSAGES_PATH: Final = "/v1/messages"
+COUNT_PATH: Final = "/v1/messages/count_tokens"
 ENDPOINTS: Final = {
     CHAT_PATH: "chat",
+    MESSAGES_PATH: "messages",
+    COUNT_PATH: "count_tokens",
     "/v1/models": "models",
     "/v1/route": "route",
     "/v1/feedback": "feedback",

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from budget.in_flight import Hold
-from gateway.errors import BodyTooLarge, render
+from gateway.errors import BodyTooLarge, RenderedError, render
 from gateway.long_work import LongWork
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from gateway.wire import MAX_PIECES, refuse_excess
@@ -99,7 +99,11 @@ async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> 
 
 async def send_error(send: Send, error: Exception, headers: Headers = ()) -> None:
     """Send `error` in OpenAI's shape."""
-    rendered = render(error)
+    await send_rendered(send, render(error), headers)
+
+
+async def send_rendered(send: Send, rendered: RenderedError, headers: Headers = ()) -> None:
+    """Send an error that is rendered already."""
     extra = [*headers, *(h for h in rendered.headers if h[0] != JSON[0])]
     await send_whole(send, rendered.status, extra, rendered.body)
 

@@ -1,13 +1,19 @@
-"""POST /v1/chat/completions: a plain ASGI endpoint, because every request passes through it."""
+"""Turns on every wire: a plain ASGI endpoint, because every request passes through it.
+
+POST /v1/chat/completions, POST /v1/messages and POST /v1/messages/count_tokens.
+"""
 
 import logging
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from budget.errors import BudgetError
 from budget.in_flight import Hold, InFlight
 from gateway.access.auth import Authenticator, credential
 from gateway.chat.service import ChatService
-from gateway.endpoints.access import watch
+from gateway.endpoints.access import CHAT_PATH, COUNT_PATH, MESSAGES_PATH, watch
 from gateway.endpoints.asgi import (
     ClientLeft,
     LeavingClient,
@@ -15,14 +21,18 @@ from gateway.endpoints.asgi import (
     Scope,
     Send,
     read_body,
-    send_error,
+    send_rendered,
     send_whole,
 )
 from gateway.errors import GatewayError
 from gateway.long_work import LongWork
 from gateway.providers.base import Transit
+from gateway.settings.server import ServerSettings
 from gateway.types import Caller
-from gateway.wire import ChatRequest, parse_chat_request
+from gateway.wire import ChatRequest
+from gateway.wires.base import Wire
+from gateway.wires.chat import CHAT
+from gateway.wires.messages import MESSAGES, MESSAGES_TO_COUNT
 from router_models.errors import RouterModelsError
 
 _log = logging.getLogger(__name__)
@@ -36,7 +46,7 @@ SSE_HEADERS = [
 
 
 @dataclass(frozen=True, slots=True)
-class ChatEndpoint:
+class TurnEndpoint:
     """Parses, authenticates, calls the service and renders.
 
     Attributes:
@@ -44,6 +54,7 @@ class ChatEndpoint:
         long_work: Shared by all that read long bodies and answers.
         json_grace_s: How long a call that is upstream goes on without its caller;
             `stream_grace_s` likewise.
+        wire: In which form is asked and answered.
     """
 
     service: ChatService
@@ -53,10 +64,11 @@ class ChatEndpoint:
     long_work: LongWork
     json_grace_s: float
     stream_grace_s: float
+    wire: Wire = CHAT
     authentication: str = "key"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; every error leaves in OpenAI's shape."""
+        """Serve one request; every error leaves in the wire's shape."""
         watched = watch(send)
         try:
             await self._serve(scope, receive, watched)
@@ -64,12 +76,12 @@ class ChatEndpoint:
             return
         except (GatewayError, BudgetError, RouterModelsError) as error:
             if watched.status is None:
-                await send_error(send, error)
+                await send_rendered(send, self.wire.error(error))
         except Exception as error:
             _log.exception("a chat request failed for an unexpected reason")
             if watched.status is not None:
                 raise
-            await send_error(send, error)
+            await send_rendered(send, self.wire.error(error))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
@@ -81,7 +93,7 @@ class ChatEndpoint:
     async def _read(self, headers: dict[bytes, bytes], receive: Receive, held: Hold) -> ChatRequest:
         """Read and parse, so that nobody keeps the bytes while the answer is made."""
         body = await read_body(headers, receive, self.max_body_bytes, held, self.long_work)
-        return await self.long_work.read(len(body), parse_chat_request, body, headers)
+        return await self.long_work.read(len(body), self.wire.parse, body, headers)
 
     async def _answer(
         self, request: ChatRequest, caller: Caller, transit: Transit, receive: Receive, send: Send
@@ -91,24 +103,56 @@ class ChatEndpoint:
             if request.is_stream:
                 await self._stream(request, caller, transit, send)
             else:
-                answer = await self.service.complete(request, caller, transit)
+                answer = await self.service.complete(request, caller, transit, self.wire)
         # Once the response is complete the server reports the caller as gone, so the last message
         # is sent where nobody listens for that: it would cancel the turn before it is recorded.
         if request.is_stream:
             await send({"type": "http.response.body", "body": b""})
         else:
-            await send_whole(send, 200, answer.headers, answer.body)
+            await send_whole(send, 200, self.wire.headers(answer.headers), answer.body)
 
     async def _stream(
         self, request: ChatRequest, caller: Caller, transit: Transit, send: Send
     ) -> None:
-        async with self.service.stream(request, caller, transit) as answer:
+        async with self.service.stream(request, caller, transit, self.wire) as answer:
             await send(
                 {
                     "type": "http.response.start",
                     "status": 200,
-                    "headers": [*SSE_HEADERS, *answer.headers],
+                    "headers": [*SSE_HEADERS, *self.wire.headers(answer.headers)],
                 }
             )
             async for events in answer.events:
                 await send({"type": "http.response.body", "body": events, "more_body": True})
+
+
+class CountEndpoint(TurnEndpoint):
+    """Counts the tokens of a prompt, as an estimate of the gateway's own; no model is called."""
+
+    async def _answer(
+        self, request: ChatRequest, caller: Caller, transit: Transit, receive: Receive, send: Send
+    ) -> None:
+        del caller, transit, receive
+        counted = await self.service.counter.estimate_prompt(request.body)
+        body = orjson.dumps({"input_tokens": counted})
+        await send_whole(send, 200, [(b"x-waypost-token-count", b"estimated")], body)
+
+
+def turn_endpoints(
+    service: ChatService, authenticator: Authenticator, server: ServerSettings, memory: InFlight
+) -> dict[str, TurnEndpoint]:
+    """Make the endpoints of all wires, by path; each is served by POST."""
+    given: dict[str, Any] = {
+        "service": service,
+        "authenticator": authenticator,
+        "max_body_bytes": server.max_body_bytes,
+        "memory": memory,
+        "long_work": service.long_work,
+        "json_grace_s": server.abandoned_json_s,
+        "stream_grace_s": server.abandoned_stream_s,
+    }
+    return {
+        CHAT_PATH: TurnEndpoint(**given),
+        MESSAGES_PATH: TurnEndpoint(**given, wire=MESSAGES),
+        COUNT_PATH: CountEndpoint(**given, wire=MESSAGES_TO_COUNT),
+    }

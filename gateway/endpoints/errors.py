@@ -8,14 +8,27 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from budget.errors import BudgetError
-from gateway.errors import DependencyUnavailable, GatewayError, InvalidRequest, NotFound, render
+from gateway.endpoints.access import MESSAGES_PATH
+from gateway.endpoints.asgi import Scope
+from gateway.errors import DependencyUnavailable, GatewayError, InvalidRequest, NotFound
 from gateway.storage.database import is_row_fault, summary
+from gateway.wires.base import Wire
+from gateway.wires.chat import CHAT
+from gateway.wires.messages import MESSAGES
 from router_models.errors import RouterModelsError
 
+VERSION_HEADER = b"anthropic-version"
 RETRY_AFTER_S = 5.0
 """When a database that is down or locked is worth another try."""
 
 _log = logging.getLogger(__name__)
+
+
+def wire_of(scope: Scope) -> Wire:
+    """Tell on which wire a request is asked that is no turn: Anthropic's SDKs name a version."""
+    names = {name for name, _ in scope["headers"]}
+    is_anthropic = VERSION_HEADER in names or scope["path"].startswith(MESSAGES_PATH)
+    return MESSAGES if is_anthropic else CHAT
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -30,8 +43,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 async def _render(request: Request, error: Exception) -> Response:
-    del request
-    rendered = render(error)
+    rendered = wire_of(request.scope).error(error)
     headers = {name.decode(): value.decode() for name, value in rendered.headers}
     return Response(rendered.body, rendered.status, headers)
 

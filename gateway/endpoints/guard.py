@@ -15,8 +15,9 @@ from gateway.endpoints.asgi import (
     Scope,
     Send,
     read_body,
-    send_error,
+    send_rendered,
 )
+from gateway.endpoints.errors import wire_of
 from gateway.errors import GatewayError
 from gateway.long_work import LongWork
 
@@ -58,7 +59,7 @@ class GuardedBody:
         except ClientLeft:
             return
         except (GatewayError, BudgetError) as error:
-            await send_error(send, error)
+            await send_rendered(send, wire_of(scope).error(error))
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

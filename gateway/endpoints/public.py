@@ -12,7 +12,9 @@ from budget.ledger.amounts import NUSD_PER_USD
 from gateway.access.auth import Authenticator, credential, declares
 from gateway.chat.service import ChatService
 from gateway.endpoints.bodies import Body
+from gateway.endpoints.errors import wire_of
 from gateway.endpoints.guard import GuardedBody
+from gateway.endpoints.models import info_of, page_of
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.evaluation_log.grades import GradeBook
 from gateway.long_work import LongWork
@@ -20,6 +22,7 @@ from gateway.routing.plan import AUTO, RoutePlan
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, HostedModel
 from gateway.wire import parse_chat_request
+from gateway.wires.messages import MESSAGES
 
 
 class Feedback(Body):
@@ -72,22 +75,22 @@ class PublicEndpoints:
         endpoints = APIRouter()
 
         @endpoints.get("/v1/models", tags=["models"])
-        async def list_models(caller: Annotated[Caller, Depends(requires_key)]) -> dict[str, Any]:
+        async def list_models(
+            request: Request, caller: Annotated[Caller, Depends(requires_key)]
+        ) -> dict[str, Any]:
             """List what this key may name: the models, and the routing profiles as models."""
-            return {"object": "list", "data": self._models(caller)}
+            named = self._named(caller)
+            if wire_of(request.scope) is MESSAGES:
+                return page_of([info_of(*each) for each in named], request.query_params)
+            return {"object": "list", "data": [_listed(*each) for each in named]}
 
         @endpoints.get("/v1/models/{name:path}", tags=["models"])
         async def show_model(
-            name: str, caller: Annotated[Caller, Depends(requires_key)]
+            name: str, request: Request, caller: Annotated[Caller, Depends(requires_key)]
         ) -> dict[str, Any]:
             """Show one model."""
-            for model in self._models(caller):
-                if model["id"] == name:
-                    return model
-            raise ModelNotFound(
-                f"No model {name!r} is served to this key; GET /v1/models lists them.",
-                param="model",
-            )
+            shown = info_of if wire_of(request.scope) is MESSAGES else _listed
+            return shown(name, self._find(name, caller))
 
         @endpoints.post("/v1/route", tags=["routing"])
         async def explain_route(
@@ -130,11 +133,18 @@ class PublicEndpoints:
     async def _admit(self, headers: Mapping[bytes, bytes]) -> Caller:
         return await self.authenticator.authenticate(credential(headers))
 
-    def _models(self, caller: Caller) -> list[dict[str, Any]]:
-        routed = [_routed(AUTO, None)]
-        routed += [_routed(name, profile) for name, profile in self.profiles.items()]
-        hosted = [_hosted(m) for m in self.models.values() if caller.may_use(m.name)]
-        return routed + hosted
+    def _named(self, caller: Caller) -> list[tuple[str, HostedModel | ProfileSettings | None]]:
+        """List what `caller` may name, and what each name stands for; None is `auto`."""
+        hosted = [(m.name, m) for m in self.models.values() if caller.may_use(m.name)]
+        return [(AUTO, None), *self.profiles.items(), *hosted]
+
+    def _find(self, name: str, caller: Caller) -> HostedModel | ProfileSettings | None:
+        for known, model in self._named(caller):
+            if known == name:
+                return model
+        raise ModelNotFound(
+            f"No model {name!r} is served to this key; GET /v1/models lists them.", param="model"
+        )
 
     async def _grade(self, feedback: Feedback, caller: Caller) -> dict[str, str | float]:
         given: dict[str, Any] = {
@@ -156,8 +166,11 @@ async def _nobody() -> None:
     """Authenticate nobody: the endpoint is public on purpose."""
 
 
-def _routed(name: str, profile: ProfileSettings | None) -> dict[str, Any]:
-    paid = None if profile is None else profile.willingness_to_pay_usd
+def _listed(name: str, model: HostedModel | ProfileSettings | None) -> dict[str, Any]:
+    """Describe a model as OpenAI does."""
+    if isinstance(model, HostedModel):
+        return _hosted(model)
+    paid = None if model is None else model.willingness_to_pay_usd
     return {
         "id": name,
         "object": "model",

@@ -105,7 +105,11 @@ def _deltas(events: bytes, ends: Iterable[int]) -> Iterator[Mapping[str, Any]]:
         payload = payload_of(events[start:end])
         start = end
         chunk = decode_object(payload) if payload else None
-        choices = None if chunk is None else chunk.get("choices")
+        if chunk is None:
+            continue
+        if chunk.get("type") == "content_block_delta" and isinstance(chunk.get("delta"), dict):
+            yield chunk["delta"]  # of Anthropic's, which pass as they are to callers of its wire
+        choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             delta = choice.get("delta") if isinstance(choice, dict) else None
             if isinstance(delta, dict):
@@ -113,7 +117,9 @@ def _deltas(events: bytes, ends: Iterable[int]) -> Iterator[Mapping[str, Any]]:
 
 
 def _content(said: Any) -> Iterator[str]:
-    content = said.get("content") if isinstance(said, dict) else None
+    if not isinstance(said, dict):
+        return
+    content = said.get("text") if said.get("type") == "text_delta" else said.get("content")
     if isinstance(content, str):
         yield content
 

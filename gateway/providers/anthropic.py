@@ -1,17 +1,18 @@
 """Anthropic's Messages API as one more dialect."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from gateway.providers.anthropic_messages import rejected
-from gateway.providers.anthropic_stream import AnthropicTap
+from gateway.providers.anthropic_native import MESSAGES, native_body
+from gateway.providers.anthropic_stream import AnthropicTap, NativeAnthropicTap
 from gateway.providers.anthropic_wire import from_anthropic, to_anthropic, usage_of
 from gateway.providers.base import Completion, UpstreamCall
-from gateway.providers.openai_compatible import prepared_body
+from gateway.providers.openai_compatible import NO_HEADERS, prepared_body
 
 API_VERSION = "2023-06-01"
 
@@ -39,22 +40,32 @@ class AnthropicDialect:
         Raises:
             ProviderRejected: It has no equivalent, or is not a chat-completions body.
         """
-        body = prepared_body(call)
-        body["stream"] = is_stream
         limit = call.model.capabilities.max_output_tokens
         try:
+            if _is_native(call):
+                return orjson.dumps(native_body(call, is_stream=is_stream))
+            body = prepared_body(call)
+            body["stream"] = is_stream
             return orjson.dumps(to_anthropic(body, call.model.upstream_name, limit))
         except (KeyError, TypeError, AttributeError) as error:
             raise rejected(f"the request is malformed: {error!r}", "body") from error
 
     def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
         """Read a whole answer."""
-        del call
         translated = from_anthropic(body, int(self.unix_time()))
         reason = translated["choices"][0]["finish_reason"]
-        return Completion(translated, usage_of(body.get("usage")), reason)
+        native = body if _is_native(call) else None
+        return Completion(translated, usage_of(body.get("usage")), reason, native=native)
 
     def tap(self, call: UpstreamCall) -> AnthropicTap:
         """Make what reads a streamed answer."""
-        del call
-        return AnthropicTap(self.provider, int(self.unix_time()))
+        kind = NativeAnthropicTap if _is_native(call) else AnthropicTap
+        return kind(self.provider, int(self.unix_time()))
+
+    def headers(self, call: UpstreamCall) -> Mapping[str, str]:
+        """Headers of the caller's that `call` is sent with: the betas that it asks for."""
+        return call.native.headers if call.native and _is_native(call) else NO_HEADERS
+
+
+def _is_native(call: UpstreamCall) -> bool:
+    return call.native is not None and call.native.wire == MESSAGES

@@ -30,6 +30,8 @@ class AnthropicTap:
         created: Unix seconds put into every chunk; Anthropic sends no time.
     """
 
+    is_native = False
+
     def __init__(self, provider: str, created: int) -> None:
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
@@ -57,7 +59,7 @@ class AnthropicTap:
         written: list[bytes] = []
         start = 0
         for end in ends:
-            chunk = self._translate(whole[start:end])
+            chunk = self._forwarded(whole[start:end])
             start = end
             if chunk:
                 written.append(chunk)
@@ -80,6 +82,10 @@ class AnthropicTap:
             else:
                 self._end()
         return forward
+
+    def _forwarded(self, event: bytes) -> bytes:
+        """Return what is forwarded of `event`."""
+        return self._translate(event)
 
     def _translate(self, event: bytes) -> bytes:
         payload = payload_of(event)
@@ -181,6 +187,19 @@ class AnthropicTap:
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return b"data: " + orjson.dumps(self._envelope() | {"choices": [choice]}) + b"\n\n"
+
+
+class NativeAnthropicTap(AnthropicTap):
+    """Notes what passes by, and forwards the events as they came, to callers who speak Anthropic's.
+
+    `message_stop` is withheld, for the service to write once the answer is charged.
+    """
+
+    is_native = True
+
+    def _forwarded(self, event: bytes) -> bytes:
+        self._translate(event)
+        return b"" if self.error or self.is_done else event
 
 
 def _highest(known: Mapping[str, Any], reported: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from budget.in_flight import Hold
-from gateway.types import HostedModel, Usage
+from gateway.types import HostedModel, NativeRequest, Usage
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class UpstreamCall:
         stream_limit_s: Seconds that a streamed answer may take once it has begun.
         request_id: Sent upstream as ``x-request-id``, so that both logs can be joined.
         trace_headers: Sent upstream too.
+        native: The caller's request on another wire, for upstreams that speak it.
     """
 
     model: HostedModel
@@ -49,6 +50,7 @@ class UpstreamCall:
     stream_limit_s: float = math.inf
     trace_headers: Mapping[str, str] = field(default_factory=dict)
     transit: Transit = field(default_factory=Transit)
+    native: NativeRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,14 @@ class Completion:
         body: The decoded `chat.completion` object.
         usage: What the provider reported; None if it reported nothing.
         attempts: Upstream calls made, retries included.
+        native: The answer as the upstream gave it, to a call that had a `native` request for it.
     """
 
     body: dict[str, Any]
     usage: Usage | None
     finish_reason: str | None
     attempts: int = 1
+    native: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,8 @@ class AnswerStream(Protocol):
     is_complete: bool
     """The upstream said that its answer is complete; until then no count of it is final."""
     attempts: int
+    is_native: bool
+    """Its events are on the wire of the call's `native` request, not in OpenAI's form."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Iterate over the events to forward."""

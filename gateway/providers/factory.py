@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from gateway.long_work import LongWork
 from gateway.providers.anthropic import API_VERSION, AnthropicDialect
 from gateway.providers.base import Provider
+from gateway.providers.dialect import Dialect, Timeouts
 from gateway.providers.fields import useless_entry
 from gateway.providers.http import HttpClient
 from gateway.providers.openai_compatible import AzureDialect, OpenAIDialect
 from gateway.providers.resilience import Backoff, Clock, Limiter, Resilience, Sleep
-from gateway.providers.upstream import Dialect, HttpProvider, Timeouts
+from gateway.providers.upstream import HttpProvider
 from gateway.settings.config import ConfigurationError, ProviderSettings
 
 USER_AGENT = "waypost"

@@ -163,6 +163,17 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
         "thinking.display",
         "thinking.type",
         "top_k",
+        # Tools that Anthropic describes and the caller runs.
+        "tools.bash_20241022",
+        "tools.bash_20250124",
+        "tools.computer_20241022",
+        "tools.computer_20250124",
+        "tools.computer_20251124",
+        "tools.memory_20250818",
+        "tools.text_editor_20241022",
+        "tools.text_editor_20250124",
+        "tools.text_editor_20250429",
+        "tools.text_editor_20250728",
     },
 }
 """By the kind of a provider. `PARENT.CHILD` is one field of an object, or one kind of tool."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -10,8 +11,9 @@ import orjson
 from gateway.providers.base import Completion, UpstreamCall
 from gateway.providers.sse import StreamTap
 from gateway.providers.usage import usage_of
-from gateway.types import HostedModel
+from gateway.types import CARRIED, HostedModel
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _OUTPUT_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
 
 
@@ -58,6 +60,11 @@ class OpenAIDialect:
         n_choices = call.body.get("n")
         return StreamTap(self.provider, n_choices if isinstance(n_choices, int) else 1)
 
+    def headers(self, call: UpstreamCall) -> Mapping[str, str]:
+        """Headers of the caller's that `call` is sent with: none."""
+        del call
+        return NO_HEADERS
+
 
 @dataclass(frozen=True, slots=True)
 class AzureDialect(OpenAIDialect):
@@ -76,10 +83,21 @@ class AzureDialect(OpenAIDialect):
 def prepared_body(call: UpstreamCall) -> dict[str, Any]:
     """Copy the caller's body with the hosted model's system prompt and defaults worked in."""
     body = dict(call.body)
+    if call.native is not None:
+        leave_out_carried(body)
     fill_defaults(body, call.model.request_defaults)
     if call.model.system_prompt:
         body["messages"] = with_system_prompt(body.get("messages") or [], call.model)
     return body
+
+
+def leave_out_carried(body: dict[str, Any]) -> None:
+    """Leave out of `body` what its messages and tools carry for upstreams of another wire."""
+    for name in ("messages", "tools"):
+        if name in body:
+            body[name] = [
+                {key: value for key, value in item.items() if key != CARRIED} for item in body[name]
+            ]
 
 
 def fill_defaults(body: dict[str, Any], defaults: Mapping[str, Any]) -> None:

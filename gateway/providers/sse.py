@@ -41,6 +41,8 @@ class Tap(Protocol):
     """The upstream said that its answer is complete."""
     error: ProviderError | None
     """What the upstream reported instead of the rest, or why it cannot be forwarded."""
+    is_native: bool
+    """What it forwards is on the wire of the call's `native` request, not in OpenAI's form."""
 
     def due(self, data: bytes) -> int:
         """Count the bytes of the events that `data` may complete; empty where nothing follows."""
@@ -104,6 +106,8 @@ class EventCutter:
 
 class StreamTap:
     """A tap for upstreams that already speak OpenAI's events, which pass unchanged."""
+
+    is_native = False
 
     def __init__(self, provider: str, n_choices: int = 1) -> None:
         self.usage: Usage | None = None

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -20,6 +20,7 @@ from gateway.errors import (
 from gateway.long_work import LongWork
 from gateway.nesting import is_too_deep
 from gateway.providers.base import Completion, Condition, UpstreamCall
+from gateway.providers.dialect import Dialect, Timeouts
 from gateway.providers.failures import (
     AttemptFailed,
     error_object,
@@ -48,44 +49,6 @@ MAX_ERROR_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
 
 
-class Dialect(Protocol):
-    """How one kind of upstream is spoken to."""
-
-    def url(self, call: UpstreamCall) -> str:
-        """Where `call` is sent."""
-        ...
-
-    def encode(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
-        """Write the request body.
-
-        Raises:
-            ProviderRejected: The upstream has no way to do what is asked.
-        """
-        ...
-
-    def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
-        """Read a whole answer.
-
-        Raises:
-            ValueError: It is not a completion.
-        """
-        ...
-
-    def tap(self, call: UpstreamCall) -> Tap:
-        """Make what reads a streamed answer."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long a provider may take, in seconds; see `gateway.settings.config.ProviderSettings`."""
-
-    connect_s: float
-    first_byte_s: float
-    idle_s: float
-    deadline_s: float
-
-
 class UpstreamStream:
     """A streamed answer that has begun; see `gateway.providers.base.AnswerStream`.
 
@@ -106,6 +69,7 @@ class UpstreamStream:
         limit_s: float,
     ) -> None:
         self.is_overdue = False
+        self.is_native = tap.is_native
         self.attempts = 1
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
@@ -347,7 +311,12 @@ class HttpProvider:
             response = await self.http.request(
                 "POST",
                 self.dialect.url(call),
-                headers={**self.headers, "x-request-id": call.request_id, **call.trace_headers},
+                headers={
+                    **self.headers,
+                    "x-request-id": call.request_id,
+                    **call.trace_headers,
+                    **self.dialect.headers(call),
+                },
                 body=body,
                 connect_timeout_s=self.timeouts.connect_s,
                 timeout_s=timeout_s,

@@ -183,7 +183,10 @@ class Routing:
     ) -> tuple[CandidatePool, tuple[Verdict, ...]]:
         """Return the models that profile and key admit, at least one of which can answer."""
         pool = self._pools.find(profile_name, caller)
-        verdicts = judge(request.body, pool, self.paused())
+        body = request.body
+        if request.has_formal_limit:  # which is lowered to what a model takes
+            body = {**body, "max_tokens": None}
+        verdicts = judge(body, pool, self.paused())
         if not any(verdict.is_eligible for verdict in verdicts):
             raise _no_model(request, pool, verdicts)
         return pool, verdicts

@@ -44,6 +44,7 @@ class FakeStream:
         self.forwarded_events = 0
         self.is_complete = False
         self.attempts = 1
+        self.is_native = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for item in self._script:

@@ -244,7 +244,7 @@ async def test_leaving_the_queue_of_a_provider_costs_nothing(tmp_path, is_stream
         upstream = gateway.upstreams.by_name["alpha"] = SteppedUpstream()
         first = asyncio.create_task(http.post(CHAT, json=asking(stream=True)))
         await upstream.has_begun.wait()
-        alpha = gateway.app.public.chat.service.providers["alpha"]
+        alpha = gateway.app.public.turns[CHAT].service.providers["alpha"]
         await leave_once(http, asking(stream=is_stream), lambda: alpha.condition().waiting == 1)
 
         assert await charged_tokens(gateway, 1) == 0

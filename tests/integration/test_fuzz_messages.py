@@ -1,0 +1,57 @@
+"""Whatever a caller sends to the Messages endpoint, it gets an answer or an error of its making."""
+
+from typing import Any
+
+import httpx2
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.gateway import CLAUDE, RunningGateway
+from tests.fakes.messages import AGENT, VERSION
+from tests.integration.test_fuzz_chat import FUZZ, agreeable, anything, places
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+MESSAGES = "/v1/messages"
+
+
+@pytest.fixture
+def accommodating(gateway: RunningGateway) -> RunningGateway:
+    """The gateway with upstreams that accept everything."""
+    gateway.upstreams.by_name = dict.fromkeys(("alpha", "beta", "gamma"), agreeable)
+    return gateway
+
+
+def with_changed(path: tuple[Any, ...], value: object) -> dict[str, Any]:
+    """Copy the valid body with another value at one place."""
+    body: Any = orjson.loads(orjson.dumps(AGENT))
+    at = body
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    return {**body}
+
+
+@FUZZ
+@given(
+    model=st.sampled_from(["auto", CLAUDE]),
+    is_stream=st.booleans(),
+    place=st.sampled_from(list(places(AGENT))),
+    value=anything,
+)
+async def test_no_value_at_any_place_makes_the_gateway_fail(
+    accommodating, model, is_stream, place, value
+):
+    body = with_changed(place, value) | {"model": model, "stream": is_stream}
+    transport = httpx2.ASGITransport(accommodating.app.public)
+    headers = VERSION | {"x-api-key": accommodating.key}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        response = await client.post(MESSAGES, content=orjson.dumps(body), headers=headers)
+
+    assert response.status_code != 500, response.text
+    if response.status_code != 200:
+        said = response.json()
+        assert said["type"] == "error"
+        assert isinstance(said["error"]["message"], str)
