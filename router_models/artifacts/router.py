@@ -78,12 +78,11 @@ class Router:
             columns |= {alias: columns[model] for alias in aliases if alias not in columns}
         object.__setattr__(self, "version", self.manifest.version)
         object.__setattr__(self, "_columns", columns)
-        variance, one_query = None, None
+        guard = self.guard
+        one_query = None if guard is None else OneQuery.from_estimator(self.estimator, guard)
+        variance = None
         if isinstance(self.estimator, KMeansEstimator):
             variance = mean_variance(self.estimator.statistics, self.estimator.prior_rows)
-            one_query = (
-                None if self.guard is None else OneQuery.from_estimator(self.estimator, self.guard)
-            )
         object.__setattr__(self, "_quality_variance", variance)
         object.__setattr__(self, "_one_query", one_query)
 

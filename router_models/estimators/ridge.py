@@ -111,6 +111,8 @@ class RidgeEstimator:
         sums: What the heads were solved from.
         alpha: Penalty, in rows.
         cost_floor_usd: A model's lowest cost seen; no prediction goes below. Shape ``(n_models,)``.
+        weights: Of quality, then of cost; shape ``(dimension, 2 * n_models)``.
+        means: What a query of mean vector gets; shape ``(2 * n_models,)``.
     """
 
     kind: ClassVar[str] = "ridge"
@@ -121,18 +123,18 @@ class RidgeEstimator:
     alpha: float
     cost_floor_usd: Float32
     dimension: int = field(init=False)
-    _weights: Float32 = field(init=False, repr=False)
-    _means: Float32 = field(init=False, repr=False)
+    weights: Float32 = field(init=False, repr=False)
+    means: Float32 = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Solve the heads."""
         self.dimension = len(self.scaler.shift)
         solved = np.concatenate(self.sums.solve(self.alpha), axis=1).astype(np.float32)
-        self._weights, self._means = np.ascontiguousarray(solved[:-1]), solved[-1]
+        self.weights, self.means = np.ascontiguousarray(solved[:-1]), solved[-1]
 
     def predict(self, embeddings: Float32) -> Prediction:
         """Predict for each row of `embeddings`, shape ``(n_queries, dimension)``."""
-        both = self.scaler.apply(embeddings) @ self._weights + self._means
+        both = self.scaler.apply(embeddings) @ self.weights + self.means
         n_models = len(self.models)
         quality = np.minimum(np.maximum(both[:, :n_models], 0.0), 1.0)
         return Prediction(quality, np.maximum(both[:, n_models:], self.cost_floor_usd))

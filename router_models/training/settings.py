@@ -58,6 +58,26 @@ KINDS: dict[str, type[Settings]] = {
     "ridge": RidgeSettings,
 }
 
+AUTO = "auto"
+"""Stands for the best of `AUTO_KINDS` and the averages of two of them."""
+
+AUTO_KINDS = ("kmeans", "ridge")
+"""From the simplest on. Neither the network nor nearest neighbours decide within 60 µs."""
+
+
+@dataclass(frozen=True, slots=True)
+class AverageSettings:
+    """Two kinds learn from the same rows, and half of each prediction counts."""
+
+    parts: tuple[Settings, Settings]
+
+
+def kinds_of(settings: Settings | AverageSettings) -> dict[str, Settings]:
+    """Name settings by their kind; those of an average have two."""
+    parts = settings.parts if isinstance(settings, AverageSettings) else (settings,)
+    names = {made: kind for kind, made in KINDS.items()}
+    return {names[type(part)]: part for part in parts}
+
 
 def candidates(kind: str) -> list[Settings]:
     """Settings for tuning to try, `TRIALS` of them, of the network 16.

@@ -50,6 +50,15 @@ def test_prints_what_was_learned_and_where_it_lies(data, tmp_path):
     assert f"wrote {out}" in output
 
 
+def test_compares_kinds_by_default_and_says_how_they_did(data, tmp_path):
+    out = tmp_path / "r.safetensors"
+    output = invoke(train.command, data, "--encoder", "static", "--out", out)
+    compared = load(out.read_bytes(), load_encoder("static")).manifest.training["compared"]
+    assert compared.keys() == {"kmeans", "ridge", "kmeans + ridge"}
+    gains = ", ".join(f"{kind} {gain:+.4f}" for kind, gain in compared.items())
+    assert f"compared by that gain: {gains}" in output
+
+
 def test_names_the_artefact_after_its_version_by_default(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     invoke(train.command, data, "--estimator", "ridge", "--encoder", "static")
