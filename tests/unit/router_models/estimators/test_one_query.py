@@ -8,7 +8,6 @@ from router_models.training.settings import AverageSettings, KMeansSettings, Rid
 from router_models.training.train import train
 from tests.fakes.evaluations import DIMENSION, made_up
 
-
 RAW, SCALED = KMeansSettings(n_clusters=6), KMeansSettings(n_clusters=6, standardized=True)
 AVERAGE = AverageSettings((RAW, RidgeSettings(alpha=3.0)))
 
