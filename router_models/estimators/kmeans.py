@@ -165,7 +165,7 @@ class KMeansEstimator:
     dimension: int = field(init=False)
     tilt: Float32 = field(init=False, repr=False)
     tables: Float32 = field(init=False, repr=False)
-    _variance: Float32 | None = field(init=False, repr=False, default=None)
+    _stderr: Float32 | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         """Turn the sums into the two tables that `predict` mixes."""
@@ -212,15 +212,16 @@ class KMeansEstimator:
     def quality_stderr(self, embeddings: Float32) -> Float32:
         """Say how far each predicted quality may be off, shape ``(n_queries, n_models)``.
 
-        Cells may be off by chance, and the query may belong to any of the clusters that are mixed.
+        Cells may be off by chance, all in one direction where clusters hold the same rows; and the
+        query may belong to any of the clusters that are mixed.
         """
-        if self._variance is None:
-            self._variance = mean_variance(self.statistics, self.prior_rows)
+        if self._stderr is None:
+            self._stderr = np.sqrt(mean_variance(self.statistics, self.prior_rows))
         quality = self.tables[:, : len(self.models)]
         weights = self.weights(embeddings)
         mixed = weights @ quality
         between = np.maximum(weights @ (quality * quality) - mixed * mixed, 0.0)
-        stderr: Float32 = np.sqrt((weights * weights) @ self._variance + between)
+        stderr: Float32 = np.sqrt((weights @ self._stderr) ** 2 + between)
         return stderr
 
     def with_statistics(self, models: tuple[str, ...], statistics: CellStatistics) -> Self:

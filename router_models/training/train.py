@@ -22,7 +22,7 @@ from router_models.evaluation.routing_value import (
 )
 from router_models.statistics import check, join, select
 from router_models.training.guard import fit_guard
-from router_models.training.kmeans import fit_kmeans
+from router_models.training.kmeans import fit_kmeans, overlay
 from router_models.training.knn import fit_knn
 from router_models.training.ridge import fit_ridge
 from router_models.training.settings import (
@@ -95,12 +95,17 @@ def fit_each(
     """Fit with each of `settings`; what several of them have in common is fitted once."""
     fitted: dict[tuple[Any, ...], Any] = {}
     for one in settings:
-        values = {item.name: getattr(one, item.name) for item in fields(one)}
-        later = {name: values.pop(name) for name in APPLIED_LATER & values.keys()}
-        key = tuple(values.items())
-        if key not in fitted:
-            fitted[key] = fit(evaluations, validation, one, seed)
-        yield replace(fitted[key], **later)
+        layers = one.layers if isinstance(one, KMeansSettings) else (one,)
+        found = []
+        for layer in layers:
+            key = tuple(
+                [getattr(layer, i.name) for i in fields(layer) if i.name not in APPLIED_LATER]
+            )
+            if key not in fitted:
+                fitted[key] = fit(evaluations, validation, layer, seed)
+            found.append(fitted[key])
+        later = {i.name: getattr(one, i.name) for i in fields(one) if i.name in APPLIED_LATER}
+        yield replace(found[0] if len(found) == 1 else overlay(found), **later)
 
 
 def tune(evaluations: Evaluations, validation: Evaluations, kind: str, seed: int) -> list[Trial]:

@@ -23,6 +23,12 @@ def test_an_unknown_kind_is_refused_by_name():
         candidates("oracle")
 
 
+def test_clusterings_that_lie_over_each_other_are_each_half_as_fine_as_the_one_before():
+    settings = KMeansSettings(12, prior_rows=3.0, clusterings=3)
+    assert [layer.n_clusters for layer in settings.layers] == [12, 6, 3]
+    assert {layer.prior_rows for layer in settings.layers} == {3.0}
+
+
 def test_settings_are_known_by_their_kind():
     parts = (KMeansSettings(), RidgeSettings())
     assert kinds_of(parts[0]) == {"kmeans": parts[0]}

@@ -97,7 +97,7 @@ def test_settings_that_share_a_fit_predict_as_if_each_had_its_own(kind):
         np.testing.assert_array_equal(alone.cost_usd, together.cost_usd)
 
 
-def test_tuning_clusters_once_for_all_settings_that_differ_later(monkeypatch):
+def test_tuning_clusters_once_into_each_number_of_clusters(monkeypatch):
     fitted = []
 
     def counted(*asked: Any) -> KMeansEstimator:
@@ -106,7 +106,7 @@ def test_tuning_clusters_once_for_all_settings_that_differ_later(monkeypatch):
 
     monkeypatch.setattr(module, "fit_kmeans", counted)
     tune(made_up(60), made_up(20, seed=1), "kmeans", 0)
-    assert len(fitted) == 6 * FOLDS
+    assert len(fitted) == 7 * FOLDS
 
 
 def test_a_log_of_one_query_asked_again_and_again_can_be_tuned_on():
