@@ -152,15 +152,18 @@ def _tune_kinds(parts: Sequence[tuple[Evaluations, Evaluations]], seed: int) -> 
     for kind in AUTO_KINDS:
         settings = candidates(kind)
         predictions = _predict_held_out(partial(_predict_all, settings, seed), parts)
-        best = int(np.argmax([value.mean() for value in _value(predictions, truth)[0]]))
+        choice, _ = _judges(predictions, truth)
+        best = int(np.argmax([choice.of_routing(one).mean() for one in predictions]))
         tuned[settings[best]] = predictions[best]
     finalists: dict[Settings | AverageSettings, Prediction] = {**tuned}
     for (first, one), (second, other) in combinations(tuned.items(), 2):
         finalists[AverageSettings((first, second))] = _average(one, other)
-    values, gains = _value(list(finalists.values()), truth)
+    # Shrinkage trusts the guess, which is the mean of the finalists: it would favour an average.
+    _, report = _judges(list(finalists.values()), truth)
+    values, single = [report.of_routing(one) for one in finalists.values()], report.of_best_single()
     trials = [
-        Trial(one, float(value.mean()), gain)
-        for one, value, gain in zip(finalists, values, gains, strict=True)
+        Trial(one, float(value.mean()), mean_gain(value, single))
+        for one, value in zip(finalists, values, strict=True)
     ]
     chosen = trials.pop(_simplest_of_the_best(values))
     return [chosen, *sorted(trials, key=lambda trial: -trial.value)]
@@ -188,8 +191,13 @@ def value_candidates(
             predicts for the others.
         parts: Rows to learn from, and others to be valued on.
     """
-    values, gains = _value(_predict_held_out(predict_all, parts), _held_out(parts))
-    return [(float(value.mean()), gain) for value, gain in zip(values, gains, strict=True)]
+    predictions = _predict_held_out(predict_all, parts)
+    choice, report = _judges(predictions, _held_out(parts))
+    single = report.of_best_single()
+    return [
+        (float(choice.of_routing(one).mean()), mean_gain(report.of_routing(one), single))
+        for one in predictions
+    ]
 
 
 def _predict_held_out(
@@ -205,21 +213,15 @@ def _held_out(parts: Sequence[tuple[Evaluations, Evaluations]]) -> Evaluations:
     return reduce(join, [held for _, held in parts])
 
 
-def _value(
+def _judges(
     predictions: Sequence[Prediction], truth: Evaluations
-) -> tuple[list[Float64], list[Interval]]:
-    """Value routing by each prediction, query by query, and its gain over the best single model."""
+) -> tuple[RoutingValue, RoutingValue]:
+    """Return what to choose by, and what to report: noise harms a choice, and bias a figure."""
     guess = Prediction(
         np.mean([one.quality for one in predictions], axis=0),
         np.mean([one.cost_usd for one in predictions], axis=0),
     )
-    # Noise is what choosing suffers from, bias what a figure does.
-    choice, report = RoutingValue(truth, guess, SHRINKAGE), RoutingValue(truth, guess)
-    single = report.of_best_single()
-    return (
-        [choice.of_routing(prediction) for prediction in predictions],
-        [mean_gain(report.of_routing(prediction), single) for prediction in predictions],
-    )
+    return RoutingValue(truth, guess, SHRINKAGE), RoutingValue(truth, guess)
 
 
 def folds(
