@@ -106,6 +106,14 @@ class Estimator(Protocol):
         """Predict for each row of `embeddings`, shape ``(n_queries, dimension)``."""
         ...
 
+    def quality_stderr(self, embeddings: Float32) -> Float32 | None:
+        """Standard error of each predicted quality: how far a model's mean there may be from it.
+
+        A method of its own, so that a decision that does not explore pays nothing. None where the
+        estimator has nothing to tell it from.
+        """
+        ...
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs, as named arrays."""
         ...

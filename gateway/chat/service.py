@@ -113,9 +113,11 @@ class ChatService:
     clock: Callable[[], float]
     rng: random.Random
 
-    async def plan(self, request: ChatRequest, caller: Caller) -> RoutePlan:
+    async def plan(
+        self, request: ChatRequest, caller: Caller, *, with_stderr: bool = False
+    ) -> RoutePlan:
         """Say how `request` is to be routed, and what it is allotted, without serving it."""
-        prediction = await self.routing.predict(request, caller)
+        prediction = await self.routing.predict(request, caller, with_stderr=with_stderr)
         allotment = await self.turn_budgets.allot(request, caller, prediction)
         return self.routing.choose(prediction, allotment)
 

@@ -58,7 +58,8 @@ def command(
 
 async def _plan(settings: GatewaySettings, body: bytes) -> RoutePlan:
     async with open_routing(settings, process_environment()) as routing:
-        return routing.choose(await routing.predict(parse_chat_request(body, {}), OPERATOR))
+        request = parse_chat_request(body, {})
+        return routing.choose(await routing.predict(request, OPERATOR, with_stderr=True))
 
 
 def _print(plan: RoutePlan) -> None:

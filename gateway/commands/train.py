@@ -24,7 +24,7 @@ from router_models.estimators.guard import GuardedEstimator
 from router_models.evaluation.frontier import Figures, Judge, complete, route
 from router_models.pricing import Prompts, in_usd, unit_of
 from router_models.statistics import select
-from router_models.training.settings import KINDS
+from router_models.training.settings import AUTO, KINDS, kinds_of
 from router_models.training.train import Trial, train, tune
 from router_models.types import Encoder, Evaluations
 
@@ -102,9 +102,10 @@ def read_log(settings: GatewaySettings, encoder: Encoder) -> Dataset:
 @click.option(
     "--estimator",
     "kind",
-    type=click.Choice(list(KINDS)),
-    default="kmeans",
-    help="Kind of router to train.",
+    type=click.Choice([AUTO, *KINDS]),
+    default=AUTO,
+    show_default=True,
+    help="Kind of router to train; `auto` compares K-means, ridge and their average.",
 )
 @click.option(
     "--encoder",
@@ -151,9 +152,11 @@ def command(
         dataset = dataset.with_models(models) if models else dataset
         dataset = dataset.embedded(reader)
         rows, held_out = split_rows(dataset, train_split, tune_split)
-        best = tune(rows, held_out, kind, seed)[0]
-        estimator = train(rows, held_out, kind, seed, best.settings)
-        training = _training_figures(estimator, held_out, best, kind, seed)
+        trials = tune(rows, held_out, kind, seed)
+        estimator = train(rows, held_out, kind, seed, trials[0].settings)
+        training = _training_figures(estimator, held_out, trials[0], seed)
+        if kind == AUTO:
+            training["compared"] = {_name(trial): trial.gain.value for trial in trials}
         content = dump(
             estimator,
             reader,
@@ -172,12 +175,12 @@ def command(
 
 
 def _training_figures(
-    estimator: GuardedEstimator, held_out: Evaluations, best: Trial, kind: str, seed: int
+    estimator: GuardedEstimator, held_out: Evaluations, best: Trial, seed: int
 ) -> dict[str, Any]:
     training: dict[str, Any] = {
-        "kind": kind,
+        "kind": _name(best),
         "seed": seed,
-        "settings": asdict(best.settings),
+        "settings": {kind: asdict(one) for kind, one in kinds_of(best.settings).items()},
         "validation_gain": best.gain.value,
         "validation_gain_interval": [best.gain.low, best.gain.high],
     }
@@ -192,6 +195,11 @@ def _training_figures(
     training["best_single_quality"] = float(quality[single])
     training["best_single_cost_usd"] = float(cost[single])
     return training
+
+
+def _name(trial: Trial) -> str:
+    """Name what was tried by its kind; an average by both."""
+    return " + ".join(kinds_of(trial.settings))
 
 
 def _provenance(rows: Evaluations, held_out: Evaluations) -> dict[str, int]:
@@ -211,14 +219,19 @@ def _report(
         f"learned from {provenance['train_queries']} queries and {provenance['models']} models "
         f"({provenance['train_evaluations']} evaluations), read by {encoder.id}"
     )
-    settings = ", ".join(f"{name} {value}" for name, value in training["settings"].items())
-    click.echo(f"{training['kind']}: {settings}")
+    if len(training["settings"]) > 1:
+        click.echo("the average of:")
+    for kind, settings in training["settings"].items():
+        click.echo(f"{kind}: {', '.join(f'{name} {value}' for name, value in settings.items())}")
     low, high = training["validation_gain_interval"]
     click.echo(
         "gain over the best single model on rows that it had not seen: "
         f"{training['validation_gain']:+.4f} [{low:+.4f}, {high:+.4f}] (quality, mean over what "
         "callers may pay)"
     )
+    if "compared" in training:
+        gains = ", ".join(f"{kind} {gain:+.4f}" for kind, gain in training["compared"].items())
+        click.echo(f"compared by that gain: {gains}")
     if "validation" in training:
         figures = training["validation"]
         click.echo(

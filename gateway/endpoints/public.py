@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -100,7 +101,7 @@ class PublicEndpoints:
             headers = dict(request.scope["headers"])
             body = await request.body()
             parsed = await self.long_work.read(len(body), parse_chat_request, body, headers)
-            plan = await self.service.plan(parsed, caller)
+            plan = await self.service.plan(parsed, caller, with_stderr=True)
             return explain(plan)
 
         @endpoints.post("/v1/feedback", tags=["routing"], status_code=202)
@@ -212,6 +213,11 @@ def explain(plan: RoutePlan) -> dict[str, Any]:
         "encoder": plan.encoder_id,
         "familiarity": plan.familiarity,
         "prompt_tokens": plan.prompt_tokens,
-        "candidates": [asdict(candidate) for candidate in plan.candidates],
+        "candidates": [
+            asdict(candidate) | {"quality_stderr": stderr}
+            for candidate, stderr in zip(
+                plan.candidates, plan.quality_stderr or repeat(None), strict=False
+            )
+        ],
         **({} if allotment is None else {"turn_budget": allotment.explain()}),
     }

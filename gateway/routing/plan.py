@@ -26,7 +26,7 @@ class Scores(NamedTuple):
         quality: Of each model's answer.
         cost_usd: Of each model's answer.
         familiarity: How close the query is to what the router was trained on, 0 to 1.
-        quality_stderr: Standard errors of `quality`, where the exploration needs them.
+        quality_stderr: Standard errors of `quality`, where they were asked for.
         completion_tokens: Of each model's answer; None where the router predicts USD at once.
     """
 
@@ -105,6 +105,7 @@ class RoutePlan:
         propensity: Probability with which `models[0]` was chosen.
         reason: ``router``, ``explored``, ``named``, ``router_missing`` or ``router_failed``.
         familiarity: How close the query is to what the router was trained on, 0 to 1.
+        quality_stderr: Standard errors of the candidates' quality, where they were asked for.
         allotment: What the turn gets of its conversation's budget; None where there is none.
         prompt_tokens: About how many the request has.
     """
@@ -119,5 +120,6 @@ class RoutePlan:
     familiarity: float | None
     encoder_id: str | None
     embedding: Float32 | None
+    quality_stderr: tuple[float | None, ...] | None = None
     allotment: TurnAllotment | None = None
     prompt_tokens: int = 0

@@ -83,8 +83,13 @@ class Routing:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_pools", CandidatePools(self.models, self.profiles))
 
-    async def predict(self, request: ChatRequest, caller: Caller) -> Prediction:
+    async def predict(
+        self, request: ChatRequest, caller: Caller, *, with_stderr: bool = False
+    ) -> Prediction:
         """Find the models that can answer `request`, and what the router expects of each.
+
+        Args:
+            with_stderr: Ask for standard errors of quality too, whether or not exploration does.
 
         Raises:
             ModelNotFound: The caller names a model that is not served to it.
@@ -104,7 +109,7 @@ class Routing:
         router, scores, reason = None, None, NAMED
         if is_routed:
             router = await self._router(request.options.router_version)
-            scores, reason = self._score(router, pool, embedding, request)
+            scores, reason = self._score(router, pool, embedding, request, with_stderr=with_stderr)
         profile = self.profiles[profile_name]
         paid = request.options.willingness_to_pay_usd or profile.willingness_to_pay_usd
         return Prediction(
@@ -151,6 +156,7 @@ class Routing:
             prompt_tokens=prediction.prompt_tokens,
             router_version=prediction.router_version,
             familiarity=None if scores is None else scores.familiarity,
+            quality_stderr=None if scores is None else scores.quality_stderr,
             encoder_id=prediction.encoder_id,
             embedding=prediction.embedding,
             allotment=allotment,
@@ -207,13 +213,15 @@ class Routing:
         pool: CandidatePool,
         embedding: Float32,
         request: ChatRequest,
+        *,
+        with_stderr: bool,
     ) -> tuple[Scores | None, str]:
         """Ask the router for its predictions; without them, say why there are none."""
         if router is None:
             return None, ROUTER_MISSING
         try:
             stderr = None
-            if self.exploration.kind == "thompson":
+            if with_stderr or self.exploration.kind == "thompson":
                 stderr = router.quality_stderr(embedding, pool.names)
             scores = Scores(*router.predict_pool(embedding, pool.names), stderr)
             return _in_usd(scores, router, pool, request), ROUTER_MISSING

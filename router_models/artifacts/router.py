@@ -2,21 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.sealed_file import OPTIONAL, EncoderManifest
 from router_models.estimators.guard import Guard, GuardedEstimator
-from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 from router_models.estimators.one_query import OneQuery
 from router_models.types import USD, Estimator, Float32, Unit
 
 REMEMBERED_PREDICTIONS = 1024
 """About 0.7 MB with 12 models."""
-UNSEEN_VARIANCE = 1.0 / 12.0
-"""Of a quality that may be anything from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +65,6 @@ class Router:
     version: str = field(init=False)
     """Name of the artefact; kept, since making it costs 2 µs and every turn reads it twice."""
     _columns: Mapping[str, int] = field(init=False, repr=False)
-    _quality_variance: Float32 | None = field(init=False, repr=False)
     _one_query: OneQuery | None = field(init=False, repr=False)
     _remembered: dict[tuple[int, tuple[str, ...]], PoolPrediction] = field(
         init=False, repr=False, default_factory=dict
@@ -80,13 +76,8 @@ class Router:
             columns |= {alias: columns[model] for alias in aliases if alias not in columns}
         object.__setattr__(self, "version", self.manifest.version)
         object.__setattr__(self, "_columns", columns)
-        variance, one_query = None, None
-        if isinstance(self.estimator, KMeansEstimator):
-            variance = mean_variance(self.estimator.statistics, self.estimator.prior_rows)
-            one_query = (
-                None if self.guard is None else OneQuery.from_estimator(self.estimator, self.guard)
-            )
-        object.__setattr__(self, "_quality_variance", variance)
+        guard = self.guard
+        one_query = None if guard is None else OneQuery.from_estimator(self.estimator, guard)
         object.__setattr__(self, "_one_query", one_query)
 
     @property
@@ -153,41 +144,11 @@ class Router:
     ) -> tuple[float | None, ...] | None:
         """Standard errors of predicted quality for a pool; None where the estimator has none.
 
-        What Thompson exploration reads. K-means alone keeps the sums of squares it takes.
+        What Thompson exploration reads. They are of the estimator alone: the guard has no part.
         """
-        if self._quality_variance is None or not isinstance(self.estimator, KMeansEstimator):
-            return None
-        weights = self.estimator.weights(embedding[np.newaxis])
-        return self._in_order(np.sqrt((weights * weights) @ self._quality_variance)[0], models)
+        stderr = self.estimator.quality_stderr(embedding[np.newaxis])
+        return None if stderr is None else self._in_order(stderr[0], models)
 
     def _in_order(self, figures: Float32, models: Sequence[str]) -> tuple[float | None, ...]:
         values, columns = figures.tolist(), map(self._columns.get, models)
         return tuple([None if column is None else values[column] for column in columns])
-
-
-def mean_variance(statistics: CellStatistics, prior_rows: float) -> Float32:
-    """Estimate how far each cell's shrunk mean quality may be off, as a variance.
-
-    A cell's own variance is shrunk to the model's as its mean is; the prior counts as rows only
-    as far as the model has rows at all, so a model nobody evaluated keeps the variance of a
-    quality that may be anything.
-
-    Returns:
-        Shape ``(n_clusters, n_models)``.
-    """
-    rows = statistics.count.sum(axis=0)
-    spread = _squared_deviations(
-        statistics.quality_squares.sum(axis=0), statistics.quality_sum.sum(axis=0), rows
-    )
-    of_model = (spread + UNSEEN_VARIANCE) / (rows + 1.0)
-    within = _squared_deviations(
-        statistics.quality_squares, statistics.quality_sum, statistics.count
-    )
-    of_cell = (within + prior_rows * of_model) / (statistics.count + prior_rows)
-    backing = statistics.count + np.minimum(prior_rows, rows) + 1.0
-    variance: Float32 = (of_cell / backing).astype(np.float32)
-    return variance
-
-
-def _squared_deviations(squares: Any, sums: Any, rows: Any) -> Any:
-    return np.maximum(squares - sums * sums / np.maximum(rows, 1e-9), 0.0)

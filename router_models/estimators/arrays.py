@@ -10,6 +10,8 @@ from router_models.errors import ArtifactRejected
 from router_models.types import Arrays, Float32
 
 SMALLEST_NORM = 1e-12
+UNSEEN_VARIANCE = 1.0 / 12.0
+"""Of a quality that may be anything from 0 to 1."""
 _LOWEST, _HIGHEST = np.array(-8.0, np.float32), np.array(8.0, np.float32)
 """As arrays, which numpy need not turn into arrays."""
 

@@ -123,6 +123,10 @@ class GuardedEstimator:
         prediction = self.estimator.predict(embeddings)
         return self.guard.shrink(prediction, familiarity), familiarity
 
+    def quality_stderr(self, embeddings: Float32) -> Float32 | None:
+        """Standard errors of the estimator inside: the guard has no part in them."""
+        return self.estimator.quality_stderr(embeddings)
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs, as named arrays."""
         guard = {GUARD + name: array for name, array in self.guard.to_arrays().items()}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import Scaler, read_array
+from router_models.estimators.arrays import UNSEEN_VARIANCE, Scaler, read_array
 from router_models.types import Arrays, Float32, Prediction
 
 Float64 = NDArray[np.float64]
@@ -165,6 +165,7 @@ class KMeansEstimator:
     dimension: int = field(init=False)
     tilt: Float32 = field(init=False, repr=False)
     tables: Float32 = field(init=False, repr=False)
+    _stderr: Float32 | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         """Turn the sums into the two tables that `predict` mixes."""
@@ -207,6 +208,21 @@ class KMeansEstimator:
         mixed = self.weights(embeddings) @ self.tables
         n_models = len(self.models)
         return Prediction(mixed[:, :n_models], mixed[:, n_models:])
+
+    def quality_stderr(self, embeddings: Float32) -> Float32:
+        """Say how far each predicted quality may be off, shape ``(n_queries, n_models)``.
+
+        Cells may be off by chance, all in one direction where clusters hold the same rows; and the
+        query may belong to any of the clusters that are mixed.
+        """
+        if self._stderr is None:
+            self._stderr = np.sqrt(mean_variance(self.statistics, self.prior_rows))
+        quality = self.tables[:, : len(self.models)]
+        weights = self.weights(embeddings)
+        mixed = weights @ quality
+        between = np.maximum(weights @ (quality * quality) - mixed * mixed, 0.0)
+        stderr: Float32 = np.sqrt((weights @ self._stderr) ** 2 + between)
+        return stderr
 
     def with_statistics(self, models: tuple[str, ...], statistics: CellStatistics) -> Self:
         """Return the same clusters with other sums: rows or models joined or left."""
@@ -255,3 +271,34 @@ class KMeansEstimator:
             prior_rows,
             temperature,
         )
+
+
+def mean_variance(statistics: CellStatistics, prior_rows: float) -> Float32:
+    """Estimate how far each cell's shrunk mean quality may be off, as a variance.
+
+    Its own rows are off by chance, and what it is shrunk to by what sets the model's cells apart.
+    Both are estimated by model; a cell's own variance is shrunk to the model's as its mean is. A
+    model nobody evaluated keeps the variance of a quality that may be anything.
+
+    Returns:
+        Shape ``(n_clusters, n_models)``.
+    """
+    count, rows = statistics.count, statistics.count.sum(axis=0)
+    cells = (count > 0).sum(axis=0)
+    within = _squared_deviations(statistics.quality_squares, statistics.quality_sum, count)
+    of_model = (within.sum(axis=0) + UNSEEN_VARIANCE) / (rows - cells + 1.0)
+    of_cell = (within + prior_rows * of_model) / (np.maximum(count - 1.0, 0.0) + prior_rows)
+    # What the prior is made of, each cluster's ease and each model's mean, is off by chance too.
+    of_ease = of_model.mean() / (count.sum(axis=1, keepdims=True) + 1.0)
+    of_mean = of_model / (rows + 1.0)
+    expected = statistics.prior_means()[0]
+    apart = (statistics.quality_sum - count * expected) ** 2 / np.maximum(count, 1e-9)
+    free = max(1.0 - sum(count.shape) / max(float(cells.sum()), 1.0), 0.0)
+    beyond = np.maximum(apart.sum(axis=0) - free * cells * of_model, 0.0)
+    of_prior = (beyond + UNSEEN_VARIANCE) / (rows + 1.0) + of_ease + of_mean
+    variance = (count * of_cell + prior_rows**2 * of_prior) / (count + prior_rows) ** 2
+    return np.minimum(variance, UNSEEN_VARIANCE).astype(np.float32)
+
+
+def _squared_deviations(squares: Any, sums: Any, rows: Any) -> Any:
+    return np.maximum(squares - sums * sums / np.maximum(rows, 1e-9), 0.0)

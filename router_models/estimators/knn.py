@@ -1,5 +1,6 @@
 """The nearest-neighbour router: the baseline that remembers every query it was shown."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import Scaler, read_array
+from router_models.estimators.arrays import UNSEEN_VARIANCE, Scaler, read_array
 from router_models.types import Arrays, Float32, Prediction
 
 ROWS_AT_ONCE = 1024
@@ -56,17 +57,35 @@ class NearestNeighbours:
 
     def predict(self, embeddings: Float32) -> Prediction:
         """Predict for each row of `embeddings`, shape ``(n_queries, dimension)``."""
-        blocks = [
-            self._predict_block(embeddings[start : start + ROWS_AT_ONCE])
-            for start in range(0, max(len(embeddings), 1), ROWS_AT_ONCE)
-        ]
-        both = np.concatenate(blocks)
+        both = np.concatenate([self._average(chosen) for chosen in self._nearest(embeddings)])
         return Prediction(both[:, : len(self.models)], both[:, len(self.models) :])
 
-    def _predict_block(self, embeddings: Float32) -> Float32:
-        near = self.scaler.apply_unit(embeddings) @ self.points.T
+    def quality_stderr(self, embeddings: Float32) -> Float32:
+        """Say how far each mean of neighbours may be off, shape ``(n_queries, n_models)``.
+
+        The neighbours' variance is shrunk, by `prior_rows` again, to that of any quality.
+        """
+        return np.concatenate([self._stderr(chosen) for chosen in self._nearest(embeddings)])
+
+    def _stderr(self, chosen: NDArray[np.intp]) -> Float32:
+        n_models = len(self.models)
+        mean = self._average(chosen)[:, np.newaxis, :n_models]
+        answered = self._answered[chosen]
+        squares = (answered * (self._table[chosen][:, :, :n_models] - mean) ** 2).sum(axis=1)
+        rows, prior = answered.sum(axis=1), np.float32(self.prior_rows)
+        variance = (squares + prior * np.float32(UNSEEN_VARIANCE)) / (rows + prior)
+        stderr: Float32 = np.sqrt(variance / np.maximum(rows, 1.0))
+        return stderr
+
+    def _nearest(self, embeddings: Float32) -> Iterator[NDArray[np.intp]]:
+        """Yield the places of each row's neighbours, for as many rows at a time as fit."""
         k = min(self.neighbours, len(self.points))
-        chosen = np.argpartition(-near, k - 1, axis=1)[:, :k]
+        for start in range(0, max(len(embeddings), 1), ROWS_AT_ONCE):
+            rows = embeddings[start : start + ROWS_AT_ONCE]
+            near = self.scaler.apply_unit(rows) @ self.points.T
+            yield np.argpartition(-near, k - 1, axis=1)[:, :k]
+
+    def _average(self, chosen: NDArray[np.intp]) -> Float32:
         rows = np.tile(self._answered[chosen].sum(axis=1), 2) + np.float32(self.prior_rows)
         sums = self._table[chosen].sum(axis=1) + np.float32(self.prior_rows) * self._means
         averaged: Float32 = sums / rows

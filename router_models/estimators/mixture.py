@@ -63,6 +63,13 @@ class MixtureEstimator:
             shared.cost_usd + (local.cost_usd - shared.cost_usd) * self.cost_share,
         )
 
+    def quality_stderr(self, embeddings: Float32) -> Float32 | None:
+        """Standard errors of the parts, by their shares: they may err together."""
+        local, shared = (part.quality_stderr(embeddings) for part in (self.local, self.shared))
+        if local is None or shared is None:
+            return None
+        return shared + (local - shared) * self.quality_share
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs, as named arrays."""
         return {

@@ -95,6 +95,9 @@ class MlpEstimator:
         cost = np.expm1(heads[:, n_models:] * self.cost_scale[1] + self.cost_scale[0])
         return Prediction(quality, np.maximum(cost, self.cost_floor_usd))
 
+    def quality_stderr(self, embeddings: Float32) -> None:
+        """None: the artefact does not keep what the heads were fitted to."""
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs, as named arrays."""
         arrays: dict[str, NDArray[Any]] = {

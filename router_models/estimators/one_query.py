@@ -1,7 +1,8 @@
-"""The guarded K-means router, laid out for one query at a time: what every request pays for.
+"""A guarded router, laid out for one query at a time: what every request pays for.
 
-The same figures as `GuardedEstimator.predict`, up to float rounding, in 12 instead of 43 µs:
-vectors instead of matrices of one row, and every constant folded into the arrays beforehand.
+K-means, or its average with ridge. The same figures as `GuardedEstimator.predict`, up to float
+rounding, in 12 instead of 43 µs (K-means): vectors instead of matrices of one row, and every
+constant folded into the arrays beforehand.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ import numpy as np
 from router_models.estimators.arrays import SMALLEST_NORM, Scaler
 from router_models.estimators.guard import Guard
 from router_models.estimators.kmeans import KMeansEstimator
-from router_models.types import Float32
+from router_models.estimators.mixture import MixtureEstimator
+from router_models.estimators.ridge import RidgeEstimator
+from router_models.types import Estimator, Float32
 
 
 class OneRow(NamedTuple):
@@ -21,6 +24,42 @@ class OneRow(NamedTuple):
 
     figures: Float32
     familiarity: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearHeads:
+    """Ridge times what it counts for in an average.
+
+    Attributes:
+        weights: Of quality, then of cost; shape ``(dimension, 2 * n_models)``.
+        means: Shape ``(2 * n_models,)``.
+        lowest: No figure goes below; same shape.
+        highest: Nor above.
+    """
+
+    scaler: Scaler
+    weights: Float32
+    means: Float32
+    lowest: Float32
+    highest: Float32
+
+    @classmethod
+    def from_estimator(cls, estimator: RidgeEstimator, share: Float32) -> "LinearHeads":
+        """Fold `share`, of shape ``(2 * n_models,)``, into the arrays."""
+        floor = estimator.cost_floor_usd
+        lowest = np.concatenate([np.zeros_like(floor), floor])
+        endless = np.full_like(floor, np.finfo(np.float32).max)
+        highest = np.concatenate([np.ones_like(floor), endless])
+        arrays = (estimator.weights, estimator.means, lowest, highest)
+        return cls(estimator.scaler, *(array * share for array in arrays))
+
+    def predict(self, embedding: Float32) -> Float32:
+        """Quality per model, then USD per model; `embedding` has shape ``(dimension,)``."""
+        figures: Float32 = self.scaler.apply(embedding).dot(self.weights)
+        figures += self.means
+        np.maximum(figures, self.lowest, out=figures)
+        np.minimum(figures, self.highest, out=figures)
+        return figures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +78,7 @@ class OneQuery:
         means: What an unknown query gets: each model's mean quality, then cost.
         tables: Quality, then cost, per cluster, and a 1, so that a mixture ends with the sum of
             its weights; shape ``(n_clusters, 2 * n_models + 1)``.
+        heads: Of the ridge that K-means is averaged with; None where it is alone.
     """
 
     guard_scaler: Scaler
@@ -51,10 +91,19 @@ class OneQuery:
     offset: Float32
     means: Float32
     tables: Float32
+    heads: LinearHeads | None
 
     @classmethod
-    def from_estimator(cls, estimator: KMeansEstimator, guard: Guard) -> "OneQuery":
-        """Fold the constants into the arrays."""
+    def from_estimator(cls, estimator: Estimator, guard: Guard) -> "OneQuery | None":
+        """Fold the constants into the arrays; None where the estimator is of other kinds."""
+        share = np.ones(2 * len(estimator.models), np.float32)
+        heads = None
+        if isinstance(estimator, MixtureEstimator) and isinstance(estimator.shared, RidgeEstimator):
+            share = np.concatenate([estimator.quality_share, estimator.cost_share])
+            heads = LinearHeads.from_estimator(estimator.shared, 1 - share)
+            estimator = estimator.local
+        if not isinstance(estimator, KMeansEstimator):
+            return None
         ones = np.ones((len(estimator.tables), 1), np.float32)
         return cls(
             guard.scaler,
@@ -66,7 +115,8 @@ class OneQuery:
             np.ascontiguousarray(estimator.centroids / np.float32(estimator.temperature)),
             estimator.tilt,
             np.concatenate([guard.quality_means, guard.cost_means_usd]),
-            np.concatenate([estimator.tables, ones], axis=1),
+            np.concatenate([estimator.tables * share, ones], axis=1),
+            heads,
         )
 
     def predict(self, embedding: Float32) -> OneRow:
@@ -88,6 +138,10 @@ class OneQuery:
         mixed = weights.dot(self.tables)
         figures: Float32 = mixed[:-1]
         figures *= familiarity / mixed.item(-1)
+        if self.heads is not None:
+            linear = self.heads.predict(embedding)
+            linear *= familiarity
+            figures += linear
         if familiarity < 1.0:
             figures += self.means * np.float32(1.0 - familiarity)
         return OneRow(figures, familiarity)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import Scaler, read_array
+from router_models.estimators.arrays import UNSEEN_VARIANCE, Scaler, read_array
 from router_models.types import Arrays, Float32, Prediction
 
 Float64 = NDArray[np.float64]
@@ -71,15 +71,38 @@ class RidgeSums:
 
         `alpha` counts in rows: it is added to X'X, whose features have deviation 1.
         """
-        penalty = np.full(self.gram.shape[1], alpha)
-        penalty[-1] = 1e-6
+        penalty = self._penalty(alpha)
         quality, cost = np.zeros_like(self.quality), np.zeros_like(self.cost_usd)
         for index, gram in enumerate(self.gram):
             columns = self.gram_of == index
             both = np.concatenate([self.quality[:, columns], self.cost_usd[:, columns]], axis=1)
-            solved = np.linalg.solve(gram + np.diag(penalty), both)
+            solved = np.linalg.solve(gram + penalty, both)
             quality[:, columns], cost[:, columns] = np.split(solved, 2, axis=1)
         return quality, cost
+
+    def inverses(self, alpha: float) -> Float64:
+        """Invert what `solve` solves; shape ``(n_sets, dimension + 1, dimension + 1)``."""
+        penalty = self._penalty(alpha)
+        return np.stack([np.linalg.inv(gram + penalty) for gram in self.gram])
+
+    def noise(self, weights: Float64, inverses: Float64) -> Float64:
+        """Variance of quality that `weights` leave unexplained; shape ``(n_models,)``.
+
+        The sums hold no squares of quality. It lies between 0 and 1, so it is not less than its
+        square, and equal where it is 0 or 1: elsewhere the variance comes out too high.
+        """
+        gram = self.gram[self.gram_of]
+        rows = gram[:, -1, -1]
+        explained = 2.0 * (weights * self.quality).sum(axis=0)
+        explained -= np.einsum("im,mij,jm->m", weights, gram, weights, optimize=True)
+        fitted = np.einsum("mij,mji->m", gram, inverses[self.gram_of])
+        residual = np.maximum(self.quality[-1] - explained, 0.0)
+        return (residual + UNSEEN_VARIANCE) / (np.maximum(rows - fitted, 0.0) + 1.0)
+
+    def _penalty(self, alpha: float) -> Float64:
+        penalty = np.full(self.gram.shape[1], alpha)
+        penalty[-1] = 1e-6
+        return np.diag(penalty)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs."""
@@ -111,6 +134,8 @@ class RidgeEstimator:
         sums: What the heads were solved from.
         alpha: Penalty, in rows.
         cost_floor_usd: A model's lowest cost seen; no prediction goes below. Shape ``(n_models,)``.
+        weights: Of quality, then of cost; shape ``(dimension, 2 * n_models)``.
+        means: What a query of mean vector gets; shape ``(2 * n_models,)``.
     """
 
     kind: ClassVar[str] = "ridge"
@@ -121,21 +146,41 @@ class RidgeEstimator:
     alpha: float
     cost_floor_usd: Float32
     dimension: int = field(init=False)
-    _weights: Float32 = field(init=False, repr=False)
-    _means: Float32 = field(init=False, repr=False)
+    weights: Float32 = field(init=False, repr=False)
+    means: Float32 = field(init=False, repr=False)
+    _doubt: tuple[Float32, Float32] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         """Solve the heads."""
         self.dimension = len(self.scaler.shift)
         solved = np.concatenate(self.sums.solve(self.alpha), axis=1).astype(np.float32)
-        self._weights, self._means = np.ascontiguousarray(solved[:-1]), solved[-1]
+        self.weights, self.means = np.ascontiguousarray(solved[:-1]), solved[-1]
 
     def predict(self, embeddings: Float32) -> Prediction:
         """Predict for each row of `embeddings`, shape ``(n_queries, dimension)``."""
-        both = self.scaler.apply(embeddings) @ self._weights + self._means
+        both = self.scaler.apply(embeddings) @ self.weights + self.means
         n_models = len(self.models)
         quality = np.minimum(np.maximum(both[:, :n_models], 0.0), 1.0)
         return Prediction(quality, np.maximum(both[:, n_models:], self.cost_floor_usd))
+
+    def quality_stderr(self, embeddings: Float32) -> Float32:
+        """Say how far each head may be off by chance, shape ``(n_queries, n_models)``.
+
+        Its variance is ``x' (X'X + alpha)^-1 x`` times the noise of the model's quality; what is
+        not linear is not in it. The first call inverts, which takes 10 ms for each set of models
+        that answered the same queries.
+        """
+        if self._doubt is None:
+            inverses = self.sums.inverses(self.alpha)
+            noise = self.sums.noise(self.sums.solve(self.alpha)[0], inverses)
+            self._doubt = inverses.astype(np.float32), noise.astype(np.float32)
+        inverses, noise = self._doubt
+        rows = self.scaler.apply(embeddings)
+        rows = np.concatenate([rows, np.ones((len(rows), 1), np.float32)], axis=1)
+        reach = np.stack([((rows @ one) * rows).sum(axis=1) for one in inverses], axis=1)
+        variance = reach[:, self.sums.gram_of] * noise
+        stderr: Float32 = np.sqrt(np.clip(variance, 0.0, UNSEEN_VARIANCE))
+        return stderr
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs, as named arrays."""

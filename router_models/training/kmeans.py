@@ -1,5 +1,7 @@
 """Fits the K-means router."""
 
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -76,6 +78,29 @@ def mean_radii(distance_sum: NDArray[Any], sizes: Float64) -> Float32:
 
 def fit_kmeans(evaluations: Evaluations, settings: KMeansSettings, seed: int) -> KMeansEstimator:
     """Cluster the queries, then add up quality and cost per cluster and model."""
+    return overlay([_fit_layer(evaluations, layer, seed) for layer in settings.layers])
+
+
+def overlay(layers: Sequence[KMeansEstimator]) -> KMeansEstimator:
+    """Lay clusterings of the same rows over each other: all their clusters are mixed as one's.
+
+    Near a fine cluster, that counts more than the coarse one around it.
+    """
+    if len(layers) == 1:
+        return layers[0]
+    sums = [layer.statistics for layer in layers]
+    return replace(
+        layers[0],
+        centroids=np.concatenate([layer.centroids for layer in layers]),
+        radii=np.concatenate([layer.radii for layer in layers]),
+        sizes=np.concatenate([layer.sizes for layer in layers]),
+        statistics=CellStatistics(
+            **{i.name: np.concatenate([getattr(s, i.name) for s in sums]) for i in fields(sums[0])}
+        ),
+    )
+
+
+def _fit_layer(evaluations: Evaluations, settings: KMeansSettings, seed: int) -> KMeansEstimator:
     embeddings = evaluations.embeddings
     dimension = embeddings.shape[1]
     scaler = Scaler.fit(embeddings) if settings.standardized else Scaler.identity(dimension)

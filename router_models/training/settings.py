@@ -1,7 +1,7 @@
 """What each estimator can be trained with, and the settings that tuning tries."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,12 +12,24 @@ trials have no fit in common, so it gets 16: they take longer than 48 of any oth
 
 @dataclass(frozen=True, slots=True)
 class KMeansSettings:
-    """How to cluster, and how to mix the clusters."""
+    """How to cluster, and how to mix the clusters.
+
+    Attributes:
+        clusterings: How many clusterings lie over each other: into `n_clusters`, half as many, a
+            quarter, and so on. The best size differs between logs, and choosing it is noisy.
+    """
 
     n_clusters: int = 64
     standardized: bool = False
     prior_rows: float = 10.0
     temperature: float = 0.05
+    clusterings: int = 1
+
+    @property
+    def layers(self) -> tuple["KMeansSettings", ...]:
+        """Settings of each clustering alone."""
+        sizes = [max(self.n_clusters >> layer, 1) for layer in range(self.clusterings)]
+        return tuple([replace(self, n_clusters=size, clusterings=1) for size in sizes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,26 @@ KINDS: dict[str, type[Settings]] = {
     "ridge": RidgeSettings,
 }
 
+AUTO = "auto"
+"""Stands for the best of `AUTO_KINDS` and the averages of two of them."""
+
+AUTO_KINDS = ("kmeans", "ridge")
+"""From the simplest on. Neither the network nor nearest neighbours decide within 60 µs."""
+
+
+@dataclass(frozen=True, slots=True)
+class AverageSettings:
+    """Two kinds learn from the same rows, and half of each prediction counts."""
+
+    parts: tuple[Settings, Settings]
+
+
+def kinds_of(settings: Settings | AverageSettings) -> dict[str, Settings]:
+    """Name settings by their kind; those of an average have two."""
+    parts = settings.parts if isinstance(settings, AverageSettings) else (settings,)
+    names = {made: kind for kind, made in KINDS.items()}
+    return {names[type(part)]: part for part in parts}
+
 
 def candidates(kind: str) -> list[Settings]:
     """Settings for tuning to try, `TRIALS` of them, of the network 16.
@@ -67,9 +99,13 @@ def candidates(kind: str) -> list[Settings]:
     """
     product = itertools.product
     if kind == "kmeans":
-        raw = product((16, 32, 64, 128), (False,), (3.0, 10.0, 30.0), (0.02, 0.05, 0.1))
-        scaled = product((32, 128), (True,), (3.0, 10.0, 30.0), (0.02, 0.05))
-        return [KMeansSettings(*values) for values in (*raw, *scaled)]
+        forms = ((64, False, 3), (128, False, 3), (128, False, 4), (128, True, 3))
+        mixing = list(product((3.0, 10.0, 30.0), (0.02, 0.05, 0.1, 0.2)))
+        return [
+            KMeansSettings(n_clusters, standardized, *values, clusterings)
+            for n_clusters, standardized, clusterings in forms
+            for values in mixing
+        ]
     if kind == "mlp":
         nets = product((128, 256), (1e-3, 3e-3), (3e-4, 3e-2), (0.1, 0.3))
         return [MlpSettings(*values) for values in nets]

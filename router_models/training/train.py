@@ -3,22 +3,33 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import reduce
+from functools import partial, reduce
 from importlib import import_module
+from itertools import combinations
+from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from router_models.estimators.guard import GuardedEstimator
+from router_models.estimators.mixture import MixtureEstimator
 from router_models.evaluation.frontier import Interval
-from router_models.evaluation.routing_value import SHRINKAGE, RoutingValue, mean_gain
+from router_models.evaluation.routing_value import (
+    SHRINKAGE,
+    Float64,
+    RoutingValue,
+    mean_gain,
+)
 from router_models.pricing import Prompts, in_unit, in_usd, unit_of
 from router_models.statistics import check, join, select
 from router_models.training.guard import fit_guard
-from router_models.training.kmeans import fit_kmeans
+from router_models.training.kmeans import fit_kmeans, overlay
 from router_models.training.knn import fit_knn
 from router_models.training.ridge import fit_ridge
 from router_models.training.settings import (
+    AUTO,
+    AUTO_KINDS,
+    AverageSettings,
     KMeansSettings,
     KnnSettings,
     MlpSettings,
@@ -49,13 +60,16 @@ class Trial:
         gain: Of that over the best single model, with its 95 % interval.
     """
 
-    settings: Settings
+    settings: Settings | AverageSettings
     value: float
     gain: Interval
 
 
 def fit(
-    evaluations: Evaluations, validation: Evaluations, settings: Settings, seed: int
+    evaluations: Evaluations,
+    validation: Evaluations,
+    settings: Settings | AverageSettings,
+    seed: int,
 ) -> Estimator:
     """Fit one estimator, without a guard, with these settings."""
     match settings:
@@ -70,6 +84,10 @@ def fit(
             return fit_knn(evaluations, settings)
         case RidgeSettings():
             return fit_ridge(evaluations, settings)
+        case AverageSettings():
+            first, second = (fit(evaluations, validation, one, seed) for one in settings.parts)
+            half = np.full(len(evaluations.models), 0.5, np.float32)
+            return MixtureEstimator(first, second, half, half)
 
 
 def fit_each(
@@ -78,12 +96,17 @@ def fit_each(
     """Fit with each of `settings`; what several of them have in common is fitted once."""
     fitted: dict[tuple[Any, ...], Any] = {}
     for one in settings:
-        values = {item.name: getattr(one, item.name) for item in fields(one)}
-        later = {name: values.pop(name) for name in APPLIED_LATER & values.keys()}
-        key = tuple(values.items())
-        if key not in fitted:
-            fitted[key] = fit(evaluations, validation, one, seed)
-        yield replace(fitted[key], **later)
+        layers = one.layers if isinstance(one, KMeansSettings) else (one,)
+        found = []
+        for layer in layers:
+            key = tuple(
+                [getattr(layer, i.name) for i in fields(layer) if i.name not in APPLIED_LATER]
+            )
+            if key not in fitted:
+                fitted[key] = fit(evaluations, validation, layer, seed)
+            found.append(fitted[key])
+        later = {i.name: getattr(one, i.name) for i in fields(one) if i.name in APPLIED_LATER}
+        yield replace(found[0] if len(found) == 1 else overlay(found), **later)
 
 
 def tune(evaluations: Evaluations, validation: Evaluations, kind: str, seed: int) -> list[Trial]:
@@ -92,25 +115,71 @@ def tune(evaluations: Evaluations, validation: Evaluations, kind: str, seed: int
     The MLP, whose fits have nothing in common and which stops by `validation`, is valued on that
     alone; all other kinds by cross-validation on all rows.
 
+    Args:
+        evaluations: Rows to learn from.
+        validation: More rows to be valued on.
+        kind: One of `KINDS`; or `AUTO`, which compares the best of several kinds, and their
+            averages, on the same rows. Its first trial is the simplest whose value is within a
+            standard error of the highest.
+        seed: Of all that is drawn.
+
     Raises:
         InvalidEvaluations: The tables cannot be learned from.
         ValueError: There is no such kind.
     """
     check(evaluations, LEAST_ROWS)
     check(validation)
-    settings, unit = candidates(kind), unit_of(evaluations)
-
-    def predict_all(learn: Evaluations, held: Evaluations) -> Iterator[Prediction]:
-        prompts = Prompts.of(held)
-        for estimator in fit_each(in_unit(learn, unit), in_unit(held, unit), settings, seed):
-            yield in_usd(estimator.predict(held.embeddings), unit, prompts)
-
-    if kind == "mlp":
-        values = value_candidates(predict_all, [(evaluations, validation)])
-    else:
-        values = value_candidates(predict_all, folds(evaluations, validation, seed))
+    if kind == AUTO:
+        return _tune_kinds(folds(evaluations, validation, seed), seed)
+    is_network = kind == "mlp"
+    parts = [(evaluations, validation)] if is_network else folds(evaluations, validation, seed)
+    settings = candidates(kind)
+    values = value_candidates(partial(_predict_all, settings, seed), parts)
     trials = [Trial(one, *value) for one, value in zip(settings, values, strict=True)]
     return sorted(trials, key=lambda trial: -trial.value)
+
+
+def _predict_all(
+    settings: Sequence[Settings], seed: int, learn: Evaluations, held: Evaluations
+) -> Iterator[Prediction]:
+    unit, prompts = unit_of(learn), Prompts.of(held)
+    for estimator in fit_each(in_unit(learn, unit), in_unit(held, unit), settings, seed):
+        yield in_usd(estimator.predict(held.embeddings), unit, prompts)
+
+
+def _tune_kinds(parts: Sequence[tuple[Evaluations, Evaluations]], seed: int) -> list[Trial]:
+    """Tune each of `AUTO_KINDS`; then choose among the best of each and the averages of two."""
+    truth = _held_out(parts)
+    tuned: dict[Settings, Prediction] = {}
+    for kind in AUTO_KINDS:
+        settings = candidates(kind)
+        predictions = _predict_held_out(partial(_predict_all, settings, seed), parts)
+        choice, _ = _judges(predictions, truth)
+        best = int(np.argmax([choice.of_routing(one).mean() for one in predictions]))
+        tuned[settings[best]] = predictions[best]
+    finalists: dict[Settings | AverageSettings, Prediction] = {**tuned}
+    for (first, one), (second, other) in combinations(tuned.items(), 2):
+        finalists[AverageSettings((first, second))] = _average(one, other)
+    # Shrinkage trusts the guess, which is the mean of the finalists: it would favour an average.
+    _, report = _judges(list(finalists.values()), truth)
+    values, single = [report.of_routing(one) for one in finalists.values()], report.of_best_single()
+    trials = [
+        Trial(one, float(value.mean()), mean_gain(value, single))
+        for one, value in zip(finalists, values, strict=True)
+    ]
+    chosen = trials.pop(_simplest_of_the_best(values))
+    return [chosen, *sorted(trials, key=lambda trial: -trial.value)]
+
+
+def _simplest_of_the_best(values: Sequence[Float64]) -> int:
+    """Return the first that is within a standard error of the best: the one-standard-error rule.
+
+    The error is that of the difference, query by query, which what makes a query hard is not in.
+    """
+    best = max(values, key=lambda value: float(value.mean()))
+    differences = [best - value for value in values]
+    within = [one.mean() <= one.std() / sqrt(len(one)) for one in differences]
+    return within.index(True)
 
 
 def value_candidates(
@@ -124,23 +193,37 @@ def value_candidates(
             predicts for the others.
         parts: Rows to learn from, and others to be valued on.
     """
+    predictions = _predict_held_out(predict_all, parts)
+    choice, report = _judges(predictions, _held_out(parts))
+    single = report.of_best_single()
+    return [
+        (float(choice.of_routing(one).mean()), mean_gain(report.of_routing(one), single))
+        for one in predictions
+    ]
+
+
+def _predict_held_out(
+    predict_all: Callable[[Evaluations, Evaluations], Iterable[Prediction]],
+    parts: Sequence[tuple[Evaluations, Evaluations]],
+) -> list[Prediction]:
+    """Return each candidate's predictions for all rows of `_held_out`, none of which it saw."""
     found = [list(predict_all(learn, held)) for learn, held in parts]
-    predictions = [_joined(of_parts) for of_parts in zip(*found, strict=True)]
+    return [_joined(of_parts) for of_parts in zip(*found, strict=True)]
+
+
+def _held_out(parts: Sequence[tuple[Evaluations, Evaluations]]) -> Evaluations:
+    return reduce(join, [held for _, held in parts])
+
+
+def _judges(
+    predictions: Sequence[Prediction], truth: Evaluations
+) -> tuple[RoutingValue, RoutingValue]:
+    """Return what to choose by, and what to report: noise harms a choice, and bias a figure."""
     guess = Prediction(
         np.mean([one.quality for one in predictions], axis=0),
         np.mean([one.cost_usd for one in predictions], axis=0),
     )
-    truth = reduce(join, [held for _, held in parts])
-    # Noise is what choosing suffers from, bias what a figure does.
-    choice, report = RoutingValue(truth, guess, SHRINKAGE), RoutingValue(truth, guess)
-    single = report.of_best_single()
-    return [
-        (
-            float(choice.of_routing(prediction).mean()),
-            mean_gain(report.of_routing(prediction), single),
-        )
-        for prediction in predictions
-    ]
+    return RoutingValue(truth, guess, SHRINKAGE), RoutingValue(truth, guess)
 
 
 def folds(
@@ -162,6 +245,10 @@ def folds(
     ]
 
 
+def _average(one: Prediction, other: Prediction) -> Prediction:
+    return Prediction((one.quality + other.quality) / 2, (one.cost_usd + other.cost_usd) / 2)
+
+
 def _joined(parts: Sequence[Prediction]) -> Prediction:
     return Prediction(
         np.concatenate([part.quality for part in parts]),
@@ -174,7 +261,7 @@ def train(
     validation: Evaluations,
     kind: str,
     seed: int,
-    settings: Settings | None = None,
+    settings: Settings | AverageSettings | None = None,
 ) -> GuardedEstimator:
     """Tune unless `settings` are given, fit on `evaluations`, and put a guard around it.
 

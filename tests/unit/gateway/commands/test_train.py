@@ -50,6 +50,15 @@ def test_prints_what_was_learned_and_where_it_lies(data, tmp_path):
     assert f"wrote {out}" in output
 
 
+def test_compares_kinds_by_default_and_says_how_they_did(data, tmp_path):
+    out = tmp_path / "r.safetensors"
+    output = invoke(train.command, data, "--encoder", "static", "--out", out)
+    compared = load(out.read_bytes(), load_encoder("static")).manifest.training["compared"]
+    assert compared.keys() == {"kmeans", "ridge", "kmeans + ridge"}
+    said = output.partition("compared by that gain: ")[2].splitlines()[0].split(", ")
+    assert sorted(said) == sorted(f"{kind} {gain:+.4f}" for kind, gain in compared.items())
+
+
 def test_names_the_artefact_after_its_version_by_default(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     invoke(train.command, data, "--estimator", "ridge", "--encoder", "static")
@@ -111,7 +120,7 @@ def test_learns_from_a_log_in_which_every_query_has_one_answer(tmp_path):
     out = tmp_path / "r.safetensors"
     output = invoke(train.command, tmp_path / "log.parquet", "--encoder", "static", "--out", out)
     assert "validation quality" not in output
-    assert load(out.read_bytes(), load_encoder("static")).manifest.kind == "kmeans"
+    assert load(out.read_bytes(), load_encoder("static")).models == rows.models
 
 
 async def log_turns(database_url: str, folder: Path, n_queries: int) -> None:

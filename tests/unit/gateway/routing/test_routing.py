@@ -10,6 +10,7 @@ import pytest
 from gateway.artifacts.active import ActiveRouter
 from gateway.artifacts.store import ArtifactStore
 from gateway.budgets.turn_budgets import TurnBudgets
+from gateway.endpoints.public import explain
 from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
@@ -212,6 +213,25 @@ async def test_exploration_logs_the_probability_it_chose_with(routing, kind) -> 
     assert explored
     assert all(0 < plan.propensity <= 1 for plan in plans)
     assert sum(c.propensity for c in plans[0].candidates) == pytest.approx(1.0)
+
+
+async def test_standard_errors_are_predicted_where_they_are_asked_for(routing) -> None:
+    it = await routing(hosted("small"), hosted("new"), hosted("large"))
+    told = it.choose(await it.predict(request(), CALLER, with_stderr=True))
+    small, new, large = (one["quality_stderr"] for one in explain(told)["candidates"])
+    assert 0 < small < 0.3
+    assert 0 < large < 0.3
+    assert new is None
+
+
+async def test_a_decision_that_does_not_explore_asks_for_no_standard_errors(
+    routing, monkeypatch
+) -> None:
+    it = await routing()
+    monkeypatch.delattr("router_models.artifacts.router.Router.quality_stderr")
+    plan = await planned(it, request())
+    assert plan.reason == "router"
+    assert [one["quality_stderr"] for one in explain(plan)["candidates"]] == [None, None]
 
 
 def arm(name: str, max_tokens: int) -> HostedModel:

@@ -2,23 +2,26 @@ import numpy as np
 import pytest
 
 from router_models.estimators.guard import GuardedEstimator
-from router_models.estimators.kmeans import KMeansEstimator
+from router_models.estimators.mixture import MixtureEstimator
 from router_models.estimators.one_query import OneQuery
-from router_models.training.settings import KMeansSettings
+from router_models.training.settings import AverageSettings, KMeansSettings, RidgeSettings
 from router_models.training.train import train
 from tests.fakes.evaluations import DIMENSION, made_up
 
+RAW, SCALED = KMeansSettings(n_clusters=6), KMeansSettings(n_clusters=6, standardized=True)
+AVERAGE = AverageSettings((RAW, RidgeSettings(alpha=3.0)))
 
-@pytest.fixture(params=[False, True], ids=["raw", "standardized"])
+
+@pytest.fixture(params=[RAW, SCALED, AVERAGE], ids=["raw", "standardized", "average"])
 def guarded(request) -> GuardedEstimator:
-    settings = KMeansSettings(n_clusters=6, standardized=request.param)
-    return train(made_up(), made_up(60, seed=1), "kmeans", 0, settings)
+    return train(made_up(), made_up(60, seed=1), "kmeans", 0, request.param)
 
 
 @pytest.fixture
 def one_query(guarded) -> OneQuery:
-    assert isinstance(guarded.estimator, KMeansEstimator)
-    return OneQuery.from_estimator(guarded.estimator, guarded.guard)
+    folded = OneQuery.from_estimator(guarded.estimator, guarded.guard)
+    assert folded is not None
+    return folded
 
 
 def mixed_queries() -> np.ndarray:
@@ -49,3 +52,26 @@ def test_leaves_the_query_it_is_asked_about_alone(one_query):
     before = query.copy()
     one_query.predict(query)
     np.testing.assert_array_equal(query, before)
+
+
+def test_keeps_the_shares_that_each_model_has_of_its_own():
+    rows = made_up(60, seed=1)
+    guarded = train(made_up(), rows, "kmeans", 0, AVERAGE)
+    average = guarded.estimator
+    assert isinstance(average, MixtureEstimator)
+    shares = [np.array(share, np.float32) for share in ((0, 0.2, 0.7, 1), (1, 0.5, 0.1, 0))]
+    mixed = GuardedEstimator(
+        MixtureEstimator(average.local, average.shared, *shares), guarded.guard
+    )
+    folded = OneQuery.from_estimator(mixed.estimator, mixed.guard)
+    assert folded is not None
+    expected = mixed.predict(rows.embeddings)
+    wanted = np.concatenate([expected.quality, expected.cost_usd], axis=1)
+    found = [folded.predict(row).figures for row in rows.embeddings]
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("settings", [RidgeSettings(), AverageSettings((RidgeSettings(), RAW))])
+def test_other_estimators_are_not_folded(settings):
+    guarded = train(made_up(60), made_up(60, seed=1), "", 0, settings)
+    assert OneQuery.from_estimator(guarded.estimator, guarded.guard) is None

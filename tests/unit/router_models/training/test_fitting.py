@@ -53,6 +53,18 @@ def test_kmeans_counts_every_evaluation_once(standardized):
     assert estimator.sizes.sum() == 100
 
 
+def test_clusterings_over_each_other_are_those_of_each_alone():
+    rows, settings = made_up(100), KMeansSettings(8, clusterings=2)
+    both = fit_kmeans(rows, settings, 0)
+    fine, coarse = (fit_kmeans(rows, layer, 0) for layer in settings.layers)
+    np.testing.assert_array_equal(
+        both.centroids, np.concatenate([fine.centroids, coarse.centroids])
+    )
+    np.testing.assert_array_equal(both.statistics.count[:8], fine.statistics.count)
+    np.testing.assert_array_equal(both.statistics.count[8:], coarse.statistics.count)
+    assert len(both.predict(rows.embeddings).quality) == 100
+
+
 @pytest.mark.parametrize("standardized", [False, True])
 def test_knn_finds_the_neighbours_that_scikit_learn_finds(standardized):
     rows, fresh = made_up(150), made_up(20, seed=1)

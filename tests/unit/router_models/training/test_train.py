@@ -12,9 +12,14 @@ from router_models.pricing import Prompts, in_usd
 from router_models.statistics import select
 from router_models.training import train as module
 from router_models.training.kmeans import fit_kmeans
-from router_models.training.settings import RidgeSettings, candidates
+from router_models.training.settings import (
+    AverageSettings,
+    KMeansSettings,
+    RidgeSettings,
+    candidates,
+)
 from router_models.training.train import FOLDS, fit, fit_each, train, tune
-from router_models.types import COMPLETION_MTOK
+from router_models.types import COMPLETION_MTOK, Evaluations
 from tests.fakes.evaluations import counted, made_up
 
 
@@ -50,6 +55,38 @@ def test_nothing_to_learn_is_no_gain():
     assert gain.low < 0 < gain.high
 
 
+def one_direction(n_queries: int, seed: int) -> Evaluations:
+    """Vectors without clusters: how far along one direction they lie says which model is right."""
+    rng = np.random.default_rng(seed)
+    embeddings = rng.standard_normal((n_queries, 24)).astype(np.float32)
+    left = (embeddings[:, 0] < 0).astype(np.float32)
+    cost = np.full((n_queries, 2), 0.001, np.float32)
+    return Evaluations(embeddings, np.stack([left, 1 - left], axis=1), cost, ("left", "right"))
+
+
+def test_compares_kinds_and_takes_the_one_that_routes_best():
+    trials = tune(one_direction(300, 0), one_direction(60, 1), "auto", 0)
+    assert isinstance(trials[0].settings, RidgeSettings)
+    assert {type(trial.settings) for trial in trials[1:]} == {KMeansSettings, AverageSettings}
+
+
+def test_takes_the_simplest_kind_where_none_is_clearly_better():
+    rows = made_up(200)
+    coin = np.random.default_rng(0).integers(0, 2, rows.quality.shape).astype(np.float32)
+    noise = replace(rows, quality=coin, cost_usd=np.full_like(coin, 0.001))
+    best = tune(select(noise, np.arange(150)), select(noise, np.arange(150, 200)), "auto", 0)[0]
+    assert isinstance(best.settings, KMeansSettings)
+
+
+def test_an_average_predicts_half_of_what_each_part_does():
+    rows, queries = made_up(60), made_up(9, seed=1).embeddings
+    parts = (KMeansSettings(4), RidgeSettings())
+    one, other = (fit(rows, rows, part, 0).predict(queries) for part in parts)
+    both = fit(rows, rows, AverageSettings(parts), 0).predict(queries)
+    np.testing.assert_allclose(both.quality, (one.quality + other.quality) / 2, atol=1e-6)
+    np.testing.assert_allclose(both.cost_usd, (one.cost_usd + other.cost_usd) / 2, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["kmeans", "knn", "ridge"])
 def test_settings_that_share_a_fit_predict_as_if_each_had_its_own(kind):
     rows, held_out = made_up(60), made_up(20, seed=1)
@@ -61,7 +98,7 @@ def test_settings_that_share_a_fit_predict_as_if_each_had_its_own(kind):
         np.testing.assert_array_equal(alone.cost_usd, together.cost_usd)
 
 
-def test_tuning_clusters_once_for_all_settings_that_differ_later(monkeypatch):
+def test_tuning_clusters_once_into_each_number_of_clusters(monkeypatch):
     fitted = []
 
     def counted(*asked: Any) -> KMeansEstimator:
@@ -70,7 +107,7 @@ def test_tuning_clusters_once_for_all_settings_that_differ_later(monkeypatch):
 
     monkeypatch.setattr(module, "fit_kmeans", counted)
     tune(made_up(60), made_up(20, seed=1), "kmeans", 0)
-    assert len(fitted) == 6 * FOLDS
+    assert len(fitted) == 7 * FOLDS
 
 
 def test_a_log_of_one_query_asked_again_and_again_can_be_tuned_on():
