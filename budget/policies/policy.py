@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from budget.policies.types import TurnState
-from router_models.estimators.arrays import read_array
+from router_models.estimators.arrays import fit_width, read_array
 from router_models.types import Arrays, Float32
 
 
@@ -154,7 +154,7 @@ class DifficultyPolicy:
         """Return how likely each choice is."""
         log_tokens = self.bias
         if state.embedding is not None:
-            log_tokens += float(state.embedding @ self.weights)
+            log_tokens += float(fit_width(state.embedding, len(self.weights)) @ self.weights)
         return one_hot_covering(np.exp(min(log_tokens, 20.0)) * self.margin, self.choices)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:

@@ -25,7 +25,7 @@ from router_models.artifacts.artifact import dump, load
 from router_models.artifacts.assessment import Assessment, Outcome
 from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.router import Router, RouterManifest
-from router_models.artifacts.sealed_file import EncoderIdentity
+from router_models.artifacts.sealed_file import EncoderIdentity, RequestEncoder
 from router_models.errors import ArtifactRejected, InvalidEvaluations, InvalidRegistry
 from router_models.estimators.guard import GuardedEstimator
 from router_models.evaluation.log_rows import LoggedRows, LogRow, read_log_rows
@@ -114,7 +114,9 @@ class GatewaySite:
 
     Rows are read when a session begins and held until it ends, so that every round learns from
     the same ones. What a coordinator is told is computed from bundles of them (see
-    `federation.node.bundles`), unless every answer bears noise; verdicts rest on the rows.
+    `federation.node.bundles`), unless every answer bears noise; verdicts rest on the rows. It is
+    told of the queries' texts alone: the rest of a request, such as the signs of its system prompt,
+    is of no use elsewhere and stays here, where it helps to judge a router that reads it.
 
     Attributes:
         name: Of the organisation.
@@ -267,8 +269,9 @@ class GatewaySite:
         None where there are too few rows, or nothing that is made here may serve.
         """
         router = shared.router
+        texts = rows.of_texts(self.encoder.dimension)
         own_rows, held_out = (
-            rows.evaluations(split, router.models, router.registry) for split in ("train", "val")
+            texts.evaluations(split, router.models, router.registry) for split in ("train", "val")
         )
         settings = KINDS.get(router.estimator.kind)
         if settings is None or not self.store.takes_own:
@@ -350,7 +353,8 @@ class GatewaySite:
     def _told_of(self) -> LoggedRows:
         """Return what a coordinator's questions are answered from."""
         if self._told is None:
-            public = self._logged().without_models(self.private_models)
+            texts = self._logged().of_texts(self.encoder.dimension)
+            public = texts.without_models(self.private_models)
             is_row_wise = self.policy.needs_noise or self.policy.trusts_coordinator
             self._told = public if is_row_wise else self._bundled(public)
         return self._told
@@ -364,7 +368,8 @@ class GatewaySite:
     def _logged(self) -> LoggedRows:
         if self._rows is None:
             batches = self.log.latest(self.most_rows, self.encoder.id)
-            self._rows = read_log_rows(batches, self.encoder.dimension, self.most_rows)
+            width = RequestEncoder.of(self.encoder).dimension
+            self._rows = read_log_rows(batches, width, self.most_rows)
         return self._rows
 
 

@@ -17,7 +17,7 @@ from gateway.storage.engines import opened
 from router_models.artifacts.artifact import load
 from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.router import Router
-from router_models.artifacts.sealed_file import EncoderIdentity
+from router_models.artifacts.sealed_file import EncoderIdentity, RequestEncoder
 from router_models.errors import RouterModelsError
 from router_models.evaluation.frontier import Interval
 from router_models.evaluation.log_rows import LoggedRows, read_log_rows
@@ -100,7 +100,7 @@ def _newest_since(store: ArtifactStore, routers: Mapping[Role, Router]) -> str |
 
 def _read(engine: Engine, encoder: EncoderIdentity, rows: int) -> LoggedRows:
     batches = DatabaseRows(engine).iter_latest(rows, Selection(encoder_id=encoder.id))
-    return read_log_rows(batches, encoder.dimension, rows)
+    return read_log_rows(batches, RequestEncoder.of(encoder).dimension, rows)
 
 
 def _table(found: LoggedFrontier) -> str:

@@ -19,11 +19,13 @@ from gateway.routing.encoders import load_encoder
 from gateway.settings.config import ConfigurationError, GatewaySettings
 from gateway.storage.engines import opened
 from router_models.artifacts.artifact import dump, read_manifest
+from router_models.artifacts.sealed_file import EncoderIdentity
 from router_models.errors import InvalidEvaluations, RouterModelsError
 from router_models.estimators.guard import GuardedEstimator
 from router_models.evaluation.frontier import Figures, Judge, complete, route
 from router_models.pricing import Prompts, in_usd, unit_of
 from router_models.statistics import select
+from router_models.training.request_weight import train_on_requests
 from router_models.training.settings import AUTO, KINDS, kinds_of
 from router_models.training.train import Trial, train, tune
 from router_models.types import Encoder, Evaluations
@@ -153,13 +155,18 @@ def command(
         dataset = dataset.embedded(reader)
         rows, held_out = split_rows(dataset, train_split, tune_split)
         trials = tune(rows, held_out, kind, seed)
-        estimator = train(rows, held_out, kind, seed, trials[0].settings)
-        training = _training_figures(estimator, held_out, trials[0], seed)
+        read: EncoderIdentity = reader
+        best = trials[0]
+        if dataset.encoder_id == reader.id:
+            estimator = train(rows, held_out, kind, seed, best.settings)
+        else:
+            estimator, read, best = train_on_requests(rows, held_out, kind, seed, best, reader)
+        training = _training_figures(estimator, held_out, best, seed)
         if kind == AUTO:
             training["compared"] = {_name(trial): trial.gain.value for trial in trials}
         content = dump(
             estimator,
-            reader,
+            read,
             created_at=datetime.now(UTC),
             training=training,
             provenance=_provenance(rows, held_out),
@@ -171,7 +178,7 @@ def command(
         click.echo(note)
     path = out or Path(f"{read_manifest(content).version}.safetensors")
     path.write_bytes(content)
-    _report(training, _provenance(rows, held_out), path, reader)
+    _report(training, _provenance(rows, held_out), path, read)
 
 
 def _training_figures(
@@ -213,7 +220,10 @@ def _provenance(rows: Evaluations, held_out: Evaluations) -> dict[str, int]:
 
 
 def _report(
-    training: Mapping[str, Any], provenance: Mapping[str, int], path: Path, encoder: Encoder
+    training: Mapping[str, Any],
+    provenance: Mapping[str, int],
+    path: Path,
+    encoder: EncoderIdentity,
 ) -> None:
     click.echo(
         f"learned from {provenance['train_queries']} queries and {provenance['models']} models "

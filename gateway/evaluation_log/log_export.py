@@ -16,6 +16,7 @@ from sqlalchemy import Engine, RowMapping, Select, and_, exists, or_, select
 from budget.ledger.amounts import NUSD_PER_USD
 from gateway.evaluation_log.grades import ANSWER_IDS
 from migrations.tables import GRADES, TURNS
+from router_models.encoders.request_shape import encoder_ids, text_part
 from router_models.types import Float32
 
 BATCH_ROWS = 1000
@@ -33,7 +34,7 @@ class Selection:
         since: Started at or after this time.
         until: Started before this time.
         team_ids: Only these teams'; None means all.
-        encoder_id: Only rows with this encoder's embeddings.
+        encoder_id: Only rows with this encoder's embeddings, of texts or of whole requests.
         is_whole: Ungraded, failed and unembedded turns too.
     """
 
@@ -49,14 +50,15 @@ class EvaluationRow:
     """One (query, model, quality, cost) row; the fields are the exported columns.
 
     Attributes:
-        query_id: Hash of the embedding and its encoder: equal queries have equal ids.
+        query_id: Hash of the embedding and its encoder: equal queries have equal ids. The same
+            text with other tools is another query.
         query_embedding: float32 of the encoder's dimension.
         text: The query itself, only where the team opted in.
         task: What the caller put in ``metadata.task``.
         model: What answered.
         chosen_model: What `propensity` is of; differs from `model` after a fallback.
         score: Mean of the graders' latest grades from the most reliable source; 0 to 1.
-        split: train (70 %), val (10 %) or test (20 %), by `query_id`.
+        split: train (70 %), val (10 %) or test (20 %), by the text's part of the embedding.
     """
 
     query_id: str
@@ -155,7 +157,7 @@ def _query(selection: Selection) -> Select[Any]:
     if selection.team_ids is not None:
         query = query.where(TURNS.c.team_id.in_(selection.team_ids))
     if selection.encoder_id is not None:
-        query = query.where(TURNS.c.encoder_id == selection.encoder_id)
+        query = query.where(TURNS.c.encoder_id.in_(encoder_ids(selection.encoder_id)))
     if selection.is_whole:
         return query
     is_graded = exists().where(
@@ -180,10 +182,11 @@ def _evaluation(
     turn: Mapping[Any, Any], by_answer: Mapping[str, Sequence[Mapping[Any, Any]]]
 ) -> EvaluationRow:
     raw: bytes | None = turn["query_embedding"]
-    identity = (
-        turn["request_id"].encode() if raw is None else str(turn["encoder_id"]).encode() + raw
-    )
-    query_id = hashlib.sha256(identity).hexdigest()[:24]
+    encoder_id = str(turn["encoder_id"])
+    if raw is None:
+        query_id = of_text = _query_id("", turn["request_id"].encode())
+    else:
+        query_id, of_text = _query_id(encoder_id, raw), _query_id(*text_part(encoder_id, raw))
     score, source = grade_of(turn, by_answer)
     cost_nusd = turn["cost_nusd"]
     return EvaluationRow(
@@ -204,9 +207,13 @@ def _evaluation(
         router_version=turn["router_version"],
         candidates=orjson.dumps(turn["candidates"]).decode(),
         request_id=turn["request_id"],
-        split=split_of(query_id),
+        split=split_of(of_text),
         created_at=turn["started_at"],
     )
+
+
+def _query_id(encoder_id: str, embedding: bytes) -> str:
+    return hashlib.sha256(encoder_id.encode() + embedding).hexdigest()[:24]
 
 
 def grade_of(

@@ -20,7 +20,10 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from gateway.problems import columns
+from router_models.artifacts.sealed_file import RequestEncoder
+from router_models.encoders.request_shape import SUFFIX, WIDTH, encoder_ids
 from router_models.errors import InvalidEvaluations
+from router_models.estimators.arrays import fit_width
 from router_models.pricing import LEAST_COUNTED, tabulate, uncounted_models
 from router_models.rows import pivot
 from router_models.types import Encoder, Evaluations, Float32, TokenCounts
@@ -67,15 +70,16 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def embedded(self, encoder: Encoder) -> "Dataset":
-        """Return the same queries as this encoder's vectors.
+        """Return the same queries as this encoder's vectors, of whole requests where known.
 
         Raises:
             InvalidEvaluations: The table's embeddings are another encoder's, and it has no text.
         """
-        if self.embeddings is not None and self.encoder_id == encoder.id:
-            if self.embeddings.shape[1] != encoder.dimension:
+        if self.embeddings is not None and self.encoder_id in encoder_ids(encoder.id):
+            known = RequestEncoder.of(encoder) if self.encoder_id != encoder.id else encoder
+            if self.embeddings.shape[1] != known.dimension:
                 raise InvalidEvaluations(
-                    f"embeddings of {encoder.id} have {encoder.dimension} dimensions, "
+                    f"embeddings of {known.id} have {known.dimension} dimensions, "
                     f"the table's have {self.embeddings.shape[1]}"
                 )
             return self
@@ -189,7 +193,9 @@ def read_dataset(path: Path, *, skip_incomplete: bool = False) -> Dataset:
     counts, uncounted = _token_counts(rows, path, model, models)
     tokens = counts and tabulate(query, model, *counts, cost, shape)
     texts = _texts(queries, path)
-    embeddings, encoder_id = _embeddings(queries, path) if not texts else (None, "")
+    embeddings, encoder_id = None, ""
+    if not texts or _tells_of_requests(queries):
+        embeddings, encoder_id = _embeddings(queries, path)
     return Dataset(
         query_ids=tuple(ids),
         texts=texts,
@@ -309,19 +315,29 @@ def _texts(queries: pa.Table, path: Path) -> tuple[str, ...]:
     return tuple(str(text) for text in texts)
 
 
+def _tells_of_requests(queries: pa.Table) -> bool:
+    """Say whether stored vectors hold what encoding the texts anew would lose."""
+    return any(str(one).endswith(SUFFIX) for one in columns.read_optional(queries, "encoder_id"))
+
+
 def _embeddings(queries: pa.Table, path: Path) -> tuple[Float32, str]:
     columns.require(queries, ("query_embedding", "encoder_id"), path)
-    encoders = set(columns.read_optional(queries, "encoder_id"))
-    if len(encoders) != 1 or None in encoders:
+    ids = columns.read_optional(queries, "encoder_id")
+    encoders = set(ids)
+    widest = max(map(str, encoders), key=len)
+    if None in encoders or not encoders <= {widest, widest.removesuffix(SUFFIX)}:
         found = ", ".join(sorted(map(str, encoders)))
         raise InvalidEvaluations(f"{path} mixes embeddings of several encoders: {found}")
     vectors = [_vector(cell, path) for cell in queries["query_embedding"].to_pylist()]
-    if len({len(vector) if vector is not None else 0 for vector in vectors}) != 1:
+    of_texts = [one != widest for one in ids]
+    lengths = {len(v or ()) + WIDTH * short for v, short in zip(vectors, of_texts, strict=True)}
+    if len(lengths) != 1:
         raise InvalidEvaluations(f"{path}: embeddings must all have the same length")
-    embeddings = np.asarray(vectors, np.float32)
+    rows = [fit_width(np.array(vector or (), np.float32), *lengths) for vector in vectors]
+    embeddings = np.asarray(rows, np.float32)
     if embeddings.size == 0 or not np.isfinite(embeddings).all():
         raise InvalidEvaluations(f"{path}: column 'query_embedding' has empty or infinite values")
-    return embeddings, str(encoders.pop())
+    return embeddings, widest
 
 
 def _vector(cell: Any, path: Path) -> list[float] | None:

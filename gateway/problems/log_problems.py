@@ -14,6 +14,8 @@ from budget.errors import InvalidProblems
 from gateway.evaluation_log.log_export import READ, grade_of
 from gateway.problems.problem_files import RIGHT_SCORE
 from migrations.tables import GRADES, TURNS
+from router_models.encoders.request_shape import encoder_ids
+from router_models.estimators.arrays import fit_width
 from router_models.types import Encoder
 
 CUT_OFF = "length"
@@ -34,7 +36,7 @@ def read_logged_problems(engine: Engine, encoder: Encoder) -> TraceEnvironment:
         select(*READ)
         .where(
             TURNS.c.conversation_id.is_not(None),
-            TURNS.c.encoder_id == encoder.id,
+            TURNS.c.encoder_id.in_(encoder_ids(encoder.id)),
             TURNS.c.query_embedding.is_not(None),
             TURNS.c.completion_tokens.is_not(None),
         )
@@ -52,7 +54,7 @@ def read_logged_problems(engine: Engine, encoder: Encoder) -> TraceEnvironment:
         conversation = list(group)
         scores = [grade_of(turn, by_answer)[0] for turn in conversation]
         if any(score is not None for score in scores):
-            problems.append(_problem(str(name), conversation, scores))
+            problems.append(_problem(str(name), conversation, scores, encoder.dimension))
             samples.append(tuple(map(_sample, conversation, scores)))
     if not problems:
         raise InvalidProblems(
@@ -63,13 +65,16 @@ def read_logged_problems(engine: Engine, encoder: Encoder) -> TraceEnvironment:
 
 
 def _problem(
-    name: str, turns: Sequence[Mapping[Any, Any]], scores: Sequence[float | None]
+    name: str,
+    turns: Sequence[Mapping[Any, Any]],
+    scores: Sequence[float | None],
+    dimension: int,
 ) -> Problem:
-    embeddings = [np.frombuffer(turn["query_embedding"], "<f4") for turn in turns]
+    vectors = [np.frombuffer(turn["query_embedding"], "<f4") for turn in turns]
     return Problem(
         name,
         tuple(turn["query_text"] or "" for turn in turns),
-        np.stack(embeddings).astype(np.float32),
+        np.stack([fit_width(vector, dimension) for vector in vectors]).astype(np.float32),
         tuple(score is not None for score in scores),
     )
 

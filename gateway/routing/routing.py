@@ -40,6 +40,7 @@ from gateway.types import Caller, CandidateRecord, HostedModel
 from gateway.wire import ChatRequest
 from router_models.artifacts.router import Router
 from router_models.decide import Exploration, RouteDecision, decide
+from router_models.encoders.request_shape import append_shape
 from router_models.errors import ArtifactRejected, NoModelAvailable
 from router_models.types import TOKENS_PER_MTOK, USD, Float32
 
@@ -105,7 +106,8 @@ class Routing:
             if is_routed
             else self._named(request, caller)
         )
-        embedding = await self.embedder.embed(request.query, caller.team_id)
+        text = await self.embedder.embed(request.query, caller.team_id)
+        encoder_id, embedding = append_shape(self.embedder.encoder_id, text, request.body)
         router, scores, reason = None, None, NAMED
         if is_routed:
             router = await self._router(request.options.router_version)
@@ -119,7 +121,7 @@ class Routing:
             profile=profile,
             willingness_to_pay_usd=paid,
             prompt_tokens=request.prompt_tokens,
-            encoder_id=self.embedder.encoder_id,
+            encoder_id=encoder_id,
             embedding=embedding,
             router_version=None if router is None else router.version,
             scores=scores,

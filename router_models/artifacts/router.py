@@ -127,6 +127,7 @@ class Router:
 
         The latest predictions are kept: the turns of an agent's loop ask about one query.
         """
+        embedding = embedding[: self.manifest.dimension]
         # Two vectors of equal 64-bit hash would need 2**32 queries to be likely.
         key = hash(embedding.tobytes()), models
         known = self._remembered.get(key)

@@ -11,13 +11,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
+from router_models.encoders.request_shape import SUFFIX, WIDTH
 from router_models.errors import ArtifactRejected
 from router_models.types import Arrays
 
@@ -55,6 +56,20 @@ class EncoderIdentity(Protocol):
     def dimension(self) -> int:
         """Length of its vectors."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEncoder:
+    """What an encoder is called where the shape of the request is appended to its vectors."""
+
+    id: str
+    sha256: str
+    dimension: int
+
+    @classmethod
+    def of(cls, encoder: EncoderIdentity) -> Self:
+        """Name what is made with `encoder`; the weights are the same."""
+        return cls(encoder.id + SUFFIX, encoder.sha256, encoder.dimension + WIDTH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,12 +118,13 @@ class EncoderManifest(Manifest):
     dimension: int
 
     def check_encoder(self, encoder: EncoderIdentity) -> None:
-        """Make sure that the artefact reads this encoder's vectors.
+        """Make sure that the artefact reads this encoder's vectors, of texts or whole requests.
 
         Raises:
             ArtifactRejected: It was trained on another encoder, or on other weights of this one.
         """
-        if (self.encoder_id, self.dimension) != (encoder.id, encoder.dimension):
+        known = (encoder, RequestEncoder.of(encoder))
+        if (self.encoder_id, self.dimension) not in [(one.id, one.dimension) for one in known]:
             raise ArtifactRejected(
                 f"trained on encoder {self.encoder_id} ({self.dimension} dimensions), but this "
                 f"gateway runs {encoder.id} ({encoder.dimension}): set routing.encoder or train "

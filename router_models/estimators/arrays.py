@@ -46,6 +46,21 @@ def strip_prefix(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
     return {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}
 
 
+def fit_width(embeddings: Float32, dimension: int) -> Float32:
+    """Cut what is longer and fill up what is shorter with zeros; shape ``(..., dimension)``.
+
+    An encoder's vector may have the shape of the request appended, where that has one. What was
+    learned from texts alone reads the texts' part, and zeros stand for a request without a shape.
+    """
+    missing = dimension - embeddings.shape[-1]
+    if missing == 0:
+        return embeddings
+    if missing < 0:
+        return embeddings[..., :dimension]
+    zeros = np.zeros((*embeddings.shape[:-1], missing), np.float32)
+    return np.concatenate((embeddings, zeros), axis=-1)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaler:
     """Centres and scales each feature, as measured on train rows only.
@@ -100,7 +115,11 @@ class Scaler:
         return np.array_equal(self.shift, other.shift) and np.array_equal(self.factor, other.factor)
 
     def apply(self, embeddings: Float32) -> Float32:
-        """Scale each row; values beyond 8 deviations are cut, so that no feature runs away."""
+        """Scale each row; values beyond 8 deviations are cut, so that no feature runs away.
+
+        Of rows of another length as many features are read as there are scales, see `fit_width`.
+        """
+        embeddings = fit_width(embeddings, len(self.shift))
         if self._is_identity:
             scaled: Float32 = np.maximum(embeddings, _LOWEST)
         else:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.artifacts.registry import ModelRegistry
+from router_models.encoders.request_shape import WIDTH
+from router_models.estimators.arrays import fit_width
 from router_models.evaluation.off_policy import LoggedChoices
 from router_models.pricing import Prompts, implied_prices, uncounted_models
 from router_models.rows import pivot
@@ -131,6 +133,16 @@ class LoggedRows:
         found = Evaluations(self.embeddings[queries], quality, cost_usd, tuple(columns))
         return replace(found, tokens=tokens)
 
+    def of_texts(self, dimension: int) -> "LoggedRows":
+        """Leave of every query its text, the first `dimension` features; equal texts become one."""
+        texts = np.ascontiguousarray(self.embeddings[:, :dimension])
+        places: dict[bytes, int] = {}
+        place = np.array([places.setdefault(t.tobytes(), len(places)) for t in texts], np.intp)
+        _, first = np.unique(place, return_index=True)
+        return replace(
+            self, embeddings=texts[first], split=self.split[first], query=place[self.query]
+        )
+
     def without_models(self, names: Collection[str]) -> "LoggedRows":
         """Leave out answers of some models, and every choice that was drawn."""
         is_kept = np.array([name not in names for name in self.models], bool)
@@ -174,7 +186,10 @@ class LoggedRows:
 def read_log_rows(
     batches: Iterable[Sequence[LogRow]], dimension: int, most_rows: int
 ) -> LoggedRows:
-    """Read rows until there are `most_rows`; what cannot be learned from is left out."""
+    """Read rows until there are `most_rows`; what cannot be learned from is left out.
+
+    Vectors of texts alone are filled up with zeros where `dimension` is that of whole requests.
+    """
     # Pages of memory that no row is written to are never taken.
     gathering = _LogRowReader(np.empty((most_rows, dimension), np.float32))
     for row in _usable(batches, dimension):
@@ -201,7 +216,8 @@ def _usable(batches: Iterable[Sequence[LogRow]], dimension: int) -> Iterator[Log
             if row.model is None or vector is None or score is None or cost_usd is None:
                 continue
             is_possible = 0.0 <= score <= 1.0 and 0.0 <= cost_usd < inf
-            if is_possible and vector.shape == (dimension,) and np.isfinite(vector).all():
+            is_fitting = vector.shape in ((dimension,), (dimension - WIDTH,))
+            if is_possible and is_fitting and np.isfinite(vector).all():
                 yield row
 
 
@@ -222,7 +238,8 @@ class _LogRowReader:
     def add(self, row: LogRow) -> None:
         place = self.query_of.setdefault(row.query_id, len(self.query_of))
         if place == len(self.splits):
-            self.embeddings[place] = row.query_embedding
+            vector = np.asarray(row.query_embedding)
+            self.embeddings[place] = fit_width(vector, self.embeddings.shape[1])
             self.splits.append(SPLITS.index(row.split))
         self.query.append(place)
         self.model.append(self._place(str(row.model)))

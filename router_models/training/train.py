@@ -37,7 +37,7 @@ from router_models.training.settings import (
     Settings,
     candidates,
 )
-from router_models.types import Estimator, Evaluations, Prediction
+from router_models.types import Estimator, Evaluations, Prediction, Unit
 
 FOLDS = 5
 
@@ -142,9 +142,14 @@ def tune(evaluations: Evaluations, validation: Evaluations, kind: str, seed: int
 def _predict_all(
     settings: Sequence[Settings], seed: int, learn: Evaluations, held: Evaluations
 ) -> Iterator[Prediction]:
-    unit, prompts = unit_of(learn), Prompts.of(held)
+    unit = unit_of(learn)
     for estimator in fit_each(in_unit(learn, unit), in_unit(held, unit), settings, seed):
-        yield in_usd(estimator.predict(held.embeddings), unit, prompts)
+        yield predict_usd(estimator, held, unit)
+
+
+def predict_usd(estimator: Estimator, asked: Evaluations, unit: Unit) -> Prediction:
+    """Predict for the queries of a table, at its prices where `unit` is tokens."""
+    return in_usd(estimator.predict(asked.embeddings), unit, Prompts.of(asked))
 
 
 def _tune_kinds(parts: Sequence[tuple[Evaluations, Evaluations]], seed: int) -> list[Trial]:

@@ -39,7 +39,10 @@ from federation.site import SitePolicy
 from gateway.artifacts.store import ArtifactStore
 from gateway.federation.team_rows import TeamsRows
 from gateway.storage.database import create_database_engine
+from gateway.types import TurnRecord
 from migrations.tables import TURNS
+from router_models.artifacts.sealed_file import RequestEncoder
+from router_models.encoders.request_shape import WIDTH
 from tests.fakes.artifacts import EncoderIdentity, router_artifact
 from tests.fakes.evaluations import DIMENSION, MODELS, made_up
 from tests.fakes.logged import fill, records
@@ -288,6 +291,25 @@ def test_no_vector_of_the_log_is_in_what_is_told_of(site_in) -> None:
     vectors = made_up(300, seed=300).embeddings
     distance = np.linalg.norm(table.embeddings[:, None] - vectors[None], axis=2)
     assert distance.min() > 0.1
+
+
+def test_steps_of_a_few_questions_are_no_more_than_so_many_rows(site_in, tmp_path) -> None:
+    made = made_up(240, seed=1)
+    shapes = np.random.default_rng(0).random((240, WIDTH))
+    whole = np.hstack([np.tile(made.embeddings[:12], (20, 1)), shapes]).astype(np.float32)
+    engine = create_database_engine(f"sqlite:///{tmp_path / 'steps.db'}")
+    with_schema(engine)
+    encoder_id = RequestEncoder.of(EncoderIdentity()).id
+    steps = (
+        replace(row, encoder_id=encoder_id) if isinstance(row, TurnRecord) else row
+        for row in records(replace(made, embeddings=whole))
+    )
+    asyncio.run(fill(engine, tmp_path, steps))
+    bundles = BundleFile(tmp_path / "steps.npz", EncoderIdentity().id)
+    site = site_in(log=TeamsRows(engine, None), bundles=bundles)
+    for split_rows in (site.train_rows, site.held_out_rows):
+        assert len(split_rows(COLUMNS, PLAN.registry).quality) == 0
+    engine.dispose()
 
 
 def test_private_models_are_not_told_of_where_a_plan_names_them(site_in) -> None:

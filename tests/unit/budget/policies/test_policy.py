@@ -72,6 +72,12 @@ def test_a_longer_predicted_answer_is_allotted_more():
     assert proposal(policy) == 100
 
 
+def test_tools_beside_a_question_do_not_change_how_long_its_answer_is_taken_to_be():
+    policy = DifficultyPolicy(CHOICES, np.array([1.0], np.float32), bias=np.log(90.0))
+    whole = np.array([1.0, 0.5, 0.5], np.float32)
+    assert proposal(policy, replace(STATE, embedding=whole)) == 400
+
+
 def test_a_margin_covers_answers_longer_than_predicted():
     policy = DifficultyPolicy(CHOICES, np.zeros(1, np.float32), bias=np.log(90.0), margin=2.0)
     assert proposal(policy) == 200

@@ -1,4 +1,6 @@
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ from gateway.routing.encoders import load_encoder
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
 from router_models.artifacts.artifact import load
+from router_models.encoders.request_shape import SUFFIX, append_shape
 from router_models.errors import InvalidEvaluations
 from router_models.statistics import select
 from tests.fakes.evaluation_tables import SUBJECTS, invoke, table_of, with_a_gap
@@ -123,24 +126,34 @@ def test_learns_from_a_log_in_which_every_query_has_one_answer(tmp_path):
     assert load(out.read_bytes(), load_encoder("static")).models == rows.models
 
 
-async def log_turns(database_url: str, folder: Path, n_queries: int) -> None:
-    """Serve and grade made-up turns, as a gateway and its callers would."""
+async def log_turns(
+    database_url: str, folder: Path, n_queries: int, requests: Sequence[Mapping[str, Any]] = ({},)
+) -> None:
+    """Serve and grade made-up turns, as a gateway and its callers would.
+
+    Each kind of request, of which there may be two, has a model that answers it right.
+    """
     engine = create_database_engine(database_url)
     with_schema(engine)
     log = EvaluationLog(engine, EvaluationLogSettings(), folder / "spool")
     log.start()
     encoder, rows = load_encoder("static"), made_up(n_queries)
     embeddings = encoder.encode([SUBJECTS[task].format(i, i) for i, task in enumerate(rows.tasks)])
-    for number, embedding in enumerate(embeddings):
+    for number, text in enumerate(embeddings):
+        application = number // 2 % len(requests)
+        encoder_id, embedding = append_shape(encoder.id, text, requests[application])
         turn = make_turn(
             number,
             served_model=rows.models[number % 2],
-            encoder_id=encoder.id,
+            encoder_id=encoder_id,
             query_embedding=embedding,
         )
         log.record(turn)
         await GradeBook(log, engine, count=lambda answer, grade: None).record_grade(
-            turn.request_id, team_id=turn.team_id, grader="test", score=float(number % 2)
+            turn.request_id,
+            team_id=turn.team_id,
+            grader="test",
+            score=float(number % 2 == application),
         )
     await log.aclose(PATIENCE_S)
     engine.dispose()
@@ -152,6 +165,19 @@ async def test_learns_from_the_graded_turns_of_the_log_itself(tmp_path, monkeypa
     out = tmp_path / "r.safetensors"
     invoke(train.command, "--encoder", "static", "--out", out)
     assert len(load(out.read_bytes(), load_encoder("static")).models) == 2
+
+
+async def test_learns_from_whole_requests_where_the_log_has_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("WAYPOST_DATA_DIR", str(tmp_path))
+    requests: Sequence[Mapping[str, Any]] = (
+        {},
+        {"tools": [{"type": "web_search"}], "tool_choice": "required"},
+    )
+    await log_turns(f"sqlite:///{tmp_path}/waypost.db", tmp_path, 120, requests)
+    out = tmp_path / "r.safetensors"
+    name = f"static-cheap-1{SUFFIX}"
+    assert name in invoke(train.command, "--encoder", "static", "--out", out)
+    assert load(out.read_bytes(), load_encoder("static")).manifest.encoder_id == name
 
 
 def test_says_where_grades_come_from_when_the_log_has_none(tmp_path, monkeypatch):

@@ -23,6 +23,8 @@ from gateway.evaluation_log.log_parquet import write_parquet
 from gateway.problems.datasets import read_dataset
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
+from gateway.types import TurnRecord
+from router_models.encoders.request_shape import SUFFIX, WIDTH
 from tests.fakes.schemas import with_schema
 from tests.fakes.turns import START_UNIX_S, make_turn
 
@@ -187,6 +189,51 @@ async def test_the_same_query_has_the_same_id_and_split_whatever_answered(engine
     first, second, other = (row.query_id for row in read(engine, is_whole=True))
 
     assert first == second != other
+
+
+def asked(number: int, vector: np.ndarray, shape: float | None = None, **changes) -> TurnRecord:
+    if shape is None:
+        return make_turn(number, query_embedding=vector, **changes)
+    whole = np.concatenate([vector, np.full(WIDTH, shape, np.float32)])
+    encoder_id = f"static-cheap-1{SUFFIX}"
+    return make_turn(number, query_embedding=whole, encoder_id=encoder_id, **changes)
+
+
+async def test_a_text_with_other_tools_is_another_query_of_the_same_split(engine, tmp_path):
+    texts = [np.array([number, 2, 3], np.float32) for number in range(20)]
+    shapes = (None, 0.1, 0.2)
+    await fill(
+        engine,
+        tmp_path,
+        *(asked(3 * n + m, text, s) for n, text in enumerate(texts) for m, s in enumerate(shapes)),
+    )
+
+    rows = read(engine, is_whole=True, encoder_id="static-cheap-1")
+
+    assert len({row.query_id for row in rows}) == 60
+    splits = [{row.split for row in rows[start : start + 3]} for start in range(0, 60, 3)]
+    assert all(len(found) == 1 for found in splits)
+    assert len(set.union(*splits)) > 1
+    assert len(read(engine, is_whole=True, encoder_id=f"static-cheap-1{SUFFIX}")) == 40
+
+
+async def test_training_reads_texts_and_whole_requests_from_one_export(engine, tmp_path):
+    vector = np.array([1, 2, 3], np.float32)
+    await fill(
+        engine,
+        tmp_path,
+        asked(0, vector, query_text="Where?"),
+        asked(1, vector, 0.1, query_text="Where?"),
+        *(make_grade(n, f"req_{n:06d}", 1.0) for n in range(2)),
+    )
+    file = tmp_path / "log.parquet"
+    write_parquet(DatabaseRows(engine).iter_evaluations(), file)
+
+    dataset = read_dataset(file)
+
+    assert dataset.encoder_id == f"static-cheap-1{SUFFIX}"
+    shapes = np.array([[0.0], [0.1]], np.float32).repeat(WIDTH, axis=1)
+    np.testing.assert_array_equal(dataset.embeddings, np.hstack([[vector, vector], shapes]))
 
 
 def test_splits_have_their_shares():

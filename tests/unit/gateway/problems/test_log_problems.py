@@ -10,6 +10,8 @@ from gateway.problems.log_problems import read_logged_problems
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
 from gateway.types import Usage
+from router_models.artifacts.sealed_file import RequestEncoder
+from router_models.encoders.request_shape import WIDTH
 from router_models.types import Encoder
 from tests.fakes.artifacts import EncoderIdentity
 from tests.fakes.schemas import with_schema
@@ -46,6 +48,15 @@ async def test_conversations_become_problems_in_the_order_of_their_turns(tmp_pat
     assert [int(sample.tokens[0, 0]) for sample in environment.samples[0]] == [10, 20]
     assert [bool(sample.is_right[0, 0]) for sample in environment.samples[0]] == [False, True]
     np.testing.assert_array_equal(environment.problems[0].embeddings[0], [0.5, -1.0, 3.0])
+
+
+async def test_later_turns_count_by_the_text_of_their_query(tmp_path):
+    whole = np.concatenate([[0.5, -1.0, 2.0], np.ones(WIDTH)]).astype(np.float32)
+    later = {"query_embedding": whole, "encoder_id": RequestEncoder.of(ENCODER).id}
+    turns = [turn(1, "a", 0, 30), turn(2, "a", 1, 20, **later)]
+    engine = await logged(tmp_path, turns, [1.0, 1.0])
+    (problem,) = read_logged_problems(engine, ENCODER).problems
+    np.testing.assert_array_equal(problem.embeddings, [[0.5, -1.0, 1.0], [0.5, -1.0, 2.0]])
 
 
 async def test_turns_without_a_grade_are_not_decisive(tmp_path):

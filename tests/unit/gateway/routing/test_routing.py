@@ -17,6 +17,7 @@ from gateway.routing.routing import Routing
 from gateway.settings.config import DEFAULT_PROFILES, ProfileSettings
 from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, Usage
 from gateway.wire import ChatRequest, parse_chat_request
+from router_models.artifacts.sealed_file import RequestEncoder
 from router_models.decide import Exploration
 from router_models.errors import NoModelAvailable
 from router_models.types import COMPLETION_MTOK
@@ -109,6 +110,24 @@ async def test_a_named_model_is_served_as_asked(routing) -> None:
     assert plan.embedding is not None
 
 
+async def test_tools_are_part_of_what_the_router_reads_and_of_what_is_logged(routing) -> None:
+    it = await routing()
+    plain, with_tools = await planned(it, request()), await planned(it, request(tools=[{}]))
+    assert plain.encoder_id == ENCODER.id
+    assert with_tools.encoder_id == RequestEncoder.of(ENCODER).id
+    assert plain.embedding is not None
+    assert with_tools.embedding is not None
+    text, shape = np.split(with_tools.embedding, [ENCODER.dimension])
+    np.testing.assert_array_equal(text, plain.embedding)
+    assert shape.any()
+
+
+async def test_a_router_of_texts_makes_the_same_of_a_text_with_tools(routing) -> None:
+    it = await routing(hosted("small", tools=True), hosted("large", tools=True))
+    plain, with_tools = await planned(it, request()), await planned(it, request(tools=[{}]))
+    assert with_tools.candidates == plain.candidates
+
+
 @pytest.mark.parametrize("model", ["unknown", "large"])
 async def test_a_model_that_is_not_served_to_the_key_is_not_found(routing, model) -> None:
     caller = Caller("k", "t", allowed_models=frozenset({"small"}))
@@ -149,7 +168,7 @@ async def test_without_a_router_the_default_model_serves(routing) -> None:
 async def test_a_router_that_fails_does_not_fail_the_request(routing) -> None:
     class Wrong(Embedder):
         async def embed(self, text: str, team_id: str) -> np.ndarray:
-            return np.zeros(ENCODER.dimension + 1, np.float32)
+            return np.full(ENCODER.dimension, "x")
 
     plan = await planned(await routing(embedder=Wrong()), request())
     assert plan.reason == "router_failed"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import Scaler, read_array
+from router_models.estimators.arrays import Scaler, fit_width, read_array
 
 
 def test_takes_an_array_whose_open_lengths_may_be_anything():
@@ -56,3 +56,16 @@ def test_the_identity_leaves_rows_as_they_are_and_shares_nothing_with_them():
     scaled = Scaler.identity(2).apply(rows)
     np.testing.assert_array_equal(scaled, rows)
     assert not np.shares_memory(scaled, rows)
+
+
+def test_reads_what_was_appended_later_as_if_it_were_not_there():
+    rows = np.array([[1.5, -7.0, 3.0]], np.float32)
+    np.testing.assert_array_equal(fit_width(rows, 2), [[1.5, -7.0]])
+    np.testing.assert_array_equal(Scaler.identity(2).apply(rows), [[1.5, -7.0]])
+    np.testing.assert_array_equal(Scaler.identity(2).apply(rows[0]), [1.5, -7.0])
+
+
+def test_reads_zeros_where_nothing_was_appended():
+    rows = np.array([[1.5, -7.0]], np.float32)
+    np.testing.assert_array_equal(fit_width(rows, 3), [[1.5, -7.0, 0.0]])
+    np.testing.assert_array_equal(Scaler.identity(3).apply(rows[0]), [1.5, -7.0, 0.0])

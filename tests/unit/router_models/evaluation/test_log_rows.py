@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from router_models.artifacts.registry import ModelRegistry
+from router_models.encoders.request_shape import WIDTH
 from router_models.evaluation.log_rows import read_log_rows
 
 NO_ALIASES = ModelRegistry()
@@ -50,6 +51,27 @@ def test_answers_to_one_query_are_one_row():
         table.cost_usd, np.array([[0.25, 2.0], [0.25, np.nan]], np.float32)
     )
     assert table.models == ("small", "large")
+
+
+def test_texts_and_whole_requests_stand_in_one_table():
+    whole = np.arange(2 + WIDTH, dtype=np.float32)
+    rows = row(1), row(2, query_embedding=whole)
+    table = read_log_rows([rows], 2 + WIDTH, 100).evaluations("train", ("small",), NO_ALIASES)
+    np.testing.assert_array_equal(table.embeddings, [[1, -1] + [0] * WIDTH, whole])
+
+
+def test_a_text_is_one_query_to_whom_its_requests_are_not_told():
+    shapes = np.eye(WIDTH, dtype=np.float32)[:3]
+    steps = [
+        row(n, query_embedding=np.concatenate([[5, 5], shape]).astype(np.float32), score=n / 4)
+        for n, shape in enumerate(shapes)
+    ]
+    rows = read_log_rows([[*steps, row(7)]], 2 + WIDTH, 100)
+    assert len(rows.embeddings) == 4
+    told = rows.of_texts(2)
+    np.testing.assert_array_equal(told.embeddings, [[5, 5], [7, -7]])
+    table = told.evaluations("train", ("small",), NO_ALIASES)
+    np.testing.assert_array_equal(table.quality, [[0.25], [0.5]])
 
 
 def test_each_split_has_its_own_queries():
