@@ -124,12 +124,12 @@ async def open_gateway(
         log = _open_log(settings, startup, stack)
         authenticator = Authenticator(startup.engine, settings.keys)
         stack.callback(authenticator.close)
-        counter = PromptCounter(load=find_tokenizer)
+        long_work = LongWork()
+        counter = PromptCounter(load=find_tokenizer, long_work=long_work)
         budgets = await stack.enter_async_context(
             open_budgets(settings.budgets, startup.engine, log, counter.bound)
         )
         embedder = _open_embedder(settings, stack)
-        long_work = LongWork()
         providers = build_providers(pool.providers, http, long_work=long_work)
         service = ChatService(
             routing=await _open_routing(settings, pool, embedder, _paused_of(providers), stack),

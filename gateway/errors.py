@@ -91,7 +91,14 @@ class DependencyUnavailable(GatewayError):
 
 
 class ProviderError(GatewayError):
-    """The provider did not answer; `upstream_status` is what it said, where it said anything."""
+    """The provider did not answer; `upstream_status` is what it said, where it said anything.
+
+    Attributes:
+        attempts: How many failed of a call that may be sent again now, although these may be
+            billed; 0 where it may not.
+    """
+
+    attempts = 0
 
     def __init__(
         self,

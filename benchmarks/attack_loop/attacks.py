@@ -259,5 +259,3 @@ MONEY: dict[str, Spending] = {
     "names a dearer service": spend(lambda t, u: honest(t, u, service_tier="priority")),
     "names other models": spend(lambda t, u: honest(t, u, models=["dear"], route="fallback")),
 }
-LIES = {"has odd usage reported", "has odd usage streamed"}
-"""The upstream claims more than it wrote: the charge may pass a cap, what was written may not."""

@@ -71,6 +71,7 @@ class Deployment:
 
     Attributes:
         keys: Per attack on money: a user's name, which is the id of a key, and the key.
+        filling_keys: The same for the minute before anything is measured.
         hostile_key: Of a budget that nobody spends; attacks on availability use it.
     """
 
@@ -79,6 +80,7 @@ class Deployment:
     upstream_port: int
     engine: Engine
     keys: Keys
+    filling_keys: Keys
     hostile_key: str
 
     def charged_nusd(self) -> dict[str, int]:
@@ -120,12 +122,15 @@ async def deployed(
         file.write_text(settings + "".join(providers))
         engine = create_database_engine(database)
         stack.callback(engine.dispose)
-        hostile_key, keys = _keys(engine, max(2, round(KEYS_PER_MINUTE * minutes)))
+        n_keys = max(2, round(KEYS_PER_MINUTE * minutes))
+        hostile_key, all_keys = _keys(engine, n_keys + KEYS_PER_MINUTE)
+        keys = {name: each[:n_keys] for name, each in all_keys.items()}
+        filling_keys = {name: each[n_keys:] for name, each in all_keys.items()}
         artifacts = ArtifactStore(folder / "data" / "routers")
         artifacts.activate(artifacts.put(router_for(load_encoder("static"))).version)
         gateway = await stack.enter_async_context(start(file))
         port = int((await gateway.started()).rpartition(":")[2])
-        yield Deployment(gateway, port, upstream_port, engine, keys, hostile_key)
+        yield Deployment(gateway, port, upstream_port, engine, keys, filling_keys, hostile_key)
 
 
 def _keys(engine: Engine, per_attack: int) -> tuple[str, Keys]:

@@ -19,13 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.attack_loop.deployment import CAP_NUSD, Deployment, deployed, running
+from benchmarks.attack_loop.deployment import CAP_NUSD, Deployment, Keys, deployed, running
 from benchmarks.attack_loop.verdict import broken, by_attack, by_spending, spread_ms, table
 from benchmarks.attack_loop.wire import Tally, Target, chat, exchange
 from tests.fakes.processes import ROOT
 
 KINDS = ("availability", "dripping", "money")
 WARM_REQUESTS = 200
+FILLING_S = 60.0
 REST_S = 20.0
 """For open requests to end and for the log to be written, before memory and rows are looked at."""
 LATE_S = 120.0
@@ -72,6 +73,35 @@ async def warm(target: Target) -> None:
         await exchange(target, chat(target, "honest", f"Say {number}.", stream=number % 2), Tally())
 
 
+async def start_attackers(
+    deployment: Deployment, keys: Keys, folder: Path, stops_at_s: float
+) -> list[asyncio.subprocess.Process]:
+    """Start the attackers of all kinds; each writes to a file of `folder` named after its kind."""
+    plan = folder / "plan.json"
+    plan.write_text(
+        json.dumps(
+            {
+                "port": deployment.port,
+                "stops_at_s": stops_at_s,
+                "keys": keys,
+                "hostile_key": deployment.hostile_key,
+            }
+        )
+    )
+    return [
+        await spawn("attackers", kind, str(plan), str(folder / f"{kind}.json")) for kind in KINDS
+    ]
+
+
+async def fill(deployment: Deployment, folder: Path) -> None:
+    """Attack for a minute, so that caches, threads and heaps are as large as they become."""
+    stops_at_s = time.monotonic() + FILLING_S
+    for process in await start_attackers(deployment, deployment.filling_keys, folder, stops_at_s):
+        async with asyncio.timeout(FILLING_S + LATE_S):
+            await process.wait()
+    await asyncio.sleep(REST_S)
+
+
 async def watched(pid: int, processes: list[asyncio.subprocess.Process]) -> list[float]:
     """Read the gateway's memory every second until all attackers have ended."""
     readings: list[float] = []
@@ -99,22 +129,13 @@ async def attack(
     pid = deployment.gateway.process.pid
     await warm(Target(deployment.port, deployment.hostile_key))
     await asyncio.sleep(2)
+    fresh_mb = resident_mb(pid)
+    await fill(deployment, folder)
     start_mb, (cpu_s, waited_s) = resident_mb(pid), cpu_and_wait_s(pid)
     stops_at_s = time.monotonic() + 60 * minutes
-    plan = folder / "plan.json"
-    plan.write_text(
-        json.dumps(
-            {
-                "port": deployment.port,
-                "stops_at_s": stops_at_s,
-                "keys": deployment.keys,
-                "hostile_key": deployment.hostile_key,
-            }
-        )
-    )
     probed = {"probe": (deployment.port, pid), "control": control}
     outs = {name: folder / f"{name}.json" for name in (*KINDS, *probed)}
-    processes = [await spawn("attackers", kind, str(plan), str(outs[kind])) for kind in KINDS]
+    processes = await start_attackers(deployment, deployment.keys, folder, stops_at_s)
     for name, place in probed.items():
         processes.append(await spawn("probe", *map(str, (*place, stops_at_s, outs[name]))))
     async with asyncio.timeout(60 * minutes + LATE_S):
@@ -122,7 +143,12 @@ async def attack(
     ended_cpu_s, ended_waited_s = cpu_and_wait_s(pid)
     await asyncio.sleep(REST_S)
     return {name: json.loads(out.read_text()) for name, out in outs.items()} | {
-        "memory_mb": {"start": start_mb, "peak": max(readings), "end": resident_mb(pid)},
+        "memory_mb": {
+            "fresh": fresh_mb,
+            "start": start_mb,
+            "peak": max(readings),
+            "end": resident_mb(pid),
+        },
         "loop_cpu_s": round(ended_cpu_s - cpu_s, 1),
         "loop_waited_for_cpu_s": round(ended_waited_s - waited_s, 1),
     }

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import quantiles
 from typing import Any
 
-from benchmarks.attack_loop.attacks import LIES
 from benchmarks.attack_loop.deployment import DEADLINE_S
 
 SLOWEST_HEALTH_S = 0.2
 MOST_GROWTH_MB = 40.0
-"""Of memory, from after the first requests to the end: what full caches hold."""
+"""Of memory, from after a minute of all attacks to the end."""
 
 Asked = tuple[float, float, float]
 """When a question was asked, how long the answer took, and the CPU time used meanwhile."""
@@ -103,7 +102,7 @@ def broken(results: Mapping[str, Any]) -> list[str]:
         f"{row['billed_most']:.2f} of a cap was billed, {row['charged_most']:.2f} charged: "
         f"{row['name']}"
         for row in results["money"]
-        if row["billed_most"] > 1 or (row["charged_most"] > 1 and row["name"] not in LIES)
+        if max(row["billed_most"], row["charged_most"]) > 1
     ]
     found += [
         f"a stream went on for {row['longest_s']:g} s, its deadline is {DEADLINE_S} s"

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain, count
 from pathlib import Path
 from typing import Final
 
@@ -119,7 +120,7 @@ class CertificateFolder:
         keys = NodeKeys.read(self.public_keys).keys
         same = {name, *(other for other, key in keys.items() if key == keys.get(name))}
         paths = [self.public_keys / f"{each}{PUBLIC_SUFFIX}" for each in sorted(same)]
-        return [path.rename(path.with_name(f"{path.name}{REVOKED_SUFFIX}")) for path in paths]
+        return [path.rename(_revoked_name(path)) for path in paths]
 
     def rotate(self, name: str, public: Path | None = None) -> list[Path]:
         """Let node `name` in by another key, and by its old one no more.
@@ -191,6 +192,13 @@ class CertificateFolder:
         write_private(self.authority_key, _private_pem(key))
         _write_public(self.authority, certificate.public_bytes(serialization.Encoding.PEM))
         return [self.authority, self.authority_key]
+
+
+def _revoked_name(path: Path) -> Path:
+    """Name a revoked key so that one that was revoked earlier stays known too."""
+    first = path.with_name(f"{path.name}{REVOKED_SUFFIX}")
+    later = (first.with_name(f"{first.name}.{number}") for number in count(2))
+    return next(each for each in chain([first], later) if not each.exists())
 
 
 def write_private(path: Path, data: bytes) -> None:

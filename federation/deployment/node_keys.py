@@ -5,6 +5,8 @@ within a second or so, without a restart.
 """
 
 import math
+import os
+import stat
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -19,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 PUBLIC_SUFFIX: Final = ".pub"
 REVOKED_SUFFIX: Final = ".revoked"
-"""Follows the other in the name of a file whose key lets nobody in any more."""
+"""Follows the other in the name of a file whose key lets nobody in any more; a number may too."""
+MAX_KEY_BYTES: Final = 64 * 1024
 CURVE: Final = "secp384r1"
 KEY_HEADER: Final = "flwr-public-key"
 SIGNATURE_HEADER: Final = "flwr-signature"
@@ -91,9 +94,14 @@ def read_public_key(path: Path) -> bytes:
     Raises:
         ValueError: It is none, or of another kind.
     """
-    if path.is_fifo():
-        raise ValueError("it is a pipe, which would be waited for")
-    key = serialization.load_ssh_public_key(path.read_bytes())
+    # A pipe would be waited for, and a device has no end.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no regular file")
+        key = serialization.load_ssh_public_key(os.read(descriptor, MAX_KEY_BYTES))
+    finally:
+        os.close(descriptor)
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != CURVE:
         raise ValueError("it is a key of another kind")
     return key.public_bytes(
@@ -102,7 +110,7 @@ def read_public_key(path: Path) -> bytes:
 
 
 def _revoked(folder: Path) -> Iterator[bytes]:
-    for path in folder.glob(f"*{PUBLIC_SUFFIX}{REVOKED_SUFFIX}"):
+    for path in folder.glob(f"*{PUBLIC_SUFFIX}{REVOKED_SUFFIX}*"):
         with suppress(OSError, ValueError, UnsupportedAlgorithm):
             yield read_public_key(path)
 

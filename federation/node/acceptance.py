@@ -3,27 +3,35 @@
 A log tells the truth about one model per query. So there are three kinds of evidence, from direct
 and noisy to indirect and sharp: queries that several models answered show what routing wins;
 answers whose model was drawn at random show what a router would have been worth (`off_policy`); all
-answers show how wrong its predictions are.
+answers show how wrong its predictions are. How far chance may have moved the first and the last, a
+bootstrap over queries says; of the second, the design of the log (`design_variance`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from statistics import NormalDist
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router_models.artifacts.router import Router
+from router_models.evaluation.design_variance import Shares, weighed, widened
 from router_models.evaluation.frontier import bootstrap_weights, routing_gains
 from router_models.evaluation.off_policy import (
     LoggedChoices,
-    constant_outcome_model,
+    choose,
     known_models,
     policy_value,
     predict_columns,
 )
 from router_models.pricing import Prompts
+from router_models.evaluation.outcome_model import (
+    OutcomeModel,
+    fit_outcome_model,
+    guess_outcomes,
+)
 from router_models.statistics import select
 from router_models.types import Evaluations, Float32, Prediction
 
@@ -47,7 +55,7 @@ class AcceptanceCriteria:
 
     Attributes:
         tolerance: It may lose as much against the active one, in `UNITS` of the evidence.
-        risk: Probability, by bootstrap over queries, with which it may lose more than that.
+        risk: Probability with which it may lose more than that.
         least_queries: Held-out queries that several models answered, for ``routing``.
         least_effective_rows: Randomly drawn answers for ``off_policy``, in effective rows.
         least_answers: Held-out answers for ``prediction``.
@@ -88,6 +96,7 @@ class Evidence:
         query: Which rows are of the same query: those are drawn together.
         effective_rows: Fewest of any router; as many as rows unless answers were weighed.
         snips: Value by matching answers alone, for ``off_policy``.
+        design: Of the log that the rows are from, for ``off_policy``.
     """
 
     kind: Kind
@@ -95,10 +104,27 @@ class Evidence:
     query: NDArray[np.intp]
     effective_rows: float
     snips: Mapping[str, float]
+    design: "Design | None" = None
 
     def best(self, names: tuple[str, ...]) -> str:
         """Return which of `names` does best; the first of equals."""
         return max(names, key=lambda name: float(self.scores[name].mean()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Design:
+    """How the rows came about: what was drawn, what was to be expected, what each router chose."""
+
+    choices: LoggedChoices
+    outcomes: OutcomeModel
+    shares: Mapping[str, Shares]
+
+    def standard_error(self, new: str) -> float:
+        """Return the standard error of the difference between `new` and the active router."""
+        shares = self.shares[new].minus(self.shares[ACTIVE])
+        found = weighed(self.outcomes, shares, self.choices)
+        _, query = np.unique(self.choices.query, return_inverse=True)
+        return found.standard_error(query, self.outcomes.persistence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +235,27 @@ def _decide_by_evidence(
 def _compare(
     evidence: Evidence, new: str, criteria: AcceptanceCriteria, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Bootstrap the difference to the active router over queries, the same for both."""
+    """Say how much better the new router is than the active one, and how sure that is."""
+    difference = evidence.scores[new] - evidence.scores[ACTIVE]
+    chance = _by_bootstrap if evidence.design is None else _by_design
+    low, high, odds_of_loss = chance(evidence, new, criteria, rng)
+    return {
+        **{f"merit_{name}": float(score.mean()) for name, score in evidence.scores.items()},
+        **{f"snips_{name}": value for name, value in evidence.snips.items()},
+        "difference": float(difference.mean()),
+        "difference_low": low,
+        "difference_high": high,
+        "odds_of_loss": odds_of_loss,
+        "rows": float(len(difference)),
+        "queries": float(len(np.unique(evidence.query))),
+        "effective_rows": evidence.effective_rows,
+    }
+
+
+def _by_bootstrap(
+    evidence: Evidence, new: str, criteria: AcceptanceCriteria, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Draw the difference to the active router over queries, the same for both."""
     difference = evidence.scores[new] - evidence.scores[ACTIVE]
     _, query, rows = np.unique(evidence.query, return_inverse=True, return_counts=True)
     sums = np.bincount(query, difference)
@@ -218,17 +264,22 @@ def _compare(
         weights = bootstrap_weights(len(rows), 1, rng)[0]
         drawn[draw] = (weights @ sums) / (weights @ rows)
     low, high = np.quantile(drawn, [criteria.risk, 1.0 - criteria.risk])
-    return {
-        **{f"merit_{name}": float(score.mean()) for name, score in evidence.scores.items()},
-        **{f"snips_{name}": value for name, value in evidence.snips.items()},
-        "difference": float(difference.mean()),
-        "difference_low": float(low),
-        "difference_high": float(high),
-        "odds_of_loss": float((drawn < -criteria.tolerance).mean()),
-        "rows": float(len(difference)),
-        "queries": float(len(rows)),
-        "effective_rows": evidence.effective_rows,
-    }
+    return float(low), float(high), float((drawn < -criteria.tolerance).mean())
+
+
+def _by_design(
+    evidence: Evidence, new: str, criteria: AcceptanceCriteria, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Take what could have been drawn into account too: a bootstrap sees only what was."""
+    del rng
+    difference = float((evidence.scores[new] - evidence.scores[ACTIVE]).mean())
+    error = 0.0 if evidence.design is None else evidence.design.standard_error(new)
+    # A risk of nothing, or of everything, has no quantile.
+    quantile = -NormalDist().inv_cdf(min(max(criteria.risk, 1e-9), 1.0 - 1e-9))
+    error *= widened(quantile, evidence.effective_rows)
+    loss = difference + criteria.tolerance
+    odds = NormalDist().cdf(-loss / error) if error else float(loss < 0.0)
+    return difference - quantile * error, difference + quantile * error, odds
 
 
 def _explain(
@@ -287,23 +338,23 @@ def _off_policy(
     if usable.sum() < criteria.least_effective_rows:
         return None
     choices = choices.select(usable)
-    outcome_model = constant_outcome_model(held_out.prior, len(choices.answered))
-    mean_cost = float(choices.cost_usd.mean())
-    scores: dict[str, Float64] = {}
+    guess = guess_outcomes(routers.values(), choices, held_out.prior)
+    outcomes = fit_outcome_model(guess, choices)
+    scales = 1.0 / (1.0 + held_out.prices * float(choices.cost_usd.mean()))
+    shares: dict[str, Shares] = {}
     snips: dict[str, float] = {}
     fewest = float(usable.sum())
     for name, wanted in _all_aligned(routers, choices, choices.prompts).items():
-        values = [policy_value(wanted, choices, outcome_model, price) for price in held_out.prices]
-        scales = 1.0 / (1.0 + held_out.prices * mean_cost)
-        scores[name] = np.mean(
-            [value.doubly_robust * scale for value, scale in zip(values, scales, strict=True)],
-            axis=0,
-        )
+        values = [policy_value(wanted, choices, guess, price) for price in held_out.prices]
+        chosen = [choose(wanted, choices, price) for price in held_out.prices]
+        shares[name] = Shares.of(chosen, held_out.prices, scales / len(scales), choices)
         snips[name] = float(np.mean([v.snips * s for v, s in zip(values, scales, strict=True)]))
         fewest = min(fewest, *(value.effective_rows for value in values))
     if fewest < criteria.least_effective_rows:
         return None
-    return Evidence("off_policy", scores, choices.query, fewest, snips)
+    scores = {name: weighed(outcomes, each, choices).value for name, each in shares.items()}
+    design = Design(choices, outcomes, shares)
+    return Evidence("off_policy", scores, choices.query, fewest, snips, design)
 
 
 def _prediction(

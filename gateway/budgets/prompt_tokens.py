@@ -14,9 +14,8 @@ digits one by one, since some tokenizers split numbers, and other scripts by the
 takes up to four times as many tokens in cl100k as in o200k).
 """
 
-import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
 from math import ceil
@@ -25,6 +24,13 @@ from unicodedata import is_normalized, normalize
 
 import orjson
 
+from gateway.budgets.surplus import (
+    HOSTS_OWN_TOKENS,
+    IMAGE_TOKENS,
+    LARGEST_IMAGE_TOKENS,
+    Surpluses,
+)
+from gateway.long_work import LongWork
 from gateway.types import HostedModel
 from router_models.unicode_forms import divided
 
@@ -34,14 +40,8 @@ MESSAGE_TOKENS: Final = 8
 """Marks around a message, beside its role and name, which are counted."""
 TOOLS_TOKENS: Final = 600
 """What providers and chat templates say around tools (Anthropic: up to 530)."""
-IMAGE_TOKENS: Final = 5_000
-"""Above what current models charge for one image, except gpt-4o-mini (up to 48,169)."""
-LARGEST_IMAGE_TOKENS: Final = 50_000
-"""Above what any model charges for one image."""
 FILE_TOKENS: Final = 50_000
 """A file named by its id or address, whose size nobody here knows: an estimate, no bound."""
-HOSTS_OWN_TOKENS: Final = 2_000
-"""What a host may put before a prompt of its own accord: instructions, the date."""
 CHARS_PER_AUDIO_TOKEN: Final = 40
 """Base64 of 8 kbit/s speech has 1,365 characters per second; models charge up to 32 tokens."""
 LONG_TOKENS: Final = 2_000
@@ -171,24 +171,6 @@ def worst_prompt_tokens(body: Mapping[str, Any]) -> int:
     return _Prompt(body).bound()
 
 
-def possible_prompt_tokens(body: Mapping[str, Any], claimed: int, added: int) -> int:
-    """Return `claimed`, or what a provider can have read of a request body where that is less.
-
-    Args:
-        claimed: What the provider says that it read.
-        added: Bound of what the model's own settings add to the prompt.
-    """
-    room = claimed - HOSTS_OWN_TOKENS - added
-    if room <= 0:
-        return claimed
-    prompt = _Prompt(body)
-    room -= prompt.images * (LARGEST_IMAGE_TOKENS - IMAGE_TOKENS)
-    # Characters are quicker to count than bytes, and there are hardly ever more tokens.
-    if prompt.has_files or room <= prompt.other_tokens + sum(map(len, prompt.texts)):
-        return claimed
-    return claimed - max(room - prompt.bound(), 0)
-
-
 class PromptCounter:
     """Counts tokens with a tokenizer, off the event loop.
 
@@ -197,6 +179,7 @@ class PromptCounter:
         margin: Multiplies the count of ASCII, for models with another tokenizer.
         long_tokens: Prompts with a lower bound are not counted.
         load: Makes `count` when the first long prompt comes: a tokenizer takes 70 MB.
+        long_work: Reads what is long, in a thread.
     """
 
     def __init__(
@@ -206,40 +189,92 @@ class PromptCounter:
         margin: float = MARGIN,
         long_tokens: int = LONG_TOKENS,
         load: Callable[[], Count | None] | None = None,
+        long_work: LongWork | None = None,
     ) -> None:
         self._count = count
         self._load = load
         self._margin = margin
         self._long_tokens = long_tokens
+        self._long_work = long_work or LongWork()
+        self._surpluses = Surpluses()
 
-    async def bound(self, body: Mapping[str, Any], models: Iterable[HostedModel]) -> int:
+    async def bound(self, body: Mapping[str, Any], models: Sequence[HostedModel]) -> int:
         """Return what the prompt has at most, whichever of `models` reads it."""
-        if all(OWN_TOKENIZER.search(model.upstream_name) for model in models):
-            return await self.count_prompt(body)
-        return await _bound(_Prompt(body))
+        prompt = _Prompt(body)
+        surplus = self._surpluses.most(models, prompt.images, has_files=prompt.has_files)
+        return await self._bound_for(prompt, models) + surplus
+
+    async def charged_of(
+        self, claimed: int, body: Mapping[str, Any], model: HostedModel, added: int, held: int
+    ) -> int:
+        """Return how many of the prompt tokens that a host claims to have read are charged.
+
+        Never more than it can have read, nor more than was held: what it read beyond that is held
+        for the next prompts.
+
+        Args:
+            added: Bound of what the model's own settings add to the prompt.
+            held: For the prompt; 0 where nothing was.
+        """
+        if claimed <= held:
+            return claimed
+        prompt = _Prompt(body)
+        possible = await self._possible(prompt, claimed, added)
+        if not held or possible <= held:
+            return possible
+        surplus = possible - added - await self._bound_for(prompt, [model])
+        learn = self._surpluses.of(model).learn
+        learn(surplus, prompt.images, has_files=prompt.has_files)
+        return held
 
     async def count_prompt(self, body: Mapping[str, Any]) -> int:
         """Return about as many tokens as any model reads in a request body, rather more."""
-        prompt = _Prompt(body)
-        bound = await _bound(prompt)
-        if bound < self._long_tokens or (self._count is None and self._load is None):
-            return bound
-        counted = await asyncio.to_thread(self._counted, prompt.texts, self._margin)
-        return bound if counted is None else min(prompt.other_tokens + counted, bound)
+        return await self._count_of(_Prompt(body))
 
     async def count_text(self, text: str) -> int:
         """Return about as many tokens as any model makes of a text, rather more."""
-        counted = await asyncio.to_thread(self._counted, [text], self._margin)
+        counted = await self._long_work.aside(self._counted, [text], self._margin)
         return _most_tokens(text) if counted is None else min(counted, _most_tokens(text))
 
     async def estimate_prompt(self, body: Mapping[str, Any]) -> int:
         """Return about as many tokens as most models read in a request body."""
         prompt = _Prompt(body)
         spare = REQUEST_TOKENS + prompt.images * (IMAGE_TOKENS - USUAL_IMAGE_TOKENS)
-        counted = await asyncio.to_thread(self._counted, prompt.texts, USUAL_MARGIN)
+        counted = await self._long_work.aside(self._counted, prompt.texts, USUAL_MARGIN)
         if counted is None:
             counted = sum(len(text.encode("utf-8", "replace")) for text in prompt.texts) // 3
         return prompt.other_tokens - spare + counted
+
+    async def _bound_for(self, prompt: _Prompt, models: Sequence[HostedModel]) -> int:
+        """Bound a prompt, whichever of `models` reads it; files as far as their context goes."""
+        if all(OWN_TOKENIZER.search(model.upstream_name) for model in models):
+            bound = await self._count_of(prompt)
+        else:
+            bound = await self._bound(prompt)
+        if not prompt.has_files:
+            return bound
+        return max(bound, *(model.capabilities.context_tokens or 0 for model in models))
+
+    async def _possible(self, prompt: _Prompt, claimed: int, added: int) -> int:
+        room = claimed - HOSTS_OWN_TOKENS - added
+        room -= prompt.images * (LARGEST_IMAGE_TOKENS - IMAGE_TOKENS)
+        # Characters are quicker to count than bytes, and there are hardly ever more tokens.
+        if prompt.has_files or room <= prompt.other_tokens + sum(map(len, prompt.texts)):
+            return claimed
+        return claimed - max(room - await self._bound(prompt), 0)
+
+    async def _count_of(self, prompt: _Prompt) -> int:
+        bound = await self._bound(prompt)
+        if bound < self._long_tokens or (self._count is None and self._load is None):
+            return bound
+        counted = await self._long_work.aside(self._counted, prompt.texts, self._margin)
+        return bound if counted is None else min(prompt.other_tokens + counted, bound)
+
+    async def _bound(self, prompt: _Prompt) -> int:
+        """Bound a prompt; a long one that is not ASCII in a thread: its forms are looked up."""
+        if sum(len(text) for text in prompt.texts if not text.isascii()) <= CHUNK_CHARS:
+            return prompt.bound()
+        return await self._long_work.aside(prompt.bound)
 
     def _counted(self, texts: list[str], margin: float) -> int | None:
         load, self._load = self._load, None
@@ -264,13 +299,6 @@ def find_tokenizer(encoding: str = "o200k_base") -> Count | None:
     compiled.loader.exec_module(module)
     count: Count = module.tokenizer_for_encoding(encoding).count
     return count
-
-
-async def _bound(prompt: _Prompt) -> int:
-    """Bound a prompt; a long one that is not ASCII in a thread, since its forms are looked up."""
-    if sum(len(text) for text in prompt.texts if not text.isascii()) <= CHUNK_CHARS:
-        return prompt.bound()
-    return await asyncio.to_thread(prompt.bound)
 
 
 def _most_tokens(text: str) -> int:

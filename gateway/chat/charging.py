@@ -5,22 +5,21 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.chat.turn import Turn
-from gateway.chat.usage import TokenCounter, counted_usage, final_usage, output_of
+from gateway.chat.usage import SentCall, TokenCounter, counted_usage, final_usage, output_of
 from gateway.evaluation_log.exchange import ForwardedEvents
 from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion
-from gateway.types import HostedModel, Usage
+from gateway.types import Usage
 
 
 async def charge_answer(turn: Turn, completion: Completion, counter: TokenCounter) -> None:
     """Charge what a whole answer used."""
-    reported, served = completion.usage, turn.served
-    if served is None:
+    reported, call = completion.usage, turn.sent
+    if call is None:
         return
-    usage = final_usage(reported, served, turn.sent)
+    usage = await final_usage(reported, call, counter)
     if usage is None:
-        output = output_of(completion.body)
-        usage = await counted_usage(reported, served, counter, turn.sent, output)
+        usage = await counted_usage(reported, call, counter, output_of(completion.body))
     turn.charge_for(usage)
 
 
@@ -34,14 +33,14 @@ async def charge_stream(
     """Charge what passed by in a stream, whichever way it ended."""
     turn.record.finish_reason = upstream.finish_reason
     turn.record.answer_id = id_of(upstream.head or {})
-    reported, served, body = upstream.usage, turn.served, turn.sent
-    if served is None:
+    reported, call = upstream.usage, turn.sent
+    if call is None:
         return
-    usage = final_usage(reported, served, body) if upstream.is_complete else None
+    usage = await final_usage(reported, call, counter) if upstream.is_complete else None
     if usage is None:
         # Reading them takes up to 20 ms, which others shall not wait.
         output, scale = await long_work.aside(forwarded.output)
-        usage = await counted_usage(reported, served, counter, body, output, scale=scale)
+        usage = await counted_usage(reported, call, counter, output, scale)
     turn.charge_for(usage)
 
 
@@ -51,29 +50,16 @@ async def charge_abandoned(turn: Turn, counter: TokenCounter) -> None:
     Its caller left, time or memory ran out, or the connection broke: the provider may go on and
     bill. A call that waits for a place or for its next attempt has used nothing.
     """
-    if turn.record.usage is None and turn.served is not None and turn.transit.is_upstream:
-        turn.charge_for(await _most_used(turn, turn.served, counter))
+    if turn.record.usage is None and turn.sent is not None and turn.transit.is_upstream:
+        turn.charge_for(await most_used(turn, turn.sent, counter))
 
 
-async def charge_given_up(turn: Turn, counter: TokenCounter) -> int:
-    """Charge the calls before the last that their provider may bill, each for the most.
-
-    Returns:
-        What they cost, in nano-USD.
-    """
-    if turn.served is None or not turn.transit.given_up:
-        return 0
-    usage = await _most_used(turn, turn.served, counter)
-    calls, turn.transit.given_up = turn.transit.given_up, 0
-    return turn.give_up(turn.served, usage, calls)
-
-
-async def _most_used(turn: Turn, served: HostedModel, counter: TokenCounter) -> Usage:
+async def most_used(turn: Turn, call: SentCall, counter: TokenCounter) -> Usage:
     """Return the most that one call can have used.
 
     A stream that is closed before its first event has put out nothing.
     """
-    usage = await counted_usage(None, served, counter, turn.sent, "")
+    usage = await counted_usage(None, call, counter, "")
     is_unanswered = turn.request.is_stream and turn.record.first_byte_s is None
     held = 0 if turn.reservation is None or is_unanswered else turn.reservation.output
     return replace(usage, completion_tokens=held)

@@ -21,11 +21,11 @@ from gateway.budgets.worst_case import with_output_limit
 from gateway.chat.charging import (
     charge_abandoned,
     charge_answer,
-    charge_given_up,
     charge_stream,
     id_of,
+    most_used,
 )
-from gateway.chat.turn import Turn, together
+from gateway.chat.turn import Turn
 from gateway.chat.usage import TokenCounter
 from gateway.errors import (
     GatewayError,
@@ -145,7 +145,6 @@ class ChatService:
             record.attempts += completion.attempts
             record.answer_id = id_of(completion.body)
             await charge_answer(turn, completion, self.counter)
-            await self._charge_given_up(turn)
             if caller.trains_reasoner:
                 record.answer = answer_of(completion.body)
             body = wire.whole(request, completion, record.usage, turn.summary())
@@ -173,7 +172,6 @@ class ChatService:
         """
         async with self._turn(request, caller, transit) as turn, AsyncExitStack() as stack:
             upstream = await self._open(turn, stack)
-            await self._charge_given_up(turn)
             turn.record.first_byte_s = self.clock() - turn.started_s
             kept = MAX_KEPT_BYTES if caller.trains_reasoner else MAX_COUNTED_BYTES
             forwarded = ForwardedEvents(kept)
@@ -183,6 +181,7 @@ class ChatService:
                 yield StreamedAnswer(turn.headers(), events)
             finally:
                 if turn.record.usage is None:
+                    forwarded.add(await upstream.leave())
                     await charge_stream(turn, upstream, forwarded, self.counter, self.long_work)
 
     @asynccontextmanager
@@ -204,13 +203,13 @@ class ChatService:
         except BaseException as error:
             turn.fail(error)
             await charge_abandoned(turn, self.counter)
-            await self._charge_given_up(turn)
             if isinstance(error, GatewayError | BudgetExhausted):
                 error.headers = (*error.headers, *turn.headers())
             raise
         finally:
             try:
-                await self._settle(turn, turn.record.error or ANSWERED)
+                record = turn.record
+                await self._settle(turn, record.error or ANSWERED, record.usage, record.cost_nusd)
             finally:
                 self._record(turn)
 
@@ -229,32 +228,32 @@ class ChatService:
         )
 
     async def _complete(self, turn: Turn) -> Completion:
-        for model, is_last in self._candidates(turn):
+        left = self._candidates(turn)
+        while True:
+            model = left.pop(0)
             try:
                 return await self.providers[model.provider].complete(self._call(turn, model))
             except ANOTHER_MODEL_MAY_ANSWER as error:
-                await self._fall_back_or_raise(turn, model, error, is_last=is_last)
-        raise AssertionError("a plan has at least one model")
+                await self._fall_back_or_raise(turn, model, left, error)
 
     async def _open(self, turn: Turn, stack: AsyncExitStack) -> AnswerStream:
         """Open the first stream that begins; after its first event there is no other model."""
-        for model, is_last in self._candidates(turn):
+        left = self._candidates(turn)
+        while True:
+            model = left.pop(0)
             provider = self.providers[model.provider]
             try:
                 upstream = await stack.enter_async_context(provider.stream(self._call(turn, model)))
             except ANOTHER_MODEL_MAY_ANSWER as error:
-                await self._fall_back_or_raise(turn, model, error, is_last=is_last)
+                await self._fall_back_or_raise(turn, model, left, error)
             else:
                 turn.record.attempts += upstream.attempts
                 return upstream
-        raise AssertionError("a plan has at least one model")
 
-    def _candidates(self, turn: Turn) -> list[tuple[HostedModel, bool]]:
-        models = turn.plan.models if turn.plan is not None else ()
-        return [(model, model is models[-1]) for model in models]
+    def _candidates(self, turn: Turn) -> list[HostedModel]:
+        return list(turn.plan.models) if turn.plan is not None else []
 
     def _call(self, turn: Turn, model: HostedModel) -> UpstreamCall:
-        turn.call(model, self.clock())
         request = turn.request
         limit = turn.completion_tokens
         if request.has_formal_limit and limit is None:
@@ -264,8 +263,8 @@ class ChatService:
             body = with_effort(body, model, request.effort)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
-        turn.sent = body
-        turn.transit.is_upstream, turn.transit.given_up = False, 0
+        turn.call(model, body, self.clock())
+        turn.transit.is_upstream = False
         return UpstreamCall(
             model=model,
             body=body,
@@ -278,38 +277,39 @@ class ChatService:
         )
 
     async def _fall_back_or_raise(
-        self, turn: Turn, model: HostedModel, error: ProviderError, *, is_last: bool
+        self, turn: Turn, model: HostedModel, left: list[HostedModel], error: ProviderError
     ) -> None:
+        """Go on with the models that are `left`, with `model` again first where it may answer."""
         turn.record.attempts += 1
-        if is_last or self.clock() >= turn.started_s + self.deadline_s:
+        turn.transit.attempts = error.attempts
+        if error.attempts:
+            left.insert(0, model)
+        if not left or self.clock() >= turn.started_s + self.deadline_s:
             raise error
-        self.metrics.fell_back(model, type(error).__name__)
+        if not error.attempts:
+            self.metrics.fell_back(model, type(error).__name__)
         turn.trace.fail_call(type(error).__name__)
         _log.warning(
-            "%s: %s failed, trying the next model: %s",
-            *(turn.record.request_id, model.name, error),
+            "%s: %s failed, trying %s: %s",
+            *(turn.record.request_id, model.name, left[0].name, error),
             extra=_about(turn),
         )
-        transit = turn.transit
-        transit.given_up += transit.is_upstream
-        transit.is_upstream = False
-        if transit.given_up:
-            await self._charge_given_up(turn)
-            await self._hold_again(turn, model, error)
+        if turn.transit.is_upstream:
+            turn.transit.is_upstream = False
+            await self._hold_again(turn, left, error)
 
-    async def _hold_again(self, turn: Turn, model: HostedModel, error: ProviderError) -> None:
-        """Settle what the calls of `model` may have cost, and hold a worst case for the next.
+    async def _hold_again(
+        self, turn: Turn, left: Sequence[HostedModel], error: ProviderError
+    ) -> None:
+        """Settle what the last call may have cost, and hold a worst case of those that are `left`.
 
         Raises:
             ProviderError: `error`, where the budget has no room for another call.
         """
-        await self._settle(turn, type(error).__name__)
-        first, charged = turn.reservation, turn.settle_given_up()
-        models = turn.plan.models if turn.plan is not None else ()
+        first, charged = turn.reservation, await self._give_up(turn, type(error).__name__)
         name = f"{turn.record.request_id}-{turn.record.attempts}"
         try:
-            others = models[models.index(model) + 1 :]
-            held = await self._reserve(turn, name, others, charged)
+            held = await self._reserve(turn, name, left, charged)
         except (BudgetExhausted, GatewayError) as refusal:
             raise error from refusal
         turn.reservation = held if first is None else held.after(first)
@@ -346,20 +346,25 @@ class ChatService:
             turn.record.answer = forwarded.text
         yield writer.end(turn.record.usage, upstream, turn.summary)
 
-    async def _charge_given_up(self, turn: Turn) -> None:
-        """Charge the calls before the last one that their provider may bill."""
-        cost_nusd = await charge_given_up(turn, self.counter)
-        if cost_nusd and turn.served is not None:
-            self.metrics.gave_up(turn.served, cost_nusd)
+    async def _give_up(self, turn: Turn, outcome: str) -> Charge | None:
+        """Charge the last call for the most that its provider may bill; return all such charges."""
+        call = turn.sent
+        if call is None:
+            return None
+        usage = await most_used(turn, call, self.counter)
+        cost_nusd = call.model.price.cost_nusd(usage)
+        self.metrics.gave_up(call.model, cost_nusd)
+        await self._settle(turn, outcome, usage, cost_nusd)
+        return turn.give_up(usage, cost_nusd)
 
-    async def _settle(self, turn: Turn, outcome: str) -> None:
+    async def _settle(self, turn: Turn, outcome: str, usage: Usage | None, cost_nusd: int) -> None:
         """Charge what was used; a turn that reached no model gives everything back."""
         record = turn.record
         if turn.reservation is not None:
             await self.ledger.settle(
                 turn.reservation,
-                together(record.usage, turn.given_up),
-                record.cost_nusd + turn.given_up_nusd,
+                usage,
+                cost_nusd,
                 model=record.served_model,
                 outcome=outcome,
                 answer_id=record.answer_id,

@@ -10,6 +10,7 @@ from budget.ledger.amounts import NUSD_PER_USD
 from budget.ledger.types import Charge
 from gateway.budgets.enforcement import own_limit
 from gateway.budgets.reservation import Reservation, budget_headers, budget_summary
+from gateway.chat.usage import SentCall
 from gateway.evaluation_log.exchange import prompt_of
 from gateway.providers.base import Transit
 from gateway.routing.plan import RoutePlan
@@ -30,9 +31,7 @@ class Turn:
         record: What the log keeps of the turn, as far as it is known.
         plan: Whom to call; None until the turn is planned.
         served: The model that was called last; None until one was.
-        sent: The body that it was called with.
-        given_up: What calls may have used that nobody waits for any more, and the reservation is
-            not charged for yet; `given_up_nusd` is what that costs.
+        sent: That call.
         settled: What earlier reservations of this turn were charged.
         transit: Where that call is.
     """
@@ -44,9 +43,7 @@ class Turn:
     plan: RoutePlan | None = None
     reservation: Reservation | None = None
     served: HostedModel | None = None
-    sent: Mapping[str, Any] = field(default_factory=dict)
-    given_up: Usage | None = None
-    given_up_nusd: int = 0
+    sent: SentCall | None = None
     settled: Charge | None = None
     transit: Transit = field(default_factory=Transit)
     trace: TurnTrace = field(default_factory=Untraced)
@@ -97,11 +94,11 @@ class Turn:
     @property
     def charge(self) -> Charge | None:
         """What the ledger charges; None while the usage is not known."""
-        usage = together(self.record.usage, self.given_up)
-        if usage is None or self.record.usage is None:
+        usage = self.record.usage
+        if usage is None:
             return None
-        output, cost_nusd = usage.completion_tokens, self.record.cost_nusd + self.given_up_nusd
-        return Charge(cost_nusd, usage.prompt_tokens + output, output)
+        output = usage.completion_tokens
+        return Charge(self.record.cost_nusd, usage.prompt_tokens + output, output)
 
     def follow(self, plan: RoutePlan) -> None:
         """Go by `plan` from here on."""
@@ -122,9 +119,10 @@ class Turn:
             record.policy_version = allotment.proposal.policy_version
             record.policy_propensity = allotment.proposal.propensity
 
-    def call(self, model: HostedModel, now_s: float) -> None:
-        """Note that `model` is called now."""
+    def call(self, model: HostedModel, body: Mapping[str, Any], now_s: float) -> None:
+        """Note that `model` is called now, with `body`."""
         self.served, record = model, self.record
+        self.sent = SentCall(model, body, self.reservation)
         record.served_model, record.provider = model.name, model.provider
         if record.gateway_s is None:
             record.gateway_s = now_s - self.started_s
@@ -134,23 +132,18 @@ class Turn:
         self.record.usage = usage
         self.record.cost_nusd = 0 if self.served is None else self.served.price.cost_nusd(usage)
 
-    def give_up(self, model: HostedModel, usage: Usage, calls: int) -> int:
-        """Note that so many calls of `model` may be billed, each for `usage`; return their cost."""
-        cost_nusd = calls * model.price.cost_nusd(usage)
-        self.record.given_up_nusd += cost_nusd
-        self.given_up_nusd += cost_nusd
-        tokens = calls * usage.prompt_tokens, calls * usage.completion_tokens
-        self.given_up = together(self.given_up, Usage(*tokens, is_estimated=True))
-        return cost_nusd
+    def give_up(self, usage: Usage, cost_nusd: int) -> Charge:
+        """Note that the reservation was charged for a call that nobody waits for any more.
 
-    def settle_given_up(self) -> Charge:
-        """Note that the reservation was charged; return what all before the next one were."""
-        used, before = self.given_up or Usage(0, 0), self.settled or Charge(0, 0)
-        output = used.completion_tokens
-        tokens = before.tokens + used.prompt_tokens + output
-        self.settled = after = Charge(self.record.given_up_nusd, tokens, before.output + output)
-        self.reservation, self.given_up, self.given_up_nusd = None, None, 0
-        return after
+        Returns:
+            What all such calls of this turn were charged.
+        """
+        self.record.given_up_nusd += cost_nusd
+        before, output = self.settled or Charge(0, 0), usage.completion_tokens
+        tokens = before.tokens + usage.prompt_tokens + output
+        self.settled = Charge(self.record.given_up_nusd, tokens, before.output + output)
+        self.reservation = None
+        return self.settled
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Say how the turn was routed, in response headers."""
@@ -203,17 +196,6 @@ class Turn:
         if record.error is not None:
             record.answer = None
         return record
-
-
-def together(one: Usage | None, other: Usage | None) -> Usage | None:
-    """Add up the tokens of two usages, either of which may be nothing."""
-    if one is None or other is None:
-        return other or one
-    return Usage(
-        one.prompt_tokens + other.prompt_tokens,
-        one.completion_tokens + other.completion_tokens,
-        is_estimated=one.is_estimated or other.is_estimated,
-    )
 
 
 def new_id(rng: random.Random) -> str:

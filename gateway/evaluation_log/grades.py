@@ -9,7 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar, TypeVarTuple
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Engine, or_, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,6 +20,9 @@ from gateway.storage.database import is_row_fault
 from gateway.types import TurnRecord
 from migrations.tables import TURNS
 from router_models.verifiers.verifiers import InvalidVerifier, NotVerifiable, parse_verifier, verify
+
+Given = TypeVarTuple("Given")
+Made = TypeVar("Made")
 
 GradeSource = Literal["verifier", "judge", "feedback"]
 """What a grade rests on, most reliable first: a check, a model's opinion, a caller's opinion."""
@@ -129,7 +133,7 @@ class GradeBook:
     Attributes:
         count: Told of each grade whose answer is known.
         checks: Runs verifiers, one after the other; other work off the event loop never waits
-            behind a costly one.
+            behind a costly one, and teams take turns.
         patience_s: An answer that is not found is looked for once more after so long: another
             process may have given it and not written its row yet.
     """
@@ -141,6 +145,7 @@ class GradeBook:
     lookup_timeout_s: float = 2.0
     patience_s: float = 0.0
     checks: Executor = field(default_factory=_one_thread)
+    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def record_grade(
         self,
@@ -187,6 +192,12 @@ class GradeBook:
             self.count(answer, grade)
         return grade
 
+    async def _check(self, team_id: str, function: Callable[[*Given], Made], *args: *Given) -> Made:
+        """Run a verifier's work once it is the team's turn: no team waits for two of another."""
+        turn = self._turns.setdefault(team_id, asyncio.Lock())
+        async with turn:
+            return await asyncio.get_running_loop().run_in_executor(self.checks, function, *args)
+
     async def verify_answer(
         self,
         answer_id: str,
@@ -213,9 +224,8 @@ class GradeBook:
         """
         if len(json.dumps(verifier)) > MAX_VERIFIER_CHARS:
             raise InvalidRequest(f"verifier: exceeds {MAX_VERIFIER_CHARS} characters of JSON")
-        loop = asyncio.get_running_loop()
         try:
-            spec = await loop.run_in_executor(self.checks, parse_verifier, verifier)
+            spec = await self._check(team_id, parse_verifier, verifier)
         except InvalidVerifier as error:
             raise InvalidRequest(f"verifier: {error}", param="verifier") from error
         answer, may_grade = await self._find(answer_id, team_id)
@@ -226,7 +236,7 @@ class GradeBook:
         if answer.text is None:
             raise InvalidRequest(NO_TEXT, param="verifier")
         try:
-            score = await loop.run_in_executor(self.checks, verify, spec, answer.text)
+            score = await self._check(team_id, verify, spec, answer.text)
         except NotVerifiable as error:
             raise InvalidRequest(f"verifier: {error}", param="verifier") from error
         return await self.record_grade(

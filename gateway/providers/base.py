@@ -17,17 +17,12 @@ class Transit:
     Attributes:
         memory: Grows with what is read of an answer; None where nobody counts.
         is_upstream: The upstream has the call and has not refused it, so it may bill it.
-        given_up: How many attempts before this one it may bill too.
+        attempts: Those of the same call before, which their caller held a worst case for apart.
     """
 
     memory: Hold | None = None
     is_upstream: bool = False
-    given_up: int = 0
-
-    def sends(self) -> None:
-        """Note that an attempt is sent; what became of the one before is not waited for."""
-        self.given_up += self.is_upstream
-        self.is_upstream = True
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +120,10 @@ class AnswerStream(Protocol):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Iterate over the events to forward."""
+        ...
+
+    async def leave(self) -> bytes:
+        """End the upstream call at once; return the events that came and were not iterated over."""
         ...
 
 

@@ -20,6 +20,9 @@ MAX_HEADER_BYTES = 32 * 1024
 DRAIN_S = 0.25
 """How long a finished stream may take to end its transfer before its connection is given up."""
 
+MAX_LOOKS = 32
+"""At what a connection that is dropped still brings, up to 256 KB each."""
+
 
 class HttpFailure(Exception):
     """The exchange with the upstream failed below HTTP."""
@@ -116,6 +119,23 @@ class HttpResponse:
             raise TimedOut("nothing arrived in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionBroken("the body ended early") from error
+
+    async def leave(self) -> bytes:
+        """Drop the connection; return what has come in and was not read."""
+        content, arrived = self._response.content, b""
+        try:
+            for _ in range(MAX_LOOKS):
+                # One turn of the event loop reads what the system holds for this connection.
+                await asyncio.sleep(0)
+                more = content.read_nowait()
+                arrived += more
+                if not more:
+                    break
+        except (aiohttp.ClientError, OSError):
+            pass
+        finally:
+            self._response.close()
+        return arrived
 
     async def drain(self) -> None:
         """Let a body whose content is complete end, so that its connection can be used again."""

@@ -184,12 +184,20 @@ class Resilience:
         return Condition(limiter.in_flight, limiter.waiting, limiter.limit, self.retries, breakers)
 
     async def attempt(
-        self, breaker: Breaker, deadline_s: float, once: Callable[[], Awaitable[T]]
+        self,
+        breaker: Breaker,
+        deadline_s: float,
+        once: Callable[[], Awaitable[T]],
+        before: int = 0,
     ) -> tuple[T, int]:
         """Call `once` until it succeeds, gives a final answer, or there is no time for another.
 
         The breaker is told of failures only: `once` may return before its call is over.
-        `deadline_s` is on `clock`; no attempt starts later.
+        `deadline_s` is on `clock`; no attempt starts later. An attempt that may be billed is not
+        repeated here: its error says `attempts`, and who called holds a worst case for the next.
+
+        Args:
+            before: Attempts of the same call that were made already.
 
         Returns:
             What `once` returned, and the number of attempts.
@@ -197,22 +205,25 @@ class Resilience:
         Raises:
             ProviderError: The last attempt's, or ProviderUnavailable if the breaker is open.
         """
-        retries = 0
+        retries = before
         while True:
             self._admit(breaker, deadline_s)
             try:
-                return await once(), retries + 1
+                return await once(), retries - before + 1
             except AttemptFailed as failure:
                 if failure.counts:
                     breaker.failed()
                 else:
                     breaker.abandoned()
                 await self._wait(failure, retries, breaker, deadline_s)
+                retries += 1
+                self.retries += 1
+                if failure.may_be_billed:
+                    failure.error.attempts = retries
+                    raise failure.error from failure
             except BaseException:
                 breaker.abandoned()
                 raise
-            retries += 1
-            self.retries += 1
 
     def _admit(self, breaker: Breaker, deadline_s: float) -> None:
         if self.clock() >= deadline_s:

@@ -3,6 +3,7 @@
 Events: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -298,6 +299,28 @@ def decode(payload: bytes) -> Any:
     if is_long and payload.count(b"[") + payload.count(b"{") > MAX_CONTAINERS:
         raise ValueError(f"more than {MAX_CONTAINERS} objects and lists")
     return orjson.loads(payload)
+
+
+def decode_answer(raw: bytes) -> Any:
+    """Decode an answer; a lone surrogate in it, which a caller can have written, is replaced.
+
+    Raises:
+        ValueError: It is not JSON, has more objects and lists than any answer, or is nested too
+            deeply to be passed on.
+    """
+    try:
+        answer = decode(raw)
+    except orjson.JSONDecodeError:
+        if b"\\u" not in raw:
+            raise
+        try:
+            written = json.dumps(json.loads(raw), ensure_ascii=False)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        answer = orjson.loads(written.encode("utf-8", "replace"))
+    if is_too_deep(raw, answer):
+        raise ValueError("nested too deeply")
+    return answer
 
 
 def decode_object(payload: bytes) -> dict[str, Any] | None:

@@ -1,6 +1,5 @@
 """What all adapters share: one call to an upstream, whole or streamed, whatever its dialect."""
 
-import json
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -18,7 +17,6 @@ from gateway.errors import (
     ProviderUnavailable,
 )
 from gateway.long_work import LongWork
-from gateway.nesting import is_too_deep
 from gateway.providers.base import Completion, Condition, UpstreamCall
 from gateway.providers.dialect import Dialect, Timeouts
 from gateway.providers.failures import (
@@ -40,7 +38,7 @@ from gateway.providers.http import (
     TimedOut,
 )
 from gateway.providers.resilience import Resilience
-from gateway.providers.sse import MAX_EVENT_BYTES, Tap, decode, event_too_long, fed
+from gateway.providers.sse import MAX_EVENT_BYTES, Tap, decode_answer, event_too_long, fed
 from gateway.types import Usage
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -125,6 +123,18 @@ class UpstreamStream:
         if tap.error:
             raise redacted(tap.error, self._secrets)
 
+    async def leave(self) -> bytes:
+        """End the upstream call at once; return the events that came and were not iterated over.
+
+        The provider writes, and bills, until it is told. So it is told before anything else is
+        done, and what it wrote meanwhile counts.
+        """
+        events, self._begun = self._begun, b""
+        if not self.is_over and (arrived := await self._response.leave()):
+            events += await fed(self._tap, arrived, self._long_work)
+            self._note()
+        return events
+
     async def aclose(self) -> None:
         """Give the connection back if the answer is complete; else drop it, which cancels."""
         try:
@@ -178,7 +188,10 @@ class HttpProvider:
         deadline_s = self._deadline_s(call)
         async with self.resilience.limiter:
             completion, attempts = await self.resilience.attempt(
-                breaker, deadline_s, lambda: self._complete_once(call, body, deadline_s)
+                breaker,
+                deadline_s,
+                lambda: self._complete_once(call, body, deadline_s),
+                call.transit.attempts,
             )
         breaker.succeeded()
         return completion if attempts == 1 else replace(completion, attempts=attempts)
@@ -191,7 +204,10 @@ class HttpProvider:
         deadline_s = self._deadline_s(call)
         async with self.resilience.limiter:
             stream, attempts = await self.resilience.attempt(
-                breaker, deadline_s, lambda: self._open_once(call, body, deadline_s)
+                breaker,
+                deadline_s,
+                lambda: self._open_once(call, body, deadline_s),
+                call.transit.attempts,
             )
             stream.attempts = attempts
             breaker.answered()
@@ -229,7 +245,7 @@ class HttpProvider:
     async def _complete_once(
         self, call: UpstreamCall, body: bytes, deadline_s: float
     ) -> Completion:
-        call.transit.sends()
+        call.transit.is_upstream = True
         try:
             raw = await self._read(call, body, deadline_s)
             return await self.long_work.read(len(raw), self._decode, call, raw)
@@ -271,7 +287,7 @@ class HttpProvider:
     ) -> UpstreamStream:
         """Send the call and wait for the first event, so that failing before it can be mended."""
         patience_s = min(self.timeouts.first_byte_s, self._left_s(deadline_s))
-        call.transit.sends()
+        call.transit.is_upstream = True
         try:
             response = await self._send(call, body, deadline_s, patience_s)
             try:
@@ -342,25 +358,3 @@ class HttpProvider:
 
     def _left_s(self, deadline_s: float) -> float:
         return max(deadline_s - self.resilience.clock(), 0.0)
-
-
-def decode_answer(raw: bytes) -> Any:
-    """Decode an answer; a lone surrogate in it, which a caller can have written, is replaced.
-
-    Raises:
-        ValueError: It is not JSON, has more objects and lists than any answer, or is nested too
-            deeply to be passed on.
-    """
-    try:
-        answer = decode(raw)
-    except orjson.JSONDecodeError:
-        if b"\\u" not in raw:
-            raise
-        try:
-            written = json.dumps(json.loads(raw), ensure_ascii=False)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
-        answer = orjson.loads(written.encode("utf-8", "replace"))
-    if is_too_deep(raw, answer):
-        raise ValueError("nested too deeply")
-    return answer

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
 from router_models.estimators.arrays import UNSEEN_VARIANCE, Scaler, read_array
+from router_models.statistics import means_of_sums
 from router_models.types import Arrays, Float32, Prediction
 
 ROWS_AT_ONCE = 1024
@@ -52,8 +53,9 @@ class NearestNeighbours:
         self._answered = answered.astype(np.float32)
         known = [np.where(answered, table, 0.0) for table in (self.quality, self.cost_usd)]
         self._table = np.concatenate(known, axis=1).astype(np.float32)
-        rows = np.maximum(self._answered.sum(axis=0), 1.0)
-        self._means = (self._table.sum(axis=0) / np.tile(rows, 2)).astype(np.float32)
+        quality, cost = np.split(self._table.sum(axis=0, dtype=np.float64), 2)
+        means = means_of_sums(self._answered.sum(axis=0), quality, cost)
+        self._means = np.concatenate(means)
 
     def predict(self, embeddings: Float32) -> Prediction:
         """Predict for each row of `embeddings`, shape ``(n_queries, dimension)``."""
@@ -115,4 +117,6 @@ class NearestNeighbours:
         if neighbours < 1 or prior_rows <= 0 or not len(points):
             raise ArtifactRejected("k-nearest neighbours needs a row, k >= 1 and prior rows > 0")
         quality, cost = read_array(arrays, "quality", shape), read_array(arrays, "cost_usd", shape)
+        if not (quality >= 0).any():
+            raise ArtifactRejected("k-nearest neighbours needs an answer")
         return cls(models, scaler, points, quality, cost, int(neighbours), prior_rows)

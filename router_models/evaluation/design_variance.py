@@ -8,6 +8,7 @@ squared surprise over its propensity. That variance is used, and the draws' own 
 many. Särndal, Swensson, Wretman, "Model Assisted Survey Sampling" (1992), chapter 6.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import log, sqrt
 from typing import Final
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.evaluation.off_policy import LoggedChoices
-from router_models.evaluation.outcome_model import Outcome
+from router_models.evaluation.outcome_model import Outcome, OutcomeModel
 
 Float64 = NDArray[np.float64]
 
@@ -80,6 +81,40 @@ class Contributions:
         return sqrt(share * drawn + (1.0 - share) * designed) / len(query)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shares:
+    """By how much each model's figures count for each query; shape ``(n_rows, n_models)``."""
+
+    quality: Float64
+    cost_usd: Float64
+
+    @classmethod
+    def of(
+        cls,
+        chosen: Iterable[NDArray[np.intp]],
+        prices: Float64,
+        scales: Float64,
+        choices: LoggedChoices,
+    ) -> "Shares":
+        """Add up utilities, `quality - price * cost_usd`, of what is chosen at several prices.
+
+        Args:
+            chosen: A column per row, for each price.
+            prices: Quality given up per USD saved.
+            scales: What multiplies the utility at each price.
+        """
+        rows = np.arange(len(choices.answered))
+        quality, cost_usd = np.zeros((2, *choices.propensity.shape))
+        for columns, price, scale in zip(chosen, prices, scales, strict=True):
+            quality[rows, columns] += scale
+            cost_usd[rows, columns] += scale * price
+        return cls(quality, cost_usd)
+
+    def minus(self, other: "Shares") -> "Shares":
+        """Subtract the shares of another router."""
+        return Shares(self.quality - other.quality, self.cost_usd - other.cost_usd)
+
+
 def contributions(
     outcome: Outcome, chosen: NDArray[np.intp], choices: LoggedChoices
 ) -> Contributions:
@@ -97,6 +132,38 @@ def contributions(
     )
 
 
+def weighed(outcomes: OutcomeModel, shares: Shares, choices: LoggedChoices) -> Contributions:
+    """Weigh logged answers where each model's figures count by shares, negative ones too.
+
+    What a router is worth at several prices together is such a sum, and so is how much more it is
+    worth than another one: of each query one model answered, so its draw decides all of them.
+    """
+    rows, answered = np.arange(len(choices.answered)), choices.answered
+    propensity = np.where(choices.propensity > 0, choices.propensity, np.inf).astype(np.float64)
+    graded, charged = outcomes.quality, outcomes.cost_usd
+    modelled = shares.quality * graded.modelled - shares.cost_usd * charged.modelled
+    surprise = shares.quality[rows, answered] * (
+        graded.observed - graded.modelled[rows, answered]
+    ) - shares.cost_usd[rows, answered] * (charged.observed - charged.modelled[rows, answered])
+    both = shares.quality * shares.cost_usd * np.sqrt(graded.squares * charged.squares)
+    squares = shares.quality**2 * graded.squares + shares.cost_usd**2 * charged.squares
+    squares = np.maximum(squares - 2.0 * outcomes.correlation * both, 0.0)
+    squares = np.where(choices.propensity > 0, squares, 0.0)
+    expected: Float64 = modelled.sum(axis=1)
+    return Contributions(
+        expected + surprise / propensity[rows, answered],
+        expected,
+        squares.sum(axis=1),
+        (squares / propensity).sum(axis=1),
+        (squares**2 / propensity**3).sum(axis=1),
+    )
+
+
+def widened(quantile: float, effective: float) -> float:
+    """Return by how much Student's quantile is above the normal one, with so many answers."""
+    return 1.0 + (quantile**2 + 1.0) / (4.0 * effective)
+
+
 def reach(effective: float, answers_at_every_look: int | None = None) -> float:
     """Return how many standard errors an interval of 95 % reaches to either side.
 
@@ -109,7 +176,7 @@ def reach(effective: float, answers_at_every_look: int | None = None) -> float:
         effective: Answers that the estimate is worth.
         answers_at_every_look: Answers in the log so far; None for one look.
     """
-    few = 1.0 + (NORMAL**2 + 1.0) / (4.0 * effective)
+    few = widened(NORMAL, effective)
     if answers_at_every_look is None:
         return NORMAL * few
     doubt = -2.0 * log(RISK)

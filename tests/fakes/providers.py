@@ -60,6 +60,9 @@ class FakeStream:
         if self._usage is not None:
             self.usage_event = {"id": "chatcmpl-1", "choices": [], "usage": BODY["usage"]}
 
+    async def leave(self) -> bytes:
+        return b""
+
 
 class FakeProvider:
     """Answers each call with the next item of its script; the last one repeats."""
@@ -74,7 +77,6 @@ class FakeProvider:
         self.name = "fake"
         self.calls: list[UpstreamCall] = []
         self.closed_streams = 0
-        self.given_up = 0
         self._script = list(script)
         self._usage = usage
         self._early = early
@@ -83,7 +85,6 @@ class FakeProvider:
     def _next(self, call: UpstreamCall) -> Any:
         self.calls.append(call)
         call.transit.is_upstream = True
-        call.transit.given_up = self.given_up
         item = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         if isinstance(item, Exception):
             call.transit.is_upstream = isinstance(item, ProviderTimeout | ProviderCutOff)

@@ -53,11 +53,13 @@ async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
 
 
 @asynccontextmanager
-async def capped_gateway(path: Path, **limits: Any) -> AsyncIterator[RunningGateway]:
-    """Run a gateway whose first key may use `CAP_TOKENS`."""
+async def capped_gateway(
+    path: Path, cap: int = CAP_TOKENS, **limits: Any
+) -> AsyncIterator[RunningGateway]:
+    """Run a gateway whose first key may use so many tokens."""
     settings = {"definitions_poll_s": 0.01}
     async with running_gateway(path, budgets=settings, limits=limits) as running:
-        budget(running.engine, CAP_TOKENS, team_id="default", scope="key", measure="tokens")
+        budget(running.engine, cap, team_id="default", scope="key", measure="tokens")
         book = running.app.budgets.book
         newest = BudgetDefinitions(running.engine).changes(0, 1000)[-1].revision
         await until(lambda: book.revision >= newest)
@@ -172,6 +174,60 @@ async def test_a_claim_of_any_size_charges_what_can_be_true(gateway, is_stream) 
     assert 600 < await charged_tokens(gateway, 1) < 3_000
     assert row.completion_tokens == 600
     assert row.is_estimated
+
+
+CLAIMS = [
+    {"prompt_tokens": 2**60, "completion_tokens": 2**60},
+    {"prompt_tokens": 1_500, "completion_tokens": 600},
+    {"prompt_tokens": 9, "completion_tokens": 601},
+    {"prompt_tokens": 1_500, "completion_tokens": 0},
+]
+IMAGE = {"type": "image_url", "image_url": {"url": "https://a/b.png"}}
+FILE = {"type": "file", "file": {"file_id": "f-1"}}
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("parts", [(), (IMAGE,), (FILE,)], ids=["text", "image", "file"])
+async def test_no_claim_of_a_provider_is_charged_beyond_what_was_held(
+    tmp_path, is_stream, parts
+) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Look."}, *parts]}]
+    body = asking(stream=is_stream, messages=messages)
+    async with capped_gateway(tmp_path, cap=10**8) as gateway, gateway.caller() as http:
+        for turns, claim in enumerate(CLAIMS, 1):
+            last = chunk({}, choices=[], usage=claim)
+            events = (chunk({"content": "Hello!"}), chunk({}, "stop"), last)
+            whole = json_answer(completion(TEXT, usage=claim))
+            gateway.alpha.answers = [Answer(events) if is_stream else whole]
+            assert (await http.post(CHAT, json=body)).status_code == 200
+            await charged_tokens(gateway, turns)
+        with gateway.engine.connect() as connection:
+            rows = connection.execute(select(SETTLEMENTS)).all()
+    assert len(rows) == len(CLAIMS)
+    assert all(row.charged_nusd <= row.held_nusd for row in rows)
+    assert all(0 < row.charged_tokens <= row.held_tokens for row in rows)
+
+
+async def test_what_a_host_adds_to_a_prompt_is_held_and_charged_once_it_was_seen(gateway) -> None:
+    usage = {"prompt_tokens": 700, "completion_tokens": 3}
+    gateway.alpha.answers = [json_answer(completion(usage=usage))]
+    async with gateway.caller() as http:
+        await http.post(CHAT, json=asking())
+        first = await charged_tokens(gateway, 1)
+        await http.post(CHAT, json=asking())
+        assert await charged_tokens(gateway, 2) - first == 703
+    assert first < 703
+
+
+async def test_attempts_that_one_provider_repeats_do_not_pass_a_cap(tmp_path) -> None:
+    limits = {"max_retries": 2, "breaker_failures": 1_000}
+    async with capped_gateway(tmp_path, **limits) as gateway, gateway.caller() as http:
+        broken = Answer(cuts_off=True)
+        gateway.alpha.answers = [broken, broken, Answer(tuple(stream_chunks("Hi"))), broken]
+        body = asking(stream=True, messages=[{"role": "user", "content": "word " * 300}])
+        statuses = [(await http.post(CHAT, json=body)).status_code for _ in range(4)]
+        assert statuses == [200, 503, 429, 429]
+        assert CAP_TOKENS / 2 < await charged_tokens(gateway, 4) <= CAP_TOKENS
 
 
 async def test_a_call_that_was_left_is_charged_what_it_cost(gateway) -> None:

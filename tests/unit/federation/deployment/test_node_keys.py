@@ -108,6 +108,13 @@ def test_a_pipe_in_the_folder_of_keys_holds_up_nobody(folder, name):
     assert set(NodeKeys.read(folder.public_keys).keys) == {"acme", "zenith"}
 
 
+@pytest.mark.parametrize("name", ["/dev/zero", "."])
+def test_a_device_or_folder_in_place_of_a_key_is_not_read(folder, name):
+    (folder.public_keys / "odd.pub").symlink_to(name)
+
+    assert "no regular file" in NodeKeys.read(folder.public_keys).problems[0]
+
+
 def test_a_key_of_another_kind_is_a_problem(folder):
     other = ec.generate_private_key(ec.SECP256R1()).public_key()
     (folder.public_keys / "short.pub").write_bytes(
@@ -136,6 +143,17 @@ def test_a_node_is_revoked_whatever_else_lies_in_the_folder(folder):
         "alias.pub.revoked",
     ]
     assert set(NodeKeys.read(folder.public_keys).keys) == {"zenith"}
+
+
+def test_every_key_that_was_revoked_stays_known(folder):
+    first = NodeKeys.read(folder.public_keys).keys["acme"]
+    folder.revoke("acme")
+    folder.rotate("acme")
+    second = NodeKeys.read(folder.public_keys).keys["acme"]
+
+    assert [path.name for path in folder.revoke("acme")] == ["acme.pub.revoked.2"]
+    assert NodeKeys.read(folder.public_keys).revoked == {first, second}
+    assert (folder.public_keys / "acme.pub.revoked").exists()
 
 
 def test_a_file_that_holds_no_key_can_be_revoked_too(folder):

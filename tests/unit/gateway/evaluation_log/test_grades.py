@@ -1,5 +1,7 @@
 import asyncio
 import threading
+from concurrent.futures import Executor, Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook, KnownAnswer, RecentAnswers
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
+from router_models.verifiers.verifiers import parse_verifier
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import make_turn
 
@@ -128,6 +131,37 @@ def test_only_the_latest_answers_are_remembered():
 
     assert recent.find("req_000004") == KnownAnswer("default", "small", "r-1", 0.5)
     assert recent.find("req_000000") is None
+
+
+class NotedWork(Executor):
+    """Does at once what it is given, and keeps what that was."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+
+    def submit(self, function, /, *args, **kwargs):
+        if function is parse_verifier:
+            self.order.append(args[0]["reference"])
+        done: Future[object] = Future()
+        done.set_result(function(*args))
+        return done
+
+
+async def test_teams_take_turns_at_the_work_of_verifiers(book, log):
+    work = NotedWork()
+    shared = replace(book, checks=work)
+    for number, team in enumerate(("blue", "red")):
+        log.record(make_turn(number, team_id=team, answer="1"))
+
+    def of(number: int, team: str, reference: int):
+        table = {"kind": "numeric", "reference": str(reference)}
+        answer_id = f"req_{number:06d}"
+        return shared.verify_answer(answer_id, team_id=team, grader="me", verifier=table)
+
+    await asyncio.gather(*(of(0, "blue", each) for each in range(1, 6)), of(1, "red", 9))
+
+    assert work.order.index("9") <= 1
+    assert len(work.order) == 6
 
 
 NUMERIC = {"kind": "numeric", "reference": "42"}

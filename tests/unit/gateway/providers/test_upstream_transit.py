@@ -4,6 +4,7 @@ import random
 import orjson
 import pytest
 
+from gateway.errors import ProviderUnavailable
 from gateway.providers.base import Provider, UpstreamCall
 from gateway.providers.factory import build_providers
 from gateway.settings.config import ProviderSettings
@@ -73,7 +74,7 @@ class BreakingUpstream:
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-async def test_an_attempt_that_broke_after_it_was_sent_may_be_billed_beside_the_next(
+async def test_an_attempt_that_broke_after_it_was_sent_is_repeated_by_who_holds_for_it(
     http, is_stream
 ):
     call = UpstreamCall(HostedModel("fast", "acme", "a-1", ModelPrice(1, 1)), {}, 100.0, "req-1")
@@ -89,7 +90,11 @@ async def test_an_attempt_that_broke_after_it_was_sent_may_be_billed_beside_the_
         provider = build_providers(
             tables, http, rng=random.Random(1), clock=lambda: 0.0, sleep=sleep
         )["acme"]
+        with pytest.raises(ProviderUnavailable) as broken:
+            await answered(provider, call, is_stream=is_stream)
+        call.transit.attempts = broken.value.attempts
         seen.append(await answered(provider, call, is_stream=is_stream))
 
     assert seen == [True, True]
-    assert call.transit.given_up == 1
+    assert call.transit.attempts == 1
+    assert provider.condition().retries == 1

@@ -37,6 +37,21 @@ def test_falls_back_on_the_models_mean_where_no_neighbour_was_answered():
     np.testing.assert_allclose(prediction.quality[0, 1], 0.3, rtol=1e-5)
 
 
+def test_a_model_that_never_answered_is_an_average_one_and_not_free():
+    quality, cost = (np.c_[table, np.full(3, -1, np.float32)] for table in (QUALITY, COST))
+    models = ("a", "b", "new")
+    unknown = NearestNeighbours(models, Scaler.identity(2), POINTS, quality, cost, 2, 1.0)
+    prediction = unknown.predict(POINTS)
+    np.testing.assert_allclose(prediction.quality[:, 2], 0.4, rtol=1e-5)
+    np.testing.assert_allclose(prediction.cost_usd[:, 2], 0.4, rtol=1e-5)
+
+
+def test_refuses_rows_that_nobody_answered():
+    arrays = neighbours_of(2).to_arrays() | {"quality": np.full_like(QUALITY, -1)}
+    with pytest.raises(ArtifactRejected, match="needs an answer"):
+        NearestNeighbours.from_arrays(("a", "b"), arrays)
+
+
 def test_predicts_many_queries_in_blocks():
     many = np.tile(POINTS, (ROWS_AT_ONCE, 1))
     prediction = neighbours_of(2).predict(many)

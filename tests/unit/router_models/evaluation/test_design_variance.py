@@ -1,12 +1,18 @@
 """Intervals of off-policy estimates, on made-up logs whose truth is known."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
 
-from router_models.evaluation.design_variance import Contributions, contributions, reach
+from router_models.evaluation.design_variance import (
+    Contributions,
+    Shares,
+    contributions,
+    reach,
+    weighed,
+)
 from router_models.evaluation.off_policy import LoggedChoices, effective_answers
 from router_models.evaluation.outcome_model import OutcomeModel, fit_outcome_model
 from router_models.types import Prediction
@@ -60,7 +66,7 @@ class World:
             np.arange(rows),
         )
         guess = Prediction(self.guess.quality[at], self.guess.cost_usd[at])
-        return Log(choices, guess, fit_outcome_model(guess, choices), self.chosen[at])
+        return Log(choices, guess, fit_outcome_model(guess, choices), self.chosen[at], at)
 
     @property
     def truth(self) -> np.ndarray:
@@ -76,6 +82,7 @@ class Log:
     guess: Prediction
     outcomes: OutcomeModel
     chosen: np.ndarray
+    at: np.ndarray
 
     def found(self) -> Iterator[Contributions]:
         utility = self.outcomes.utility(PRICE)
@@ -130,7 +137,7 @@ def test_intervals_for_every_look_hold_at_all_of_them():
             seen = np.arange(rows)
             choices = whole.choices.select(seen)
             guess = Prediction(whole.guess.quality[seen], whole.guess.cost_usd[seen])
-            log = Log(choices, guess, fit_outcome_model(guess, choices), whole.chosen[seen])
+            log = Log(choices, guess, fit_outcome_model(guess, choices), whole.chosen[seen], seen)
             off.append(log.errors_off(world.truth)[0])
             once.append(reach(log.effective))
             always.append(reach(log.effective, rows))
@@ -158,6 +165,40 @@ def test_a_difference_is_less_certain_than_what_it_is_between():
     difference = one.minus(other, np.ones(300, bool)).standard_error(query, persistence)
     assert difference > 1.2 * one.standard_error(query, persistence)
     assert difference > 1.2 * other.standard_error(query, persistence)
+
+
+def test_one_choice_weighed_is_what_it_contributes() -> None:
+    log = World.make().log(300, 0.1, np.random.default_rng(0))
+    shares = Shares.of([log.chosen], np.array([PRICE]), np.ones(1), log.choices)
+    found = weighed(log.outcomes, shares, log.choices)
+    utility = contributions(log.outcomes.utility(PRICE), log.chosen, log.choices)
+    for field in fields(Contributions):
+        assert getattr(found, field.name) == pytest.approx(getattr(utility, field.name))
+
+
+def test_differences_at_several_prices_together_are_covered_as_often_as_they_say() -> None:
+    world, rng = World.make(graded=0.5), np.random.default_rng(3)
+    prices, scales = np.array([1.0, 5.0, 20.0]), np.full(3, 1 / 3)
+    new = [np.where(np.arange(len(world.served)) % 6 < turn, 3, world.served) for turn in (3, 2, 1)]
+    rows = np.arange(len(world.served))
+    truth = sum(
+        scale * (utility[rows, chosen] - utility[rows, world.served]).mean()
+        for chosen, price, scale in zip(new, prices, scales, strict=True)
+        for utility in [world.quality - price * world.cost_usd]
+    )
+    is_covered = []
+    for _ in range(120):
+        log = world.log(1000, 0.05, rng)
+        shares = [
+            Shares.of([each[log.at] for each in routers], prices, scales, log.choices)
+            for routers in (new, [world.served] * 3)
+        ]
+        found = weighed(log.outcomes, shares[0].minus(shares[1]), log.choices)
+        off = abs(found.value.mean() - truth)
+        effective = effective_answers(new[0][log.at], log.choices)
+        error = found.standard_error(log.choices.query, log.outcomes.persistence)
+        is_covered.append(off <= reach(effective) * error)
+    assert 0.9 <= np.mean(is_covered) <= 0.995
 
 
 def test_answers_that_persist_are_less_certain_when_queries_repeat():
