@@ -79,6 +79,8 @@ def train_shipped(rows: Evaluations) -> GuardedEstimator:
     is_open = np.array([task in OPEN_TASKS for task in rows.tasks], bool)
     guard.quality_means = rows.quality[is_open].mean(axis=0)
     guard.cost_means_usd = rows.cost_usd[is_open].mean(axis=0)
+    # These means are of the very queries that are unknown; predictions from others add nothing.
+    guard.kept_quality = guard.kept_cost = 0.0
     return GuardedEstimator(estimator, guard)
 
 

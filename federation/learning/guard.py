@@ -3,7 +3,8 @@
 As `router_models.training.guard`, in three passes: where rows lie, how far they lie from the common
 centroids, and how far held-out rows do. A cluster's reach is estimated from the mean and deviation
 of its distances: measured on four sets, histograms and the distances themselves gave guards that
-were no closer to the central one.
+were no closer to the central one. What unknown queries keep is not learned: it would take sums per
+model over the guard's fine clusters, and the usual shares were as good on average.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from router_models.training.guard import (
     shrunk_reach,
     with_limits,
 )
+from router_models.training.kept import USUAL_KEPT
 from router_models.training.kmeans import assign
 from router_models.types import Evaluations, Float32
 
@@ -137,7 +139,8 @@ class DistanceCounts(Sums):
 def unlimited_guard(centroids: Float32, reach: Float32, scales: Scales) -> Guard:
     """Put together what is known before held-out rows are counted; it can measure distances."""
     scaler = scaler_of_guard(centroids.shape[1])
-    guard = Guard(scaler, centroids, reach, 0.0, 1.0, scales.quality_means, scales.cost_means_usd)
+    means = scales.quality_means, scales.cost_means_usd
+    guard = Guard(scaler, centroids, reach, 0.0, 1.0, *means, *USUAL_KEPT)
     return with_limits(guard, USUAL_NEAR)
 
 

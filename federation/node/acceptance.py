@@ -26,12 +26,12 @@ from router_models.evaluation.off_policy import (
     policy_value,
     predict_columns,
 )
-from router_models.pricing import Prompts
 from router_models.evaluation.outcome_model import (
     OutcomeModel,
     fit_outcome_model,
     guess_outcomes,
 )
+from router_models.pricing import Prompts
 from router_models.statistics import select
 from router_models.types import Evaluations, Float32, Prediction
 

@@ -359,7 +359,6 @@ class ChatService:
 
     async def _settle(self, turn: Turn, outcome: str, usage: Usage | None, cost_nusd: int) -> None:
         """Charge what was used; a turn that reached no model gives everything back."""
-        record = turn.record
         if turn.reservation is not None:
             await self.ledger.settle(
                 turn.reservation,

@@ -1,8 +1,9 @@
-"""Out-of-distribution guard: on unfamiliar queries, fall back on each model's overall record.
+"""Out-of-distribution guard: on unfamiliar queries, move towards each model's overall record.
 
 With whole tasks held out, every estimator measured fell below the best single model: it is sure of
 itself where it has seen nothing. The guard knows where the train rows lie, and the further away a
-query is, the more it replaces the prediction by the models' global means.
+query is, the more it shrinks the prediction towards the models' global means. It keeps as much of
+the difference from them as held-out parts of the train rows bore out.
 """
 
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ class Guard:
         far: From this distance on it is unknown.
         quality_means: Of each model over all train rows; shape ``(n_models,)``.
         cost_means_usd: Same shape.
+        kept_quality: Share, from 0 to 1, of a predicted quality's difference from the model's mean
+            that is left on an unknown query; 1 switches the guard off.
+        kept_cost: The same for costs.
     """
 
     scaler: Scaler
@@ -44,6 +48,8 @@ class Guard:
     far: float
     quality_means: Float32
     cost_means_usd: Float32
+    kept_quality: float = 0.0
+    kept_cost: float = 0.0
 
     def distance(self, embeddings: Float32) -> Float32:
         """Distance to the nearest cluster, in multiples of its reach; shape ``(n_queries,)``."""
@@ -60,9 +66,11 @@ class Guard:
 
     def shrink(self, prediction: Prediction, familiarity: Float32) -> Prediction:
         """Pull each row towards the models' means by what it lacks in familiarity."""
-        share = familiarity[:, None]
-        quality = self.quality_means + (prediction.quality - self.quality_means) * share
-        cost = self.cost_means_usd + (prediction.cost_usd - self.cost_means_usd) * share
+        known, unknown = familiarity[:, None], np.float32(1.0) - familiarity[:, None]
+        of_quality = known + unknown * np.float32(self.kept_quality)
+        of_cost = known + unknown * np.float32(self.kept_cost)
+        quality = self.quality_means + (prediction.quality - self.quality_means) * of_quality
+        cost = self.cost_means_usd + (prediction.cost_usd - self.cost_means_usd) * of_cost
         return Prediction(quality, np.maximum(cost, 0.0))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -72,16 +80,17 @@ class Guard:
             "centroids": self.centroids,
             "reach": self.reach,
             "limits": np.array([self.near, self.far]),
+            "kept": np.array([self.kept_quality, self.kept_cost]),
             "quality_means": self.quality_means,
             "cost_means_usd": self.cost_means_usd,
         }
 
     @classmethod
     def from_arrays(cls, models: tuple[str, ...], arrays: Arrays) -> Self:
-        """Rebuild from `to_arrays`.
+        """Rebuild from `to_arrays`; a guard from before `kept` keeps nothing of the unknown.
 
         Raises:
-            ArtifactRejected: An array is missing or has the wrong shape.
+            ArtifactRejected: An array is missing, has the wrong shape or holds impossible values.
         """
         scaler = Scaler.from_arrays(arrays)
         centroids = read_array(arrays, "centroids", (None, len(scaler.shift)))
@@ -89,8 +98,13 @@ class Guard:
         near, far = read_array(arrays, "limits", (2,)).tolist()
         if not near < far or not len(centroids) or (reach <= 0).any():
             raise ArtifactRejected("a guard needs clusters, a reach above 0 and near < far")
-        means = [read_array(arrays, n, (len(models),)) for n in ("quality_means", "cost_means_usd")]
-        return cls(scaler, centroids, reach, near, far, *means)
+        kept = read_array(arrays, "kept", (2,)).tolist() if "kept" in arrays else [0.0, 0.0]
+        if not all(0.0 <= share <= 1.0 for share in kept):
+            raise ArtifactRejected("what a guard keeps must lie between 0 and 1")
+        quality, cost = (
+            read_array(arrays, name, (len(models),)) for name in ("quality_means", "cost_means_usd")
+        )
+        return cls(scaler, centroids, reach, near, far, quality, cost, *kept)
 
 
 @dataclass(slots=True, eq=False)

@@ -122,6 +122,10 @@ class CellStatistics:
         """Keep the models at `indices`, in that order."""
         return CellStatistics(**{i.name: getattr(self, i.name)[:, indices] for i in fields(self)})
 
+    def select_clusters(self, kept: NDArray[np.bool_]) -> "CellStatistics":
+        """Keep the clusters that are marked."""
+        return CellStatistics(**{i.name: getattr(self, i.name)[kept] for i in fields(self)})
+
     def with_models(self, other: "CellStatistics") -> "CellStatistics":
         """Append another set of models, measured on the same clusters."""
         return CellStatistics(

@@ -75,7 +75,8 @@ class OneQuery:
         scaler: Of the clusters; None where the guard's own does for them too.
         rows: Centroids over temperature; shape ``(n_clusters, dimension)``.
         offset: The clusters' tilt; shape ``(n_clusters,)``.
-        means: What an unknown query gets: each model's mean quality, then cost.
+        means: What an unknown query is moved to: each model's mean quality, then cost.
+        pull: How far it is moved there, from 0 to 1; same shape.
         tables: Quality, then cost, per cluster, and a 1, so that a mixture ends with the sum of
             its weights; shape ``(n_clusters, 2 * n_models + 1)``.
         heads: Of the ridge that K-means is averaged with; None where it is alone.
@@ -90,6 +91,7 @@ class OneQuery:
     rows: Float32
     offset: Float32
     means: Float32
+    pull: Float32
     tables: Float32
     heads: LinearHeads | None
 
@@ -105,6 +107,7 @@ class OneQuery:
         if not isinstance(estimator, KMeansEstimator):
             return None
         ones = np.ones((len(estimator.tables), 1), np.float32)
+        lost = np.array([1.0 - guard.kept_quality, 1.0 - guard.kept_cost], np.float32)
         return cls(
             guard.scaler,
             np.ascontiguousarray(guard.centroids / guard.reach[:, None]),
@@ -115,6 +118,7 @@ class OneQuery:
             np.ascontiguousarray(estimator.centroids / np.float32(estimator.temperature)),
             estimator.tilt,
             np.concatenate([guard.quality_means, guard.cost_means_usd]),
+            np.repeat(lost, len(guard.quality_means)),
             np.concatenate([estimator.tables * share, ones], axis=1),
             heads,
         )
@@ -127,8 +131,6 @@ class OneQuery:
         strange = (distance.item(distance.argmin()) - self.near) / self.width
         share = 1.0 - min(max(strange, 0.0), 1.0)
         familiarity = share * share * (3.0 - 2.0 * share)
-        if familiarity == 0.0:
-            return OneRow(self.means, 0.0)
         if self.scaler is not None:
             vector = normalized(embedding, self.scaler)
         weights = self.rows.dot(vector)
@@ -137,13 +139,14 @@ class OneQuery:
         np.exp(weights, out=weights)
         mixed = weights.dot(self.tables)
         figures: Float32 = mixed[:-1]
-        figures *= familiarity / mixed.item(-1)
+        figures /= mixed[-1]
         if self.heads is not None:
-            linear = self.heads.predict(embedding)
-            linear *= familiarity
-            figures += linear
+            figures += self.heads.predict(embedding)
         if familiarity < 1.0:
-            figures += self.means * np.float32(1.0 - familiarity)
+            pull = self.pull * np.float32(1.0 - familiarity)
+            figures *= np.float32(1.0) - pull
+            pull *= self.means
+            figures += pull
         return OneRow(figures, familiarity)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.guard import Guard
 from router_models.statistics import model_means
+from router_models.training.kept import with_kept
 from router_models.training.kmeans import assign, cluster
 from router_models.types import Evaluations, Float32
 
@@ -34,9 +35,8 @@ def fit_guard(evaluations: Evaluations, validation: Evaluations, seed: int) -> G
     centroids = cluster(unit, cluster_count(len(unit)), seed)
     reach = _reach(*assign(unit, centroids), len(centroids))
     guard = Guard(scaler, centroids, reach, 0.0, 1.0, *model_means(evaluations))
-    return with_limits(
-        guard, float(np.quantile(guard.distance(validation.embeddings), FAMILIAR_QUANTILE))
-    )
+    near = float(np.quantile(guard.distance(validation.embeddings), FAMILIAR_QUANTILE))
+    return with_kept(with_limits(guard, near), evaluations, seed)
 
 
 def cluster_count(n_rows: int) -> int:

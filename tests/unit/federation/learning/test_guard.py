@@ -20,6 +20,7 @@ from federation.learning.statistics import RowSums
 from router_models.errors import InvalidEvaluations
 from router_models.statistics import model_means, select
 from router_models.training.guard import fit_guard
+from router_models.training.kept import USUAL_KEPT
 from tests.fakes.clients import no_rows, split_rows
 from tests.fakes.evaluations import made_up
 
@@ -117,3 +118,8 @@ def test_holds_the_means_of_all_rows():
     np.testing.assert_allclose(
         [guard.quality_means, guard.cost_means_usd], model_means(ROWS), rtol=1e-5
     )
+
+
+def test_unknown_queries_keep_the_usual_share_of_a_prediction():
+    guard = federated([ROWS], [HELD_OUT])
+    assert (guard.kept_quality, guard.kept_cost) == USUAL_KEPT

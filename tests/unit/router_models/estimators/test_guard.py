@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,41 @@ def test_replaces_an_unfamiliar_prediction_by_the_models_means(guard):
     shrunk = guard.shrink(prediction, np.zeros(1, np.float32))
     np.testing.assert_allclose(shrunk.quality, [MEANS])
     np.testing.assert_allclose(shrunk.cost_usd, [COSTS], atol=1e-7)
+
+
+def test_an_unknown_prediction_keeps_its_share_of_the_difference_from_the_means(guard):
+    guard = replace(guard, kept_quality=0.25, kept_cost=0.5)
+    prediction = Prediction(
+        MEANS + np.array([[0.4, -0.4]], np.float32), COSTS + np.array([[1.0, 2.0]], np.float32)
+    )
+    shrunk = guard.shrink(prediction, np.zeros(1, np.float32))
+    np.testing.assert_allclose(
+        shrunk.quality, [MEANS + np.array([0.1, -0.1], np.float32)], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        shrunk.cost_usd, [COSTS + np.array([0.5, 1.0], np.float32)], rtol=1e-5
+    )
+
+
+def test_a_guard_that_keeps_everything_is_off(guard):
+    guard = replace(guard, kept_quality=1.0, kept_cost=1.0)
+    prediction = Prediction(np.array([[0.9, 0.1]], np.float32), np.array([[1.0, 2.0]], np.float32))
+    shrunk = guard.shrink(prediction, np.zeros(1, np.float32))
+    np.testing.assert_allclose(shrunk.quality, prediction.quality, rtol=1e-6)
+    np.testing.assert_allclose(shrunk.cost_usd, prediction.cost_usd, rtol=1e-6)
+
+
+def test_keeps_its_shares_when_it_is_stored(guard):
+    arrays = replace(guard, kept_quality=0.25, kept_cost=0.5).to_arrays()
+    loaded = Guard.from_arrays(("a", "b"), arrays)
+    assert (loaded.kept_quality, loaded.kept_cost) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize("kept", [[-0.1, 0.5], [0.5, 1.1]])
+def test_refuses_to_keep_less_than_nothing_or_more_than_all(guard, kept):
+    arrays = guard.to_arrays() | {"kept": np.array(kept)}
+    with pytest.raises(ArtifactRejected, match="between 0 and 1"):
+        Guard.from_arrays(("a", "b"), arrays)
 
 
 def test_refuses_limits_in_the_wrong_order(guard):

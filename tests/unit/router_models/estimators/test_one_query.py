@@ -40,6 +40,12 @@ def test_predicts_what_the_guarded_estimator_predicts(guarded, one_query):
     np.testing.assert_allclose([row.familiarity for row in rows], familiarity, atol=2e-5)
 
 
+def test_the_guard_compared_keeps_quality_and_cost_to_different_shares(guarded):
+    kept = guarded.guard.kept_quality, guarded.guard.kept_cost
+    assert kept[0] != kept[1]
+    assert min(kept) > 0
+
+
 def test_the_queries_compared_are_familiar_strange_and_in_between(guarded):
     familiarity = guarded.familiarity(mixed_queries().astype(np.float32))
     assert (familiarity == 0).any()
