@@ -47,7 +47,7 @@ from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Tracing
-from gateway.types import ANSWERED, Caller, HostedModel, TurnRecord
+from gateway.types import ANSWERED, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest
 from gateway.wires.base import StreamWriter, Wire
 from gateway.wires.chat import CHAT
@@ -359,6 +359,7 @@ class ChatService:
 
     async def _settle(self, turn: Turn, outcome: str, usage: Usage | None, cost_nusd: int) -> None:
         """Charge what was used; a turn that reached no model gives everything back."""
+        record = turn.record
         if turn.reservation is not None:
             await self.ledger.settle(
                 turn.reservation,
