@@ -118,9 +118,19 @@ def _thin(learn: Evaluations, cell: Cell) -> Evaluations:
     if cell.protocol.answers == "one":
         chance = np.where(np.isfinite(learn.quality), rng.random(learn.quality.shape), -1.0)
         is_asked = np.arange(len(learn.models)) == chance.argmax(axis=1)[:, None]
-        learn = replace(
-            learn,
-            quality=np.where(is_asked, learn.quality, np.nan),
-            cost_usd=np.where(is_asked, learn.cost_usd, np.nan),
-        )
+        learn = _keep(learn, is_asked)
     return learn
+
+
+def _keep(learn: Evaluations, is_kept: NDArray[np.bool_]) -> Evaluations:
+    """Take all other answers away."""
+    nothing = np.float32(np.nan)
+    quality, cost_usd = (
+        np.where(is_kept, table, nothing) for table in (learn.quality, learn.cost_usd)
+    )
+    tokens = learn.tokens and replace(
+        learn.tokens,
+        prompt=np.where(is_kept, learn.tokens.prompt, nothing),
+        completion=np.where(is_kept, learn.tokens.completion, nothing),
+    )
+    return replace(learn, quality=quality, cost_usd=cost_usd, tokens=tokens)

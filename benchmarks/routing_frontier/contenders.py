@@ -9,14 +9,20 @@ import numpy as np
 from benchmarks.routing_frontier.protocol import Rows
 from router_models.evaluation.frontier import Judge, route
 from router_models.evaluation.report import Contender
+from router_models.pricing import in_unit, unit_of
 from router_models.training.baselines import (
     RIDGE_ALPHAS,
     clusters,
     nearest_neighbours,
     tfidf_ridge,
 )
-from router_models.training.settings import candidates
-from router_models.training.train import fit_each, train, tune
+from router_models.training.settings import (
+    AUTO,
+    AverageSettings,
+    Settings,
+    candidates,
+)
+from router_models.training.train import fit_each, predict_usd, train, tune
 from router_models.types import Float32, Prediction
 
 DEFAULT: Final = "Waypost"
@@ -26,13 +32,13 @@ DEFAULT: Final = "Waypost"
 def _product(kind: str) -> Callable[[Rows, int], Contender]:
     def trained(rows: Rows, seed: int) -> Contender:
         router = train(rows.train, rows.val, kind, seed)
-        return Contender.of(router.predict(rows.test.embeddings))
+        return Contender.of(predict_usd(router, rows.test, unit_of(rows.train)))
 
     return trained
 
 
 CONTENDERS: Final[dict[str, Callable[[Rows, int], Contender]]] = {
-    DEFAULT: _product("kmeans"),
+    DEFAULT: _product(AUTO),
     "TF-IDF + ridge": lambda r, seed: tfidf_ridge(r.train, r.val, r.test, RIDGE_ALPHAS, seed),
     "kNN": lambda r, seed: nearest_neighbours(r.train, r.val, r.test, seed),
     "clusters (Avengers-Pro)": lambda r, seed: clusters(r.train, r.val, r.test, seed),
@@ -73,11 +79,12 @@ def grid_naiq(rows: Rows, seed: int) -> dict[str, float]:
     """
     settings = candidates("kmeans")
     chosen = tune(rows.train, rows.val, "kmeans", seed)[0].settings
+    unit = unit_of(rows.train)
+    learn, held = in_unit(rows.train, unit), in_unit(rows.val, unit)
     judge = Judge.of(rows.test)
-    found = {
-        one: judge.figures(route(estimator.predict(rows.test.embeddings), rows.test)).naiq
-        for one, estimator in zip(
-            settings, fit_each(rows.train, rows.val, settings, seed), strict=True
-        )
-    }
-    return {"chosen": found[chosen], "best": max(found.values())}
+    found = [
+        judge.figures(route(predict_usd(estimator, rows.test, unit), rows.test)).naiq
+        for estimator in fit_each(learn, held, settings, seed)
+    ]
+    of_setting: dict[Settings | AverageSettings, float] = dict(zip(settings, found, strict=True))
+    return {"chosen": of_setting[chosen], "best": max(found)}
