@@ -65,18 +65,21 @@ FIGURES: Final = ("total", "total at other prices", "rank over lengths", "total 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the parquet tables")
-    parser.add_argument("--sets", nargs="*", default=list(SETS))
+    parser.add_argument("--sets", nargs="+", default=list(SETS), help="measured anew; others stay")
+    parser.add_argument("--only-time", action="store_true", help="time decisions on the first set")
     arguments = parser.parse_args()
     encoder, count = load_encoder("static"), find_tokenizer()
     if count is None:
         parser.error("install the extra `tokens`: true prompts are counted by a tokenizer")
     file = HERE / "results.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    for name in arguments.sets:
+    for name in [] if arguments.only_time else arguments.sets:
         dataset = covered(read_dataset(arguments.data / f"{name}.parquet")).embedded(encoder)
         results[name] = measure(dataset, encoder, count)
         print(name, json.dumps(results[name]), flush=True)
         file.write_text(json.dumps(results, indent=1) + "\n")
+    dataset = covered(read_dataset(arguments.data / f"{arguments.sets[0]}.parquet"))
+    dataset = dataset.embedded(encoder)
     results["decision"] = asyncio.run(time_decisions(dataset, encoder))
     print(results["decision"])
     file.write_text(json.dumps(results, indent=1) + "\n")
