@@ -290,7 +290,7 @@ def mean_variance(statistics: CellStatistics, prior_rows: float) -> Float32:
     count, rows = statistics.count, statistics.count.sum(axis=0)
     cells = (count > 0).sum(axis=0)
     within = _squared_deviations(statistics.quality_squares, statistics.quality_sum, count)
-    of_model = (within.sum(axis=0) + UNSEEN_VARIANCE) / (rows - cells + 1.0)
+    of_model = (within.sum(axis=0) + UNSEEN_VARIANCE) / (np.maximum(rows - cells, 0.0) + 1.0)
     of_cell = (within + prior_rows * of_model) / (np.maximum(count - 1.0, 0.0) + prior_rows)
     # What the prior is made of, each cluster's ease and each model's mean, is off by chance too.
     of_ease = of_model.mean() / (count.sum(axis=1, keepdims=True) + 1.0)
@@ -301,7 +301,8 @@ def mean_variance(statistics: CellStatistics, prior_rows: float) -> Float32:
     beyond = np.maximum(apart.sum(axis=0) - free * cells * of_model, 0.0)
     of_prior = (beyond + UNSEEN_VARIANCE) / (rows + 1.0) + of_ease + of_mean
     variance = (count * of_cell + prior_rows**2 * of_prior) / (count + prior_rows) ** 2
-    return np.minimum(variance, UNSEEN_VARIANCE).astype(np.float32)
+    bounded: Float32 = np.clip(variance, 0.0, UNSEEN_VARIANCE).astype(np.float32)
+    return bounded
 
 
 def _squared_deviations(squares: Any, sums: Any, rows: Any) -> Any:

@@ -97,7 +97,8 @@ class RidgeSums:
         explained -= np.einsum("im,mij,jm->m", weights, gram, weights, optimize=True)
         fitted = np.einsum("mij,mji->m", gram, inverses[self.gram_of])
         residual = np.maximum(self.quality[-1] - explained, 0.0)
-        return (residual + UNSEEN_VARIANCE) / (np.maximum(rows - fitted, 0.0) + 1.0)
+        noise: Float64 = (residual + UNSEEN_VARIANCE) / (np.maximum(rows - fitted, 0.0) + 1.0)
+        return noise
 
     def _penalty(self, alpha: float) -> Float64:
         penalty = np.full(self.gram.shape[1], alpha)
@@ -171,9 +172,9 @@ class RidgeEstimator:
         that answered the same queries.
         """
         if self._doubt is None:
-            inverses = self.sums.inverses(self.alpha)
-            noise = self.sums.noise(self.sums.solve(self.alpha)[0], inverses)
-            self._doubt = inverses.astype(np.float32), noise.astype(np.float32)
+            exact = self.sums.inverses(self.alpha)
+            left = self.sums.noise(self.sums.solve(self.alpha)[0], exact)
+            self._doubt = exact.astype(np.float32), left.astype(np.float32)
         inverses, noise = self._doubt
         rows = self.scaler.apply(embeddings)
         rows = np.concatenate([rows, np.ones((len(rows), 1), np.float32)], axis=1)

@@ -70,6 +70,10 @@ KINDS: dict[str, type[Settings]] = {
     "ridge": RidgeSettings,
 }
 
+DEFAULTS: frozenset[Settings] = frozenset({KMeansSettings(n_clusters=128, clusterings=4)})
+"""Kept unless another candidate of the kind is better by more than a standard error: on logs of one
+answer per query the best by value is mostly the luckiest."""
+
 AUTO = "auto"
 """Stands for the best of `AUTO_KINDS` and the averages of two of them."""
 

@@ -29,6 +29,7 @@ from router_models.training.ridge import fit_ridge
 from router_models.training.settings import (
     AUTO,
     AUTO_KINDS,
+    DEFAULTS,
     AverageSettings,
     KMeansSettings,
     KnnSettings,
@@ -112,6 +113,8 @@ def fit_each(
 def tune(evaluations: Evaluations, validation: Evaluations, kind: str, seed: int) -> list[Trial]:
     """Value routing by each of the kind's candidates on rows that it has not seen; best first.
 
+    One of `DEFAULTS` goes before the highest value if it is within a standard error of that.
+
     The MLP, whose fits have nothing in common and which stops by `validation`, is valued on that
     alone; all other kinds by cross-validation on all rows.
 
@@ -134,9 +137,14 @@ def tune(evaluations: Evaluations, validation: Evaluations, kind: str, seed: int
     is_network = kind == "mlp"
     parts = [(evaluations, validation)] if is_network else folds(evaluations, validation, seed)
     settings = candidates(kind)
-    values = value_candidates(partial(_predict_all, settings, seed), parts)
-    trials = [Trial(one, *value) for one, value in zip(settings, values, strict=True)]
-    return sorted(trials, key=lambda trial: -trial.value)
+    predictions = _predict_held_out(partial(_predict_all, settings, seed), parts)
+    values, gains = _value(predictions, _held_out(parts))
+    trials = [
+        Trial(one, float(value.mean()), gain)
+        for one, value, gain in zip(settings, values, gains, strict=True)
+    ]
+    chosen = trials.pop(_best(settings, values))
+    return [chosen, *sorted(trials, key=lambda trial: -trial.value)]
 
 
 def _predict_all(
@@ -159,8 +167,7 @@ def _tune_kinds(parts: Sequence[tuple[Evaluations, Evaluations]], seed: int) -> 
     for kind in AUTO_KINDS:
         settings = candidates(kind)
         predictions = _predict_held_out(partial(_predict_all, settings, seed), parts)
-        choice, _ = _judges(predictions, truth)
-        best = int(np.argmax([choice.of_routing(one).mean() for one in predictions]))
+        best = _best(settings, _value(predictions, truth)[0])
         tuned[settings[best]] = predictions[best]
     finalists: dict[Settings | AverageSettings, Prediction] = {**tuned}
     for (first, one), (second, other) in combinations(tuned.items(), 2):
@@ -174,6 +181,13 @@ def _tune_kinds(parts: Sequence[tuple[Evaluations, Evaluations]], seed: int) -> 
     ]
     chosen = trials.pop(_simplest_of_the_best(values))
     return [chosen, *sorted(trials, key=lambda trial: -trial.value)]
+
+
+def _best(settings: Sequence[Settings], values: Sequence[Float64]) -> int:
+    """Return the place of the highest value, or of a default that is as good."""
+    highest = int(np.argmax([value.mean() for value in values]))
+    places = [*(place for place, one in enumerate(settings) if one in DEFAULTS), highest]
+    return places[_simplest_of_the_best([values[place] for place in places])]
 
 
 def _simplest_of_the_best(values: Sequence[Float64]) -> int:
@@ -198,13 +212,8 @@ def value_candidates(
             predicts for the others.
         parts: Rows to learn from, and others to be valued on.
     """
-    predictions = _predict_held_out(predict_all, parts)
-    choice, report = _judges(predictions, _held_out(parts))
-    single = report.of_best_single()
-    return [
-        (float(choice.of_routing(one).mean()), mean_gain(report.of_routing(one), single))
-        for one in predictions
-    ]
+    values, gains = _value(_predict_held_out(predict_all, parts), _held_out(parts))
+    return [(float(value.mean()), gain) for value, gain in zip(values, gains, strict=True)]
 
 
 def _predict_held_out(
@@ -218,6 +227,18 @@ def _predict_held_out(
 
 def _held_out(parts: Sequence[tuple[Evaluations, Evaluations]]) -> Evaluations:
     return reduce(join, [held for _, held in parts])
+
+
+def _value(
+    predictions: Sequence[Prediction], truth: Evaluations
+) -> tuple[list[Float64], list[Interval]]:
+    """Value routing by each prediction, query by query, and its gain over the best single model."""
+    choice, report = _judges(predictions, truth)
+    single = report.of_best_single()
+    return (
+        [choice.of_routing(one) for one in predictions],
+        [mean_gain(report.of_routing(one), single) for one in predictions],
+    )
 
 
 def _judges(

@@ -13,6 +13,7 @@ from router_models.statistics import select
 from router_models.training import train as module
 from router_models.training.kmeans import fit_kmeans
 from router_models.training.settings import (
+    DEFAULTS,
     AverageSettings,
     KMeansSettings,
     RidgeSettings,
@@ -23,12 +24,32 @@ from router_models.types import COMPLETION_MTOK, Evaluations
 from tests.fakes.evaluations import counted, made_up
 
 
-@pytest.mark.parametrize("kind", ["kmeans", "knn", "ridge"])
+@pytest.mark.parametrize("kind", ["knn", "ridge"])
 def test_tuning_puts_the_setting_of_highest_value_first(kind):
     trials = tune(made_up(120), made_up(80, seed=1), kind, 0)
     values = [trial.value for trial in trials]
     assert values == sorted(values, reverse=True)
     assert values[0] > values[-1]
+
+
+def test_kmeans_keeps_its_default_where_no_setting_is_clearly_better(monkeypatch):
+    assert set(candidates("kmeans")) > DEFAULTS
+    tables = made_up(60, share_answered=0.0), made_up(20, seed=1, share_answered=0.0)
+    monkeypatch.setattr(module, "DEFAULTS", frozenset())
+    highest, second = tune(*tables, "kmeans", 0)[:2]
+    monkeypatch.setattr(module, "DEFAULTS", {second.settings})
+    assert [one.settings for one in tune(*tables, "kmeans", 0)[:2]] == [
+        second.settings,
+        highest.settings,
+    ]
+
+
+def test_kmeans_leaves_a_default_that_is_clearly_worse(monkeypatch):
+    blurred = KMeansSettings(64, prior_rows=30.0, temperature=0.2, clusterings=3)
+    monkeypatch.setattr(module, "DEFAULTS", {blurred})
+    first, *others = tune(made_up(400), made_up(80, seed=1), "kmeans", 0)
+    assert first.settings != blurred
+    assert first.value >= max(trial.value for trial in others)
 
 
 def test_tuning_on_one_answer_a_query_finds_a_setting_that_routes():
