@@ -5,8 +5,9 @@ sends everybody's questions), and in distances one cannot count more without the
 less. `docs/explanation/routers.md` has what either costs.
 """
 
-from collections.abc import Iterator
+import itertools
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ import numpy as np
 from router_models.artifacts.sealed_file import EncoderIdentity, RequestEncoder
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.guard import GuardedEstimator
+from router_models.evaluation.routing_value import RoutingValue, mean_gain
+from router_models.statistics import join
 from router_models.training.settings import MlpSettings
-from router_models.training.train import Trial, fit, folds, train, value_candidates
+from router_models.training.train import Trial, fit, folds, train
 from router_models.types import Evaluations, Float32, Prediction
 
 WEIGHTS = (0.0, 1.0, 3.0)
@@ -44,12 +47,44 @@ def train_on_requests(
         The router, the encoder whose vectors it reads, and what routing by it gains.
     """
     n_text = encoder.dimension
-    weight, trial = _choose(evaluations, validation, best, n_text, seed)
+    weight, trial = choose_weight(evaluations, validation, best, n_text, seed)
     rows, held_out = (weighted(part, n_text, weight) for part in (evaluations, validation))
     router = train(rows, held_out, kind, seed, trial.settings)
     if weight == 0.0:
         return router, encoder, trial
     return read_unweighted(router, n_text, weight), RequestEncoder.of(encoder), trial
+
+
+def choose_weight(
+    evaluations: Evaluations, validation: Evaluations, best: Trial, n_text: int, seed: int
+) -> tuple[float, Trial]:
+    """Value routing by each weight on rows that it has not seen; the MLP weighs its inputs itself.
+
+    Returns:
+        The best weight of those that are certainly better than 0, or else 0; and what it gains.
+    """
+    if isinstance(best.settings, MlpSettings):
+        return 1.0, best
+    predictions: list[list[Prediction]] = [[] for _ in WEIGHTS]
+    parts = folds(evaluations, validation, seed)
+    for (learn, held), (place, weight) in itertools.product(parts, enumerate(WEIGHTS)):
+        known, asked = (weighted(rows, n_text, weight) for rows in (learn, held))
+        estimator = fit(known, asked, best.settings, seed)
+        predictions[place].append(estimator.predict(asked.embeddings))
+    whole = [
+        Prediction(*map(np.concatenate, zip(*((p.quality, p.cost_usd) for p in of), strict=True)))
+        for of in predictions
+    ]
+    guess = Prediction(
+        np.mean([one.quality for one in whole], axis=0),
+        np.mean([one.cost_usd for one in whole], axis=0),
+    )
+    value = RoutingValue(reduce(join, [held for _, held in parts]), guess)
+    routed = [value.of_routing(prediction) for prediction in whole]
+    proven = [w for w, rows in enumerate(routed) if w == 0 or mean_gain(rows, routed[0]).low > 0]
+    chosen = max(proven, key=lambda place: float(routed[place].mean()))
+    gain = mean_gain(routed[chosen], value.of_best_single())
+    return WEIGHTS[chosen], Trial(best.settings, float(routed[chosen].mean()), gain)
 
 
 def weighted(evaluations: Evaluations, n_text: int, weight: float) -> Evaluations:
@@ -71,26 +106,6 @@ def read_unweighted(router: GuardedEstimator, n_text: int, weight: float) -> Gua
         return replace(part, scaler=scaler)
 
     return GuardedEstimator(scaled(router.estimator), scaled(router.guard))
-
-
-def _choose(
-    evaluations: Evaluations, validation: Evaluations, best: Trial, n_text: int, seed: int
-) -> tuple[float, Trial]:
-    """Value routing by each weight on rows that it has not seen.
-
-    The MLP weighs its inputs itself.
-    """
-    if isinstance(best.settings, MlpSettings):
-        return 1.0, best
-
-    def predict_all(learn: Evaluations, held: Evaluations) -> Iterator[Prediction]:
-        for weight in WEIGHTS:
-            known, asked = (weighted(rows, n_text, weight) for rows in (learn, held))
-            yield fit(known, asked, best.settings, seed).predict(asked.embeddings)
-
-    values = value_candidates(predict_all, folds(evaluations, validation, seed))
-    trials = [Trial(best.settings, *value) for value in values]
-    return max(zip(WEIGHTS, trials, strict=True), key=lambda pair: pair[1].value)
 
 
 def _factors(dimension: int, n_text: int, weight: float) -> Float32:
