@@ -23,7 +23,7 @@ SUFFIX: Final = "+request-1"
 """Ends the id of an encoder to whose vectors these features are appended."""
 
 LENGTH: Final = 0.3
-"""No block is longer. A text's vector is about 1.4 long, so the text decides what is near. Chosen
+"""No block is longer. A text's vector is about 1.3 long, so the text decides what is near. Chosen
 on validation rows; see docs/explanation/routers.md."""
 
 FIELDS: Final = frozenset({

@@ -15,15 +15,18 @@ from router_models.artifacts.sealed_file import EncoderIdentity, RequestEncoder
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.guard import GuardedEstimator
 from router_models.estimators.mixture import MixtureEstimator
+from router_models.evaluation.routing_value import mean_gain
 from router_models.pricing import in_unit, unit_of
 from router_models.training.settings import MlpSettings
 from router_models.training.train import (
     Trial,
     fit,
     folds,
+    judges,
+    predict_held_out,
     predict_usd,
+    rows_held_out,
     train,
-    value_candidates,
 )
 from router_models.types import Evaluations, Float32, Prediction
 
@@ -53,12 +56,39 @@ def train_on_requests(
         The router, the encoder whose vectors it reads, and what routing by it gains.
     """
     n_text = encoder.dimension
-    weight, trial = _choose(evaluations, validation, best, n_text, seed)
+    weight, trial = choose_weight(evaluations, validation, best, n_text, seed)
     rows, held_out = (weighted(part, n_text, weight) for part in (evaluations, validation))
     router = train(rows, held_out, kind, seed, trial.settings)
     if weight == 0.0:
         return router, encoder, trial
     return read_unweighted(router, n_text, weight), RequestEncoder.of(encoder), trial
+
+
+def choose_weight(
+    evaluations: Evaluations, validation: Evaluations, best: Trial, n_text: int, seed: int
+) -> tuple[float, Trial]:
+    """Value routing by each weight on rows that it has not seen; the MLP weighs its inputs itself.
+
+    Returns:
+        The best weight of those that are certainly better than 0, or else 0; and what it gains.
+    """
+    if isinstance(best.settings, MlpSettings):
+        return 1.0, best
+    unit, parts = unit_of(evaluations), folds(evaluations, validation, seed)
+
+    def predict_all(learn: Evaluations, held: Evaluations) -> Iterator[Prediction]:
+        for weight in WEIGHTS:
+            known, asked = (weighted(rows, n_text, weight) for rows in (learn, held))
+            estimator = fit(in_unit(known, unit), in_unit(asked, unit), best.settings, seed)
+            yield predict_usd(estimator, asked, unit)
+
+    predictions = predict_held_out(predict_all, parts)
+    _, report = judges(predictions, rows_held_out(parts))
+    routed = [report.of_routing(prediction) for prediction in predictions]
+    proven = [w for w, rows in enumerate(routed) if w == 0 or mean_gain(rows, routed[0]).low > 0]
+    chosen = max(proven, key=lambda place: float(routed[place].mean()))
+    gain = mean_gain(routed[chosen], report.of_best_single())
+    return WEIGHTS[chosen], Trial(best.settings, float(routed[chosen].mean()), gain)
 
 
 def weighted(evaluations: Evaluations, n_text: int, weight: float) -> Evaluations:
@@ -82,29 +112,6 @@ def read_unweighted(router: GuardedEstimator, n_text: int, weight: float) -> Gua
         return replace(part, scaler=scaler)
 
     return GuardedEstimator(scaled(router.estimator), scaled(router.guard))
-
-
-def _choose(
-    evaluations: Evaluations, validation: Evaluations, best: Trial, n_text: int, seed: int
-) -> tuple[float, Trial]:
-    """Value routing by each weight on rows that it has not seen.
-
-    The MLP weighs its inputs itself.
-    """
-    if isinstance(best.settings, MlpSettings):
-        return 1.0, best
-
-    unit = unit_of(evaluations)
-
-    def predict_all(learn: Evaluations, held: Evaluations) -> Iterator[Prediction]:
-        for weight in WEIGHTS:
-            known, asked = (weighted(rows, n_text, weight) for rows in (learn, held))
-            fitted = fit(in_unit(known, unit), in_unit(asked, unit), best.settings, seed)
-            yield predict_usd(fitted, asked, unit)
-
-    values = value_candidates(predict_all, folds(evaluations, validation, seed))
-    trials = [Trial(best.settings, *value) for value in values]
-    return max(zip(WEIGHTS, trials, strict=True), key=lambda pair: pair[1].value)
 
 
 def _factors(dimension: int, n_text: int, weight: float) -> Float32:

@@ -137,8 +137,8 @@ def tune(evaluations: Evaluations, validation: Evaluations, kind: str, seed: int
     is_network = kind == "mlp"
     parts = [(evaluations, validation)] if is_network else folds(evaluations, validation, seed)
     settings = candidates(kind)
-    predictions = _predict_held_out(partial(_predict_all, settings, seed), parts)
-    values, gains = _value(predictions, _held_out(parts))
+    predictions = predict_held_out(partial(_predict_all, settings, seed), parts)
+    values, gains = _value(predictions, rows_held_out(parts))
     trials = [
         Trial(one, float(value.mean()), gain)
         for one, value, gain in zip(settings, values, gains, strict=True)
@@ -162,18 +162,18 @@ def predict_usd(estimator: Estimator, asked: Evaluations, unit: Unit) -> Predict
 
 def _tune_kinds(parts: Sequence[tuple[Evaluations, Evaluations]], seed: int) -> list[Trial]:
     """Tune each of `AUTO_KINDS`; then choose among the best of each and the averages of two."""
-    truth = _held_out(parts)
+    truth = rows_held_out(parts)
     tuned: dict[Settings, Prediction] = {}
     for kind in AUTO_KINDS:
         settings = candidates(kind)
-        predictions = _predict_held_out(partial(_predict_all, settings, seed), parts)
+        predictions = predict_held_out(partial(_predict_all, settings, seed), parts)
         best = _best(settings, _value(predictions, truth)[0])
         tuned[settings[best]] = predictions[best]
     finalists: dict[Settings | AverageSettings, Prediction] = {**tuned}
     for (first, one), (second, other) in combinations(tuned.items(), 2):
         finalists[AverageSettings((first, second))] = _average(one, other)
     # Shrinkage trusts the guess, which is the mean of the finalists: it would favour an average.
-    _, report = _judges(list(finalists.values()), truth)
+    _, report = judges(list(finalists.values()), truth)
     values, single = [report.of_routing(one) for one in finalists.values()], report.of_best_single()
     trials = [
         Trial(one, float(value.mean()), mean_gain(value, single))
@@ -212,20 +212,21 @@ def value_candidates(
             predicts for the others.
         parts: Rows to learn from, and others to be valued on.
     """
-    values, gains = _value(_predict_held_out(predict_all, parts), _held_out(parts))
+    values, gains = _value(predict_held_out(predict_all, parts), rows_held_out(parts))
     return [(float(value.mean()), gain) for value, gain in zip(values, gains, strict=True)]
 
 
-def _predict_held_out(
+def predict_held_out(
     predict_all: Callable[[Evaluations, Evaluations], Iterable[Prediction]],
     parts: Sequence[tuple[Evaluations, Evaluations]],
 ) -> list[Prediction]:
-    """Return each candidate's predictions for all rows of `_held_out`, none of which it saw."""
+    """Return each candidate's predictions for all of `rows_held_out`, none of which it saw."""
     found = [list(predict_all(learn, held)) for learn, held in parts]
     return [_joined(of_parts) for of_parts in zip(*found, strict=True)]
 
 
-def _held_out(parts: Sequence[tuple[Evaluations, Evaluations]]) -> Evaluations:
+def rows_held_out(parts: Sequence[tuple[Evaluations, Evaluations]]) -> Evaluations:
+    """Join the rows that each part is valued on."""
     return reduce(join, [held for _, held in parts])
 
 
@@ -233,7 +234,7 @@ def _value(
     predictions: Sequence[Prediction], truth: Evaluations
 ) -> tuple[list[Float64], list[Interval]]:
     """Value routing by each prediction, query by query, and its gain over the best single model."""
-    choice, report = _judges(predictions, truth)
+    choice, report = judges(predictions, truth)
     single = report.of_best_single()
     return (
         [choice.of_routing(one) for one in predictions],
@@ -241,7 +242,7 @@ def _value(
     )
 
 
-def _judges(
+def judges(
     predictions: Sequence[Prediction], truth: Evaluations
 ) -> tuple[RoutingValue, RoutingValue]:
     """Return what to choose by, and what to report: noise harms a choice, and bias a figure."""

@@ -14,8 +14,6 @@ from safetensors.numpy import save as save_safetensors
 from router_models.artifacts import artifact, sealed_file
 from router_models.artifacts.artifact import dump, load, read_manifest
 from router_models.artifacts.registry import ModelRegistry
-from router_models.artifacts.sealed_file import RequestEncoder
-from router_models.encoders.request_shape import WIDTH
 from router_models.errors import ArtifactRejected, InvalidRegistry
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.guard import Guard, GuardedEstimator
@@ -251,32 +249,6 @@ def test_refuses_a_type_of_number_that_no_artefact_is_made_of():
 )
 def test_refuses_an_artefact_of_another_encoder(encoder, why):
     assert why in rejection(WHOLE, encoder)
-
-
-def test_a_router_of_texts_reads_the_text_of_a_whole_request():
-    router, text = load(WHOLE, ENCODER), np.full(DIMENSION, 0.5, np.float32)
-    whole = np.concatenate([text, np.ones(WIDTH, np.float32)])
-    for found, expected in zip(router.predict(whole), router.predict(text), strict=True):
-        np.testing.assert_array_equal(found, expected)
-    assert router.predict_pool(whole, MODELS) is router.predict_pool(text, MODELS)
-
-
-def test_a_router_of_whole_requests_takes_a_text_for_one_without_shape():
-    encoder = RequestEncoder.of(ENCODER)
-    guard = Guard(
-        Scaler.identity(encoder.dimension),
-        kmeans(dimension=encoder.dimension).centroids,
-        np.full(3, 0.1, np.float32),
-        1,
-        2,
-        *[np.full(len(MODELS), 0.5, np.float32)] * 2,
-    )
-    data = dumped(GuardedEstimator(kmeans(dimension=encoder.dimension), guard), encoder)
-    router, text = load(data, ENCODER), np.full(DIMENSION, 0.5, np.float32)
-    whole = np.concatenate([text, np.zeros(WIDTH, np.float32)])
-    for found, expected in zip(router.predict(text), router.predict(whole), strict=True):
-        np.testing.assert_array_equal(found, expected)
-    assert "trained on encoder" in rejection(data, EncoderIdentity(dimension=5))
 
 
 @pytest.mark.parametrize(
