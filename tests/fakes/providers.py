@@ -59,7 +59,6 @@ class FakeStream:
         if self._usage is not None:
             self.usage_event = {"id": "chatcmpl-1", "choices": [], "usage": BODY["usage"]}
 
-
     async def leave(self) -> bytes:
         return b""
 
