@@ -32,7 +32,7 @@ from router_models.types import Encoder, Evaluations
 SETS: Final = ("llmrouter_ulab", "zeroeval")
 QUERIES: Final = (100, 300, 1000)
 LOGS: Final = ("one answer", "one answer, drawn", "all answers")
-DRAWS: Final = 40
+DRAWS: Final = 20
 WEAK_ROWS: Final = 150
 HERE: Final = Path(__file__).parent
 
