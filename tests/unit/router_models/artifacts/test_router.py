@@ -1,20 +1,28 @@
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from safetensors.numpy import load as load_safetensors
 
+from router_models.artifacts.artifact import load
 from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.router import Router, RouterManifest, mean_variance
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.guard import Guard
 from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 from router_models.types import Estimator, Prediction
+from tests.fakes.artifacts import ENCODER
 
 MODELS = ("small", "large", "unseen")
 NEAR = np.array([1.0, 0.0], np.float32)
 FAR = np.array([-1.0, 0.0], np.float32)
+OLDER = Path(__file__).parents[3] / "golden" / "routers" / "guard_without_kept.safetensors"
+"""A router as it was stored before guards kept anything of unknown queries, and beside it what it
+predicted where it was familiar, where all was unknown, and in between."""
 MANIFEST = RouterManifest(
     format_version=1,
     kind="kmeans",
@@ -151,3 +159,14 @@ def test_tells_queries_apart_when_it_has_had_more_than_it_remembers(estimator, g
     found = [router.predict(query).quality for query in np.concatenate([queries, queries])]
     expected = [Router(MANIFEST, estimator, guard).predict(query).quality for query in queries]
     np.testing.assert_array_equal(found, expected * 2)
+
+
+@pytest.mark.parametrize("known", json.loads(OLDER.with_suffix(".json").read_text()))
+def test_an_artefact_from_before_guards_kept_anything_predicts_as_it_did(known):
+    router = load(OLDER.read_bytes(), ENCODER)
+    assert "guard/kept" not in load_safetensors(OLDER.read_bytes())
+    embedding = np.array(known["embedding"], np.float32)
+    one, many = router.predict(embedding), router.serving_estimator.predict(embedding[None])
+    assert one.familiarity == pytest.approx(known["familiarity"], abs=1e-6)
+    np.testing.assert_allclose([one.quality, many.quality[0]], [known["quality"]] * 2, rtol=1e-6)
+    np.testing.assert_allclose([one.cost_usd, many.cost_usd[0]], [known["cost_usd"]] * 2, rtol=1e-6)
