@@ -2,7 +2,6 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from math import inf
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +23,6 @@ from router_models.types import Prediction
 MODELS = ("small", "large")
 DIMENSION = 4
 NOW = datetime(2026, 11, 3, 12, 0, 0, 250, tzinfo=UTC)
-BEFORE = Path(__file__).parents[3] / "golden" / "routers" / "guard_without_kept.safetensors"
-"""A router as it was stored before, and what it predicted: familiar, unknown and in between."""
 
 
 @dataclass(frozen=True)
@@ -399,14 +396,3 @@ def test_does_not_dump_a_column_that_is_an_alias_of_another():
 )
 def test_refuses_a_registry_that_means_nothing(registry, problem):
     assert problem in rejection(relabelled(registry=registry))
-
-
-@pytest.mark.parametrize("known", json.loads(BEFORE.with_suffix(".json").read_text()))
-def test_an_artefact_from_before_guards_kept_anything_predicts_as_it_did(known):
-    router = load(BEFORE.read_bytes(), ENCODER)
-    assert "guard/kept" not in load_safetensors(BEFORE.read_bytes())
-    embedding = np.array(known["embedding"], np.float32)
-    one, many = router.predict(embedding), router.serving_estimator.predict(embedding[None])
-    assert one.familiarity == pytest.approx(known["familiarity"], abs=1e-6)
-    np.testing.assert_allclose([one.quality, many.quality[0]], [known["quality"]] * 2, rtol=1e-6)
-    np.testing.assert_allclose([one.cost_usd, many.cost_usd[0]], [known["cost_usd"]] * 2, rtol=1e-6)

@@ -1,9 +1,12 @@
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from safetensors.numpy import load as load_safetensors
 
 from router_models.artifacts.artifact import load
 from router_models.artifacts.registry import ModelRegistry
@@ -17,6 +20,9 @@ from tests.fakes.artifacts import ENCODER, router_artifact
 MODELS = ("small", "large", "unseen")
 NEAR = np.array([1.0, 0.0], np.float32)
 FAR = np.array([-1.0, 0.0], np.float32)
+OLDER = Path(__file__).parents[3] / "golden" / "routers" / "guard_without_kept.safetensors"
+"""A router as it was stored before guards kept anything of unknown queries, and beside it what it
+predicted where it was familiar, where all was unknown, and in between."""
 MANIFEST = RouterManifest(
     format_version=1,
     kind="kmeans",
@@ -158,3 +164,14 @@ def test_an_artefact_says_what_its_amounts_count_unless_that_is_usd():
     assert load(router_artifact(), ENCODER).unit == "usd"
     # As before there was another unit: versions of routers are digests of their bytes.
     assert b"unit" not in router_artifact()
+
+
+@pytest.mark.parametrize("known", json.loads(OLDER.with_suffix(".json").read_text()))
+def test_an_artefact_from_before_guards_kept_anything_predicts_as_it_did(known):
+    router = load(OLDER.read_bytes(), ENCODER)
+    assert "guard/kept" not in load_safetensors(OLDER.read_bytes())
+    embedding = np.array(known["embedding"], np.float32)
+    one, many = router.predict(embedding), router.serving_estimator.predict(embedding[None])
+    assert one.familiarity == pytest.approx(known["familiarity"], abs=1e-6)
+    np.testing.assert_allclose([one.quality, many.quality[0]], [known["quality"]] * 2, rtol=1e-6)
+    np.testing.assert_allclose([one.cost_usd, many.cost_usd[0]], [known["cost_usd"]] * 2, rtol=1e-6)
