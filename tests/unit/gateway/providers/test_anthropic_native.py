@@ -67,7 +67,7 @@ def test_the_models_own_prompt_and_defaults_are_added() -> None:
 
 
 def test_sampling_is_left_out_for_models_that_refuse_it() -> None:
-    asked = {"temperature": 0.5, "top_p": 0.9, "top_k": 5}
+    asked: dict[str, Any] = {"temperature": 0.5, "top_p": 0.9, "top_k": 5}
 
     assert asked.keys() <= sent(**asked).keys()
     assert not asked.keys() & sent(named("claude-opus-4-7"), **asked).keys()
@@ -85,7 +85,7 @@ def test_sampling_is_left_out_for_models_that_refuse_it() -> None:
     ],
 )
 def test_thinking_is_said_as_the_model_understands_it(name, thinking, effort, made) -> None:
-    config = {} if effort is None else {"output_config": {"effort": effort}}
+    config: dict[str, Any] = {} if effort is None else {"output_config": {"effort": effort}}
 
     assert sent(named(name), thinking=thinking, **config).get("thinking") == made
 
@@ -120,7 +120,7 @@ def test_does_not_think_on_amid_calls_that_another_model_made(calls, thinks) -> 
         {"role": "user", "content": [RESULT]},
     ]
     edits = [{"type": "clear_thinking_20251015"}, {"type": "clear_tool_uses_20250919"}]
-    managed = {"context_management": {"edits": edits}}
+    managed: dict[str, Any] = {"context_management": {"edits": edits}}
 
     made = sent(messages=messages, thinking=BUDGET, **managed)
 
