@@ -1,6 +1,7 @@
 """Anthropic's Messages, answered by upstreams of every dialect."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
