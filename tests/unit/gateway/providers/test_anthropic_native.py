@@ -97,6 +97,7 @@ def test_thinking_is_said_as_the_model_understands_it(name, thinking, effort, ma
         ("claude-opus-4-5", "high", {"effort": "high"}),
         ("claude-opus-4-6", "max", {"effort": "high"}),
         ("claude-opus-4-7", "max", {"effort": "max"}),
+        ("claude-opus-4-6", "unheard-of", {"effort": "unheard-of"}),
     ],
 )
 def test_effort_is_asked_of_models_that_know_it(name, effort, made) -> None:
@@ -110,6 +111,22 @@ def test_thoughts_that_anthropic_did_not_sign_are_left_out() -> None:
     messages = sent(messages=[*HELLO["messages"], turn])["messages"]
 
     assert messages[1]["content"] == [THOUGHT, text]
+
+
+def test_what_else_is_said_of_the_output_stays_without_the_effort() -> None:
+    wanted = {"type": "json_schema", "schema": {"type": "object"}}
+
+    made = sent(output_config={"effort": "high", "format": wanted})
+
+    assert made["output_config"] == {"format": wanted}
+
+
+@pytest.mark.parametrize("content", ["4", []])
+def test_thinks_on_where_no_call_was_answered(content) -> None:
+    messages = [*HELLO["messages"], {"role": "assistant", "content": [USE]}]
+    messages.append({"role": "user", "content": content})
+
+    assert sent(messages=messages, thinking=BUDGET)["thinking"] == BUDGET
 
 
 @pytest.mark.parametrize(("calls", "thinks"), [([THOUGHT, USE], True), ([USE], False)])
@@ -126,4 +143,5 @@ def test_does_not_think_on_amid_calls_that_another_model_made(calls, thinks) -> 
 
     assert ("thinking" in made) == thinks
     assert made["context_management"]["edits"] == (edits if thinks else edits[1:])
-    assert ("context_management" in sent(messages=messages, thinking=BUDGET)) is False
+    managed = {"context_management": {"edits": edits[:1]}}
+    assert ("context_management" in sent(messages=messages, thinking=BUDGET, **managed)) == thinks

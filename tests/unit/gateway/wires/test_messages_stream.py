@@ -135,6 +135,10 @@ def test_text_amid_the_arguments_of_a_call_follows_it() -> None:
     assert blocks[1]["text"] == "Meanwhile"
 
 
+def test_a_last_event_may_lack_its_blank_line() -> None:
+    assert message_in(written(chunk({"content": "4."})[:-1], chunk({}, "stop")[:-1]))
+
+
 @pytest.mark.parametrize(
     "piece",
     [
