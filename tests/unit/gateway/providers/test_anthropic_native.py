@@ -81,6 +81,9 @@ def test_sampling_is_left_out_for_models_that_refuse_it() -> None:
         (SONNET, {"type": "disabled"}, None, {"type": "disabled"}),
         ("claude-opus-4-7", BUDGET, None, {"type": "adaptive"}),
         ("claude-opus-4-6", BUDGET, None, BUDGET),
+        ("claude-fable-5", BUDGET, None, None),
+        ("claude-fable-5", {"type": "disabled"}, None, None),
+        ("claude-fable-5", {"type": "adaptive"}, None, {"type": "adaptive"}),
         ("claude-3-5-haiku-20241022", BUDGET, None, None),
     ],
 )
