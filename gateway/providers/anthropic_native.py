@@ -114,12 +114,19 @@ def _fit(body: dict[str, Any], model: str) -> None:
     effort = config.get("effort") if isinstance(config, dict) else None
     if isinstance(config, dict) and effort is not None:
         _fit_effort(body, config, traits, takes_it=traits.thinks_adaptively or _EFFORT in model)
-    thinking = body.get("thinking")
-    if not isinstance(thinking, dict):
-        return
+    if isinstance(body.get("thinking"), dict):
+        _fit_thinking(body, body["thinking"], traits, effort)
+
+
+def _fit_thinking(
+    body: dict[str, Any], thinking: Mapping[str, Any], traits: Traits, effort: object
+) -> None:
+    """Ask for thoughts as the model understands it, or for none."""
     kind = thinking.get("type")
     if not traits.thinks_adaptively and not traits.takes_budget:
         _stop_thinking(body)
+    elif traits.thinks_always and kind in ("disabled", "enabled"):
+        del body["thinking"]
     elif kind == "adaptive" and not traits.thinks_adaptively:
         shown = {name: value for name, value in thinking.items() if name == "display"}
         _set_thinking(body, shown, THINKING_TOKENS.get(str(effort), THINKING_TOKENS["high"]))

@@ -1,6 +1,7 @@
 """Anthropic's Messages, answered by upstreams of every dialect."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -307,10 +308,10 @@ async def test_a_session_of_claude_code_is_one_conversation_and_its_user_one_use
 
 async def test_the_output_limit_is_lowered_to_what_a_model_takes(tmp_path):
     """The wire requires it, so callers name the largest they know: it rules no model out."""
-    model = {"provider": "alpha", "upstream_name": "up", "price": PRICE}
+    model: dict[str, Any] = {"provider": "alpha", "upstream_name": "up", "price": PRICE}
     model["capabilities"] = {"max_output_tokens": 1000}
     profile = {"willingness_to_pay_usd": 1.0, "models": [SMALL]}
-    changes = {"models": {SMALL: model}, "profiles": {"balanced": profile}}
+    changes: dict[str, Any] = {"models": {SMALL: model}, "profiles": {"balanced": profile}}
     async with running_gateway(tmp_path, **changes) as gateway, gateway.caller() as http:
         gateway.alpha.answers = [json_answer(completion())]
         asked = HELLO | {"max_tokens": 64_000}
@@ -333,9 +334,13 @@ async def test_tools_that_anthropic_describes_and_the_caller_runs_reach_claude(g
 
 
 async def test_effort_is_told_to_models_that_can_be_told(tmp_path):
-    model = {"provider": "alpha", "upstream_name": "up", "price": PRICE}
+    model: dict[str, Any] = {"provider": "alpha", "upstream_name": "up", "price": PRICE}
     model["capabilities"] = {"reasoning": "effort"}
-    changes = {"models": {SMALL: model}, "profiles": {}, "routing": {"encoder": "static"}}
+    changes: dict[str, Any] = {
+        "models": {SMALL: model},
+        "profiles": {},
+        "routing": {"encoder": "static"},
+    }
     async with running_gateway(tmp_path, **changes) as gateway, gateway.caller() as http:
         gateway.alpha.answers = [json_answer(completion())]
         asked = HELLO | {"model": SMALL, "output_config": {"effort": "high"}}

@@ -39,6 +39,16 @@ async def test_lists_models_in_anthropics_form_page_by_page(gateway, http):
     assert {"auto", SMALL, CLAUDE} <= set(ids)
 
 
+async def test_lists_the_models_before_another(http):
+    page = (await http.get("/v1/models", params={"limit": 2}, headers=VERSION)).json()
+    query = {"limit": 1, "before_id": page["last_id"]}
+
+    before = (await http.get("/v1/models", params=query, headers=VERSION)).json()
+
+    assert [model["id"] for model in before["data"]] == [page["first_id"]]
+    assert before["has_more"] is False
+
+
 async def test_shows_one_model_and_misses_another_in_anthropics_form(http):
     shown = await http.get(f"/v1/models/{CLAUDE}", headers=VERSION)
     missed = await http.get("/v1/models/nobody", headers=VERSION)

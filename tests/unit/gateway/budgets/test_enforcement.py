@@ -8,6 +8,7 @@ from gateway.budgets.enforcement import (
     MIN_THINKING_TOKENS,
     effort_within,
     own_limit,
+    with_effort,
     with_instruction,
     with_reasoning,
 )
@@ -31,6 +32,12 @@ def test_a_larger_allotment_is_thought_about_more(tokens, effort) -> None:
 
 def test_a_model_that_does_not_reason_is_told_nothing() -> None:
     assert with_reasoning(BODY, PLAIN) is BODY
+
+
+def test_an_effort_is_told_to_models_that_take_one() -> None:
+    assert with_effort(BODY, BY_EFFORT, "low") == BODY | {"reasoning_effort": "low"}
+    assert with_effort(BODY, PLAIN, "low") is BODY
+    assert with_effort(BODY, BY_BUDGET, "low") is BODY
 
 
 def test_without_an_output_limit_there_is_nothing_to_share() -> None:

@@ -15,6 +15,8 @@ from gateway.budgets.prompt_tokens import (
     MESSAGE_TOKENS,
     REQUEST_TOKENS,
     TOOLS_TOKENS,
+    USUAL_IMAGE_TOKENS,
+    USUAL_MARGIN,
     PromptCounter,
     find_tokenizer,
     worst_prompt_tokens,
@@ -225,6 +227,20 @@ async def test_a_file_may_fill_the_context() -> None:
 async def test_without_a_tokenizer_long_prompts_are_bounded() -> None:
     body = asked("x" * LONG_TOKENS)
     assert await PromptCounter(None).count_prompt(body) == worst_prompt_tokens(body)
+
+
+async def test_an_estimate_is_near_what_models_read(o200k) -> None:
+    text = REAL_TEXTS["english"]
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+
+    estimated = await PromptCounter(o200k).estimate_prompt(asked(text))
+    by_length = await PromptCounter(None).estimate_prompt(asked(text))
+    seen = await PromptCounter(o200k).estimate_prompt(asked([image]))
+
+    tokens = o200k(text)
+    assert estimated == pytest.approx(USUAL_MARGIN * tokens, rel=0.1)
+    assert tokens < by_length < 2 * tokens
+    assert USUAL_IMAGE_TOKENS <= seen < USUAL_IMAGE_TOKENS + 100
 
 
 def test_a_missing_tokenizer_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

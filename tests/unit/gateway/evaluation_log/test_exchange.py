@@ -3,6 +3,7 @@ import pytest
 
 from gateway.evaluation_log.exchange import MAX_KEPT_CHARS, ForwardedEvents, answer_of, prompt_of
 from gateway.wire import parse_chat_request
+from tests.fakes.upstream import anthropic_event
 
 QUESTION = {"role": "user", "content": "6 x 7?"}
 
@@ -129,3 +130,14 @@ def test_the_part_that_is_kept_of_a_last_event_counts_too():
 
     assert text.startswith("word ")
     assert len(text) * scale > len("word word ")
+
+
+def test_reads_what_was_forwarded_in_anthropics_form():
+    forwarded = ForwardedEvents()
+    thought = {"type": "thinking_delta", "thinking": "Hm. "}
+    for delta in (thought, {"type": "text_delta", "text": "Hi"}):
+        forwarded.add(anthropic_event("content_block_delta", index=0, delta=delta))
+    forwarded.add(anthropic_event("message_delta", delta={"stop_reason": "end_turn"}))
+
+    assert forwarded.text == "Hi"
+    assert forwarded.output() == ("Hm. Hi", 1.0)

@@ -67,7 +67,7 @@ def test_the_models_own_prompt_and_defaults_are_added() -> None:
 
 
 def test_sampling_is_left_out_for_models_that_refuse_it() -> None:
-    asked = {"temperature": 0.5, "top_p": 0.9, "top_k": 5}
+    asked: dict[str, Any] = {"temperature": 0.5, "top_p": 0.9, "top_k": 5}
 
     assert asked.keys() <= sent(**asked).keys()
     assert not asked.keys() & sent(named("claude-opus-4-7"), **asked).keys()
@@ -81,11 +81,14 @@ def test_sampling_is_left_out_for_models_that_refuse_it() -> None:
         (SONNET, {"type": "disabled"}, None, {"type": "disabled"}),
         ("claude-opus-4-7", BUDGET, None, {"type": "adaptive"}),
         ("claude-opus-4-6", BUDGET, None, BUDGET),
+        ("claude-fable-5", BUDGET, None, None),
+        ("claude-fable-5", {"type": "disabled"}, None, None),
+        ("claude-fable-5", {"type": "adaptive"}, None, {"type": "adaptive"}),
         ("claude-3-5-haiku-20241022", BUDGET, None, None),
     ],
 )
 def test_thinking_is_said_as_the_model_understands_it(name, thinking, effort, made) -> None:
-    config = {} if effort is None else {"output_config": {"effort": effort}}
+    config: dict[str, Any] = {} if effort is None else {"output_config": {"effort": effort}}
 
     assert sent(named(name), thinking=thinking, **config).get("thinking") == made
 
@@ -97,6 +100,7 @@ def test_thinking_is_said_as_the_model_understands_it(name, thinking, effort, ma
         ("claude-opus-4-5", "high", {"effort": "high"}),
         ("claude-opus-4-6", "max", {"effort": "high"}),
         ("claude-opus-4-7", "max", {"effort": "max"}),
+        ("claude-opus-4-6", "unheard-of", {"effort": "unheard-of"}),
     ],
 )
 def test_effort_is_asked_of_models_that_know_it(name, effort, made) -> None:
@@ -112,6 +116,22 @@ def test_thoughts_that_anthropic_did_not_sign_are_left_out() -> None:
     assert messages[1]["content"] == [THOUGHT, text]
 
 
+def test_what_else_is_said_of_the_output_stays_without_the_effort() -> None:
+    wanted = {"type": "json_schema", "schema": {"type": "object"}}
+
+    made = sent(output_config={"effort": "high", "format": wanted})
+
+    assert made["output_config"] == {"format": wanted}
+
+
+@pytest.mark.parametrize("content", ["4", []])
+def test_thinks_on_where_no_call_was_answered(content) -> None:
+    messages = [*HELLO["messages"], {"role": "assistant", "content": [USE]}]
+    messages.append({"role": "user", "content": content})
+
+    assert sent(messages=messages, thinking=BUDGET)["thinking"] == BUDGET
+
+
 @pytest.mark.parametrize(("calls", "thinks"), [([THOUGHT, USE], True), ([USE], False)])
 def test_does_not_think_on_amid_calls_that_another_model_made(calls, thinks) -> None:
     messages = [
@@ -120,10 +140,11 @@ def test_does_not_think_on_amid_calls_that_another_model_made(calls, thinks) -> 
         {"role": "user", "content": [RESULT]},
     ]
     edits = [{"type": "clear_thinking_20251015"}, {"type": "clear_tool_uses_20250919"}]
-    managed = {"context_management": {"edits": edits}}
+    managed: dict[str, Any] = {"context_management": {"edits": edits}}
 
     made = sent(messages=messages, thinking=BUDGET, **managed)
 
     assert ("thinking" in made) == thinks
     assert made["context_management"]["edits"] == (edits if thinks else edits[1:])
-    assert ("context_management" in sent(messages=messages, thinking=BUDGET)) is False
+    managed = {"context_management": {"edits": edits[:1]}}
+    assert ("context_management" in sent(messages=messages, thinking=BUDGET, **managed)) == thinks

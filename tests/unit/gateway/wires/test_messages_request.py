@@ -86,6 +86,12 @@ def test_a_choice_of_tools_is_translated(choice, chosen) -> None:
     assert body["parallel_tool_calls"] is False
 
 
+def test_tools_may_be_called_side_by_side_unless_the_caller_forbids_it() -> None:
+    body = parsed(tools=[WEATHER], tool_choice={"type": "auto"}).body
+
+    assert "parallel_tool_calls" not in body
+
+
 def test_without_tools_there_is_no_choice_of_them() -> None:
     assert parsed(tool_choice={"type": "auto"}).body.keys() == {"model", "max_tokens", "messages"}
 

@@ -135,6 +135,10 @@ def test_text_amid_the_arguments_of_a_call_follows_it() -> None:
     assert blocks[1]["text"] == "Meanwhile"
 
 
+def test_a_last_event_may_lack_its_blank_line() -> None:
+    assert message_in(written(chunk({"content": "4."})[:-1], chunk({}, "stop")[:-1]))
+
+
 @pytest.mark.parametrize(
     "piece",
     [
@@ -191,8 +195,8 @@ def mixed(draw: st.DrawFn) -> list[tuple[Any, str]]:
     kinds = ("text", "thought")
     sent: list[list[tuple[Any, str]]] = [[(kind, text) for text in draw(texts)] for kind in kinds]
     for index in range(draw(st.integers(0, 3))):
-        texts = st.text(st.sampled_from('a"\\{}[]'), max_size=3)
-        given = draw(st.dictionaries(texts, st.lists(texts, max_size=2), max_size=2))
+        words = st.text(st.sampled_from('a"\\{}[]'), max_size=3)
+        given = draw(st.dictionaries(words, st.lists(words, max_size=2), max_size=2))
         text = orjson.dumps(given).decode()
         cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=3)))
         ends = zip([0, *cuts], [*cuts, len(text)], strict=True)
