@@ -39,6 +39,7 @@ from gateway.pool.readiness import Readiness
 from gateway.providers.base import Provider
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
+from gateway.providers.refusals import Refusals
 from gateway.readings import (
     read_budgets,
     read_connections,
@@ -129,8 +130,9 @@ async def open_gateway(
         embedder = _open_embedder(settings, stack)
         long_work = LongWork()
         providers = build_providers(pool.providers, http, long_work=long_work)
+        routing = await _open_routing(settings, pool, embedder, _paused_of(providers), stack)
         service = ChatService(
-            routing=await _open_routing(settings, pool, embedder, _paused_of(providers), stack),
+            routing=routing,
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
             providers=providers,
             ledger=budgets.ledger,
@@ -138,16 +140,16 @@ async def open_gateway(
             metrics=Metrics(),
             tracing=await stack.enter_async_context(open_tracing(settings.tracing)),
             counter=counter,
+            refusals=routing.refusals,
             deadline_s=settings.server.request_deadline_s,
             stream_limit_s=settings.server.stream_deadline_s,
             long_work=long_work,
             clock=time.monotonic,
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
         )
-        _observe(settings, service, embedder, pool, log, budgets)
-        readiness = Readiness(pool)
         connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
-        service.metrics.observe(read_connections(connections))
+        _observe(settings, service, embedder, pool, log, budgets, connections)
+        readiness = Readiness(pool)
         yield Gateway(
             public=_build_public_app(settings, service, authenticator, log, startup, readiness),
             admin=_build_admin_app(
@@ -187,6 +189,7 @@ def _observe(
     pool: Pool,
     log: EvaluationLog,
     budgets: Budgets,
+    connections: Mapping[str, ConnectionCounts],
 ) -> None:
     """Expose at every scrape what the collaborators count themselves."""
     store = router_store(settings)
@@ -199,6 +202,7 @@ def _observe(
         read_budgets(budgets),
         read_providers(service.providers, pool.models, pool.embedded),
         read_process(),
+        read_connections(connections),
     ):
         service.metrics.observe(read)
 
@@ -244,6 +248,7 @@ async def _open_routing(
         embedder=embedder,
         router=router,
         paused=paused,
+        refusals=Refusals(time.monotonic),
         rng=np.random.default_rng(),
     )
 

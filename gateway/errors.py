@@ -91,7 +91,13 @@ class DependencyUnavailable(GatewayError):
 
 
 class ProviderError(GatewayError):
-    """The provider did not answer; `upstream_status` is what it said, where it said anything."""
+    """The provider did not answer; `upstream_status` is what it said, where it said anything.
+
+    Attributes:
+        attempts: Calls that were made upstream, retries included.
+    """
+
+    attempts: int = 1
 
     def __init__(
         self,
@@ -144,6 +150,21 @@ class ProviderRejected(ProviderError):
         self.body = body
 
 
+class ProviderUnsupported(ProviderRejected):
+    """The model has no way to do what is asked; another model may have one."""
+
+    @property
+    def asked(self) -> str | None:
+        """The field of the request that it refused; None where that is not said."""
+        param = (self.body or {}).get("param")
+        return param if isinstance(param, str) else None
+
+    @property
+    def is_about_value(self) -> bool:
+        """Whether another value of that field would do."""
+        return (self.body or {}).get("code") == "unsupported_value"
+
+
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """How one class of error looks on the wire."""
@@ -169,6 +190,7 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
         ProviderMisconfigured: Rendering(502, "provider_error", "provider_misconfigured"),
         ProviderCutOff: Rendering(502, "provider_error", "provider_cut_off"),
         ProviderRejected: Rendering(400, "invalid_request_error", "provider_rejected"),
+        ProviderUnsupported: Rendering(400, "invalid_request_error", "provider_rejected"),
         LedgerUnavailable: Rendering(503, "server_error", "temporarily_unavailable"),
         BudgetExhausted: Rendering(429, "insufficient_quota", "insufficient_quota"),
         ShareExceeded: Rendering(429, "rate_limit_error", "rate_limit_exceeded"),

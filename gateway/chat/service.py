@@ -5,7 +5,7 @@ READ THIS FIRST. Everything a request does happens here in order; everything els
 
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -36,6 +36,7 @@ from gateway.errors import (
     ProviderMisconfigured,
     ProviderTimeout,
     ProviderUnavailable,
+    ProviderUnsupported,
     error_body,
 )
 from gateway.evaluation_log.exchange import (
@@ -46,6 +47,8 @@ from gateway.evaluation_log.exchange import (
 )
 from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion, Provider, Transit, UpstreamCall
+from gateway.providers.lacks import made_fit
+from gateway.providers.refusals import Refusals
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
@@ -61,6 +64,7 @@ ANOTHER_MODEL_MAY_ANSWER = (
     ProviderUnavailable,
     ProviderMisconfigured,
     ProviderCutOff,
+    ProviderUnsupported,
 )
 
 
@@ -94,6 +98,7 @@ class ChatService:
 
     Attributes:
         counter: Counts what a provider did not.
+        refusals: What models refused lately.
         deadline_s: Seconds for all attempts and fallbacks of one turn together.
         stream_limit_s: Seconds that a stream may take once it has begun.
         long_work: Reads what is long, in a thread.
@@ -109,6 +114,7 @@ class ChatService:
     metrics: Metrics
     tracing: Tracing
     counter: TokenCounter
+    refusals: Refusals
     deadline_s: float
     stream_limit_s: float
     long_work: LongWork
@@ -237,15 +243,22 @@ class ChatService:
                 return upstream
         raise AssertionError("a plan has at least one model")
 
-    def _candidates(self, turn: Turn) -> list[tuple[HostedModel, bool]]:
+    def _candidates(self, turn: Turn) -> Iterator[tuple[HostedModel, bool]]:
+        """Go through the plan's models; one that is to be sent less comes once more."""
         models = turn.plan.models if turn.plan is not None else ()
-        return [(model, model is models[-1]) for model in models]
+        for model in models:
+            yield model, model is models[-1]
+            while turn.is_to_be_sent_less:
+                turn.is_to_be_sent_less = False
+                yield model, model is models[-1]
 
     def _call(self, turn: Turn, model: HostedModel) -> UpstreamCall:
         turn.call(model, self.clock())
         body = with_output_limit(turn.request.body, model, turn.completion_tokens)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
+        learned = self.refusals.of_team(turn.caller.team_id).get(model.name, ())
+        body, turn.dropped = made_fit(body, model, learned)
         turn.sent = body
         turn.transit.is_upstream, turn.transit.given_up = False, 0
         return UpstreamCall(
@@ -256,13 +269,20 @@ class ChatService:
             stream_limit_s=self.stream_limit_s,
             trace_headers=turn.trace.begin_call(model),
             transit=turn.transit,
+            dropped=turn.dropped,
         )
 
     async def _fall_back_or_raise(
         self, turn: Turn, model: HostedModel, error: ProviderError, *, is_last: bool
     ) -> None:
-        turn.record.attempts += 1
-        if is_last or self.clock() >= turn.started_s + self.deadline_s:
+        turn.record.attempts += error.attempts
+        is_late = self.clock() >= turn.started_s + self.deadline_s
+        if isinstance(error, ProviderUnsupported) and not is_late:
+            learn = self.refusals.learn
+            turn.is_to_be_sent_less = learn(turn.caller.team_id, model.name, error)
+            if turn.is_to_be_sent_less:
+                return
+        if is_last or is_late:
             raise error
         self.metrics.fell_back(model, type(error).__name__)
         turn.trace.fail_call(type(error).__name__)

@@ -30,7 +30,8 @@ class Turn:
         record: What the log keeps of the turn, as far as it is known.
         plan: Whom to call; None until the turn is planned.
         served: The model that was called last; None until one was.
-        sent: The body that it was called with.
+        sent: The body that it was called with, and `dropped` the caller's fields that it had not.
+        is_to_be_sent_less: It refused a field, and is to be called once more without it.
         given_up: What calls may have used that nobody waits for any more, and the reservation is
             not charged for yet; `given_up_nusd` is what that costs.
         settled: What earlier reservations of this turn were charged.
@@ -45,6 +46,8 @@ class Turn:
     reservation: Reservation | None = None
     served: HostedModel | None = None
     sent: Mapping[str, Any] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+    is_to_be_sent_less: bool = False
     given_up: Usage | None = None
     given_up_nusd: int = 0
     settled: Charge | None = None
@@ -166,6 +169,8 @@ class Turn:
         if served is not None:
             headers.append((b"x-waypost-model", served.name.encode("utf-8")))
             headers.append((b"x-waypost-provider", served.provider.encode("utf-8")))
+        if self.dropped:
+            headers.append((b"x-waypost-dropped", ", ".join(sorted(self.dropped)).encode()))
         if plan.allotment is not None:
             headers.extend(plan.allotment.headers())
         if self.reservation is not None and self.reservation.is_limited:

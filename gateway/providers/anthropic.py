@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gateway.providers.anthropic_messages import rejected
+from gateway.providers.anthropic_messages import malformed
 from gateway.providers.anthropic_stream import AnthropicTap
 from gateway.providers.anthropic_wire import from_anthropic, to_anthropic, usage_of
 from gateway.providers.base import Completion, UpstreamCall
@@ -43,9 +43,9 @@ class AnthropicDialect:
         body["stream"] = is_stream
         limit = call.model.capabilities.max_output_tokens
         try:
-            return orjson.dumps(to_anthropic(body, call.model.upstream_name, limit))
+            return orjson.dumps(to_anthropic(body, call.model.upstream_name, limit, call.dropped))
         except (KeyError, TypeError, AttributeError) as error:
-            raise rejected(f"the request is malformed: {error!r}", "body") from error
+            raise malformed(error, "body") from error
 
     def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
         """Read a whole answer."""

@@ -40,6 +40,7 @@ class UpstreamCall:
         stream_limit_s: Seconds that a streamed answer may take once it has begun.
         request_id: Sent upstream as ``x-request-id``, so that both logs can be joined.
         trace_headers: Sent upstream too.
+        dropped: Fields of the caller's that are not sent; its provider adds to them.
     """
 
     model: HostedModel
@@ -49,6 +50,7 @@ class UpstreamCall:
     stream_limit_s: float = math.inf
     trace_headers: Mapping[str, str] = field(default_factory=dict)
     transit: Transit = field(default_factory=Transit)
+    dropped: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

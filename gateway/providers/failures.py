@@ -18,6 +18,7 @@ from gateway.errors import (
     ProviderRejected,
     ProviderTimeout,
     ProviderUnavailable,
+    ProviderUnsupported,
 )
 from gateway.providers.http import ConnectFailed, HttpFailure, TimedOut
 
@@ -27,6 +28,36 @@ _NO_SUCH_MODEL = frozenset({"model_not_found", "DeploymentNotFound", "not_found_
 _INVALID_MODEL = re.compile(r"not a valid model", re.I)
 _MODEL = re.compile(r"model|deployment", re.I)
 _UNKNOWN = re.compile(r"not found|not exist", re.I)
+_ABOUT_THE_MODEL = frozenset(
+    {
+        "context_length_exceeded",
+        "exceed_context_size_error",
+        "request_too_large",
+        "unknown_parameter",
+        "unsupported_parameter",
+        "unsupported_value",
+    }
+)
+"""Codes and types of OpenAI, Azure, Groq, llama.cpp and Anthropic."""
+_VENDORS_OWN_WORDS = re.compile(
+    r"prompt is too long: \d+ tokens > \d+ maximum\Z"
+    r"|input length and `max_tokens` exceed context limit: \d+ \+ \d+ > \d+"
+    r"|max_tokens: \d+ > \d+, which is the maximum allowed number of output tokens"
+    r"|[\w.]{1,64}: Extra inputs are not permitted\Z"
+    r"|`temperature` and `top_p` cannot both be specified for this model"
+    r"|`(temperature|top_p|top_k)` is deprecated for this model"
+    r"|This model does not support assistant message prefill"
+    r"|Prefilling assistant messages is not supported for this model"
+    r"|This (model|endpoint)'s maximum context length is \d+ tokens"
+    r"|max_tokens is too large: \d+\. This model supports at most \d+"
+    r"|The input token count \(?\d+\)? exceeds the maximum number of tokens allowed"
+    r"|Input validation error: `inputs` tokens \+ `max_new_tokens` must be <= \d+"
+    r"|Prompt contains \d+ tokens"
+)
+"""How Anthropic, vLLM, DeepSeek, OpenRouter, OpenAI, Google, TGI and Mistral begin a refusal that
+is about the model, where neither code nor type say so. A caller may get them quoted: then the next
+model is tried for this caller, and no more."""
+_STATUS_OF_A_REFUSAL = frozenset({400, 413, 422})
 MAX_ERROR_DEPTH = 16
 """Of an error object; what is nested deeper is not passed on."""
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,48}")
@@ -99,7 +130,8 @@ def failed_status(
         # A message may quote the caller: it may lead to another model, for this caller alone.
         return AttemptFailed(wrong, is_retryable=False, counts=is_certain)
     if 400 <= status < 500 and status not in _RETRYABLE_STATUS:
-        rejected = ProviderRejected(
+        refusal = ProviderUnsupported if _is_about_the_model(status, said) else ProviderRejected
+        rejected = refusal(
             f"provider {provider!r} rejected the request",
             provider=provider,
             status=status,
@@ -154,7 +186,7 @@ def redacted(error: ProviderError, secrets: tuple[str, ...]) -> ProviderError:
     if not isinstance(error, ProviderRejected) or not error.body:
         return error
     clean = error_object(orjson.dumps({"error": dict(error.body)}), secrets)
-    return ProviderRejected(error.message, provider=error.provider, status=error.status, body=clean)
+    return type(error)(error.message, provider=error.provider, status=error.status, body=clean)
 
 
 def reason_in(body: bytes, secrets: tuple[str, ...]) -> str:
@@ -228,6 +260,18 @@ def _is_misconfigured(status: int, said: Mapping[str, Any]) -> bool:
     if status in (401, 402, 403) or 300 <= status < 400 or names & _UNPAID:
         return True
     return status == 404 and (not said or bool(names & _NO_SUCH_MODEL))
+
+
+def _is_about_the_model(status: int, said: Mapping[str, Any]) -> bool:
+    """Whether another model may take what this one refused."""
+    if status not in _STATUS_OF_A_REFUSAL:
+        return False
+    names = {str(said.get("code")), str(said.get("type"))}
+    return (
+        status == 413
+        or bool(names & _ABOUT_THE_MODEL)
+        or _VENDORS_OWN_WORDS.match(_message(said)) is not None
+    )
 
 
 def _says_unknown_model(message: str) -> bool:

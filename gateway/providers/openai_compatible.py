@@ -1,13 +1,15 @@
 """Every host that speaks OpenAI's chat completions: requests and answers pass as they are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 
 from gateway.providers.base import Completion, UpstreamCall
+from gateway.providers.histories import as_taken, marks_of
+from gateway.providers.hosts import ANY_HOST, Host
 from gateway.providers.sse import StreamTap
 from gateway.providers.usage import usage_of
 from gateway.types import HostedModel
@@ -21,10 +23,16 @@ class OpenAIDialect:
 
     Args:
         base_url: Up to and including the version, such as ``https://api.openai.com/v1``.
+        host: What it takes of a conversation.
     """
 
     provider: str
     base_url: str
+    host: Host = ANY_HOST
+    _marks: tuple[bytes, ...] = field(init=False, repr=False, default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_marks", marks_of(self.host))
 
     def url(self, call: UpstreamCall) -> str:
         """Where `call` is sent."""
@@ -43,7 +51,11 @@ class OpenAIDialect:
         else:
             body.pop("stream", None)
             body.pop("stream_options", None)
-        return orjson.dumps(body)
+        encoded = orjson.dumps(body)
+        for mark in self._marks:
+            if mark in encoded:
+                return orjson.dumps(as_taken(body, self.host))
+        return encoded
 
     def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
         """Read a whole answer, which passes unchanged."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from gateway.errors import ProviderTimeout, ProviderUnavailable
+from gateway.errors import ProviderError, ProviderTimeout, ProviderUnavailable
 from gateway.providers.base import BreakerState, Condition
 from gateway.providers.failures import AttemptFailed
 
@@ -199,10 +199,11 @@ class Resilience:
         """
         retries = 0
         while True:
-            self._admit(breaker, deadline_s)
+            self._admit(breaker, deadline_s, retries)
             try:
                 return await once(), retries + 1
             except AttemptFailed as failure:
+                failure.error.attempts = retries + 1
                 if failure.counts:
                     breaker.failed()
                 else:
@@ -214,18 +215,23 @@ class Resilience:
             retries += 1
             self.retries += 1
 
-    def _admit(self, breaker: Breaker, deadline_s: float) -> None:
+    def _admit(self, breaker: Breaker, deadline_s: float, attempts: int) -> None:
+        error: ProviderError
         if self.clock() >= deadline_s:
-            raise ProviderTimeout(
+            error = ProviderTimeout(
                 f"no time was left to call provider {self.provider!r} (again)",
                 provider=self.provider,
             )
-        if not breaker.admit():
-            raise ProviderUnavailable(
+        elif breaker.admit():
+            return
+        else:
+            error = ProviderUnavailable(
                 f"provider {self.provider!r} keeps failing; calls to the model are paused",
                 provider=self.provider,
                 retry_after_s=max(breaker.wait_s(), 1.0),
             )
+        error.attempts = attempts
+        raise error
 
     async def _wait(
         self, failure: AttemptFailed, retries: int, breaker: Breaker, deadline_s: float

@@ -3,6 +3,7 @@
 Events: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -20,6 +21,14 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_CONTAINERS = 2_000_000
 """Objects and lists of an answer: 40,000 tokens with 20 alternatives each. Five million took 2 s to
 decode, since Python's collector counts them over and over."""
+FINISH_REASONS = frozenset(
+    {
+        *("stop", "length", "tool_calls", "content_filter", "function_call"),
+        # Not OpenAI's, but of hosts that speak its dialect.
+        *("end_turn", "eos", "eos_token", "max_tokens", "model_length", "stop_sequence"),
+    }
+)
+"""What ends a choice; some hosts send an empty reason, or one of their own, all along."""
 _HEAD_TRIES = 3
 _LONGEST_BOUNDARY = 4
 
@@ -213,8 +222,9 @@ class StreamTap:
     def _note_finish(self, chunk: Mapping[str, Any]) -> None:
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str):
-                self.finish_reason = choice["finish_reason"]
+            reason = choice.get("finish_reason") if isinstance(choice, dict) else None
+            if isinstance(reason, str) and reason in FINISH_REASONS:
+                self.finish_reason = reason
                 index = choice.get("index")
                 self._finished_choices.add(index if isinstance(index, int) else 0)
 
@@ -296,10 +306,34 @@ def decode(payload: bytes) -> Any:
     return orjson.loads(payload)
 
 
+def decode_leniently(payload: bytes) -> Any:
+    """Decode what orjson refuses: halves of characters, which are replaced, NaN and infinities.
+
+    A caller can have a model write these, so they are no fault of the model's. They become null.
+
+    Raises:
+        ValueError: It is no JSON all the same.
+    """
+    try:
+        value = json.loads(payload, parse_constant=lambda _: None)
+        return orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _lenient_or_none(payload: bytes) -> Any:
+    try:
+        return decode_leniently(payload)
+    except ValueError:
+        return None
+
+
 def decode_object(payload: bytes) -> dict[str, Any] | None:
     """Decode a JSON object; None if it is anything else, or nested too deeply to be written."""
     try:
         value = decode(payload)
+    except orjson.JSONDecodeError:
+        value = _lenient_or_none(payload)
     except ValueError:
         return None
     return value if isinstance(value, dict) and not is_too_deep(payload, value) else None

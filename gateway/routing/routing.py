@@ -15,6 +15,7 @@ from gateway.artifacts.active import ActiveRouter
 from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
 from gateway.providers.fields import asked_fields, is_admitted, refusal
+from gateway.providers.refusals import Refusals
 from gateway.routing.candidates import CandidatePool, CandidatePools
 from gateway.routing.capabilities import (
     FIELD_REFUSED,
@@ -66,6 +67,7 @@ class Routing:
         models: Every hosted model by name.
         default_model: Serves where the router cannot choose.
         paused: Says provider and upstream name of the models whose circuit breaker is open.
+        refusals: What models refused lately.
     """
 
     models: Mapping[str, HostedModel]
@@ -77,6 +79,7 @@ class Routing:
     router: ActiveRouter
     paused: Callable[[], Collection[tuple[str, str]]]
     rng: np.random.Generator
+    refusals: Refusals
     _pools: CandidatePools = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -179,7 +182,7 @@ class Routing:
     ) -> tuple[CandidatePool, tuple[Verdict, ...]]:
         """Return the models that profile and key admit, at least one of which can answer."""
         pool = self._pools.find(profile_name, caller)
-        verdicts = judge(request.body, pool, self.paused())
+        verdicts = judge(request.body, pool, self.paused(), self.refusals.of_team(caller.team_id))
         if not any(verdict.is_eligible for verdict in verdicts):
             raise _no_model(request, pool, verdicts)
         return pool, verdicts
