@@ -23,13 +23,14 @@ from gateway.budgets.opening import Budgets, open_budgets
 from gateway.budgets.prompt_tokens import PromptCounter, find_tokenizer
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.chat.service import ChatService
+from gateway.chat.turn import new_id
 from gateway.embedded.routers import packaged_router
 from gateway.endpoints.access import CHAT_PATH, Access
 from gateway.endpoints.admin import build_admin_app
-from gateway.endpoints.asgi import Receive, Scope, Send, closing
 from gateway.endpoints.chat import ChatEndpoint
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
+from gateway.endpoints.public_app import PublicApp
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
 from gateway.long_work import LongWork
@@ -61,30 +62,6 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import open_tracing
 from gateway.telemetry.worker_metrics import WorkerMetrics
 from router_models.decide import Exploration
-
-
-@dataclass(frozen=True, slots=True)
-class PublicApp:
-    """The callers' application: chat goes straight to its endpoint, all else through FastAPI.
-
-    FastAPI's middleware and routing cost more CPU than forwarding the request does.
-    """
-
-    chat: ChatEndpoint
-    others: FastAPI
-    readiness: Readiness
-    access: Access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection."""
-        if self.readiness.is_leaving:
-            send = closing(send)
-        if scope["type"] != "http":
-            await self.others(scope, receive, send)
-        elif scope["path"] == CHAT_PATH and scope["method"] == "POST":
-            await self.access.serve(self.chat, scope, receive, send)
-        else:
-            await self.access.serve(self.others, scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,5 +364,6 @@ def _build_public_app(
         service.metrics.requests,
         is_logged=server.log_format == "json",
         clock=service.clock,
+        new_id=lambda: f"req_{new_id(service.rng)}",
     )
-    return PublicApp(chat, app, readiness, access)
+    return PublicApp(chat, app, readiness, access, server.cors_origins)

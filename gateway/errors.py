@@ -56,6 +56,12 @@ class BodyTooLarge(CallerError):
     """The body is longer than the gateway accepts."""
 
 
+class UnsupportedEncoding(CallerError):
+    """The body is compressed in a way that the gateway does not understand."""
+
+    headers = ((b"accept-encoding", b"gzip, deflate"),)
+
+
 class Unauthenticated(CallerError):
     """No key, an unknown key, or one that was revoked or has expired."""
 
@@ -121,8 +127,16 @@ class ProviderUnavailable(ProviderError):
     """The provider is down, overloaded, or its circuit breaker is open; another may answer."""
 
 
+class ProviderRateLimited(ProviderUnavailable):
+    """The provider takes no more calls for now; another may answer."""
+
+
 class ProviderMisconfigured(ProviderError):
     """The provider refused the gateway's own credentials or address; another model may answer."""
+
+
+class ProviderUnpaid(ProviderMisconfigured):
+    """The gateway's account at the provider has nothing left; another model may answer."""
 
 
 class ProviderCutOff(ProviderError):
@@ -178,6 +192,7 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
     {
         InvalidRequest: Rendering(400, "invalid_request_error", "invalid_request"),
         BodyTooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
+        UnsupportedEncoding: Rendering(415, "invalid_request_error", "unsupported_encoding"),
         Unauthenticated: Rendering(401, "invalid_request_error", "invalid_api_key"),
         Forbidden: Rendering(403, "invalid_request_error", "permission_denied"),
         ModelNotFound: Rendering(404, "invalid_request_error", "model_not_found"),
@@ -187,7 +202,9 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
         DependencyUnavailable: Rendering(503, "server_error", "temporarily_unavailable"),
         ProviderTimeout: Rendering(504, "provider_error", "provider_timeout"),
         ProviderUnavailable: Rendering(503, "provider_error", "provider_unavailable"),
+        ProviderRateLimited: Rendering(429, "rate_limit_error", "rate_limit_exceeded"),
         ProviderMisconfigured: Rendering(502, "provider_error", "provider_misconfigured"),
+        ProviderUnpaid: Rendering(429, "insufficient_quota", "insufficient_quota"),
         ProviderCutOff: Rendering(502, "provider_error", "provider_cut_off"),
         ProviderRejected: Rendering(400, "invalid_request_error", "provider_rejected"),
         ProviderUnsupported: Rendering(400, "invalid_request_error", "provider_rejected"),
@@ -200,6 +217,10 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
 )
 INTERNAL = Rendering(500, "server_error", "internal_error")
 INTERNAL_MESSAGE = "The gateway failed. Its operator finds the cause in the gateway's log."
+
+
+LONGEST_CLIENT_WAIT_S = 60.0
+"""OpenAI's and Anthropic's SDKs heed no `retry-after` beyond this, and come back at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +240,20 @@ def render(error: Exception) -> RenderedError:
         headers.extend(error.headers)
         if error.retry_after_s is not None:
             headers.append((b"retry-after", str(max(1, ceil(error.retry_after_s))).encode()))
+    if _is_vain(error):
+        headers.append((b"x-should-retry", b"false"))
     if isinstance(error, ProviderRejected):
         return RenderedError(error.status, tuple(headers), orjson.dumps(_rejection(error)))
     return RenderedError(rendering.status, tuple(headers), error_body(error))
+
+
+def _is_vain(error: Exception) -> bool:
+    """Whether it is vain to send the same again soon, as clients do after most 429 and 5xx."""
+    if isinstance(error, ProviderMisconfigured):
+        return True
+    if not isinstance(error, RateLimited | BudgetExhausted):
+        return False
+    return error.retry_after_s is None or error.retry_after_s > LONGEST_CLIENT_WAIT_S
 
 
 def error_body(error: Exception) -> bytes:

@@ -10,8 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import orjson
-
 from budget.errors import BudgetExhausted
 from budget.ledger.amounts import NUSD_PER_USD
 from budget.ledger.types import Charge
@@ -45,6 +43,7 @@ from gateway.evaluation_log.exchange import (
     ForwardedEvents,
     answer_of,
 )
+from gateway.exact_json import dumps
 from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion, Provider, Transit, UpstreamCall
 from gateway.providers.lacks import made_fit
@@ -149,7 +148,7 @@ class ChatService:
             await self._charge_given_up(turn)
             if caller.trains_reasoner:
                 record.answer = answer_of(completion.body)
-            body = orjson.dumps({**completion.body, "waypost": turn.summary()})
+            body = dumps({**completion.body, "waypost": turn.summary()})
             charged_nusd = record.cost_nusd + record.given_up_nusd
             cost = f"{charged_nusd / NUSD_PER_USD:.9f}".encode()
             return Answer([*turn.headers(), (b"x-waypost-cost-usd", cost)], body)
@@ -342,7 +341,7 @@ class ChatService:
         if turn.caller.trains_reasoner:
             turn.record.answer = forwarded.text
         if turn.request.wants_usage:
-            yield b"data: " + orjson.dumps(_usage_event(turn, upstream)) + b"\n\n"
+            yield b"data: " + dumps(_usage_event(turn, upstream)) + b"\n\n"
         yield DONE
 
     async def _charge_given_up(self, turn: Turn) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import ProviderError
+from gateway.exact_json import exact
 from gateway.nesting import is_too_deep
 from gateway.providers.base import Completion
 from gateway.providers.sse import (
@@ -30,7 +31,7 @@ def decode_answer(raw: bytes) -> Any:
             deeply to be passed on.
     """
     try:
-        answer = decode(raw)
+        answer = exact(raw, decode(raw))
     except orjson.JSONDecodeError:
         answer = decode_leniently(raw)
     if is_too_deep(raw, answer):

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from gateway.exact_json import dumps
 from gateway.providers.anthropic_messages import malformed
 from gateway.providers.anthropic_stream import AnthropicTap
 from gateway.providers.anthropic_wire import from_anthropic, to_anthropic, usage_of
@@ -43,7 +42,7 @@ class AnthropicDialect:
         body["stream"] = is_stream
         limit = call.model.capabilities.max_output_tokens
         try:
-            return orjson.dumps(to_anthropic(body, call.model.upstream_name, limit, call.dropped))
+            return dumps(to_anthropic(body, call.model.upstream_name, limit, call.dropped))
         except (KeyError, TypeError, AttributeError) as error:
             raise malformed(error, "body") from error
 

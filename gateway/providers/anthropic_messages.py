@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.errors import ProviderRejected, ProviderUnsupported
+from gateway.exact_json import exact
 from gateway.providers.sse import decode
 from gateway.providers.tool_ids import ANTHROPIC_IDS
 
@@ -94,7 +95,7 @@ def with_cache_mark(translated: Block, part: Mapping[str, Any]) -> Block:
 
 def _translated(message: Mapping[str, Any], where: str) -> tuple[str, list[Block]]:
     role, blocks = _read(message, where)
-    if blocks and message.get("role") != "tool":
+    if "cache_control" in message and blocks and message["role"] != "tool":
         with_cache_mark(blocks[-1], message)
     return role, blocks
 
@@ -176,7 +177,8 @@ def _tool_use(call: Mapping[str, Any], where: str) -> Block:
         raise rejected("tool calls must be of type function", where)
     function = call["function"]
     try:
-        arguments = decode((function.get("arguments") or "{}").encode())
+        written = (function.get("arguments") or "{}").encode()
+        arguments = exact(written, decode(written))
     except ValueError as error:
         raise rejected("the arguments of a tool call must be valid JSON", where) from error
     if not isinstance(arguments, dict):

@@ -6,7 +6,7 @@ https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-sc
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
+from gateway.exact_json import dumps
 
 _NOT_ENFORCED: Final = frozenset(
     {
@@ -72,7 +72,7 @@ def enforced_schema(schema: Any) -> Any:
     if kept.get("type") == "object" or "properties" in kept:
         kept["additionalProperties"] = False
     if lost:
-        told = orjson.dumps(lost).decode()
+        told = dumps(lost).decode()
         before = kept.get("description")
         kept["description"] = f"{before}\n\n{told}" if isinstance(before, str) else told
     return kept

@@ -7,8 +7,7 @@ What is translated, dropped and refused is listed in docs/reference/providers.md
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
+from gateway.exact_json import dumps
 from gateway.providers.anthropic_messages import conversation, rejected, with_cache_mark
 from gateway.providers.anthropic_models import Traits, traits_of
 from gateway.providers.anthropic_schemas import enforced_schema, tool_schema
@@ -353,7 +352,7 @@ def _answer(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _call(block: Mapping[str, Any]) -> dict[str, Any]:
-    arguments = orjson.dumps(block.get("input") or {}).decode()
+    arguments = dumps(block.get("input") or {}).decode()
     return {
         "id": block["id"],
         "type": "function",

@@ -6,6 +6,7 @@ passes on what the provider said, and never its headers, address or the gateway'
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -15,9 +16,11 @@ from gateway.errors import (
     ProviderCutOff,
     ProviderError,
     ProviderMisconfigured,
+    ProviderRateLimited,
     ProviderRejected,
     ProviderTimeout,
     ProviderUnavailable,
+    ProviderUnpaid,
     ProviderUnsupported,
 )
 from gateway.providers.http import ConnectFailed, HttpFailure, TimedOut
@@ -25,9 +28,12 @@ from gateway.providers.http import ConnectFailed, HttpFailure, TimedOut
 _STATUS = re.compile(r"[45][0-9]{2}")
 _UNPAID = frozenset({"insufficient_quota", "billing_not_active", "billing_error"})
 _NO_SUCH_MODEL = frozenset({"model_not_found", "DeploymentNotFound", "not_found_error"})
-_INVALID_MODEL = re.compile(r"not a valid model", re.I)
-_MODEL = re.compile(r"model|deployment", re.I)
-_UNKNOWN = re.compile(r"not found|not exist", re.I)
+_UNKNOWN_MODEL = re.compile(
+    r"(the |requested |the requested )?(model|deployment)s?\b.{0,300}?(not found|not exist)"
+    r"|\S{1,300} is not a valid model",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How hosts begin to say so; elsewhere in a message it is quoted."""
 _ABOUT_THE_MODEL = frozenset(
     {
         "context_length_exceeded",
@@ -120,8 +126,9 @@ def failed_status(
     said = error_object(body, secrets)
     retry_after_s = retry_after(headers)
     is_certain = _is_misconfigured(status, said)
-    if is_certain or (status in {400, 404} and _says_unknown_model(_message(said))):
-        wrong = ProviderMisconfigured(
+    if is_certain or (status in {400, 404} and _says_unknown_model(said)):
+        is_unpaid = status == 429
+        wrong = (ProviderUnpaid if is_unpaid else ProviderMisconfigured)(
             f"provider {provider!r} refused the gateway's credentials, billing or model name"
             f" (status {status}); its operator must correct the configuration",
             provider=provider,
@@ -138,9 +145,9 @@ def failed_status(
             body=said or None,
         )
         return AttemptFailed(rejected, is_retryable=False, counts=False)
-    away = ProviderUnavailable(
-        f"provider {provider!r} is {'overloaded' if status == 429 else 'failing'}"
-        f" (status {status})",
+    is_limited = status == 429
+    away = (ProviderRateLimited if is_limited else ProviderUnavailable)(
+        f"provider {provider!r} is {'overloaded' if is_limited else 'failing'} (status {status})",
         provider=provider,
         upstream_status=status,
         retry_after_s=retry_after_s,
@@ -157,7 +164,7 @@ def stream_error(said: object, provider: str) -> ProviderError:
     error = said if isinstance(said, Mapping) else {"message": str(said)}
     status = _status_in(error)
     if status is None or status >= 500 or status in _RETRYABLE_STATUS:
-        return ProviderUnavailable(
+        return (ProviderRateLimited if status == 429 else ProviderUnavailable)(
             f"provider {provider!r} failed while answering",
             provider=provider,
             upstream_status=status,
@@ -246,11 +253,13 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if seconds is not None or value is None:
         return seconds
     try:
-        # The provider's own Date is the reference, so that neither clock need be right.
-        until = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+        until = parsedate_to_datetime(value)
+        # The provider's own Date is the better reference: then neither clock need be right.
+        date = headers.get("date")
+        now = datetime.now(UTC) if date is None else parsedate_to_datetime(date)
+        return max((until - now).total_seconds(), 0.0)
     except (TypeError, ValueError):
         return None
-    return max(until.total_seconds(), 0.0)
 
 
 def _is_misconfigured(status: int, said: Mapping[str, Any]) -> bool:
@@ -274,11 +283,10 @@ def _is_about_the_model(status: int, said: Mapping[str, Any]) -> bool:
     )
 
 
-def _says_unknown_model(message: str) -> bool:
-    """Whether a message names a model and then says that there is none; linear in its length."""
-    model = _MODEL.search(message)
-    is_unknown = model is not None and _UNKNOWN.search(message, model.end()) is not None
-    return is_unknown or _INVALID_MODEL.search(message) is not None
+def _says_unknown_model(said: Mapping[str, Any]) -> bool:
+    """Whether a message begins with a model, and says that there is none."""
+    is_about_model = said.get("param") in (None, "model")
+    return is_about_model and _UNKNOWN_MODEL.match(_message(said)) is not None
 
 
 def _is_flagged(said: Mapping[str, Any]) -> bool:

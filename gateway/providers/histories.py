@@ -1,7 +1,6 @@
 """A conversation as one host takes it: roles, reasoning and ids of tool calls of other hosts.
 
-A body is searched for the few words that only such conversations have, once it is encoded, which
-costs less than looking at each message. Only then is it written anew.
+Only where a message has something of the kind are messages written anew.
 """
 
 from collections.abc import Mapping
@@ -9,26 +8,26 @@ from typing import Any, Final
 
 from gateway.providers.hosts import Host
 
-_DEVELOPER: Final = b'"role":"developer"'
-_REASONING: Final = (b'"reasoning_content":', b'"reasoning_details":')
-_TOOL_CALLS: Final = (b'"tool_calls":', b'"tool_call_id":')
-_REASONING_FIELDS: Final = frozenset({"reasoning", "reasoning_content", "reasoning_details"})
+_REASONING: Final = frozenset({"reasoning", "reasoning_content", "reasoning_details"})
+_TOOL_CALLS: Final = frozenset({"tool_call_id", "tool_calls"})
 
 
-def marks_of(host: Host) -> tuple[bytes, ...]:
-    """Return what an encoded body holds that `host` may not take."""
-    developer = () if host.takes_developer else (_DEVELOPER,)
-    reasoning = () if host.takes_reasoning else _REASONING
-    return (*developer, *reasoning, *(_TOOL_CALLS if host.tool_ids else ()))
+def foreign_fields(host: Host) -> frozenset[str]:
+    """Return the fields of messages that `host` may not take as they are."""
+    reasoning = frozenset[str]() if host.takes_reasoning else _REASONING
+    return reasoning | _TOOL_CALLS if host.tool_ids else reasoning
 
 
-def as_taken(body: dict[str, Any], host: Host) -> dict[str, Any]:
-    """Return `body` with messages that `host` takes."""
-    messages = body.get("messages")
-    if not isinstance(messages, list):
-        return body
-    fit = [_message(one, host) if isinstance(one, dict) else one for one in messages]
-    return {**body, "messages": fit}
+def as_taken(messages: list[Any], host: Host, foreign: frozenset[str]) -> list[Any]:
+    """Return messages that `host` takes; the same list where these are.
+
+    Args:
+        foreign: `foreign_fields` of the host.
+    """
+    is_taken = host.takes_developer or "developer" not in [one["role"] for one in messages]
+    if is_taken and (not foreign or all(map(foreign.isdisjoint, messages))):
+        return messages
+    return [_message(one, host) for one in messages]
 
 
 def _message(message: Mapping[str, Any], host: Host) -> Mapping[str, Any]:
@@ -36,7 +35,7 @@ def _message(message: Mapping[str, Any], host: Host) -> Mapping[str, Any]:
     if fit.get("role") == "developer" and not host.takes_developer:
         fit["role"] = "system"
     if not host.takes_reasoning:
-        for name in _REASONING_FIELDS & fit.keys():
+        for name in _REASONING & fit.keys():
             del fit[name]
     if host.tool_ids is not None:
         if isinstance(fit.get("tool_call_id"), str):

@@ -33,6 +33,10 @@ class ConnectFailed(HttpFailure):
     """No connection was made, so the upstream has seen nothing."""
 
 
+class NotTrusted(ConnectFailed):
+    """The upstream has a certificate that is not trusted here."""
+
+
 class ConnectionBroken(HttpFailure):
     """The connection ended, or what it carried was not HTTP."""
 
@@ -214,6 +218,8 @@ class HttpClient:
                     allow_redirects=False,
                     timeout=_to_connect(connect_timeout_s),
                 )
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            raise NotTrusted(str(error)) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise ConnectFailed("no connection could be made") from error
         except TimeoutError as error:

@@ -121,10 +121,15 @@ def asked_features(
     body: Mapping[str, Any], among: frozenset[str], *, has_images: bool
 ) -> frozenset[str]:
     """Name those of the features `among` that a decoded chat-completions body asks for."""
+    if not among:
+        return among
     asked = {name for name in among & body.keys() if not _is_neutral(name, body[name])}
-    for name in among & _LOOKS.keys():
-        if (name != LINKED_IMAGES or has_images) and _seen(_LOOKS[name], body):
-            asked.add(name)
+    if not _ends_plainly(body.get("messages")):
+        asked.update(among & _seen(body, (PREFILL, SYSTEM_ONLY)))
+    if has_images:
+        asked.update(among & _seen(body, (LINKED_IMAGES,)))
+    if not _READ_FOR_FEATURES.isdisjoint(body):
+        asked.update(among & _seen(body, (BLANK_STOPS, CUSTOM_TOOLS)))
     return frozenset(asked)
 
 
@@ -183,7 +188,20 @@ def _lacks_of_claude(model: str) -> Lacks:
     return Lacks(refused=refused, dropped=dropped, output_tokens=traits.most_output_tokens)
 
 
-def _seen(looks: Callable[[Mapping[str, Any]], bool], body: Mapping[str, Any]) -> bool:
+def _ends_plainly(messages: object) -> bool:
+    """Whether a user has the last word, as nearly always: then no feature of messages is asked."""
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, dict) or last.get("role") != "user":
+        return False
+    content = last.get("content")
+    return isinstance(content, str) and content != "" and not content.isspace()
+
+
+def _seen(body: Mapping[str, Any], features: tuple[str, ...]) -> set[str]:
+    return {name for name in features if _is_seen(body, _LOOKS[name])}
+
+
+def _is_seen(body: Mapping[str, Any], looks: Callable[[Mapping[str, Any]], bool]) -> bool:
     try:
         return looks(body)
     except (AttributeError, IndexError, KeyError, TypeError):
@@ -246,4 +264,5 @@ _LOOKS: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
     PREFILL: _ends_in_prefill,
     SYSTEM_ONLY: _has_no_turn,
 }
+_READ_FOR_FEATURES: Final = frozenset({"stop", "tools"})
 FEATURES: Final = REFUSABLE | _LOOKS.keys()

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-import orjson
-
+from gateway.exact_json import dumps
 from gateway.providers.base import Completion, UpstreamCall
-from gateway.providers.histories import as_taken, marks_of
+from gateway.providers.histories import as_taken, foreign_fields
 from gateway.providers.hosts import ANY_HOST, Host
 from gateway.providers.sse import StreamTap
 from gateway.providers.usage import usage_of
@@ -29,10 +28,10 @@ class OpenAIDialect:
     provider: str
     base_url: str
     host: Host = ANY_HOST
-    _marks: tuple[bytes, ...] = field(init=False, repr=False, default=())
+    _foreign: frozenset[str] = field(init=False, repr=False, default=frozenset())
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_marks", marks_of(self.host))
+        object.__setattr__(self, "_foreign", foreign_fields(self.host))
 
     def url(self, call: UpstreamCall) -> str:
         """Where `call` is sent."""
@@ -51,11 +50,9 @@ class OpenAIDialect:
         else:
             body.pop("stream", None)
             body.pop("stream_options", None)
-        encoded = orjson.dumps(body)
-        for mark in self._marks:
-            if mark in encoded:
-                return orjson.dumps(as_taken(body, self.host))
-        return encoded
+        if "messages" in body:
+            body["messages"] = as_taken(body["messages"], self.host, self._foreign)
+        return dumps(body)
 
     def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
         """Read a whole answer, which passes unchanged."""
@@ -67,8 +64,12 @@ class OpenAIDialect:
 
     def tap(self, call: UpstreamCall) -> StreamTap:
         """Make what reads a streamed answer."""
-        n_choices = call.body.get("n")
-        return StreamTap(self.provider, n_choices if isinstance(n_choices, int) else 1)
+        n_choices, options = call.body.get("n"), call.body.get("stream_options")
+        return StreamTap(
+            self.provider,
+            n_choices if isinstance(n_choices, int) else 1,
+            takes_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        )
 
 
 @dataclass(frozen=True, slots=True)

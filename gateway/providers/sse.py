@@ -112,9 +112,13 @@ class EventCutter:
 
 
 class StreamTap:
-    """A tap for upstreams that already speak OpenAI's events, which pass unchanged."""
+    """A tap for upstreams that already speak OpenAI's events, which pass unchanged.
 
-    def __init__(self, provider: str, n_choices: int = 1) -> None:
+    Args:
+        takes_usage: The caller gets usage in a chunk at the end, so no other chunk may have it.
+    """
+
+    def __init__(self, provider: str, n_choices: int = 1, *, takes_usage: bool = False) -> None:
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.usage_event: dict[str, Any] | None = None
@@ -124,6 +128,7 @@ class StreamTap:
         self.error: ProviderError | None = None
         self._provider = provider
         self._n_choices = n_choices
+        self._takes_usage = takes_usage
         self._finished_choices: set[int] = set()
         self._events = EventCutter()
         self._head_tries = _HEAD_TRIES
@@ -170,7 +175,7 @@ class StreamTap:
         if payload != b"[DONE]" and decode_object(payload) is None:
             return b""
         ending = b"\n" if rest.endswith((b"\n", b"\r")) else b"\n\n"
-        return rest + ending if self._admits(rest) else b""
+        return self._admitted(rest + ending)
 
     def _inspect(self, buffer: bytes, ends: list[int]) -> bytes:
         """Look at each event; drop those that are the service's to write."""
@@ -179,36 +184,46 @@ class StreamTap:
         for end in ends:
             event = buffer[start:end]
             start = end
-            if not (self._head_tries or is_noteworthy(event)) or self._admits(event):
+            if self._head_tries or is_noteworthy(event):
+                event = self._admitted(event)
+            if event:
                 kept.append(event)
             if self.is_done or self.error:
                 break
         self.forwarded_events += len(kept)
         return b"".join(kept)
 
-    def _admits(self, event: bytes) -> bool:
-        """Note what `event` says; False if it must not be forwarded."""
+    def _admitted(self, event: bytes) -> bytes:
+        """Note what `event` says; return what may be forwarded of it, which may be nothing."""
         payload = payload_of(event)
         if payload == b"[DONE]":
             self.is_done = True
-            return False
+            return b""
         chunk = decode_object(payload) if payload else None
         if chunk is None:
-            return True
+            return event
         error = chunk.get("error") or (chunk if _is_named_error(event) else None)
         if error:
             self.error = stream_error(error, self._provider)
-            return False
+            return b""
         self._note_head(chunk)
         self._note_finish(chunk)
         reported = chunk.get("usage")
-        if not isinstance(reported, dict):
-            return True
+        return self._without_usage(event, chunk, reported) if isinstance(reported, dict) else event
+
+    def _without_usage(
+        self, event: bytes, chunk: dict[str, Any], reported: Mapping[str, Any]
+    ) -> bytes:
+        """Keep usage for one chunk at the end: clients add up what several of them say."""
         self.usage = usage_of(reported) or self.usage
-        if chunk.get("choices"):
-            return True
-        self.usage_event = chunk
-        return False
+        if not chunk.get("choices"):
+            self.usage_event = chunk
+            return b""
+        if not self._takes_usage:
+            return event
+        self.usage_event = {**chunk, "choices": []}
+        del chunk["usage"]
+        return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
     def _note_head(self, chunk: Mapping[str, Any]) -> None:
         """Take the identity from the first chunk that has one (Azure's first has none)."""

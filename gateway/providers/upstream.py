@@ -38,6 +38,7 @@ from gateway.providers.http import (
     HttpClient,
     HttpFailure,
     HttpResponse,
+    NotTrusted,
     TimedOut,
 )
 from gateway.providers.resilience import Resilience
@@ -355,6 +356,8 @@ class HttpProvider:
                 timeout_s=timeout_s,
             )
         except HttpFailure as failure:
+            if isinstance(failure, NotTrusted):
+                _log.warning("provider %r: no TLS connection could be made: %s", self.name, failure)
             raise failed_exchange(failure, self.name) from failure
         if response.status == 200:
             return response

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from gateway.budgets.enforcement import own_limit
+from gateway.exact_json import dumps
 from gateway.providers.fields import asked_fields, is_admitted
 from gateway.providers.lacks import FEATURES, REFUSABLE, asked_features
 from gateway.providers.refusals import NOTHING_LEARNED
@@ -110,7 +111,8 @@ def judge(
         paused: Provider and upstream name of those whose circuit breaker lets no call through.
         learned: Fields that models refused the caller's team lately, by the models' names.
     """
-    needs = read_needs(body, pool.refused.union(*learned.values()))
+    refused = pool.refused.union(*learned.values()) if learned else pool.refused
+    needs = read_needs(body, refused)
     special = [(name, verdict) for name, verdict in _SPECIAL if getattr(needs, name)]
     upper = needs.max_prompt_tokens + needs.output_tokens
     room = pool.shared.context_tokens
@@ -246,7 +248,7 @@ class _Tally:
     def read_json(self, value: object) -> None:
         """Bound the tokens of a schema, as it would be put into the prompt."""
         try:
-            n_bytes = len(orjson.dumps(value))
+            n_bytes = len(dumps(value))
         except orjson.JSONEncodeError:
             return  # nested deeper than orjson writes, though it reads it: nobody can send it on
         self.min_tokens += n_bytes / MOST_CHARS_PER_TOKEN

@@ -148,7 +148,7 @@ class Routing:
             reason=reason,
             profile=None if is_named else prediction.profile_name,
             willingness_to_pay_usd=None if is_named else prediction.willingness_to_pay_usd,
-            router_version=prediction.router_version,
+            router_version=None if decision is None else prediction.router_version,
             familiarity=None if scores is None else scores.familiarity,
             encoder_id=prediction.encoder_id,
             embedding=prediction.embedding,
