@@ -1,7 +1,5 @@
-"""Answers that end oddly, or come in another form than was asked for, are whole all the same."""
+"""Answers that end oddly, or hold what is odd, are whole all the same."""
 
-import gzip
-import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -11,9 +9,9 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from tests.fakes.asked import CHAT, HELLO, ask, stream, text_of
 from tests.fakes.gateway import CLAUDE, SMALL, RunningGateway, running_gateway
 from tests.fakes.upstream import (
-    EVENTS,
     JSON,
     Answer,
     anthropic_event,
@@ -21,8 +19,6 @@ from tests.fakes.upstream import (
     anthropic_stream_chunks,
     chunk,
     completion,
-    error_answer,
-    json_answer,
     stream_answer,
     stream_chunks,
 )
@@ -32,17 +28,9 @@ pytestmark = [
     pytest.mark.xdist_group("wire answers"),  # one gateway
 ]
 
-CHAT = "/v1/chat/completions"
-HELLO = [{"role": "user", "content": "Say hello."}]
 SILENCE_S = 0.5
 LIMITS = {"max_retries": 2, "breaker_failures": 3, "idle_timeout_s": SILENCE_S}
 PATIENT = {"beta": {"breaker_failures": 1000}}
-CALL = {
-    "id": "call_1",
-    "type": "function",
-    "function": {"name": "f", "arguments": '{"a":1}'},
-}
-CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -63,27 +51,6 @@ def gateway(running: RunningGateway) -> RunningGateway:
 async def http(running: RunningGateway) -> AsyncIterator[httpx2.AsyncClient]:
     async with running.caller() as client:
         yield client
-
-
-async def ask(http: httpx2.AsyncClient, model: str = SMALL, **body: Any) -> httpx2.Response:
-    return await http.post(CHAT, json={"model": model, "messages": HELLO, **body})
-
-
-async def stream(http: httpx2.AsyncClient, model: str = SMALL, **body: Any) -> list[Any]:
-    """Return the decoded events of a stream; ``[DONE]`` as a string."""
-    options = {"include_usage": True}
-    answer = await ask(http, model, stream=True, stream_options=options, **body)
-    assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (
-        200,
-        "text/event-stream",
-    )
-    payloads = [e[6:] for e in answer.content.split(b"\n\n") if e.startswith(b"data: ")]
-    return ["[DONE]" if one == b"[DONE]" else orjson.loads(one) for one in payloads]
-
-
-def text_of(events: list[Any]) -> str:
-    chunks = [one for one in events if isinstance(one, dict) and one.get("choices")]
-    return "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks)
 
 
 # --- where an answer ends
@@ -156,169 +123,6 @@ async def test_usage_comes_once_with_all_its_details(
     told = [one for one in events[:-1] if one.get("usage")]
     assert [(one["choices"], one["usage"]) for one in told] == [([], DETAILS)]
     assert (text_of(events), events[-3]["choices"][0]["finish_reason"]) == ("Hi", "stop")
-
-
-# --- one form asked for, the other one given
-
-
-WHOLE: dict[str, tuple[str, dict[str, Any]]] = {
-    "OpenAI": (SMALL, completion("Hello!")),
-    "Anthropic": (CLAUDE, anthropic_message("Hello!")),
-}
-
-
-@pytest.mark.parametrize(("model", "body"), WHOLE.values(), ids=WHOLE.keys())
-async def test_a_whole_answer_to_a_stream_becomes_chunks_after_one_call(
-    gateway: RunningGateway, http: httpx2.AsyncClient, model: str, body: Any
-) -> None:
-    gateway.alpha.answers = gateway.gamma.answers = [json_answer(body)]
-    events = await stream(http, model)
-    assert (text_of(events), events[-1]) == ("Hello!", "[DONE]")
-    usage = events[-2]
-    assert (usage["choices"], usage["usage"]["total_tokens"]) == ([], 12)
-    assert [e["choices"][0]["finish_reason"] for e in events[:-2]] == [None, "stop"]
-    assert len(gateway.alpha.requests) + len(gateway.gamma.requests) == 1
-
-
-async def test_tool_calls_choices_and_logprobs_of_a_whole_answer_become_chunks(
-    gateway: RunningGateway, http: httpx2.AsyncClient
-) -> None:
-    choices = [
-        {
-            "index": 0,
-            "message": CALLING,
-            "finish_reason": "tool_calls",
-            "logprobs": {"content": []},
-        },
-        {"index": 1, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"},
-    ]
-    gateway.alpha.answers = [json_answer(completion(choices=choices))]
-    events = await stream(http, n=2)
-    first = events[0]["choices"][0]
-    assert first["delta"]["tool_calls"] == [{"index": 0, **CALL}]
-    assert first["logprobs"] == {"content": []}
-    assert [e["choices"][0]["index"] for e in events[:-2]] == [0, 0, 1, 1]
-
-
-async def test_an_error_in_a_whole_answer_to_a_stream_is_no_answer(
-    gateway: RunningGateway, http: httpx2.AsyncClient
-) -> None:
-    gateway.alpha.answers = [error_answer(200, "no such thing", code=400)]
-    answer = await ask(http, stream=True)
-    assert answer.status_code == 400
-    assert len(gateway.alpha.requests) == 1
-
-
-STREAMED: dict[str, tuple[str, Any]] = {
-    "OpenAI": (SMALL, stream_chunks("Hello!")),
-    "Anthropic": (CLAUDE, anthropic_stream_chunks("Hello!")),
-    "with a comment first": (SMALL, [b": hi\n\n", *stream_chunks("Hello!")]),
-}
-
-
-@pytest.mark.parametrize("headers", [EVENTS, JSON], ids=["said", "not said"])
-@pytest.mark.parametrize(("model", "pieces"), STREAMED.values(), ids=STREAMED.keys())
-async def test_a_stream_that_nobody_asked_for_is_gathered(
-    gateway: RunningGateway, http: httpx2.AsyncClient, model: str, pieces: Any, headers: Any
-) -> None:
-    gateway.alpha.answers = gateway.gamma.answers = [Answer(tuple(pieces), headers=headers)]
-    answer = await ask(http, model)
-    body = answer.json()
-    assert (answer.status_code, body["object"]) == (200, "chat.completion")
-    (choice,) = body["choices"]
-    assert choice["message"] == {"role": "assistant", "content": "Hello!"}
-    assert (choice["finish_reason"], body["usage"]["total_tokens"]) == ("stop", 12)
-
-
-async def test_tool_calls_of_a_stream_are_gathered(
-    gateway: RunningGateway, http: httpx2.AsyncClient
-) -> None:
-    def piece(index: int, **fields: Any) -> bytes:
-        return chunk({"tool_calls": [{"index": index, **fields}]})
-
-    pieces = (
-        chunk({"role": "assistant", "content": None, "reasoning_content": "Hm"}),
-        piece(0, id="a", type="function", function={"name": "f", "arguments": '{"a"'}),
-        piece(1, id="b", function={"name": "g", "arguments": ""}),
-        piece(0, function={"arguments": ":1}"}),
-        chunk({"reasoning_content": "m."}),
-        chunk({}, "tool_calls"),
-    )
-    gateway.alpha.answers = [Answer(pieces)]
-    (choice,) = (await ask(http)).json()["choices"]
-    assert choice["message"] == {
-        "role": "assistant",
-        "content": None,
-        "reasoning_content": "Hmm.",
-        "tool_calls": [
-            {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}},
-            {"id": "b", "type": "function", "function": {"name": "g", "arguments": ""}},
-        ],
-    }
-    assert choice["finish_reason"] == "tool_calls"
-
-
-async def test_a_stream_that_nobody_asked_for_and_that_breaks_off_is_an_error(
-    gateway: RunningGateway, http: httpx2.AsyncClient
-) -> None:
-    gateway.alpha.answers = [Answer((chunk({"content": "Hel"}),)), json_answer(completion())]
-    answer = await ask(http)
-    assert answer.status_code in (200, 502)  # tried again, or said
-    gateway.alpha.answers = [Answer((b": nothing\n\n", b"data: [DONE]\n\n"))]
-    assert (await ask(http)).json()["error"]["code"] == "provider_unavailable"
-
-
-# --- compressed although `identity` was asked for
-
-COMPRESSED = {
-    "gzip": gzip.compress,
-    "deflate": zlib.compress,
-    "x-gzip": lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:]),
-}
-
-
-def compressed(answer: Answer, encoding: str) -> Answer:
-    body = COMPRESSED[encoding](b"".join(answer.chunks))
-    pieces = tuple(body[i : i + 7] for i in range(0, len(body), 7))
-    headers = {**answer.headers, "content-encoding": encoding}
-    return replace(answer, chunks=pieces, headers=headers)
-
-
-@pytest.mark.parametrize("encoding", COMPRESSED)
-async def test_what_is_compressed_all_the_same_is_inflated(
-    gateway: RunningGateway, http: httpx2.AsyncClient, encoding: str
-) -> None:
-    gateway.alpha.answers = [
-        compressed(json_answer(completion("Hello!")), encoding),
-        compressed(stream_answer("Hello!"), encoding),
-        compressed(error_answer(400, "no such tool"), encoding),
-    ]
-    answer = await ask(http)
-    assert answer.json()["choices"][0]["message"]["content"] == "Hello!"
-    assert (await stream(http))[-1] == "[DONE]"
-    refused = await ask(http)
-    assert (refused.status_code, refused.json()["error"]["message"]) == (400, "no such tool")
-
-
-BOMB = gzip.compress(b" " * 70_000_000)
-GZIP = {"content-encoding": "gzip"}
-BAD = {
-    "a bomb": BOMB,
-    "no gzip": b"Hello!",
-    "half of it": gzip.compress(orjson.dumps(completion()))[:-9],
-}
-
-
-@pytest.mark.parametrize("is_stream", [False, True])
-@pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
-async def test_what_cannot_be_inflated_is_the_providers_error(
-    gateway: RunningGateway, http: httpx2.AsyncClient, body: bytes, *, is_stream: bool
-) -> None:
-    kind = EVENTS if is_stream else JSON
-    gateway.beta.answers = [Answer((body,), headers={**kind, **GZIP})]
-    answer = await ask(http, "large", stream=is_stream)
-    assert answer.status_code in (502, 503)
-    assert answer.json()["error"]["type"] == "provider_error"
 
 
 # --- the rest
