@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from gateway.budgets.worst_case import OUTPUT_LIMITS
-from gateway.providers.lacks import may_think
+from gateway.providers.lacks import OUTPUT_LIMITS, may_think
 from gateway.types import HostedModel
 
 LOW_EFFORT_TOKENS: Final = 1024

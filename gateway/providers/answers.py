@@ -158,7 +158,11 @@ class WholeTap:
         said = {"index": index, "delta": delta, "finish_reason": None}
         if choice.get("logprobs") is not None:
             said["logprobs"] = choice["logprobs"]
-        end = {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}
+        end: dict[str, Any] = {
+            "index": index,
+            "delta": {},
+            "finish_reason": choice.get("finish_reason"),
+        }
         return self._chunk(said) + self._chunk(end)
 
     def _chunk(self, choice: Mapping[str, Any]) -> bytes:

@@ -144,10 +144,10 @@ def made_fit(
     lacks = model.lacks
     if lacks is LACKS_NOTHING and not learned:
         return body, set()
-    unwanted = lacks.dropped
+    without = lacks.dropped
     if lacks.dropped_thinking and body.get("reasoning_effort") not in (None, "none"):
-        unwanted |= lacks.dropped_thinking
-    unwanted = body.keys() & (unwanted | DROPPABLE.intersection(learned))
+        without |= lacks.dropped_thinking
+    unwanted = body.keys() & (without | DROPPABLE.intersection(learned))
     limit = lacks.output_limit
     for name in OUTPUT_LIMITS:
         if name in learned:
@@ -169,11 +169,12 @@ def may_think(messages: object) -> bool:
     Not where they begin its answer, nor where its last turn called tools: there it wants to see
     what it thought before these calls, which OpenAI's form cannot carry.
     """
-    for message in reversed(messages if isinstance(messages, list) else ()):
+    turns = messages if isinstance(messages, list) else []
+    for message in reversed(turns):
         if message.get("role") == "tool":
             return False
         if message.get("role") == "assistant":
-            return message is not messages[-1] and not message.get("tool_calls")
+            return message is not turns[-1] and not message.get("tool_calls")
     return True
 
 

@@ -194,7 +194,7 @@ def make_settings(
     providers: dict[str, dict[str, Any]] = {"alpha": alpha, "beta": beta, "gamma": gamma}
     for name, table in also.items():
         others = {"base_url": f"{upstream_url}/{name}/v1", **limits}
-        providers[name] = providers.get(name, others) | table
+        providers[name] = {**providers.get(name, others), **table}
     models = {
         SMALL: {"provider": "alpha", "upstream_name": "alpha-small", "price": PRICE},
         LARGE: {"provider": "beta", "upstream_name": "beta-large", "price": PRICE},

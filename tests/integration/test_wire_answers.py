@@ -29,7 +29,8 @@ pytestmark = [
 ]
 
 SILENCE_S = 0.5
-LIMITS = {"max_retries": 2, "breaker_failures": 3, "idle_timeout_s": SILENCE_S}
+BREAKER_FAILURES = 3
+LIMITS = {"max_retries": 2, "breaker_failures": BREAKER_FAILURES, "idle_timeout_s": SILENCE_S}
 PATIENT = {"beta": {"breaker_failures": 1000}}
 
 
@@ -86,7 +87,7 @@ async def test_silence_after_the_reason_to_finish_is_the_end(
 ) -> None:
     silent = Answer(tuple(SILENT[model]), stalls=True)
     gateway.alpha.answers = gateway.gamma.answers = [silent]
-    for _ in range(LIMITS["breaker_failures"] + 1):
+    for _ in range(BREAKER_FAILURES + 1):
         events = await stream(http, model)
         assert (text_of(events), events[-1]) == ("Hello!", "[DONE]")
 
@@ -158,7 +159,7 @@ async def test_what_is_no_json_is_replaced_and_pauses_nobody(
     body = completion("Hello!") if model == SMALL else anthropic_message("Hello!", logprobs=None)
     raw = orjson.dumps(body).replace(old, new)
     gateway.alpha.answers = gateway.gamma.answers = [Answer((raw,), headers=JSON)]
-    for _ in range(LIMITS["breaker_failures"] + 1):
+    for _ in range(BREAKER_FAILURES + 1):
         answer = await ask(http, model)
         assert answer.status_code == 200
         assert answer.json()["choices"][0]["message"]["content"].startswith("Hel")

@@ -33,7 +33,8 @@ pytestmark = [
 ]
 
 SILENCE_S = 0.5
-LIMITS = {"max_retries": 2, "breaker_failures": 3, "idle_timeout_s": SILENCE_S}
+BREAKER_FAILURES = 3
+LIMITS = {"max_retries": 2, "breaker_failures": BREAKER_FAILURES, "idle_timeout_s": SILENCE_S}
 PATIENT = {"beta": {"breaker_failures": 1000}}
 CALL = {
     "id": "call_1",

@@ -176,7 +176,10 @@ async def test_the_role_developer_goes_only_where_it_is_known(
     assert [one["role"] for one in body["messages"]] == ["user", role, "user"]
 
 
-THINKING = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 4000}
+THINKING: dict[str, Any] = {
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "max_tokens": 4000,
+}
 ROUND = [user("Weather?"), calling("a"), result("a")]
 HISTORIES = {
     "amid a round": (ROUND, False),
@@ -198,8 +201,7 @@ async def test_claude_thinks_only_where_it_need_not_see_earlier_thoughts(
     body = await sent(gateway, http, model=CLAUDE, messages=messages, dropped=dropped, **THINKING)
     assert ("thinking" in body) is may_think
     gateway.upstreams.reset()
-    fields = {"reasoning_effort": "medium"}
-    body = await sent(gateway, http, model=CLAUDE, messages=messages, **fields)
+    body = await sent(gateway, http, model=CLAUDE, messages=messages, reasoning_effort="medium")
     assert ("thinking" in body) is may_think
 
 

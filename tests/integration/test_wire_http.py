@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx2
@@ -166,7 +166,7 @@ def gzipped(body: bytes) -> bytes:
     return gzip.compress(body[:9]) + gzip.compress(body[9:])
 
 
-PACKED = {
+PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "GZIP": gzip.compress,
     "x-gzip": gzipped,
