@@ -5,6 +5,7 @@ from typing import Final
 
 ENCODINGS: Final = frozenset({"deflate", "gzip", "x-gzip"})
 """What is understood, as `Content-Encoding` names it (RFC 9110, section 8.4.1)."""
+PIECE_BYTES: Final = 256 * 1024
 _GZIP_OR_ZLIB: Final = 47
 
 
@@ -13,41 +14,37 @@ class InflatedTooLong(Exception):
 
 
 class Inflater:
-    """Inflates a body piece by piece.
+    """Inflates a body that comes in pieces, into pieces of at most `PIECE_BYTES`."""
 
-    Args:
-        max_bytes: That one piece may become.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self) -> None:
         self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._waiting = b""
 
     @property
     def is_whole(self) -> bool:
         """Whether what came is complete."""
-        return self._stream.eof
+        return self._stream.eof and not self._waiting
 
-    def feed(self, data: bytes) -> bytes:
-        """Take what arrived; return what it stands for.
+    def give(self, data: bytes) -> None:
+        """Take what arrived."""
+        self._waiting += data
+
+    def take(self) -> bytes:
+        """Return the next piece; empty where more must arrive before there is one.
 
         Raises:
-            InflatedTooLong: It stands for more than `max_bytes`.
-            ValueError: It is not what it says.
+            ValueError: The body is not what it says.
         """
-        inflated = bytearray()
-        while data:
+        piece = b""
+        while self._waiting and not piece:
             if self._stream.eof:  # a body may have several members, one after the other
                 self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
             try:
-                # One byte more than there may be, so that 0, which means any, is never asked for.
-                inflated += self._stream.decompress(data, self._max_bytes + 1 - len(inflated))
+                piece = self._stream.decompress(self._waiting, PIECE_BYTES)
             except zlib.error as error:
                 raise ValueError(f"not a compressed body: {error}") from error
-            if len(inflated) > self._max_bytes or self._stream.unconsumed_tail:
-                raise InflatedTooLong(f"more than {self._max_bytes} bytes")
-            data = self._stream.unused_data
-        return bytes(inflated)
+            self._waiting = self._stream.unconsumed_tail or self._stream.unused_data
+        return piece
 
 
 def inflate(data: bytes, max_bytes: int) -> bytes:
@@ -57,8 +54,12 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
         InflatedTooLong: It stands for more than `max_bytes`.
         ValueError: It is not what it says, or is not complete.
     """
-    inflater = Inflater(max_bytes)
-    inflated = inflater.feed(data)
+    inflater, inflated = Inflater(), bytearray()
+    inflater.give(data)
+    while piece := inflater.take():
+        inflated += piece
+        if len(inflated) > max_bytes:
+            raise InflatedTooLong(f"more than {max_bytes} bytes")
     if not inflater.is_whole:
         raise ValueError("the compressed body is not complete")
-    return inflated
+    return bytes(inflated)

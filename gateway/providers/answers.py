@@ -19,6 +19,7 @@ from gateway.providers.sse import (
 )
 from gateway.types import Usage
 
+MAX_GATHERED_BYTES: Final = 8 * 1024 * 1024
 _BEGINNINGS_OF_EVENTS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 _OF_COMPLETIONS: Final = ("id", "created", "model", "system_fingerprint", "service_tier")
 
@@ -52,27 +53,24 @@ def gathered(raw: bytes, tap: Tap) -> Completion:
 
     Raises:
         ProviderError: It tells of an error, or is not complete.
-        ValueError: There is no answer in it.
+        ValueError: There is no answer in it, or it is too long.
     """
+    if len(raw) > MAX_GATHERED_BYTES:
+        raise ValueError("too long a stream")
     events = tap.feed(raw) + tap.finish()
     if tap.error is not None:
         raise tap.error
-    choices: dict[int, dict[str, Any]] = {}
+    choices: dict[int, _Choice] = {}
     head: dict[str, Any] = {}
     for chunk in _chunks_in(events):
         head |= {name: chunk[name] for name in _OF_COMPLETIONS if chunk.get(name) is not None}
-        for choice in chunk.get("choices") or ():
-            _add(choices.setdefault(choice.get("index") or 0, {}), choice)
+        for part in chunk.get("choices") or ():
+            index = part.get("index") or 0
+            choices.setdefault(index, _Choice(index)).add(part)
     if not choices:
         raise ValueError("no answer in the stream")
-    body: dict[str, Any] = {
-        **head,
-        "object": "chat.completion",
-        "choices": [
-            {"index": index, "logprobs": None, "finish_reason": None, **choices[index]}
-            for index in sorted(choices)
-        ],
-    }
+    whole = [choices[index].whole() for index in sorted(choices)]
+    body: dict[str, Any] = {**head, "object": "chat.completion", "choices": whole}
     if tap.usage_event is not None:
         body["usage"] = tap.usage_event["usage"]
     return Completion(body, tap.usage, tap.finish_reason)
@@ -87,35 +85,72 @@ def _chunks_in(events: bytes) -> Iterable[dict[str, Any]]:
             yield chunk
 
 
-def _add(whole: dict[str, Any], choice: Mapping[str, Any]) -> None:
-    """Add one chunk's part of a choice to what came before."""
-    message = whole.setdefault("message", {"role": "assistant", "content": None})
-    for name, part in (choice.get("delta") or {}).items():
-        if name == "tool_calls":
-            for call in part or ():
-                _add_call(message.setdefault("tool_calls", []), call)
-        elif isinstance(part, str) and name != "role" and isinstance(message.get(name), str):
-            message[name] += part
-        elif part is not None:
-            message[name] = part
-    if isinstance(choice.get("finish_reason"), str):
-        whole["finish_reason"] = choice["finish_reason"]
-    logprobs = choice.get("logprobs")
-    if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
-        known = whole.setdefault("logprobs", {"content": []})
-        known["content"] += logprobs["content"]
+class _Choice:
+    """One choice, put together from its chunks."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._texts: dict[str, list[str]] = {}
+        self._others: dict[str, Any] = {"role": "assistant", "content": None}
+        self._calls: list[_Call] = []
+        self._logprobs: list[Any] = []
+        self._finish_reason: str | None = None
+
+    def add(self, part: Mapping[str, Any]) -> None:
+        """Add what one chunk says of it."""
+        for name, value in (part.get("delta") or {}).items():
+            if name == "tool_calls":
+                for call in value or ():
+                    self._call(call).add(call)
+            elif isinstance(value, str) and name != "role":
+                self._texts.setdefault(name, []).append(value)
+            elif value is not None:
+                self._others[name] = value
+        if isinstance(part.get("finish_reason"), str):
+            self._finish_reason = part["finish_reason"]
+        logprobs = part.get("logprobs")
+        if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
+            self._logprobs += logprobs["content"]
+
+    def whole(self) -> dict[str, Any]:
+        """Return it as it stands in a whole answer."""
+        message = self._others | {name: "".join(parts) for name, parts in self._texts.items()}
+        if self._calls:
+            message["tool_calls"] = [call.whole() for call in self._calls]
+        return {
+            "index": self._index,
+            "message": message,
+            "logprobs": {"content": self._logprobs} if self._logprobs else None,
+            "finish_reason": self._finish_reason,
+        }
+
+    def _call(self, part: Mapping[str, Any]) -> "_Call":
+        index = part.get("index")
+        if isinstance(index, int) and 0 <= index < len(self._calls):
+            return self._calls[index]
+        self._calls.append(_Call())
+        return self._calls[-1]
 
 
-def _add_call(calls: list[dict[str, Any]], part: Mapping[str, Any]) -> None:
-    index = part.get("index")
-    place = index if isinstance(index, int) and 0 <= index <= len(calls) else len(calls)
-    if place == len(calls):
-        calls.append({"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
-    call, function = calls[place], part.get("function") or {}
-    call["id"] = part.get("id") or call["id"]
-    call["type"] = part.get("type") or call["type"]
-    call["function"]["name"] += function.get("name") or ""
-    call["function"]["arguments"] += function.get("arguments") or ""
+class _Call:
+    """One call of a tool."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, Any] = {"id": None, "type": "function"}
+        self._names: list[str] = []
+        self._arguments: list[str] = []
+
+    def add(self, part: Mapping[str, Any]) -> None:
+        """Add what one chunk says of it."""
+        function = part.get("function") or {}
+        self._fields |= {name: part[name] for name in ("id", "type") if part.get(name)}
+        self._names.append(function.get("name") or "")
+        self._arguments.append(function.get("arguments") or "")
+
+    def whole(self) -> dict[str, Any]:
+        """Return it as it stands in a whole answer."""
+        function = {"name": "".join(self._names), "arguments": "".join(self._arguments)}
+        return {**self._fields, "function": function}
 
 
 class WholeTap:

@@ -304,6 +304,8 @@ def _status_in(error: Mapping[str, Any]) -> int | None:
         value = error.get(name)
         if isinstance(value, int | str) and _STATUS.fullmatch(str(value)):
             return int(value)
+    if _is_about_the_model(400, error):
+        return 400
     return _STATUS_OF_TYPE.get(str(error.get("type")))
 
 

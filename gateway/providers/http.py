@@ -15,12 +15,10 @@ import aiohttp
 
 from budget.errors import BudgetError
 from budget.in_flight import Hold
-from gateway.inflating import ENCODINGS, InflatedTooLong, Inflater
+from gateway.inflating import ENCODINGS, Inflater
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 
 MAX_HEADER_BYTES = 32 * 1024
-MAX_INFLATED_BYTES = 16 * 1024 * 1024
-"""What one piece of a compressed stream may stand for."""
 DRAIN_S = 0.25
 """How long a finished stream may take to end its transfer before its connection is given up."""
 
@@ -140,14 +138,17 @@ class HttpResponse:
             raise ConnectionBroken("the body ended early") from error
 
     async def _inflated(self, inflater: Inflater) -> bytes:
-        while data := await self._response.content.readany():
+        while True:
             try:
-                inflated = inflater.feed(data)
-            except (InflatedTooLong, ValueError) as error:
+                piece = inflater.take()
+            except ValueError as error:
                 raise ConnectionBroken("the body cannot be inflated") from error
-            if inflated:
-                return inflated
-        return b""
+            if piece:
+                return piece
+            data = await self._response.content.readany()
+            if not data:
+                return b""
+            inflater.give(data)
 
     async def drain(self) -> None:
         """Let a body whose content is complete end, so that its connection can be used again."""
@@ -228,7 +229,7 @@ class HttpClient:
             raise ConnectionBroken("the connection ended before an answer") from error
         encoding = response.headers.get("content-encoding")
         is_compressed = encoding is not None and encoding.strip().lower() in ENCODINGS
-        return HttpResponse(response, Inflater(MAX_INFLATED_BYTES) if is_compressed else None)
+        return HttpResponse(response, Inflater() if is_compressed else None)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -373,3 +373,17 @@ async def test_a_model_that_refuses_everything_is_not_asked_for_ever(tmp_path: A
         gateway.beta.answers = [refuses("temperature")]
         answer = await ask(http, model=LARGE, temperature=0)
         assert (answer.status_code, len(gateway.beta.requests)) == (400, 2)
+
+
+async def test_no_refusal_that_a_caller_can_provoke_pauses_a_model(tmp_path: Any) -> None:
+    limits = {"breaker_failures": 1}
+    async with running_gateway(tmp_path, limits=limits) as gateway, gateway.caller() as http:
+        for refusal in (*TOO_LONG.values(), *CALLERS_FAULT.values(), refuses("temperature")):
+            gateway.beta.answers = [refusal]
+            statuses = [
+                (await ask(http, model=LARGE, stream=is_stream, temperature=0)).status_code
+                for is_stream in (False, True)
+            ]
+            assert set(statuses) <= {400, 413}
+        ready(gateway, is_stream=False)
+        assert (await ask(http, model=LARGE)).status_code == 200
