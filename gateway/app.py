@@ -23,13 +23,14 @@ from gateway.budgets.opening import Budgets, open_budgets
 from gateway.budgets.prompt_tokens import PromptCounter, find_tokenizer
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.chat.service import ChatService
+from gateway.chat.turn import new_id
 from gateway.embedded.routers import packaged_router
 from gateway.endpoints.access import Access
 from gateway.endpoints.admin import build_admin_app
-from gateway.endpoints.asgi import Receive, Scope, Send, closing
-from gateway.endpoints.chat import TurnEndpoint, turn_endpoints
+from gateway.endpoints.chat import turn_endpoints
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
+from gateway.endpoints.public_app import PublicApp
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
 from gateway.long_work import LongWork
@@ -39,6 +40,7 @@ from gateway.pool.readiness import Readiness
 from gateway.providers.base import Provider
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
+from gateway.providers.refusals import Refusals
 from gateway.readings import (
     read_budgets,
     read_connections,
@@ -60,32 +62,6 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import open_tracing
 from gateway.telemetry.worker_metrics import WorkerMetrics
 from router_models.decide import Exploration
-
-
-@dataclass(frozen=True, slots=True)
-class PublicApp:
-    """The callers' application: turns go straight to their endpoint, all else through FastAPI.
-
-    FastAPI's middleware and routing cost more CPU than forwarding the request does.
-
-    Attributes:
-        turns: By path, where POST is served.
-    """
-
-    turns: Mapping[str, TurnEndpoint]
-    others: FastAPI
-    readiness: Readiness
-    access: Access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection."""
-        if self.readiness.is_leaving:
-            send = closing(send)
-        if scope["type"] != "http":
-            await self.others(scope, receive, send)
-            return
-        turn = self.turns.get(scope["path"]) if scope["method"] == "POST" else None
-        await self.access.serve(turn or self.others, scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +107,9 @@ async def open_gateway(
         )
         embedder = _open_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
+        routing = await _open_routing(settings, pool, embedder, _paused_of(providers), stack)
         service = ChatService(
-            routing=await _open_routing(settings, pool, embedder, _paused_of(providers), stack),
+            routing=routing,
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
             providers=providers,
             ledger=budgets.ledger,
@@ -140,16 +117,16 @@ async def open_gateway(
             metrics=Metrics(),
             tracing=await stack.enter_async_context(open_tracing(settings.tracing)),
             counter=counter,
+            refusals=routing.refusals,
             deadline_s=settings.server.request_deadline_s,
             stream_limit_s=settings.server.stream_deadline_s,
             long_work=long_work,
             clock=time.monotonic,
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
         )
-        _observe(settings, service, embedder, pool, log, budgets)
-        readiness = Readiness(pool)
         connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
-        service.metrics.observe(read_connections(connections))
+        _observe(settings, service, embedder, pool, log, budgets, connections)
+        readiness = Readiness(pool)
         yield Gateway(
             public=_build_public_app(settings, service, authenticator, log, startup, readiness),
             admin=_build_admin_app(
@@ -189,6 +166,7 @@ def _observe(
     pool: Pool,
     log: EvaluationLog,
     budgets: Budgets,
+    connections: Mapping[str, ConnectionCounts],
 ) -> None:
     """Expose at every scrape what the collaborators count themselves."""
     store = router_store(settings)
@@ -201,6 +179,7 @@ def _observe(
         read_budgets(budgets),
         read_providers(service.providers, pool.models, pool.embedded),
         read_process(),
+        read_connections(connections),
     ):
         service.metrics.observe(read)
 
@@ -246,6 +225,7 @@ async def _open_routing(
         embedder=embedder,
         router=router,
         paused=paused,
+        refusals=Refusals(time.monotonic),
         rng=np.random.default_rng(),
     )
 
@@ -376,5 +356,6 @@ def _build_public_app(
         service.metrics.requests,
         is_logged=server.log_format == "json",
         clock=service.clock,
+        new_id=lambda: f"req_{new_id(service.rng)}",
     )
-    return PublicApp(turns, app, readiness, access)
+    return PublicApp(turns, app, readiness, access, server.cors_origins)

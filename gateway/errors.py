@@ -56,6 +56,12 @@ class BodyTooLarge(CallerError):
     """The body is longer than the gateway accepts."""
 
 
+class UnsupportedEncoding(CallerError):
+    """The body is compressed in a way that the gateway does not understand."""
+
+    headers = ((b"accept-encoding", b"gzip, deflate"),)
+
+
 class Unauthenticated(CallerError):
     """No key, an unknown key, or one that was revoked or has expired."""
 
@@ -94,11 +100,13 @@ class ProviderError(GatewayError):
     """The provider did not answer; `upstream_status` is what it said, where it said anything.
 
     Attributes:
-        attempts: How many failed of a call that may be sent again now, although these may be
-            billed; 0 where it may not.
+        attempts: Calls that were made upstream, retries included.
+        repeatable_after: How many attempts failed of a call that may be sent again now, although
+            these may be billed; 0 where it may not.
     """
 
-    attempts = 0
+    attempts: int = 1
+    repeatable_after: int = 0
 
     def __init__(
         self,
@@ -122,8 +130,16 @@ class ProviderUnavailable(ProviderError):
     """The provider is down, overloaded, or its circuit breaker is open; another may answer."""
 
 
+class ProviderRateLimited(ProviderUnavailable):
+    """The provider takes no more calls for now; another may answer."""
+
+
 class ProviderMisconfigured(ProviderError):
     """The provider refused the gateway's own credentials or address; another model may answer."""
+
+
+class ProviderUnpaid(ProviderMisconfigured):
+    """The gateway's account at the provider has nothing left; another model may answer."""
 
 
 class ProviderCutOff(ProviderError):
@@ -151,6 +167,21 @@ class ProviderRejected(ProviderError):
         self.body = body
 
 
+class ProviderUnsupported(ProviderRejected):
+    """The model has no way to do what is asked; another model may have one."""
+
+    @property
+    def asked(self) -> str | None:
+        """The field of the request that it refused; None where that is not said."""
+        param = (self.body or {}).get("param")
+        return param if isinstance(param, str) else None
+
+    @property
+    def is_about_value(self) -> bool:
+        """Whether another value of that field would do."""
+        return (self.body or {}).get("code") == "unsupported_value"
+
+
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """How one class of error looks on the wire."""
@@ -164,6 +195,7 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
     {
         InvalidRequest: Rendering(400, "invalid_request_error", "invalid_request"),
         BodyTooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
+        UnsupportedEncoding: Rendering(415, "invalid_request_error", "unsupported_encoding"),
         Unauthenticated: Rendering(401, "invalid_request_error", "invalid_api_key"),
         Forbidden: Rendering(403, "invalid_request_error", "permission_denied"),
         ModelNotFound: Rendering(404, "invalid_request_error", "model_not_found"),
@@ -173,9 +205,12 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
         DependencyUnavailable: Rendering(503, "server_error", "temporarily_unavailable"),
         ProviderTimeout: Rendering(504, "provider_error", "provider_timeout"),
         ProviderUnavailable: Rendering(503, "provider_error", "provider_unavailable"),
+        ProviderRateLimited: Rendering(429, "rate_limit_error", "rate_limit_exceeded"),
         ProviderMisconfigured: Rendering(502, "provider_error", "provider_misconfigured"),
+        ProviderUnpaid: Rendering(429, "insufficient_quota", "insufficient_quota"),
         ProviderCutOff: Rendering(502, "provider_error", "provider_cut_off"),
         ProviderRejected: Rendering(400, "invalid_request_error", "provider_rejected"),
+        ProviderUnsupported: Rendering(400, "invalid_request_error", "provider_rejected"),
         LedgerUnavailable: Rendering(503, "server_error", "temporarily_unavailable"),
         BudgetExhausted: Rendering(429, "insufficient_quota", "insufficient_quota"),
         ShareExceeded: Rendering(429, "rate_limit_error", "rate_limit_exceeded"),
@@ -185,6 +220,10 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
 )
 INTERNAL = Rendering(500, "server_error", "internal_error")
 INTERNAL_MESSAGE = "The gateway failed. Its operator finds the cause in the gateway's log."
+
+
+LONGEST_CLIENT_WAIT_S = 60.0
+"""OpenAI's and Anthropic's SDKs heed no `retry-after` beyond this, and come back at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +243,20 @@ def render(error: Exception) -> RenderedError:
         headers.extend(error.headers)
         if error.retry_after_s is not None:
             headers.append((b"retry-after", str(max(1, ceil(error.retry_after_s))).encode()))
+    if _is_vain(error):
+        headers.append((b"x-should-retry", b"false"))
     if isinstance(error, ProviderRejected):
         return RenderedError(error.status, tuple(headers), orjson.dumps(_rejection(error)))
     return RenderedError(rendering.status, tuple(headers), error_body(error))
+
+
+def _is_vain(error: Exception) -> bool:
+    """Whether it is vain to send the same again soon, as clients do after most 429 and 5xx."""
+    if isinstance(error, ProviderMisconfigured):
+        return True
+    if not isinstance(error, RateLimited | BudgetExhausted):
+        return False
+    return error.retry_after_s is None or error.retry_after_s > LONGEST_CLIENT_WAIT_S
 
 
 def error_body(error: Exception) -> bytes:

@@ -110,6 +110,28 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class Lacks:
+    """What a hosted model has no way to do, told from its dialect and its name.
+
+    Attributes:
+        refused: Features without which an answer would be another one: another model is chosen.
+        dropped: Fields that it is not sent, since an answer without them serves as well.
+        dropped_thinking: Those that it is not sent where the caller has it think.
+        output_limit: The one name of the output limit that it knows; None where it knows both.
+        output_tokens: The longest answer that may be asked of it; None where that is not known.
+    """
+
+    refused: frozenset[str] = frozenset()
+    dropped: frozenset[str] = frozenset()
+    dropped_thinking: frozenset[str] = frozenset()
+    output_limit: str | None = None
+    output_tokens: int | None = None
+
+
+LACKS_NOTHING = Lacks()
+
+
+@dataclass(frozen=True, slots=True)
 class HostedModel:
     """One model a caller can name and the router can choose.
 
@@ -120,6 +142,7 @@ class HostedModel:
         system_prompt: Put before the caller's messages; makes an honest variant of a model.
         request_defaults: Request fields set where the caller left them out.
         fields: Request fields that callers may send to its provider; None means any.
+        lacks: What it has no way to do.
     """
 
     name: str
@@ -130,6 +153,7 @@ class HostedModel:
     system_prompt: str | None = None
     request_defaults: Mapping[str, Any] = field(default_factory=dict)
     fields: frozenset[str] | None = None
+    lacks: Lacks = LACKS_NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import InvalidRequest
+from gateway.exact_json import dumps, exact
 from gateway.expected_tokens import expected_prompt_tokens
 from gateway.nesting import MAX_DEPTH, is_too_deep
 from gateway.types import NativeRequest
@@ -174,7 +175,7 @@ def parse_options(own: object, headers: Mapping[bytes, bytes]) -> RouteOptions:
     for header, name in _OWN_HEADERS.items():
         value = headers.get(header)
         if value is not None:
-            fields[name] = value.decode("latin-1")
+            fields[name] = _text(value)
     conversation_id = _name(fields, "conversation_id")
     if conversation_id is not None and not _CONVERSATION_ID.fullmatch(conversation_id):
         raise InvalidRequest(
@@ -193,11 +194,19 @@ def parse_options(own: object, headers: Mapping[bytes, bytes]) -> RouteOptions:
     )
 
 
+def _text(value: bytes) -> str:
+    """Decode a header: as UTF-8, which most send beyond ASCII, or as HTTP once had it."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
 def _shown(value: object) -> str:
     """Write a value that was sent into a message: short, and none of what is nested in it."""
     if isinstance(value, dict | list):
         return "a list" if isinstance(value, list) else "an object"
-    return orjson.dumps(value).decode()[:MAX_SHOWN_CHARS]
+    return dumps(value).decode()[:MAX_SHOWN_CHARS]
 
 
 def decoded_body(raw: bytes) -> dict[str, Any]:
@@ -214,7 +223,8 @@ def decoded_body(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body must be a JSON object, not {_shown(body)}.")
     if is_too_deep(raw, body):
         raise InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.")
-    return body
+    whole: dict[str, Any] = exact(raw, body)
+    return whole
 
 
 def refuse_excess(raw: bytes) -> None:
@@ -283,7 +293,7 @@ def _willingness_to_pay(value: object) -> float | None:
         return None
     try:
         number = float(value) if isinstance(value, int | float | str) else math.nan
-    except ValueError:
+    except (OverflowError, ValueError):
         number = math.nan
     if isinstance(value, bool) or not 0 < number <= MAX_WILLINGNESS_TO_PAY_USD:
         raise InvalidRequest(

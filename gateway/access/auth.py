@@ -45,9 +45,10 @@ logger = logging.getLogger(__name__)
 def credential(headers: Mapping[bytes, bytes]) -> bytes | None:
     """Return the key a request carries: as a bearer token, ``x-api-key`` or ``api-key``."""
     authorization = headers.get(b"authorization")
-    if authorization is not None:
+    if authorization is not None and PREFIX in authorization:
         return authorization
-    return headers.get(b"x-api-key") or headers.get(b"api-key")
+    # Many clients insist on a bearer token, so that one without meaning is sent beside the key.
+    return headers.get(b"x-api-key") or headers.get(b"api-key") or authorization
 
 
 def declares(authentication: str, dependency: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from gateway.budgets.worst_case import OUTPUT_LIMITS
+from gateway.providers.lacks import OUTPUT_LIMITS, may_think
 from gateway.types import HostedModel
 
 LOW_EFFORT_TOKENS: Final = 1024
@@ -73,8 +73,5 @@ def with_instruction(models: Sequence[HostedModel], tokens: int) -> tuple[Hosted
 
 
 def _may_think(body: Mapping[str, Any]) -> bool:
-    """Whether Anthropic admits thinking: with no forced tool, nor amid a round of tool calls."""
-    return (
-        body.get("tool_choice") in (None, "auto", "none")
-        and body["messages"][-1].get("role") != "tool"
-    )
+    """Whether Anthropic admits thinking: with no forced tool, nor after a round of tool calls."""
+    return body.get("tool_choice") in (None, "auto", "none") and may_think(body["messages"])

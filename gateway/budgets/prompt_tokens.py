@@ -30,6 +30,7 @@ from gateway.budgets.surplus import (
     LARGEST_IMAGE_TOKENS,
     Surpluses,
 )
+from gateway.exact_json import dumps
 from gateway.long_work import LongWork
 from gateway.types import HostedModel
 from router_models.unicode_forms import divided
@@ -160,7 +161,7 @@ class _Prompt:
         elif isinstance(value, list) and value and all(type(item) is int for item in value):
             self.other_tokens += len(value)
         elif isinstance(value, dict | list):
-            self.texts.append(orjson.dumps(value, option=_STRUCTURES).decode())
+            self.texts.append(dumps(value, _STRUCTURES).decode())
 
 
 def worst_prompt_tokens(body: Mapping[str, Any]) -> int:

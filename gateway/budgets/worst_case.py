@@ -10,10 +10,10 @@ import orjson
 from budget.ledger.amounts import TOKENS_PER_MTOK
 from budget.ledger.types import Measure
 from gateway.errors import InvalidRequest
+from gateway.providers.lacks import OUTPUT_LIMITS
 from gateway.settings.config import BudgetSettings
 from gateway.types import HostedModel
 
-OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens")
 MAX_CHOICES: Final = 128
 MAX_TOKENS: Final = 2**31 - 1
 _TAKES_NEW_NAME: Final = re.compile(r"(^|/)(gpt-|chatgpt-|o\d)", re.IGNORECASE)

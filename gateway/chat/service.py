@@ -34,6 +34,7 @@ from gateway.errors import (
     ProviderMisconfigured,
     ProviderTimeout,
     ProviderUnavailable,
+    ProviderUnsupported,
 )
 from gateway.evaluation_log.exchange import (
     MAX_COUNTED_BYTES,
@@ -43,6 +44,8 @@ from gateway.evaluation_log.exchange import (
 )
 from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion, Provider, Transit, UpstreamCall
+from gateway.providers.lacks import made_fit
+from gateway.providers.refusals import Refusals
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
@@ -59,6 +62,7 @@ ANOTHER_MODEL_MAY_ANSWER = (
     ProviderUnavailable,
     ProviderMisconfigured,
     ProviderCutOff,
+    ProviderUnsupported,
 )
 
 
@@ -92,6 +96,7 @@ class ChatService:
 
     Attributes:
         counter: Counts what a provider did not.
+        refusals: What models refused lately.
         deadline_s: Seconds for all attempts and fallbacks of one turn together.
         stream_limit_s: Seconds that a stream may take once it has begun.
         long_work: Reads what is long, in a thread.
@@ -107,6 +112,7 @@ class ChatService:
     metrics: Metrics
     tracing: Tracing
     counter: TokenCounter
+    refusals: Refusals
     deadline_s: float
     stream_limit_s: float
     long_work: LongWork
@@ -263,6 +269,8 @@ class ChatService:
             body = with_effort(body, model, request.effort)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
+        learned = self.refusals.of_team(turn.caller.team_id).get(model.name, ())
+        body, turn.dropped = made_fit(body, model, learned)
         turn.call(model, body, self.clock())
         turn.transit.is_upstream = False
         return UpstreamCall(
@@ -274,19 +282,28 @@ class ChatService:
             trace_headers=turn.trace.begin_call(model),
             transit=turn.transit,
             native=request.native,
+            dropped=turn.dropped,
         )
 
     async def _fall_back_or_raise(
         self, turn: Turn, model: HostedModel, left: list[HostedModel], error: ProviderError
     ) -> None:
         """Go on with the models that are `left`, with `model` again first where it may answer."""
-        turn.record.attempts += 1
-        turn.transit.attempts = error.attempts
-        if error.attempts:
+        turn.record.attempts += error.attempts
+        turn.transit.attempts = error.repeatable_after
+        is_late = self.clock() >= turn.started_s + self.deadline_s
+        if (
+            isinstance(error, ProviderUnsupported)
+            and not is_late
+            and self.refusals.learn(turn.caller.team_id, model.name, error)
+        ):
+            left.insert(0, model)  # which is sent less
+            return
+        if error.repeatable_after:
             left.insert(0, model)
-        if not left or self.clock() >= turn.started_s + self.deadline_s:
+        if not left or is_late:
             raise error
-        if not error.attempts:
+        if not error.repeatable_after:
             self.metrics.fell_back(model, type(error).__name__)
         turn.trace.fail_call(type(error).__name__)
         _log.warning(

@@ -31,7 +31,7 @@ class Turn:
         record: What the log keeps of the turn, as far as it is known.
         plan: Whom to call; None until the turn is planned.
         served: The model that was called last; None until one was.
-        sent: That call.
+        sent: That call; `dropped` are the caller's fields that it had not.
         settled: What earlier reservations of this turn were charged.
         transit: Where that call is.
     """
@@ -44,6 +44,7 @@ class Turn:
     reservation: Reservation | None = None
     served: HostedModel | None = None
     sent: SentCall | None = None
+    dropped: set[str] = field(default_factory=set)
     settled: Charge | None = None
     transit: Transit = field(default_factory=Transit)
     trace: TurnTrace = field(default_factory=Untraced)
@@ -159,6 +160,8 @@ class Turn:
         if served is not None:
             headers.append((b"x-waypost-model", served.name.encode("utf-8")))
             headers.append((b"x-waypost-provider", served.provider.encode("utf-8")))
+        if self.dropped:
+            headers.append((b"x-waypost-dropped", ", ".join(sorted(self.dropped)).encode()))
         if plan.allotment is not None:
             headers.extend(plan.allotment.headers())
         if self.reservation is not None and self.reservation.is_limited:

@@ -24,8 +24,9 @@ ENDPOINTS: Final = {
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_LEFT_STATUS: Final = 499
 """The caller left before there was a status; nginx's number."""
+REQUEST_ID: Final = b"x-request-id"
 LOGGED_HEADERS: Final = {
-    b"x-request-id": "request_id",
+    REQUEST_ID: "request_id",
     b"x-waypost-model": "model",
     b"x-waypost-provider": "provider",
     b"x-waypost-route-reason": "reason",
@@ -36,12 +37,17 @@ _log = logging.getLogger("gateway.access")
 
 
 class WatchedSend:
-    """Sends, and remembers how the response began; None where it has not."""
+    """Sends, and remembers how the response began; None where it has not.
 
-    __slots__ = ("_send", "headers", "status")
+    Args:
+        new_id: Names responses that have no name yet.
+    """
 
-    def __init__(self, send: Send) -> None:
+    __slots__ = ("_new_id", "_send", "headers", "status")
+
+    def __init__(self, send: Send, new_id: Callable[[], str] | None = None) -> None:
         self._send = send
+        self._new_id = new_id
         self.status: int | None = None
         self.headers: Any = ()
 
@@ -50,6 +56,9 @@ class WatchedSend:
         if self.status is None:
             self.status = message["status"]
             self.headers = message.get("headers", ())
+            if self._new_id is not None and not any(h[0] == REQUEST_ID for h in self.headers):
+                self.headers = [*self.headers, (REQUEST_ID, self._new_id().encode())]
+                message = {**message, "headers": self.headers}
         await self._send(message)
 
 
@@ -65,11 +74,13 @@ class Access:
     Attributes:
         is_logged: Write a line for each.
         clock: Monotonic seconds.
+        new_id: Names requests that reach no turn.
     """
 
     requests: Counts
     is_logged: bool
     clock: Callable[[], float]
+    new_id: Callable[[], str]
 
     async def serve(
         self,
@@ -79,7 +90,7 @@ class Access:
         send: Send,
     ) -> None:
         """Have `app` serve one HTTP request."""
-        watched, began_s = WatchedSend(send), self.clock()
+        watched, began_s = WatchedSend(send, self.new_id), self.clock()
         endpoint = endpoint_of(scope["path"])
         try:
             await app(scope, receive, watched)

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from budget.in_flight import Hold
-from gateway.errors import BodyTooLarge, RenderedError, render
+from gateway.errors import BodyTooLarge, InvalidRequest, RenderedError, UnsupportedEncoding
+from gateway.inflating import ENCODINGS, InflatedTooLong, inflate
 from gateway.long_work import LongWork
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from gateway.wire import MAX_PIECES, refuse_excess
@@ -43,7 +44,8 @@ async def read_body(
     Raises:
         BodyTooLarge: It is, or says it is, longer than `max_bytes`.
         BudgetError: There is no memory for it now.
-        InvalidRequest: It has more pieces than any caller needs.
+        InvalidRequest: It has more pieces than any caller needs, or cannot be inflated.
+        UnsupportedEncoding: It is compressed in an unknown way.
         ClientLeft: The caller left before sending all of it.
     """
     declared = headers.get(b"content-length", b"")
@@ -62,11 +64,29 @@ async def read_body(
         memory.grow(MEMORY_PER_BODY_BYTE * len(body))
         if not message.get("more_body", False):
             break
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if encoding != b"identity":
+        body = await _inflated(body, encoding, max_bytes, long_work)
+        memory.grow(MEMORY_PER_BODY_BYTE * len(body))
     whole, needed = await long_work.read(len(body), _whole, body)
     if needed > memory.limit:
         raise BodyTooLarge("The body has more values than there is memory for.")
     memory.grow(needed)
     return whole
+
+
+async def _inflated(
+    body: bytearray, encoding: bytes, max_bytes: int, long_work: LongWork
+) -> bytearray:
+    """Inflate a body, in a thread: a short one may stand for one of any length."""
+    if encoding.decode("latin-1") not in ENCODINGS:
+        raise UnsupportedEncoding("Send the body as it is, or compressed by gzip or deflate.")
+    try:
+        return bytearray(await long_work.aside(inflate, bytes(body), max_bytes))
+    except InflatedTooLong as error:
+        raise BodyTooLarge(f"The body is longer than {max_bytes} bytes.") from error
+    except ValueError as error:
+        raise InvalidRequest("The body is not compressed as its headers say.") from error
 
 
 def _whole(body: bytearray) -> tuple[bytes, int]:
@@ -95,11 +115,6 @@ async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> 
         {"type": "http.response.start", "status": status, "headers": [*headers, JSON, length]}
     )
     await send({"type": "http.response.body", "body": body})
-
-
-async def send_error(send: Send, error: Exception, headers: Headers = ()) -> None:
-    """Send `error` in OpenAI's shape."""
-    await send_rendered(send, render(error), headers)
 
 
 async def send_rendered(send: Send, rendered: RenderedError, headers: Headers = ()) -> None:

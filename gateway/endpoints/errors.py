@@ -8,7 +8,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from budget.errors import BudgetError
-from gateway.endpoints.access import MESSAGES_PATH
+from gateway.endpoints.access import ENDPOINTS, MESSAGES_PATH
 from gateway.endpoints.asgi import Scope
 from gateway.errors import DependencyUnavailable, GatewayError, InvalidRequest, NotFound
 from gateway.storage.database import is_row_fault, summary
@@ -18,6 +18,8 @@ from gateway.wires.messages import MESSAGES
 from router_models.errors import RouterModelsError
 
 VERSION_HEADER = b"anthropic-version"
+NOT_FOUND = 404
+MAX_PATH_CHARS = 256
 RETRY_AFTER_S = 5.0
 """When a database that is down or locked is worth another try."""
 
@@ -75,7 +77,25 @@ def _is_json(request: Request) -> bool:
 
 async def _render_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    path = f"{request.method} {request.url.path}"
-    response = await _render(request, NotFound(f"{path}: {error.detail}."))
+    path = request.url.path
+    told = f"{request.method} {path}: {error.detail}."
+    meant = meant_path(path) if error.status_code == NOT_FOUND else None
+    response = await _render(request, NotFound(told if meant is None else f"{told} {meant}"))
     response.status_code = error.status_code
+    allowed = (error.headers or {}).get("Allow")
+    if allowed is not None:
+        methods = sorted({*allowed.split(", "), *(("HEAD",) if "GET" in allowed else ())})
+        response.headers["allow"] = ", ".join(methods)
     return response
+
+
+def meant_path(path: str) -> str | None:
+    """Say which endpoint may be meant by a path that is none; None where none is near.
+
+    It is not served: a path that leads somewhere in two spellings is one that a proxy in front may
+    guard in one of them only.
+    """
+    parts = [part for part in path[:MAX_PATH_CHARS].lower().split("/") if part not in ("", "v1")]
+    meant = "/".join(("", *parts))
+    found = next((known for known in ENDPOINTS if known in (meant, f"/v1{meant}")), None)
+    return None if found is None else f"Is {found} meant?"

@@ -8,6 +8,8 @@ from typing import Literal
 from gateway.pool.discovery import Discovered
 from gateway.pool.prices import CatalogueEntry, catalogue_entry, catalogue_of, price_of
 from gateway.providers.fields import admitted_fields
+from gateway.providers.hosts import host_of
+from gateway.providers.lacks import lacks_of
 from gateway.settings.config import (
     CapabilitySettings,
     ConfigurationError,
@@ -108,4 +110,9 @@ def _model(
         system_prompt=table.system_prompt,
         request_defaults=table.request_defaults,
         fields=admitted_fields(provider.kind, provider.extra_fields),
+        lacks=lacks_of(
+            provider.kind,
+            host_of(provider.kind, provider.base_url, provider.catalogue),
+            upstream_name,
+        ),
     )

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from gateway.providers.anthropic_messages import rejected
+from gateway.exact_json import dumps
+from gateway.providers.anthropic_messages import malformed
 from gateway.providers.anthropic_native import MESSAGES, native_body
 from gateway.providers.anthropic_stream import AnthropicTap, NativeAnthropicTap
 from gateway.providers.anthropic_wire import from_anthropic, to_anthropic, usage_of
@@ -43,12 +42,12 @@ class AnthropicDialect:
         limit = call.model.capabilities.max_output_tokens
         try:
             if _is_native(call):
-                return orjson.dumps(native_body(call, is_stream=is_stream))
+                return dumps(native_body(call, is_stream=is_stream))
             body = prepared_body(call)
             body["stream"] = is_stream
-            return orjson.dumps(to_anthropic(body, call.model.upstream_name, limit))
+            return dumps(to_anthropic(body, call.model.upstream_name, limit, call.dropped))
         except (KeyError, TypeError, AttributeError) as error:
-            raise rejected(f"the request is malformed: {error!r}", "body") from error
+            raise malformed(error, "body") from error
 
     def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
         """Read a whole answer."""

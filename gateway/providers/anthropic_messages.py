@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.errors import ProviderRejected
+from gateway.errors import ProviderRejected, ProviderUnsupported
+from gateway.exact_json import exact
 from gateway.providers.sse import decode
+from gateway.providers.tool_ids import ANTHROPIC_IDS
 
 Block = dict[str, Any]
 
@@ -35,13 +37,14 @@ def conversation(messages: object) -> tuple[list[Block], list[dict[str, Any]]]:
         try:
             role, blocks = _translated(message, where)
         except (KeyError, TypeError, AttributeError) as error:
-            raise rejected(f"{where} is malformed: {error!r}", where) from error
+            raise malformed(error, where) from error
         if role == "system":
             system += blocks
         elif turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
         elif blocks:
             turns.append({"role": role, "content": blocks})
+    _end_cleanly(turns)
     if not turns:
         raise rejected(
             "messages must hold one of the role user: Anthropic's models require it", "messages"
@@ -49,15 +52,38 @@ def conversation(messages: object) -> tuple[list[Block], list[dict[str, Any]]]:
     return system, turns
 
 
-def rejected(message: str, param: str) -> ProviderRejected:
-    """Refuse `param` of a request, in OpenAI's shape."""
-    said = {
+def _end_cleanly(turns: list[dict[str, Any]]) -> None:
+    """Take blanks from the end of an answer that the request has begun: Anthropic refuses them."""
+    if turns and turns[-1]["role"] == "assistant":
+        last = turns[-1]["content"][-1]
+        if last.get("type") == "text":
+            last["text"] = last["text"].rstrip()
+
+
+def rejected(message: str, param: str) -> ProviderUnsupported:
+    """Refuse `param` of a request, which another dialect may have a form for."""
+    # The details hold the caller's words, so they are no part of what is logged.
+    refusal = ProviderUnsupported(
+        "Anthropic's models have no form for it", status=400, body=_said(message, param)
+    )
+    refusal.attempts = 0
+    return refusal
+
+
+def malformed(error: Exception, where: str) -> ProviderRejected:
+    """Refuse a part of a request that is of no known form, for any model."""
+    message = f"{where} is malformed: {error!r}"
+    return ProviderRejected(message, status=400, body=_said(message, where))
+
+
+def _said(message: str, param: str) -> dict[str, Any]:
+    """Write the error in OpenAI's shape."""
+    return {
         "message": message,
         "type": "invalid_request_error",
         "param": param,
         "code": "unsupported_parameter",
     }
-    return ProviderRejected(message, status=400, body=said)
 
 
 def with_cache_mark(translated: Block, part: Mapping[str, Any]) -> Block:
@@ -68,6 +94,13 @@ def with_cache_mark(translated: Block, part: Mapping[str, Any]) -> Block:
 
 
 def _translated(message: Mapping[str, Any], where: str) -> tuple[str, list[Block]]:
+    role, blocks = _read(message, where)
+    if "cache_control" in message and blocks and message["role"] != "tool":
+        with_cache_mark(blocks[-1], message)
+    return role, blocks
+
+
+def _read(message: Mapping[str, Any], where: str) -> tuple[str, list[Block]]:
     role = message["role"]
     if role in ("system", "developer"):
         return "system", _blocks(message.get("content"), where)
@@ -87,15 +120,19 @@ def _translated(message: Mapping[str, Any], where: str) -> tuple[str, list[Block
 
 
 def _blocks(content: object, where: str) -> list[Block]:
-    """Translate content; empty texts, which Anthropic refuses, are left out."""
+    """Translate content; empty and blank texts, which Anthropic refuses, are left out."""
     if content is None:
         return []
     if isinstance(content, str):
-        return [{"type": "text", "text": content}] if content else []
+        return [] if _is_blank(content) else [{"type": "text", "text": content}]
     if not isinstance(content, Sequence):
         raise rejected("content must be a string or a list of parts", f"{where}.content")
     parts = [_part(part, f"{where}.content[{j}]") for j, part in enumerate(content)]
-    return [part for part in parts if part.get("type") != "text" or part.get("text")]
+    return [part for part in parts if part.get("type") != "text" or not _is_blank(part["text"])]
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
 
 
 def _part(part: Mapping[str, Any], where: str) -> Block:
@@ -140,17 +177,26 @@ def _tool_use(call: Mapping[str, Any], where: str) -> Block:
         raise rejected("tool calls must be of type function", where)
     function = call["function"]
     try:
-        arguments = decode((function.get("arguments") or "{}").encode())
+        written = (function.get("arguments") or "{}").encode()
+        arguments = exact(written, decode(written))
     except ValueError as error:
         raise rejected("the arguments of a tool call must be valid JSON", where) from error
     if not isinstance(arguments, dict):
         raise rejected("the arguments of a tool call must be a JSON object", where)
-    return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": arguments}
+    return {
+        "type": "tool_use",
+        "id": ANTHROPIC_IDS.fit(call["id"]),
+        "name": function["name"],
+        "input": arguments,
+    }
 
 
 def _tool_result(message: Mapping[str, Any], where: str) -> Block:
     content = message.get("content")
-    result: Block = {"type": "tool_result", "tool_use_id": message["tool_call_id"]}
+    result: Block = {
+        "type": "tool_result",
+        "tool_use_id": ANTHROPIC_IDS.fit(message["tool_call_id"]),
+    }
     if isinstance(content, str):
         result["content"] = content
     elif content:

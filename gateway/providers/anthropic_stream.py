@@ -136,7 +136,9 @@ class AnthropicTap:
         call = self._call_of_block[index] = len(self._call_of_block)
         function = {"name": block["name"], "arguments": ""}
         opening = {"index": call, "id": block["id"], "type": "function", "function": function}
-        return self._chunk({"tool_calls": [opening]})
+        begun = self._chunk({"tool_calls": [opening]})
+        given = block.get("input")
+        return begun + self._arguments(index, orjson.dumps(given).decode()) if given else begun
 
     def _delta(self, index: int, delta: Mapping[str, Any]) -> bytes:
         kind = delta["type"]

@@ -7,10 +7,11 @@ What is translated, dropped and refused is listed in docs/reference/providers.md
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
+from gateway.exact_json import dumps
 from gateway.providers.anthropic_messages import conversation, rejected, with_cache_mark
 from gateway.providers.anthropic_models import Traits, traits_of
+from gateway.providers.anthropic_schemas import enforced_schema, tool_schema
+from gateway.providers.lacks import may_think
 from gateway.providers.usage import count_of, object_of, whole_usage
 from gateway.types import Usage
 
@@ -72,17 +73,24 @@ KNOWN_FIELDS = _HAS_NO_EQUIVALENT | {
 
 
 def to_anthropic(
-    body: Mapping[str, Any], model: str, max_output_tokens: int | None
+    body: Mapping[str, Any],
+    model: str,
+    max_output_tokens: int | None,
+    dropped: set[str] | None = None,
 ) -> dict[str, Any]:
     """Translate a chat-completions body for `model`, an upstream name.
 
     Unknown fields pass, so that Anthropic's own (``thinking``, ``top_k``) can be used.
+
+    Args:
+        dropped: Gets the names of fields that are left out because of what else is asked.
 
     Raises:
         ProviderRejected: Anthropic has no equivalent of something that changes the answer.
     """
     _refuse_the_impossible(body)
     traits = traits_of(model)
+    dropped = set() if dropped is None else dropped
     system, messages = conversation(body.get("messages"))
     translated = {name: value for name, value in body.items() if name not in KNOWN_FIELDS}
     translated["model"] = model
@@ -93,9 +101,13 @@ def to_anthropic(
     _add_output(translated, body, system)
     if system:
         translated["system"] = system
+    if _has_budget(translated) and not _may_think(translated, body):
+        del translated["thinking"]
+        dropped.add("thinking")
     _add_limits(translated, body, traits, max_output_tokens)
     if traits.takes_sampling:
-        _add_sampling(translated, body)
+        dropped |= _add_sampling(translated, body, traits)
+    dropped |= _add_stops(translated, body)
     _add_user(translated, body)
     return translated
 
@@ -196,7 +208,7 @@ def _tool(tool: Any, where: str) -> dict[str, Any]:
         kind = tool.get("type")
         raise rejected(f"tools of type {kind!r} are not supported; use function", where)
     function = tool["function"]
-    schema = function.get("parameters") or {"type": "object", "properties": {}}
+    schema = tool_schema(function.get("parameters"), is_strict=function.get("strict") is True)
     translated = {"name": function["name"], "input_schema": schema}
     for name in ("description", "strict"):
         if function.get(name):
@@ -222,7 +234,7 @@ def _add_output(
     """Ask for JSON: by schema where there is one, else in words, as there is no JSON mode."""
     wanted = body.get("response_format") or {}
     if wanted.get("type") == "json_schema":
-        schema = wanted["json_schema"].get("schema") or {"type": "object"}
+        schema = enforced_schema(wanted["json_schema"].get("schema") or {"type": "object"})
         given = translated.get("output_config") or {}
         translated["output_config"] = {
             **given,
@@ -252,7 +264,7 @@ def _add_limits(
         )
     if traits.thinks_adaptively:
         _add_adaptive_thinking(translated, effort, traits)
-    elif traits.takes_budget and effort != "none" and _may_think(translated):
+    elif traits.takes_budget and effort != "none" and _may_think(translated, body):
         if not asked:
             translated["max_tokens"] = default + THINKING_TOKENS[effort]
         budget = min(THINKING_TOKENS[effort], translated["max_tokens"] - 1)
@@ -272,32 +284,51 @@ def _add_adaptive_thinking(translated: dict[str, Any], effort: str, traits: Trai
     translated["output_config"] = {**(translated.get("output_config") or {}), "effort": level}
 
 
-def _may_think(translated: Mapping[str, Any]) -> bool:
-    """Whether a token budget for thinking is admissible.
+def _has_budget(translated: Mapping[str, Any]) -> bool:
+    thinking = translated.get("thinking")
+    return isinstance(thinking, dict) and thinking.get("type") == "enabled"
 
-    It is not with a forced tool, nor in the middle of a round of tool calls, where Anthropic
-    wants to see its earlier thoughts again, which OpenAI's form cannot carry.
+
+def _may_think(translated: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+    """Whether a token budget for thinking is admissible; it is not with a forced tool."""
+    is_forced = translated.get("tool_choice", {}).get("type") in ("any", "tool")
+    return not is_forced and may_think(body["messages"])
+
+
+def _add_sampling(translated: dict[str, Any], body: Mapping[str, Any], traits: Traits) -> set[str]:
+    """Copy temperature, whose range ends at 1 here, and top_p where it means anything.
+
+    Returns:
+        The fields that are left out.
     """
-    if translated.get("tool_choice", {}).get("type") in ("any", "tool"):
-        return False
-    last = translated["messages"][-1]["content"]
-    return not any(block.get("type") == "tool_result" for block in last)
-
-
-def _add_sampling(translated: dict[str, Any], body: Mapping[str, Any]) -> None:
-    """Copy temperature, whose range ends at 1 here, and top_p where it means anything."""
+    temperature, top_p = body.get("temperature"), body.get("top_p")
+    top_p = None if top_p in (1, 1.0) else top_p
     if "thinking" in translated and translated["thinking"].get("type") != "disabled":
-        return
-    if body.get("temperature") is not None:
-        translated["temperature"] = min(body["temperature"], 1)
-    if body.get("top_p") not in (None, 1, 1.0):
-        translated["top_p"] = body["top_p"]
+        translated.pop("top_k", None)
+        given = {"temperature": temperature, "top_p": top_p, "top_k": body.get("top_k")}
+        return {name for name, value in given.items() if value is not None}
+    dropped = set()
+    if temperature is not None:
+        translated["temperature"] = min(temperature, 1)
+        if top_p is not None and traits.takes_one_sampling:
+            top_p = None
+            dropped.add("top_p")
+    if top_p is not None:
+        translated["top_p"] = top_p
+    return dropped
+
+
+def _add_stops(translated: dict[str, Any], body: Mapping[str, Any]) -> set[str]:
+    """Copy where to stop, except for blanks, which Anthropic refuses; returns what is left out."""
+    given = body.get("stop") or ()
+    stops = [given] if isinstance(given, str) else list(given)
+    taken = [stop for stop in stops if not isinstance(stop, str) or stop.strip()]
+    if taken:
+        translated["stop_sequences"] = taken
+    return {"stop"} if any(stop and stop not in taken for stop in stops) else set()
 
 
 def _add_user(translated: dict[str, Any], body: Mapping[str, Any]) -> None:
-    stop = body.get("stop")
-    if stop:
-        translated["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
     metadata = body.get("metadata") or {}
     user = body.get("safety_identifier") or body.get("user") or metadata.get("user_id")
     if isinstance(user, str):
@@ -321,7 +352,7 @@ def _answer(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _call(block: Mapping[str, Any]) -> dict[str, Any]:
-    arguments = orjson.dumps(block.get("input") or {}).decode()
+    arguments = dumps(block.get("input") or {}).decode()
     return {
         "id": block["id"],
         "type": "function",

@@ -36,6 +36,7 @@ class UpstreamCall:
         request_id: Sent upstream as ``x-request-id``, so that both logs can be joined.
         trace_headers: Sent upstream too.
         native: The caller's request on another wire, for upstreams that speak it.
+        dropped: Fields of the caller's that are not sent; its provider adds to them.
     """
 
     model: HostedModel
@@ -46,6 +47,7 @@ class UpstreamCall:
     trace_headers: Mapping[str, str] = field(default_factory=dict)
     transit: Transit = field(default_factory=Transit)
     native: NativeRequest | None = None
+    dropped: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

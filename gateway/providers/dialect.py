@@ -48,3 +48,5 @@ class Timeouts:
     first_byte_s: float
     idle_s: float
     deadline_s: float
+    comments_s: float = 3.0
+    """How long comments alone may come before they are passed on and no other model can answer."""

@@ -10,6 +10,7 @@ from gateway.providers.anthropic import API_VERSION, AnthropicDialect
 from gateway.providers.base import Provider
 from gateway.providers.dialect import Dialect, Timeouts
 from gateway.providers.fields import useless_entry
+from gateway.providers.hosts import host_of
 from gateway.providers.http import HttpClient
 from gateway.providers.openai_compatible import AzureDialect, OpenAIDialect
 from gateway.providers.resilience import Backoff, Clock, Limiter, Resilience, Sleep
@@ -107,15 +108,16 @@ _COMMON_HEADERS = {
 
 
 def _dialect(name: str, table: ProviderSettings) -> Dialect:
+    host = host_of(table.kind, table.base_url, table.catalogue)
     if table.kind == "azure":
         if not table.api_version:
             raise ConfigurationError(
                 f'providers.{name}.api_version: required for kind = "azure", such as "2024-10-21"'
             )
-        return AzureDialect(name, table.base_url, table.api_version)
+        return AzureDialect(name, table.base_url, host, table.api_version)
     if table.kind == "anthropic":
         return AnthropicDialect(name, table.base_url)
-    return OpenAIDialect(name, table.base_url)
+    return OpenAIDialect(name, table.base_url, host)
 
 
 def _credentials(table: ProviderSettings, key: str | None) -> dict[str, str]:

@@ -6,6 +6,7 @@ passes on what the provider said, and never its headers, address or the gateway'
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -15,18 +16,54 @@ from gateway.errors import (
     ProviderCutOff,
     ProviderError,
     ProviderMisconfigured,
+    ProviderRateLimited,
     ProviderRejected,
     ProviderTimeout,
     ProviderUnavailable,
+    ProviderUnpaid,
+    ProviderUnsupported,
 )
 from gateway.providers.http import ConnectFailed, HttpFailure, TimedOut
 
 _STATUS = re.compile(r"[45][0-9]{2}")
 _UNPAID = frozenset({"insufficient_quota", "billing_not_active", "billing_error"})
 _NO_SUCH_MODEL = frozenset({"model_not_found", "DeploymentNotFound", "not_found_error"})
-_INVALID_MODEL = re.compile(r"not a valid model", re.I)
-_MODEL = re.compile(r"model|deployment", re.I)
-_UNKNOWN = re.compile(r"not found|not exist", re.I)
+_UNKNOWN_MODEL = re.compile(
+    r"(the |requested |the requested )?(model|deployment)s?\b.{0,300}?(not found|not exist)"
+    r"|\S{1,300} is not a valid model",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How hosts begin to say so; elsewhere in a message it is quoted."""
+_ABOUT_THE_MODEL = frozenset(
+    {
+        "context_length_exceeded",
+        "exceed_context_size_error",
+        "request_too_large",
+        "unknown_parameter",
+        "unsupported_parameter",
+        "unsupported_value",
+    }
+)
+"""Codes and types of OpenAI, Azure, Groq, llama.cpp and Anthropic."""
+_VENDORS_OWN_WORDS = re.compile(
+    r"prompt is too long: \d+ tokens > \d+ maximum\Z"
+    r"|input length and `max_tokens` exceed context limit: \d+ \+ \d+ > \d+"
+    r"|max_tokens: \d+ > \d+, which is the maximum allowed number of output tokens"
+    r"|[\w.]{1,64}: Extra inputs are not permitted\Z"
+    r"|`temperature` and `top_p` cannot both be specified for this model"
+    r"|`(temperature|top_p|top_k)` is deprecated for this model"
+    r"|This model does not support assistant message prefill"
+    r"|Prefilling assistant messages is not supported for this model"
+    r"|This (model|endpoint)'s maximum context length is \d+ tokens"
+    r"|max_tokens is too large: \d+\. This model supports at most \d+"
+    r"|The input token count \(?\d+\)? exceeds the maximum number of tokens allowed"
+    r"|Input validation error: `inputs` tokens \+ `max_new_tokens` must be <= \d+"
+    r"|Prompt contains \d+ tokens"
+)
+"""How Anthropic, vLLM, DeepSeek, OpenRouter, OpenAI, Google, TGI and Mistral begin a refusal that
+is about the model, where neither code nor type say so. A caller may get them quoted: then the next
+model is tried for this caller, and no more."""
+_STATUS_OF_A_REFUSAL = frozenset({400, 413, 422})
 MAX_ERROR_DEPTH = 16
 """Of an error object; what is nested deeper is not passed on."""
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,48}")
@@ -89,8 +126,9 @@ def failed_status(
     said = error_object(body, secrets)
     retry_after_s = retry_after(headers)
     is_certain = _is_misconfigured(status, said)
-    if is_certain or (status in {400, 404} and _says_unknown_model(_message(said))):
-        wrong = ProviderMisconfigured(
+    if is_certain or (status in {400, 404} and _says_unknown_model(said)):
+        is_unpaid = status == 429
+        wrong = (ProviderUnpaid if is_unpaid else ProviderMisconfigured)(
             f"provider {provider!r} refused the gateway's credentials, billing or model name"
             f" (status {status}); its operator must correct the configuration",
             provider=provider,
@@ -99,16 +137,17 @@ def failed_status(
         # A message may quote the caller: it may lead to another model, for this caller alone.
         return AttemptFailed(wrong, is_retryable=False, counts=is_certain)
     if 400 <= status < 500 and status not in _RETRYABLE_STATUS:
-        rejected = ProviderRejected(
+        refusal = ProviderUnsupported if _is_about_the_model(status, said) else ProviderRejected
+        rejected = refusal(
             f"provider {provider!r} rejected the request",
             provider=provider,
             status=status,
             body=said or None,
         )
         return AttemptFailed(rejected, is_retryable=False, counts=False)
-    away = ProviderUnavailable(
-        f"provider {provider!r} is {'overloaded' if status == 429 else 'failing'}"
-        f" (status {status})",
+    is_limited = status == 429
+    away = (ProviderRateLimited if is_limited else ProviderUnavailable)(
+        f"provider {provider!r} is {'overloaded' if is_limited else 'failing'} (status {status})",
         provider=provider,
         upstream_status=status,
         retry_after_s=retry_after_s,
@@ -125,7 +164,7 @@ def stream_error(said: object, provider: str) -> ProviderError:
     error = said if isinstance(said, Mapping) else {"message": str(said)}
     status = _status_in(error)
     if status is None or status >= 500 or status in _RETRYABLE_STATUS:
-        return ProviderUnavailable(
+        return (ProviderRateLimited if status == 429 else ProviderUnavailable)(
             f"provider {provider!r} failed while answering",
             provider=provider,
             upstream_status=status,
@@ -154,7 +193,7 @@ def redacted(error: ProviderError, secrets: tuple[str, ...]) -> ProviderError:
     if not isinstance(error, ProviderRejected) or not error.body:
         return error
     clean = error_object(orjson.dumps({"error": dict(error.body)}), secrets)
-    return ProviderRejected(error.message, provider=error.provider, status=error.status, body=clean)
+    return type(error)(error.message, provider=error.provider, status=error.status, body=clean)
 
 
 def reason_in(body: bytes, secrets: tuple[str, ...]) -> str:
@@ -214,11 +253,13 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if seconds is not None or value is None:
         return seconds
     try:
-        # The provider's own Date is the reference, so that neither clock need be right.
-        until = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+        until = parsedate_to_datetime(value)
+        # The provider's own Date is the better reference: then neither clock need be right.
+        date = headers.get("date")
+        now = datetime.now(UTC) if date is None else parsedate_to_datetime(date)
+        return max((until - now).total_seconds(), 0.0)
     except (TypeError, ValueError):
         return None
-    return max(until.total_seconds(), 0.0)
 
 
 def _is_misconfigured(status: int, said: Mapping[str, Any]) -> bool:
@@ -230,11 +271,22 @@ def _is_misconfigured(status: int, said: Mapping[str, Any]) -> bool:
     return status == 404 and (not said or bool(names & _NO_SUCH_MODEL))
 
 
-def _says_unknown_model(message: str) -> bool:
-    """Whether a message names a model and then says that there is none; linear in its length."""
-    model = _MODEL.search(message)
-    is_unknown = model is not None and _UNKNOWN.search(message, model.end()) is not None
-    return is_unknown or _INVALID_MODEL.search(message) is not None
+def _is_about_the_model(status: int, said: Mapping[str, Any]) -> bool:
+    """Whether another model may take what this one refused."""
+    if status not in _STATUS_OF_A_REFUSAL:
+        return False
+    names = {str(said.get("code")), str(said.get("type"))}
+    return (
+        status == 413
+        or bool(names & _ABOUT_THE_MODEL)
+        or _VENDORS_OWN_WORDS.match(_message(said)) is not None
+    )
+
+
+def _says_unknown_model(said: Mapping[str, Any]) -> bool:
+    """Whether a message begins with a model, and says that there is none."""
+    is_about_model = said.get("param") in (None, "model")
+    return is_about_model and _UNKNOWN_MODEL.match(_message(said)) is not None
 
 
 def _is_flagged(said: Mapping[str, Any]) -> bool:
@@ -252,6 +304,8 @@ def _status_in(error: Mapping[str, Any]) -> int | None:
         value = error.get(name)
         if isinstance(value, int | str) and _STATUS.fullmatch(str(value)):
             return int(value)
+    if _is_about_the_model(400, error):
+        return 400
     return _STATUS_OF_TYPE.get(str(error.get("type")))
 
 

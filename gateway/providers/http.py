@@ -1,7 +1,8 @@
 """The one HTTP client of the request path: raw bytes over pooled connections, and nothing clever.
 
 No cookies, no redirects (an upstream must not choose where the gateway connects), no proxies from
-the environment, no decompression, TLS verified. Why this library: docs/decisions/http-client.md.
+the environment, no compression asked for, TLS verified. Why this library:
+docs/decisions/http-client.md.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import aiohttp
 
 from budget.errors import BudgetError
 from budget.in_flight import Hold
+from gateway.inflating import ENCODINGS, Inflater
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 
 MAX_HEADER_BYTES = 32 * 1024
@@ -30,6 +32,10 @@ class HttpFailure(Exception):
 
 class ConnectFailed(HttpFailure):
     """No connection was made, so the upstream has seen nothing."""
+
+
+class NotTrusted(ConnectFailed):
+    """The upstream has a certificate that is not trusted here."""
 
 
 class ConnectionBroken(HttpFailure):
@@ -49,6 +55,17 @@ class HttpResponse:
     """An answer whose status and headers are in, and whose body is still on its way."""
 
     _response: aiohttp.ClientResponse
+    _inflater: Inflater | None = None
+
+    @property
+    def is_compressed(self) -> bool:
+        """The body has to be inflated; `next_chunk` does it, `read` does not."""
+        return self._inflater is not None
+
+    @property
+    def is_json(self) -> bool:
+        """The body says that it is JSON, so it is no stream."""
+        return self._response.headers.get("content-type", "").startswith("application/json")
 
     @property
     def status(self) -> int:
@@ -109,8 +126,11 @@ class HttpResponse:
             ConnectionBroken: The body ended before its declared end.
             TimedOut: Nothing came for `timeout_s`.
         """
-        content = self._response.content
+        content, inflater = self._response.content, self._inflater
         try:
+            if inflater is not None:
+                async with asyncio.timeout(timeout_s):
+                    return await self._inflated(inflater)
             if waiting := content.read_nowait():
                 return waiting
             async with asyncio.timeout(timeout_s):
@@ -136,6 +156,19 @@ class HttpResponse:
         finally:
             self._response.close()
         return arrived
+
+    async def _inflated(self, inflater: Inflater) -> bytes:
+        while True:
+            try:
+                piece = inflater.take()
+            except ValueError as error:
+                raise ConnectionBroken("the body cannot be inflated") from error
+            if piece:
+                return piece
+            data = await self._response.content.readany()
+            if not data:
+                return b""
+            inflater.give(data)
 
     async def drain(self) -> None:
         """Let a body whose content is complete end, so that its connection can be used again."""
@@ -206,13 +239,17 @@ class HttpClient:
                     allow_redirects=False,
                     timeout=_to_connect(connect_timeout_s),
                 )
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            raise NotTrusted(str(error)) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise ConnectFailed("no connection could be made") from error
         except TimeoutError as error:
             raise TimedOut("no answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionBroken("the connection ended before an answer") from error
-        return HttpResponse(response)
+        encoding = response.headers.get("content-encoding")
+        is_compressed = encoding is not None and encoding.strip().lower() in ENCODINGS
+        return HttpResponse(response, Inflater() if is_compressed else None)
 
     async def aclose(self) -> None:
         """Close all connections."""

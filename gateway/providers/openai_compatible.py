@@ -1,14 +1,15 @@
 """Every host that speaks OpenAI's chat completions: requests and answers pass as they are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
-import orjson
-
+from gateway.exact_json import dumps
 from gateway.providers.base import Completion, UpstreamCall
+from gateway.providers.histories import as_taken, foreign_fields
+from gateway.providers.hosts import ANY_HOST, Host
 from gateway.providers.sse import StreamTap
 from gateway.providers.usage import usage_of
 from gateway.types import CARRIED, HostedModel
@@ -23,10 +24,16 @@ class OpenAIDialect:
 
     Args:
         base_url: Up to and including the version, such as ``https://api.openai.com/v1``.
+        host: What it takes of a conversation.
     """
 
     provider: str
     base_url: str
+    host: Host = ANY_HOST
+    _foreign: frozenset[str] = field(init=False, repr=False, default=frozenset())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_foreign", foreign_fields(self.host))
 
     def url(self, call: UpstreamCall) -> str:
         """Where `call` is sent."""
@@ -45,7 +52,9 @@ class OpenAIDialect:
         else:
             body.pop("stream", None)
             body.pop("stream_options", None)
-        return orjson.dumps(body)
+        if "messages" in body:
+            body["messages"] = as_taken(body["messages"], self.host, self._foreign)
+        return dumps(body)
 
     def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
         """Read a whole answer, which passes unchanged."""
@@ -57,8 +66,12 @@ class OpenAIDialect:
 
     def tap(self, call: UpstreamCall) -> StreamTap:
         """Make what reads a streamed answer."""
-        n_choices = call.body.get("n")
-        return StreamTap(self.provider, n_choices if isinstance(n_choices, int) else 1)
+        n_choices, options = call.body.get("n"), call.body.get("stream_options")
+        return StreamTap(
+            self.provider,
+            n_choices if isinstance(n_choices, int) else 1,
+            takes_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        )
 
     def headers(self, call: UpstreamCall) -> Mapping[str, str]:
         """Headers of the caller's that `call` is sent with: none."""

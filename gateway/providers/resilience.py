@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from gateway.errors import ProviderTimeout, ProviderUnavailable
+from gateway.errors import ProviderError, ProviderTimeout, ProviderUnavailable
 from gateway.providers.base import BreakerState, Condition
 from gateway.providers.failures import AttemptFailed
 
@@ -194,7 +194,8 @@ class Resilience:
 
         The breaker is told of failures only: `once` may return before its call is over.
         `deadline_s` is on `clock`; no attempt starts later. An attempt that may be billed is not
-        repeated here: its error says `attempts`, and who called holds a worst case for the next.
+        repeated here: its error says `repeatable_after`, and who called holds a worst case for the
+        next.
 
         Args:
             before: Attempts of the same call that were made already.
@@ -207,10 +208,11 @@ class Resilience:
         """
         retries = before
         while True:
-            self._admit(breaker, deadline_s)
+            self._admit(breaker, deadline_s, retries - before)
             try:
                 return await once(), retries - before + 1
             except AttemptFailed as failure:
+                failure.error.attempts = retries - before + 1
                 if failure.counts:
                     breaker.failed()
                 else:
@@ -219,24 +221,29 @@ class Resilience:
                 retries += 1
                 self.retries += 1
                 if failure.may_be_billed:
-                    failure.error.attempts = retries
+                    failure.error.repeatable_after = retries
                     raise failure.error from failure
             except BaseException:
                 breaker.abandoned()
                 raise
 
-    def _admit(self, breaker: Breaker, deadline_s: float) -> None:
+    def _admit(self, breaker: Breaker, deadline_s: float, attempts: int) -> None:
+        error: ProviderError
         if self.clock() >= deadline_s:
-            raise ProviderTimeout(
+            error = ProviderTimeout(
                 f"no time was left to call provider {self.provider!r} (again)",
                 provider=self.provider,
             )
-        if not breaker.admit():
-            raise ProviderUnavailable(
+        elif breaker.admit():
+            return
+        else:
+            error = ProviderUnavailable(
                 f"provider {self.provider!r} keeps failing; calls to the model are paused",
                 provider=self.provider,
                 retry_after_s=max(breaker.wait_s(), 1.0),
             )
+        error.attempts = attempts
+        raise error
 
     async def _wait(
         self, failure: AttemptFailed, retries: int, breaker: Breaker, deadline_s: float

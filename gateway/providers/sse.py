@@ -21,6 +21,14 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_CONTAINERS = 2_000_000
 """Objects and lists of an answer: 40,000 tokens with 20 alternatives each. Five million took 2 s to
 decode, since Python's collector counts them over and over."""
+FINISH_REASONS = frozenset(
+    {
+        *("stop", "length", "tool_calls", "content_filter", "function_call"),
+        # Not OpenAI's, but of hosts that speak its dialect.
+        *("end_turn", "eos", "eos_token", "max_tokens", "model_length", "stop_sequence"),
+    }
+)
+"""What ends a choice; some hosts send an empty reason, or one of their own, all along."""
 _HEAD_TRIES = 3
 _LONGEST_BOUNDARY = 4
 
@@ -106,11 +114,15 @@ class EventCutter:
 
 
 class StreamTap:
-    """A tap for upstreams that already speak OpenAI's events, which pass unchanged."""
+    """A tap for upstreams that already speak OpenAI's events, which pass unchanged.
+
+    Args:
+        takes_usage: The caller gets usage in a chunk at the end, so no other chunk may have it.
+    """
 
     is_native = False
 
-    def __init__(self, provider: str, n_choices: int = 1) -> None:
+    def __init__(self, provider: str, n_choices: int = 1, *, takes_usage: bool = False) -> None:
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.usage_event: dict[str, Any] | None = None
@@ -120,6 +132,7 @@ class StreamTap:
         self.error: ProviderError | None = None
         self._provider = provider
         self._n_choices = n_choices
+        self._takes_usage = takes_usage
         self._finished_choices: set[int] = set()
         self._events = EventCutter()
         self._head_tries = _HEAD_TRIES
@@ -166,7 +179,7 @@ class StreamTap:
         if payload != b"[DONE]" and decode_object(payload) is None:
             return b""
         ending = b"\n" if rest.endswith((b"\n", b"\r")) else b"\n\n"
-        return rest + ending if self._admits(rest) else b""
+        return self._admitted(rest + ending)
 
     def _inspect(self, buffer: bytes, ends: list[int]) -> bytes:
         """Look at each event; drop those that are the service's to write."""
@@ -175,36 +188,46 @@ class StreamTap:
         for end in ends:
             event = buffer[start:end]
             start = end
-            if not (self._head_tries or is_noteworthy(event)) or self._admits(event):
+            if self._head_tries or is_noteworthy(event):
+                event = self._admitted(event)
+            if event:
                 kept.append(event)
             if self.is_done or self.error:
                 break
         self.forwarded_events += len(kept)
         return b"".join(kept)
 
-    def _admits(self, event: bytes) -> bool:
-        """Note what `event` says; False if it must not be forwarded."""
+    def _admitted(self, event: bytes) -> bytes:
+        """Note what `event` says; return what may be forwarded of it, which may be nothing."""
         payload = payload_of(event)
         if payload == b"[DONE]":
             self.is_done = True
-            return False
+            return b""
         chunk = decode_object(payload) if payload else None
         if chunk is None:
-            return True
+            return event
         error = chunk.get("error") or (chunk if _is_named_error(event) else None)
         if error:
             self.error = stream_error(error, self._provider)
-            return False
+            return b""
         self._note_head(chunk)
         self._note_finish(chunk)
         reported = chunk.get("usage")
-        if not isinstance(reported, dict):
-            return True
+        return self._without_usage(event, chunk, reported) if isinstance(reported, dict) else event
+
+    def _without_usage(
+        self, event: bytes, chunk: dict[str, Any], reported: Mapping[str, Any]
+    ) -> bytes:
+        """Keep usage for one chunk at the end: clients add up what several of them say."""
         self.usage = usage_of(reported) or self.usage
-        if chunk.get("choices"):
-            return True
-        self.usage_event = chunk
-        return False
+        if not chunk.get("choices"):
+            self.usage_event = chunk
+            return b""
+        if not self._takes_usage:
+            return event
+        self.usage_event = {**chunk, "choices": []}
+        del chunk["usage"]
+        return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
     def _note_head(self, chunk: Mapping[str, Any]) -> None:
         """Take the identity from the first chunk that has one (Azure's first has none)."""
@@ -218,8 +241,9 @@ class StreamTap:
     def _note_finish(self, chunk: Mapping[str, Any]) -> None:
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str):
-                self.finish_reason = choice["finish_reason"]
+            reason = choice.get("finish_reason") if isinstance(choice, dict) else None
+            if isinstance(reason, str) and reason in FINISH_REASONS:
+                self.finish_reason = reason
                 index = choice.get("index")
                 self._finished_choices.add(index if isinstance(index, int) else 0)
 
@@ -301,32 +325,34 @@ def decode(payload: bytes) -> Any:
     return orjson.loads(payload)
 
 
-def decode_answer(raw: bytes) -> Any:
-    """Decode an answer; a lone surrogate in it, which a caller can have written, is replaced.
+def decode_leniently(payload: bytes) -> Any:
+    """Decode what orjson refuses: halves of characters, which are replaced, NaN and infinities.
+
+    A caller can have a model write these, so they are no fault of the model's. They become null.
 
     Raises:
-        ValueError: It is not JSON, has more objects and lists than any answer, or is nested too
-            deeply to be passed on.
+        ValueError: It is no JSON all the same.
     """
     try:
-        answer = decode(raw)
-    except orjson.JSONDecodeError:
-        if b"\\u" not in raw:
-            raise
-        try:
-            written = json.dumps(json.loads(raw), ensure_ascii=False)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
-        answer = orjson.loads(written.encode("utf-8", "replace"))
-    if is_too_deep(raw, answer):
-        raise ValueError("nested too deeply")
-    return answer
+        value = json.loads(payload, parse_constant=lambda _: None)
+        return orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _lenient_or_none(payload: bytes) -> Any:
+    try:
+        return decode_leniently(payload)
+    except ValueError:
+        return None
 
 
 def decode_object(payload: bytes) -> dict[str, Any] | None:
     """Decode a JSON object; None if it is anything else, or nested too deeply to be written."""
     try:
         value = decode(payload)
+    except orjson.JSONDecodeError:
+        value = _lenient_or_none(payload)
     except ValueError:
         return None
     return value if isinstance(value, dict) and not is_too_deep(payload, value) else None

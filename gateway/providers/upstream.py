@@ -1,6 +1,7 @@
 """What all adapters share: one call to an upstream, whole or streamed, whatever its dialect."""
 
 import logging
+import math
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,9 @@ from gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from gateway.inflating import InflatedTooLong, inflate
 from gateway.long_work import LongWork
+from gateway.providers.answers import WholeTap, decode_answer, gathered, is_stream
 from gateway.providers.base import Completion, Condition, UpstreamCall
 from gateway.providers.dialect import Dialect, Timeouts
 from gateway.providers.failures import (
@@ -35,10 +38,12 @@ from gateway.providers.http import (
     HttpClient,
     HttpFailure,
     HttpResponse,
+    NotTrusted,
     TimedOut,
 )
 from gateway.providers.resilience import Resilience
-from gateway.providers.sse import MAX_EVENT_BYTES, Tap, decode_answer, event_too_long, fed
+from gateway.providers.sse import MAX_EVENT_BYTES, Tap, event_too_long, fed
+from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from gateway.types import Usage
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -255,26 +260,40 @@ class HttpProvider:
 
     async def _read(self, call: UpstreamCall, body: bytes, deadline_s: float) -> bytes:
         response = await self._send(call, body, deadline_s, self._left_s(deadline_s))
+        return await self._rest(response, call, deadline_s)
+
+    async def _rest(self, response: HttpResponse, call: UpstreamCall, deadline_s: float) -> bytes:
+        """Read the whole body of an answer, however it is encoded."""
+        memory = call.transit.memory
         try:
-            return await response.read(
-                MAX_BODY_BYTES, self._left_s(deadline_s), call.transit.memory
-            )
+            raw = await response.read(MAX_BODY_BYTES, self._left_s(deadline_s), memory)
+            if response.is_compressed:
+                raw = await self.long_work.aside(inflate, raw, MAX_BODY_BYTES)
+                if memory is not None:
+                    memory.grow(memory.amount + MEMORY_PER_BODY_BYTE * len(raw))
         except TimedOut as failure:
             raise failed_exchange(failure, self.name) from failure
-        except (ConnectionBroken, BodyTooLong) as failure:
-            words = "too long an answer" if isinstance(failure, BodyTooLong) else "half an answer"
+        except (ConnectionBroken, BodyTooLong, InflatedTooLong, ValueError) as failure:
+            is_long = isinstance(failure, BodyTooLong | InflatedTooLong)
+            words = "too long an answer" if is_long else "half an answer"
             cut = ProviderCutOff(f"provider {self.name!r} sent {words}", provider=self.name)
             raise AttemptFailed(cut, is_retryable=False, may_be_billed=True) from failure
+        else:
+            return raw
         finally:
             response.close()
 
     def _decode(self, call: UpstreamCall, raw: bytes) -> Completion:
         try:
+            if is_stream(raw):
+                return gathered(raw, self.dialect.tap(call))
             decoded = decode_answer(raw)
             if isinstance(decoded, dict) and decoded.get("error") and not decoded.get("choices"):
                 said = error_object(raw, self.secrets) or decoded["error"]
                 raise judged(stream_error(said, self.name))
             return self.dialect.decode(call, decoded)
+        except ProviderError as error:
+            raise judged(redacted(error, self.secrets)) from error
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             strange = ProviderUnavailable(
                 f"provider {self.name!r} sent an answer that is not a chat completion",
@@ -291,8 +310,11 @@ class HttpProvider:
         try:
             response = await self._send(call, body, deadline_s, patience_s)
             try:
-                tap = self.dialect.tap(call)
-                begun = await self._first_event(response, tap, deadline_s)
+                if response.is_json:
+                    tap, begun = await self._whole(response, call, deadline_s)
+                else:
+                    tap = self.dialect.tap(call)
+                    begun = await self._first_event(response, tap, deadline_s)
             except BaseException:
                 response.close()
                 raise
@@ -301,14 +323,32 @@ class HttpProvider:
             raise
         return UpstreamStream(response, tap, begun, self, call.stream_limit_s)
 
+    async def _whole(
+        self, response: HttpResponse, call: UpstreamCall, deadline_s: float
+    ) -> tuple[Tap, bytes]:
+        """Make a stream of the whole answer that came instead."""
+        raw = await self._rest(response, call, deadline_s)
+        completion = await self.long_work.read(len(raw), self._decode, call, raw)
+        tap = WholeTap(completion)
+        return tap, tap.events
+
     async def _first_event(self, response: HttpResponse, tap: Tap, deadline_s: float) -> bytes:
-        """Collect what comes up to the first event; comments show that the upstream lives."""
+        """Collect what comes up to the first event; comments show that the upstream lives.
+
+        They are passed on before it only where it is long in coming: after them there is no way
+        back to another model.
+        """
         begun = bytearray()
-        patience_s = self.timeouts.first_byte_s
+        patience_s, passed_s = self.timeouts.first_byte_s, math.inf
         while tap.head is None and not tap.is_done:
+            held_s = passed_s - self.resilience.clock()
             try:
-                data = await response.next_chunk(min(patience_s, self._left_s(deadline_s)))
+                if held_s <= 0:
+                    break
+                data = await response.next_chunk(min(patience_s, held_s, self._left_s(deadline_s)))
             except HttpFailure as failure:
+                if isinstance(failure, TimedOut) and held_s < self._left_s(deadline_s):
+                    break
                 raise failed_exchange(failure, self.name) from failure
             begun += await fed(tap, data, self.long_work)
             if tap.error:
@@ -317,6 +357,8 @@ class HttpProvider:
                     raise judged(tap.error)
             if len(begun) > MAX_EVENT_BYTES:
                 raise judged(event_too_long(self.name))
+            if begun and passed_s == math.inf:
+                passed_s = self.resilience.clock() + self.timeouts.comments_s
             patience_s = self.timeouts.idle_s
         return bytes(begun)
 
@@ -338,12 +380,16 @@ class HttpProvider:
                 timeout_s=timeout_s,
             )
         except HttpFailure as failure:
+            if isinstance(failure, NotTrusted):
+                _log.warning("provider %r: no TLS connection could be made: %s", self.name, failure)
             raise failed_exchange(failure, self.name) from failure
         if response.status == 200:
             return response
         try:
             said = await response.read(MAX_ERROR_BYTES, self._left_s(deadline_s))
-        except HttpFailure:
+            if response.is_compressed:
+                said = inflate(said, MAX_ERROR_BYTES)
+        except (HttpFailure, InflatedTooLong, ValueError):
             said = b""
         finally:
             response.close()

@@ -1,6 +1,6 @@
 """The models a request may be routed to, with what is worked out about them once, not per turn."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +20,7 @@ class CandidatePool:
         shared: What every one of them can take.
         fields: Request fields that each of their providers may be sent; None means any.
         prices: What they charge.
+        refused: Features that at least one of them lacks.
     """
 
     models: tuple[HostedModel, ...]
@@ -28,14 +29,17 @@ class CandidatePool:
     shared: Capabilities = field(init=False)
     fields: frozenset[str] | None = field(init=False)
     prices: PoolPrices = field(init=False)
+    refused: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(model.name for model in self.models))
         object.__setattr__(self, "by_name", {model.name: model for model in self.models})
-        object.__setattr__(self, "shared", _shared([model.capabilities for model in self.models]))
+        object.__setattr__(self, "shared", _shared(self.models))
         object.__setattr__(self, "prices", PoolPrices.of(self.models))
         listed = [model.fields for model in self.models if model.fields is not None]
         object.__setattr__(self, "fields", frozenset.intersection(*listed) if listed else None)
+        refused = frozenset[str]().union(*(model.lacks.refused for model in self.models))
+        object.__setattr__(self, "refused", refused)
 
 
 class CandidatePools:
@@ -84,10 +88,11 @@ class CandidatePools:
         return pool
 
 
-def _shared(all_of_them: list[Capabilities]) -> Capabilities:
+def _shared(models: Sequence[HostedModel]) -> Capabilities:
     """Take the least of each capability."""
+    all_of_them = [model.capabilities for model in models]
     contexts = [one.context_tokens for one in all_of_them if one.context_tokens is not None]
-    outputs = [one.max_output_tokens for one in all_of_them if one.max_output_tokens is not None]
+    outputs = [one for one in map(longest_answer, models) if one is not None]
     return Capabilities(
         tools=all(one.tools for one in all_of_them),
         vision=all(one.vision for one in all_of_them),
@@ -95,3 +100,8 @@ def _shared(all_of_them: list[Capabilities]) -> Capabilities:
         context_tokens=min(contexts, default=None),
         max_output_tokens=min(outputs, default=None),
     )
+
+
+def longest_answer(model: HostedModel) -> int | None:
+    """Return the highest output limit that may be asked of `model`; None where it is not known."""
+    return model.capabilities.max_output_tokens or model.lacks.output_tokens

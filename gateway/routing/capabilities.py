@@ -12,8 +12,11 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from gateway.budgets.enforcement import own_limit
+from gateway.exact_json import dumps
 from gateway.providers.fields import asked_fields, is_admitted
-from gateway.routing.candidates import CandidatePool
+from gateway.providers.lacks import FEATURES, REFUSABLE, asked_features
+from gateway.providers.refusals import NOTHING_LEARNED
+from gateway.routing.candidates import CandidatePool, longest_answer
 from gateway.types import HostedModel
 
 MOST_CHARS_PER_TOKEN: Final = 6.0
@@ -38,7 +41,8 @@ class Verdict:
     Attributes:
         reason: ``ok``, or why not: ``no_tools``, ``no_vision``, ``no_audio``, ``no_video``,
             ``no_json_schema``, ``context_too_long``, ``context_may_be_too_long``,
-            ``output_too_long``, ``field_refused``, ``over_allotment`` or ``unavailable``.
+            ``output_too_long``, ``field_refused``, ``over_allotment``, ``unavailable``, or ``no_``
+            and the name of a feature or field that it lacks.
     """
 
     is_eligible: bool
@@ -57,6 +61,7 @@ OUTPUT_TOO_LONG: Final = Verdict(is_eligible=False, reason="output_too_long")
 FIELD_REFUSED: Final = Verdict(is_eligible=False, reason="field_refused")
 OVER_ALLOTMENT: Final = Verdict(is_eligible=False, reason="over_allotment")
 UNAVAILABLE: Final = Verdict(is_eligible=False, reason="unavailable")
+LACKS: Final = {name: Verdict(is_eligible=False, reason=f"no_{name}") for name in sorted(FEATURES)}
 
 _SPECIAL: Final = (
     ("tools", NO_TOOLS),
@@ -77,6 +82,7 @@ class Needs(NamedTuple):
         max_prompt_tokens: The prompt has hardly more.
         output_tokens: What the caller reserves for the answer; 0 where it says nothing.
         fields: That a provider must be sent.
+        features: Asked for, and not to be had of every model.
     """
 
     tools: bool
@@ -88,10 +94,14 @@ class Needs(NamedTuple):
     max_prompt_tokens: int
     output_tokens: int
     fields: frozenset[str]
+    features: frozenset[str]
 
 
 def judge(
-    body: Mapping[str, Any], pool: CandidatePool, paused: Collection[tuple[str, str]]
+    body: Mapping[str, Any],
+    pool: CandidatePool,
+    paused: Collection[tuple[str, str]],
+    learned: Mapping[str, frozenset[str]] = NOTHING_LEARNED,
 ) -> tuple[Verdict, ...]:
     """Give each model a verdict on a decoded chat-completions body.
 
@@ -99,13 +109,16 @@ def judge(
         body: As the caller sent it; parts of unknown form are left for the provider to judge.
         pool: The models the caller may use.
         paused: Provider and upstream name of those whose circuit breaker lets no call through.
+        learned: Fields that models refused the caller's team lately, by the models' names.
     """
-    needs = read_needs(body)
+    refused = pool.refused.union(*learned.values()) if learned else pool.refused
+    needs = read_needs(body, refused)
     special = [(name, verdict) for name, verdict in _SPECIAL if getattr(needs, name)]
     upper = needs.max_prompt_tokens + needs.output_tokens
     room = pool.shared.context_tokens
     has_room_everywhere = room is None or upper <= room
-    if not paused and has_room_everywhere and _verdict(needs, special, pool) is OK:
+    is_simple = not paused and not needs.features and has_room_everywhere
+    if is_simple and _verdict(needs, special, pool) is OK:
         # As nearly every time: what each of them can take covers the request.
         return (OK,) * len(pool.models)
     verdicts: list[Verdict] = []
@@ -113,6 +126,8 @@ def judge(
     has_room = False
     for model in pool.models:
         verdict = _verdict(needs, special, model)
+        if verdict is OK and needs.features:
+            verdict = _lacking(needs.features, model, learned)
         if verdict is OK and (model.provider, model.upstream_name) in paused:
             verdict = UNAVAILABLE
         limit = model.capabilities.context_tokens
@@ -146,8 +161,12 @@ def within_allotment(
     )
 
 
-def read_needs(body: Mapping[str, Any]) -> Needs:
-    """Work out what a decoded chat-completions body needs; never raises on its form."""
+def read_needs(body: Mapping[str, Any], refused: frozenset[str] = frozenset()) -> Needs:
+    """Work out what a decoded chat-completions body needs; never raises on its form.
+
+    Args:
+        refused: Features that not every model has.
+    """
     tally = _Tally()
     tools = _fill(tally, body, "tools") | _fill(tally, body, "functions")
     messages = body.get("messages")
@@ -170,24 +189,38 @@ def read_needs(body: Mapping[str, Any]) -> Needs:
         max_prompt_tokens=int(tally.max_tokens) + tally.images * TOKENS_PER_IMAGE,
         output_tokens=_output_tokens(body),
         fields=asked_fields(body),
+        features=asked_features(body, refused, has_images=tally.images > 0),
     )
 
 
 def _verdict(
     needs: Needs, special: Sequence[tuple[str, Verdict]], host: HostedModel | CandidatePool
 ) -> Verdict:
-    can = host.shared if isinstance(host, CandidatePool) else host.capabilities
+    if isinstance(host, CandidatePool):
+        can, longest = host.shared, host.shared.max_output_tokens
+    else:
+        can, longest = host.capabilities, longest_answer(host)
     if not is_admitted(needs.fields, host.fields):
         return FIELD_REFUSED
     for name, verdict in special:
         if not getattr(can, name, False):
             return verdict
-    if can.max_output_tokens is not None and needs.output_tokens > can.max_output_tokens:
+    if longest is not None and needs.output_tokens > longest:
         return OUTPUT_TOO_LONG
     lower = needs.min_prompt_tokens + needs.output_tokens
     if can.context_tokens is not None and lower > can.context_tokens:
         return CONTEXT_TOO_LONG
     return OK
+
+
+def _lacking(
+    features: frozenset[str], model: HostedModel, learned: Mapping[str, frozenset[str]]
+) -> Verdict:
+    """Rule `model` out where it lacks one of the features."""
+    lacking = features & model.lacks.refused
+    if learned:
+        lacking |= features & REFUSABLE & learned.get(model.name, frozenset())
+    return LACKS[min(lacking)] if lacking else OK
 
 
 class _Tally:
@@ -215,7 +248,7 @@ class _Tally:
     def read_json(self, value: object) -> None:
         """Bound the tokens of a schema, as it would be put into the prompt."""
         try:
-            n_bytes = len(orjson.dumps(value))
+            n_bytes = len(dumps(value))
         except orjson.JSONEncodeError:
             return  # nested deeper than orjson writes, though it reads it: nobody can send it on
         self.min_tokens += n_bytes / MOST_CHARS_PER_TOKEN

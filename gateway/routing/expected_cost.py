@@ -7,8 +7,8 @@ from math import inf
 from typing import Any, NamedTuple
 
 from budget.ledger.amounts import NUSD_PER_USD, TOKENS_PER_MTOK
-from gateway.budgets.worst_case import OUTPUT_LIMITS
 from gateway.expected_tokens import expected_tokens
+from gateway.providers.lacks import OUTPUT_LIMITS
 from gateway.types import HostedModel
 
 PER_TOKEN = NUSD_PER_USD * TOKENS_PER_MTOK

@@ -15,6 +15,7 @@ from gateway.artifacts.active import ActiveRouter
 from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
 from gateway.providers.fields import asked_fields, is_admitted, refusal
+from gateway.providers.refusals import Refusals
 from gateway.routing.candidates import CandidatePool, CandidatePools
 from gateway.routing.capabilities import (
     FIELD_REFUSED,
@@ -68,6 +69,7 @@ class Routing:
         models: Every hosted model by name.
         default_model: Serves where the router cannot choose.
         paused: Says provider and upstream name of the models whose circuit breaker is open.
+        refusals: What models refused lately.
     """
 
     models: Mapping[str, HostedModel]
@@ -79,6 +81,7 @@ class Routing:
     router: ActiveRouter
     paused: Callable[[], Collection[tuple[str, str]]]
     rng: np.random.Generator
+    refusals: Refusals
     _pools: CandidatePools = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -156,7 +159,7 @@ class Routing:
             profile=None if is_named else prediction.profile_name,
             willingness_to_pay_usd=None if is_named else prediction.willingness_to_pay_usd,
             prompt_tokens=prediction.prompt_tokens,
-            router_version=prediction.router_version,
+            router_version=None if decision is None else prediction.router_version,
             familiarity=None if scores is None else scores.familiarity,
             quality_stderr=None if scores is None else scores.quality_stderr,
             encoder_id=prediction.encoder_id,
@@ -194,7 +197,7 @@ class Routing:
         body = request.body
         if request.has_formal_limit:  # which is lowered to what a model takes
             body = {**body, "max_tokens": None}
-        verdicts = judge(body, pool, self.paused())
+        verdicts = judge(body, pool, self.paused(), self.refusals.of_team(caller.team_id))
         if not any(verdict.is_eligible for verdict in verdicts):
             raise _no_model(request, pool, verdicts)
         return pool, verdicts

@@ -1,6 +1,8 @@
 """Frozen settings, read once; the only module that reads the environment and the TOML file."""
 
+import logging
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +36,9 @@ from gateway.settings.server import (
     TracingSettings,
 )
 from gateway.settings.turn_budgets import TurnBudgetSettings
+
+_log = logging.getLogger(__name__)
+_VARIABLE = re.compile(r"(?<!\$)\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 
 __all__ = [
     "DEFAULT_PROFILES",
@@ -168,7 +173,7 @@ def process_environment() -> Mapping[str, str]:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -182,6 +187,7 @@ def _substitute(value: Any, environ: Mapping[str, str], where: str) -> Any:
     if isinstance(value, list):
         return [_substitute(v, environ, where) for v in value]
     if not isinstance(value, str) or not value.startswith("$"):
+        _warn_of_variables_within(value, environ, where)
         return value
     if value.startswith("$$"):
         return value[1:]
@@ -191,6 +197,18 @@ def _substitute(value: Any, environ: Mapping[str, str], where: str) -> Any:
             "(a value that begins with a dollar sign itself is written with two)"
         )
     return environment_value(environ, value[1:])
+
+
+def _warn_of_variables_within(value: object, environ: Mapping[str, str], where: str) -> None:
+    """Say that a variable in the middle of a text is not replaced, where there is such a one."""
+    names = _VARIABLE.findall(value) if isinstance(value, str) else ()
+    for name in names:
+        if name in environ:
+            _log.warning(
+                "%s: $%s stands in a longer text, so it is not replaced; put the whole value into "
+                "one environment variable",
+                *(where, name),
+            )
 
 
 def _explain(error: ValidationError, file: Path | None) -> str:

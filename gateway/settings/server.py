@@ -54,6 +54,14 @@ class ServerSettings(Settings):
             "A body is held in memory, so a higher limit lets callers use more of it.",
         ),
     ] = 20 * 1024 * 1024
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Origins of web pages that may call the API from a browser, such as "
+            '`["https://chat.example.org"]`; `["*"]` admits all. By default none. Whoever opens '
+            "such a page can read the key that it sends."
+        ),
+    ] = ()
     body_memory_bytes: Annotated[
         int,
         Field(

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from gateway.errors import RenderedError, error_body, render
+from gateway.exact_json import dumps
 from gateway.providers.base import AnswerStream, Completion
 from gateway.types import Usage
 from gateway.wire import ChatRequest, parse_chat_request
@@ -32,7 +31,7 @@ class ChatWriter:
         if not self.wants_usage:
             return DONE
         event = {**_usage_event(usage, upstream), "waypost": summary()}
-        return b"data: " + orjson.dumps(event) + b"\n\n" + DONE
+        return b"data: " + dumps(event) + b"\n\n" + DONE
 
     def fail(self, error: Exception, request_id: str) -> bytes:
         """Write an error event, and no [DONE]."""
@@ -56,7 +55,7 @@ class ChatWire:
     ) -> bytes:
         """Write a whole answer: the provider's, and what the gateway says of the turn."""
         del request, usage
-        return orjson.dumps({**completion.body, "waypost": summary})
+        return dumps({**completion.body, "waypost": summary})
 
     def writer(self, request: ChatRequest, upstream: AnswerStream) -> StreamWriter:
         """Make what writes a streamed answer."""

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from gateway.errors import RenderedError
+from gateway.exact_json import dumps
 from gateway.providers.base import AnswerStream, Completion
 from gateway.types import Usage
 from gateway.wire import ChatRequest
@@ -45,9 +44,9 @@ class MessagesWire:
     ) -> bytes:
         """Write a whole answer, and what the gateway says of the turn."""
         if completion.native is not None:
-            return orjson.dumps({**completion.native, "waypost": summary})
+            return dumps({**completion.native, "waypost": summary})
         message = message_of(completion.body, _wanted(request))
-        return orjson.dumps({**message, "usage": usage_of(usage), "waypost": summary})
+        return dumps({**message, "usage": usage_of(usage), "waypost": summary})
 
     def writer(self, request: ChatRequest, upstream: AnswerStream) -> StreamWriter:
         """Make what writes a streamed answer."""

@@ -10,6 +10,7 @@ from gateway.budgets.prompt_tokens import PromptCounter
 from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.chat.service import ChatService
 from gateway.long_work import LongWork
+from gateway.providers.refusals import Refusals
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
@@ -88,6 +89,7 @@ def make_bench(
         metrics=Metrics(),
         tracing=Untraced(),
         counter=PromptCounter(),
+        refusals=Refusals(lambda: time_s[0]),
         deadline_s=60.0,
         stream_limit_s=3600.0,
         long_work=LongWork(),

@@ -47,7 +47,7 @@ class Upstreams:
 
     def reset(self) -> None:
         """Forget all scripts and all requests."""
-        self.by_name = {name: ScriptedUpstream() for name in ("alpha", "beta", "gamma")}
+        self.by_name = {name: ScriptedUpstream() for name in ("alpha", "beta", "gamma", "delta")}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self.by_name[scope["path"].split("/")[1]](scope, receive, send)
@@ -169,12 +169,17 @@ class RunningGateway:
 
 
 def make_settings(
-    data_dir: Path, upstream_url: str, limits: Mapping[str, Any], **changes: Any
+    data_dir: Path,
+    upstream_url: str,
+    limits: Mapping[str, Any],
+    also: Mapping[str, Mapping[str, Any]],
+    **changes: Any,
 ) -> GatewaySettings:
     """Settings of three providers with a model each.
 
     Args:
         limits: Added to the table of every provider.
+        also: Added to the tables of providers by name; ``delta`` is a fourth one without models.
         changes: Tables to replace.
     """
     limits = {"max_retries": 0, "breaker_failures": 1000, "connect_timeout_s": PATIENCE_S, **limits}
@@ -186,6 +191,10 @@ def make_settings(
         "api_key": GAMMA_KEY,
     }
     gamma |= limits
+    providers: dict[str, dict[str, Any]] = {"alpha": alpha, "beta": beta, "gamma": gamma}
+    for name, table in also.items():
+        others = {"base_url": f"{upstream_url}/{name}/v1", **limits}
+        providers[name] = {**providers.get(name, others), **table}
     models = {
         SMALL: {"provider": "alpha", "upstream_name": "alpha-small", "price": PRICE},
         LARGE: {"provider": "beta", "upstream_name": "beta-large", "price": PRICE},
@@ -201,7 +210,7 @@ def make_settings(
             "routing": {"encoder": "static", "artifact_poll_s": 0.01},
             "embedded": {"enabled": False},
             "profiles": {"balanced": {"willingness_to_pay_usd": 1.0, "models": [SMALL, LARGE]}},
-            "providers": {"alpha": alpha, "beta": beta, "gamma": gamma},
+            "providers": providers,
             "models": models,
             **changes,
         }
@@ -243,6 +252,7 @@ async def running_gateway(
     router: bytes | None = None,
     keeps_store: bool = False,
     limits: Mapping[str, Any] = MappingProxyType({}),
+    also: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     **changes: Any,
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway whose data live in `data_dir`; a router that prefers `SMALL` by default.
@@ -251,11 +261,12 @@ async def running_gateway(
         router: Activated before the start.
         keeps_store: Activate nothing; what is in the store already decides.
         limits: Added to the settings of every provider.
+        also: Added to the settings of providers by name; ``delta`` is a fourth one.
         changes: Tables of the settings to replace.
     """
     upstreams = Upstreams()
     async with serve(upstreams, lifespan="off") as upstream_url:
-        settings = make_settings(data_dir, upstream_url, limits, **changes)
+        settings = make_settings(data_dir, upstream_url, limits, also, **changes)
         store = router_store(settings)
         if not keeps_store:
             artifact = router_for(load_encoder("static")) if router is None else router

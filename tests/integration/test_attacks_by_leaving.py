@@ -99,7 +99,7 @@ async def test_a_provider_is_told_that_its_caller_left_before_anything_is_counte
         await capped(gateway)
         upstream = gateway.upstreams.by_name["alpha"] = SteppedUpstream()
         upstream.send(WORD)
-        async with gateway.app.public.chat.service.long_work._turn:
+        async with gateway.app.public.turns[CHAT_PATH].service.long_work._turn:
             caller = await begin_stream(gateway, "small")
             caller.transport.abort()
             await asyncio.wait_for(upstream.client_has_left.wait(), PATIENCE_S)

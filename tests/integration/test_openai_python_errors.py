@@ -56,7 +56,7 @@ async def test_a_refusal_of_the_provider_keeps_its_status_and_words(gateway, cli
 @pytest.mark.parametrize(
     ("answer", "status", "code"),
     [
-        (error_answer(429, "slow down", headers={"retry-after": "7"}), 503, "provider_unavailable"),
+        (error_answer(529, "slow down", headers={"retry-after": "7"}), 503, "provider_unavailable"),
         (error_answer(500, "oh no"), 503, "provider_unavailable"),
         (error_answer(401, "bad key sk-alpha-secret"), 502, "provider_misconfigured"),
         (Answer((b'{"half',), announced_length=100, cuts_off=True), 502, "provider_cut_off"),
@@ -82,7 +82,7 @@ async def test_a_failing_provider_is_an_internal_server_error(
 async def test_says_when_to_try_an_overloaded_provider_again(gateway, client):
     gateway.alpha.answers = [error_answer(429, "slow down", headers={"retry-after": "7"})]
 
-    with pytest.raises(openai.InternalServerError) as caught:
+    with pytest.raises(openai.RateLimitError) as caught:
         await client.chat.completions.create(model=SMALL, messages=HELLO)
 
     assert caught.value.response.headers["retry-after"] == "7"

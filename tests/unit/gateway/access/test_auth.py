@@ -318,7 +318,9 @@ async def test_no_more_keys_are_remembered_than_allowed(authenticator, store, mo
     ("headers", "expected"),
     [
         ({}, None),
-        ({b"authorization": b"Bearer a", b"x-api-key": b"b"}, b"Bearer a"),
+        ({b"authorization": b"Bearer a"}, b"Bearer a"),
+        ({b"authorization": b"Bearer a", b"x-api-key": b"b"}, b"b"),
+        ({b"authorization": b"Bearer wp-a", b"x-api-key": b"b"}, b"Bearer wp-a"),
         ({b"x-api-key": b"b", b"api-key": b"c"}, b"b"),
         ({b"api-key": b"c"}, b"c"),
     ],

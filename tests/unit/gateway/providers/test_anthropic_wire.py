@@ -41,8 +41,8 @@ def test_translates_system_sampling_stops_and_user() -> None:
         "seed": 7,
         "presence_penalty": 0.5,
     }
-    assert to_anthropic(body, "claude-sonnet-4-5", None) == {
-        "model": "claude-sonnet-4-5",
+    assert to_anthropic(body, "claude-3-7-sonnet", None) == {
+        "model": "claude-3-7-sonnet",
         "system": [{"type": "text", "text": "Be brief."}],
         "messages": TURN,
         "max_tokens": 50,
@@ -96,7 +96,11 @@ def test_translates_tools() -> None:
             "name": "weather",
             "description": "Tells the weather.",
             "strict": True,
-            "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
+            "input_schema": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}},
+                "additionalProperties": False,
+            },
         },
         {
             "name": "now",

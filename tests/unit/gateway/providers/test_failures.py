@@ -105,7 +105,8 @@ def test_a_lost_connection_is_worth_another_attempt(cause: HttpFailure) -> None:
         ({"retry-after": "soon"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "-1"}, None),
-        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT", "date": "now"}, None),
         (
             {
                 "retry-after": "Wed, 21 Oct 2015 07:28:30 GMT",

@@ -1,14 +1,19 @@
 import asyncio
 import socket
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from federation.deployment.certificates import CertificateFolder
 from gateway.providers.http import (
     BodyTooLong,
     ConnectFailed,
     ConnectionBroken,
     HttpClient,
     HttpResponse,
+    NotTrusted,
     TimedOut,
 )
 from tests.fakes.patience import PATIENCE_S
@@ -164,3 +169,17 @@ async def test_draining_keeps_the_connection_for_the_next_request(http: HttpClie
         again = await asked(http, url)
         assert again.status == 200
         again.close()
+
+
+async def test_a_certificate_of_an_unknown_authority_is_told_apart(
+    http: HttpClient, tmp_path: Path
+) -> None:
+    folder = CertificateFolder(tmp_path / "certificates")
+    folder.issue_server(["127.0.0.1"], datetime.now(UTC))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder.server, folder.server_key)
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        with pytest.raises(NotTrusted, match="CERTIFICATE_VERIFY_FAILED"):
+            await asked(http, f"https://127.0.0.1:{port}")

@@ -183,7 +183,7 @@ HI = {"role": "user", "content": "Hi"}
         ),
         (
             [{"role": "developer", "content": None}],
-            [{"role": "developer", "content": "P"}],
+            [{"role": "system", "content": "P"}],
         ),
         (
             [{"role": "system", "content": [{"type": "text", "text": "S"}]}],

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from gateway.artifacts.store import ArtifactStore
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.endpoints.public import explain
 from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
+from gateway.providers.refusals import Refusals
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.settings.config import DEFAULT_PROFILES, ProfileSettings
@@ -78,6 +80,7 @@ def routing(store: ArtifactStore) -> Callable[..., Any]:
                 "embedder": Embedder(),
                 "router": router,
                 "paused": tuple,
+                "refusals": Refusals(time.monotonic),
                 "rng": np.random.default_rng(0),
                 **changes,
             }

@@ -102,3 +102,29 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
     settings = GatewaySettings(data_dir=tmp_path)
     with pytest.raises(ValueError, match="frozen"):
         settings.data_dir = tmp_path
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(toml: Path) -> None:
+    toml.write_bytes(b"\xef\xbb\xbf[server]\nport = 9\n")
+    assert load_settings(toml, {}).server.port == 9
+
+
+@pytest.mark.parametrize("written", ["Bearer $TOKEN", "Bearer ${TOKEN}"])
+def test_warns_of_a_variable_that_stands_in_a_longer_text(
+    toml: Path, caplog: pytest.LogCaptureFixture, written: str
+) -> None:
+    text = f'[providers.a]\nbase_url = "http://a"\nheaders = {{authorization = "{written}"}}\n'
+    settings = load(toml, text, TOKEN="sk-secret")
+    headers = settings.providers["a"].headers
+    assert headers["authorization"].get_secret_value() == written
+    assert "providers: a: headers: authorization: $TOKEN stands in a longer text" in caplog.text
+    assert "sk-secret" not in caplog.text
+
+
+@pytest.mark.parametrize("written", ["costs $5", "the $PRICE of it", "a $$TOKEN"])
+def test_other_dollar_signs_are_no_reason_to_warn(
+    toml: Path, caplog: pytest.LogCaptureFixture, written: str
+) -> None:
+    model = f'[models.m]\nprovider = "a"\nsystem_prompt = "{written}"\n'
+    load(toml, f'[providers.a]\nbase_url = "http://a"\n{model}', TOKEN="x")
+    assert caplog.text == ""

@@ -1,0 +1,68 @@
+"""What models refused lately, remembered for a while, so that not every request runs into it.
+
+Remembered for each team apart: a caller can provoke a refusal, so it shall change nothing for
+others. Only names of fields are remembered, and only those that a provider gives in a field of its
+error, never what stands in its words.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from gateway.errors import ProviderUnsupported
+from gateway.providers.lacks import DROPPABLE, OUTPUT_LIMITS, REFUSABLE
+
+KEPT_S: Final = 600.0
+MAX_TEAMS: Final = 1_000
+NOTHING_LEARNED: Final[Mapping[str, frozenset[str]]] = MappingProxyType({})
+
+
+class Refusals:
+    """Fields that models refused, by team and model.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._teams: dict[str, dict[str, frozenset[str]]] = {}
+        self._forgotten_at: dict[str, float] = {}
+
+    def learn(self, team_id: str, model: str, refusal: ProviderUnsupported) -> bool:
+        """Remember what `model` refused; True where it may be sent the same request made fit."""
+        field = refusal.asked
+        if field is None or not _is_lesson(field, is_about_value=refusal.is_about_value):
+            return False
+        known = dict(self.of_team(team_id))
+        before = known.get(model, frozenset())
+        if field in before:
+            return False
+        if team_id not in self._teams and len(self._teams) >= MAX_TEAMS:
+            self._forget(next(iter(self._teams)))
+        known[model] = before | {field}
+        self._teams[team_id] = known
+        self._forgotten_at[team_id] = self._clock() + KEPT_S
+        # With both names refused there is none left to rename to.
+        return field in DROPPABLE or (field in OUTPUT_LIMITS and before.isdisjoint(OUTPUT_LIMITS))
+
+    def of_team(self, team_id: str) -> Mapping[str, frozenset[str]]:
+        """Return what models refused this team, by their names."""
+        if not self._teams:
+            return NOTHING_LEARNED
+        if self._forgotten_at.get(team_id, 0.0) <= self._clock():
+            self._forget(team_id)
+        return self._teams.get(team_id, NOTHING_LEARNED)
+
+    def _forget(self, team_id: str) -> None:
+        self._teams.pop(team_id, None)
+        self._forgotten_at.pop(team_id, None)
+
+
+def _is_lesson(field: str, *, is_about_value: bool) -> bool:
+    """Whether a refusal says something of other requests too.
+
+    Of a field that cannot be left out, a refused value says nothing of other values.
+    """
+    lasting: Collection[str] = () if is_about_value else REFUSABLE
+    return field in DROPPABLE or field in OUTPUT_LIMITS or field in lasting

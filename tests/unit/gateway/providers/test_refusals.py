@@ -1,0 +1,76 @@
+import pytest
+
+from gateway.errors import ProviderUnsupported
+from gateway.providers.refusals import KEPT_S, MAX_TEAMS, Refusals
+
+
+def refusal(param: object, code: str = "unsupported_parameter") -> ProviderUnsupported:
+    return ProviderUnsupported("no", body={"param": param, "code": code})
+
+
+class Now:
+    def __init__(self) -> None:
+        self.s = 0.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+@pytest.fixture
+def now() -> Now:
+    return Now()
+
+
+@pytest.fixture
+def refusals(now: Now) -> Refusals:
+    return Refusals(now)
+
+
+@pytest.mark.parametrize(
+    ("field", "code", "is_sent_less", "is_kept"),
+    [
+        ("temperature", "unsupported_parameter", True, True),
+        ("temperature", "unsupported_value", True, True),
+        ("max_tokens", "unsupported_parameter", True, True),
+        ("logprobs", "unsupported_parameter", False, True),
+        ("logprobs", "unsupported_value", False, False),
+        ("messages", "unsupported_value", False, False),
+        ("tools", "unsupported_parameter", False, False),
+        (None, "context_length_exceeded", False, False),
+        ({"odd": 1}, "unsupported_parameter", False, False),
+    ],
+)
+def test_learns_only_what_holds_for_other_requests(
+    refusals: Refusals, field: object, code: str, *, is_sent_less: bool, is_kept: bool
+) -> None:
+    assert refusals.learn("t", "m", refusal(field, code)) is is_sent_less
+    assert refusals.of_team("t") == ({"m": {field}} if is_kept else {})
+
+
+def test_no_team_learns_from_another(refusals: Refusals) -> None:
+    refusals.learn("t", "m", refusal("temperature"))
+    assert refusals.of_team("other") == {}
+    assert refusals.of_team("t") == {"m": {"temperature"}}
+
+
+def test_nothing_is_tried_twice(refusals: Refusals) -> None:
+    assert refusals.learn("t", "m", refusal("temperature"))
+    assert not refusals.learn("t", "m", refusal("temperature"))
+    assert refusals.learn("t", "m", refusal("max_tokens"))
+    assert not refusals.learn("t", "m", refusal("max_completion_tokens"))
+
+
+def test_forgets_after_a_while(refusals: Refusals, now: Now) -> None:
+    refusals.learn("t", "m", refusal("temperature"))
+    now.s = KEPT_S - 1
+    assert refusals.of_team("t")
+    now.s = KEPT_S
+    assert not refusals.of_team("t")
+    assert refusals.learn("t", "m", refusal("temperature"))
+
+
+def test_remembers_for_so_many_teams_only(refusals: Refusals) -> None:
+    for number in range(MAX_TEAMS + 1):
+        refusals.learn(str(number), "m", refusal("temperature"))
+    assert refusals.of_team("0") == {}
+    assert refusals.of_team(str(MAX_TEAMS))
