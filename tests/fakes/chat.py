@@ -35,7 +35,9 @@ class Planned:
     models: tuple[HostedModel, ...] = (FIRST, SECOND)
     error: Exception | None = None
 
-    async def predict(self, request: ChatRequest, caller: Caller) -> Prediction:
+    async def predict(
+        self, request: ChatRequest, caller: Caller, *, with_stderr: bool = False
+    ) -> Prediction:
         del request, caller
         if self.error is not None:
             raise self.error

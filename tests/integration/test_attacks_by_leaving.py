@@ -10,6 +10,7 @@ import orjson
 import pytest
 from sqlalchemy import select
 
+from gateway.endpoints.access import CHAT_PATH
 from migrations.tables import SETTLEMENTS
 from tests.fakes.budgets import budget
 from tests.fakes.gateway import PRICE, RunningGateway, SteppedUpstream, running_gateway

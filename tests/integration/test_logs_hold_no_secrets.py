@@ -9,6 +9,7 @@ import httpx2
 import orjson
 import pytest
 
+from gateway.endpoints.access import CHAT_PATH
 from gateway.settings.config import ServerSettings
 from gateway.telemetry.log_lines import formatter_of
 from tests.fakes.gateway import ALPHA_KEY, RunningGateway, running_gateway
@@ -108,7 +109,7 @@ async def test_not_even_a_bug_of_our_own_does(gateway, log, monkeypatch):
     async def broken(*arguments: object) -> None:
         raise RuntimeError(f"{PROMPT} {gateway.key}")
 
-    monkeypatch.setattr(type(gateway.app.public.chat.service), "plan", broken)
+    monkeypatch.setattr(type(gateway.app.public.turns[CHAT_PATH].service), "plan", broken)
     async with gateway.caller() as http:
         answer = await http.post(CHAT, json=BODY)
 

@@ -9,6 +9,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from gateway.endpoints.access import CHAT_PATH
 from tests.fakes.asked import CHAT, HELLO, ask, stream, text_of
 from tests.fakes.gateway import CLAUDE, SMALL, RunningGateway, running_gateway
 from tests.fakes.upstream import (
