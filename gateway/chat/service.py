@@ -26,7 +26,7 @@ from gateway.chat.charging import (
     most_used,
 )
 from gateway.chat.turn import Turn
-from gateway.chat.usage import TokenCounter
+from gateway.chat.usage import SentCall, TokenCounter
 from gateway.errors import (
     GatewayError,
     ProviderCutOff,
@@ -311,19 +311,19 @@ class ChatService:
             *(turn.record.request_id, model.name, left[0].name, error),
             extra=_about(turn),
         )
-        if turn.transit.is_upstream:
+        if turn.sent is not None and turn.transit.is_upstream:
             turn.transit.is_upstream = False
-            await self._hold_again(turn, left, error)
+            await self._hold_again(turn, turn.sent, left, error)
 
     async def _hold_again(
-        self, turn: Turn, left: Sequence[HostedModel], error: ProviderError
+        self, turn: Turn, call: SentCall, left: Sequence[HostedModel], error: ProviderError
     ) -> None:
-        """Settle what the last call may have cost, and hold a worst case of those that are `left`.
+        """Settle what `call` may have cost, and hold a worst case of the models that are `left`.
 
         Raises:
             ProviderError: `error`, where the budget has no room for another call.
         """
-        first, charged = turn.reservation, await self._give_up(turn, type(error).__name__)
+        first, charged = turn.reservation, await self._give_up(turn, call, type(error).__name__)
         name = f"{turn.record.request_id}-{turn.record.attempts}"
         try:
             held = await self._reserve(turn, name, left, charged)
@@ -363,11 +363,8 @@ class ChatService:
             turn.record.answer = forwarded.text
         yield writer.end(turn.record.usage, upstream, turn.summary)
 
-    async def _give_up(self, turn: Turn, outcome: str) -> Charge | None:
-        """Charge the last call for the most that its provider may bill; return all such charges."""
-        call = turn.sent
-        if call is None:
-            return None
+    async def _give_up(self, turn: Turn, call: SentCall, outcome: str) -> Charge:
+        """Charge `call` for the most that its provider may bill; return all such charges."""
         usage = await most_used(turn, call, self.counter)
         cost_nusd = call.model.price.cost_nusd(usage)
         self.metrics.gave_up(call.model, cost_nusd)
