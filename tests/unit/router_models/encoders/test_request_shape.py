@@ -130,6 +130,20 @@ def test_requests_of_one_application_are_alike_and_those_of_two_are_not():
     assert np.mean(apart) < 0.7
 
 
+def test_a_system_prompt_in_parts_is_the_same_as_in_one_string():
+    parts = [{"type": "text", "text": SYSTEM["content"]}]
+    np.testing.assert_array_equal(
+        shape_of({"role": "system", "content": parts}, USER), shape_of(SYSTEM, USER)
+    )
+
+
+def test_what_is_no_message_and_no_tool_says_nothing_more_than_that_it_is_there():
+    assert measure_shape(body("no message", USER)) is None
+    assert measure_shape(body({"role": "user", "content": ["no part", {"text": 1}]})) is None
+    shape = shape_of(tools=["no tool", {"type": ["list"]}, {"name": 1}])
+    assert next(n for n, value in zip(SHAPE_NAMES, shape, strict=True) if value) == "tools"
+
+
 def test_a_date_at_the_end_of_a_system_prompt_makes_no_other_application():
     rules = "Answer in one sentence. " * 20
     monday, friday = (
