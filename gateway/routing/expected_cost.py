@@ -73,8 +73,15 @@ class PoolPrices:
 
 def asked_limit(body: Mapping[str, Any]) -> float:
     """Return the output limit that the caller set; infinity without one."""
+    if body.keys().isdisjoint(OUTPUT_LIMITS):
+        return inf
     limits = [body.get(name) for name in OUTPUT_LIMITS]
     return max([limit for limit in limits if type(limit) is int and limit > 0], default=inf)
+
+
+def bounded(completion_tokens: Sequence[float | None], limit: float) -> tuple[float | None, ...]:
+    """Expect no answer to have more tokens than `limit`."""
+    return tuple([None if each is None else min(each, limit) for each in completion_tokens])
 
 
 def _rates(model: HostedModel, own_tokens: int, prompt_tokens: int) -> Rates:

@@ -1,13 +1,12 @@
 """What routing makes of a request: a prediction for each model, then the plan whom to call."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.routing.candidates import CandidatePool
 from gateway.routing.capabilities import Verdict
-from gateway.routing.expected_cost import PoolPrices
+from gateway.routing.expected_cost import bounded
 from gateway.settings.config import ProfileSettings
 from gateway.types import CandidateRecord, HostedModel
 from router_models.types import Float32
@@ -35,18 +34,6 @@ class Scores(NamedTuple):
     familiarity: float
     quality_stderr: tuple[float | None, ...] | None
     completion_tokens: tuple[float | None, ...] | None = None
-
-    def priced(
-        self,
-        prices: PoolPrices,
-        prompt_tokens: int,
-        completion_tokens: Sequence[float | None],
-        limit: float,
-    ) -> "Scores":
-        """Return the same at the cost of answers of so many tokens, none of more than `limit`."""
-        expected = tuple([None if each is None else min(each, limit) for each in completion_tokens])
-        cost_usd = prices.cost_usd(prompt_tokens, expected)
-        return self._replace(cost_usd=cost_usd, completion_tokens=expected)
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +68,9 @@ class Prediction:
         scores = self.scores
         if scores is None or scores.completion_tokens is None:
             return scores
-        return scores.priced(self.pool.prices, self.prompt_tokens, scores.completion_tokens, tokens)
+        expected = bounded(scores.completion_tokens, tokens)
+        cost_usd = self.pool.prices.cost_usd(self.prompt_tokens, expected)
+        return scores._replace(cost_usd=cost_usd, completion_tokens=expected)
 
     def best(self) -> tuple[float | None, float | None]:
         """Return quality and cost of the best model that can answer; None where unpredicted."""

@@ -7,6 +7,7 @@ the two steps the turn's budget is allotted, which rests on the prediction and b
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +26,7 @@ from gateway.routing.capabilities import (
     judge,
     within_allotment,
 )
-from gateway.routing.expected_cost import asked_limit
+from gateway.routing.expected_cost import asked_limit, bounded
 from gateway.routing.plan import (
     AUTO,
     NAMED,
@@ -39,11 +40,11 @@ from gateway.routing.plan import (
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, CandidateRecord, HostedModel
 from gateway.wire import ChatRequest
-from router_models.artifacts.router import Router
+from router_models.artifacts.router import PoolPrediction, Router
 from router_models.decide import Exploration, RouteDecision, decide
 from router_models.encoders.request_shape import append_shape
 from router_models.errors import ArtifactRejected, NoModelAvailable
-from router_models.types import TOKENS_PER_MTOK, USD, Float32
+from router_models.types import Float32
 
 _log = logging.getLogger(__name__)
 
@@ -228,8 +229,8 @@ class Routing:
             stderr = None
             if with_stderr or self.exploration.kind == "thompson":
                 stderr = router.quality_stderr(embedding, pool.names)
-            scores = Scores(*router.predict_pool(embedding, pool.names), stderr)
-            return _in_usd(scores, router, pool, request), ROUTER_MISSING
+            found = router.predict_pool(embedding, pool.names)
+            return _priced(found, stderr, pool, request), ROUTER_MISSING
         except Exception:  # noqa: BLE001
             # A router that fails must never fail the request: it is served by the default model.
             _log.exception(
@@ -266,12 +267,21 @@ class Routing:
         return tuple(sorted(names, key=lambda name: name != self.default_model))
 
 
-def _in_usd(scores: Scores, router: Router, pool: CandidatePool, request: ChatRequest) -> Scores:
-    """Price what a router predicts in tokens."""
-    if router.unit == USD:
-        return scores
-    tokens = [None if mtok is None else mtok * TOKENS_PER_MTOK for mtok in scores.cost_usd]
-    return scores.priced(pool.prices, request.prompt_tokens, tokens, asked_limit(request.body))
+def _priced(
+    found: PoolPrediction,
+    stderr: tuple[float | None, ...] | None,
+    pool: CandidatePool,
+    request: ChatRequest,
+) -> Scores:
+    """Take over a router's predictions; what it predicts in tokens is priced."""
+    tokens = found.completion_tokens
+    if tokens is None:
+        return Scores(found.quality, found.cost_usd, found.familiarity, stderr)
+    limit = asked_limit(request.body)
+    if limit < inf:
+        tokens = bounded(tokens, limit)
+    cost_usd = pool.prices.cost_usd(request.prompt_tokens, tokens)
+    return Scores(found.quality, cost_usd, found.familiarity, stderr, tokens)
 
 
 def _no_model(

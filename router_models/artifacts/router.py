@@ -10,7 +10,7 @@ from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.sealed_file import OPTIONAL, EncoderManifest
 from router_models.estimators.guard import Guard, GuardedEstimator
 from router_models.estimators.one_query import OneQuery
-from router_models.types import USD, Estimator, Float32, Unit
+from router_models.types import TOKENS_PER_MTOK, USD, Estimator, Float32, Unit
 
 REMEMBERED_PREDICTIONS = 1024
 """About 0.7 MB with 12 models."""
@@ -48,11 +48,16 @@ class RouterPrediction(NamedTuple):
 
 
 class PoolPrediction(NamedTuple):
-    """The same for the models of a pool, in the pool's order; None where the router has none."""
+    """The same for the models of a pool, in the pool's order; None where the router has none.
+
+    Attributes:
+        completion_tokens: `cost_usd`, where the router's unit is tokens; None where it is USD.
+    """
 
     quality: tuple[float | None, ...]
     cost_usd: tuple[float | None, ...]
     familiarity: float
+    completion_tokens: tuple[float | None, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,8 +140,12 @@ class Router:
             if len(self._remembered) >= REMEMBERED_PREDICTIONS:
                 self._remembered.clear()
             quality, cost_usd, familiarity = self.predict(embedding)
+            is_usd = self.unit == USD
             known = self._remembered[key] = PoolPrediction(
-                self._in_order(quality, models), self._in_order(cost_usd, models), familiarity
+                self._in_order(quality, models),
+                self._in_order(cost_usd, models),
+                familiarity,
+                None if is_usd else self._in_order(cost_usd * np.float32(TOKENS_PER_MTOK), models),
             )
         return known
 
