@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from benchmarks.router_acceptance.run import one_each
 from benchmarks.routing_frontier.protocol import read, rows_of
 from gateway.routing.encoders import load_encoder
-from router_models.artifacts.router import mean_variance
 from router_models.decide import THOMPSON_DRAWS
 from router_models.estimators.guard import GuardedEstimator
-from router_models.estimators.kmeans import KMeansEstimator
 from router_models.evaluation.off_policy import LoggedChoices
 from router_models.statistics import model_means, select
 from router_models.training.settings import KMeansSettings
@@ -158,8 +156,6 @@ def _population(rows: Evaluations, validation: Evaluations, measured: Evaluation
 
 
 def _stderr(router: GuardedEstimator, rows: Evaluations) -> Float64:
-    estimator = router.estimator
-    assert isinstance(estimator, KMeansEstimator)
-    weights = estimator.weights(rows.embeddings)
-    spread = mean_variance(estimator.statistics, estimator.prior_rows)
-    return np.sqrt((weights * weights) @ spread).astype(np.float64)
+    stderr = router.quality_stderr(rows.embeddings)
+    assert stderr is not None
+    return np.asarray(stderr, np.float64)

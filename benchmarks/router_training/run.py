@@ -56,7 +56,7 @@ def measure(n_rows: int) -> dict[str, Any]:
     rows, held_out = select(log, np.arange(cut)), select(log, np.arange(cut, n_rows))
     del log
     before, started = _peak_bytes(), time.process_time()
-    train(rows, held_out, "kmeans", 0)
+    train(rows, held_out, "auto", 0)
     return {
         "rows": n_rows,
         "cpu_s": round(time.process_time() - started, 1),

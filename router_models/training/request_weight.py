@@ -15,14 +15,14 @@ from router_models.artifacts.sealed_file import EncoderIdentity, RequestEncoder
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.guard import GuardedEstimator
 from router_models.estimators.mixture import MixtureEstimator
-from router_models.evaluation.routing_value import mean_gain
+from router_models.evaluation.routing_value import RoutingValue, mean_gain
 from router_models.pricing import in_unit, unit_of
 from router_models.training.settings import MlpSettings
 from router_models.training.train import (
     Trial,
+    average,
     fit,
     folds,
-    judges,
     predict_held_out,
     predict_usd,
     rows_held_out,
@@ -83,7 +83,7 @@ def choose_weight(
             yield predict_usd(estimator, asked, unit)
 
     predictions = predict_held_out(predict_all, parts)
-    _, report = judges(predictions, rows_held_out(parts))
+    report = RoutingValue(rows_held_out(parts), average(predictions))
     routed = [report.of_routing(prediction) for prediction in predictions]
     proven = [w for w, rows in enumerate(routed) if w == 0 or mean_gain(rows, routed[0]).low > 0]
     chosen = max(proven, key=lambda place: float(routed[place].mean()))

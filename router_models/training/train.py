@@ -28,7 +28,6 @@ from router_models.training.knn import fit_knn
 from router_models.training.ridge import fit_ridge
 from router_models.training.settings import (
     AUTO,
-    AUTO_KINDS,
     DEFAULTS,
     AverageSettings,
     KMeansSettings,
@@ -36,6 +35,7 @@ from router_models.training.settings import (
     MlpSettings,
     RidgeSettings,
     Settings,
+    auto_candidates,
     candidates,
 )
 from router_models.types import Estimator, Evaluations, Prediction, Unit
@@ -161,23 +161,22 @@ def predict_usd(estimator: Estimator, asked: Evaluations, unit: Unit) -> Predict
 
 
 def _tune_kinds(parts: Sequence[tuple[Evaluations, Evaluations]], seed: int) -> list[Trial]:
-    """Tune each of `AUTO_KINDS`; then choose among the best of each and the averages of two."""
+    """Tune each kind; then choose among the best of each and the averages of two of them."""
     truth = rows_held_out(parts)
-    tuned: dict[Settings, Prediction] = {}
-    for kind in AUTO_KINDS:
-        settings = candidates(kind)
+    tuned: list[tuple[Settings, Prediction]] = []
+    for settings in auto_candidates():
         predictions = predict_held_out(partial(_predict_all, settings, seed), parts)
         best = _best(settings, _value(predictions, truth)[0])
-        tuned[settings[best]] = predictions[best]
-    finalists: dict[Settings | AverageSettings, Prediction] = {**tuned}
-    for (first, one), (second, other) in combinations(tuned.items(), 2):
-        finalists[AverageSettings((first, second))] = _average(one, other)
+        tuned.append((settings[best], predictions[best]))
+    finalists: list[tuple[Settings | AverageSettings, Prediction]] = [*tuned]
+    for (first, one), (second, other) in combinations(tuned, 2):
+        finalists.append((AverageSettings((first, second)), average([one, other])))
     # Shrinkage trusts the guess, which is the mean of the finalists: it would favour an average.
-    _, report = judges(list(finalists.values()), truth)
-    values, single = [report.of_routing(one) for one in finalists.values()], report.of_best_single()
+    report = RoutingValue(truth, average([one for _, one in finalists]))
+    values, single = [report.of_routing(one) for _, one in finalists], report.of_best_single()
     trials = [
         Trial(one, float(value.mean()), mean_gain(value, single))
-        for one, value in zip(finalists, values, strict=True)
+        for (one, _), value in zip(finalists, values, strict=True)
     ]
     chosen = trials.pop(_simplest_of_the_best(values))
     return [chosen, *sorted(trials, key=lambda trial: -trial.value)]
@@ -234,23 +233,14 @@ def _value(
     predictions: Sequence[Prediction], truth: Evaluations
 ) -> tuple[list[Float64], list[Interval]]:
     """Value routing by each prediction, query by query, and its gain over the best single model."""
-    choice, report = judges(predictions, truth)
+    guess = average(predictions)
+    # Noise is what choosing suffers from, bias what a figure does.
+    choice, report = RoutingValue(truth, guess, SHRINKAGE), RoutingValue(truth, guess)
     single = report.of_best_single()
     return (
         [choice.of_routing(one) for one in predictions],
         [mean_gain(report.of_routing(one), single) for one in predictions],
     )
-
-
-def judges(
-    predictions: Sequence[Prediction], truth: Evaluations
-) -> tuple[RoutingValue, RoutingValue]:
-    """Return what to choose by, and what to report: noise harms a choice, and bias a figure."""
-    guess = Prediction(
-        np.mean([one.quality for one in predictions], axis=0),
-        np.mean([one.cost_usd for one in predictions], axis=0),
-    )
-    return RoutingValue(truth, guess, SHRINKAGE), RoutingValue(truth, guess)
 
 
 def folds(
@@ -272,8 +262,12 @@ def folds(
     ]
 
 
-def _average(one: Prediction, other: Prediction) -> Prediction:
-    return Prediction((one.quality + other.quality) / 2, (one.cost_usd + other.cost_usd) / 2)
+def average(predictions: Sequence[Prediction]) -> Prediction:
+    """Average predictions for the same queries."""
+    return Prediction(
+        np.mean([one.quality for one in predictions], axis=0),
+        np.mean([one.cost_usd for one in predictions], axis=0),
+    )
 
 
 def _joined(parts: Sequence[Prediction]) -> Prediction:

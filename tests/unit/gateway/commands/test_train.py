@@ -123,7 +123,7 @@ def test_learns_from_a_log_in_which_every_query_has_one_answer(tmp_path):
     out = tmp_path / "r.safetensors"
     output = invoke(train.command, tmp_path / "log.parquet", "--encoder", "static", "--out", out)
     assert "validation quality" not in output
-    assert load(out.read_bytes(), load_encoder("static")).models == rows.models
+    assert set(load(out.read_bytes(), load_encoder("static")).models) == set(rows.models)
 
 
 async def log_turns(

@@ -15,7 +15,7 @@ from router_models.training.settings import (
     RidgeSettings,
 )
 from router_models.training.train import fit, train
-from router_models.types import Evaluations, Float32
+from router_models.types import Estimator, Evaluations, Float32
 from tests.fakes.evaluations import made_up
 
 MODELS = ("a", "b", "c", "never asked")
@@ -48,6 +48,12 @@ class World:
         return cls(topics.astype(np.float32), means.astype(np.float32), log)
 
 
+def stderr_of(estimator: Estimator, embeddings: Float32) -> Float32:
+    stderr = estimator.quality_stderr(embeddings)
+    assert stderr is not None
+    return stderr
+
+
 @pytest.mark.parametrize("n_rows", [200, 2000])
 @pytest.mark.parametrize("settings", KINDS, ids=["kmeans", "ridge", "knn", "average"])
 def test_intervals_hold_the_true_mean_about_as_often_as_they_say(settings, n_rows):
@@ -55,7 +61,7 @@ def test_intervals_hold_the_true_mean_about_as_often_as_they_say(settings, n_row
     for seed in range(6):
         world = World.drawn(n_rows, seed)
         estimator = fit(world.log, world.log, settings, 0)
-        stderr = estimator.quality_stderr(world.topics)
+        stderr = stderr_of(estimator, world.topics)
         off = estimator.predict(world.topics).quality - world.means
         held.append(np.abs(off[:, :3]) <= 1.96 * stderr[:, :3])
     assert 0.85 < np.mean(held) < 0.995
@@ -64,7 +70,7 @@ def test_intervals_hold_the_true_mean_about_as_often_as_they_say(settings, n_row
 @pytest.mark.parametrize("settings", [KMEANS, RIDGE], ids=["kmeans", "ridge"])
 def test_more_rows_make_a_prediction_surer_and_none_leave_all_open(settings):
     few, many = (
-        fit(world.log, world.log, settings, 0).quality_stderr(world.topics)
+        stderr_of(fit(world.log, world.log, settings, 0), world.topics)
         for world in (World.drawn(200, 0), World.drawn(8000, 0))
     )
     assert many[:, :3].mean() < 0.6 * few[:, :3].mean()
@@ -75,8 +81,8 @@ def test_a_query_between_clusters_that_differ_is_less_sure_than_one_within():
     world = World.drawn(8000, 0)
     kmeans = fit(world.log, world.log, KMEANS, 0)
     apart = int(np.abs(world.means[1:, 0] - world.means[0, 0]).argmax()) + 1
-    within, between = world.topics[:1], (world.topics[:1] + world.topics[apart : apart + 1]) / 2
-    assert kmeans.quality_stderr(between)[0, 0] > 3 * kmeans.quality_stderr(within)[0, 0]
+    within, between = world.topics[:1], world.topics[:1] + world.topics[apart : apart + 1]
+    assert stderr_of(kmeans, between)[0, 0] > 3 * stderr_of(kmeans, within)[0, 0]
 
 
 def test_a_guard_changes_nothing():
