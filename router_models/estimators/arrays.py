@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from router_models.encoders.request_shape import WIDTH
 from router_models.errors import ArtifactRejected
 from router_models.types import Arrays, Float32
 
@@ -47,16 +48,21 @@ def strip_prefix(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
 
 
 def fit_width(embeddings: Float32, dimension: int) -> Float32:
-    """Cut what is longer and fill up what is shorter with zeros; shape ``(..., dimension)``.
+    """Take the shape of the request away, or put zeros in its place; shape ``(..., dimension)``.
 
     An encoder's vector may have the shape of the request appended, where that has one. What was
     learned from texts alone reads the texts' part, and zeros stand for a request without a shape.
+
+    Raises:
+        ValueError: The lengths differ by anything else.
     """
     missing = dimension - embeddings.shape[-1]
     if missing == 0:
         return embeddings
-    if missing < 0:
+    if missing == -WIDTH:
         return embeddings[..., :dimension]
+    if missing != WIDTH:
+        raise ValueError(f"vectors of length {embeddings.shape[-1]}, expected {dimension}")
     zeros = np.zeros((*embeddings.shape[:-1], missing), np.float32)
     return np.concatenate((embeddings, zeros), axis=-1)
 

@@ -126,7 +126,7 @@ async def test_attempts_before_the_one_that_answered_are_held_and_charged_apart(
 ) -> None:
     broken = [ProviderCutOff("broke") for _ in range(2)]
     for attempts, error in enumerate(broken, 1):
-        error.attempts = attempts
+        error.repeatable_after = attempts
     one, two = FakeProvider(*broken, (event("hi"),) if is_stream else BODY), FakeProvider(BODY)
     it = bench(one, two)
     if is_stream:

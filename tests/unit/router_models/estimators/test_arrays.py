@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from router_models.encoders.request_shape import WIDTH
 from router_models.errors import ArtifactRejected
 from router_models.estimators.arrays import Scaler, fit_width, read_array
 
@@ -59,7 +60,7 @@ def test_the_identity_leaves_rows_as_they_are_and_shares_nothing_with_them():
 
 
 def test_reads_what_was_appended_later_as_if_it_were_not_there():
-    rows = np.array([[1.5, -7.0, 3.0]], np.float32)
+    rows = np.array([[1.5, -7.0, *[3.0] * WIDTH]], np.float32)
     np.testing.assert_array_equal(fit_width(rows, 2), [[1.5, -7.0]])
     np.testing.assert_array_equal(Scaler.identity(2).apply(rows), [[1.5, -7.0]])
     np.testing.assert_array_equal(Scaler.identity(2).apply(rows[0]), [1.5, -7.0])
@@ -67,5 +68,11 @@ def test_reads_what_was_appended_later_as_if_it_were_not_there():
 
 def test_reads_zeros_where_nothing_was_appended():
     rows = np.array([[1.5, -7.0]], np.float32)
-    np.testing.assert_array_equal(fit_width(rows, 3), [[1.5, -7.0, 0.0]])
-    np.testing.assert_array_equal(Scaler.identity(3).apply(rows[0]), [1.5, -7.0, 0.0])
+    filled = [1.5, -7.0, *[0.0] * WIDTH]
+    np.testing.assert_array_equal(fit_width(rows, 2 + WIDTH), [filled])
+    np.testing.assert_array_equal(Scaler.identity(2 + WIDTH).apply(rows[0]), filled)
+
+
+def test_reads_no_vectors_of_any_other_length():
+    with pytest.raises(ValueError, match="length 2, expected 3"):
+        fit_width(np.zeros((1, 2), np.float32), 3)
