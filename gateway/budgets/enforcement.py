@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from gateway.budgets.worst_case import with_output_limit
 from gateway.providers.lacks import OUTPUT_LIMITS, may_think
 from gateway.types import HostedModel
+from gateway.wire import ChatRequest
 
 LOW_EFFORT_TOKENS: Final = 1024
 """Up to here an answer is thought about little; above `MEDIUM_EFFORT_TOKENS` much."""
@@ -44,6 +46,17 @@ def with_reasoning(body: Mapping[str, Any], model: HostedModel) -> Mapping[str, 
     if thinking < MIN_THINKING_TOKENS or not _may_think(body):
         return body
     return {**body, "thinking": {"type": "enabled", "budget_tokens": thinking}}
+
+
+def asked_of(model: HostedModel, request: ChatRequest, granted: int | None) -> Mapping[str, Any]:
+    """Return what `request` asks of `model`: with the output limit that budgets grant.
+
+    A limit that the caller had to name is lowered to what the model takes.
+    """
+    if granted is None and request.has_formal_limit:
+        granted = request.body["max_tokens"]
+    body = with_output_limit(request.body, model, granted)
+    return body if request.effort is None else with_effort(body, model, request.effort)
 
 
 def with_effort(body: Mapping[str, Any], model: HostedModel, effort: str) -> Mapping[str, Any]:

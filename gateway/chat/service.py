@@ -14,10 +14,9 @@ from budget.errors import BudgetExhausted
 from budget.ledger.amounts import NUSD_PER_USD
 from budget.ledger.types import Charge
 from gateway.budgets.base import Ledger
-from gateway.budgets.enforcement import with_effort, with_reasoning
+from gateway.budgets.enforcement import asked_of, with_reasoning
 from gateway.budgets.reservation import Reservation
 from gateway.budgets.turn_budgets import TurnBudgets
-from gateway.budgets.worst_case import with_output_limit
 from gateway.chat.charging import (
     charge_abandoned,
     charge_answer,
@@ -260,13 +259,7 @@ class ChatService:
         return list(turn.plan.models) if turn.plan is not None else []
 
     def _call(self, turn: Turn, model: HostedModel) -> UpstreamCall:
-        request = turn.request
-        limit = turn.completion_tokens
-        if request.has_formal_limit and limit is None:
-            limit = request.body["max_tokens"]  # lowered to what the model takes
-        body = with_output_limit(request.body, model, limit)
-        if request.effort is not None:
-            body = with_effort(body, model, request.effort)
+        body = asked_of(model, turn.request, turn.completion_tokens)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
         learned = self.refusals.of_team(turn.caller.team_id).get(model.name, ())
@@ -281,7 +274,7 @@ class ChatService:
             stream_limit_s=self.stream_limit_s,
             trace_headers=turn.trace.begin_call(model),
             transit=turn.transit,
-            native=request.native,
+            native=turn.request.native,
             dropped=turn.dropped,
         )
 

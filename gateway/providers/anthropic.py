@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.exact_json import dumps
 from gateway.providers.anthropic_messages import malformed
-from gateway.providers.anthropic_native import MESSAGES, native_body
+from gateway.providers.anthropic_native import MESSAGES, native_body, native_headers
 from gateway.providers.anthropic_stream import AnthropicTap, NativeAnthropicTap
 from gateway.providers.anthropic_wire import from_anthropic, to_anthropic, usage_of
 from gateway.providers.base import Completion, UpstreamCall
@@ -63,7 +63,7 @@ class AnthropicDialect:
 
     def headers(self, call: UpstreamCall) -> Mapping[str, str]:
         """Headers of the caller's that `call` is sent with: the betas that it asks for."""
-        return call.native.headers if call.native and _is_native(call) else NO_HEADERS
+        return native_headers(call) if _is_native(call) else NO_HEADERS
 
 
 def _is_native(call: UpstreamCall) -> bool:

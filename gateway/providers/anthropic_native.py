@@ -15,6 +15,9 @@ from gateway.types import HostedModel
 
 MESSAGES: Final = "messages"
 """Name of the wire."""
+BETA_HEADER: Final = "anthropic-beta"
+LONG_CONTEXT: Final = "context-1m"
+USUAL_CONTEXT_TOKENS: Final = 200_000
 SAMPLING: Final = ("temperature", "top_p", "top_k")
 _EFFORT: Final = "opus-4-5"
 """The one model before Claude 4.6 that takes an effort."""
@@ -37,6 +40,23 @@ def native_body(call: UpstreamCall, *, is_stream: bool) -> dict[str, Any]:
     _add_own(body, call.model)
     _fit(body, call.model.upstream_name)
     return body
+
+
+def native_headers(call: UpstreamCall) -> Mapping[str, str]:
+    """Write the caller's headers, without betas that lengthen the context beyond the model's.
+
+    Prompts are charged up to the context that the settings give a model, and longer ones at a
+    higher price where the settings say so.
+    """
+    assert call.native is not None  # noqa: S101
+    headers = call.native.headers
+    asked = headers.get(BETA_HEADER, "")
+    is_long = (call.model.capabilities.context_tokens or 0) > USUAL_CONTEXT_TOKENS
+    if is_long or LONG_CONTEXT not in asked.lower():
+        return headers
+    kept = [beta for beta in asked.split(",") if LONG_CONTEXT not in beta.lower()]
+    others = {name: value for name, value in headers.items() if name != BETA_HEADER}
+    return others | {BETA_HEADER: ",".join(kept).strip()} if kept else others
 
 
 def _without_unsigned_thoughts(message: Mapping[str, Any]) -> Mapping[str, Any]:

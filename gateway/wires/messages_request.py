@@ -17,12 +17,11 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import InvalidRequest
+from gateway.providers.anthropic_native import BETA_HEADER, MESSAGES
 from gateway.types import CARRIED, NativeRequest
 from gateway.wire import OWN_FIELD, ChatRequest, RouteOptions, decoded_body, read_chat_request
 from gateway.wires.messages_turns import chat_messages
 
-WIRE: Final = "messages"
-BETA_HEADER: Final = "anthropic-beta"
 MAX_USER_CHARS: Final = 64
 """Of an end user's name: OpenAI takes no longer one."""
 MEDIUM_TOKENS: Final = 4_096
@@ -91,7 +90,7 @@ def parse_messages_request(
         turn_index=max(len(turns) - 1, 0),
         options=_in_session(request.options, headers, session),
         native=NativeRequest(
-            WIRE, body, {} if beta is None else {BETA_HEADER: beta.decode("latin-1")}
+            MESSAGES, body, {} if beta is None else {BETA_HEADER: beta.decode("latin-1")}
         ),
         effort=_effort(body),
         has_formal_limit="max_tokens" in chat,

@@ -1,11 +1,13 @@
 """What callers of Anthropic's Messages are told instead of an answer."""
 
+from typing import Any
+
 import orjson
 import pytest
 
-from tests.fakes.gateway import CLAUDE, SMALL
+from tests.fakes.gateway import CLAUDE, PRICE, SMALL, running_gateway
 from tests.fakes.messages import HELLO, VERSION
-from tests.fakes.upstream import anthropic_error, error_answer
+from tests.fakes.upstream import anthropic_error, anthropic_message, error_answer, json_answer
 from tests.integration.test_attacks_on_money import CAP_TOKENS, capped_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -120,3 +122,19 @@ async def test_what_only_anthropic_is_sent_needs_room_in_a_budget_too(tmp_path, 
 
         assert response.status_code == 402
         assert gateway.gamma.requests == []
+
+
+@pytest.mark.parametrize(("context_tokens", "sent"), [(200_000, "effort-1"), (1_000_000, None)])
+async def test_no_beta_lengthens_a_context_beyond_what_is_charged(tmp_path, context_tokens, sent):
+    """Prompts are charged up to the context that the settings give a model."""
+    model: dict[str, Any] = {"provider": "gamma", "upstream_name": "claude-sonnet-4-5"}
+    model |= {"price": PRICE, "capabilities": {"context_tokens": context_tokens}}
+    betas = "context-1m-2025-08-07, effort-1"
+    changes: dict[str, Any] = {"models": {CLAUDE: model}, "profiles": {}}
+    async with running_gateway(tmp_path, **changes) as gateway, gateway.caller() as http:
+        gateway.gamma.answers = [json_answer(anthropic_message())]
+        headers = VERSION | {"anthropic-beta": betas}
+        response = await http.post(MESSAGES, json=HELLO | {"model": CLAUDE}, headers=headers)
+
+        assert response.status_code == 200, response.text
+        assert gateway.gamma.last.headers["anthropic-beta"] == (sent or betas)

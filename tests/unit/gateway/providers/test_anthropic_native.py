@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.budgets.worst_case import with_output_limit
-from gateway.providers.anthropic_native import native_body
+from gateway.providers.anthropic_native import native_body, native_headers
 from gateway.providers.base import UpstreamCall
 from gateway.types import HostedModel, ModelPrice, NativeRequest
 from gateway.wires.messages_request import chat_body
@@ -148,3 +148,19 @@ def test_does_not_think_on_amid_calls_that_another_model_made(calls, thinks) -> 
     assert made["context_management"]["edits"] == (edits if thinks else edits[1:])
     managed = {"context_management": {"edits": edits[:1]}}
     assert ("context_management" in sent(messages=messages, thinking=BUDGET, **managed)) == thinks
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent_on"),
+    [
+        ({}, {}),
+        ({"anthropic-beta": "a-1,b-2"}, {"anthropic-beta": "a-1,b-2"}),
+        ({"anthropic-beta": "context-1m-2025-08-07"}, {}),
+        ({"anthropic-beta": "a-1,Context-1M-2,b-2"}, {"anthropic-beta": "a-1,b-2"}),
+    ],
+)
+def test_betas_are_sent_on_unless_they_lengthen_the_context(asked, sent_on) -> None:
+    native = NativeRequest("messages", HELLO, asked)
+    call = UpstreamCall(MODEL, {}, 60.0, "req_0", native=native)
+
+    assert native_headers(call) == sent_on
