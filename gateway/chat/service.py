@@ -276,11 +276,12 @@ class ChatService:
     ) -> None:
         turn.record.attempts += error.attempts
         is_late = self.clock() >= turn.started_s + self.deadline_s
-        if isinstance(error, ProviderUnsupported) and not is_late:
-            learn = self.refusals.learn
-            turn.is_to_be_sent_less = learn(turn.caller.team_id, model.name, error)
-            if turn.is_to_be_sent_less:
-                return
+        refusal = error if isinstance(error, ProviderUnsupported) and not is_late else None
+        learn, team_id = self.refusals.learn, turn.caller.team_id
+        if refusal is not None and learn(team_id, model.name, refusal, turn.sent):
+            turn.is_to_be_sent_less = True
+            turn.trace.fail_call(type(error).__name__)
+            return
         if is_last or is_late:
             raise error
         self.metrics.fell_back(model, type(error).__name__)
