@@ -285,11 +285,11 @@ class ChatService:
         turn.record.attempts += error.attempts
         turn.transit.attempts = error.repeatable_after
         is_late = self.clock() >= turn.started_s + self.deadline_s
-        if (
-            isinstance(error, ProviderUnsupported)
-            and not is_late
-            and self.refusals.learn(turn.caller.team_id, model.name, error)
-        ):
+        refusal = error if isinstance(error, ProviderUnsupported) and not is_late else None
+        sent = {} if turn.sent is None else turn.sent.body
+        learn, team_id = self.refusals.learn, turn.caller.team_id
+        if refusal is not None and learn(team_id, model.name, refusal, sent):
+            turn.trace.fail_call(type(error).__name__)
             left.insert(0, model)  # which is sent less
             return
         if error.repeatable_after:

@@ -5,7 +5,7 @@ others. Only names of fields are remembered, and only those that a provider give
 error, never what stands in its words.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -29,22 +29,31 @@ class Refusals:
         self._teams: dict[str, dict[str, frozenset[str]]] = {}
         self._forgotten_at: dict[str, float] = {}
 
-    def learn(self, team_id: str, model: str, refusal: ProviderUnsupported) -> bool:
-        """Remember what `model` refused; True where it may be sent the same request made fit."""
+    def learn(
+        self, team_id: str, model: str, refusal: ProviderUnsupported, sent: Container[str]
+    ) -> bool:
+        """Remember what `model` refused; True where it may be sent the same request made fit.
+
+        Args:
+            sent: The fields that it was sent: what is not among them cannot be left out.
+        """
         field = refusal.asked
         if field is None or not _is_lesson(field, is_about_value=refusal.is_about_value):
             return False
+        known = self._note(team_id, model, field)
+        if field in OUTPUT_LIMITS and known.issuperset(OUTPUT_LIMITS):
+            return False  # there is no name left to send it under
+        return field not in REFUSABLE and field in sent
+
+    def _note(self, team_id: str, model: str, field: str) -> frozenset[str]:
+        """Remember one field; returns all that the model refused."""
         known = dict(self.of_team(team_id))
-        before = known.get(model, frozenset())
-        if field in before:
-            return False
         if team_id not in self._teams and len(self._teams) >= MAX_TEAMS:
             self._forget(next(iter(self._teams)))
-        known[model] = before | {field}
+        known[model] = known.get(model, frozenset()) | {field}
         self._teams[team_id] = known
         self._forgotten_at[team_id] = self._clock() + KEPT_S
-        # With both names refused there is none left to rename to.
-        return field in DROPPABLE or (field in OUTPUT_LIMITS and before.isdisjoint(OUTPUT_LIMITS))
+        return known[model]
 
     def of_team(self, team_id: str) -> Mapping[str, frozenset[str]]:
         """Return what models refused this team, by their names."""

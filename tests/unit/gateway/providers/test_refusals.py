@@ -3,6 +3,8 @@ import pytest
 from gateway.errors import ProviderUnsupported
 from gateway.providers.refusals import KEPT_S, MAX_TEAMS, Refusals
 
+SENT = frozenset({"logprobs", "max_completion_tokens", "max_tokens", "messages", "temperature"})
+
 
 def refusal(param: object, code: str = "unsupported_parameter") -> ProviderUnsupported:
     return ProviderUnsupported("no", body={"param": param, "code": code})
@@ -43,34 +45,39 @@ def refusals(now: Now) -> Refusals:
 def test_learns_only_what_holds_for_other_requests(
     refusals: Refusals, field: object, code: str, *, is_sent_less: bool, is_kept: bool
 ) -> None:
-    assert refusals.learn("t", "m", refusal(field, code)) is is_sent_less
+    assert refusals.learn("t", "m", refusal(field, code), SENT) is is_sent_less
     assert refusals.of_team("t") == ({"m": {field}} if is_kept else {})
 
 
 def test_no_team_learns_from_another(refusals: Refusals) -> None:
-    refusals.learn("t", "m", refusal("temperature"))
+    refusals.learn("t", "m", refusal("temperature"), SENT)
     assert refusals.of_team("other") == {}
     assert refusals.of_team("t") == {"m": {"temperature"}}
 
 
 def test_nothing_is_tried_twice(refusals: Refusals) -> None:
-    assert refusals.learn("t", "m", refusal("temperature"))
-    assert not refusals.learn("t", "m", refusal("temperature"))
-    assert refusals.learn("t", "m", refusal("max_tokens"))
-    assert not refusals.learn("t", "m", refusal("max_completion_tokens"))
+    assert refusals.learn("t", "m", refusal("temperature"), SENT)
+    assert not refusals.learn("t", "m", refusal("temperature"), SENT - {"temperature"})
+    assert refusals.learn("t", "m", refusal("max_tokens"), SENT)
+    assert not refusals.learn("t", "m", refusal("max_completion_tokens"), SENT)
+
+
+def test_what_another_request_has_learned_meanwhile_is_left_out_at_once(refusals: Refusals) -> None:
+    assert refusals.learn("t", "m", refusal("temperature"), SENT)
+    assert refusals.learn("t", "m", refusal("temperature"), SENT)
 
 
 def test_forgets_after_a_while(refusals: Refusals, now: Now) -> None:
-    refusals.learn("t", "m", refusal("temperature"))
+    refusals.learn("t", "m", refusal("temperature"), SENT)
     now.s = KEPT_S - 1
     assert refusals.of_team("t")
     now.s = KEPT_S
     assert not refusals.of_team("t")
-    assert refusals.learn("t", "m", refusal("temperature"))
+    assert refusals.learn("t", "m", refusal("temperature"), SENT)
 
 
 def test_remembers_for_so_many_teams_only(refusals: Refusals) -> None:
     for number in range(MAX_TEAMS + 1):
-        refusals.learn(str(number), "m", refusal("temperature"))
+        refusals.learn(str(number), "m", refusal("temperature"), SENT)
     assert refusals.of_team("0") == {}
     assert refusals.of_team(str(MAX_TEAMS))
