@@ -8,6 +8,7 @@ import numpy as np
 
 from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.sealed_file import OPTIONAL, EncoderManifest
+from router_models.estimators.factors import FactorsEstimator
 from router_models.estimators.guard import Guard, GuardedEstimator
 from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 from router_models.estimators.one_query import OneQuery
@@ -146,8 +147,11 @@ class Router:
     ) -> tuple[float | None, ...] | None:
         """Standard errors of predicted quality for a pool; None where the estimator has none.
 
-        What Thompson exploration reads. K-means alone keeps the sums of squares it takes.
+        What Thompson exploration reads. K-means keeps the sums of squares it takes, and factors
+        are a posterior.
         """
+        if isinstance(self.estimator, FactorsEstimator):
+            return self._in_order(self.estimator.quality(embedding[np.newaxis])[1][0], models)
         if self._quality_variance is None or not isinstance(self.estimator, KMeansEstimator):
             return None
         weights = self.estimator.weights(embedding[np.newaxis])
