@@ -34,6 +34,7 @@ from gateway.routing.plan import (
     RoutePlan,
     Scores,
 )
+from gateway.routing.prior import DayOne, fill_in
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, CandidateRecord, HostedModel
 from gateway.wire import ChatRequest
@@ -66,6 +67,7 @@ class Routing:
         models: Every hosted model by name.
         default_model: Serves where the router cannot choose.
         paused: Says provider and upstream name of the models whose circuit breaker is open.
+        prior: Predicts models that the router does not know; None leaves them unpredicted.
     """
 
     models: Mapping[str, HostedModel]
@@ -77,6 +79,7 @@ class Routing:
     router: ActiveRouter
     paused: Callable[[], Collection[tuple[str, str]]]
     rng: np.random.Generator
+    prior: DayOne | None = None
     _pools: CandidatePools = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +105,7 @@ class Routing:
         embedding = await self.embedder.embed(request.query, caller.team_id)
         router, scores, reason = None, None, NAMED
         if is_routed:
-            router = await self._router(request.options.router_version)
+            router = await self._router(request.options.router_version, pool, verdicts)
             scores, reason = self._score(router, pool, embedding)
         profile = self.profiles[profile_name]
         paid = request.options.willingness_to_pay_usd or profile.willingness_to_pay_usd
@@ -134,7 +137,9 @@ class Routing:
             order, propensity, reason = self._default_order(pool, verdicts), 1.0, prediction.reason
         else:
             order, propensity = (decision.model, *decision.fallbacks), decision.propensity
-            reason = decision.reason
+            # Why the router did not decide is known here alone.
+            is_missing = decision.reason == ROUTER_MISSING
+            reason = prediction.reason if is_missing else decision.reason
         # Not looked up again: an adapter may have been withdrawn since the pool was read.
         models = tuple(map(pool.by_name.__getitem__, order))
         records = () if is_named else _records(pool, verdicts, scores, decision, order[0])
@@ -145,7 +150,7 @@ class Routing:
             reason=reason,
             profile=None if is_named else prediction.profile_name,
             willingness_to_pay_usd=None if is_named else prediction.willingness_to_pay_usd,
-            router_version=prediction.router_version,
+            router_version=prediction.router_version if _has_decided(decision) else None,
             familiarity=None if scores is None else scores.familiarity,
             encoder_id=prediction.encoder_id,
             embedding=prediction.embedding,
@@ -184,9 +189,15 @@ class Routing:
             raise _no_model(request, pool, verdicts)
         return pool, verdicts
 
-    async def _router(self, pinned: str | None) -> Router | None:
+    async def _router(
+        self, pinned: str | None, pool: CandidatePool, verdicts: tuple[Verdict, ...]
+    ) -> Router | None:
+        """Return the pinned router, the active one, or the prior's where that knows no model."""
         if pinned is None:
-            return self.router.current
+            router, figures = self.router.current, zip(pool.names, verdicts, strict=True)
+            able = [name for name, verdict in figures if verdict.is_eligible]
+            knows = router is not None and any(router.column(n) is not None for n in able)
+            return router if knows or self.prior is None else self.prior.router(self.models)
         try:
             return await self.router.pinned(pinned)
         except ArtifactRejected as error:
@@ -204,7 +215,8 @@ class Routing:
             stderr = None
             if self.exploration.kind == "thompson":
                 stderr = router.quality_stderr(embedding, pool.names)
-            return Scores(*router.predict_pool(embedding, pool.names), stderr), ROUTER_MISSING
+            scores = Scores(*router.predict_pool(embedding, pool.names), stderr)
+            return self._filled_in(scores, pool, embedding), ROUTER_MISSING
         except Exception:  # noqa: BLE001
             # A router that fails must never fail the request: it is served by the default model.
             _log.exception(
@@ -212,19 +224,32 @@ class Routing:
             )
             return None, ROUTER_FAILED
 
+    def _filled_in(self, scores: Scores, pool: CandidatePool, embedding: Float32) -> Scores:
+        """Add what the prior predicts of models that the router does not know.
+
+        Else a router that knows few of the models would send nearly all turns to them.
+        """
+        if self.prior is None or None not in scores.quality:
+            return scores
+        return fill_in(scores, self.prior.router(self.models), pool.names, embedding)
+
     def _decide(
         self, prediction: Prediction, verdicts: tuple[Verdict, ...]
     ) -> RouteDecision | None:
-        """Decide, or return None where the router knows no model that could answer."""
-        scores = prediction.scores
-        if scores is None:
+        """Decide, or return None where the caller named the model."""
+        pool, scores = prediction.pool, prediction.scores
+        if prediction.reason == NAMED and scores is None:
             return None
         eligible = [verdict.is_eligible for verdict in verdicts]
-        figures = zip(scores.quality, eligible, strict=True)
-        if not any(can and quality is not None for quality, can in figures):
-            return None
+        if scores is None or not _any_known(scores, eligible):
+            # Nothing is predicted: the order of preference takes the place of costs.
+            order = self._default_order(pool, verdicts)
+            places = {name: float(place) for place, name in enumerate(order)}
+            scores = Scores(
+                (None,) * len(pool.names), tuple(map(places.get, pool.names)), 0.0, None
+            )
         return decide(
-            models=prediction.pool.names,
+            models=pool.names,
             quality=scores.quality,
             cost_usd=scores.cost_usd,
             eligible=eligible,
@@ -240,6 +265,19 @@ class Routing:
             return pool.names
         names = [n for n, v in zip(pool.names, verdicts, strict=True) if v.is_eligible]
         return tuple(sorted(names, key=lambda name: name != self.default_model))
+
+
+def _any_known(scores: Scores, eligible: list[bool]) -> bool:
+    figures = zip(scores.quality, eligible, strict=True)
+    return any(can and quality is not None for quality, can in figures)
+
+
+def _has_decided(decision: RouteDecision | None) -> bool:
+    """Say whether a prediction had a part in the decision: only then is a router named."""
+    if decision is None:
+        return False
+    figures = zip(decision.utilities, decision.propensities, strict=True)
+    return any(utility is not None and propensity > 0.0 for utility, propensity in figures)
 
 
 def _no_model(

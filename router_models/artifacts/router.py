@@ -151,7 +151,7 @@ class Router:
         are a posterior.
         """
         if isinstance(self.estimator, FactorsEstimator):
-            return self._in_order(self.estimator.quality(embedding[np.newaxis])[1][0], models)
+            return self._in_order(self.estimator.quality_stderr(embedding[np.newaxis])[0], models)
         if self._quality_variance is None or not isinstance(self.estimator, KMeansEstimator):
             return None
         weights = self.estimator.weights(embedding[np.newaxis])

@@ -71,7 +71,8 @@ class AbilityPrior:
         kernel = self._kernel(log_price, (*self.names, name))
         inner, across = kernel[:-1, :-1] + self._noise() * np.eye(len(self.names)), kernel[-1, :-1]
         weights = np.linalg.solve(inner, across)
-        return float(weights @ self.ability), float(1.0 - weights @ across)
+        left = kernel[-1, -1] + self._noise() - weights @ across
+        return float(weights @ self.ability), float(left)
 
     def error_left_out(self) -> float:
         """Mean squared error of each known model's ability, predicted from the others'."""

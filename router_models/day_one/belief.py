@@ -12,8 +12,12 @@ LEAST_INFORMATION = 0.02
 
 LARGEST_ITEM_VARIANCE = 4.0
 
-MOST_STEPS = 25
-SETTLED = 1e-4
+ROUNDS = 2
+"""How steep a prompt's curve is depends a little on the model's place; twice is enough."""
+MOST_STEPS = 20
+SMALLEST_STEP = 1e-3
+SETTLED = 1e-3
+"""Of the log posterior."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,14 +41,17 @@ class Items:
         """Return the prompts at `places`, in that order."""
         return Items(self.base[places], self.design[places], self.covariance[places])
 
-    def noise(self, mean: Float64) -> tuple[Float64, Float64]:
-        """Probability of a right answer, and the variance of a logit read from one answer."""
-        probability = sigmoid(self.base + self.design @ mean)
-        information = np.maximum(probability * (1.0 - probability), LEAST_INFORMATION)
-        axes = self.covariance.shape[1] - 1
-        place = np.concatenate([[1.0], mean[:axes]])
+    def steepness(self, mean: Float64) -> Float64:
+        """How much flatter each prompt's curve is for not being known exactly; shape ``(n,)``."""
+        place = np.concatenate([[1.0], mean[: self.covariance.shape[1] - 1]])
         doubt = np.einsum("i,nij,j->n", place, self.covariance, place)
-        return probability, 1.0 / information + np.minimum(doubt, LARGEST_ITEM_VARIANCE)
+        flat: Float64 = np.minimum(doubt, LARGEST_ITEM_VARIANCE)
+        return 1.0 / np.sqrt(1.0 + np.pi / 8.0 * flat)
+
+    def noise(self, mean: Float64) -> Float64:
+        """Variance of a logit that is read from one answer; shape ``(n,)``."""
+        steepness = self.steepness(mean)
+        return 1.0 / _information(steepness, steepness * (self.base + self.design @ mean))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,28 +75,50 @@ class Belief:
         """
         if not len(items):
             return self
-        mean, covariance = self.mean, self.covariance
-        for _ in range(MOST_STEPS):
-            probability, noise = items.noise(mean)
-            information = np.maximum(probability * (1.0 - probability), LEAST_INFORMATION)
-            logit = items.design @ mean + (score - probability) / information
-            new, covariance = self._condition(items.design, logit, noise)
-            step = new - mean
-            # Half steps: a full Newton step can swing between two sides of a steep item.
-            mean = mean + 0.5 * step
-            if np.abs(step).max() < SETTLED:
-                break
-        return Belief(mean, covariance)
+        precision, mean = np.linalg.inv(self.covariance), self.mean
+        curvature = precision
+        for _ in range(ROUNDS):
+            steepness = items.steepness(mean)
+            mean, curvature = self._mode(items, score, steepness, precision, mean)
+        return Belief(mean, np.linalg.inv(curvature))
 
-    def _condition(
-        self, design: Float64, logit: Float64, noise: Float64
+    def _mode(
+        self, items: Items, score: Float64, steepness: Float64, precision: Float64, mean: Float64
     ) -> tuple[Float64, Float64]:
-        """Mean and covariance given logits read with `noise`."""
-        spread = self.covariance @ design.T
-        inner = design @ spread + np.diag(noise)
-        gain = np.linalg.solve(inner, spread.T).T
-        mean = self.mean + gain @ (logit - design @ self.mean)
-        return mean, self.covariance - gain @ spread.T
+        """Find the likeliest numbers by Newton's method, and the curvature there.
+
+        Steps are halved until they gain: of a model far from the known ones, a full step leads
+        further away than it started.
+        """
+
+        def loss(place: Float64) -> float:
+            logit = steepness * (items.base + items.design @ place)
+            misses = np.logaddexp(0.0, logit) - score * logit
+            apart = place - self.mean
+            return float(misses.sum() + 0.5 * apart @ precision @ apart)
+
+        curvature, now = precision, loss(mean)
+        for _ in range(MOST_STEPS):
+            logit = steepness * (items.base + items.design @ mean)
+            weights = _information(steepness, logit)
+            curvature = precision + items.design.T @ (items.design * weights[:, None])
+            slope = items.design.T @ (steepness * (score - sigmoid(logit)))
+            step = np.linalg.solve(curvature, slope - precision @ (mean - self.mean))
+            size = 1.0
+            while size > SMALLEST_STEP and loss(mean + size * step) > now:
+                size /= 2.0
+            mean = mean + size * step
+            before, now = now, loss(mean)
+            if before - now < SETTLED:
+                break
+        return mean, curvature
+
+
+def _information(steepness: Float64, logit: Float64) -> Float64:
+    """What one answer tells of the logit that a curve of this steepness is at."""
+    probability = sigmoid(logit)
+    told: Float64 = np.maximum(probability * (1.0 - probability), LEAST_INFORMATION)
+    return steepness**2 * told
 
 
 def sigmoid(logit: Float64) -> Float64:

@@ -14,6 +14,9 @@ BATCH: Final = 5
 ADAPTIVE_PROMPTS: Final = 40
 """Prompts after which choosing has told what it can; further ones are drawn at random."""
 
+RANDOM_SHARE: Final = 0.5
+"""Of the prompts, drawn at random: a hedge against profiles that do not transfer after all."""
+
 LARGEST_RESIDUAL: Final = 0.3
 """The gate; see `transfers`."""
 
@@ -25,6 +28,25 @@ def transfers(residual: float) -> bool:
         residual: Of `Spread`: variance of logits that axes do not explain, leaving one model out.
     """
     return residual < LARGEST_RESIDUAL
+
+
+LARGEST_SHARE: Final = 0.5
+
+
+def kmeans_share(residual: float, answers: int, *, is_known: bool) -> float:
+    """What K-means, learned from the same answers, counts for in the predictions of a model.
+
+    The floor: the less known models tell of new ones, the more their own answers by cluster count.
+    Of known models linear heads and K-means err differently, and their mean errs less than either.
+
+    Args:
+        residual: As of `transfers`.
+        answers: Of the model; without any K-means knows nothing of it.
+        is_known: It is one of those that the prior learned from.
+    """
+    if is_known:
+        return LARGEST_SHARE
+    return min(LARGEST_SHARE, residual) if answers else 0.0
 
 
 def target_moments(belief: Belief, base: Float64, design: Float64) -> Float64:
@@ -67,7 +89,7 @@ def choose(
         Places of the chosen items.
     """
     covariance, left, chosen = belief.covariance.copy(), free.copy(), list[int]()
-    noise = items.noise(belief.mean)[1]
+    noise = items.noise(belief.mean)
     for turn in range(min(count, int(free.sum()))):
         is_random = int((turn + 1) * random_share) > int(turn * random_share)
         if is_random:

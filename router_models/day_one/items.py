@@ -60,7 +60,8 @@ def item_posteriors(
         curvature += precision
         slope = (score - probability) @ places - (found - prior) @ precision
         found = found + np.linalg.solve(curvature, slope[..., None])[..., 0]
-    return found, np.linalg.inv(curvature)
+    covariance: Float64 = np.linalg.inv(curvature)
+    return found, covariance
 
 
 def _with_variance(variance: Float64) -> ItemModel:

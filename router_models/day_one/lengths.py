@@ -8,7 +8,8 @@ import numpy as np
 from router_models.day_one.belief import Float64
 
 PRIOR_ANSWERS: Final = 8.0
-"""How many answers the known models' ratio of tokens to fitted tokens counts for."""
+"""How many answers the known models' ratio of tokens to fitted tokens counts for; and how many the
+ratio over all queries counts for in each cluster."""
 
 LEAST_NOISE: Final = 1e-3
 
@@ -31,16 +32,17 @@ class LengthPrior:
     noise: float
     ratio: float
 
-    def update(self, known: Float64, tokens: Float64) -> Float64:
+    def update(self, known: Float64, tokens: Float64, weights: Float64) -> tuple[Float64, Float64]:
         """Fit a model's line to its answers.
 
         Args:
             known: The known models' mean log tokens at the prompts it answered.
             tokens: How many it wrote.
+            weights: Of the clusters at these prompts; shape ``(n, n_clusters)``.
 
         Returns:
-            Constant, slope on the known models' log tokens, and log of the factor that makes sums
-            of fitted tokens equal sums of tokens; as `FactorsEstimator.length` has them.
+            Constant and slope on the known models' log tokens, and what fitted tokens are
+            multiplied by in each cluster: as `FactorsEstimator` has them.
         """
         line = np.stack([np.ones_like(known), known - self.centre], axis=1)
         spread = line @ self.covariance
@@ -48,10 +50,25 @@ class LengthPrior:
         target = np.log(np.maximum(tokens, 1.0)) - line @ self.mean
         constant, slope = self.mean + spread.T @ np.linalg.solve(inner, target)
         fitted = np.exp(constant + slope * (known - self.centre))
-        typical = float(fitted.mean()) if len(fitted) else 1.0
-        believed = PRIOR_ANSWERS * typical
-        factor = (tokens.sum() + self.ratio * believed) / (fitted.sum() + believed)
-        return np.array([constant - slope * self.centre, slope, np.log(max(factor, 1e-9))])
+        factors = token_factors(fitted, tokens, weights, self.ratio)
+        return np.array([constant - slope * self.centre, slope]), factors
+
+
+def token_factors(fitted: Float64, tokens: Float64, weights: Float64, ratio: float) -> Float64:
+    """What makes sums of fitted tokens equal sums of tokens, in each cluster.
+
+    Args:
+        fitted: Exponentials of fitted log tokens.
+        tokens: How many were written.
+        weights: Of the clusters; shape ``(n, n_clusters)``.
+        ratio: What is expected without an answer.
+    """
+    if not len(fitted):
+        return np.full(weights.shape[1], ratio)
+    believed = PRIOR_ANSWERS * float(fitted.mean())
+    overall = (tokens.sum() + ratio * believed) / (fitted.sum() + believed)
+    factors: Float64 = (tokens @ weights + overall * believed) / (fitted @ weights + believed)
+    return factors
 
 
 def fit_lengths(log_tokens: Float64, tokens: Float64) -> LengthPrior:

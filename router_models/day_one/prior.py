@@ -11,7 +11,7 @@ from router_models.day_one.abilities import AbilityPrior, Spread, leave_out_each
 from router_models.day_one.belief import Belief, Float64, Items
 from router_models.day_one.heads import fit_heads
 from router_models.day_one.items import ItemModel, fit_items, item_posteriors
-from router_models.day_one.lengths import LengthPrior, fit_lengths
+from router_models.day_one.lengths import LengthPrior, fit_lengths, token_factors
 from router_models.errors import InvalidEvaluations
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.factors import SCORE_FLOOR, FactorsEstimator, QueryProfile
@@ -51,13 +51,13 @@ class Newcomer:
     """A model to predict: what is believed of it, what it writes and what it costs.
 
     Attributes:
-        length: As `FactorsEstimator.length` has it.
+        length: Line and factors, as `FactorsEstimator` has them.
         price: USD per million prompt and completion tokens.
     """
 
     name: str
     belief: Belief
-    length: Float64
+    length: tuple[Float64, Float64]
     price: tuple[float, float]
 
 
@@ -71,13 +71,14 @@ class Prior:
         mean_score: Of each known model.
         spread: How far a new model may lie from them.
         lengths: What it may write.
+        token_factors: Of each known model by cluster; shape ``(n_known, n_clusters)``.
         abilities: How able it may be by price and family.
     """
 
     models: tuple[str, ...]
     profile: QueryProfile
     prompt_head: Float32
-    token_factor: Float32
+    token_factors: Float64
     places: Float64
     mean_score: Float64
     spread: Spread
@@ -106,20 +107,22 @@ class Prior:
             covariance = np.tile(np.diag(self.items.variance), (len(found), 1, 1))
         else:
             found, covariance = item_posteriors(self.items, factors, self.places, score)
-        design = self.profile.design(embeddings, found.astype(np.float32)).astype(np.float64)
+        weights = self.profile.cluster_weights(embeddings)
+        design = self.profile.design(found.astype(np.float32), weights).astype(np.float64)
         return Items(found[:, 0], design, covariance)
 
     def queries(self, embeddings: Float32) -> tuple[Float64, Float64]:
         """Lay out queries for predictions: logits at the origin, and the design."""
         logits = self.profile.logits(self.profile.scaler.apply(embeddings))
         factors = logits @ self.profile.projection
-        design = self.profile.design(embeddings, factors)
+        design = self.profile.design(factors, self.profile.cluster_weights(embeddings))
         return factors[:, 0].astype(np.float64), design.astype(np.float64)
 
-    def log_tokens(self, embeddings: Float32) -> Float64:
-        """Known models' mean log tokens, which `LengthPrior.update` reads."""
+    def length(self, embeddings: Float32, tokens: Float64) -> tuple[Float64, Float64]:
+        """What a model writes that wrote so many tokens; see `LengthPrior.update`."""
         known = self.profile.log_tokens(self.profile.scaler.apply(embeddings))
-        return known.mean(axis=1).astype(np.float64)
+        weights = self.profile.cluster_weights(embeddings).astype(np.float64)
+        return self.lengths.update(known.mean(axis=1).astype(np.float64), tokens, weights)
 
     def estimator(
         self, known: Sequence[tuple[str, int, tuple[float, float]]], new: Sequence[Newcomer]
@@ -129,13 +132,14 @@ class Prior:
         count = len(known) + len(new)
         mean = np.zeros((count, width), np.float32)
         covariances = [np.zeros((width, width))]
-        length = np.zeros((count, 3), np.float32)
+        length = np.tile(np.array([0.0, 1.0], np.float32), (count, 1))
+        factors = np.ones((count, len(self.profile.centroids)), np.float32)
         for place, (_, column, _) in enumerate(known):
-            length[place] = 0.0, 1.0, self.token_factor[column]
+            factors[place] = self.token_factors[column]
         for place, one in enumerate(new, len(known)):
             mean[place] = one.belief.mean
             covariances.append(one.belief.covariance)
-            length[place] = one.length
+            length[place], factors[place] = one.length
         return FactorsEstimator(
             models=(*(name for name, _, _ in known), *(one.name for one in new)),
             profile=self.profile,
@@ -144,16 +148,23 @@ class Prior:
             covariances=np.array(covariances, np.float32),
             covariance_of=np.array([0] * len(known) + list(range(1, len(new) + 1)), np.int64),
             length=length,
+            length_factors=factors,
             price=np.array([p for _, _, p in known] + [n.price for n in new], np.float32),
             prompt_head=self.prompt_head,
         )
 
 
-def fit_prior(known: KnownAnswers, seed: int, centroids: Float32 | None = None) -> Prior:
+def fit_prior(
+    known: KnownAnswers,
+    seed: int,
+    centroids: Float32 | None = None,
+    spread: Spread | None = None,
+) -> Prior:
     """Fit heads, axes, items and lengths to the answers of known models.
 
     Args:
         centroids: Of the queries' clusters, where they are known.
+        spread: How far new models may lie, where that is known better than by leaving these out.
 
     Raises:
         InvalidEvaluations: There are too few models.
@@ -171,7 +182,7 @@ def fit_prior(known: KnownAnswers, seed: int, centroids: Float32 | None = None) 
     mean_score = np.clip(known.score.mean(axis=0), SCORE_FLOOR, 1.0 - SCORE_FLOOR)
     places = places_of(logits, mean_score)
     rows = _some(len(logits), seed)
-    spread = leave_out_each(logits[rows], mean_score)
+    spread = spread or leave_out_each(logits[rows], mean_score)
     projection = np.linalg.pinv(places).T
     if centroids is None:
         norms = np.linalg.norm(known.embeddings, axis=1, keepdims=True)
@@ -185,19 +196,27 @@ def fit_prior(known: KnownAnswers, seed: int, centroids: Float32 | None = None) 
         TEMPERATURE,
         1.0,
     )
-    factor = known.completion_tokens.sum(axis=0) / np.exp(held_tokens[:, :-1]).sum(axis=0)
+    held_tokens = held_tokens[:, :-1]
+    factors = known_factors(profile, known, held_tokens)
     return Prior(
         known.models,
         _with_cluster_scale(profile, known.embeddings[rows], spread.residual),
         token_heads[:, -1],
-        np.log(np.maximum(factor, 1e-9)).astype(np.float32),
+        factors,
         places,
         mean_score,
         spread,
         fit_items((logits @ projection)[rows], places, known.score[rows]),
-        fit_lengths(held_tokens[:, :-1], known.completion_tokens),
+        fit_lengths(held_tokens, known.completion_tokens),
         AbilityPrior.fit(known.models, known.price, places[:, 1]),
     )
+
+
+def known_factors(profile: QueryProfile, known: KnownAnswers, held: Float64) -> Float64:
+    """What each known model's fitted tokens are multiplied by; shape ``(n_known, n_clusters)``."""
+    weights = profile.cluster_weights(known.embeddings).astype(np.float64)
+    columns = zip(np.exp(held).T, known.completion_tokens.T, strict=True)
+    return np.stack([token_factors(fitted, tokens, weights, 1.0) for fitted, tokens in columns])
 
 
 def _some(count: int, seed: int) -> NDArray[np.intp]:

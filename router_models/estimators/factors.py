@@ -53,7 +53,7 @@ class QueryProfile:
     @property
     def n_axes(self) -> int:
         """Along how many axes models differ."""
-        return self.projection.shape[1] - 1
+        return int(self.projection.shape[1]) - 1
 
     @property
     def width(self) -> int:
@@ -72,17 +72,17 @@ class QueryProfile:
         log_tokens: Float32 = scaled @ self.token_heads[:-1] + self.token_heads[-1]
         return np.minimum(log_tokens, HIGHEST_LOG_TOKENS)
 
-    def design(self, embeddings: Float32, factors: Float32) -> Float32:
+    def design(self, factors: Float32, weights: Float32) -> Float32:
         """Lay out what multiplies a model's numbers; ``(n_queries, width)``.
 
         Args:
-            embeddings: Of the queries.
-            factors: Their difficulty, then their discriminations; ``(n_queries, 1 + n_axes)``.
+            factors: Difficulty of the queries, then discriminations; ``(n_queries, 1 + n_axes)``.
+            weights: Of the clusters.
         """
-        design = np.empty((len(embeddings), self.width), np.float32)
+        design = np.empty((len(factors), self.width), np.float32)
         design[:, : self.n_axes] = factors[:, 1:]
         design[:, self.n_axes] = 1.0
-        design[:, self.n_axes + 1 :] = self.cluster_scale * self.cluster_weights(embeddings)
+        design[:, self.n_axes + 1 :] = self.cluster_scale * weights
         return design
 
     def cluster_weights(self, embeddings: Float32) -> Float32:
@@ -144,8 +144,9 @@ class FactorsEstimator:
         covariances: How uncertain that may be; shape ``(n_covariances, width, width)``.
         covariance_of: Which of them each model has: those that answered nothing share one. Shape
             ``(n_models,)``.
-        length: Log completion tokens: constant, slope on the base's log, log of a last factor;
-            shape ``(n_models, 3)``.
+        length: Log completion tokens: constant, slope on the base's log; ``(n_models, 2)``.
+        length_factors: What the tokens are multiplied by in each cluster; shape
+            ``(n_models, n_clusters)``.
         price: USD per million prompt and completion tokens; shape ``(n_models, 2)``.
         prompt_head: Log of prompt tokens; the last is the constant. Shape ``(dimension + 1,)``.
     """
@@ -159,6 +160,7 @@ class FactorsEstimator:
     covariances: Float32
     covariance_of: NDArray[np.int64]
     length: Float32
+    length_factors: Float32
     price: Float32
     prompt_head: Float32
     dimension: int = field(init=False)
@@ -169,33 +171,43 @@ class FactorsEstimator:
     def predict(self, embeddings: Float32) -> Prediction:
         """Predict for each row of `embeddings`, shape ``(n_queries, dimension)``."""
         scaled = self.profile.scaler.apply(embeddings)
+        weights = self.profile.cluster_weights(embeddings)
         log_prompt = scaled @ self.prompt_head[:-1] + self.prompt_head[-1]
         prompt = np.exp(np.minimum(log_prompt, HIGHEST_LOG_TOKENS))
-        completion = self._completion_tokens(scaled)
+        completion = self._tokens(scaled, weights)
         cost_usd = (prompt[:, None] * self.price[:, 0] + completion * self.price[:, 1]) / 1e6
-        return Prediction(self.quality(embeddings)[0], cost_usd.astype(np.float32))
+        return Prediction(self._quality(scaled, weights)[0], cost_usd.astype(np.float32))
 
     def quality(self, embeddings: Float32) -> tuple[Float32, Float32]:
         """Predict quality, and its standard error; each of shape ``(n_queries, n_models)``."""
-        logits = self.profile.logits(self.profile.scaler.apply(embeddings))
+        scaled = self.profile.scaler.apply(embeddings)
+        return self._quality(scaled, self.profile.cluster_weights(embeddings))
+
+    def quality_stderr(self, embeddings: Float32) -> Float32:
+        """Standard error of each predicted quality: how far the model's mean may be from it."""
+        return self.quality(embeddings)[1]
+
+    def completion_tokens(self, embeddings: Float32) -> Float32:
+        """Predict completion tokens; shape ``(n_queries, n_models)``."""
+        scaled = self.profile.scaler.apply(embeddings)
+        return self._tokens(scaled, self.profile.cluster_weights(embeddings))
+
+    def _quality(self, scaled: Float32, weights: Float32) -> tuple[Float32, Float32]:
+        logits = self.profile.logits(scaled)
         factors = logits @ self.profile.projection
-        design = self.profile.design(embeddings, factors)
+        design = self.profile.design(factors, weights)
         base = np.where(self.base >= 0, logits[:, self.base], factors[:, :1])
         spread = [((design @ one) * design).sum(axis=1) for one in self.covariances]
         variance = np.maximum(np.stack(spread, axis=1), 0.0)[:, self.covariance_of]
         return expected_score(base + design @ self.mean.T, variance)
 
-    def completion_tokens(self, embeddings: Float32) -> Float32:
-        """Predict completion tokens; shape ``(n_queries, n_models)``."""
-        return self._completion_tokens(self.profile.scaler.apply(embeddings))
-
-    def _completion_tokens(self, scaled: Float32) -> Float32:
+    def _tokens(self, scaled: Float32, weights: Float32) -> Float32:
         known = self.profile.log_tokens(scaled)
         base = np.where(self.base >= 0, known[:, self.base], known.mean(axis=1, keepdims=True))
-        constant, slope, factor = self.length.T
-        log_tokens = np.minimum(constant + slope * base, HIGHEST_LOG_TOKENS) + factor
-        tokens: Float32 = np.exp(np.minimum(log_tokens, HIGHEST_LOG_TOKENS)).astype(np.float32)
-        return tokens
+        constant, slope = self.length.T
+        log_tokens = np.minimum(constant + slope * base, HIGHEST_LOG_TOKENS)
+        tokens = np.exp(log_tokens) * (weights @ self.length_factors.T)
+        return np.asarray(tokens, np.float32)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs, as named arrays."""
@@ -206,6 +218,7 @@ class FactorsEstimator:
             "covariances": self.covariances,
             "covariance_of": self.covariance_of,
             "length": self.length,
+            "length_factors": self.length_factors,
             "price": self.price,
             "prompt_head": self.prompt_head,
         }
@@ -223,8 +236,11 @@ class FactorsEstimator:
         price = read_array(arrays, "price", (count, 2))
         covariances = read_array(arrays, "covariances", (None, width, width))
         covariance_of = read_array(arrays, "covariance_of", (count,)).astype(np.int64)
-        if base.min() < -1 or base.max() >= profile.quality_heads.shape[1] or price.min() < 0:
-            raise ArtifactRejected("a model's base is no known model, or its price is negative")
+        factors = read_array(arrays, "length_factors", (count, len(profile.centroids)))
+        if base.min() < -1 or base.max() >= profile.quality_heads.shape[1]:
+            raise ArtifactRejected("a model's base is no known model")
+        if price.min() < 0 or factors.min() < 0:
+            raise ArtifactRejected("a price or a factor of tokens is negative")
         if covariance_of.min() < 0 or covariance_of.max() >= len(covariances):
             raise ArtifactRejected("a model's covariance is not there")
         return cls(
@@ -234,7 +250,8 @@ class FactorsEstimator:
             read_array(arrays, "mean", (count, width)),
             covariances,
             covariance_of,
-            read_array(arrays, "length", (count, 3)),
+            read_array(arrays, "length", (count, 2)),
+            factors,
             price,
             read_array(arrays, "prompt_head", (len(profile.scaler.shift) + 1,)),
         )
@@ -242,7 +259,7 @@ class FactorsEstimator:
 
 def expected_score(logit: Float32, variance: Float32) -> tuple[Float32, Float32]:
     """Mean and standard error of a score whose logit is normal (MacKay's approximation)."""
-    mean = 1.0 / (1.0 + np.exp(-logit / np.sqrt(1.0 + np.pi / 8.0 * variance)))
+    mean = 0.5 * (1.0 + np.tanh(0.5 * logit / np.sqrt(1.0 + np.pi / 8.0 * variance)))
     # The slope times the deviation, no more than a score can deviate from its mean.
     bound = mean * (1.0 - mean)
     stderr = np.minimum(bound * np.sqrt(variance), np.sqrt(bound))

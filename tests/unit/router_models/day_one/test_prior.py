@@ -33,9 +33,7 @@ def truth():
 
 
 def newcomer(prior, belief, answers, count):
-    length = prior.lengths.update(
-        prior.log_tokens(answers.embeddings[:count]), answers.completion_tokens[:count, 0]
-    )
+    length = prior.length(answers.embeddings[:count], answers.completion_tokens[:count, 0])
     return Newcomer("new", belief, length, (1.0, 2.0))
 
 
@@ -74,6 +72,16 @@ def test_answers_count_the_same_all_at_once_and_in_two_halves(prior, known):
     halves = halves.update(items.take(second), score[20:40])
     apart = whole.mean[: prior.profile.n_axes + 1] - halves.mean[: prior.profile.n_axes + 1]
     assert np.abs(apart).max() < 0.25
+
+
+@pytest.mark.parametrize("ability", [-6.0, 6.0])
+@pytest.mark.parametrize("count", [5, 40, 160])
+def test_a_model_far_from_all_known_ones_is_seen_for_what_it_is(prior, known, ability, count):
+    answers = known_answers(n_queries=400, ability=np.array([ability]))
+    items = prior.prompts(known.embeddings[:count], known.score[:count])
+    learned = prior.believe().update(items, answers.score[:count, 0])
+    quality = predicted(prior, learned, answers).quality(answers.embeddings)[0].mean()
+    assert quality == pytest.approx(answers.score.mean(), abs=0.35 if count == 5 else 0.1)
 
 
 def test_prompts_that_no_known_model_answered_teach_too(prior, known, truth):
@@ -179,6 +187,12 @@ def test_a_dearer_model_is_expected_to_be_abler_where_that_holds_of_the_known_on
     assert dear.covariance[0, 0] < prior.spread.axes[0]
 
 
+def test_a_price_beyond_all_known_ones_leaves_more_doubt_not_less(prior):
+    shares = [prior.abilities.predict("x", price)[1] for price in (1.0, 4.0, 1e3, 1e-3)]
+    assert 0.0 < shares[0] < shares[1] < shares[2]
+    assert shares[0] < shares[3]
+
+
 def test_the_price_says_nothing_where_it_misled_about_known_models(known):
     shuffled = np.random.default_rng(0).permutation(known.price)
     abilities = AbilityPrior.fit(known.models, shuffled, np.linspace(-1.5, 1.5, 10))
@@ -222,5 +236,6 @@ def test_is_served_from_an_ordinary_artefact(prior, known, truth):
     )
     stderr = router.quality_stderr(embedding, ("new", "other", "known"))
     assert stderr is not None
+    assert stderr[0] is not None
     assert stderr[0] > 0.05
     assert stderr[1:] == (None, 0.0)
