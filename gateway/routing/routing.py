@@ -194,16 +194,24 @@ class Routing:
     ) -> Router | None:
         """Return the pinned router, the active one, or the prior's where that knows no model."""
         if pinned is None:
-            router, figures = self.router.current, zip(pool.names, verdicts, strict=True)
-            able = [name for name, verdict in figures if verdict.is_eligible]
-            knows = router is not None and any(router.column(n) is not None for n in able)
-            return router if knows or self.prior is None else self.prior.router(self.models)
+            return self._serving_router(pool, verdicts)
         try:
             return await self.router.pinned(pinned)
         except ArtifactRejected as error:
             raise InvalidRequest(
                 f"Router version {pinned!r} cannot be used: {error}", param="waypost.router_version"
             ) from error
+
+    def _serving_router(self, pool: CandidatePool, verdicts: tuple[Verdict, ...]) -> Router | None:
+        router = self.router.current
+        if self.prior is None or (router is None and self.router.last_error is not None):
+            # The prior does not stand in for a router that was activated and cannot be used: the
+            # default model is what the operator expects then, and the failure stays in sight.
+            return router
+        able = [n for n, verdict in zip(pool.names, verdicts, strict=True) if verdict.is_eligible]
+        if router is not None and any(router.column(name) is not None for name in able):
+            return router
+        return self.prior.router(self.models)
 
     def _score(
         self, router: Router | None, pool: CandidatePool, embedding: Float32

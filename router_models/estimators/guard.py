@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
 from router_models.estimators.arrays import Scaler, read_array, strip_prefix
-from router_models.estimators.factors import FactorsEstimator
 from router_models.estimators.mixture import PARTS, MixtureEstimator
 from router_models.estimators.nesting import pack, unpack
 from router_models.types import Arrays, Estimator, Float32, Prediction
 
-ESTIMATORS: tuple[type[Estimator], ...] = (*PARTS, MixtureEstimator, FactorsEstimator)
+ESTIMATORS: tuple[type[Estimator], ...] = (*PARTS, MixtureEstimator)
 """Every kind that a guard can hold."""
 
 INNER, GUARD = "estimator.", "guard."

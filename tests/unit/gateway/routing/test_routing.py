@@ -172,6 +172,14 @@ async def test_a_router_that_knows_no_model_of_the_pool_leaves_it_to_the_prior(r
     assert str(plan.router_version).startswith("prior-")
 
 
+async def test_the_prior_does_not_hide_that_the_active_router_is_damaged(routing, store) -> None:
+    version = store.activate(store.put(router_artifact()).version).version
+    store.path(version).write_bytes(b"damaged")
+    it = await routing(with_router=False, prior=day_one())
+    plan = await planned(it, request())
+    assert (plan.reason, plan.models[0].name) == ("router_missing", "large")
+
+
 async def test_a_router_that_knows_one_model_of_many_does_not_take_all_turns(routing) -> None:
     it = await routing(hosted("small"), hosted("able"), hosted("weak"), prior=day_one())
     plan = await planned(it, request(waypost={"willingness_to_pay": 1e6}))

