@@ -75,12 +75,13 @@ class Belief:
         """
         if not len(items):
             return self
-        precision, mean = np.linalg.inv(self.covariance), self.mean
+        precision = np.asarray(np.linalg.inv(self.covariance), np.float64)
+        mean = self.mean
         curvature = precision
         for _ in range(ROUNDS):
             steepness = items.steepness(mean)
             mean, curvature = self._mode(items, score, steepness, precision, mean)
-        return Belief(mean, np.linalg.inv(curvature))
+        return Belief(mean, np.asarray(np.linalg.inv(curvature), np.float64))
 
     def _mode(
         self, items: Items, score: Float64, steepness: Float64, precision: Float64, mean: Float64

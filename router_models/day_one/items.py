@@ -52,16 +52,16 @@ def item_posteriors(
     """Factors of each prompt given its answers, and their covariance, by Newton's method."""
     prior = model.steepness * factors
     precision = np.diag(1.0 / model.variance)
-    found, curvature = prior.copy(), np.zeros(0)
+    found = prior.copy()
     for _ in range(NEWTON_STEPS):
         probability = sigmoid(found @ places.T)
         information = np.maximum(probability * (1.0 - probability), LEAST_INFORMATION)
-        curvature = np.einsum("nk,ki,kj->nij", information, places, places, optimize=True)
+        curvature: Float64 = np.einsum("nk,ki,kj->nij", information, places, places, optimize=True)
         curvature += precision
         slope = (score - probability) @ places - (found - prior) @ precision
-        found = found + np.linalg.solve(curvature, slope[..., None])[..., 0]
-    covariance: Float64 = np.linalg.inv(curvature)
-    return found, covariance
+        step = np.linalg.solve(curvature, slope[..., None])[..., 0]
+        found = np.asarray(found + step, np.float64)
+    return found, np.asarray(np.linalg.inv(curvature), np.float64)
 
 
 def _with_variance(variance: Float64) -> ItemModel:
