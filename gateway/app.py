@@ -53,6 +53,7 @@ from gateway.readings import (
     read_router,
 )
 from gateway.routing.encoders import QueryEmbedder, load_encoder, open_embedder
+from gateway.routing.prior import open_prior
 from gateway.routing.routing import Routing
 from gateway.settings.config import ConfigurationError, GatewaySettings
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
@@ -227,6 +228,7 @@ async def _open_routing(
         paused=paused,
         refusals=Refusals(time.monotonic),
         rng=np.random.default_rng(),
+        prior=open_prior(embedder.encoder) if settings.routing.prior else None,
     )
 
 

@@ -9,7 +9,7 @@ from gateway.app import open_routing
 from gateway.commands.options import settings_option, willingness_option
 from gateway.endpoints.public import explain
 from gateway.errors import GatewayError
-from gateway.routing.plan import AUTO, ROUTER_MISSING, RoutePlan
+from gateway.routing.plan import AUTO, NOT_IN_ROUTER, ROUTER_MISSING, RoutePlan
 from gateway.settings.config import GatewaySettings, process_environment
 from gateway.types import Caller
 from gateway.wire import parse_chat_request
@@ -69,8 +69,12 @@ def _print(plan: RoutePlan) -> None:
     click.echo(
         f"{plan.models[0].name} ({plan.reason}; router {plan.router_version or 'none'}{familiar})"
     )
-    if plan.reason == ROUTER_MISSING and plan.router_version is not None:
+    if plan.reason == ROUTER_MISSING and _is_unknown(plan):
         click.echo("The router knows no model that can answer this, so the default model does.")
+
+
+def _is_unknown(plan: RoutePlan) -> bool:
+    return any(candidate.verdict == NOT_IN_ROUTER for candidate in plan.candidates)
 
 
 def _print_candidates(plan: RoutePlan) -> None:

@@ -37,10 +37,11 @@ from gateway.routing.plan import (
     RoutePlan,
     Scores,
 )
+from gateway.routing.prior import DayOne, fill_in
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, CandidateRecord, HostedModel
 from gateway.wire import ChatRequest
-from router_models.artifacts.router import PoolPrediction, Router
+from router_models.artifacts.router import Router
 from router_models.decide import Exploration, RouteDecision, decide
 from router_models.encoders.request_shape import append_shape
 from router_models.errors import ArtifactRejected, NoModelAvailable
@@ -71,6 +72,7 @@ class Routing:
         default_model: Serves where the router cannot choose.
         paused: Says provider and upstream name of the models whose circuit breaker is open.
         refusals: What models refused lately.
+        prior: Predicts models that the router does not know; None leaves them unpredicted.
     """
 
     models: Mapping[str, HostedModel]
@@ -83,6 +85,7 @@ class Routing:
     paused: Callable[[], Collection[tuple[str, str]]]
     rng: np.random.Generator
     refusals: Refusals
+    prior: DayOne | None = None
     _pools: CandidatePools = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -114,7 +117,7 @@ class Routing:
         encoder_id, embedding = append_shape(self.embedder.encoder_id, text, request.body)
         router, scores, reason = None, None, NAMED
         if is_routed:
-            router = await self._router(request.options.router_version)
+            router = await self._router(request.options.router_version, pool, verdicts)
             scores, reason = self._score(router, pool, embedding, request, with_stderr=with_stderr)
         profile = self.profiles[profile_name]
         paid = request.options.willingness_to_pay_usd or profile.willingness_to_pay_usd
@@ -148,7 +151,9 @@ class Routing:
             order, propensity, reason = self._default_order(pool, verdicts), 1.0, prediction.reason
         else:
             order, propensity = (decision.model, *decision.fallbacks), decision.propensity
-            reason = decision.reason
+            # Why the router did not decide is known here alone.
+            is_missing = decision.reason == ROUTER_MISSING
+            reason = prediction.reason if is_missing else decision.reason
         # Not looked up again: an adapter may have been withdrawn since the pool was read.
         models = tuple(map(pool.by_name.__getitem__, order))
         records = () if is_named else _records(pool, verdicts, scores, decision, order[0])
@@ -160,7 +165,7 @@ class Routing:
             profile=None if is_named else prediction.profile_name,
             willingness_to_pay_usd=None if is_named else prediction.willingness_to_pay_usd,
             prompt_tokens=prediction.prompt_tokens,
-            router_version=None if decision is None else prediction.router_version,
+            router_version=prediction.router_version if _has_decided(decision) else None,
             familiarity=None if scores is None else scores.familiarity,
             quality_stderr=None if scores is None else scores.quality_stderr,
             encoder_id=prediction.encoder_id,
@@ -203,15 +208,29 @@ class Routing:
             raise _no_model(request, pool, verdicts)
         return pool, verdicts
 
-    async def _router(self, pinned: str | None) -> Router | None:
+    async def _router(
+        self, pinned: str | None, pool: CandidatePool, verdicts: tuple[Verdict, ...]
+    ) -> Router | None:
+        """Return the pinned router, the active one, or the prior's where that knows no model."""
         if pinned is None:
-            return self.router.current
+            return self._serving_router(pool, verdicts)
         try:
             return await self.router.pinned(pinned)
         except ArtifactRejected as error:
             raise InvalidRequest(
                 f"Router version {pinned!r} cannot be used: {error}", param="waypost.router_version"
             ) from error
+
+    def _serving_router(self, pool: CandidatePool, verdicts: tuple[Verdict, ...]) -> Router | None:
+        router = self.router.current
+        if self.prior is None or (router is None and self.router.last_error is not None):
+            # The prior does not stand in for a router that was activated and cannot be used: the
+            # default model is what the operator expects then, and the failure stays in sight.
+            return router
+        able = [n for n, verdict in zip(pool.names, verdicts, strict=True) if verdict.is_eligible]
+        if router is not None and any(router.column(name) is not None for name in able):
+            return router
+        return self.prior.router(self.models)
 
     def _score(
         self,
@@ -225,12 +244,15 @@ class Routing:
         """Ask the router for its predictions; without them, say why there are none."""
         if router is None:
             return None, ROUTER_MISSING
+        with_stderr = with_stderr or self.exploration.kind == "thompson"
         try:
-            stderr = None
-            if with_stderr or self.exploration.kind == "thompson":
-                stderr = router.quality_stderr(embedding, pool.names)
-            found = router.predict_pool(embedding, pool.names)
-            return _priced(found, stderr, pool, request), ROUTER_MISSING
+            scores = _predicted(router, pool, embedding, request, with_stderr=with_stderr)
+            if self.prior is None or None not in scores.quality:
+                return scores, ROUTER_MISSING
+            # Else a router that knows few of the models would send nearly all turns to them.
+            prior = self.prior.router(self.models)
+            guess = _predicted(prior, pool, embedding, request, with_stderr=with_stderr)
+            return fill_in(scores, guess), ROUTER_MISSING
         except Exception:  # noqa: BLE001
             # A router that fails must never fail the request: it is served by the default model.
             _log.exception(
@@ -241,15 +263,20 @@ class Routing:
     def _decide(
         self, prediction: Prediction, scores: Scores | None, verdicts: tuple[Verdict, ...]
     ) -> RouteDecision | None:
-        """Decide, or return None where the router knows no model that could answer."""
-        if scores is None:
+        """Decide, or return None where the caller named the model."""
+        pool = prediction.pool
+        if prediction.reason == NAMED and scores is None:
             return None
         eligible = [verdict.is_eligible for verdict in verdicts]
-        figures = zip(scores.quality, eligible, strict=True)
-        if not any(can and quality is not None for quality, can in figures):
-            return None
+        if scores is None or not _any_known(scores, eligible):
+            # Nothing is predicted: the order of preference takes the place of costs.
+            order = self._default_order(pool, verdicts)
+            places = {name: float(place) for place, name in enumerate(order)}
+            scores = Scores(
+                (None,) * len(pool.names), tuple(map(places.get, pool.names)), 0.0, None
+            )
         return decide(
-            models=prediction.pool.names,
+            models=pool.names,
             quality=scores.quality,
             cost_usd=scores.cost_usd,
             eligible=eligible,
@@ -267,13 +294,17 @@ class Routing:
         return tuple(sorted(names, key=lambda name: name != self.default_model))
 
 
-def _priced(
-    found: PoolPrediction,
-    stderr: tuple[float | None, ...] | None,
+def _predicted(
+    router: Router,
     pool: CandidatePool,
+    embedding: Float32,
     request: ChatRequest,
+    *,
+    with_stderr: bool,
 ) -> Scores:
-    """Take over a router's predictions; what it predicts in tokens is priced."""
+    """Ask a router; what it predicts in tokens is priced."""
+    stderr = router.quality_stderr(embedding, pool.names) if with_stderr else None
+    found = router.predict_pool(embedding, pool.names)
     tokens = found.completion_tokens
     if tokens is None:
         return Scores(found.quality, found.cost_usd, found.familiarity, stderr)
@@ -282,6 +313,19 @@ def _priced(
         tokens = bounded(tokens, limit)
     cost_usd = pool.prices.cost_usd(request.prompt_tokens, tokens)
     return Scores(found.quality, cost_usd, found.familiarity, stderr, tokens)
+
+
+def _any_known(scores: Scores, eligible: list[bool]) -> bool:
+    figures = zip(scores.quality, eligible, strict=True)
+    return any(can and quality is not None for quality, can in figures)
+
+
+def _has_decided(decision: RouteDecision | None) -> bool:
+    """Say whether a prediction had a part in the decision: only then is a router named."""
+    if decision is None:
+        return False
+    figures = zip(decision.utilities, decision.propensities, strict=True)
+    return any(utility is not None and propensity > 0.0 for utility, propensity in figures)
 
 
 def _no_model(

@@ -65,8 +65,8 @@ class RoutingSettings(Settings):
     default_model: Annotated[
         str | None,
         Field(
-            description="Model that answers `auto` when no router is active, the router fails, "
-            "or it knows no model that can answer. "
+            description="Model that answers `auto` when the router fails, or when neither a "
+            "router nor the prior (`prior`) knows a model that can answer. "
             "By default the first model of the pool."
         ),
     ] = None
@@ -101,6 +101,15 @@ class RoutingSettings(Settings):
             "so the longest time until every gateway serves it.",
         ),
     ] = 1.0
+    prior: Annotated[
+        bool,
+        Field(
+            description="Whether models that no router knows are predicted by what public "
+            "evaluations say of them, or else of models of their price and family. `false` leaves "
+            "`auto` to `default_model` until a router knows a model of the pool. It is there for "
+            "the encoder `static`."
+        ),
+    ] = True
     exploration: ExplorationSettings = ExplorationSettings()
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
 from router_models.estimators.arrays import read_array
+from router_models.estimators.factors import FactorsEstimator
 from router_models.estimators.kmeans import KMeansEstimator
 from router_models.estimators.knn import NearestNeighbours
 from router_models.estimators.mlp import MlpEstimator
@@ -16,6 +17,7 @@ from router_models.estimators.ridge import RidgeEstimator
 from router_models.types import Arrays, Estimator, Float32, Prediction
 
 PARTS: tuple[type[Estimator], ...] = (
+    FactorsEstimator,
     KMeansEstimator,
     MlpEstimator,
     NearestNeighbours,

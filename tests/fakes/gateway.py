@@ -207,7 +207,7 @@ def make_settings(
             "server": {"port": 0, "admin_port": 0, "max_body_bytes": 1_000_000},
             "evaluation_log": {"flush_interval_s": 0.01},
             "keys": {"read_timeout_s": PATIENCE_S},
-            "routing": {"encoder": "static", "artifact_poll_s": 0.01},
+            "routing": {"encoder": "static", "artifact_poll_s": 0.01, "prior": False},
             "embedded": {"enabled": False},
             "profiles": {"balanced": {"willingness_to_pay_usd": 1.0, "models": [SMALL, LARGE]}},
             "providers": providers,

@@ -153,3 +153,20 @@ async def test_a_gateway_whose_store_is_empty_serves_its_default_model(tmp_path)
 
     assert response.headers["x-waypost-route-reason"] == "router_missing"
     assert response.headers["x-waypost-model"] == SMALL
+
+
+async def test_without_a_router_auto_is_routed_by_the_prior_and_explores(tmp_path):
+    routing = {"exploration": {"kind": "epsilon", "epsilon": 0.5}, "encoder": "static"}
+    async with (
+        running_gateway(tmp_path, keeps_store=True, routing=routing) as gateway,
+        gateway.caller() as http,
+    ):
+        found = [await http.post("/v1/chat/completions", json=BODY) for _ in range(30)]
+        explained = (await http.post("/v1/route", json=BODY)).json()
+
+    headers = [response.headers for response in found]
+    assert {each["x-waypost-router-version"][:6] for each in headers} == {"prior-"}
+    assert {each["x-waypost-route-reason"] for each in headers} == {"router", "explored"}
+    assert len({each["x-waypost-propensity"] for each in headers}) == 2
+    assert len({each["x-waypost-model"] for each in headers}) > 1
+    assert all(candidate["quality"] is not None for candidate in explained["candidates"])

@@ -20,7 +20,7 @@ price = { input_usd_per_mtok = 1, output_usd_per_mtok = 1 }
 @pytest.fixture
 def route(tmp_path: Path):
     config = tmp_path / "waypost.toml"
-    config.write_text(f'data_dir = "{tmp_path}"\n{MODEL}')
+    config.write_text(f'data_dir = "{tmp_path}"\n[routing]\nprior = false\n{MODEL}')
 
     def run(*arguments: str, exit_code: int = 0) -> list[str]:
         result = CliRunner().invoke(command, ["--config", str(config), *arguments])
@@ -36,8 +36,18 @@ def test_models_that_the_router_does_not_know_are_said_to_be_unknown(route):
     assert header.split()[0] == "model"
     assert new.startswith("* new")
     assert new.endswith("not_in_router")
-    assert chosen.startswith("new (router_missing; router kmeans-")
+    assert chosen.startswith("new (router_missing; router none")
     assert why == "The router knows no model that can answer this, so the default model does."
+
+
+def test_without_a_router_the_prior_predicts_and_is_named(route, tmp_path):
+    config = tmp_path / "waypost.toml"
+    config.write_text(config.read_text().replace("prior = false", "prior = true"))
+    _, new, chosen = route("What is 17 + 25?")
+
+    assert new.startswith("* new")
+    assert new.endswith("ok")
+    assert chosen.startswith("new (router; router prior-")
 
 
 def test_a_model_that_is_named_is_shown_without_a_table(route):

@@ -24,6 +24,7 @@ from router_models.decide import Exploration
 from router_models.errors import NoModelAvailable
 from router_models.types import COMPLETION_MTOK
 from tests.fakes.artifacts import ENCODER, router_artifact
+from tests.fakes.priors import day_one
 from tests.fakes.turn_budgets import make_turn_budgets
 
 CALLER = Caller(key_id="k", team_id="t")
@@ -166,6 +167,66 @@ async def test_without_a_router_the_default_model_serves(routing) -> None:
     assert [model.name for model in plan.models] == ["large", "small"]
     assert (plan.reason, plan.propensity, plan.router_version) == ("router_missing", 1.0, None)
     assert [candidate.propensity for candidate in plan.candidates] == [0.0, 1.0]
+
+
+async def test_without_a_router_exploration_tries_other_models_too(routing) -> None:
+    it = await routing(with_router=False, exploration=Exploration("epsilon", 0.5))
+    plans = [await planned(it, request()) for _ in range(60)]
+    tried = [plan for plan in plans if plan.models[0].name == "small"]
+    assert 5 < len(tried) < 30
+    assert {(plan.reason, plan.propensity) for plan in tried} == {("explored", 0.25)}
+    assert {plan.propensity for plan in plans} == {0.25, 0.75}
+    assert {plan.router_version for plan in plans} == {None}
+
+
+async def test_without_a_router_the_prior_chooses_and_is_named(routing) -> None:
+    it = await routing(
+        hosted("weak"), hosted("able"), hosted("new"), with_router=False, prior=day_one()
+    )
+    plan = await planned(it, request(waypost={"willingness_to_pay": 1e6}))
+    assert (plan.reason, plan.models[0].name) == ("router", "able")
+    assert plan.router_version == it.prior.prior.manifest.version
+    assert all(candidate.quality is not None for candidate in plan.candidates)
+
+
+async def test_a_router_that_knows_no_model_of_the_pool_leaves_it_to_the_prior(routing) -> None:
+    it = await routing(hosted("weak"), hosted("able"), prior=day_one())
+    plan = await planned(it, request(waypost={"willingness_to_pay": 1e6}))
+    assert (plan.reason, plan.models[0].name) == ("router", "able")
+    assert str(plan.router_version).startswith("prior-")
+
+
+async def test_the_prior_does_not_hide_that_the_active_router_is_damaged(routing, store) -> None:
+    version = store.activate(store.put(router_artifact()).version).version
+    store.path(version).write_bytes(b"damaged")
+    it = await routing(with_router=False, prior=day_one())
+    plan = await planned(it, request())
+    assert (plan.reason, plan.models[0].name) == ("router_missing", "large")
+
+
+async def test_a_router_that_knows_one_model_of_many_does_not_take_all_turns(routing) -> None:
+    it = await routing(hosted("small"), hosted("able"), hosted("weak"), prior=day_one())
+    plan = await planned(it, request(waypost={"willingness_to_pay": 1e6}))
+    assert plan.models[0].name == "able"
+    assert str(plan.router_version).startswith("kmeans-")
+    assert {candidate.verdict for candidate in plan.candidates} == {"ok"}
+
+
+async def test_no_router_is_named_that_did_not_decide(routing) -> None:
+    plan = await planned(await routing(hosted("x"), hosted("y")), request())
+    assert (plan.reason, plan.router_version) == ("router_missing", None)
+
+
+async def test_thompson_exploration_goes_by_the_prior_s_doubt(routing) -> None:
+    it = await routing(
+        hosted("able"),
+        hosted("new"),
+        with_router=False,
+        prior=day_one(),
+        exploration=Exploration("thompson"),
+    )
+    plan = await planned(it, request(waypost={"willingness_to_pay": 1e6}))
+    assert 0.0 < min(candidate.propensity for candidate in plan.candidates) < 0.5
 
 
 async def test_a_router_that_fails_does_not_fail_the_request(routing) -> None:

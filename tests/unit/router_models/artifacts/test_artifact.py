@@ -157,7 +157,7 @@ def test_an_estimator_without_a_guard_is_loaded_without_one():
 
 
 def test_every_kind_is_known_by_its_own_name():
-    assert set(artifact.ESTIMATORS) == {"kmeans", "mlp", "knn", "ridge", "mixture"}
+    assert set(artifact.ESTIMATORS) == {"factors", "kmeans", "mlp", "knn", "ridge", "mixture"}
 
 
 def test_loads_other_kinds_and_types_of_arrays():

@@ -1,0 +1,87 @@
+"""Routing before any router was trained: by what public evaluations say of the pool's models."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from math import exp, log
+from pathlib import Path
+from typing import Final
+
+from budget.ledger.amounts import NUSD_PER_USD
+from gateway.routing.plan import Scores
+from gateway.types import HostedModel
+from router_models.artifacts.router import Router
+from router_models.artifacts.sealed_file import EncoderIdentity
+from router_models.day_one.shipped import PoolModel, ShippedPrior, load_prior
+
+DATA: Final = Path(__file__).with_name("data")
+
+
+def open_prior(encoder: EncoderIdentity) -> "DayOne | None":
+    """Read the prior that ships for this encoder; None where there is none."""
+    file = DATA / f"prior-{encoder.id}.safetensors"
+    return DayOne(load_prior(file.read_bytes(), encoder)) if file.exists() else None
+
+
+@dataclass(slots=True, eq=False)
+class DayOne:
+    """Makes a router of the prior for the models that are offered now."""
+
+    prior: ShippedPrior
+    _offered: tuple[HostedModel, ...] = field(default=(), init=False)
+    _router: Router | None = field(default=None, init=False)
+
+    def router(self, offered: Mapping[str, HostedModel]) -> Router:
+        """Return the router of all hosted models; adapters come and go."""
+        models = tuple(offered.values())
+        if self._router is None or models != self._offered:
+            self._router = self.prior.router([as_pool_model(model) for model in models])
+            self._offered = models
+        return self._router
+
+
+def fill_in(scores: Scores, guess: Scores) -> Scores:
+    """Take from `guess`, the prior's, what a router does not know.
+
+    A router learned from other graders than the prior did. So the prior's logits are moved by what
+    the two differ in over the models that both predict.
+    """
+    pairs = [
+        (own, other)
+        for own, other in zip(scores.quality, guess.quality, strict=True)
+        if own is not None and other is not None
+    ]
+    moved = sum(_logit(own) - _logit(other) for own, other in pairs) / max(len(pairs), 1)
+    tokens = scores.completion_tokens
+    return Scores(
+        _first(scores.quality, [_moved(other, moved) for other in guess.quality]),
+        _first(scores.cost_usd, guess.cost_usd),
+        scores.familiarity,
+        scores.quality_stderr and _first(scores.quality_stderr, guess.quality_stderr or ()),
+        tokens and _first(tokens, guess.completion_tokens or ()),
+    )
+
+
+def _first(own: Sequence[float | None], others: Sequence[float | None]) -> tuple[float | None, ...]:
+    pairs = zip_longest(own, others)
+    return tuple([b if a is None else a for a, b in pairs])
+
+
+def _logit(score: float) -> float:
+    score = min(max(score, 0.01), 0.99)
+    return log(score / (1.0 - score))
+
+
+def _moved(score: float | None, by: float) -> float | None:
+    return None if score is None else 1.0 / (1.0 + exp(-_logit(score) - by))
+
+
+def as_pool_model(model: HostedModel) -> PoolModel:
+    """Describe a hosted model by the names that others may know it by, and its price."""
+    named = (model.upstream_name, model.name)
+    # Hosts put an organisation before a model's name: "openai/gpt-4o-mini".
+    bare = tuple(name.rsplit("/", 1)[-1] for name in named)
+    names = dict.fromkeys([*named, *bare, *(name.lower() for name in bare)])
+    prices = model.price.input_nusd_per_mtok, model.price.output_nusd_per_mtok
+    usd = tuple(price / NUSD_PER_USD for price in prices)
+    return PoolModel(model.name, tuple(names), (usd[0], usd[1]))

@@ -1,0 +1,1 @@
+"""Routing to models that have answered little or nothing, from what other models answered."""
