@@ -1,5 +1,7 @@
 """What callers are told when a provider or a budget refuses, and whether trying again helps."""
 
+import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -10,6 +12,7 @@ import openai
 import pytest
 import pytest_asyncio
 
+from federation.deployment.certificates import CertificateFolder
 from tests.fakes.budgets import budget
 from tests.fakes.gateway import CLAUDE, SMALL, RunningGateway, running_gateway
 from tests.fakes.turns import until
@@ -168,3 +171,23 @@ async def test_every_attempt_is_logged(tmp_path: Any, *, is_stream: bool) -> Non
         answered = await ask(http, "auto", stream=is_stream)
         rows = [await it.turn(one.headers["x-request-id"]) for one in (failed, answered)]
     assert [row.attempts for row in rows] == [3, 5]
+
+
+async def test_a_certificate_that_is_not_trusted_is_named_in_the_log(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = CertificateFolder(tmp_path / "certificates")
+    folder.issue_server(["127.0.0.1"], datetime.now(UTC))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder.server, folder.server_key)
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with (
+        server,
+        running_gateway(tmp_path / "gateway", also={"beta": {"base_url": url}}) as it,
+        it.caller() as http,
+    ):
+        answer = await ask(http, "large")
+    assert answer.status_code == 503
+    assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
+    assert "CERTIFICATE" not in answer.text

@@ -2,6 +2,8 @@ from typing import Any
 
 import pytest
 
+from gateway.providers.anthropic_schemas import enforced_schema
+from gateway.providers.histories import as_taken, foreign_fields
 from gateway.providers.hosts import ANY_HOST, host_of
 from gateway.providers.lacks import FEATURES, asked_features, lacks_of, made_fit, may_think
 from gateway.types import LACKS_NOTHING, HostedModel, ModelPrice
@@ -130,3 +132,23 @@ def test_hosts_are_known_by_address_or_by_catalogue(
     kind: str, address: str, catalogue: str | None, *, knows_developer: bool
 ) -> None:
     assert host_of(kind, address, catalogue).takes_developer is knows_developer
+
+
+def test_a_call_without_an_id_is_left_to_its_host() -> None:
+    host = host_of("openai", "https://api.mistral.ai/v1", None)
+    messages = [
+        {"role": "assistant", "tool_calls": [{"id": None}, 3, {"id": "a:b"}]},
+        {"role": "tool", "tool_call_id": None, "tool_calls": None},
+    ]
+    first, second = as_taken(messages, host, foreign_fields(host))
+    assert first["tool_calls"][:2] == [{"id": None}, 3]
+    assert len(first["tool_calls"][2]["id"]) == 9
+    assert second == messages[1]
+
+
+def test_schemas_of_odd_forms_are_left_as_they_are() -> None:
+    assert enforced_schema({"items": True, "properties": 3}) == {
+        "items": True,
+        "properties": 3,
+        "additionalProperties": False,
+    }
