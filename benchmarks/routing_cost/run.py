@@ -25,6 +25,7 @@ from gateway.artifacts.store import ArtifactStore
 from gateway.budgets.prompt_tokens import Count, find_tokenizer
 from gateway.commands.train import carve
 from gateway.problems.datasets import Dataset, read_dataset
+from gateway.providers.refusals import Refusals
 from gateway.routing.encoders import QueryEmbedder, load_encoder
 from gateway.routing.expected_cost import PoolPrices
 from gateway.routing.routing import Routing
@@ -281,6 +282,7 @@ async def _routing(store: ArtifactStore, encoder: Encoder, rows: Evaluations) ->
         embedder=QueryEmbedder(encoder),
         router=router,
         paused=tuple,
+        refusals=Refusals(time.monotonic),
         rng=np.random.default_rng(0),
     )
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.routing_frontier import protocol
-from benchmarks.routing_frontier.report import labels_of
+from benchmarks.routing_frontier.protocol import labels_of
 from benchmarks.routing_frontier.run import SETS
 from gateway.routing.encoders import load_encoder
 from router_models.estimators.guard import Guard
