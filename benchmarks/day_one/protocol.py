@@ -26,6 +26,9 @@ Not per widest difference of mean costs: where all cost much the same, that weig
 bound."""
 
 
+TIE: Final = 1e-6
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Draw:
     """One pool of one table, some of it new.
@@ -160,8 +163,10 @@ def _utility(draw: Draw, quality: Float64, cost_usd: Float64) -> float:
     score, cost = draw.table.score[at], draw.table.cost_usd[at]
     rows = np.arange(len(score))
     earned = []
+    # Ties go to the lower cost, as they do in the gateway: without answers models may look alike.
+    tie = TIE * cost_usd / max(float(cost_usd.max()), 1e-12)
     for weight in draw.lambdas:
-        chosen = (quality - weight * cost_usd).argmax(axis=1)
+        chosen = (quality - weight * cost_usd - tie).argmax(axis=1)
         earned.append((score[rows, chosen] - weight * cost[rows, chosen]).mean())
     return float(np.mean(earned))
 
