@@ -5,7 +5,6 @@ import math
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import orjson
 
@@ -14,7 +13,6 @@ from gateway.errors import (
     ProviderCutOff,
     ProviderError,
     ProviderMisconfigured,
-    ProviderTimeout,
     ProviderUnavailable,
 )
 from gateway.inflating import InflatedTooLong, inflate
@@ -43,129 +41,13 @@ from gateway.providers.http import (
 )
 from gateway.providers.resilience import Resilience
 from gateway.providers.sse import MAX_EVENT_BYTES, Tap, event_too_long, fed
+from gateway.providers.upstream_stream import UpstreamStream
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
-from gateway.types import Usage
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 
 _log = logging.getLogger(__name__)
-
-
-class UpstreamStream:
-    """A streamed answer that has begun; see `gateway.providers.base.AnswerStream`.
-
-    Args:
-        limit_s: How long it may take from now on, however much of it arrives.
-
-    Attributes:
-        is_overdue: It took longer. Its reader may have been the slow one, so it says nothing
-            about the provider.
-    """
-
-    def __init__(
-        self,
-        response: HttpResponse,
-        tap: Tap,
-        begun: bytes,
-        provider: "HttpProvider",
-        limit_s: float,
-    ) -> None:
-        self.is_overdue = False
-        self.is_native = tap.is_native
-        self.attempts = 1
-        self.usage: Usage | None = None
-        self.finish_reason: str | None = None
-        self.usage_event: dict[str, Any] | None = None
-        self.head: dict[str, Any] | None = None
-        self.forwarded_events = 0
-        self.is_complete = False
-        self._response = response
-        self._tap = tap
-        self._begun = begun
-        self._idle_s = provider.timeouts.idle_s
-        self._limit_s = limit_s
-        self._clock = provider.resilience.clock
-        self._ends_s = self._clock() + limit_s
-        self._long_work = provider.long_work
-        self._provider = provider.name
-        self._secrets = provider.secrets
-        self._note()
-
-    @property
-    def is_over(self) -> bool:
-        """The answer is complete or has failed; nothing more will come."""
-        return self._tap.is_done or self._tap.error is not None
-
-    @property
-    def error(self) -> ProviderError | None:
-        """Why the answer is not complete; None while it goes on and when it is."""
-        return self._tap.error
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Iterate over the events to forward, each run of bytes as soon as it is whole."""
-        tap = self._tap
-        if self._begun:
-            yield self._begun
-            self._begun = b""
-        while not self.is_over:
-            left_s = self._ends_s - self._clock()
-            try:
-                if left_s <= 0:
-                    raise TimedOut("the stream took too long")
-                data = await self._response.next_chunk(min(self._idle_s, left_s))
-            except HttpFailure as failure:
-                await fed(tap, b"", self._long_work)
-                self._note()
-                if not tap.is_done:  # whole, if its reason to finish had come
-                    self.is_overdue = isinstance(failure, TimedOut) and left_s < self._idle_s
-                    tap.error = self._cut_off(failure)
-                break
-            forward = await fed(tap, data, self._long_work)
-            self._note()
-            if forward:
-                yield forward
-        if tap.error:
-            raise redacted(tap.error, self._secrets)
-
-    async def leave(self) -> bytes:
-        """End the upstream call at once; return the events that came and were not iterated over.
-
-        The provider writes, and bills, until it is told. So it is told before anything else is
-        done, and what it wrote meanwhile counts.
-        """
-        events, self._begun = self._begun, b""
-        if not self.is_over and (arrived := await self._response.leave()):
-            events += await fed(self._tap, arrived, self._long_work)
-            self._note()
-        return events
-
-    async def aclose(self) -> None:
-        """Give the connection back if the answer is complete; else drop it, which cancels."""
-        try:
-            if self._tap.is_done:
-                await self._response.drain()
-        finally:
-            self._response.close()
-
-    def _note(self) -> None:
-        tap = self._tap
-        self.usage = tap.usage
-        self.finish_reason = tap.finish_reason
-        self.usage_event = tap.usage_event
-        self.head = tap.head
-        self.forwarded_events = tap.forwarded_events
-        self.is_complete = tap.is_done
-
-    def _cut_off(self, failure: HttpFailure) -> ProviderError:
-        if isinstance(failure, TimedOut):
-            told = f"stopped sending for {self._idle_s:g} s"
-            if self.is_overdue:
-                told = f"did not end its answer within {self._limit_s:g} s"
-            return ProviderTimeout(f"provider {self._provider!r} {told}", provider=self._provider)
-        return ProviderCutOff(
-            f"provider {self._provider!r} broke off its answer", provider=self._provider
-        )
 
 
 @dataclass(slots=True)
@@ -286,7 +168,7 @@ class HttpProvider:
     def _decode(self, call: UpstreamCall, raw: bytes) -> Completion:
         try:
             if is_stream(raw):
-                return gathered(raw, self.dialect.tap(call))
+                return gathered(raw, self.dialect.tap(replace(call, native=None)))
             decoded = decode_answer(raw)
             if isinstance(decoded, dict) and decoded.get("error") and not decoded.get("choices"):
                 said = error_object(raw, self.secrets) or decoded["error"]
@@ -321,7 +203,17 @@ class HttpProvider:
         except AttemptFailed as failed:
             call.transit.is_upstream = failed.may_be_billed
             raise
-        return UpstreamStream(response, tap, begun, self, call.stream_limit_s)
+        return UpstreamStream(
+            response,
+            tap,
+            begun,
+            call.stream_limit_s,
+            idle_s=self.timeouts.idle_s,
+            clock=self.resilience.clock,
+            long_work=self.long_work,
+            provider=self.name,
+            secrets=self.secrets,
+        )
 
     async def _whole(
         self, response: HttpResponse, call: UpstreamCall, deadline_s: float

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.exact_json import dumps, exact
 from gateway.types import Usage
 
 _STOP_REASONS: Final = {
@@ -114,14 +115,14 @@ def arguments_in(function: Mapping[str, Any]) -> str:
     """Return the arguments of a call as JSON; some hosts send an object."""
     given = function.get("arguments")
     if isinstance(given, dict):
-        return orjson.dumps(given).decode()
+        return dumps(given).decode()
     return given if isinstance(given, str) else ""
 
 
 def tool_input(arguments: str) -> dict[str, Any]:
     """Decode the arguments of a call, which must be an object in this form."""
     try:
-        value = orjson.loads(arguments or "{}")
+        value = exact((arguments or "{}").encode(), orjson.loads(arguments or "{}"))
     except orjson.JSONDecodeError:
         value = arguments
     return value if isinstance(value, dict) else {"arguments": value}

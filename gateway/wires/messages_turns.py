@@ -9,9 +9,8 @@ upstream of Anthropic's form is sent, so it must be counted. Other upstreams are
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
-
 from gateway.errors import InvalidRequest
+from gateway.exact_json import dumps
 from gateway.types import CARRIED
 
 Block = Mapping[str, Any]
@@ -223,7 +222,7 @@ def _call(block: Block) -> dict[str, Any]:
     given = block.get("input") or {}
     if not isinstance(given, dict):
         raise TypeError
-    function = {"name": _string(block["name"]), "arguments": orjson.dumps(given).decode()}
+    function = {"name": _string(block["name"]), "arguments": dumps(given).decode()}
     return {"id": _string(block["id"]), "type": "function", "function": function}
 
 

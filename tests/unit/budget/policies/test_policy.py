@@ -14,6 +14,7 @@ from budget.policies.policy import (
     one_hot_within,
 )
 from budget.policies.types import TurnState
+from router_models.encoders.request_shape import WIDTH
 
 CHOICES = (100, 200, 400)
 STATE = TurnState(budget_tokens=1200, remaining_tokens=1200)
@@ -74,7 +75,7 @@ def test_a_longer_predicted_answer_is_allotted_more():
 
 def test_tools_beside_a_question_do_not_change_how_long_its_answer_is_taken_to_be():
     policy = DifficultyPolicy(CHOICES, np.array([1.0], np.float32), bias=np.log(90.0))
-    whole = np.array([1.0, 0.5, 0.5], np.float32)
+    whole = np.array([1.0, *[0.5] * WIDTH], np.float32)
     assert proposal(policy, replace(STATE, embedding=whole)) == 400
 
 

@@ -1,93 +1,20 @@
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-import orjson
 import pytest
 
-from gateway.artifacts.active import ActiveRouter
-from gateway.artifacts.store import ArtifactStore
-from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.endpoints.public import explain
 from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
-from gateway.providers.refusals import Refusals
-from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.settings.config import DEFAULT_PROFILES, ProfileSettings
-from gateway.types import Caller, Capabilities, HostedModel, ModelPrice, Usage
-from gateway.wire import ChatRequest, parse_chat_request
+from gateway.types import Caller, HostedModel
 from router_models.artifacts.sealed_file import RequestEncoder
 from router_models.decide import Exploration
 from router_models.errors import NoModelAvailable
-from router_models.types import COMPLETION_MTOK
 from tests.fakes.artifacts import ENCODER, router_artifact
 from tests.fakes.priors import day_one
+from tests.fakes.routing import CALLER, Embedder, hosted, planned, request
 from tests.fakes.turn_budgets import make_turn_budgets
-
-CALLER = Caller(key_id="k", team_id="t")
-PRICE = ModelPrice(1, 1)
-
-
-class Embedder:
-    encoder_id = ENCODER.id
-
-    async def embed(self, text: str, team_id: str) -> np.ndarray:
-        return np.full(ENCODER.dimension, float(len(text)), np.float32)
-
-
-def hosted(name: str, **capabilities: Any) -> HostedModel:
-    return HostedModel(name, "p", name, PRICE, Capabilities(**capabilities))
-
-
-def request(model: str = "auto", **fields: Any) -> ChatRequest:
-    body = {"model": model, "messages": [{"role": "user", "content": "hello"}], **fields}
-    return parse_chat_request(orjson.dumps(body), {})
-
-
-async def planned(
-    routing: Routing,
-    asked: ChatRequest,
-    caller: Caller = CALLER,
-    budgets: TurnBudgets | None = None,
-) -> RoutePlan:
-    prediction = await routing.predict(asked, caller)
-    allotment = None if budgets is None else await budgets.allot(asked, caller, prediction)
-    return routing.choose(prediction, allotment)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path)
-
-
-@pytest.fixture
-def routing(store: ArtifactStore) -> Callable[..., Any]:
-    async def build(*models: HostedModel, with_router: bool = True, **changes: Any) -> Routing:
-        pool = models or (hosted("small"), hosted("large"))
-        if with_router:
-            store.activate(store.put(router_artifact()).version)
-        router = ActiveRouter(store, ENCODER)
-        await router.refresh()
-        return Routing(
-            **{
-                "models": {model.name: model for model in pool},
-                "profiles": DEFAULT_PROFILES,
-                "default_profile": "balanced",
-                "default_model": pool[-1].name,
-                "exploration": Exploration(),
-                "embedder": Embedder(),
-                "router": router,
-                "paused": tuple,
-                "refusals": Refusals(time.monotonic),
-                "rng": np.random.default_rng(0),
-                **changes,
-            }
-        )
-
-    return build
 
 
 async def test_the_router_chooses_by_utility_and_says_so(routing) -> None:
@@ -389,67 +316,3 @@ async def test_a_field_that_no_provider_may_be_sent_is_refused_by_its_name(routi
     with pytest.raises(InvalidRequest, match=r"`plugins`.*extra_fields") as refused:
         await planned(await routing(strict), request(model, plugins=[{"id": "web"}]))
     assert refused.value.param == "plugins"
-
-
-CHEAP = ModelPrice(1_000_000_000, 2_000_000_000)
-DEAR = ModelPrice(10_000_000_000, 30_000_000_000)
-
-
-async def of_tokens(routing: Any, store: ArtifactStore, small: ModelPrice = CHEAP) -> Routing:
-    """Routing by a router that predicts tokens, over two models."""
-    data = router_artifact(unit=COMPLETION_MTOK)
-    store.activate(store.put(data).version)
-    pool = (HostedModel("small", "p", "s", small), HostedModel("large", "p", "l", DEAR))
-    return cast("Routing", await routing(*pool, with_router=False))
-
-
-async def test_predicted_tokens_cost_what_the_model_charges_for_them(routing, store) -> None:
-    asked = request()
-    plan = await planned(await of_tokens(routing, store), asked)
-    assert plan.prompt_tokens == asked.prompt_tokens
-    for candidate, price in zip(plan.candidates, (CHEAP, DEAR), strict=True):
-        assert candidate.completion_tokens is not None
-        usage = Usage(plan.prompt_tokens, round(candidate.completion_tokens))
-        assert candidate.cost_usd == pytest.approx(price.cost_nusd(usage) / 1e9, rel=1e-3)
-
-
-async def test_a_price_change_needs_no_other_router(routing, store) -> None:
-    before, after = [
-        (await planned(await of_tokens(routing, store, price), request())).candidates
-        for price in (CHEAP, ModelPrice(2_000_000_000, 4_000_000_000))
-    ]
-    assert before[0].completion_tokens == after[0].completion_tokens
-    assert after[0].cost_usd == pytest.approx(2 * (before[0].cost_usd or 0))
-    assert after[1].cost_usd == before[1].cost_usd
-
-
-async def test_a_long_prompt_is_expected_to_cost_what_it_costs(routing, store) -> None:
-    text = "Say it in other words. " * 5_000
-    asked = request(messages=[{"role": "user", "content": text}])
-    plan = await planned(await of_tokens(routing, store), asked)
-    assert (plan.candidates[1].cost_usd or 0) > 10e-6 * len(text) / 5
-
-
-async def test_no_answer_is_expected_to_be_longer_than_it_may_be(routing, store) -> None:
-    it = await of_tokens(routing, store)
-    free = await planned(it, request())
-    assert min(c.completion_tokens or 0 for c in free.candidates) > 100
-    by_caller = await planned(it, request(max_tokens=100))
-    by_budget = await planned(
-        it,
-        request(waypost={"turn_budget": 1000}),
-        budgets=make_turn_budgets(choices=[100], expected_turns=1),
-    )
-    assert by_budget.allotment is not None
-    for plan, limit in ((by_caller, 100), (by_budget, by_budget.allotment.cap.tokens)):
-        assert [c.completion_tokens for c in plan.candidates] == [limit, limit]
-        assert all(
-            (c.cost_usd or 0) < (f.cost_usd or 0)
-            for c, f in zip(plan.candidates, free.candidates, strict=True)
-        )
-
-
-async def test_a_router_that_predicts_usd_is_believed_as_before(routing) -> None:
-    plan = await planned(await routing(), request(max_tokens=1))
-    assert [c.completion_tokens for c in plan.candidates] == [None, None]
-    assert all(c.cost_usd for c in plan.candidates)

@@ -5,6 +5,7 @@ import pytest
 
 from router_models.day_one.shipped import PoolModel, load_prior
 from router_models.errors import ArtifactRejected
+from router_models.types import COMPLETION_MTOK
 from tests.fakes.artifacts import ENCODER
 from tests.fakes.priors import prior_bytes
 
@@ -40,11 +41,12 @@ def test_an_unknown_model_is_less_certain_than_a_known_one(prior):
     assert stderr[0] > 1.2 * stderr[1] > 0.0
 
 
-def test_a_dearer_unknown_model_is_expected_to_be_abler_and_to_cost_more(prior):
+def test_a_dearer_unknown_model_is_expected_to_be_abler_and_to_write_as_much(prior):
     prediction, _ = predicted(prior, model("a", 0.1), model("b", 10.0))
     assert prediction.quality[0] < prediction.quality[1]
-    assert prediction.cost_usd[1] == pytest.approx(100 * prediction.cost_usd[0], rel=1e-3)
-    assert prediction.cost_usd[0] == pytest.approx(250 * 0.1 / 1e6, rel=0.05)
+    assert prior.router([model("a")]).unit == COMPLETION_MTOK
+    assert prediction.cost_usd[1] == prediction.cost_usd[0]
+    assert prediction.cost_usd[0] == pytest.approx(np.exp(4) / 1e6, rel=0.3)
 
 
 def test_the_router_is_called_as_the_prior_is(prior):
