@@ -11,7 +11,7 @@ import string
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
+from gateway.exact_json import dumps
 
 TOKENS_PER_BYTE: Final = 0.225
 TOKENS_PER_DIGIT: Final = 0.87
@@ -95,4 +95,4 @@ def _read_part(part: object) -> tuple[str, bool]:
 
 def _written(structure: object) -> str:
     """Write a structure as JSON, which is about how models read it."""
-    return orjson.dumps(structure).decode()
+    return dumps(structure).decode()

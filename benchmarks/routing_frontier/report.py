@@ -151,6 +151,13 @@ def render(results: Mapping[str, Any]) -> str:
 
 def _verdict(results: Mapping[str, Any]) -> Iterator[str]:
     """Count what lies above and below, with the whole interval."""
+    whole = len(PROTOCOLS) * cells.PARTS
+    measured = ", ".join(
+        f"{name} {sum(found['parts'] for found in protocols.values())} of {whole}"
+        for name, protocols in results.items()
+        if protocols
+    )
+    yield f"Parts measured so far: {measured}.\n"
     yield "| Waypost against | differences | above | below, each by name |"
     yield "|---|---:|---:|---|"
     for rival in CONTENDERS:

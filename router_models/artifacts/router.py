@@ -156,6 +156,7 @@ class Router:
 
         What Thompson exploration reads. They are of the estimator alone: the guard has no part.
         """
+        embedding = embedding[: self.manifest.dimension]
         stderr = self.estimator.quality_stderr(embedding[np.newaxis])
         return None if stderr is None else self._in_order(stderr[0], models)
 

@@ -69,7 +69,12 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
         also={"delta": {"catalogue": "mistral"}},
         models=models(),
         profiles=PROFILES,
-        routing={"encoder": "static", "artifact_poll_s": 60, "default_model": CLAUDE},
+        routing={
+            "encoder": "static",
+            "artifact_poll_s": 60,
+            "default_model": CLAUDE,
+            "prior": False,
+        },
     ) as gateway:
         yield gateway
 

@@ -156,6 +156,16 @@ async def test_thompson_exploration_goes_by_the_prior_s_doubt(routing) -> None:
     assert 0.0 < min(candidate.propensity for candidate in plan.candidates) < 0.5
 
 
+async def test_the_prior_is_as_sure_of_a_question_whatever_is_sent_with_it(routing) -> None:
+    it = await routing(hosted("able"), hosted("new"), with_router=False, prior=day_one())
+    plain, with_tools = [
+        (await it.predict(asked, CALLER, with_stderr=True)).scores
+        for asked in (request(), request(tools=[{}]))
+    ]
+    assert plain.quality_stderr == with_tools.quality_stderr
+    assert min(plain.quality_stderr) > 0.0
+
+
 async def test_a_router_that_fails_does_not_fail_the_request(routing) -> None:
     class Wrong(Embedder):
         async def embed(self, text: str, team_id: str) -> np.ndarray:
