@@ -31,6 +31,11 @@ class DayOne:
     _offered: tuple[HostedModel, ...] = field(default=(), init=False)
     _router: Router | None = field(default=None, init=False)
 
+    @property
+    def version(self) -> str:
+        """Name of the prior; its routers bear it."""
+        return self.prior.manifest.version
+
     def router(self, offered: Mapping[str, HostedModel]) -> Router:
         """Return the router of all hosted models; adapters come and go."""
         models = tuple(offered.values())
