@@ -134,7 +134,7 @@ async def open_gateway(
                 startup, log, budgets, await _open_page(service.metrics, workers, stack)
             ),
             pool=pool,
-            router_version=routing.router.version or (routing.prior and routing.prior.version),
+            router_version=routing.serving_version,
             budgets=budgets,
             readiness=readiness,
             connections=connections,

@@ -91,6 +91,13 @@ class Routing:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_pools", CandidatePools(self.models, self.profiles))
 
+    @property
+    def serving_version(self) -> str | None:
+        """Name of the router that is active, or else of the prior; None where neither is."""
+        if self.router.version is not None:
+            return self.router.version
+        return None if self.prior is None else self.prior.version
+
     async def predict(
         self, request: ChatRequest, caller: Caller, *, with_stderr: bool = False
     ) -> Prediction:
