@@ -10,12 +10,12 @@ from gateway.exact_json import dumps
 from gateway.providers.base import Completion, UpstreamCall
 from gateway.providers.histories import as_taken, foreign_fields
 from gateway.providers.hosts import ANY_HOST, Host
+from gateway.providers.lacks import OUTPUT_LIMITS
 from gateway.providers.sse import StreamTap
 from gateway.providers.usage import usage_of
 from gateway.types import CARRIED, HostedModel
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-_OUTPUT_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,9 @@ def fill_defaults(body: dict[str, Any], defaults: Mapping[str, Any]) -> None:
 
     The two names of the output limit count as one field.
     """
-    has_limit = any(body.get(name) is not None for name in _OUTPUT_LIMITS)
+    has_limit = any(body.get(name) is not None for name in OUTPUT_LIMITS)
     for name, value in defaults.items():
-        if name in _OUTPUT_LIMITS and has_limit:
+        if name in OUTPUT_LIMITS and has_limit:
             continue
         if body.get(name) is None:
             body[name] = value
