@@ -182,6 +182,7 @@ class Caller:
         profile: Routing profile used where the request names none.
         logs_text: The team opted in to keeping query text in its own log.
         trains_reasoner: It opted in to keeping prompts and answers for a reasoner to learn from.
+        is_judged: It opted in to having answers judged by models, and compared with second ones.
     """
 
     key_id: str
@@ -190,6 +191,7 @@ class Caller:
     profile: str | None = None
     logs_text: bool = False
     trains_reasoner: bool = False
+    is_judged: bool = False
 
     def may_use(self, model: str) -> bool:
         """Whether the key admits `model`."""

@@ -79,6 +79,7 @@ TEAMS = Table(
     Column("id", String, primary_key=True),
     Column("logs_text", Boolean, nullable=False),
     Column("trains_reasoner", Boolean, nullable=False, server_default=false()),
+    Column("is_judged", Boolean, nullable=False, server_default=false()),
     Column("created_at", UtcDateTime, nullable=False),
 )
 """A tenant: owns keys, and nobody else reads its turns.
@@ -87,6 +88,8 @@ Attributes:
     logs_text: It opted in to keeping the text of queries in its log.
     trains_reasoner: It opted in to keeping prompts, answers and verifiers, so that answers
         can be verified and a reasoning model learns from what they were verified by.
+    is_judged: It opted in to having prompts and answers read by the models that judge, and to
+        second answers; nothing more is kept for that.
 """
 
 KEYS = Table(

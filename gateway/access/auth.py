@@ -272,7 +272,7 @@ def _split(credential: bytes | None) -> tuple[str, bytes]:
 
 def _read_keys(engine: Engine, ids: list[str], read_at_s: float) -> dict[str, _KnownKey]:
     query = (
-        select(KEYS, TEAMS.c.logs_text, TEAMS.c.trains_reasoner)
+        select(KEYS, TEAMS.c.logs_text, TEAMS.c.trains_reasoner, TEAMS.c.is_judged)
         .join(TEAMS, TEAMS.c.id == KEYS.c.team_id)
         .where(KEYS.c.id.in_(ids))
     )
@@ -293,6 +293,7 @@ def _known_key(row: Mapping[str, Any], read_at_s: float) -> _KnownKey:
             profile=row["profile"],
             logs_text=row["logs_text"],
             trains_reasoner=row["trains_reasoner"],
+            is_judged=row["is_judged"],
         ),
         secret_sha256=row["secret_sha256"],
         previous_sha256=row["previous_secret_sha256"] or NO_DIGEST,

@@ -33,11 +33,12 @@ KEY_COLUMNS = [c for c in KEYS.c if not c.name.endswith("secret_sha256")]
 
 @dataclass(frozen=True, slots=True)
 class TeamInfo:
-    """A tenant; what its log keeps is what it opted in to, as `migrations.tables.Team` says."""
+    """A tenant and what it opted in to, as `migrations.tables.TEAMS` says."""
 
     id: str
     logs_text: bool
     trains_reasoner: bool
+    is_judged: bool
     created_at: datetime
 
 
@@ -84,7 +85,12 @@ class KeyStore:
     now: Callable[[], datetime] = utc_now
 
     def create_team(
-        self, team_id: str, *, logs_text: bool = False, trains_reasoner: bool = False
+        self,
+        team_id: str,
+        *,
+        logs_text: bool = False,
+        trains_reasoner: bool = False,
+        is_judged: bool = False,
     ) -> TeamInfo:
         """Add a team.
 
@@ -96,7 +102,7 @@ class KeyStore:
                 f"team id {team_id[:80]!r}: must be 1 to 63 lower-case letters, digits, - or _",
                 param="id",
             )
-        team = TeamInfo(team_id, logs_text, trains_reasoner, self.now())
+        team = TeamInfo(team_id, logs_text, trains_reasoner, is_judged, self.now())
         with writing(self.engine) as connection:
             if _team(connection, team_id) is not None:
                 raise InvalidRequest(f"team {team_id!r} exists already", param="id")
@@ -104,9 +110,14 @@ class KeyStore:
         return team
 
     def update_team(
-        self, team_id: str, *, logs_text: bool | None = None, trains_reasoner: bool | None = None
+        self,
+        team_id: str,
+        *,
+        logs_text: bool | None = None,
+        trains_reasoner: bool | None = None,
+        is_judged: bool | None = None,
     ) -> TeamInfo:
-        """Change what the team's log keeps; None leaves a choice as it is.
+        """Change what the team chose; None leaves a choice as it is.
 
         Where `trains_reasoner` is taken back, the prompts, answers and verifiers kept so far are
         erased.
@@ -114,7 +125,11 @@ class KeyStore:
         Raises:
             NotFound: There is no such team.
         """
-        given = {"logs_text": logs_text, "trains_reasoner": trains_reasoner}
+        given = {
+            "logs_text": logs_text,
+            "trains_reasoner": trains_reasoner,
+            "is_judged": is_judged,
+        }
         changes = {name: choice for name, choice in given.items() if choice is not None}
         with writing(self.engine) as connection:
             if changes:

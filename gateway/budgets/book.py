@@ -102,6 +102,9 @@ class CallerLimits:
 class BudgetBook:
     """Answers from memory which limits apply; for one event loop.
 
+    Args:
+        fixed: Budgets that settings define, not the database.
+
     Attributes:
         failed_reads: Times the database could not be asked; the last known definitions held.
         is_stale: Whether the last read failed.
@@ -113,13 +116,14 @@ class BudgetBook:
         *,
         poll_s: float = POLL_S,
         read_timeout_s: float = READ_TIMEOUT_S,
+        fixed: Iterable[BudgetDefinition] = (),
     ) -> None:
         self.failed_reads = 0
         self.is_stale = False
         self._definitions = definitions
         self._poll_s = poll_s
         self._read_timeout_s = read_timeout_s
-        self._rules = BudgetRules()
+        self._rules = BudgetRules(fixed)
         self._revision = 0
         self._limits: dict[tuple[str, str, str | None, str | None], CallerLimits] = {}
         self._turn_limits: dict[str, tuple[Limit, ...]] = {}

@@ -6,7 +6,7 @@ is still queued (`evaluation_log.flush_interval_s`, or an outage). Holds are not
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -103,13 +103,23 @@ def capped_teams(engine: Engine) -> list[str]:
     return sorted(team_id for team_id in capped if team_id is not None)
 
 
-async def rebuild(engine: Engine, store: LedgerStore, now_unix_s: float) -> int:
+async def rebuild(
+    engine: Engine,
+    store: LedgerStore,
+    now_unix_s: float,
+    fixed: Sequence[BudgetDefinition] = (),
+) -> int:
     """Set live counters to what the journal says; returns how many.
 
     What is held stays held. Charges that are queued for the journal are missing until they are
     written, so rebuild without traffic, or a flush interval after it.
+
+    Args:
+        fixed: Budgets that settings define, not the database.
     """
-    sums = await asyncio.to_thread(lambda: charged(engine, read_definitions(engine), now_unix_s))
+    sums = await asyncio.to_thread(
+        lambda: charged(engine, [*read_definitions(engine), *fixed], now_unix_s)
+    )
     for entry in sums:
         await store.overwrite(entry.limit, max(entry.spent, 0))
     return len(sums)

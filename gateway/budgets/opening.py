@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from budget.ledger.memory import MemoryStore
 from budget.ledger.store import LedgerStore
 from gateway.budgets.book import BudgetBook
-from gateway.budgets.definitions import BudgetDefinitions
+from gateway.budgets.definitions import BudgetDefinition, BudgetDefinitions
 from gateway.budgets.journal import rebuild
 from gateway.budgets.metered import BoundPrompt, MeteredLedger, SettlementLog
 from gateway.budgets.operations import BudgetDesk
@@ -37,22 +37,27 @@ async def open_budgets(
     journal: SettlementLog,
     bound_prompt: BoundPrompt,
     *,
+    fixed: Sequence[BudgetDefinition] = (),
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Budgets]:
     """Run a ledger; leaving tells the store what is left to tell. Open it after the journal.
 
     Counters in memory begin with what the journal says was spent.
 
+    Args:
+        fixed: Budgets that settings define, not the database.
+
     Raises:
         ConfigurationError: The database cannot be read, or the redis extra is missing.
     """
-    book = BudgetBook(BudgetDefinitions(engine), poll_s=settings.definitions_poll_s)
+    definitions = BudgetDefinitions(engine)
+    book = BudgetBook(definitions, poll_s=settings.definitions_poll_s, fixed=fixed)
     try:
         if not await book.refresh():
             raise ConfigurationError("budgets: the database cannot be read")
         async with open_store(settings, clock=clock) as store:
             if settings.store == "memory":
-                await rebuild(engine, store, clock())
+                await rebuild(engine, store, clock(), fixed)
             ledger = MeteredLedger(
                 book=book,
                 store=store,

@@ -28,6 +28,13 @@ def choices_of_team(function: Any) -> Any:
             default=None,
             help="Keep the text of the team's queries in its log.",
         ),
+        click.option(
+            "--judge/--no-judge",
+            "is_judged",
+            default=None,
+            help="Have a share of the answers graded by the models of `grading.judge`, which then "
+            "read prompts and answers. Nothing of these is kept.",
+        ),
     ):
         function = option(function)
     return function
@@ -54,7 +61,7 @@ def create(settings: GatewaySettings, team_id: str, **choices: bool | None) -> N
 @click.argument("team_id")
 @choices_of_team
 def update(settings: GatewaySettings, team_id: str, **choices: bool | None) -> None:
-    """Change what the team's log keeps; a choice that is not named stays as it is."""
+    """Change what the team chose; a choice that is not named stays as it is."""
     with opened(settings) as engine:
         click.echo(_line(KeyStore(engine).update_team(team_id, **choices)))
 
@@ -73,4 +80,5 @@ def list_teams(settings: GatewaySettings) -> None:
 
 def _line(team: TeamInfo) -> str:
     text = "text logged" if team.logs_text else "text not logged"
-    return f"{team.id:16} {text}{', trains a reasoner' if team.trains_reasoner else ''}"
+    chosen = {"trains a reasoner": team.trains_reasoner, "judged": team.is_judged}
+    return f"{team.id:16} {', '.join([text, *(name for name in chosen if chosen[name])])}"

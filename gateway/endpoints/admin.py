@@ -43,6 +43,7 @@ class TeamBody(Body):
     id: Name
     logs_text: bool = False
     trains_reasoner: bool = False
+    is_judged: bool = False
 
 
 class TeamChanges(Body):
@@ -50,6 +51,7 @@ class TeamChanges(Body):
 
     logs_text: bool | None = None
     trains_reasoner: bool | None = None
+    is_judged: bool | None = None
 
 
 class KeyBody(Body):
