@@ -1,0 +1,157 @@
+"""A model as a judge: how good is an answer, and which of two is better."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gateway.judging.background import BackgroundCalls, BackgroundCounts
+from gateway.judging.prompts import (
+    PAIRWISE_VERSION,
+    POINTWISE_VERSION,
+    Message,
+    code_for,
+    draw_code,
+    pairwise,
+    pointwise,
+)
+from gateway.judging.verdicts import Preference, agreed, preference_in, score_in
+from gateway.settings.judging import JudgeSettings
+from gateway.types import HostedModel, TurnRecord
+from gateway.wire import read_chat_request, text_of
+
+OWN: Final = "own"
+"""In the version of a grade: the judge graded an answer of its own."""
+UNUSABLE: Final = "unusable"
+WEIGHT: Final = 0.5
+"""How much a judge's score says beside what is checked, until it is measured."""
+OWN_WEIGHT: Final = 0.25
+"""Models prefer what they wrote: Panickssery et al. (NeurIPS 2024, arXiv 2404.13076)."""
+LEAST_LEAD: Final = 0.1
+"""How far apart the scores of two answers are put of which one is better in both orders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a judge thinks of one answer, 0 to 1."""
+
+    judge: str
+    score: float
+    weight: float
+    version: str
+
+
+class JudgeLog:
+    """Keeps rows of judges' calls without the embedding: it is one of other people's text."""
+
+    def __init__(self, record: Callable[[TurnRecord], None]) -> None:
+        self._record = record
+
+    def record(self, row: TurnRecord) -> None:
+        """Keep `row`; never raises, never waits."""
+        self._record(replace(row, query_embedding=None, encoder_id=None))
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Asks models for verdicts.
+
+    Attributes:
+        models: Those that are served, by name.
+        draw: Draws the codes around what is judged.
+    """
+
+    calls: BackgroundCalls
+    log: JudgeLog
+    models: Mapping[str, HostedModel]
+    settings: JudgeSettings
+    counts: BackgroundCounts
+    draw: Callable[[], str] = draw_code
+
+    async def score(
+        self, conversation: str, answer: str, written_by: Collection[str]
+    ) -> Opinion | None:
+        """Grade an answer; None where no judge gave a usable score.
+
+        Args:
+            written_by: Models that must not judge it where another one can.
+        """
+        judges, is_own = self.judges(written_by)
+        for judge in judges:
+            code = code_for((conversation, answer), self.draw)
+            reply = await self._ask(judge, pointwise(conversation, answer, code))
+            if reply is None:
+                continue
+            score = score_in(reply, code)
+            self.counts.verdicts.add((judge, UNUSABLE if score is None else "score"))
+            if score is None:
+                return None
+            version = f"{POINTWISE_VERSION}/{OWN}" if is_own else POINTWISE_VERSION
+            return Opinion(judge, score, OWN_WEIGHT if is_own else WEIGHT, version)
+        return None
+
+    async def prefer(
+        self, conversation: str, first: str, second: str, written_by: Collection[str]
+    ) -> Preference | None:
+        """Say which answer is better, asked in both orders; None without two usable verdicts."""
+        forward = await self._prefer(conversation, first, second, written_by)
+        if forward is None:
+            return None
+        return agreed(forward, await self._prefer(conversation, second, first, written_by))
+
+    def judges(self, written_by: Collection[str]) -> tuple[Sequence[str], bool]:
+        """Name the judges in order, and whether they are among those that wrote what is judged."""
+        offered = [name for name in self.settings.models if name in self.models]
+        written = {_origin(self.models[name]) for name in written_by if name in self.models}
+        others = [name for name in offered if _origin(self.models[name]) not in written]
+        return (others, False) if others else (offered, True)
+
+    async def _prefer(
+        self, conversation: str, first: str, second: str, written_by: Collection[str]
+    ) -> Preference | None:
+        judges, _ = self.judges(written_by)
+        for judge in judges:
+            code = code_for((conversation, first, second), self.draw)
+            reply = await self._ask(judge, pairwise(conversation, first, second, code))
+            if reply is None:
+                continue
+            preference = preference_in(reply, code)
+            self.counts.verdicts.add((judge, preference or UNUSABLE))
+            return preference
+        return None
+
+    async def _ask(self, judge: str, messages: Iterable[Message]) -> str | None:
+        body = {
+            "model": judge,
+            "messages": list(messages),
+            "max_tokens": self.settings.max_completion_tokens,
+            "temperature": 0,
+        }
+        reply = await self.calls.ask(read_chat_request(body, {}), self.log)
+        return None if reply is None else text_of(reply.message.get("content"))
+
+
+def joined(
+    first: Opinion, second: Opinion, preference: Preference | None
+) -> tuple[Opinion, Opinion]:
+    """Make the scores of two answers agree with the preference between them.
+
+    A preference that held in both orders rests on seeing both answers, so it decides their order.
+    The scores say how good both are; where they order the answers the other way, or hardly at all,
+    both are moved to their mean and put `LEAST_LEAD` apart.
+    """
+    version = f"{first.version}+{PAIRWISE_VERSION}"
+    first, second = replace(first, version=version), replace(second, version=version)
+    if preference is None or preference == "tie":
+        return first, second
+    lead = first.score - second.score
+    sign = 1.0 if preference == "first" else -1.0
+    if sign * lead >= LEAST_LEAD:
+        return first, second
+    half = sign * LEAST_LEAD / 2
+    mean = min(max((first.score + second.score) / 2, LEAST_LEAD / 2), 1.0 - LEAST_LEAD / 2)
+    return replace(first, score=mean + half), replace(second, score=mean - half)
+
+
+def _origin(model: HostedModel) -> str:
+    """Name what answers, whichever provider hosts it and whatever prompt it is given."""
+    return model.upstream_name.rpartition("/")[2].casefold()
