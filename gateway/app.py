@@ -33,6 +33,7 @@ from gateway.endpoints.public import PublicEndpoints
 from gateway.endpoints.public_app import PublicApp
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
+from gateway.grading.opening import open_grading
 from gateway.long_work import LongWork
 from gateway.pool.announcements import OfferedModels
 from gateway.pool.pool import Pool, open_pool
@@ -45,6 +46,7 @@ from gateway.readings import (
     read_budgets,
     read_connections,
     read_embedder,
+    read_grading,
     read_log,
     read_memory,
     read_policy,
@@ -109,6 +111,7 @@ async def open_gateway(
         embedder = _open_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
         routing = await _open_routing(settings, pool, embedder, _paused_of(providers), stack)
+        grading = await stack.enter_async_context(open_grading(settings.grading, log))
         service = ChatService(
             routing=routing,
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
@@ -124,6 +127,7 @@ async def open_gateway(
             long_work=long_work,
             clock=time.monotonic,
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
+            grading=grading,
         )
         connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
         _observe(settings, service, embedder, pool, log, budgets, connections)
@@ -173,6 +177,7 @@ def _observe(
     store = router_store(settings)
     for read in (
         read_log(log, settings.evaluation_log),
+        read_grading(service.grading),
         read_embedder(embedder),
         read_router(service.routing.router, store),
         FrontierFile(store.folder).collect,

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0007"
+HEAD_REVISION = "0008"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 
@@ -175,11 +175,13 @@ GRADES = Table(
     Column("grader", String, nullable=False),
     Column("source", String, nullable=False),
     Column("score", Double, nullable=False),
+    Column("weight", Double, nullable=False, server_default="1"),
+    Column("version", String),
     Column("comment", Text),
     Column("verifier", Json),
     Column("created_at", UtcDateTime, nullable=False, index=True),
 )
-"""What somebody thinks of an answer, 0 to 1.
+"""What somebody thinks of an answer, 0 to 1; `weight`, 0 to 1, is how much that says.
 
 `answer_id` is the request, decision or answer id of the graded turn, without a foreign key: a
 grade may be written before its turn is. It counts only where `team_id` is the turn's.

@@ -41,6 +41,7 @@ from gateway.evaluation_log.exchange import (
     ForwardedEvents,
     answer_of,
 )
+from gateway.grading.desk import GradingDesk
 from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion, Provider, Transit, UpstreamCall
 from gateway.providers.lacks import made_fit
@@ -101,6 +102,7 @@ class ChatService:
         long_work: Reads what is long, in a thread.
         clock: Monotonic seconds. Not the event loop's time: uvloop counts in milliseconds.
         rng: Makes ids; seeded apart in every process.
+        grading: Has answers graded once they are given; None where nothing grades.
     """
 
     routing: Routing
@@ -117,6 +119,7 @@ class ChatService:
     long_work: LongWork
     clock: Callable[[], float]
     rng: random.Random
+    grading: GradingDesk | None = None
 
     async def plan(
         self, request: ChatRequest, caller: Caller, *, with_stderr: bool = False
@@ -145,7 +148,7 @@ class ChatService:
         """
         async with self._turn(request, caller, transit) as turn:
             completion = await self._complete(turn)
-            record = turn.record
+            record, turn.said = turn.record, completion.body
             record.finish_reason = completion.finish_reason
             record.attempts += completion.attempts
             record.answer_id = id_of(completion.body)
@@ -179,7 +182,7 @@ class ChatService:
             upstream = await self._open(turn, stack)
             turn.record.first_byte_s = self.clock() - turn.started_s
             kept = MAX_KEPT_BYTES if caller.trains_reasoner else MAX_COUNTED_BYTES
-            forwarded = ForwardedEvents(kept)
+            turn.said = forwarded = ForwardedEvents(kept)
             writer = wire.writer(request, upstream)
             try:
                 events = self._forward(turn, upstream, forwarded, writer)
@@ -388,6 +391,8 @@ class ChatService:
             used = 0 if record.usage is None else record.usage.completion_tokens
             self.turn_budgets.note_outcome(turn.plan.allotment, used, was_cut_off=turn.was_cut_off)
         self.metrics.answered(record)
+        if self.grading is not None:
+            turn.offer_to(self.grading)
 
 
 def _about(turn: Turn) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from budget.ledger.types import Charge
 from gateway.budgets.enforcement import own_limit
 from gateway.budgets.reservation import Reservation, budget_headers, budget_summary
 from gateway.chat.usage import SentCall
-from gateway.evaluation_log.exchange import prompt_of
+from gateway.evaluation_log.exchange import ForwardedEvents, prompt_of
+from gateway.grading.desk import GradingDesk
 from gateway.providers.base import Transit
 from gateway.routing.plan import RoutePlan
 from gateway.telemetry.tracing import TurnTrace, Untraced
@@ -34,6 +35,7 @@ class Turn:
         sent: That call; `dropped` are the caller's fields that it had not.
         settled: What earlier reservations of this turn were charged.
         transit: Where that call is.
+        said: What was sent to the caller, as graders read it; None where there is no answer.
     """
 
     request: ChatRequest
@@ -48,6 +50,7 @@ class Turn:
     settled: Charge | None = None
     transit: Transit = field(default_factory=Transit)
     trace: TurnTrace = field(default_factory=Untraced)
+    said: Mapping[str, Any] | ForwardedEvents | None = None
 
     @classmethod
     def begin(
@@ -199,6 +202,13 @@ class Turn:
         if record.error is not None:
             record.answer = None
         return record
+
+    def offer_to(self, desk: GradingDesk) -> None:
+        """Have the answer graded, where it was given whole."""
+        if self.said is not None and self.record.error is None:
+            memory = self.transit.memory
+            n_bytes = 0 if memory is None else memory.amount
+            desk.offer(self.record, self.request, self.caller, self.said, n_bytes)
 
 
 def new_id(rng: random.Random) -> str:

@@ -34,6 +34,11 @@ def command() -> None:
 @click.option("--until", type=TIME, help="Only turns before this time, in UTC.")
 @click.option("--team", help="Only this team's turns.")
 @click.option("--encoder", help="Only turns embedded by this encoder.")
+@click.option(
+    "--with-checks",
+    is_flag=True,
+    help="Export turns too that only the gateway's own checks and signals graded.",
+)
 @click.option("--all", "is_whole", is_flag=True, help="Export ungraded and failed turns too.")
 def export(
     settings: GatewaySettings,
@@ -42,12 +47,15 @@ def export(
     until: datetime | None,
     team: str | None,
     encoder: str | None,
-    is_whole: bool,  # noqa: FBT001 - click hands flags over by name
+    with_checks: bool,  # noqa: FBT001 - click hands flags over by name
+    is_whole: bool,  # noqa: FBT001 - likewise
 ) -> None:
     """Write graded turns as the table that `waypost train` reads."""
     write = _writer(out)
     teams = None if team is None else (team,)
-    selection = Selection(_utc(since), _utc(until), teams, encoder, is_whole)
+    selection = Selection(
+        _utc(since), _utc(until), teams, encoder, is_whole=is_whole, with_checks=with_checks
+    )
     partial = out.with_name(f"{out.name}.partial")
     try:
         with opened(settings) as engine:

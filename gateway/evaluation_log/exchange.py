@@ -44,7 +44,7 @@ class ForwardedEvents:
     """The events of a stream as they were forwarded, kept to be read only if need be.
 
     Nothing is decoded while they pass. What they say is read where the provider's count is not
-    final, to charge it, or where a reasoner may learn from it.
+    final, to charge it, where a reasoner may learn from it, and where the answer is graded.
     """
 
     __slots__ = ("_events", "_max_bytes", "n_bytes")
@@ -62,9 +62,24 @@ class ForwardedEvents:
         self.n_bytes += len(events)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all that was forwarded is kept."""
+        return self.n_bytes <= self._max_bytes
+
+    @property
+    def n_kept_bytes(self) -> int:
+        """Bytes in memory."""
+        return min(self.n_bytes, self._max_bytes)
+
+    def chunks(self) -> Iterator[Mapping[str, Any]]:
+        """Iterate over what the kept events hold, decoded."""
+        events = b"".join(self._events)
+        return _chunks(events, boundaries(events))
+
+    @property
     def text(self) -> str | None:
         """The answer's text; None where it was nothing or too much."""
-        if self.n_bytes > self._max_bytes:
+        if not self.is_whole:
             return None
         events = b"".join(self._events)
         deltas = _deltas(events, boundaries(events))
@@ -99,14 +114,18 @@ def _plain(message: Any) -> Mapping[str, str] | None:
     return {"role": message["role"], "content": text} if text else None
 
 
-def _deltas(events: bytes, ends: Iterable[int]) -> Iterator[Mapping[str, Any]]:
+def _chunks(events: bytes, ends: Iterable[int]) -> Iterator[Mapping[str, Any]]:
     start = 0
     for end in ends:
         payload = payload_of(events[start:end])
         start = end
         chunk = decode_object(payload) if payload else None
-        if chunk is None:
-            continue
+        if chunk is not None:
+            yield chunk
+
+
+def _deltas(events: bytes, ends: Iterable[int]) -> Iterator[Mapping[str, Any]]:
+    for chunk in _chunks(events, ends):
         if chunk.get("type") == "content_block_delta" and isinstance(chunk.get("delta"), dict):
             yield chunk["delta"]  # of Anthropic's, which pass as they are to callers of its wire
         choices = chunk.get("choices")

@@ -24,8 +24,9 @@ from router_models.verifiers.verifiers import InvalidVerifier, NotVerifiable, pa
 Given = TypeVarTuple("Given")
 Made = TypeVar("Made")
 
-GradeSource = Literal["verifier", "judge", "feedback"]
-"""What a grade rests on, most reliable first: a check, a model's opinion, a caller's opinion."""
+GradeSource = Literal["verifier", "feedback", "judge", "signal", "check"]
+"""What a grade rests on: a known result, a caller's opinion, a model's opinion, what the caller did
+next, a check of the answer's form."""
 MAX_COMMENT_CHARS = 4000
 MAX_VERIFIER_CHARS = 32_768
 NO_TEXT = (
@@ -50,6 +51,8 @@ class GradeRecord:
         grader: Who graded: a key's id, a verifier's name.
         score: 0 (useless) to 1 (perfect).
         verifier: What the answer was checked by; a reasoner learns from it.
+        weight: How much the grade says of this answer: 0 (nothing) to 1.
+        version: Of the check or prompt that it comes from.
     """
 
     grade_id: str
@@ -61,6 +64,8 @@ class GradeRecord:
     comment: str | None
     created_at_unix_s: float
     verifier: Mapping[str, Any] | None = None
+    weight: float = 1.0
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,22 +6,30 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 from sqlalchemy import Engine, RowMapping, Select, and_, exists, or_, select
 
 from budget.ledger.amounts import NUSD_PER_USD
-from gateway.evaluation_log.grades import ANSWER_IDS
+from gateway.evaluation_log.grades import ANSWER_IDS, GradeSource
 from migrations.tables import GRADES, TURNS
 from router_models.encoders.request_shape import encoder_ids, text_part
 from router_models.types import Float32
 
 BATCH_ROWS = 1000
-TRUST = ("verifier", "judge", "feedback")
-"""Sources of grades, the most reliable first; only the best one present counts."""
+TRUST: Final[Sequence[tuple[GradeSource, ...]]] = (
+    ("verifier",),
+    ("feedback",),
+    ("judge",),
+    ("signal", "check"),
+)
+"""Sources of grades, the most reliable first; of an answer's grades only the best ones count."""
+UNASKED: Final = TRUST[-1]
+"""Sources that grade nearly every turn, and see only how an answer looks or was taken."""
 READ = tuple(c for c in TURNS.columns if c.name not in {"messages", "answer"})
 """Whole prompts and answers are long, and nobody's but the reasoner's (`reasoning_prompts`)."""
 
@@ -36,6 +44,7 @@ class Selection:
         team_ids: Only these teams'; None means all.
         encoder_id: Only rows with this encoder's embeddings, of texts or of whole requests.
         is_whole: Ungraded, failed and unembedded turns too.
+        with_checks: Turns too that have no other grades than those of `UNASKED` sources.
     """
 
     since: datetime | None = None
@@ -43,6 +52,7 @@ class Selection:
     team_ids: Sequence[str] | None = None
     encoder_id: str | None = None
     is_whole: bool = False
+    with_checks: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +67,8 @@ class EvaluationRow:
         task: What the caller put in ``metadata.task``.
         model: What answered.
         chosen_model: What `propensity` is of; differs from `model` after a fallback.
-        score: Mean of the graders' latest grades from the most reliable source; 0 to 1.
+        score: Mean of the graders' latest grades from the most reliable source, by weight; 0 to 1.
+        score_weight: How much that says of this answer, 0 to 1.
         split: train (70 %), val (10 %) or test (20 %), by the text's part of the embedding.
     """
 
@@ -69,6 +80,7 @@ class EvaluationRow:
     model: str | None
     score: float | None
     score_source: str | None
+    score_weight: float | None
     cost_usd: float | None
     prompt_tokens: int | None
     completion_tokens: int | None
@@ -80,6 +92,19 @@ class EvaluationRow:
     request_id: str
     split: str
     created_at: datetime
+
+
+class CountedGrade(NamedTuple):
+    """What the grades of an answer come to.
+
+    Attributes:
+        source: Of the heaviest grade that counts.
+        weight: Of that grade.
+    """
+
+    score: float
+    source: str
+    weight: float
 
 
 COLUMNS = tuple(field.name for field in fields(EvaluationRow))
@@ -163,6 +188,8 @@ def _query(selection: Selection) -> Select[Any]:
     is_graded = exists().where(
         GRADES.c.answer_id.in_(ANSWER_IDS), GRADES.c.team_id == TURNS.c.team_id
     )
+    if not selection.with_checks:
+        is_graded = is_graded.where(GRADES.c.source.not_in(UNASKED))
     return query.where(
         TURNS.c.served_model.is_not(None),
         TURNS.c.query_embedding.is_not(None),
@@ -187,7 +214,7 @@ def _evaluation(
         query_id = of_text = _query_id("", turn["request_id"].encode())
     else:
         query_id, of_text = _query_id(encoder_id, raw), _query_id(*text_part(encoder_id, raw))
-    score, source = grade_of(turn, by_answer)
+    score, source, weight = grade_of(turn, by_answer) or (None, None, None)
     cost_nusd = turn["cost_nusd"]
     return EvaluationRow(
         query_id=query_id,
@@ -198,6 +225,7 @@ def _evaluation(
         model=turn["served_model"],
         score=score,
         score_source=source,
+        score_weight=weight,
         cost_usd=None if cost_nusd is None else cost_nusd / NUSD_PER_USD,
         prompt_tokens=turn["prompt_tokens"],
         completion_tokens=turn["completion_tokens"],
@@ -218,8 +246,8 @@ def _query_id(encoder_id: str, embedding: bytes) -> str:
 
 def grade_of(
     turn: Mapping[Any, Any], by_answer: Mapping[str, Sequence[Mapping[Any, Any]]]
-) -> tuple[float | None, str | None]:
-    """Average the latest grade of each grader, of the most reliable source there is.
+) -> CountedGrade | None:
+    """Average the latest grade of each grader, by weight, of the most reliable sources there are.
 
     Args:
         turn: A row of the log.
@@ -231,11 +259,18 @@ def grade_of(
         for grade in by_answer.get(turn[column.key] or "", ())
         if grade["team_id"] == turn["team_id"]
     ]
-    for source in TRUST:
-        latest = {grade["grader"]: grade for grade in grades if grade["source"] == source}
-        if latest:
-            return sum(grade["score"] for grade in latest.values()) / len(latest), source
-    return None, None
+    for sources in TRUST:
+        latest = {
+            (grade["source"], grade["grader"]): grade
+            for grade in grades
+            if grade["source"] in sources
+        }
+        total = sum(grade["weight"] for grade in latest.values())
+        if total > 0:
+            score = sum(grade["score"] * grade["weight"] for grade in latest.values()) / total
+            heaviest = max(latest.values(), key=itemgetter("weight"))
+            return CountedGrade(score, heaviest["source"], heaviest["weight"])
+    return None
 
 
 def _cell(value: Any) -> Any:

@@ -11,6 +11,7 @@ from gateway.evaluation_log.log_export import COLUMNS, EvaluationRow
 TYPES = {
     "query_embedding": pa.list_(pa.float32()),
     "score": pa.float64(),
+    "score_weight": pa.float64(),
     "cost_usd": pa.float64(),
     "propensity": pa.float64(),
     "prompt_tokens": pa.int64(),

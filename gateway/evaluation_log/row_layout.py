@@ -78,6 +78,8 @@ def _grade_row(grade: GradeRecord) -> Row:
         "grader": storable(grade.grader),
         "source": grade.source,
         "score": float(grade.score),
+        "weight": float(grade.weight),
+        "version": storable(grade.version),
         "comment": storable(grade.comment),
         "verifier": grade.verifier,
         "created_at": datetime.fromtimestamp(grade.created_at_unix_s, UTC),

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 from budget.environments.conversation import Problem
 from budget.environments.trace import TraceEnvironment, TurnSamples
 from budget.errors import InvalidProblems
-from gateway.evaluation_log.log_export import READ, grade_of
+from gateway.evaluation_log.log_export import READ, UNASKED, grade_of
 from gateway.problems.problem_files import RIGHT_SCORE
 from migrations.tables import GRADES, TURNS
 from router_models.encoders.request_shape import encoder_ids
@@ -45,14 +45,16 @@ def read_logged_problems(engine: Engine, encoder: Encoder) -> TraceEnvironment:
     with engine.connect() as connection:
         turns = connection.execute(query).mappings().all()
         by_answer: dict[str, list[Mapping[Any, Any]]] = defaultdict(list)
-        for grade in connection.execute(select(GRADES).order_by(GRADES.c.created_at)).mappings():
+        asked = select(GRADES).where(GRADES.c.source.not_in(UNASKED)).order_by(GRADES.c.created_at)
+        for grade in connection.execute(asked).mappings():
             by_answer[grade["answer_id"]].append(grade)
     problems, samples = [], []
     for (_, name), group in itertools.groupby(
         turns, lambda turn: (turn["team_id"], turn["conversation_id"])
     ):
         conversation = list(group)
-        scores = [grade_of(turn, by_answer)[0] for turn in conversation]
+        grades = [grade_of(turn, by_answer) for turn in conversation]
+        scores = [None if grade is None else grade.score for grade in grades]
         if any(score is not None for score in scores):
             problems.append(_problem(str(name), conversation, scores, encoder.dimension))
             samples.append(tuple(map(_sample, conversation, scores)))

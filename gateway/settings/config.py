@@ -14,6 +14,7 @@ from gateway.settings.artifacts import ArtifactSettings
 from gateway.settings.base import ConfigurationError, Settings, environment_value
 from gateway.settings.budgets import BudgetSettings
 from gateway.settings.federation import FederationSettings
+from gateway.settings.grading import GradingSettings
 from gateway.settings.pool import (
     CapabilitySettings,
     EmbeddedSettings,
@@ -52,6 +53,7 @@ __all__ = [
     "ExplorationSettings",
     "FederationSettings",
     "GatewaySettings",
+    "GradingSettings",
     "KeySettings",
     "ModelSettings",
     "PriceSettings",
@@ -82,6 +84,7 @@ class GatewaySettings(Settings):
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     evaluation_log: EvaluationLogSettings = EvaluationLogSettings()
+    grading: GradingSettings = GradingSettings()
     keys: KeySettings = KeySettings()
     routing: RoutingSettings = RoutingSettings()
     artifacts: ArtifactSettings = ArtifactSettings()

@@ -103,7 +103,7 @@ async def test_a_grade_of_another_team_does_not_count(engine, tmp_path):
     assert read(engine, is_whole=True)[0].score is None
 
 
-async def test_verifiers_count_before_judges_and_callers(engine, tmp_path):
+async def test_verifiers_count_before_callers_and_callers_before_judges(engine, tmp_path):
     await fill(
         engine,
         tmp_path,
@@ -116,7 +116,7 @@ async def test_verifiers_count_before_judges_and_callers(engine, tmp_path):
         make_grade(5, "req_000002", 0.25),
     )
 
-    assert [row.score for row in read(engine)] == [0.0, 0.5, 0.25]
+    assert [row.score for row in read(engine)] == [0.0, 1.0, 0.25]
 
 
 async def test_the_latest_grade_of_each_grader_is_averaged(engine, tmp_path):

@@ -1,0 +1,32 @@
+"""Makes the graders that the settings ask for, and the desk that hands turns to them."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from gateway.evaluation_log.grades import GradeLog
+from gateway.grading.desk import Grader, GradingDesk
+from gateway.long_work import LongWork
+from gateway.settings.grading import GradingSettings
+
+
+@asynccontextmanager
+async def open_grading(
+    settings: GradingSettings, log: GradeLog, also: Sequence[Grader] = ()
+) -> AsyncIterator[GradingDesk | None]:
+    """Run the graders; None where none is on. Leaving grades what still waits.
+
+    Args:
+        log: Where grades go; it must outlive this context.
+        also: Graders that are on, beside those of the settings.
+    """
+    work = LongWork()
+    graders: list[Grader] = [*also]
+    if not graders:
+        yield None
+        return
+    desk = GradingDesk(log, graders, max_bytes=settings.memory_bytes, work=work)
+    desk.start()
+    try:
+        yield desk
+    finally:
+        await desk.aclose()

@@ -1,0 +1,37 @@
+"""Settings of grades that the gateway gives by itself."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gateway.settings.base import Settings
+
+
+class GradingSettings(Settings):
+    """Grades that the gateway gives by itself, off the request path, without keeping any text."""
+
+    checks: Annotated[
+        bool,
+        Field(
+            description="Check the form of every answer: JSON and tool calls against the schemas "
+            "that the request has, answers that are cut off, empty, refused, in a loop or in "
+            "another language. They cost no model calls. Without them the log lacks these grades."
+        ),
+    ] = True
+    signals: Annotated[
+        bool,
+        Field(
+            description="Grade an answer by the next request of its conversation: the same tool "
+            "call again, a tool's error, a correction, the same question in other words, thanks. "
+            "They cost no model calls. Without them the log lacks these grades."
+        ),
+    ] = True
+    memory_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Memory in bytes of the answered requests that wait to be graded; one team "
+            "may use half of it. What exceeds it is not graded, and is counted in "
+            "`waypost_grading_dropped_total`. 0.1 s of busy traffic takes a few megabytes.",
+        ),
+    ] = 64 * 1024 * 1024
