@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ from gateway.endpoints.public_app import PublicApp
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
 from gateway.grading.opening import open_grading
+from gateway.judging.background import BackgroundCounts, Completes, RowLog
+from gateway.judging.opening import caps_of, judge_graders
 from gateway.long_work import LongWork
 from gateway.pool.announcements import OfferedModels
 from gateway.pool.pool import Pool, open_pool
@@ -106,13 +108,18 @@ async def open_gateway(
         long_work = LongWork()
         counter = PromptCounter(load=find_tokenizer, long_work=long_work)
         budgets = await stack.enter_async_context(
-            open_budgets(settings.budgets, startup.engine, log, counter.bound)
+            open_budgets(
+                settings.budgets,
+                startup.engine,
+                log,
+                counter.bound,
+                fixed=caps_of(settings.grading),
+            )
         )
         embedder = _open_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
         routing = await _open_routing(settings, pool, embedder, _paused_of(providers), stack)
-        grading = await stack.enter_async_context(open_grading(settings.grading, log))
-        service = ChatService(
+        ungraded = ChatService(
             routing=routing,
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
             providers=providers,
@@ -127,8 +134,8 @@ async def open_gateway(
             long_work=long_work,
             clock=time.monotonic,
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
-            grading=grading,
         )
+        service = await _graded(ungraded, settings, log, stack)
         connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
         _observe(settings, service, embedder, pool, log, budgets, connections)
         readiness = Readiness(pool)
@@ -143,6 +150,31 @@ async def open_gateway(
             readiness=readiness,
             connections=connections,
         )
+
+
+async def _graded(
+    ungraded: ChatService, settings: GatewaySettings, log: EvaluationLog, stack: AsyncExitStack
+) -> ChatService:
+    """Have the service's answers graded; judges are asked by the same service, ungraded."""
+
+    def serving(row_log: RowLog) -> Completes:
+        return replace(ungraded, log=row_log, deadline_s=settings.grading.judge.timeout_s)
+
+    counts = BackgroundCounts()
+    judges = judge_graders(
+        settings.grading,
+        serving=serving,
+        log=log,
+        routing=ungraded.routing,
+        models=ungraded.routing.models,
+        counts=counts,
+        rng=random.Random(),  # noqa: S311 (draws answers; nothing secret)
+    )
+    if judges:
+        for family in counts.families:
+            ungraded.metrics.registry.register(family)
+    grading = await stack.enter_async_context(open_grading(settings.grading, log, judges))
+    return replace(ungraded, grading=grading)
 
 
 async def _open_pool(

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0008"
+HEAD_REVISION = "0009"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 

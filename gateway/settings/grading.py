@@ -1,10 +1,11 @@
 """Settings of grades that the gateway gives by itself."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway.settings.base import Settings
+from gateway.settings.judging import JudgeSettings, ShadowSettings
 
 
 class GradingSettings(Settings):
@@ -35,3 +36,11 @@ class GradingSettings(Settings):
             "`waypost_grading_dropped_total`. 0.1 s of busy traffic takes a few megabytes.",
         ),
     ] = 64 * 1024 * 1024
+    judge: JudgeSettings = JudgeSettings()
+    shadow: ShadowSettings = ShadowSettings()
+
+    @model_validator(mode="after")
+    def _shadows_are_judged(self) -> Self:
+        if self.shadow.share and not self.judge.models:
+            raise ValueError("shadow.share needs judge.models: nobody else sees the second answers")
+        return self

@@ -1,5 +1,6 @@
 """Models that a gateway asks in the background, and exchanges for it to grade."""
 
+import asyncio
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -47,10 +48,14 @@ SMALL, LARGE, ARBITER = model("small"), model("large"), model("arbiter")
 
 @dataclass
 class AskedModels:
-    """Answers as scripted by model, and remembers what it was asked."""
+    """Answers as scripted by model once `is_free` is set, and remembers what it was asked."""
 
     says: Mapping[str, Says]
     asked: list[tuple[ChatRequest, Caller]] = field(default_factory=list)
+    is_free: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.is_free.set()
 
     def serving(self, log: RowLog) -> "_Serving":
         return _Serving(self, log)
@@ -72,6 +77,7 @@ class _Serving:
     async def complete(self, request: ChatRequest, caller: Caller) -> Answer:
         models = self.models
         models.asked.append((request, caller))
+        await models.is_free.wait()
         number = len(models.asked)
         row = make_turn(
             number,
@@ -150,6 +156,12 @@ class Graders:
     asked: AskedModels
     log: Log
     counts: BackgroundCounts
+    routing: Predicted
+
+    @property
+    def shadow(self) -> Shadow:
+        assert self.grader.shadow is not None
+        return self.grader.shadow
 
     @property
     def rows(self) -> list[TurnRecord]:
@@ -180,10 +192,10 @@ def make_grader(
         counts,
         draw=lambda: CODE,
     )
-    second = None
+    second, routing = None, routing or Predicted()
     if shadow is not None:
         calls = BackgroundCalls(asked.serving, SHADOW, counts, monotonic)
-        second = Shadow(calls, log, routing or Predicted(), served, shadow, rng)
+        second = Shadow(calls, log, routing, served, shadow, rng)
     shadow_share = 0.0 if shadow is None else shadow.share
     grader = JudgeGrader(judge, share, second, shadow_share, counts, rng)
-    return Graders(grader, judge, asked, log, counts)
+    return Graders(grader, judge, asked, log, counts, routing)

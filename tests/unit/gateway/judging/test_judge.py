@@ -11,7 +11,7 @@ from gateway.judging.background import MAX_REST_S, cap_of
 from gateway.judging.grader import MAX_RUNNING
 from gateway.judging.judge import LEAST_LEAD, OWN_WEIGHT, WEIGHT, Opinion, joined
 from gateway.types import Caller
-from tests.fakes.judging import CODE, exchange, make_grader, model, verdict
+from tests.fakes.judging import CODE, Says, exchange, make_grader, model, verdict
 
 
 async def test_a_judge_grades_the_answer_with_its_version_and_weight() -> None:
@@ -70,7 +70,7 @@ async def test_a_model_that_alone_can_judge_itself_says_so_and_weighs_less() -> 
 
 
 async def test_the_next_judge_is_asked_where_one_fails() -> None:
-    says = {"large": ProviderTimeout("late"), "arbiter": verdict(0.5)}
+    says: dict[str, Says] = {"large": ProviderTimeout("late"), "arbiter": verdict(0.5)}
     it = make_grader(says, judges=("large", "arbiter"))
     (grade,) = await it.grader.grade(exchange())
     assert grade.grader == "arbiter"
@@ -108,26 +108,12 @@ async def test_over_the_cap_no_call_is_made_for_a_while() -> None:
 
 async def test_what_is_drawn_while_judges_are_slow_is_let_go() -> None:
     it = make_grader({"arbiter": verdict(1.0)})
-    waiting = asyncio.Event()
-    whole = it.judge.calls.serving
-
-    def slow(log):
-        serving = whole(log)
-        complete = serving.complete
-
-        async def late(request, caller):
-            await waiting.wait()
-            return await complete(request, caller)
-
-        serving.complete = late
-        return serving
-
-    it.judge.calls.serving = slow
+    it.asked.is_free.clear()
     running = [asyncio.create_task(it.grader.grade(exchange())) for _ in range(MAX_RUNNING)]
     await asyncio.sleep(0)
     assert await it.grader.grade(exchange()) == ()
     assert it.counts.calls.values["judge", "", "busy"] == 1
-    waiting.set()
+    it.asked.is_free.set()
     assert all([len(await task) == 1 for task in running])
 
 

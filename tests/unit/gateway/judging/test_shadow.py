@@ -33,7 +33,7 @@ def preferring(text: str) -> Any:
 
 async def test_both_answers_are_graded_and_the_preferred_one_higher() -> None:
     it = make_grader({"large": "Four.", "arbiter": preferring("Four.")}, shadow=ALWAYS)
-    it.grader.shadow.routing.verdicts = {"arbiter": NO_TOOLS}
+    it.routing.verdicts = {"arbiter": NO_TOOLS}
     first, second = await it.grader.grade(exchange("It is 4."))
     assert (first.answer_id, second.answer_id) == (None, "req_background_1")
     assert (first.score, second.score) == pytest.approx((0.45, 0.55))
@@ -55,7 +55,7 @@ async def test_the_row_is_the_team_s_with_the_odds_of_the_draw() -> None:
     row = it.rows[0]
     odds = {each.model: each.propensity for each in row.candidates}
     assert odds == pytest.approx({"small": 0.0, "large": 0.15 + 0.7 * 0.75, "arbiter": 0.325})
-    assert row.propensity == odds[row.served_model]
+    assert row.propensity == odds[str(row.served_model)]
     assert (row.route_reason, row.team_id, row.key_id) == ("shadow", "blue", "@shadow")
     assert (row.router_version, row.conversation_id) == ("r-2", None)
     assert (row.query_text, row.metadata) == ("What is 2+2?", {"task": "sums"})
@@ -71,8 +71,9 @@ async def test_models_are_drawn_as_often_as_their_odds_say() -> None:
     )
     drawn: Counter[str] = Counter()
     for _ in range(2000):
-        model, _ = await it.grader.shadow.answer(exchange())
-        drawn[model] += 1
+        answered = await it.shadow.answer(exchange())
+        assert answered is not None
+        drawn[answered[0]] += 1
     odds = {each.model: each.propensity for each in it.rows[-1].candidates}
     assert sum(odds.values()) == pytest.approx(1.0)
     for name in ("large", "arbiter", "new"):
@@ -108,7 +109,7 @@ async def test_without_a_second_answer_the_first_is_judged_alone(error) -> None:
 
 async def test_an_answer_that_is_not_drawn_to_be_judged_may_still_be_compared() -> None:
     it = make_grader({"large": "x", "arbiter": verdict(0.5)}, share=0.0, shadow=ALWAYS)
-    it.grader.shadow.routing.verdicts = {"arbiter": NO_TOOLS}
+    it.routing.verdicts = {"arbiter": NO_TOOLS}
     assert len(await it.grader.grade(exchange())) == 2
     it.grader.shadow_share = 0.0
     assert await it.grader.grade(exchange()) == ()
