@@ -11,6 +11,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -47,14 +48,14 @@ _FAILED: Final = re.compile(
     re.IGNORECASE,
 )
 _MISUSED: Final = re.compile(
-    r"invalid (?:arguments?|params?|parameters?|input|json|tool)|missing (?:required|argument|param)"
-    r"|unknown (?:tool|function|argument|param)|no such (?:tool|function)|validation error"
+    r"invalid (?:arguments?|params?|parameters?|input|json|tool)"
+    r"|missing (?:required|argument|param)|unknown (?:tool|function|argument|param)|no such (?:tool|function)|validation error"
     r"|inputvalidationerror|unexpected (?:keyword )?argument|is a required property|not a valid",
     re.IGNORECASE,
 )
 _PENDING: Final = re.compile(
-    r"pending|queued|running|in.progress|not (?:yet )?(?:ready|finished|done|complete)|wait|try again"
-    r"|rate.limit|timed? ?out|429|503",
+    r"pending|queued|running|in.progress|not (?:yet )?(?:ready|finished|done|complete)"
+    r"|wait|try again|rate.limit|timed? ?out|429|503",
     re.IGNORECASE,
 )
 
@@ -218,10 +219,8 @@ def _keys(
 def _canonical(call: ToolCall) -> str:
     """Write a call in one way, however its arguments are laid out."""
     arguments = call.arguments[:MAX_READ_CHARS] or "{}"
-    try:
+    with suppress(ValueError, RecursionError):
         arguments = json.dumps(decoded(arguments), sort_keys=True)
-    except (ValueError, RecursionError):
-        pass
     return f"{call.name} {arguments}"
 
 
