@@ -53,15 +53,17 @@ class Grade:
 
 
 class Grader(Protocol):
-    """Grades exchanges, on the event loop: what takes long it does in a thread or elsewhere.
+    """Grades exchanges, on the event loop: what takes long it does in a thread or elsewhere."""
 
-    Attributes:
-        name: For log lines and metrics.
-        concurrency: Exchanges that it takes at a time.
-    """
+    @property
+    def name(self) -> str:
+        """What it is called in log lines."""
+        ...
 
-    name: str
-    concurrency: int
+    @property
+    def concurrency(self) -> int:
+        """How many exchanges it takes at a time."""
+        ...
 
     async def grade(self, exchange: Exchange) -> Sequence[Grade]:
         """Return what can be said of it, maybe nothing."""

@@ -4,7 +4,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from gateway.evaluation_log.grades import GradeLog
+from gateway.grading.checks import FormGrader
 from gateway.grading.desk import Grader, GradingDesk
+from gateway.grading.languages import load_languages
+from gateway.grading.next_turn import NextTurnGrader
+from gateway.grading.phrases import load_phrases
+from gateway.grading.schemas import SchemaGrader
 from gateway.long_work import LongWork
 from gateway.settings.grading import GradingSettings
 
@@ -20,7 +25,12 @@ async def open_grading(
         also: Graders that are on, beside those of the settings.
     """
     work = LongWork()
+    phrases = load_phrases()
     graders: list[Grader] = [*also]
+    if settings.checks:
+        graders += [FormGrader(phrases, load_languages(), work), SchemaGrader()]
+    if settings.signals:
+        graders.append(NextTurnGrader(phrases, work))
     if not graders:
         yield None
         return

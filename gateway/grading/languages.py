@@ -1,0 +1,119 @@
+"""Tells the language of a text by its script, and of European languages by their commonest words.
+
+That is cheap, and unsure for short texts: nothing is said unless the signs are many. The words are
+in `data/languages.toml`.
+"""
+
+import importlib.resources
+import re
+import tomllib
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+READ_CHARS: Final = 2_000
+MIN_LETTERS: Final = 24
+MIN_WORDS: Final = 6
+SCRIPT_SHARE: Final = 0.8
+WORD_SHARE: Final = 0.2
+"""Of a text's words that are among the commonest of its language; in prose 0.3 to 0.5 are."""
+MIN_COMMON: Final = 3
+KANA_SHARE: Final = 0.1
+"""Of Japanese writing at least; Chinese has none."""
+LEAD: Final = 3.0
+"""Times as many of them as of any other language."""
+
+_CODE: Final = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.DOTALL)
+_WORD: Final = re.compile(r"[^\W\d_]+")
+_SCRIPTS: Final = {
+    "CJK": "Han",
+    "HIRAGANA": "Kana",
+    "KATAKANA": "Kana",
+    "HANGUL": "Hangul",
+    "LATIN": "Latin",
+    "CYRILLIC": "Cyrillic",
+    "ARABIC": "Arabic",
+    "HEBREW": "Hebrew",
+    "GREEK": "Greek",
+    "DEVANAGARI": "Devanagari",
+    "THAI": "Thai",
+    "BENGALI": "Bengali",
+    "TAMIL": "Tamil",
+    "GEORGIAN": "Georgian",
+    "ARMENIAN": "Armenian",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Languages:
+    """What languages of the Latin script, and wishes for another language, are known by.
+
+    Attributes:
+        common_words: The commonest words of each language.
+        names: Finds words that may ask for another language.
+    """
+
+    common_words: Mapping[str, frozenset[str]]
+    names: re.Pattern[str]
+
+    def language_of(self, text: str) -> str | None:
+        """Return the language that nearly all of a text is in, or else its script."""
+        prose = _CODE.sub(" ", text[:READ_CHARS])
+        letters = [char for char in prose if char.isalpha()]
+        is_eastern = sum(char >= "\u2e80" for char in letters) > len(letters) // 2
+        if len(letters) < (MIN_LETTERS // 3 if is_eastern else MIN_LETTERS):
+            return None
+        scripts = Counter(map(_script_of, letters))
+        eastern = scripts["Han"] + scripts["Kana"]
+        if eastern >= SCRIPT_SHARE * len(letters):
+            return "Japanese" if scripts["Kana"] >= KANA_SHARE * eastern else "Chinese"
+        script, number = scripts.most_common(1)[0]
+        if number < SCRIPT_SHARE * len(letters) or not script:
+            return None
+        return self._by_words(prose) if script == "Latin" else script
+
+    def differ(self, asked: str, answered: str) -> bool:
+        """Whether an answer is in another language than its question, as far as can be told."""
+        pair = {self.language_of(asked), self.language_of(answered)}
+        if None in pair or len(pair) == 1:
+            return False
+        if "Latin" in pair:
+            return not pair - {"Latin"} <= self.common_words.keys()
+        # Names and headings in Chinese characters alone are Japanese as well.
+        return pair != {"Chinese", "Japanese"}
+
+    def are_named_in(self, text: str) -> bool:
+        """Whether a text may ask for another language than its own."""
+        return self.names.search(text[: 4 * READ_CHARS].casefold()) is not None
+
+    def _by_words(self, text: str) -> str:
+        words = _WORD.findall(text.casefold())
+        counts = Counter(
+            {
+                name: sum(map(common.__contains__, words))
+                for name, common in self.common_words.items()
+            }
+        )
+        (language, most), (_, second) = counts.most_common(2)
+        is_sure = most >= max(WORD_SHARE * len(words), MIN_COMMON) and most >= LEAD * second
+        return language if is_sure and len(words) >= MIN_WORDS else "Latin"
+
+
+def load_languages() -> Languages:
+    """Read the packaged lists."""
+    file = importlib.resources.files(__package__) / "data" / "languages.toml"
+    lists = tomllib.loads(file.read_text(encoding="utf-8"))
+    words, signs = lists["names"]["words"], lists["names"]["signs"]
+    return Languages(
+        {name: frozenset(listed.split()) for name, listed in lists["common_words"].items()},
+        re.compile(rf"\b(?:{'|'.join(words)})\b|{'|'.join(signs)}"),
+    )
+
+
+@lru_cache(8_192)
+def _script_of(letter: str) -> str:
+    name = unicodedata.name(letter, "")
+    return _SCRIPTS.get(name.partition(" ")[0].partition("-")[0], "")
