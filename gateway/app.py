@@ -170,9 +170,8 @@ async def _graded(
         counts=counts,
         rng=random.Random(),  # noqa: S311 (draws answers; nothing secret)
     )
-    if judges:
-        for family in counts.families:
-            ungraded.metrics.registry.register(family)
+    for family in counts.families:
+        ungraded.metrics.registry.register(family)
     grading = await stack.enter_async_context(open_grading(settings.grading, log, judges))
     return replace(ungraded, grading=grading)
 

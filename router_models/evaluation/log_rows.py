@@ -20,6 +20,10 @@ from router_models.types import Evaluations, Float32, Float64, TokenCounts
 SPLITS: Final = ("train", "val", "test")
 DRAWN: Final = frozenset({"router", "explored"})
 """Why a model answered, where a router drew it with the propensity that was logged."""
+SHADOW: Final = "shadow"
+"""Why a model gave a second answer. It was drawn to be learned from, among those that had not been
+chosen, so routers are trained on it and none is measured on it: with it a query would have answers
+of the model that the serving router prefers and of one that it does not, and no other."""
 
 
 class LogRow(Protocol):
@@ -214,6 +218,8 @@ def _usable(batches: Iterable[Sequence[LogRow]], dimension: int) -> Iterator[Log
             vector = row.query_embedding
             score, cost_usd = row.score, row.cost_usd
             if row.model is None or vector is None or score is None or cost_usd is None:
+                continue
+            if row.route_reason == SHADOW and row.split == "test":
                 continue
             is_possible = 0.0 <= score <= 1.0 and 0.0 <= cost_usd < inf
             is_fitting = vector.shape in ((dimension,), (dimension - WIDTH,))

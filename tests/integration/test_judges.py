@@ -232,16 +232,17 @@ async def test_a_second_answer_is_compared_and_costs_the_caller_nothing(tmp_path
 
 async def test_routers_learn_from_second_answers_and_are_not_measured_on_them(tmp_path) -> None:
     async with judged(tmp_path, shadow={"share": 1.0}) as it:
-        for number in range(12):
+        for number in range(20, 32):
+            graded = len(it.grades())
             await it.ask(number, model="auto")
-        await until(lambda: len(it.grades()) == 24)
+            await until(lambda graded=graded: len(it.grades()) == graded + 2)
         await until(lambda: len(it.turns(team_id="default")) == 24)
         batches = list(DatabaseRows(it.gateway.engine).iter_evaluations())
         rows = [row for batch in batches for row in batch]
         learned = read_log_rows(batches, len(rows[0].query_embedding), 100)
-        assert len(learned.query) == 24
+        held_out = {row.query_id for row in rows if row.split == "test"}
+        assert 0 < len(held_out) < 12
+        assert len(learned.query) == 24 - len(held_out)
         assert len(learned.split) == 12  # both answers of a question are of one query
         quality = {(row.model, row.score) for row in rows}
         assert quality == {(SMALL, 0.75 + BIAS), (LARGE, 0.25 + BIAS)}
-        counted = {rows[place].route_reason for place in learned.drawn}
-        assert "shadow" not in counted

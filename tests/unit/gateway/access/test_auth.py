@@ -85,6 +85,7 @@ async def test_a_key_says_who_calls(authenticator, key, new_key):
     assert (caller.key_id, caller.team_id) == (new_key.info.id, "blue")
     assert (caller.allowed_models, caller.profile) == (frozenset({"small"}), "economy")
     assert caller.logs_text
+    assert not caller.is_judged
 
 
 @pytest.mark.parametrize("form", [b"%b", b"bearer %b", b"Bearer   %b ", b"BEARER %b"])

@@ -70,7 +70,8 @@ def test_a_choice_that_is_not_named_stays_as_it_is(store):
     assert not store.team("blue").trains_reasoner
     store.update_team("blue", trains_reasoner=True)
     team = store.update_team("blue", logs_text=True)
-    assert (team.logs_text, team.trains_reasoner) == (True, True)
+    assert (team.logs_text, team.trains_reasoner, team.is_judged) == (True, True, False)
+    assert store.update_team("blue", is_judged=True).is_judged
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
 
+from budget.errors import BudgetExhausted
 from budget.ledger.redis_store import RedisStore
 from gateway.budgets import opening
 from gateway.budgets.opening import open_budgets, open_store
+from gateway.judging.background import cap_of
 from gateway.settings.config import BudgetSettings, ConfigurationError
 from gateway.storage.database import create_database_engine
 from gateway.types import Caller, Usage
@@ -32,6 +34,24 @@ async def test_counters_in_memory_begin_with_what_the_journal_says(engine: Engin
         (standing,) = await budgets.desk.usage(made.id)
 
     assert standing["spent"] == 700
+
+
+async def test_a_budget_that_settings_define_holds_and_remembers_what_was_spent(
+    engine: Engine, tmp_path
+):
+    fixed, caller, journal = (cap_of("judge", 0.001),), Caller("@judge", "@judge"), Journal()
+    for is_restarted in (False, True):
+        async with open_budgets(
+            BudgetSettings(), engine, journal, bound_prompt, fixed=fixed
+        ) as budgets:
+            if is_restarted:
+                with pytest.raises(BudgetExhausted):
+                    await budgets.ledger.reserve("r2", caller, asked(), (hosted(),))
+            else:
+                held = await budgets.ledger.reserve("r1", caller, asked(), (hosted(),))
+                await budgets.ledger.settle(held, Usage(1, 1), 1_000_000)
+        await write(engine, tmp_path / "spool", *journal.rows)
+        journal.rows.clear()
 
 
 async def test_budgets_defined_while_it_runs_count_soon(engine: Engine):

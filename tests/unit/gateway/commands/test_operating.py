@@ -87,6 +87,13 @@ def test_a_team_opts_in_to_training_and_out_again(waypost):
     assert "trains" not in waypost("teams", "update", "blue", "--no-train-reasoner")
 
 
+def test_a_team_lets_answers_be_judged_and_takes_it_back(waypost):
+    waypost("teams", "create", "blue")
+    assert "text not logged, judged" in waypost("teams", "update", "blue", "--judge")
+    assert "judged" in waypost("teams", "update", "blue", "--log-text")
+    assert "judged" not in waypost("teams", "update", "blue", "--no-judge")
+
+
 def test_teams_are_created_changed_and_listed(waypost):
     waypost("teams", "create", "blue")
     waypost("teams", "create", "green", "--log-text")

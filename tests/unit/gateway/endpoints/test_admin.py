@@ -116,6 +116,9 @@ async def test_a_team_opts_in_to_training_without_changing_its_other_choices(ope
 
     assert changed.json()["trains_reasoner"] is True
     assert changed.json()["logs_text"] is True
+    assert changed.json()["is_judged"] is False
+    judged = await operator.patch("/admin/teams/blue", json={"is_judged": True})
+    assert judged.json() == {**changed.json(), "is_judged": True}
 
 
 async def test_a_key_lives_from_creation_to_revocation(operator, engine):

@@ -74,6 +74,31 @@ def test_a_text_is_one_query_to_whom_its_requests_are_not_told():
     np.testing.assert_array_equal(table.quality, [[0.25], [0.5]])
 
 
+def second(number: int, **changes) -> Row:
+    """Make the second answer to a query that ``small`` answered."""
+    odds = [{"model": "small", "propensity": 0.0, "is_eligible": False}]
+    odds.append({"model": "large", "propensity": 1.0, "is_eligible": True})
+    reason = {"route_reason": "shadow", "candidates": json.dumps(odds)}
+    return row(number, model="large", chosen_model="large", score=1.0, **reason, **changes)
+
+
+def test_second_answers_are_learned_from():
+    table = evaluations(row(1), second(1))
+    np.testing.assert_array_equal(table.quality, np.array([[0.5, 1.0]], np.float32))
+
+
+def test_second_answers_change_nothing_of_what_routers_are_measured_on():
+    held_out = [row(number, split="test", score=number / 4) for number in range(4)]
+    seconds = [second(number, split="test") for number in range(4)]
+    alone = read_log_rows([held_out], 2, 100)
+    beside = read_log_rows([held_out, seconds], 2, 100)
+    for name in ("answered", "quality", "cost_usd", "propensity", "query"):
+        one, other = getattr(alone.choices(), name), getattr(beside.choices(), name)
+        np.testing.assert_array_equal(one, other)
+    measured = [rows.evaluations("test", alone.models, NO_ALIASES) for rows in (alone, beside)]
+    np.testing.assert_array_equal(measured[0].quality, measured[1].quality)
+
+
 def test_each_split_has_its_own_queries():
     rows = [row(number, split=split) for number, split in enumerate(("train", "val", "test"))]
     found = [evaluations(*rows, split=split).embeddings[:, 0] for split in ("train", "val", "test")]
