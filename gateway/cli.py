@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "train": "Train a router from the evaluation log or a table.",
     "evaluate": "Measure the quality and cost of routers on a table.",
     "frontier": "Estimate quality and cost of the active router and a candidate from the log.",
+    "judges": "Measure the models that grade answers.",
     "calibrate": "Measure a new model by prompts whose answers can be verified.",
     "router": "List, activate and roll back router artefacts.",
     "policy": "List, activate and roll back budget policies.",

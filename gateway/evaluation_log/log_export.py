@@ -16,6 +16,7 @@ from sqlalchemy import Engine, RowMapping, Select, and_, exists, or_, select
 
 from budget.ledger.amounts import NUSD_PER_USD
 from gateway.evaluation_log.grades import ANSWER_IDS, GradeSource
+from gateway.evaluation_log.judged_answers import corrected, measure_judges, read_judged
 from migrations.tables import GRADES, TURNS
 from router_models.encoders.request_shape import encoder_ids, text_part
 from router_models.types import Float32
@@ -122,9 +123,11 @@ class DatabaseRows:
         """Yield the rows in order of time, a batch at a time.
 
         Each batch is a query of its own that goes on where the last one ended, so that a long
-        export neither fills the memory nor holds a transaction open.
+        export neither fills the memory nor holds a transaction open. Scores of judges are corrected
+        by what trusted graders say of the answers that they graded too.
         """
         query = _query(selection or Selection()).limit(batch_rows)
+        judges = measure_judges(read_judged(self.engine))
         after: RowMapping | None = None
         while True:
             with self.engine.connect() as connection:
@@ -138,9 +141,9 @@ class DatabaseRows:
                     .where(GRADES.c.answer_id.in_(ids - {None}))
                     .order_by(GRADES.c.created_at)
                 ).mappings()
-                by_answer: dict[str, list[RowMapping]] = defaultdict(list)
+                by_answer: dict[str, list[Mapping[Any, Any]]] = defaultdict(list)
                 for grade in grades:
-                    by_answer[grade["answer_id"]].append(grade)
+                    by_answer[grade["answer_id"]].append(corrected(grade, judges))
             yield [_evaluation(turn, by_answer) for turn in turns]
             after = turns[-1]
 
