@@ -66,7 +66,7 @@ def test_a_stream_in_anthropic_s_form():
 
 def test_what_was_not_kept_whole_says_so():
     assert not streamed(*[delta(content="word ")] * 99, max_bytes=500).is_whole
-    assert not streamed(delta(content="x" * MAX_TEXT_CHARS), max_bytes=10**6).is_whole is False
+    assert streamed(delta(content="x" * MAX_TEXT_CHARS), max_bytes=10**6).is_whole
     long = answer_in({"choices": [{"message": {"content": "x" * (MAX_TEXT_CHARS + 1)}}]}, "stop")
     assert not long.is_whole
     two = [{"index": n, "message": {"content": "yes"}} for n in range(2)]
