@@ -1,13 +1,18 @@
 """How often the classifiers of `gateway.grading` are right, on sentences with labels.
 
-    python -m benchmarks.unasked_grades.measure
+`python -m benchmarks.unasked_grades.measure --data DIR` counts real questions and solutions too, of
+the tables of evaluations in DIR, that are taken for what they are not.
 """
 
+import argparse
 import json
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from gateway.grading.languages import load_languages
+from gateway.grading.loops import is_loop
 from gateway.grading.phrases import Phrases, load_phrases
 
 FOLDER = Path(__file__).parent
@@ -48,15 +53,41 @@ def figures(part: str) -> dict[str, dict[str, float]]:
     return told
 
 
+def false_alarms(folder: Path) -> dict[str, int]:
+    """Count questions taken for reactions, and solutions taken for refusals or loops."""
+    parquet = import_module("pyarrow.parquet")
+    phrases, languages = load_phrases(), load_languages()
+    found = Counter(dict.fromkeys(("questions", "reactions", "solutions", "refusals"), 0))
+    for file in sorted(folder.glob("*.queries.parquet")):
+        for text in filter(None, parquet.read_table(file, columns=["text"])["text"].to_pylist()):
+            found["questions"] += 1
+            found["reactions"] += bool(phrases.reaction_in(text) or phrases.asks_again(text))
+            found["loops"] += is_loop(text)
+    for row in parquet.read_table(folder / "reasoning_qa.parquet").to_pylist():
+        if row["solution"]:
+            found["solutions"] += 1
+            found["refusals"] += phrases.is_refusal(row["solution"])
+            found["loops"] += is_loop(row["solution"])
+            found["other languages"] += languages.differ(row["question"], row["solution"])
+    return dict(found)
+
+
 def main() -> None:
     """Print the figures, and what was taken for something else, and keep the figures."""
-    phrases, results = load_phrases(), {part: figures(part) for part in ("dev", "test")}
-    for part, told in results.items():
-        for name, numbers in told.items():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path)
+    data = parser.parse_args().data
+    phrases = load_phrases()
+    results: dict[str, Any] = {part: figures(part) for part in ("dev", "test")}
+    for part in ("dev", "test"):
+        for name, numbers in results[part].items():
             print(part, name, *(f"{key} {value:.3g}" for key, value in numbers.items()), sep="  ")
     for row in read_sentences("test"):
         if (said := predicted(row, phrases)) != row["label"]:
             print(f"{row['label']} taken for {said}: {row['text']}")
+    if data is not None:
+        results["false alarms"] = false_alarms(data)
+        print(results["false alarms"])
     (FOLDER / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 

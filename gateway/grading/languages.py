@@ -16,14 +16,14 @@ from typing import Final
 
 READ_CHARS: Final = 2_000
 MIN_LETTERS: Final = 24
-MIN_WORDS: Final = 6
 SCRIPT_SHARE: Final = 0.8
 WORD_SHARE: Final = 0.2
 """Of a text's words that are among the commonest of its language; in prose 0.3 to 0.5 are."""
-MIN_COMMON: Final = 3
+MIN_COMMON: Final = 4
+"""Different ones of them."""
 KANA_SHARE: Final = 0.1
 """Of Japanese writing at least; Chinese has none."""
-LEAD: Final = 3.0
+LEAD: Final = 2.0
 """Times as many of them as of any other language."""
 
 _CODE: Final = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.DOTALL)
@@ -93,13 +93,14 @@ class Languages:
         words = _WORD.findall(text.casefold())
         counts = Counter(
             {
-                name: sum(map(common.__contains__, words))
-                for name, common in self.common_words.items()
+                name: sum(map(listed.__contains__, words))
+                for name, listed in self.common_words.items()
             }
         )
         (language, most), (_, second) = counts.most_common(2)
-        is_sure = most >= max(WORD_SHARE * len(words), MIN_COMMON) and most >= LEAD * second
-        return language if is_sure and len(words) >= MIN_WORDS else "Latin"
+        is_sure = most >= WORD_SHARE * len(words) and most >= LEAD * second
+        is_varied = len(self.common_words[language].intersection(words)) >= MIN_COMMON
+        return language if is_sure and is_varied else "Latin"
 
 
 def load_languages() -> Languages:

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
+from gateway.exact_json import dumps
 from gateway.grading.desk import Grade
 from gateway.grading.exchange import Exchange
 from gateway.grading.form import VERSION, asked_tools, decoded, wants_json
@@ -111,7 +110,7 @@ def questions(exchange: Exchange) -> Iterator[Question]:
 def _question(check: str, schema: Any, text: str, weight: float) -> Iterator[Question]:
     if not isinstance(schema, dict) or len(text) > MAX_VALUE_CHARS:
         return
-    if len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
+    if len(dumps(schema)) > MAX_SCHEMA_BYTES:
         return
     try:
         yield Question(check, schema, decoded(text), weight)
