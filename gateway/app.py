@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,7 @@ from gateway.endpoints.public import PublicEndpoints
 from gateway.endpoints.public_app import PublicApp
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
-from gateway.grading.opening import open_grading
-from gateway.judging.background import BackgroundCounts, Completes, RowLog
-from gateway.judging.opening import caps_of, judge_graders
+from gateway.judging.opening import caps_of, open_graded
 from gateway.long_work import LongWork
 from gateway.pool.announcements import OfferedModels
 from gateway.pool.pool import Pool, open_pool
@@ -107,14 +105,9 @@ async def open_gateway(
         stack.callback(authenticator.close)
         long_work = LongWork()
         counter = PromptCounter(load=find_tokenizer, long_work=long_work)
+        caps = caps_of(settings.grading)
         budgets = await stack.enter_async_context(
-            open_budgets(
-                settings.budgets,
-                startup.engine,
-                log,
-                counter.bound,
-                fixed=caps_of(settings.grading),
-            )
+            open_budgets(settings.budgets, startup.engine, log, counter.bound, fixed=caps)
         )
         embedder = _open_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
@@ -135,7 +128,7 @@ async def open_gateway(
             clock=time.monotonic,
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
         )
-        service = await _graded(ungraded, settings, log, stack)
+        service = await stack.enter_async_context(open_graded(ungraded, settings.grading, log))
         connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
         _observe(settings, service, embedder, pool, log, budgets, connections)
         readiness = Readiness(pool)
@@ -150,30 +143,6 @@ async def open_gateway(
             readiness=readiness,
             connections=connections,
         )
-
-
-async def _graded(
-    ungraded: ChatService, settings: GatewaySettings, log: EvaluationLog, stack: AsyncExitStack
-) -> ChatService:
-    """Have the service's answers graded; judges are asked by the same service, ungraded."""
-
-    def serving(row_log: RowLog) -> Completes:
-        return replace(ungraded, log=row_log, deadline_s=settings.grading.judge.timeout_s)
-
-    counts = BackgroundCounts()
-    judges = judge_graders(
-        settings.grading,
-        serving=serving,
-        log=log,
-        routing=ungraded.routing,
-        models=ungraded.routing.models,
-        counts=counts,
-        rng=random.Random(),  # noqa: S311 (draws answers; nothing secret)
-    )
-    for family in counts.families:
-        ungraded.metrics.registry.register(family)
-    grading = await stack.enter_async_context(open_grading(settings.grading, log, judges))
-    return replace(ungraded, grading=grading)
 
 
 async def _open_pool(

@@ -75,7 +75,7 @@ class BackgroundCounts:
         self.calls = Counts(
             "waypost_background_calls",
             "Calls that the gateway made for itself, by purpose (judge, shadow), model and outcome "
-            "(answered, over_cap, failed).",
+            "(answered, over_cap, failed, busy).",
             ("purpose", "model", "outcome"),
         )
         self.cost = Counts(

@@ -1,24 +1,27 @@
-"""Makes the grader that the settings of judges and second answers ask for."""
+"""Has the answers of a service graded, by the judges too that the same service asks."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from gateway.budgets.definitions import BudgetDefinition
+from gateway.chat.service import ChatService
+from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.grading.opening import open_grading
 from gateway.judging.background import (
     JUDGE,
     SHADOW,
     BackgroundCalls,
     BackgroundCounts,
-    Completes,
     RowLog,
     cap_of,
 )
 from gateway.judging.grader import JudgeGrader
 from gateway.judging.judge import Judge, JudgeLog
-from gateway.judging.shadow import Predicts, Shadow
+from gateway.judging.shadow import Shadow
 from gateway.settings.base import ConfigurationError
 from gateway.settings.grading import GradingSettings
-from gateway.types import HostedModel
 
 
 def caps_of(settings: GradingSettings) -> Sequence[BudgetDefinition]:
@@ -31,34 +34,51 @@ def caps_of(settings: GradingSettings) -> Sequence[BudgetDefinition]:
     )
 
 
+@asynccontextmanager
+async def open_graded(
+    ungraded: ChatService, settings: GradingSettings, log: EvaluationLog
+) -> AsyncIterator[ChatService]:
+    """Return the service with graders that look at its answers, but not at those of judges.
+
+    Raises:
+        ConfigurationError: A judge is no model of the pool.
+    """
+    counts = BackgroundCounts()
+    for family in counts.families:
+        ungraded.metrics.registry.register(family)
+    judges = judge_graders(ungraded, settings, log, counts, random.Random())  # noqa: S311
+    async with open_grading(settings, log, judges) as grading:
+        yield replace(ungraded, grading=grading)
+
+
 def judge_graders(
+    ungraded: ChatService,
     settings: GradingSettings,
-    *,
-    serving: Callable[[RowLog], Completes],
     log: RowLog,
-    routing: Predicts,
-    models: Mapping[str, HostedModel],
     counts: BackgroundCounts,
     rng: random.Random,
 ) -> Sequence[JudgeGrader]:
     """Make the grader; none where no model judges.
 
+    Args:
+        rng: Draws which answers are judged.
+
     Raises:
         ConfigurationError: A judge is no model of the pool.
     """
-    if not settings.judge.models:
-        return ()
+    routing, models = ungraded.routing, ungraded.routing.models
     for name in settings.judge.models:
         if name not in models:
             known = ", ".join(models)
             raise ConfigurationError(f"grading.judge.models: no model {name!r}; known: {known}")
-    judge = Judge(
-        BackgroundCalls(serving, JUDGE, counts),
-        JudgeLog(log.record),
-        models,
-        settings.judge,
-        counts,
-    )
+    if not settings.judge.models:
+        return ()
+
+    def serving(row_log: RowLog) -> ChatService:
+        return replace(ungraded, log=row_log, deadline_s=settings.judge.timeout_s)
+
+    calls = BackgroundCalls(serving, JUDGE, counts)
+    judge = Judge(calls, JudgeLog(log.record), models, settings.judge, counts)
     share = settings.shadow.share
     shadow = None
     if share:
