@@ -1,7 +1,10 @@
 """What was asked and answered in a turn, kept only for teams that let a reasoner learn from it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
+
+import orjson
 
 from gateway.providers.sse import boundaries, decode_object, payload_of
 from gateway.wire import ChatRequest, text_of
@@ -14,6 +17,7 @@ MAX_COUNTED_BYTES: Final = 256 * 1024
 """Of any other stream's, which are kept only to be counted: a thousand streams take 256 MB."""
 MAX_DEPTH: Final = 8
 """Of a message; what lies deeper is nothing that any model puts out."""
+DATA: Final = b"data: {"
 NOT_OUTPUT: Final = frozenset({"role", "id", "type", "index", "format", "signature"})
 ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 
@@ -74,6 +78,11 @@ class ForwardedEvents:
     def chunks(self) -> Iterator[Mapping[str, Any]]:
         """Iterate over what the kept events hold, decoded."""
         events = b"".join(self._events)
+        # Nearly all streams have an object per line; decoded at once they cost a third.
+        lines = events.split(b"\n") if self.is_whole else events.split(b"\n")[:-1]
+        payloads = [line[len(DATA) - 1 :] for line in lines if line.startswith(DATA)]
+        with suppress(orjson.JSONDecodeError):
+            return iter(orjson.loads(b"[" + b",".join(payloads) + b"]"))
         return _chunks(events, boundaries(events))
 
     @property

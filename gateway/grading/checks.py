@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.grading.desk import Grade
+from gateway.grading.desk import SHORT, Grade, at_once
 from gateway.grading.exchange import Exchange
 from gateway.grading.form import grades_of_form
 from gateway.grading.languages import Languages
@@ -22,5 +22,6 @@ class FormGrader:
     concurrency: int = 1
 
     async def grade(self, exchange: Exchange) -> Sequence[Grade]:
-        """Check one answer, in a thread."""
-        return await self.work.aside(grades_of_form, exchange, self.phrases, self.languages)
+        """Check one answer, a long one in a thread."""
+        check = self.work.aside if len(exchange.answer.text) > SHORT else at_once
+        return await check(grades_of_form, exchange, self.phrases, self.languages)

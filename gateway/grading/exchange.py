@@ -58,7 +58,7 @@ class Exchange:
 def answer_in(said: Mapping[str, Any] | ForwardedEvents, finish_reason: str | None) -> GivenAnswer:
     """Read what was sent to the caller: a whole answer in OpenAI's form, or a stream's events.
 
-    Takes up to 20 ms for the longest ones, so not on the event loop.
+    A stream takes 1 to 2 microseconds for each event, so the longest ones some milliseconds.
     """
     collected = _Collected()
     if isinstance(said, ForwardedEvents):
@@ -82,18 +82,13 @@ class _Collected:
 
     def take(self, chunk: Mapping[str, Any]) -> None:
         """Add what one event says, or a whole answer."""
-        self._take_block(chunk)
         choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if not isinstance(choice, dict):
-                continue
-            if choice.get("index") not in (None, 0):
-                self.is_whole = False
-                continue
-            said = choice.get("message") or choice.get("delta")
-            if isinstance(said, dict):
-                self._add_text(text_of(said.get("content")))
-                self._take_calls(said.get("tool_calls"))
+        if not isinstance(choices, list):
+            self._take_block(chunk)
+            return
+        for choice in choices:
+            if isinstance(choice, dict):
+                self._take_choice(choice)
 
     def answer(self, finish_reason: str | None) -> GivenAnswer:
         """Return the whole."""
@@ -102,6 +97,17 @@ class _Collected:
             for at in sorted(self.names.keys() | self.arguments.keys())
         )
         return GivenAnswer("".join(self.texts), calls, finish_reason, self.is_whole)
+
+    def _take_choice(self, choice: Mapping[str, Any]) -> None:
+        if choice.get("index"):
+            self.is_whole = False  # one of several
+            return
+        said = choice.get("delta") or choice.get("message")
+        if isinstance(said, dict):
+            if content := said.get("content"):
+                self._add_text(text_of(content))
+            if calls := said.get("tool_calls"):
+                self._take_calls(calls)
 
     def _take_calls(self, calls: object) -> None:
         for position, call in enumerate(calls if isinstance(calls, list) else ()):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-from gateway.grading.desk import Grade
+from gateway.grading.desk import SHORT, Grade, at_once
 from gateway.grading.exchange import MAX_CALLS, Exchange, ToolCall
 from gateway.grading.form import decoded
 from gateway.grading.phrases import Phrases
@@ -31,6 +31,7 @@ MAX_READ_CHARS: Final = 50_000
 """Of each message that digests and comparisons read."""
 MAX_HISTORY: Final = 64
 """Messages after the last answer; where there are more, nothing is read of them."""
+CHARS_PER_TOKEN: Final = 4
 HEAD_CHARS: Final = 400
 """Of a tool's result that are searched for an error."""
 MIN_SHARED_WORDS: Final = 3
@@ -49,8 +50,9 @@ _FAILED: Final = re.compile(
 )
 _MISUSED: Final = re.compile(
     r"invalid (?:arguments?|params?|parameters?|input|json|tool)"
-    r"|missing (?:required|argument|param)|unknown (?:tool|function|argument|param)|no such (?:tool|function)|validation error"
-    r"|inputvalidationerror|unexpected (?:keyword )?argument|is a required property|not a valid",
+    r"|missing (?:required|argument|param)|unknown (?:tool|function|argument|param)"
+    r"|no such (?:tool|function)|validation ?error|unexpected (?:keyword )?argument"
+    r"|is a required property|not a valid",
     re.IGNORECASE,
 )
 _PENDING: Final = re.compile(
@@ -106,7 +108,9 @@ class NextTurnGrader:
 
     async def grade(self, exchange: Exchange) -> Sequence[Grade]:
         """Grade the answer before this turn, and this one if it repeats a call of a tool."""
-        own, past, signals = await self.work.aside(self._read, exchange)
+        n_chars = CHARS_PER_TOKEN * exchange.request.prompt_tokens + len(exchange.answer.text)
+        read = self.work.aside if n_chars > SHORT else at_once
+        own, past, signals = await read(self._read, exchange)
         turns, request_id = self._turns_of(exchange.caller.team_id), exchange.record.request_id
         found = [turns.pop(key, None) for key in past]
         earlier = next(filter(None, found), None)

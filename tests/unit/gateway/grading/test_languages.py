@@ -7,12 +7,12 @@ from gateway.grading.languages import Languages, load_languages
 TEXTS = {
     "English": "The train to the city is late, and I do not know what to do about it.",
     "German": "Der Zug in die Stadt ist zu spät, und ich weiß nicht, was ich mit dir machen soll.",
-    "French": "Le train pour la ville est en retard et je ne sais pas ce que je dois faire avec toi.",
-    "Spanish": "El tren que va a la ciudad no llega, y no sé qué hacer con el equipaje de los niños.",
-    "Italian": "Il treno per la città è in ritardo e non so che cosa fare con la valigia della zia.",
-    "Dutch": "De trein naar de stad is te laat en ik weet niet wat ik met het boek van je moet doen.",
+    "French": "Le train pour la ville est en retard et je ne sais pas ce que je dois faire.",
+    "Spanish": "El tren que va a la ciudad no llega, y no sé qué hacer con el equipaje.",
+    "Italian": "Il treno per la città è in ritardo e non so che cosa fare con la valigia.",
+    "Dutch": "De trein naar de stad is te laat en ik weet niet wat ik met het boek moet doen.",
     "Cyrillic": "Поезд в город опаздывает, и я не знаю, что мне делать.",
-    "Chinese": "开往城里的火车晚点了，我不知道该怎么办。",
+    "Chinese": "开往城里的火车晚点了，我不知道该怎么办。",  # noqa: RUF001 (it is Chinese)
     "Japanese": "町へ行く電車が遅れていて、どうすればいいかわかりません。",
     "Hangul": "시내로 가는 기차가 늦어서 어떻게 해야 할지 모르겠습니다.",
     "Arabic": "القطار المتجه إلى المدينة متأخر ولا أعرف ماذا أفعل.",
