@@ -5,7 +5,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,10 +105,7 @@ async def open_gateway(
         stack.callback(authenticator.close)
         long_work = LongWork()
         counter = PromptCounter(load=find_tokenizer, long_work=long_work)
-        caps = caps_of(settings.grading)
-        budgets = await stack.enter_async_context(
-            open_budgets(settings.budgets, startup.engine, log, counter.bound, fixed=caps)
-        )
+        budgets = await stack.enter_async_context(_budgets(settings, startup, log, counter))
         embedder = _open_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
         routing = await _open_routing(settings, pool, embedder, _paused_of(providers), stack)
@@ -143,6 +140,14 @@ async def open_gateway(
             readiness=readiness,
             connections=connections,
         )
+
+
+def _budgets(
+    settings: GatewaySettings, startup: Startup, log: EvaluationLog, counter: PromptCounter
+) -> AbstractAsyncContextManager[Budgets]:
+    """Make the ledger, which also holds what judges may cost."""
+    caps = caps_of(settings.grading)
+    return open_budgets(settings.budgets, startup.engine, log, counter.bound, fixed=caps)
 
 
 async def _open_pool(

@@ -10,7 +10,7 @@ import orjson
 from gateway.grading.desk import Grade
 from gateway.grading.exchange import Exchange
 from gateway.judging.background import JUDGE, BackgroundCounts, Reply
-from gateway.judging.judge import Judge, Opinion, joined
+from gateway.judging.judge import Judge, Opinion, placed
 from gateway.judging.prompts import conversation_of, cut, written
 from gateway.judging.shadow import Shadow
 
@@ -71,7 +71,7 @@ class JudgeGrader:
         return () if opinion is None else (_grade(opinion),)
 
     async def _compare(self, exchange: Exchange, model: str, reply: Reply) -> Sequence[Grade]:
-        """Grade both answers by the same judge, in the order that it prefers them."""
+        """Grade both answers by the same judges, the second one in the order that they prefer."""
         conversation, answer = self._texts(exchange)
         other = cut(written(reply.message), self.judge.settings.max_chars)
         written_by = (*_written_by(exchange), model)
@@ -79,7 +79,7 @@ class JudgeGrader:
         second = await self.judge.score(conversation, other, written_by)
         if first is not None and second is not None:
             preference = await self.judge.prefer(conversation, answer, other, written_by)
-            first, second = joined(first, second, preference)
+            second = placed(second, first, preference)
         grades = [] if first is None else [_grade(first)]
         return grades if second is None else [*grades, _grade(second, reply.request_id)]
 

@@ -27,7 +27,7 @@ WEIGHT: Final = 0.5
 OWN_WEIGHT: Final = 0.25
 """Models prefer what they wrote: Panickssery et al. (NeurIPS 2024, arXiv 2404.13076)."""
 LEAST_LEAD: Final = 0.1
-"""How far apart the scores of two answers are put of which one is better in both orders."""
+"""How far from the first answer's score that of a second one is put which is better, or worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,26 +130,21 @@ class Judge:
         return None if reply is None else text_of(reply.message.get("content"))
 
 
-def joined(
-    first: Opinion, second: Opinion, preference: Preference | None
-) -> tuple[Opinion, Opinion]:
-    """Make the scores of two answers agree with the preference between them.
+def placed(second: Opinion, first: Opinion, preference: Preference | None) -> Opinion:
+    """Put a second answer's score where the preference between both answers says.
 
-    A preference that held in both orders rests on seeing both answers, so it decides their order.
-    The scores say how good both are; where they order the answers the other way, or hardly at all,
-    both are moved to their mean and put `LEAST_LEAD` apart.
+    A preference that held in both orders rests on seeing both, so it decides their order. Where the
+    scores say otherwise, or hardly tell the two apart, the second one's is moved. The first one's
+    stays what it would be without a second answer, so that nothing that is measured on served
+    answers depends on which of them were compared.
     """
-    version = f"{first.version}+{PAIRWISE_VERSION}"
-    first, second = replace(first, version=version), replace(second, version=version)
-    if preference is None or preference == "tie":
-        return first, second
-    lead = first.score - second.score
-    sign = 1.0 if preference == "first" else -1.0
-    if sign * lead >= LEAST_LEAD:
-        return first, second
-    half = sign * LEAST_LEAD / 2
-    mean = min(max((first.score + second.score) / 2, LEAST_LEAD / 2), 1.0 - LEAST_LEAD / 2)
-    return replace(first, score=mean + half), replace(second, score=mean - half)
+    version = f"{second.version}+{PAIRWISE_VERSION}"
+    score = second.score
+    if preference == "first":
+        score = max(min(score, first.score - LEAST_LEAD), 0.0)
+    elif preference == "second":
+        score = min(max(score, first.score + LEAST_LEAD), 1.0)
+    return replace(second, score=score, version=version)
 
 
 def _origin(model: HostedModel) -> str:

@@ -31,12 +31,13 @@ def preferring(text: str) -> Any:
     return says
 
 
-async def test_both_answers_are_graded_and_the_preferred_one_higher() -> None:
+async def test_both_answers_are_graded_and_a_preferred_second_one_higher() -> None:
     it = make_grader({"large": "Four.", "arbiter": preferring("Four.")}, shadow=ALWAYS)
     it.routing.verdicts = {"arbiter": NO_TOOLS}
     first, second = await it.grader.grade(exchange("It is 4."))
     assert (first.answer_id, second.answer_id) == (None, "req_background_1")
-    assert (first.score, second.score) == pytest.approx((0.45, 0.55))
+    assert (first.score, second.score) == pytest.approx((0.5, 0.6))
+    assert (first.version, second.version) == ("rubric-1", "rubric-1+pair-1")
     assert it.asked.names == ["large", "arbiter", "arbiter", "arbiter", "arbiter"]
 
 
