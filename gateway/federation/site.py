@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from federation.node.acceptance import AcceptanceCriteria, Float64
 from federation.node.bundles import BundleFile
 from federation.node.gateway_site import GatewaySite
 from federation.node.verdicts import VerdictLimit
@@ -18,6 +17,7 @@ from gateway.routing.encoders import load_encoder
 from gateway.settings.config import ConfigurationError, GatewaySettings
 from router_models.artifacts.registry import ModelRegistry
 from router_models.errors import InvalidRegistry
+from router_models.evaluation.acceptance import AcceptanceCriteria, Float64
 
 
 def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
