@@ -223,12 +223,7 @@ class GatewaySite:
 
     def _judge(self, shared: _Contender) -> Verdict:
         rows = self._logged()
-        held_out = HeldOut(
-            answers=rows.evaluations("test", rows.models, ModelRegistry()),
-            choices=rows.choices(),
-            prior=rows.evaluations("train", rows.models, ModelRegistry()),
-            prices=self.prices,
-        )
+        held_out = HeldOut.of(rows, self.prices)
         nonsense = find_invalid_predictions(shared.router, held_out.answers.embeddings)
         if nonsense is not None:
             return Verdict("refused", shared.router.version, nonsense)

@@ -14,6 +14,7 @@ from gateway.settings.artifacts import ArtifactSettings
 from gateway.settings.base import ConfigurationError, Settings, environment_value
 from gateway.settings.budgets import BudgetSettings
 from gateway.settings.federation import FederationSettings
+from gateway.settings.learning import LearningSettings
 from gateway.settings.pool import (
     CapabilitySettings,
     EmbeddedSettings,
@@ -53,6 +54,7 @@ __all__ = [
     "FederationSettings",
     "GatewaySettings",
     "KeySettings",
+    "LearningSettings",
     "ModelSettings",
     "PriceSettings",
     "ProfileSettings",
@@ -85,6 +87,7 @@ class GatewaySettings(Settings):
     keys: KeySettings = KeySettings()
     routing: RoutingSettings = RoutingSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
+    learning: LearningSettings = LearningSettings()
     budgets: BudgetSettings = BudgetSettings()
     turn_budgets: TurnBudgetSettings = TurnBudgetSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
