@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "train": "Train a router from the evaluation log or a table.",
     "evaluate": "Measure the quality and cost of routers on a table.",
     "frontier": "Estimate quality and cost of the active router and a candidate from the log.",
+    "learn": "Train routers from the log as it grows, and let the better ones serve.",
     "calibrate": "Measure a new model by prompts whose answers can be verified.",
     "router": "List, activate and roll back router artefacts.",
     "policy": "List, activate and roll back budget policies.",

@@ -50,9 +50,9 @@ class Lease:
             index_elements=[table.c.name],
             set_={"holder": self.holder, "expires_unix_s": until},
             where=is_free,
-        )
+        ).returning(table.c.holder)
         with writing(self.engine) as connection:
-            return connection.execute(taken).rowcount == 1
+            return connection.execute(taken).first() is not None
 
     def current_holder(self) -> str | None:
         """Return who has it; None where nobody does."""

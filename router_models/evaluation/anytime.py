@@ -5,7 +5,9 @@ worse. Where it is not, capital is not expected to grow, whatever was seen so fa
 reaches ``1 / risk`` with a probability of at most `risk`, however often and whenever somebody looks
 (Ville's inequality). Waudby-Smith and Ramdas, "Estimating means of bounded random variables by
 betting" (JRSS-B 2024, arXiv 2010.09686); the bets of several sizes are averaged, as in their
-section 4.
+section 4. A model may get worse after months. So a part of the capital is kept back, and a share of
+it begins to bet anew every `NEW_START` answers, as in Shin, Ramdas, Rinaldo, "E-detectors" (NEJSDS
+2023, arXiv 2203.03532): what was lost on the good months is then not to be won back first.
 
 What is bet on is the doubly robust difference of the two routers' utilities on each answer whose
 model was drawn at random (see `off_policy`). It may be as large as one over the propensity of what
@@ -33,6 +35,7 @@ from router_models.types import Evaluations, Float32, Float64
 
 BETS: Final = np.geomspace(0.01, 0.9, 12)
 """Sizes of the bets, as shares of the largest that cannot ruin."""
+NEW_START: Final = 64
 FIRST_ROWS: Final = 16
 """Answers that only show how rare choices are; after them the limit is set anew as rows double."""
 RARE: Final = 0.05
@@ -96,19 +99,19 @@ def look(found: Differences, tolerance: float) -> Look:
     # In units of a reward between 0 and 1, of which a utility is twice as much less one.
     difference = np.where(counted, found.utility / 2.0, 0.0)
     lost = -tolerance / 2.0 - difference
-    stake = BETS[:, None] / (largest + tolerance / 2.0)
-    capital = np.cumsum(np.log1p(stake * lost), axis=1)
+    log_capital = _log_capital(lost, largest + tolerance / 2.0)
     rows = len(difference)
-    average = np.logaddexp.reduce(capital, axis=0) - log(len(BETS)) if rows else np.zeros(1)
-    differing = counted & (found.propensity < 1.0)
+
+    def mean(column: Float64) -> float:
+        return float(np.where(counted, column, 0.0).mean()) if rows else 0.0
+
     return Look(
-        rows,
-        int(differing.sum()),
-        *(
-            float(np.where(counted, each, 0.0).mean()) if rows else 0.0
-            for each in (found.utility, found.quality, found.cost_usd)
-        ),
-        log_capital=max(float(average.max()), 0.0),
+        answers=rows,
+        disagreements=int((counted & (found.propensity < 1.0)).sum()),
+        utility=mean(found.utility),
+        quality=mean(found.quality),
+        cost_usd=mean(found.cost_usd),
+        log_capital=float(log_capital.max(initial=0.0)),
     )
 
 
@@ -163,6 +166,24 @@ def bounded(quality: Float32, cost_usd: Float32, price: float) -> Float64:
     """Return utilities; one below -1 counts as -1, for no test bears what has no bound."""
     utility: Float64 = np.clip(quality.astype(np.float64) - price * cost_usd, -1.0, 1.0)
     return utility
+
+
+def _log_capital(lost: Float64, most: Float64) -> Float64:
+    """Return the capital after each row.
+
+    Args:
+        lost: What is bet on being above 0, row by row.
+        most: How far below 0 it may be, known before the row.
+    """
+    grown = np.cumsum(np.log1p(BETS[:, None] / most * lost), axis=1)
+    starts = np.arange(0, len(lost), NEW_START)
+    number = np.arange(1.0, len(starts) + 1.0)
+    shares = -np.log(number * (number + 1.0))  # which sum up to 1
+    begun = np.full_like(grown, -inf)
+    begun[:, starts] = shares - np.where(starts > 0, grown[:, starts - 1], 0.0)
+    capital = grown + np.logaddexp.accumulate(begun, axis=1)
+    average: Float64 = np.logaddexp.reduce(capital, axis=0) - log(len(BETS))
+    return average
 
 
 def _counted(propensity: Float64) -> tuple[NDArray[np.bool_], Float64]:

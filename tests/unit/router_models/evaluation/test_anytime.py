@@ -49,6 +49,18 @@ def test_a_router_that_is_much_worse_is_found_out():
     assert share_rejected(1500, 0.3, 0.9) > 0.95
 
 
+def test_a_model_that_gets_worse_after_a_long_good_time_is_found_out_soon():
+    good, bad = drawn(20_000, 0.9, 0.5, 0), drawn(1_500, 0.2, 0.6, 1)
+    then = Differences(
+        *(
+            np.concatenate([getattr(good, name), getattr(bad, name)])
+            for name in ("utility", "quality", "cost_usd", "propensity")
+        )
+    )
+    assert not look(good, TOLERANCE).is_worse(RISK)
+    assert look(then, TOLERANCE).is_worse(RISK)
+
+
 def test_what_was_found_once_stays_found():
     found = drawn(3000, 0.2, 0.9, 0)
     highest = [look(part(found, rows), TOLERANCE).log_capital for rows in range(0, 3001, 500)]
