@@ -57,7 +57,14 @@ def run(settings: GatewaySettings, *, is_watching: bool) -> None:
 
 
 @command.command("status")
-@click.option("--events", "count", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option(
+    "--events",
+    "count",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Number of steps to show, the latest ones.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @settings_option
 def status(settings: GatewaySettings, count: int, *, as_json: bool) -> None:
