@@ -36,9 +36,9 @@ class Evidence:
             last = connection.execute(select(func.max(GRADES.c.created_at))).scalar()
             return int(connection.execute(count).scalar_one()), last
 
-    def rows(self) -> LoggedRows:
-        """Read the latest graded answers."""
-        selection = Selection(encoder_id=self.encoder.id)
+    def rows(self, since: datetime | None = None) -> LoggedRows:
+        """Read the latest graded answers, of turns after `since` alone where it is given."""
+        selection = Selection(since=since, encoder_id=self.encoder.id)
         batches = DatabaseRows(self.engine).iter_latest(self.max_rows, selection)
         return read_log_rows(batches, RequestEncoder.of(self.encoder).dimension, self.max_rows)
 

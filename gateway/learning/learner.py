@@ -7,7 +7,7 @@ leaves either nothing or a router that serves, and the next step notes what it f
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -47,6 +47,7 @@ ATTEMPTS: Final[tuple[What, ...]] = ("trained", "skipped", "failed")
 SERVING: Final[tuple[What, ...]] = ("activated", "rolled_back")
 LEAST_WATCHED: Final = 100
 """Answers after which the watch says for the first time how it goes."""
+MORE_GRADES: Final = 1.02
 KEPT: Final = 10
 """Routers that were judged and do not serve, kept in the store."""
 
@@ -69,6 +70,7 @@ class Learner:
         willingness_to_pay_usd: Of the default profile: what the watch and the figures in USD are
             made at.
         clock: Tells the time, with a zone.
+        looked: Grades that there were at the last look at a router, by the time it began to serve.
     """
 
     settings: LearningSettings
@@ -82,6 +84,7 @@ class Learner:
     willingness_to_pay_usd: float
     clock: Callable[[], datetime]
     seed: int = 0
+    looked: dict[datetime, int] = field(default_factory=dict)
 
     def step(self, *, is_forced: bool = False) -> tuple[Event, ...]:
         """Do what is due, and return what was done.
@@ -135,6 +138,8 @@ class Learner:
         new, former = self._open(active), self._open(self._former(active))
         if new is None or former is None:
             return False  # there is nothing to compare with, and nothing to return to
+        if not self._has_news(begun.at):
+            return False
         choices = self.evidence.choices_since(begun.at)
         if not len(choices.answered):
             return False
@@ -155,6 +160,15 @@ class Learner:
         self._keep_lease()
         self.store.rollback()
         note("rolled_back", **said)
+        return True
+
+    def _has_news(self, since: datetime) -> bool:
+        """Whether there are enough more grades than at the last look: each look reads them all."""
+        grades, _ = self.evidence.new_grades(since)
+        before = self.looked.get(since)
+        if before is not None and grades < MORE_GRADES * before:
+            return False
+        self.looked[since] = grades
         return True
 
     def _learn(self, note: Callable[..., None], *, is_forced: bool) -> None:
@@ -222,7 +236,7 @@ class Learner:
 
     def _judge(self, note: Callable[..., None], router: Router, rows: LoggedRows) -> None:
         """Say whether the router may serve, and let it; the rules are the federation's."""
-        held_out = HeldOut.of(rows, self.prices)
+        held_out = HeldOut.of(self._rows_to_judge_on(rows), self.prices)
         active = self._active(rows)
         nonsense = find_invalid_predictions(router, held_out.answers.embeddings)
         if nonsense is not None:
@@ -235,6 +249,17 @@ class Learner:
             router, held_out.choices, held_out.prior, self.willingness_to_pay_usd
         )
         self._carry_out(note, router.version, decision, active, single)
+
+    def _rows_to_judge_on(self, rows: LoggedRows) -> LoggedRows:
+        """After a router was rolled back, those since it began to serve.
+
+        The older ones had spoken for it, and would speak for the next one like it.
+        """
+        last = self.events.latest(*SERVING)
+        if last is None or last.what != "rolled_back":
+            return rows
+        begun = self.events.latest("activated", version=last.router_version)
+        return rows if begun is None else self.evidence.rows(begun.at)
 
     def _carry_out(
         self,

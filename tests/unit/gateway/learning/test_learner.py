@@ -211,6 +211,22 @@ async def test_a_router_that_is_better_stays_and_the_watch_says_how_it_goes(loop
     assert loop.store.active() == good
 
 
+async def test_after_a_rollback_only_what_was_seen_since_speaks_for_the_next_router(loop):
+    loop.activate(made_up(2000, seed=1))
+    await loop.serve(mistaken(), "before")  # by which the next router is wrong, and seems right
+    bad = loop.activate(mistaken())
+    loop.step(SETTINGS.model_copy(update={"min_new_grades": 10_000}))
+    await loop.serve(made_up(900, seed=2))
+    assert loop.step(SETTINGS.model_copy(update={"min_new_grades": 10_000})) == ["rolled_back"]
+
+    loop.step()
+
+    event = loop.events.latest("refused", "activated")
+    assert event is not None
+    assert event.figures["acceptance"]["answers"] < 0.25 * 900
+    assert loop.store.active() != bad
+
+
 async def test_the_same_rows_are_not_learned_from_twice(loop):
     await loop.serve(made_up(400))
     loop.step()
