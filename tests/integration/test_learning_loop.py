@@ -4,20 +4,27 @@ A real gateway on a real socket, asked through OpenAI's SDK; a learner in a proc
 Nobody says when to train, what to activate or what to roll back.
 """
 
+import os
 import random
+import signal
 from collections.abc import Iterator
 from statistics import mean
 from typing import Any
 
 import orjson
+import pytest
 from openai import AsyncOpenAI
 
 from gateway.learning.child import learner_beside
 from gateway.learning.events import LearningEvents
+from gateway.learning.lease import Lease
 from gateway.routing.encoders import load_encoder
+from gateway.storage.database import create_database_engine
 from router_models.artifacts.artifact import read_manifest
 from tests.fakes.gateway import LARGE, SMALL, RunningGateway, router_for, running_gateway
 from tests.fakes.patience import PATIENCE_S
+from tests.fakes.processes import start
+from tests.fakes.schemas import closing
 from tests.fakes.turns import until
 from tests.fakes.upstream import completion, json_answer
 
@@ -130,3 +137,34 @@ async def test_a_gateway_learns_by_itself_and_returns_from_a_model_that_got_wors
     ]
     assert done[-1].router_version == learned
     assert done[-1].former_version == version
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_serve_runs_the_learner_in_a_process_that_ends_with_it(tmp_path, number):
+    file = tmp_path / "waypost.toml"
+    file.write_text(
+        f'data_dir = "{tmp_path}"\n[server]\nport = 0\nadmin_port = 0\n'
+        "[embedded]\nenabled = false\n[learning]\nenabled = true\n"
+        '[providers.a]\nbase_url = "http://127.0.0.1:1/v1"\n[models.small]\nprovider = "a"\n'
+        "price = { input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }\n"
+    )
+    engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
+    with closing(engine):
+        async with start(file) as serving:
+            await serving.started()
+            await until(lambda: Lease(engine, "").current_holder() is not None)
+            learner = int(str(Lease(engine, "").current_holder()).split("/")[1])
+            assert learner != serving.process.pid
+            await serving.end(number)
+            await until(lambda: not is_alive(learner))
+        event = LearningEvents(engine).latest()
+    assert event is not None
+    assert (event.what, event.who) == ("skipped", "learner")
