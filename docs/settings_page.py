@@ -32,6 +32,7 @@ DEFAULTS: Final = {"data_dir": "`$WAYPOST_DATA_DIR`, else `$XDG_DATA_HOME/waypos
 GUIDES: Final = {
     "budgets": "cap-spending.md",
     "turn_budgets": "cap-a-conversation.md",
+    "learning": "learn-by-itself.md",
     "tracing": "trace-requests.md",
     "federation.coordinator": "run-a-coordinator.md",
     "federation.coordinator.reasoner": "tune-a-reasoning-model.md",

@@ -17,6 +17,7 @@ from budget.in_flight import InFlight
 from gateway.access.auth import Authenticator
 from gateway.artifacts.active import ActiveArtifact, ActivePolicy, ActiveRouter
 from gateway.artifacts.frontier_file import FrontierFile
+from gateway.artifacts.learning_file import LearningFile
 from gateway.artifacts.store import policy_store, router_store
 from gateway.budgets.base import Ledger
 from gateway.budgets.opening import Budgets, open_budgets
@@ -186,6 +187,7 @@ def _observe(
         read_embedder(embedder),
         read_router(service.routing.router, store),
         FrontierFile(store.folder).collect,
+        LearningFile(store.folder).collect,
         read_policy(service.turn_budgets),
         read_budgets(budgets),
         read_providers(service.providers, pool.models, pool.embedded),

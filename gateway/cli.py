@@ -16,6 +16,7 @@ SUBCOMMANDS = {
     "evaluate": "Measure the quality and cost of routers on a table.",
     "frontier": "Estimate quality and cost of the active router and a candidate from the log.",
     "judges": "Measure the models that grade answers.",
+    "learn": "Train routers from the log as it grows, and let the better ones serve.",
     "calibrate": "Measure a new model by prompts whose answers can be verified.",
     "router": "List, activate and roll back router artefacts.",
     "policy": "List, activate and roll back budget policies.",

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0009"
+HEAD_REVISION = "0010"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 
@@ -246,3 +246,35 @@ Attributes:
     charged_tokens: Of prompt and completion; `charged_output_tokens` of the completion alone.
     charged_requests: 1; negative where an operator reset a counter.
 """
+
+LEARNING_EVENTS = Table(
+    "learning_events",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("who", String, nullable=False),
+    Column("what", String, nullable=False),
+    Column("router_version", String),
+    Column("former_version", String),
+    Column("figures", Json, nullable=False),
+    Column("why", Text, nullable=False),
+)
+"""A step of the learner, in the order in which they were taken; rows are only added.
+
+Attributes:
+    who: ``learner``, or the operator.
+    what: One of `gateway.learning.events.What`.
+    router_version: Of the router that it is about.
+    former_version: Of the router that served before, where another one began to serve.
+    figures: What the step rests on.
+    why: A sentence for an operator.
+"""
+
+LEARNING_LEASE = Table(
+    "learning_lease",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("expires_unix_s", Double, nullable=False),
+)
+"""Which of several processes learns, and until when, by the clock of the database."""

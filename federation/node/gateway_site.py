@@ -10,14 +10,6 @@ from typing import Protocol
 import numpy as np
 
 from federation.learning.personal import personalise
-from federation.node.acceptance import (
-    AcceptanceCriteria,
-    Decision,
-    Float64,
-    HeldOut,
-    decide,
-    find_invalid_predictions,
-)
 from federation.node.bundles import BundleFile, Bundles
 from federation.node.verdicts import VerdictLimit
 from federation.site import SCHEMA_VERSION, SitePolicy, SiteProfile, Verdict
@@ -28,6 +20,14 @@ from router_models.artifacts.router import Router, RouterManifest
 from router_models.artifacts.sealed_file import EncoderIdentity, RequestEncoder
 from router_models.errors import ArtifactRejected, InvalidEvaluations, InvalidRegistry
 from router_models.estimators.guard import GuardedEstimator
+from router_models.evaluation.acceptance import (
+    AcceptanceCriteria,
+    Decision,
+    Float64,
+    HeldOut,
+    decide,
+    find_invalid_predictions,
+)
 from router_models.evaluation.log_rows import LoggedRows, LogRow, read_log_rows
 from router_models.pricing import in_unit
 from router_models.statistics import check
@@ -223,12 +223,7 @@ class GatewaySite:
 
     def _judge(self, shared: _Contender) -> Verdict:
         rows = self._logged()
-        held_out = HeldOut(
-            answers=rows.evaluations("test", rows.models, ModelRegistry()),
-            choices=rows.choices(),
-            prior=rows.evaluations("train", rows.models, ModelRegistry()),
-            prices=self.prices,
-        )
+        held_out = HeldOut.of(rows, self.prices)
         nonsense = find_invalid_predictions(shared.router, held_out.answers.embeddings)
         if nonsense is not None:
             return Verdict("refused", shared.router.version, nonsense)

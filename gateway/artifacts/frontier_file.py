@@ -89,3 +89,8 @@ def operating_points(settings: GatewaySettings) -> np.ndarray[tuple[int], np.dty
     """Spread willingness to pay, USD per unit of quality, over what the profiles pay."""
     paid = [profile.willingness_to_pay_usd for profile in settings.all_profiles.values()]
     return np.geomspace(min(paid), max(paid), OPERATING_POINTS)
+
+
+def prices_of(settings: GatewaySettings) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return quality per USD at the operating points: one over the willingness to pay."""
+    return 1.0 / operating_points(settings)[::-1]

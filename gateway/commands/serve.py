@@ -11,6 +11,7 @@ import click
 
 from gateway.app import Gateway, open_gateway
 from gateway.commands.options import settings_option
+from gateway.learning.child import learner_beside
 from gateway.server.allocator import map_large_buffers
 from gateway.server.serving import Ports, loop_factory, serve
 from gateway.server.workers import Workers, check_settings
@@ -49,11 +50,14 @@ def command(
             # At once: should this start fail further on, the next one makes no other key.
             click.echo(f"  your key, shown only now: {startup.new_key}")
         if server.workers == 1:
-            _run(_serve_alone(settings, startup))
+            with learner_beside(settings):
+                _run(_serve_alone(settings, startup))
             return
     finally:
         startup.engine.dispose()
-    sys.exit(_serve_with_workers(settings, startup))
+    with learner_beside(settings):
+        status = _serve_with_workers(settings, startup)
+    sys.exit(status)
 
 
 async def _serve_alone(settings: GatewaySettings, startup: Startup) -> None:

@@ -1,12 +1,10 @@
 """`waypost train`: learn a router from a table of evaluations and write its artefact."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import click
 import numpy as np
@@ -14,20 +12,15 @@ import numpy as np
 from gateway.commands.options import settings_option, skip_incomplete_option
 from gateway.evaluation_log.log_export import DatabaseRows, Selection
 from gateway.evaluation_log.log_parquet import write_parquet
+from gateway.learning.training import TrainedRouter, train_router
 from gateway.problems.datasets import Dataset, read_dataset
 from gateway.routing.encoders import load_encoder
 from gateway.settings.config import ConfigurationError, GatewaySettings
 from gateway.storage.engines import opened
-from router_models.artifacts.artifact import dump, read_manifest
-from router_models.artifacts.sealed_file import EncoderIdentity
+from router_models.artifacts.artifact import read_manifest
 from router_models.errors import InvalidEvaluations, RouterModelsError
-from router_models.estimators.guard import GuardedEstimator
-from router_models.evaluation.frontier import Figures, Judge, complete, route
-from router_models.pricing import Prompts, in_usd, unit_of
 from router_models.statistics import select
-from router_models.training.request_weight import train_on_requests
-from router_models.training.settings import AUTO, KINDS, kinds_of
-from router_models.training.train import Trial, train, tune
+from router_models.training.settings import AUTO, KINDS
 from router_models.types import Encoder, Evaluations
 
 CARVED: Final = 8
@@ -64,21 +57,6 @@ def carve(evaluations: Evaluations) -> tuple[Evaluations, Evaluations]:
     held_out = np.array([digest in chosen for digest in digests], bool)
     rows, held = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     return select(evaluations, rows), select(evaluations, held)
-
-
-def measure(estimator: GuardedEstimator, evaluations: Evaluations) -> tuple[Figures, Judge]:
-    """Sum up the estimator's frontier on rows that every model answered.
-
-    Raises:
-        InvalidEvaluations: There is no such row.
-    """
-    truth = complete(evaluations)
-    columns = [estimator.models.index(model) for model in truth.models]
-    prediction = estimator.predict(truth.embeddings)
-    kept = type(prediction)(prediction.quality[:, columns], prediction.cost_usd[:, columns])
-    kept = in_usd(kept, unit_of(evaluations), Prompts.of(truth))
-    judge = Judge.of(truth)
-    return judge.figures(route(kept, truth)), judge
 
 
 def read_log(settings: GatewaySettings, encoder: Encoder) -> Dataset:
@@ -154,80 +132,29 @@ def command(
         dataset = dataset.with_models(models) if models else dataset
         dataset = dataset.embedded(reader)
         rows, held_out = split_rows(dataset, train_split, tune_split)
-        trials = tune(rows, held_out, kind, seed)
-        read: EncoderIdentity = reader
-        best = trials[0]
-        if dataset.encoder_id == reader.id:
-            estimator = train(rows, held_out, kind, seed, best.settings)
-        else:
-            estimator, read, best = train_on_requests(rows, held_out, kind, seed, best, reader)
-        training = _training_figures(estimator, held_out, best, seed)
-        if kind == AUTO:
-            training["compared"] = {_name(trial): trial.gain.value for trial in trials}
-        content = dump(
-            estimator,
-            read,
-            created_at=datetime.now(UTC),
-            training=training,
-            provenance=_provenance(rows, held_out),
-            unit=unit_of(rows),
+        trained = train_router(
+            rows,
+            held_out,
+            kind,
+            seed,
+            reader,
+            reads_requests=dataset.encoder_id != reader.id,
+            now=datetime.now(UTC),
         )
     except (ConfigurationError, RouterModelsError) as error:
         raise click.ClickException(str(error)) from error
     for note in dataset.notes:
         click.echo(note)
-    path = out or Path(f"{read_manifest(content).version}.safetensors")
-    path.write_bytes(content)
-    _report(training, _provenance(rows, held_out), path, read)
+    path = out or Path(f"{read_manifest(trained.content).version}.safetensors")
+    path.write_bytes(trained.content)
+    _report(trained, path)
 
 
-def _training_figures(
-    estimator: GuardedEstimator, held_out: Evaluations, best: Trial, seed: int
-) -> dict[str, Any]:
-    training: dict[str, Any] = {
-        "kind": _name(best),
-        "seed": seed,
-        "settings": {kind: asdict(one) for kind, one in kinds_of(best.settings).items()},
-        "validation_gain": best.gain.value,
-        "validation_gain_interval": [best.gain.low, best.gain.high],
-    }
-    try:
-        figures, judge = measure(estimator, held_out)
-    except InvalidEvaluations:
-        # A sparse log has no query that every model answered, hence no frontier.
-        return training
-    cost, quality = judge.single_models.points()
-    single = judge.best_single()
-    training["validation"] = asdict(figures)
-    training["best_single_quality"] = float(quality[single])
-    training["best_single_cost_usd"] = float(cost[single])
-    return training
-
-
-def _name(trial: Trial) -> str:
-    """Name what was tried by its kind; an average by both."""
-    return " + ".join(kinds_of(trial.settings))
-
-
-def _provenance(rows: Evaluations, held_out: Evaluations) -> dict[str, int]:
-    return {
-        "train_queries": len(rows.quality),
-        "train_evaluations": int(np.isfinite(rows.quality).sum()),
-        "validation_queries": len(held_out.quality),
-        "validation_evaluations": int(np.isfinite(held_out.quality).sum()),
-        "models": len(rows.models),
-    }
-
-
-def _report(
-    training: Mapping[str, Any],
-    provenance: Mapping[str, int],
-    path: Path,
-    encoder: EncoderIdentity,
-) -> None:
+def _report(trained: TrainedRouter, path: Path) -> None:
+    training, provenance = trained.training, trained.provenance
     click.echo(
         f"learned from {provenance['train_queries']} queries and {provenance['models']} models "
-        f"({provenance['train_evaluations']} evaluations), read by {encoder.id}"
+        f"({provenance['train_evaluations']} evaluations), read by {trained.encoder.id}"
     )
     if len(training["settings"]) > 1:
         click.echo("the average of:")

@@ -4,12 +4,11 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from federation.node.acceptance import AcceptanceCriteria, Float64
 from federation.node.bundles import BundleFile
 from federation.node.gateway_site import GatewaySite
 from federation.node.verdicts import VerdictLimit
 from federation.site import SitePolicy
-from gateway.artifacts.frontier_file import operating_points
+from gateway.artifacts.frontier_file import prices_of
 from gateway.artifacts.store import router_store
 from gateway.embedded.routers import packaged_router
 from gateway.federation.paths import BUNDLES, VERDICTS, node_dir
@@ -18,6 +17,7 @@ from gateway.routing.encoders import load_encoder
 from gateway.settings.config import ConfigurationError, GatewaySettings
 from router_models.artifacts.registry import ModelRegistry
 from router_models.errors import InvalidRegistry
+from router_models.evaluation.acceptance import AcceptanceCriteria
 
 
 def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
@@ -59,8 +59,3 @@ def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
         criteria=AcceptanceCriteria(tolerance=node.tolerance),
         most_rows=node.most_rows,
     )
-
-
-def prices_of(settings: GatewaySettings) -> Float64:
-    """Return quality per USD at the operating points: one over the willingness to pay."""
-    return 1.0 / operating_points(settings)[::-1]

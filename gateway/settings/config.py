@@ -15,6 +15,7 @@ from gateway.settings.base import ConfigurationError, Settings, environment_valu
 from gateway.settings.budgets import BudgetSettings
 from gateway.settings.federation import FederationSettings
 from gateway.settings.grading import GradingSettings
+from gateway.settings.learning import LearningSettings
 from gateway.settings.pool import (
     CapabilitySettings,
     EmbeddedSettings,
@@ -55,6 +56,7 @@ __all__ = [
     "GatewaySettings",
     "GradingSettings",
     "KeySettings",
+    "LearningSettings",
     "ModelSettings",
     "PriceSettings",
     "ProfileSettings",
@@ -88,6 +90,7 @@ class GatewaySettings(Settings):
     keys: KeySettings = KeySettings()
     routing: RoutingSettings = RoutingSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
+    learning: LearningSettings = LearningSettings()
     budgets: BudgetSettings = BudgetSettings()
     turn_budgets: TurnBudgetSettings = TurnBudgetSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()

@@ -13,6 +13,8 @@ LEAST_QUERIES = 20
 """A task of fewer is counted among the others: an interval from so few would say too much."""
 
 OTHERS = "(smaller tasks)"
+ALONE = " alone"
+"""Behind the name of a model that answers everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def at_willingness(
     worth = judge.single_models.quality - price * judge.single_models.cost_usd
     best = int(np.argmax(worth.mean(axis=1)))
     chosen = {name: route(prediction, truth, price) for name, prediction in predictions.items()}
-    chosen[f"{truth.models[best]} alone"] = judge.single(best)
+    chosen[f"{truth.models[best]}{ALONE}"] = judge.single(best)
     chosen["oracle"] = judge.oracle
     utility = {name: (o.quality - price * o.cost_usd)[0] for name, o in chosen.items()}
     return tuple(

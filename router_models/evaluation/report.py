@@ -14,6 +14,7 @@ from router_models.evaluation.comparison import (
     spread,
     with_all_queries,
 )
+from router_models.evaluation.fixed_choice import TURNS, FixedChoice
 from router_models.evaluation.frontier import (
     LAMBDAS,
     Figures,
@@ -25,6 +26,7 @@ from router_models.evaluation.frontier import (
     route,
 )
 from router_models.evaluation.operating_point import (
+    ALONE,
     AtWillingness,
     TaskDifference,
     at_willingness,
@@ -122,6 +124,8 @@ class FrontierReport:
         differences: Of each router from everything else.
         at_willingness: What everything reaches at the willingness to pay that was asked for.
         tasks: Of each router, at that point, or else at the best single model's cost.
+        fixed_choice: What each router is worth in USD beside the model that is best alone for
+            callers who pay that much, or else `BALANCED_USD`.
     """
 
     queries: int
@@ -131,6 +135,7 @@ class FrontierReport:
     differences: Mapping[str, tuple[Difference, ...]]
     at_willingness: tuple[AtWillingness, ...]
     tasks: Mapping[str, tuple[TaskDifference, ...]]
+    fixed_choice: Mapping[str, FixedChoice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,8 @@ class Report:
 
 
 BEST_SINGLE, CHEAPEST, ORACLE, RANDOM_MIX = "best single", "cheapest", "oracle", "random mix"
+BALANCED_USD = 0.02
+"""USD per unit of quality that the built-in profile `balanced` pays."""
 REFERENCES = frozenset({BEST_SINGLE, CHEAPEST, ORACLE, RANDOM_MIX})
 """Frontiers that no router makes."""
 
@@ -246,7 +253,26 @@ def _frontier_report(
         if paid_usd is None
         else at_willingness(predictions, routers, truth, paid_usd, weights),
         tasks=tasks,
+        fixed_choice={
+            router: _fixed_choice(router, predictions[router], truth, weights, paid_usd)
+            for router in routers
+        },
     )
+
+
+def _fixed_choice(
+    router: str,
+    prediction: Prediction,
+    truth: Evaluations,
+    weights: Float64,
+    paid_usd: float | None,
+) -> FixedChoice:
+    paid_usd = paid_usd or BALANCED_USD
+    found = at_willingness({router: prediction}, (router,), truth, paid_usd, weights)
+    _, single, _ = found  # the router, the best single model, the oracle
+    gain, unit = single.under[router], TURNS * paid_usd
+    in_money = Interval(unit * gain.value, unit * gain.low, unit * gain.high)
+    return FixedChoice(single.name.removesuffix(ALONE), paid_usd, in_money)
 
 
 def _frontier(figures: Figures, drawn: Drawn) -> Frontier:

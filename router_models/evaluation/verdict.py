@@ -46,6 +46,7 @@ def _frontier(found: FrontierReport, router: str) -> Iterator[str]:
             yield _over_model(difference, found.best_single.model)
         else:
             yield _over_router(difference.reference, difference.mean_quality)
+    yield str(found.fixed_choice[router])
     naiq = found.frontiers[router].naiq
     yield (
         "Of what an oracle would gain over the best random mix of single models, it keeps "

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from benchmarks.federation_simulation.simulation import simulate
-from federation.node.acceptance import AcceptanceCriteria
 from federation.node.gateway_site import GatewaySite
 from gateway.artifacts.store import ArtifactStore
 from gateway.federation.team_rows import TeamsRows
@@ -17,6 +16,7 @@ from gateway.storage.database import create_database_engine
 from router_models.artifacts.artifact import dump, load
 from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.router import Router
+from router_models.evaluation.acceptance import AcceptanceCriteria
 from router_models.evaluation.frontier import oracle_gain
 from router_models.training.kmeans import fit_kmeans
 from router_models.training.settings import KMeansSettings

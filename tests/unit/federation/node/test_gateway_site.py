@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine
 
-from federation.node.acceptance import AcceptanceCriteria
 from federation.node.gateway_site import GatewaySite
 from federation.site import SitePolicy
 from gateway.artifacts.active import ActiveRouter
@@ -22,6 +21,7 @@ from router_models.artifacts.registry import ModelRegistry
 from router_models.errors import InvalidRegistry
 from router_models.estimators.guard import Guard, GuardedEstimator
 from router_models.estimators.mixture import MixtureEstimator
+from router_models.evaluation.acceptance import AcceptanceCriteria
 from router_models.training.guard import fit_guard
 from router_models.training.kmeans import fit_kmeans
 from router_models.training.ridge import fit_ridge

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
-from federation.node.acceptance import AcceptanceCriteria
 from federation.node.gateway_site import GatewaySite
 from gateway.artifacts.store import ArtifactStore
 from gateway.evaluation_log.grades import GradeRecord
@@ -17,6 +16,7 @@ from gateway.federation.team_rows import TeamsRows
 from gateway.storage.database import create_database_engine
 from gateway.types import TurnRecord
 from router_models.artifacts.artifact import dump, load
+from router_models.evaluation.acceptance import AcceptanceCriteria
 from router_models.training.settings import RidgeSettings
 from router_models.training.train import train
 from router_models.types import COMPLETION_MTOK, Evaluations, Unit

@@ -1,7 +1,8 @@
 import pytest
 
+from gateway.artifacts.frontier_file import prices_of
 from gateway.artifacts.store import ArtifactStore
-from gateway.federation.site import open_site, prices_of
+from gateway.federation.site import open_site
 from gateway.federation.team_rows import TeamsRows
 from gateway.settings.config import ConfigurationError, GatewaySettings
 from gateway.storage.database import create_database_engine

@@ -16,9 +16,11 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.router import Router
 from router_models.evaluation.design_variance import Shares, weighed, widened
 from router_models.evaluation.frontier import bootstrap_weights, routing_gains
+from router_models.evaluation.log_rows import LoggedRows
 from router_models.evaluation.off_policy import (
     LoggedChoices,
     choose,
@@ -85,6 +87,17 @@ class HeldOut:
     choices: LoggedChoices
     prior: Evaluations
     prices: Float64
+
+    @classmethod
+    def of(cls, rows: LoggedRows, prices: Float64) -> "HeldOut":
+        """Take the log's test rows, and its train rows for the outcome model."""
+        names = ModelRegistry()
+        return cls(
+            rows.evaluations("test", rows.models, names),
+            rows.choices(),
+            rows.evaluations("train", rows.models, names),
+            prices,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

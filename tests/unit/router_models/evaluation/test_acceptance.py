@@ -5,18 +5,18 @@ from typing import cast
 import numpy as np
 import pytest
 
-from federation.node.acceptance import (
+from router_models.artifacts.artifact import dump, load
+from router_models.artifacts.registry import ModelRegistry
+from router_models.artifacts.router import Router
+from router_models.estimators.guard import Guard, GuardedEstimator
+from router_models.estimators.kmeans import KMeansEstimator
+from router_models.evaluation.acceptance import (
     AcceptanceCriteria,
     HeldOut,
     decide,
     find_invalid_predictions,
     gather_evidence,
 )
-from router_models.artifacts.artifact import dump, load
-from router_models.artifacts.registry import ModelRegistry
-from router_models.artifacts.router import Router
-from router_models.estimators.guard import Guard, GuardedEstimator
-from router_models.estimators.kmeans import KMeansEstimator
 from router_models.evaluation.off_policy import LoggedChoices
 from router_models.training.kmeans import fit_kmeans
 from router_models.training.settings import KMeansSettings

@@ -1,0 +1,87 @@
+"""What the log holds for the learner: how much is new, and the rows themselves."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Engine, and_, func, or_, select
+
+from gateway.evaluation_log.grades import ANSWER_IDS
+from gateway.evaluation_log.log_export import DatabaseRows, EvaluationRow, Selection
+from migrations.tables import GRADES, TURNS
+from router_models.artifacts.sealed_file import EncoderIdentity, RequestEncoder
+from router_models.evaluation.log_rows import LoggedRows, read_log_rows
+from router_models.evaluation.off_policy import LoggedChoices
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Reads graded answers that `encoder` embedded.
+
+    Attributes:
+        max_rows: The latest ones; older ones are not read.
+    """
+
+    engine: Engine
+    encoder: EncoderIdentity
+    max_rows: int
+
+    def new_grades(self, since: datetime | None) -> tuple[int, datetime | None]:
+        """Count the grades after `since`; returns the time of the last of all grades, too."""
+        count = select(func.count()).select_from(GRADES)
+        if since is not None:
+            count = count.where(GRADES.c.created_at > since)
+        with self.engine.connect() as connection:
+            last = connection.execute(select(func.max(GRADES.c.created_at))).scalar()
+            return int(connection.execute(count).scalar_one()), last
+
+    def rows(self, since: datetime | None = None) -> LoggedRows:
+        """Read the latest graded answers, of turns after `since` alone where it is given."""
+        selection = Selection(since=since, encoder_id=self.encoder.id)
+        batches = DatabaseRows(self.engine).iter_latest(self.max_rows, selection)
+        return read_log_rows(batches, RequestEncoder.of(self.encoder).dimension, self.max_rows)
+
+    def choices_since(self, time: datetime) -> LoggedChoices:
+        """Read the answers to turns after `time` whose model was drawn at random.
+
+        In the order in which they were graded first. So a later look sees the same answers in the
+        same order, and more behind them, which is what a test that is repeated rests on.
+        """
+        graded_at = self._graded_at(time)
+        rows = [row for row in self._since(time) if row.request_id in graded_at]
+        rows.sort(key=lambda row: (graded_at[row.request_id], row.request_id))
+        # All are held out: the routers that they are to compare were made before.
+        held_out = [replace(row, split="test") for row in rows]
+        width = RequestEncoder.of(self.encoder).dimension
+        return read_log_rows([held_out], width, max(len(held_out), 1)).choices()
+
+    def _since(self, time: datetime) -> Iterator[EvaluationRow]:
+        selection = Selection(since=time, encoder_id=self.encoder.id)
+        for number, batch in enumerate(DatabaseRows(self.engine).iter_evaluations(selection)):
+            if number * len(batch) >= self.max_rows:
+                return
+            yield from batch
+
+    def _graded_at(self, time: datetime) -> dict[str, datetime]:
+        """Return when each answer to a turn after `time` was graded first."""
+        is_of_answer = and_(
+            or_(*(GRADES.c.answer_id == column for column in ANSWER_IDS)),
+            GRADES.c.team_id == TURNS.c.team_id,
+        )
+        query = (
+            select(TURNS.c.request_id, func.min(GRADES.c.created_at))
+            .join(GRADES, is_of_answer)
+            .where(TURNS.c.started_at >= time)
+            .group_by(TURNS.c.request_id)
+        )
+        with self.engine.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def fingerprint(rows: LoggedRows) -> str:
+    """Name these very rows, so that nothing is tried on them twice."""
+    digest = hashlib.sha256()
+    for column in (rows.embeddings, rows.query, rows.model, rows.score, rows.cost_usd):
+        digest.update(column.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,361 @@
+"""The loop, one step at a time: watch what serves, train when there is enough, judge, activate.
+
+READ `Learner.step` FIRST. The memory of the loop is the table of events; what serves is decided by
+the store of routers alone. A step acts first and says so afterwards: whoever is killed in between
+leaves either nothing or a router that serves, and the next step notes what it finds.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.artifacts.learning_file import LearningFile
+from gateway.artifacts.store import ArtifactStore
+from gateway.learning.events import LEARNER, Event, LearningEvents, What
+from gateway.learning.evidence import Evidence, fingerprint
+from gateway.learning.lease import Lease
+from gateway.learning.training import train_router
+from gateway.learning.wording import explain_look, explain_training, figures_of
+from gateway.settings.learning import LearningSettings
+from router_models.artifacts.artifact import load
+from router_models.artifacts.assessment import Assessment, Outcome
+from router_models.artifacts.registry import ModelRegistry
+from router_models.artifacts.router import Router
+from router_models.artifacts.sealed_file import EncoderIdentity
+from router_models.errors import ArtifactRejected, InvalidEvaluations
+from router_models.evaluation.acceptance import (
+    AcceptanceCriteria,
+    Decision,
+    Float64,
+    HeldOut,
+    decide,
+    find_invalid_predictions,
+)
+from router_models.evaluation.anytime import Look, differences, look
+from router_models.evaluation.fixed_choice import FixedChoice, beside_fixed_choice
+from router_models.evaluation.log_rows import LoggedRows
+from router_models.evaluation.off_policy import LoggedChoices
+from router_models.types import Evaluations
+
+CANDIDATE: Final = "candidate"
+ATTEMPTS: Final[tuple[What, ...]] = ("trained", "skipped", "failed")
+SERVING: Final[tuple[What, ...]] = ("activated", "rolled_back")
+LEAST_WATCHED: Final = 100
+"""Answers after which the watch says for the first time how it goes."""
+MORE_GRADES: Final = 1.02
+KEPT: Final = 10
+"""Routers that were judged and do not serve, kept in the store."""
+
+_log = logging.getLogger(__name__)
+
+
+class LeaseLost(Exception):
+    """Another process learns by now, so this one must not change what serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """Takes the steps of one gateway's loop.
+
+    Attributes:
+        store: Of the routers; what it calls active serves.
+        default_artifact: The router that serves while none was activated.
+        lease: Asked again before anything changes that serves.
+        prices: Quality per USD at the operating points that callers use.
+        willingness_to_pay_usd: Of the default profile: what the watch and the figures in USD are
+            made at.
+        clock: Tells the time, with a zone.
+        looked: Grades that there were at the last look at a router, by the time it began to serve.
+    """
+
+    settings: LearningSettings
+    events: LearningEvents
+    evidence: Evidence
+    store: ArtifactStore
+    encoder: EncoderIdentity
+    lease: Lease
+    default_artifact: bytes | None
+    prices: Float64
+    willingness_to_pay_usd: float
+    clock: Callable[[], datetime]
+    seed: int = 0
+    looked: dict[datetime, int] = field(default_factory=dict)
+
+    def step(self, *, is_forced: bool = False) -> tuple[Event, ...]:
+        """Do what is due, and return what was done.
+
+        Args:
+            is_forced: Train on new rows however few they are.
+
+        Raises:
+            SQLAlchemyError: The database does not answer.
+        """
+        done: list[Event] = []
+
+        def note(what: What, why: str, **fields: Any) -> None:
+            event = Event(self.clock(), LEARNER, what, why, **fields)
+            self.events.add(event)
+            done.append(event)
+            _log.info("%s %s: %s", what, event.router_version or "", why)
+
+        try:
+            self._find_what_serves(note)
+            if not self._watch(note):
+                self._learn(note, is_forced=is_forced)
+        except LeaseLost:
+            note("failed", "another process learns by now, so this one changed nothing")
+        if done:
+            self._publish()
+        return tuple(done)
+
+    def _find_what_serves(self, note: Callable[..., None]) -> None:
+        """Note a router that was activated without a word, by an operator or just before a kill."""
+        active = self._active_version()
+        last = self.events.latest(*SERVING)
+        noted = None if last is None else _serving_after(last)
+        if active is not None and active != noted:
+            why = "it was found active: an operator activated it, or a step ended before it said so"
+            note("activated", why, router_version=active, former_version=self._former(active))
+
+    def _former(self, active: str) -> str | None:
+        """Return what `rollback` would return to."""
+        history = self.store.history()
+        while history and history.pop() != active:
+            pass
+        return history[-1] if history else None
+
+    def _watch(self, note: Callable[..., None]) -> bool:
+        """Roll back what serves if it does worse than the one before; returns whether it did."""
+        begun = self.events.latest("activated")
+        active = self._active_version()
+        if begun is None or active is None or begun.router_version != active:
+            return False
+        new, former = self._open(active), self._open(self._former(active))
+        if new is None or former is None:
+            return False  # there is nothing to compare with, and nothing to return to
+        if not self._has_news(begun.at):
+            return False
+        choices = self.evidence.choices_since(begun.at)
+        if not len(choices.answered):
+            return False
+        compared = differences(
+            new, former, choices, no_answers(choices), self.willingness_to_pay_usd
+        )
+        found = look(compared, self.settings.tolerance)
+        said = {
+            "why": explain_look(found, former.version, self.settings.watch_risk),
+            "figures": figures_of(found),
+            "router_version": active,
+            "former_version": former.version,
+        }
+        if not found.is_worse(self.settings.watch_risk):
+            if _is_news(found, self.events.latest("watched", version=active), begun):
+                note("watched", **said)
+            return False
+        self._keep_lease()
+        self.store.rollback()
+        note("rolled_back", **said)
+        return True
+
+    def _has_news(self, since: datetime) -> bool:
+        """Whether there are enough more grades than at the last look: each look reads them all."""
+        grades, _ = self.evidence.new_grades(since)
+        before = self.looked.get(since)
+        if before is not None and grades < MORE_GRADES * before:
+            return False
+        self.looked[since] = grades
+        return True
+
+    def _learn(self, note: Callable[..., None], *, is_forced: bool) -> None:
+        last = self.events.latest(*ATTEMPTS)
+        until = _time(None if last is None else last.figures.get("graded_until"))
+        new, graded_until = self.evidence.new_grades(until)
+        if not self._is_due(new, last, is_forced=is_forced):
+            if graded_until is None and last is None:
+                note("skipped", "there is no graded answer yet: see the guide `learn-by-itself`")
+            return
+        figures: dict[str, Any] = {
+            "new_grades": new,
+            "graded_until": None if graded_until is None else graded_until.isoformat(),
+        }
+        try:
+            self._train(note, figures)
+        except (LeaseLost, SQLAlchemyError):
+            raise
+        except (InvalidEvaluations, ArtifactRejected) as error:
+            note("failed", f"no router was made: {error}", figures=figures)
+        except Exception as error:  # noqa: BLE001
+            # Whatever a training dies of, what serves goes on, and the loop too.
+            _log.exception("the training failed")
+            why = f"no router was made: {type(error).__name__}: {error}"
+            note("failed", why, figures=figures)
+
+    def _is_due(self, new: int, last: Event | None, *, is_forced: bool) -> bool:
+        if new == 0:
+            return False
+        if is_forced or new >= self.settings.min_new_grades:
+            return True
+        if last is None:
+            return False
+        return self.clock() - last.at >= timedelta(hours=self.settings.interval_h)
+
+    def _train(self, note: Callable[..., None], figures: dict[str, Any]) -> None:
+        rows = self.evidence.rows()
+        if len(rows.models) < 2:
+            named = rows.models[0] if rows.models else "no model"
+            why = f"{named} alone has graded answers, so there is nothing to choose between"
+            note("skipped", f"{why}: see routing.exploration", figures=figures)
+            return
+        figures["rows_sha256"] = fingerprint(rows)
+        if self._was_tried(figures["rows_sha256"]):
+            note("skipped", "these very rows were learned from before", figures=figures)
+            return
+        names = ModelRegistry()
+        trained = train_router(
+            rows.evaluations("train", rows.models, names),
+            rows.evaluations("val", rows.models, names),
+            self.settings.estimator,
+            self.seed,
+            self.encoder,
+            reads_requests=True,
+            now=self.clock(),
+        )
+        version = self.store.put_own(trained.content).version
+        made = figures | {"training": trained.training, **trained.provenance}
+        note("trained", explain_training(trained), router_version=version, figures=made)
+        self._judge(note, load(trained.content, self.encoder), rows)
+
+    def _was_tried(self, rows_sha256: str) -> bool:
+        last = self.events.latest("trained")
+        return last is not None and last.figures.get("rows_sha256") == rows_sha256
+
+    def _judge(self, note: Callable[..., None], router: Router, rows: LoggedRows) -> None:
+        """Say whether the router may serve, and let it; the rules are the federation's."""
+        held_out = HeldOut.of(self._rows_to_judge_on(rows), self.prices)
+        active = self._active(rows)
+        nonsense = find_invalid_predictions(router, held_out.answers.embeddings)
+        if nonsense is not None:
+            decision = Decision(CANDIDATE, is_accepted=False, reason=nonsense, figures={})
+        else:
+            criteria = AcceptanceCriteria(tolerance=self.settings.tolerance)
+            rng = np.random.default_rng(self.seed)
+            decision = decide({CANDIDATE: router}, active, held_out, criteria, rng)
+        single = beside_fixed_choice(
+            router, held_out.choices, held_out.prior, self.willingness_to_pay_usd
+        )
+        self._carry_out(note, router.version, decision, active, single)
+
+    def _rows_to_judge_on(self, rows: LoggedRows) -> LoggedRows:
+        """After a router was rolled back, those since it began to serve.
+
+        The older ones had spoken for it, and would speak for the next one like it.
+        """
+        last = self.events.latest(*SERVING)
+        if last is None or last.what != "rolled_back":
+            return rows
+        begun = self.events.latest("activated", version=last.router_version)
+        return rows if begun is None else self.evidence.rows(begun.at)
+
+    def _carry_out(
+        self,
+        note: Callable[..., None],
+        version: str,
+        decision: Decision,
+        active: Router | None,
+        single: FixedChoice | None,
+    ) -> None:
+        figures: dict[str, Any] = {"acceptance": dict(decision.figures)}
+        why = decision.reason
+        if single is not None:
+            gain = single.gain_usd
+            figures["fixed_choice"] = {
+                "model": single.model,
+                "gain_usd_per_1000_turns": [gain.value, gain.low, gain.high],
+                "is_enough": single.is_enough,
+            }
+            why = f"{why}. {single}"
+        activates = decision.is_accepted and self.settings.on_acceptance == "activate"
+        outcome: Outcome = "activated" if activates else "candidate"
+        if activates:
+            self._keep_lease()
+            if self._active_version() is None and self.default_artifact is not None:
+                # So that there is something to return to.
+                self.store.activate(self.store.put_own(self.default_artifact).version)
+            self.store.activate(version)
+        self.store.note(version, Assessment(outcome, why, self.clock(), decision.figures))
+        what: What = "refused"
+        if decision.is_accepted:
+            what = "activated" if activates else "proposed"
+        former = None if active is None else active.version
+        note(what, why, router_version=version, former_version=former, figures=figures)
+        self.store.prune(KEPT)
+
+    def _keep_lease(self) -> None:
+        """Make sure that nobody else learns: this process may have slept for an hour.
+
+        Raises:
+            LeaseLost: Somebody does.
+        """
+        if not self.lease.take():
+            raise LeaseLost
+
+    def _active(self, rows: LoggedRows) -> Router | None:
+        """Return the router that serves; None where none does for any model in the log."""
+        version = self._active_version()
+        if version is not None:
+            return self._open(version)
+        if self.default_artifact is None:
+            return None
+        packaged = load(self.default_artifact, self.encoder)
+        is_known = any(packaged.column(name) is not None for name in rows.models)
+        return packaged if is_known else None
+
+    def _active_version(self) -> str | None:
+        try:
+            return self.store.active()
+        except ArtifactRejected:
+            return None
+
+    def _open(self, version: str | None) -> Router | None:
+        """Load a router; None where it cannot serve either."""
+        if version is None:
+            return None
+        try:
+            return load(self.store.read(version), self.encoder)
+        except ArtifactRejected as error:
+            _log.warning("%s cannot be compared with: %s", version, error)
+            return None
+
+    def _publish(self) -> None:
+        try:
+            LearningFile(self.store.folder).write(self.events.count())
+        except OSError as error:
+            _log.warning("the metrics of the learner are out of date: %s", error)
+
+
+def _serving_after(last: Event) -> str | None:
+    """Return what serves after an event, as far as it knows."""
+    return last.router_version if last.what == "activated" else last.former_version
+
+
+def _is_news(found: Look, last: Event | None, begun: Event) -> bool:
+    """Whether a look is worth a row: each time that there are twice as many answers."""
+    is_first = last is None or last.at < begun.at
+    before = LEAST_WATCHED / 2 if is_first or last is None else last.figures["answers"]
+    return found.answers >= 2 * before
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def no_answers(choices: LoggedChoices) -> Evaluations:
+    """Return a table without rows: what neither router knows, nothing is expected of."""
+    nothing = np.zeros((0, len(choices.models)), np.float32)
+    embeddings = np.zeros((0, choices.embeddings.shape[1]), np.float32)
+    return Evaluations(embeddings, nothing, nothing, choices.models)

@@ -1,0 +1,91 @@
+"""Which of several processes learns: a row of the database that expires by the database's clock."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Dialect, Double, Engine, cast, delete, literal_column, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.storage.database import insertion_into, summary, writing
+from migrations.tables import LEARNING_LEASE
+
+NAME: Final = "learner"
+NOW: Final = {
+    "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
+    "postgresql": "extract(epoch from clock_timestamp())",
+}
+"""Unix time by the clock of the database, the one clock that all replicas share."""
+RENEWALS: Final = 4
+"""Of a lease within its time: some may fail."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to learn.
+
+    Attributes:
+        holder: Names this process, and no other.
+        ttl_s: A holder that says nothing for so long has lost it.
+    """
+
+    engine: Engine
+    holder: str
+    ttl_s: float = 60.0
+
+    def take(self) -> bool:
+        """Take the lease, or renew it; returns whether this process has it now."""
+        table, dialect = LEARNING_LEASE, self.engine.dialect
+        until = _now(dialect) + self.ttl_s
+        wanted = insertion_into(table, dialect).values(
+            name=NAME, holder=self.holder, expires_unix_s=until
+        )
+        is_free = or_(table.c.holder == self.holder, table.c.expires_unix_s <= _now(dialect))
+        taken = wanted.on_conflict_do_update(
+            index_elements=[table.c.name],
+            set_={"holder": self.holder, "expires_unix_s": until},
+            where=is_free,
+        ).returning(table.c.holder)
+        with writing(self.engine) as connection:
+            return connection.execute(taken).first() is not None
+
+    def current_holder(self) -> str | None:
+        """Return who has it; None where nobody does."""
+        table = LEARNING_LEASE
+        query = select(table.c.holder).where(table.c.expires_unix_s > _now(self.engine.dialect))
+        with self.engine.connect() as connection:
+            holder: str | None = connection.execute(query).scalar()
+            return holder
+
+    def release(self) -> None:
+        """Give it back, so that another process need not wait."""
+        with writing(self.engine) as connection:
+            connection.execute(delete(LEARNING_LEASE).where(LEARNING_LEASE.c.holder == self.holder))
+
+    @contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Renew it in a thread for as long as a training takes."""
+        is_over = threading.Event()
+        thread = threading.Thread(target=self._renew_until, args=(is_over,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+
+    def _renew_until(self, is_over: threading.Event) -> None:
+        while not is_over.wait(self.ttl_s / RENEWALS):
+            try:
+                self.take()
+            except SQLAlchemyError as error:
+                _log.warning("the lease of the learner was not renewed: %s", summary(error))
+
+
+def _now(dialect: Dialect) -> Any:
+    return cast(literal_column(NOW[dialect.name]), Double)

@@ -1,0 +1,48 @@
+"""Makes the learner of a gateway's settings: the one place where its collaborators meet."""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from gateway.artifacts.frontier_file import prices_of
+from gateway.artifacts.store import router_store
+from gateway.artifacts.trust import Trust
+from gateway.embedded.routers import packaged_router
+from gateway.learning.events import LearningEvents
+from gateway.learning.evidence import Evidence
+from gateway.learning.learner import Learner
+from gateway.learning.lease import Lease
+from gateway.routing.encoders import load_encoder
+from gateway.settings.config import GatewaySettings
+
+
+def open_learner(
+    settings: GatewaySettings,
+    engine: Engine,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Learner:
+    """Make a learner that reads this gateway's log and writes to its store of routers.
+
+    Raises:
+        ConfigurationError: Signatures are asked for, and there is no key to sign with.
+    """
+    Trust.of(settings.artifacts).require_key()
+    encoder = load_encoder(settings.routing.encoder)
+    packaged = packaged_router(encoder.id)
+    default_profile = settings.all_profiles[settings.routing.default_profile]
+    return Learner(
+        settings=settings.learning,
+        events=LearningEvents(engine),
+        evidence=Evidence(engine, encoder, settings.learning.max_rows),
+        store=router_store(settings),
+        encoder=encoder,
+        lease=Lease(engine, holder=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"),
+        default_artifact=None if packaged is None else packaged.read_bytes(),
+        prices=prices_of(settings),
+        willingness_to_pay_usd=default_profile.willingness_to_pay_usd,
+        clock=clock,
+    )
