@@ -127,10 +127,13 @@ def _moved(score: float | None, by: float) -> float | None:
 
 def as_pool_model(model: HostedModel) -> PoolModel:
     """Describe a hosted model by the names that others may know it by, and its price."""
-    named = (model.upstream_name, model.name)
-    # Hosts put an organisation before a model's name: "openai/gpt-4o-mini".
-    bare = tuple(name.rsplit("/", 1)[-1] for name in named)
-    names = dict.fromkeys([*named, *bare, *(name.lower() for name in bare)])
     prices = model.price.input_nusd_per_mtok, model.price.output_nusd_per_mtok
     usd = tuple(price / NUSD_PER_USD for price in prices)
-    return PoolModel(model.name, tuple(names), (usd[0], usd[1]))
+    return PoolModel(model.name, known_names(model.upstream_name, model.name), (usd[0], usd[1]))
+
+
+def known_names(*named: str) -> tuple[str, ...]:
+    """Return the names by which the prior may know a model that is called so, likeliest first."""
+    # Hosts put an organisation before a model's name: "openai/gpt-4o-mini".
+    bare = tuple(name.rsplit("/", 1)[-1] for name in named)
+    return tuple(dict.fromkeys([*named, *bare, *(name.lower() for name in bare)]))

@@ -1,6 +1,8 @@
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from gateway.problems.calibration import (
     CalibrationError,
     CalibrationPrompt,
     CalibrationRow,
-    GatewayAsker,
+    CapReached,
+    Course,
     GivenAnswer,
+    ModelUnusable,
     Progress,
     calibrate,
     oracle_quality,
@@ -24,6 +28,8 @@ from gateway.problems.calibration import (
     summarise,
     wilson_interval,
 )
+from gateway.problems.choosing import EveryPrompt
+from gateway.problems.gateway_asker import GatewayAsker, Price, Spending, read_prices
 from router_models.verifiers.verifiers import parse_verifier
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve
@@ -59,6 +65,7 @@ class FakeAsker:
     def __init__(self, answers: dict[str, str | Exception]) -> None:
         self.answers = answers
         self.asked: list[tuple[str, str]] = []
+        self.told: list[float] = []
 
     async def ask(self, model: str, text: str) -> GivenAnswer:
         self.asked.append((model, text))
@@ -67,12 +74,20 @@ class FakeAsker:
             raise answer
         return GivenAnswer(answer, 10, 2, 0.01, 0.5)
 
+    async def report(self, given: GivenAnswer, score: float) -> None:
+        self.told.append(score)
 
-async def run(asker: FakeAsker, pairs: Any, **options: Any) -> tuple[Progress, list[int]]:
+
+def course(model: str, *names: str) -> Course:
+    prompts = [prompt(name) for name in names]
+    return Course(model, prompts, EveryPrompt(len(prompts)))
+
+
+async def run(asker: FakeAsker, *courses: Course, **options: Any) -> tuple[Progress, list[int]]:
     steps: list[int] = []
     progress = await calibrate(
         asker,
-        pairs,
+        courses,
         split_of=lambda text: "train",
         on_progress=lambda progress: steps.append(progress.done),
         **options,
@@ -82,18 +97,18 @@ async def run(asker: FakeAsker, pairs: Any, **options: Any) -> tuple[Progress, l
 
 async def test_scores_every_model_on_every_prompt() -> None:
     asker = FakeAsker({"good": "42", "bad": "41"})
-    progress, steps = await run(asker, [(m, prompt("q1")) for m in ("good", "bad")])
+    progress, steps = await run(asker, course("good", "q1"), course("bad", "q1"))
     assert {(r.model, r.score, r.split) for r in progress.rows} == {
         ("good", 1.0, "train"),
         ("bad", 0.0, "train"),
     }
     assert steps == [1, 2]
-    assert progress.spent_usd == pytest.approx(0.02)
+    assert sorted(asker.told) == [0.0, 1.0]
 
 
 async def test_a_prompt_without_an_answer_does_not_stop_the_others() -> None:
     asker = FakeAsker({"down": AnswerFailed("503: down"), "good": "42"})
-    progress, steps = await run(asker, [("down", prompt("q1")), ("good", prompt("q1"))])
+    progress, steps = await run(asker, course("down", "q1"), course("good", "q1"))
     assert progress.failures == ["down, q1: 503: down"]
     assert [r.model for r in progress.rows] == ["good"]
     assert steps == [1, 2]
@@ -102,31 +117,83 @@ async def test_a_prompt_without_an_answer_does_not_stop_the_others() -> None:
 async def test_an_answer_that_cannot_be_checked_is_a_failure_and_no_wrong_answer() -> None:
     verifier = parse_verifier({"kind": "json_schema", "schema": True})
     asker = FakeAsker({"deep": "[" * 40_000 + "]" * 40_000})
-    progress, _ = await run(asker, [("deep", replace(prompt("q1"), verifier=verifier))])
+    deep = [replace(prompt("q1"), verifier=verifier)]
+    progress, _ = await run(asker, Course("deep", deep, EveryPrompt(1)))
     assert progress.rows == []
     assert "deep, q1: the JSON cannot be read" in progress.failures[0]
-    assert progress.spent_usd > 0
 
 
 async def test_a_refusal_of_all_calls_stops_at_once() -> None:
     asker = FakeAsker({"secret": CalibrationError("401: no")})
     with pytest.raises(CalibrationError, match="401: no"):
-        await run(asker, [("secret", prompt(f"q{i}")) for i in range(9)], concurrency=1)
+        await run(asker, course("secret", *(f"q{i}" for i in range(9))), concurrency=1)
     assert len(asker.asked) == 1
 
 
-async def test_asks_nothing_new_past_the_cost_limit() -> None:
+@pytest.mark.parametrize("error", [ModelUnusable("404: gone"), AnswerFailed("503: down")])
+async def test_a_model_that_answers_nothing_is_left_and_the_others_go_on(error: Exception) -> None:
+    asker = FakeAsker({"dead": error, "good": "42"})
+    names = [f"q{i}" for i in range(30)]
+    progress, _ = await run(asker, course("dead", *names), course("good", *names))
+    assert len([model for model, _ in asker.asked if model == "dead"]) <= 5
+    assert [row.model for row in progress.rows] == ["good"] * 30
+    assert str(error) in progress.gave_up["dead"]
+
+
+async def test_what_was_answered_in_an_earlier_run_is_not_asked_again() -> None:
     asker = FakeAsker({"good": "42"})
-    pairs = [("good", prompt(f"q{i}")) for i in range(9)]
-    progress, _ = await run(asker, pairs, concurrency=1, max_cost_usd=0.015)
-    assert progress.is_over_budget
-    assert len(progress.rows) == 2
+    whole = course("good", "q0", "q1", "q2")
+    whole = replace(whole, answers={1: row("good", "q1", 1.0)})
+    progress, _ = await run(asker, whole)
+    assert sorted(asker.asked) == [("good", "text of q0"), ("good", "text of q2")]
+    assert (progress.total, sorted(whole.answers)) == (2, [0, 1, 2])
+
+
+class Spender(FakeAsker):
+    """Holds the worst case of each answer while it is given, as a gateway's asker does."""
+
+    def __init__(self, spending: Spending, worst_usd: float, cost_usd: float) -> None:
+        super().__init__({})
+        self.spending, self.worst_usd, self.cost_usd = spending, worst_usd, cost_usd
+        self.peak_usd = 0.0
+        self.under_way = 0
+
+    async def ask(self, model: str, text: str) -> GivenAnswer:
+        await self.spending.hold(self.worst_usd)
+        self.under_way += 1
+        might_cost = self.spending.spent_usd + self.under_way * self.worst_usd
+        self.peak_usd = max(self.peak_usd, might_cost)
+        await asyncio.sleep(0)
+        self.under_way -= 1
+        self.spending.settle(self.worst_usd, self.cost_usd)
+        return GivenAnswer("42", 10, 2, self.cost_usd, 0.5)
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.01, 0.3), st.floats(0.0, 1.0), st.integers(1, 8))
+async def test_no_call_is_made_that_might_exceed_the_cap(
+    cap_usd: float, worst_usd: float, share: float, concurrency: int
+) -> None:
+    spending = Spending(cap_usd)
+    asker = Spender(spending, worst_usd, share * worst_usd)
+    courses = [course(model, *(f"q{i}" for i in range(7))) for model in ("a", "b")]
+    progress, _ = await run(asker, *courses, concurrency=concurrency)
+    assert spending.spent_usd <= cap_usd + 1e-9
+    assert asker.peak_usd <= cap_usd + 1e-9
+    if len(progress.rows) < 14:
+        assert progress.over_budget
+        assert spending.spent_usd + worst_usd > cap_usd
 
 
 @pytest.fixture
-def ask_gateway() -> Callable[..., Any]:
+def spent() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def ask_gateway(spent: list[float]) -> Callable[..., Any]:
     async def ask(
         *answers: Answer,
+        cap_usd: float = inf,
     ) -> tuple[GivenAnswer | Exception, ScriptedUpstream, list[float]]:
         upstream, waits = ScriptedUpstream(*answers), list[float]()
         ticks = iter(range(1000))
@@ -138,11 +205,15 @@ def ask_gateway() -> Callable[..., Any]:
             serve(upstream) as url,
             httpx2.AsyncClient(base_url=f"{url}/v1/", timeout=PATIENCE_S) as http,
         ):
-            asker = GatewayAsker(http, lambda: float(next(ticks)), wait)
+            spending = Spending(cap_usd)
+            clock = lambda: float(next(ticks))  # noqa: E731
+            asker = GatewayAsker(http, clock, {"small": Price(1.0, 100.0)}, spending, wait)
             try:
                 return await asker.ask("small", "hello"), upstream, waits
-            except (AnswerFailed, CalibrationError) as error:
+            except (AnswerFailed, CalibrationError, ModelUnusable, CapReached) as error:
                 return error, upstream, waits
+            finally:
+                spent.append(spending.spent_usd)
 
     return ask
 
@@ -154,6 +225,7 @@ async def test_takes_tokens_and_cost_from_the_gateway(ask_gateway: Any) -> None:
     assert gateway.last.body == {
         "model": "small",
         "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 1024,
     }
 
 
@@ -197,6 +269,40 @@ async def test_a_refused_key_ends_the_calibration(ask_gateway: Any) -> None:
     assert "small: the gateway refused the request: 401" in str(problem)
 
 
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_model_that_is_not_served_is_left_alone(ask_gateway: Any, status: int) -> None:
+    problem, gateway, _ = await ask_gateway(Answer([b"{}"], status=status, headers=JSON))
+    assert isinstance(problem, ModelUnusable)
+    assert len(gateway.requests) == 1
+
+
+async def test_a_call_whose_worst_case_exceeds_the_cap_is_not_made(ask_gateway: Any) -> None:
+    problem, gateway, _ = await ask_gateway(Answer([body("hi")], headers=COST), cap_usd=0.1)
+    assert isinstance(problem, CapReached)
+    assert gateway.requests == []
+
+
+async def test_what_was_cut_off_counts_as_spent(ask_gateway: Any, spent: list[float]) -> None:
+    cut = Answer([b"{"], headers=JSON, announced_length=100, cuts_off=True)
+    problem, gateway, _ = await ask_gateway(cut, cap_usd=0.25)
+    assert isinstance(problem, CapReached)
+    assert len(gateway.requests) == 2
+    assert 0.2 < spent[0] <= 0.25
+
+
+async def test_a_model_that_keeps_to_no_limit_is_left(ask_gateway: Any) -> None:
+    dear = {**JSON, "x-waypost-cost-usd": "0.9"}
+    problem, _, _ = await ask_gateway(Answer([body("hi")], headers=dear), cap_usd=1.0)
+    assert isinstance(problem, ModelUnusable)
+    assert "was the worst case" in str(problem)
+
+
+async def test_a_model_without_a_known_price_is_not_asked_under_a_cap() -> None:
+    asker = GatewayAsker(httpx2.AsyncClient(), lambda: 0.0, {}, Spending(1.0))
+    with pytest.raises(ModelUnusable, match="its price is not known"):
+        await asker.ask("small", "hello")
+
+
 async def test_only_a_waypost_gateway_tells_the_cost(ask_gateway: Any) -> None:
     problem, _, _ = await ask_gateway(Answer([body("hi")], headers=JSON))
     assert isinstance(problem, CalibrationError)
@@ -208,6 +314,24 @@ async def test_what_is_not_a_chat_completion_is_a_failure(ask_gateway: Any, answ
     problem, _, _ = await ask_gateway(Answer([answer], headers=COST))
     assert isinstance(problem, AnswerFailed)
     assert "not a chat completion" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer([b"{}"], status=401, headers=JSON), "refused the request: 401"),
+        (Answer([b"[]"], headers=JSON), "is no Waypost gateway"),
+    ],
+)
+async def test_a_gateway_that_does_not_say_its_models_is_a_clear_error(
+    answer: Answer, message: str
+) -> None:
+    async with (
+        serve(ScriptedUpstream(answer)) as url,
+        httpx2.AsyncClient(base_url=f"{url}/v1/", timeout=PATIENCE_S) as http,
+    ):
+        with pytest.raises(CalibrationError, match=message):
+            await read_prices(http)
 
 
 def test_reads_prompts_from_lines(tmp_path: Path) -> None:
