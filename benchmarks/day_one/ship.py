@@ -13,6 +13,7 @@ from benchmarks.day_one.completion import (
     complete_scores,
     held_out_logits,
 )
+from benchmarks.day_one.prior import KnownAnswers, Prior, fit_prior
 from benchmarks.day_one.run import SETS
 from benchmarks.day_one.tables import Float64, list_price, read_tokens
 from gateway.problems.datasets import read_dataset
@@ -21,7 +22,6 @@ from gateway.routing.prior import DATA
 from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.router import RouterManifest
 from router_models.day_one.abilities import MOST_AXES, Spread, leave_out_each
-from router_models.day_one.prior import KnownAnswers, Prior, fit_prior
 from router_models.day_one.shipped import KIND, ShippedPrior, dump_prior
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.factors import SCORE_FLOOR

@@ -283,7 +283,7 @@ def _choosers(
     return {
         model: ByPrior(
             opened.prior,
-            PoolModel(model, known_names(model), tuple(price or (0.0, 0.0))),
+            PoolModel(model, known_names(model), price or Price(0.0, 0.0)),
             embeddings,
         )
         for model, price in prices.items()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.problems.calibration import CalibrationRow
+from router_models.day_one.answers import Answers, Learned
 from router_models.day_one.belief import Float64, sigmoid
 from router_models.day_one.choice import (
     ADAPTIVE_PROMPTS,
@@ -17,7 +18,7 @@ from router_models.day_one.choice import (
     target_moments,
     transfers,
 )
-from router_models.day_one.shipped import Answers, Learned, PoolModel, ShippedPrior
+from router_models.day_one.shipped import PoolModel, ShippedPrior
 from router_models.types import Float32
 
 LEAST_PROMPTS: Final = 20
@@ -44,7 +45,7 @@ class EveryPrompt:
     def next(self, answers: Mapping[int, CalibrationRow], free: NDArray[np.bool_]) -> Sequence[int]:
         """Return the first prompts that have not been asked."""
         del answers
-        return np.flatnonzero(free)[:BATCH].tolist()
+        return [int(place) for place in np.flatnonzero(free)[:BATCH]]
 
 
 class Known(NamedTuple):

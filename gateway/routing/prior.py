@@ -15,15 +15,14 @@ from gateway.routing.plan import Scores
 from gateway.types import HostedModel
 from router_models.artifacts.router import Router
 from router_models.artifacts.sealed_file import EncoderIdentity
-from router_models.day_one.shipped import (
-    Answers,
-    Learned,
-    PoolModel,
-    ShippedPrior,
-    load_prior,
-)
+from router_models.day_one.answers import Answers, Learned
+from router_models.day_one.shipped import PoolModel, ShippedPrior, load_prior
 
 DATA: Final = Path(__file__).with_name("data")
+
+LEAST_SCORE: Final = 1e-6
+"""Only so that logits are finite: a larger one would leave a model that a router believes all but
+perfect ahead of abler ones that it does not know."""
 
 
 def open_prior(encoder: EncoderIdentity) -> "DayOne | None":
@@ -117,7 +116,7 @@ def _first(own: Sequence[float | None], others: Sequence[float | None]) -> tuple
 
 
 def _logit(score: float) -> float:
-    score = min(max(score, 0.01), 0.99)
+    score = min(max(score, LEAST_SCORE), 1.0 - LEAST_SCORE)
     return log(score / (1.0 - score))
 
 

@@ -130,9 +130,9 @@ class RoutingSettings(Settings):
         bool,
         Field(
             description="Whether models that no router knows are predicted by what public "
-            "evaluations say of them, or else of models of their price and family. `false` leaves "
-            "`auto` to `default_model` until a router knows a model of the pool. It is there for "
-            "the encoder `static`."
+            "evaluations say of them, or else of models of their price and family, and by the "
+            "grades that the log collects. `false` leaves `auto` to `default_model` until a router "
+            "knows a model of the pool."
         ),
     ] = True
     exploration: ExplorationSettings = ExplorationSettings()

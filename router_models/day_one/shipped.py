@@ -17,7 +17,9 @@ from router_models.artifacts.sealed_file import (
     require_encoder,
 )
 from router_models.day_one.abilities import AbilityPrior
+from router_models.day_one.answers import Answers, Learned
 from router_models.day_one.belief import Belief, Float64, Items
+from router_models.day_one.floor import with_floor
 from router_models.day_one.items import ItemModel
 from router_models.day_one.lengths import LengthPrior, token_factors
 from router_models.errors import ArtifactRejected
@@ -44,42 +46,6 @@ class PoolModel(NamedTuple):
     name: str
     known_as: tuple[str, ...]
     price: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answers:
-    """What one model answered, and how good that was.
-
-    Attributes:
-        embeddings: Of the queries; shape ``(n, dimension)``.
-        score: In [0, 1].
-        tokens: That it wrote; NaN where nobody counted them.
-        weight: How many grades each counts for, from 0 to 1.
-    """
-
-    embeddings: Float32
-    score: Float64
-    tokens: Float64
-    weight: Float64
-
-    def __len__(self) -> int:
-        return len(self.score)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Learned:
-    """What is known of one model after its answers.
-
-    Attributes:
-        answers: That this rests on.
-        line: Constant and slope of log tokens, and factors by cluster, as `FactorsEstimator` has
-            them.
-    """
-
-    answers: int
-    belief: Belief
-    line: Float64
-    factors: Float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,10 +103,12 @@ class ShippedPrior:
         # Known models without an answer here share one covariance.
         covariances = [np.diag(self.known_variance)]
         covariance_of = np.zeros(count, np.int64)
+        answers: list[Answers | None] = []
         for place, model in enumerate(pool):
             found = learned.get(model.name) or self.learn(model, None)
+            answers.append(found.answers)
             length[place], factors[place] = found.line, found.factors
-            if base[place] >= 0 and not found.answers:
+            if base[place] >= 0 and found.answers is None:
                 continue
             mean[place] = found.belief.mean
             covariance_of[place] = len(covariances)
@@ -161,16 +129,16 @@ class ShippedPrior:
         manifest = replace(
             self.manifest, models=estimator.models, registry={}, unit=COMPLETION_MTOK
         )
-        return Router(manifest, estimator, None)
+        return Router(manifest, with_floor(estimator, answers, self.residual), None)
 
     def learn(self, model: PoolModel, answers: Answers | None) -> Learned:
         """Update what is believed of a model by its answers; the same ones give the same belief."""
         belief = self.believe(model)
-        count = 0 if answers is None else len(answers)
-        if answers is not None and count:
-            items = self.items_for(model, answers.embeddings)
-            belief = belief.update(items, answers.score, answers.weight)
-        return Learned(count, belief, *self._length(model, answers))
+        if answers is None or not len(answers):
+            return Learned(None, belief, *self._length(model, None))
+        items = self.items_for(model, answers.embeddings)
+        belief = belief.update(items, answers.score, answers.weight)
+        return Learned(answers, belief, *self._length(model, answers))
 
     def believe(self, model: PoolModel) -> Belief:
         """What is believed of a model before it answered anything here."""
