@@ -17,6 +17,7 @@ from gateway.problems.calibration import (
 )
 
 COST_HEADER: Final = "x-waypost-cost-usd"
+REQUEST_HEADER: Final = "x-request-id"
 ATTEMPTS: Final = 3
 MAX_WAIT_S: Final = 30.0
 # Trying again helps with these: too fast, or not there for the moment.
@@ -228,7 +229,8 @@ def _given(response: httpx2.Response, latency_s: float) -> GivenAnswer:
             completion_tokens=int(usage.get("completion_tokens", 0)),
             cost_usd=float(cost),
             latency_s=latency_s,
-            answer_id=body.get("id"),
+            # The gateway's own id: providers' need not differ.
+            answer_id=response.headers.get(REQUEST_HEADER),
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise AnswerFailed(f"not a chat completion: {response.text[:200]}") from error

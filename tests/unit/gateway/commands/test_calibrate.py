@@ -60,13 +60,15 @@ class Gateway(BaseHTTPRequestHandler):
         text = str(number + 1) if sent["model"] == "good" else 'no,\n"99"'
         usage = {"prompt_tokens": 5, "completion_tokens": 2}
         choices = [{"message": {"content": text}}]
-        body = {"id": f"{sent['model']}-{number}", "choices": choices, "usage": usage}
-        self._answer(body, 400 if sent["model"] == "down" else 200)
+        body = {"id": "same", "choices": choices, "usage": usage}
+        status = 400 if sent["model"] == "down" else 200
+        self._answer(body, status, request_id=f"{sent['model']}-{number}")
 
-    def _answer(self, told: dict[str, Any], status: int = 200) -> None:
+    def _answer(self, told: dict[str, Any], status: int = 200, request_id: str = "") -> None:
         body = json.dumps(told).encode()
         self.send_response(status)
         self.send_header("x-waypost-cost-usd", "0.004")
+        self.send_header("x-request-id", request_id)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

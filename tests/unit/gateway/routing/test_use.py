@@ -55,6 +55,11 @@ def doubt(prior) -> dict[str, float]:
     return dict(zip(MODELS, prior.router(MODELS).quality_stderr(QUERY, tuple(MODELS)), strict=True))
 
 
+def lengths(prior) -> dict[str, float]:
+    tokens = prior.router(MODELS).predict_pool(QUERY, tuple(MODELS)).completion_tokens
+    return dict(zip(MODELS, tokens, strict=True))
+
+
 async def test_grades_change_what_is_expected_of_the_models_that_were_graded_alone() -> None:
     prior = day_one()
     before, unsure = quality(prior), doubt(prior)
@@ -78,12 +83,12 @@ async def test_auto_goes_to_another_model_once_grades_say_so(routing) -> None:
 
 async def test_lengths_are_learned_too() -> None:
     prior = day_one()
-    before = prior.router(MODELS).predict_pool(QUERY, ("new", "able")).completion_tokens
+    before = lengths(prior)
     log = Log(*answers("new", 0.5, tokens=2000), *answers("able", 0.5, tokens=None))
     await learning(log, prior).refresh()
-    after = prior.router(MODELS).predict_pool(QUERY, ("new", "able")).completion_tokens
-    assert after[0] > 3 * before[0]
-    assert after[1] == pytest.approx(before[1])
+    after = lengths(prior)
+    assert after["new"] > 3 * before["new"]
+    assert after["able"] == pytest.approx(before["able"])
 
 
 async def test_grades_of_little_weight_say_less() -> None:

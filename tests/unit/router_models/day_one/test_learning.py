@@ -55,7 +55,8 @@ def replace_name(model: PoolModel, name: str) -> PoolModel:
 
 def test_ten_grades_of_a_tenth_of_the_weight_count_as_one(prior):
     one = answers(1.0, count=1)
-    ten = Answers(np.repeat(one.embeddings, 10, axis=0), *[np.ones(10)] * 2, np.full(10, 0.1))
+    tokens = np.full(10, 100.0)
+    ten = Answers(np.repeat(one.embeddings, 10, axis=0), np.ones(10), tokens, np.full(10, 0.1))
     whole, parts = (prior.learn(NEW, given).belief for given in (one, ten))
     assert parts.mean == pytest.approx(whole.mean)
     assert parts.covariance == pytest.approx(whole.covariance)
