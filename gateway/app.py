@@ -112,9 +112,7 @@ async def open_gateway(
         )
         embedder = _open_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
-        routing = await _open_routing(
-            settings, pool, embedder, _paused_of(providers), stack, startup.engine
-        )
+        routing = await _open_routing(settings, pool, embedder, providers, stack, startup.engine)
         service = ChatService(
             routing=routing,
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
@@ -212,7 +210,7 @@ async def _open_routing(
     settings: GatewaySettings,
     pool: Pool,
     embedder: QueryEmbedder,
-    paused: Callable[[], Collection[tuple[str, str]]],
+    providers: Mapping[str, Provider],
     stack: AsyncExitStack,
     engine: Engine | None = None,
 ) -> Routing:
@@ -244,7 +242,7 @@ async def _open_routing(
         ),
         embedder=embedder,
         router=router,
-        paused=paused,
+        paused=_paused_of(providers),
         refusals=Refusals(time.monotonic),
         rng=np.random.default_rng(),
         prior=prior,
@@ -295,7 +293,7 @@ async def open_routing(
         pool = await open_pool(settings, environ, http, settings.data_dir)
         if pool.embedded is not None:
             stack.push_async_callback(pool.embedded.aclose)
-        yield await _open_routing(settings, pool, _open_embedder(settings, stack), tuple, stack)
+        yield await _open_routing(settings, pool, _open_embedder(settings, stack), {}, stack)
 
 
 def _default_model(settings: GatewaySettings, pool: Pool) -> str:

@@ -106,10 +106,8 @@ def decide(
         willingness_to_pay_usd: USD per unit of quality, more than 0; infinity ignores cost.
         exploration: How often to try another model than the best.
         rng: Not read where `exploration` is off.
-        quality_stderr: Standard errors of `quality`, unknown ones count as 0. Where there are
-            none at all, exploration falls back on epsilon.
-        most_regret_usd: A model of larger expected regret is not tried; nor, where this is finite,
-            is one whose regret nobody can tell. The propensities say so.
+        quality_stderr: Of `quality`; unknown ones count as 0. Without any, epsilon explores.
+        most_regret_usd: A model of larger or, where this is finite, unknown regret is not tried.
 
     Raises:
         NoModelAvailable: No model is eligible.
@@ -128,8 +126,7 @@ def decide(
         raise NoModelAvailable("no model of the pool can take this query")
     shares = _shares(exploration, ranked, utilities, quality_stderr, rng)
     if len(shares) > 1 and most_regret_usd < inf:
-        most = most_regret_usd / willingness_to_pay_usd
-        shares = _affordable(shares, ranked, utilities, most)
+        shares = _affordable(shares, ranked, utilities, most_regret_usd / willingness_to_pay_usd)
     chosen = ranked[0 if len(shares) == 1 else _draw(shares, rng)]
     propensities = [0.0] * len(models)
     for index, share in zip(ranked, shares, strict=False):
@@ -142,9 +139,7 @@ def decide(
         propensity=propensities[chosen],
         is_explored=chosen != ranked[0],
         reason=_reason(ranked, chosen, utilities),
-        regret_usd=0.0
-        if chosen == ranked[0]
-        else _regret(utilities, ranked[0], chosen) * willingness_to_pay_usd,
+        regret_usd=_in_usd(_regret(utilities, ranked[0], chosen), willingness_to_pay_usd),
     )
 
 
@@ -227,9 +222,15 @@ def _affordable(
 
 
 def _regret(utilities: Sequence[float | None], best: int, other: int) -> float:
-    """Utility that `other` is expected to lack; infinity where nothing is predicted of either."""
+    """Utility that `other` is expected to lack; infinity where nothing is predicted of one."""
     most, less = utilities[best], utilities[other]
+    if best == other:
+        return 0.0
     return inf if most is None or less is None else most - less
+
+
+def _in_usd(regret: float, willingness_to_pay_usd: float) -> float:
+    return regret * willingness_to_pay_usd if regret > 0.0 else 0.0  # infinity times 0 is no number
 
 
 def _spread(stderr: float | None) -> float:

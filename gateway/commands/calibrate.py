@@ -93,7 +93,12 @@ SCHEMA: Final = pa.schema([(f.name, TYPES[f.type]) for f in fields(CalibrationRo
     show_default=True,
     help="Most USD that the answers in --out may cost; no call is made that might exceed it.",
 )
-@click.option("--max-cost-usd", type=click.FloatRange(min=0), hidden=True)
+@click.option(
+    "--max-cost-usd",
+    type=click.FloatRange(min=0),
+    hidden=True,
+    help="Old name of `--max-usd`.",
+)
 def command(
     *,
     settings: GatewaySettings,

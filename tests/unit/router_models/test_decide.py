@@ -341,6 +341,14 @@ def test_without_money_left_the_best_model_is_certain():
     assert (decision.propensity, decision.regret_usd) == (1.0, 0.0)
 
 
+def test_where_cost_does_not_count_only_equal_models_are_tried_under_a_cap():
+    how = {"exploration": BY_DOUBT, "stderr": (0.5,) * 3, "w": inf, "most_regret_usd": 1.0}
+    assert choose((0.5, 0.7, 0.9), **how).propensity == 1.0
+    equal = [choose((0.5, 0.9, 0.9), seed=seed, **how) for seed in range(20)]
+    assert {decision.model for decision in equal} == {"medium", "large"}
+    assert {decision.regret_usd for decision in equal} == {0.0}
+
+
 def test_a_regret_that_nobody_can_tell_is_not_taken_under_a_cap():
     how = {"exploration": Exploration("epsilon", 1.0)}
     decision = choose((0.5, None, 0.4), most_regret_usd=1e9, **how)

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -12,6 +13,7 @@ from gateway.types import Caller
 from router_models.decide import Exploration, decide
 from tests.fakes.priors import day_one
 from tests.fakes.routing import hosted, planned, request
+from tests.fakes.turn_budgets import make_turn_budgets
 
 BY_DOUBT = Exploration("uncertainty")
 MODELS = ("a", "b", "c")
@@ -159,3 +161,24 @@ async def test_a_key_s_models_alone_are_tried_and_their_propensities_sum_to_one(
     tried = sum(plan.models[0].name == "new" for plan in plans)
     assert abs(tried - 60 * share) < 3.5 * (60 * share) ** 0.5
     assert {plan.propensity for plan in plans if plan.models[0].name == "new"} == {share}
+
+
+async def test_propensities_are_exact_with_an_allotment_and_models_the_prior_fills_in(
+    routing,
+) -> None:
+    pool = [
+        replace(hosted(name), request_defaults={"max_tokens": limit})
+        for name, limit in (("small", 256), ("new", 256), ("weak", 256), ("able", 4096))
+    ]
+    it = await routing(*pool, prior=day_one(), exploration=BY_DOUBT)  # a router knows `small`
+    asked = request(waypost={"turn_budget": 256})
+    budgets = make_turn_budgets(choices=[256, 4096], expected_turns=1)
+    plans = [await planned(it, asked, budgets=budgets) for _ in range(300)]
+    shares = {c.model: c.propensity for c in plans[0].candidates}
+    assert shares["able"] == 0.0  # is allotted too little
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert min(shares["weak"], shares["new"]) > 0.01
+    tried = Counter(plan.models[0].name for plan in plans)
+    for model, share in shares.items():
+        assert abs(tried[model] - 300 * share) <= 3.5 * (300 * share) ** 0.5
+    assert all(plan.propensity == shares[plan.models[0].name] for plan in plans)
