@@ -1,13 +1,13 @@
 """The latest graded answers: what is believed of models before any router was trained."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from sqlalchemy import Engine, RowMapping, Select, or_, select
+from sqlalchemy import Connection, Engine, RowMapping, Select, or_, select
 
 from gateway.evaluation_log.grades import ANSWER_IDS
 from gateway.evaluation_log.log_export import grade_of
@@ -17,6 +17,12 @@ from router_models.types import Float32
 
 MOST_GRADES: Final = 5_000
 """Of the latest; so the work has a bound, and what is older is forgotten."""
+
+LOUD_SHARE: Final = 0.25
+"""Of these; a team with more is passed over when the others are read once more, so that nobody can
+push out what others say."""
+
+ROUNDS: Final = 4
 
 MOST_OF_A_TEAM: Final = 200
 """Answers of one model: what one team says of a model counts for no more, however much it says."""
@@ -60,11 +66,9 @@ class GradedAnswers:
 
     def read(self) -> list[GradedAnswer]:
         """Return the latest graded answers, in order of time; equal logs give equal answers."""
-        query = select(GRADES).order_by(*_NEWEST_FIRST).limit(MOST_GRADES)
         with self.engine.connect() as connection:
-            grades = connection.execute(query).mappings().all()[::-1]
             by_answer: dict[str, list[RowMapping]] = defaultdict(list)
-            for grade in grades:
+            for grade in _latest(connection):
                 by_answer[grade["answer_id"]].append(grade)
             turns: dict[str, RowMapping] = {}
             names = list(by_answer)
@@ -77,6 +81,22 @@ class GradedAnswers:
 
 
 _NEWEST_FIRST: Final = (GRADES.c.created_at.desc(), GRADES.c.id.desc())
+
+
+def _latest(connection: Connection) -> list[RowMapping]:
+    """Return the latest grades, oldest first; those of teams that grade less reach further back."""
+    found: dict[str, RowMapping] = {}
+    loud: set[str] = set()
+    for _ in range(ROUNDS):
+        query = select(GRADES).where(GRADES.c.team_id.not_in(loud)).order_by(*_NEWEST_FIRST)
+        grades = connection.execute(query.limit(MOST_GRADES)).mappings().all()
+        found |= {grade["id"]: grade for grade in grades}
+        counts = Counter(grade["team_id"] for grade in grades)
+        louder = {team for team, count in counts.items() if count > LOUD_SHARE * MOST_GRADES}
+        if len(grades) < MOST_GRADES or not louder:
+            break
+        loud |= louder
+    return sorted(found.values(), key=lambda grade: (grade["created_at"], grade["id"]))
 
 
 def _age(turn: Mapping[Any, Any]) -> tuple[datetime, str]:

@@ -96,3 +96,14 @@ async def test_the_work_has_a_bound(engine, tmp_path, monkeypatch):
     turns = [make_turn(n) for n in range(9)]
     await fill(engine, tmp_path, *turns, *(grade(n, n / 10) for n in range(9)))
     assert [one.score for one in latest(engine).read()] == [0.5, 0.6, 0.7, 0.8]
+
+
+async def test_a_team_that_grades_much_does_not_push_out_what_others_say(
+    engine, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(graded_answers, "MOST_GRADES", 6)
+    quiet = [make_turn(n, team_id="quiet") for n in range(2)]
+    loud = [make_turn(n) for n in range(10, 40)]
+    said = [grade(n, 0.0, team_id="quiet") for n in range(2)]
+    await fill(engine, tmp_path, *quiet, *loud, *said, *(grade(n, 1.0) for n in range(10, 40)))
+    assert [one.score for one in latest(engine).read()] == [0.0] * 2 + [1.0] * 6
