@@ -288,11 +288,18 @@ def _choosers(
     return {
         model: ByPrior(
             opened.prior,
-            PoolModel(model, known_names(model), price or Price(0.0, 0.0)),
+            PoolModel(model, _names(model, settings), price or Price(0.0, 0.0)),
             embeddings,
         )
         for model, price in prices.items()
     }
+
+
+def _names(model: str, settings: GatewaySettings) -> tuple[str, ...]:
+    """Return the names by which the prior may know a model that these settings may host."""
+    hosted = settings.models.get(model)
+    upstream = None if hosted is None else hosted.upstream_name
+    return known_names(upstream or model, model)
 
 
 async def _run(

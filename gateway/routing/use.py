@@ -18,6 +18,9 @@ POLL_S: Final = 30.0
 
 RECENT: Final = timedelta(days=1)
 
+SETTLED: Final = timedelta(seconds=10)
+"""After a grade; by then the graded turn is written too, which another process may do later."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -65,9 +68,11 @@ class LearningFromUse:
         """
         models = tuple(self.models.values())
         try:
-            self._newest = await asyncio.to_thread(self.grades.newest)
-            seen = self._newest, models
-            if self.prior is None or seen == self._seen or self._newest is None:
+            newest = self._newest = await asyncio.to_thread(self.grades.newest)
+            if self.prior is None or newest is None:
+                return False
+            seen = newest, models, self.clock() - newest[0] > SETTLED
+            if seen == self._seen:
                 return False
             await asyncio.to_thread(self._learn, self.prior, models)
         except (SQLAlchemyError, OSError, ValueError) as error:

@@ -117,6 +117,20 @@ async def test_nothing_is_read_again_while_no_grade_is_new() -> None:
     assert log.reads == 1
 
 
+async def test_a_turn_that_is_written_after_its_grade_counts_at_the_next_look() -> None:
+    now, prior, log = [NOW], day_one(), Log(*answers("weak", 0.5, 1))
+    it = LearningFromUse(log, prior, MODELS, lambda: now[0])
+    await it.refresh()
+    before = quality(prior)["new"]
+    late, log.newest = answers("new", 0.99), lambda: (NOW, "1")  # type: ignore[method-assign]
+    log.graded += late
+    assert not await it.refresh()
+    now[0] += timedelta(seconds=30)
+    assert await it.refresh()
+    assert quality(prior)["new"] > before
+    assert not await it.refresh()
+
+
 async def test_a_database_that_is_down_leaves_what_is_believed() -> None:
     prior, log = day_one(), Log(*answers("new", 0.9))
     it = learning(log, prior)
