@@ -7,10 +7,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
+from sqlalchemy import Engine
 from starlette.routing import Route
 
 from budget.in_flight import InFlight
@@ -33,6 +35,7 @@ from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.public import PublicEndpoints
 from gateway.endpoints.public_app import PublicApp
 from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.evaluation_log.graded_answers import GradedAnswers
 from gateway.evaluation_log.grades import GradeBook
 from gateway.judging.opening import caps_of, open_graded
 from gateway.long_work import LongWork
@@ -56,8 +59,10 @@ from gateway.readings import (
     read_router,
 )
 from gateway.routing.encoders import QueryEmbedder, load_encoder, open_embedder
+from gateway.routing.exploring import exploring, never
 from gateway.routing.prior import open_prior
 from gateway.routing.routing import Routing
+from gateway.routing.use import POLL_S, LearningFromUse
 from gateway.settings.config import ConfigurationError, GatewaySettings
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from gateway.startup import Startup
@@ -65,7 +70,6 @@ from gateway.telemetry.connection_counts import ConnectionCounts
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import open_tracing
 from gateway.telemetry.worker_metrics import WorkerMetrics
-from router_models.decide import Exploration
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ async def open_gateway(
         budgets = await stack.enter_async_context(_budgets(settings, startup, log, counter))
         embedder = _open_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
-        routing = await _open_routing(settings, pool, embedder, _paused_of(providers), stack)
+        routing = await _open_routing(settings, pool, embedder, providers, stack, startup.engine)
         ungraded = ChatService(
             routing=routing,
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
@@ -159,7 +163,7 @@ async def _open_pool(
     if pool.embedded is not None:
         await pool.embedded.start()
         stack.push_async_callback(pool.embedded.aclose)
-    await _follow(pool.models, settings, stack)
+    await _follow(pool.models, settings.routing.artifact_poll_s, stack)
     return pool
 
 
@@ -218,38 +222,53 @@ async def _open_routing(
     settings: GatewaySettings,
     pool: Pool,
     embedder: QueryEmbedder,
-    paused: Callable[[], Collection[tuple[str, str]]],
+    providers: Mapping[str, Provider],
     stack: AsyncExitStack,
+    engine: Engine | None = None,
 ) -> Routing:
-    """Make routing with the active router; one that is refused leaves none."""
+    """Make routing with the active router; one that is refused leaves none.
+
+    Args:
+        engine: Of the log that routing learns from; without it, it learns nothing.
+    """
     router = ActiveRouter(
         router_store(settings),
         encoder=embedder.encoder,
         default_file=packaged_router(embedder.encoder.id),
     )
-    await _follow(router, settings, stack)
-    explored = settings.routing.exploration
+    await _follow(router, settings.routing.artifact_poll_s, stack)
+    prior = open_prior(embedder.encoder) if settings.routing.prior else None
+    is_graded = never
+    if engine is not None:
+        grades = GradedAnswers(engine, embedder.encoder_id)
+        use = LearningFromUse(grades, prior, pool.models, lambda: datetime.now(UTC))
+        is_graded = use.is_graded
+        await _follow(use, POLL_S, stack)
     return Routing(
         models=pool.models,
         profiles=settings.all_profiles,
         default_profile=settings.routing.default_profile,
         default_model=_default_model(settings, pool),
-        exploration=Exploration(explored.kind, explored.epsilon),
+        exploration=exploring(
+            settings.routing.exploration, settings.server.workers, is_graded, time.monotonic
+        ),
         embedder=embedder,
         router=router,
-        paused=paused,
+        paused=_paused_of(providers),
         refusals=Refusals(time.monotonic),
         rng=np.random.default_rng(),
-        prior=open_prior(embedder.encoder) if settings.routing.prior else None,
+        prior=prior,
     )
 
 
 async def _follow(
-    followed: ActiveArtifact[Any] | OfferedModels, settings: GatewaySettings, stack: AsyncExitStack
+    followed: ActiveArtifact[Any] | OfferedModels | LearningFromUse,
+    poll_s: float,
+    stack: AsyncExitStack,
 ) -> None:
-    """Load what serves according to a folder, then whatever shall serve from there."""
+    """Load what serves according to a folder or the log, then whatever shall serve from there."""
     await followed.refresh()
-    watching = asyncio.create_task(followed.watch(settings.routing.artifact_poll_s))
+    watching = asyncio.create_task(followed.watch(poll_s))
 
     async def stop() -> None:
         watching.cancel()
@@ -264,7 +283,7 @@ async def _open_turn_budgets(
 ) -> TurnBudgets:
     """Make turn budgets with the active policy; one that is refused leaves the built-in one."""
     policy = ActivePolicy(policy_store(settings), embedder.encoder)
-    await _follow(policy, settings, stack)
+    await _follow(policy, settings.routing.artifact_poll_s, stack)
     return TurnBudgets(
         settings=settings.turn_budgets,
         ledger=ledger,
@@ -286,7 +305,7 @@ async def open_routing(
         pool = await open_pool(settings, environ, http, settings.data_dir)
         if pool.embedded is not None:
             stack.push_async_callback(pool.embedded.aclose)
-        yield await _open_routing(settings, pool, _open_embedder(settings, stack), tuple, stack)
+        yield await _open_routing(settings, pool, _open_embedder(settings, stack), {}, stack)
 
 
 def _default_model(settings: GatewaySettings, pool: Pool) -> str:

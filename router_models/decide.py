@@ -7,7 +7,7 @@ chose, because off-policy estimates divide by it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import erfc, inf, isfinite, sqrt
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +20,12 @@ Figures = Sequence[float | None]
 THOMPSON_DRAWS: Final = 256
 """Posterior draws that define the choice probabilities of one Thompson decision."""
 
+LEAST_SHARE: Final = 1e-3
+"""Chance of beating the best below which ``uncertainty`` does not try a model at all: a row of a
+smaller propensity would outweigh all others in off-policy estimates."""
+
+KINDS: Final = ("off", "epsilon", "thompson", "uncertainty")
+
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
@@ -28,16 +34,22 @@ class Exploration:
     Attributes:
         kind: ``epsilon`` is uniform over the eligible models with probability `epsilon`;
             ``thompson`` chooses each model as often as it wins when quality is drawn from its
-            predicted distribution.
-        epsilon: In (0, 1]; read by ``epsilon`` alone.
+            predicted distribution; ``uncertainty`` in proportion to the probability that it beats
+            the best one, which takes no draws.
+        epsilon: In (0, 1]; read where there are no standard errors, and by ``epsilon``.
     """
 
-    kind: Literal["off", "epsilon", "thompson"] = "off"
+    kind: Literal["off", "epsilon", "thompson", "uncertainty"] = "off"
     epsilon: float = 0.05
 
+    @property
+    def reads_stderr(self) -> bool:
+        """Whether it goes by the standard errors of predicted quality."""
+        return self.kind in {"thompson", "uncertainty"}
+
     def __post_init__(self) -> None:
-        if self.kind not in {"off", "epsilon", "thompson"}:
-            raise ValueError(f"exploration {self.kind!r}: use off, epsilon or thompson")
+        if self.kind not in KINDS:
+            raise ValueError(f"exploration {self.kind!r}: use one of {', '.join(KINDS)}")
         if not 0.0 < self.epsilon <= 1.0:
             raise ValueError(f"epsilon is {self.epsilon}, expected more than 0 and at most 1")
 
@@ -53,6 +65,8 @@ class RouteDecision(NamedTuple):
         propensities: In the same order; 0 where the model was not eligible.
         propensity: Probability with which this policy chose `model`.
         is_explored: Exploration chose another model than the best one known.
+        regret_usd: What the choice is expected to lose against the best one known, in money: the
+            difference of their utilities times the willingness to pay.
         reason: ``router``, ``explored``, or ``router_missing`` where no eligible model has a
             prediction and the first by cost and name was taken.
     """
@@ -64,6 +78,7 @@ class RouteDecision(NamedTuple):
     propensity: float
     is_explored: bool
     reason: Literal["router", "explored", "router_missing"]
+    regret_usd: float = 0.0
 
 
 def decide(
@@ -76,6 +91,7 @@ def decide(
     exploration: Exploration,
     rng: np.random.Generator,
     quality_stderr: Figures | None = None,
+    most_regret_usd: float = inf,
 ) -> RouteDecision:
     """Choose among the eligible models; ties go to the lower cost, then to the first name.
 
@@ -90,8 +106,8 @@ def decide(
         willingness_to_pay_usd: USD per unit of quality, more than 0; infinity ignores cost.
         exploration: How often to try another model than the best.
         rng: Not read where `exploration` is off.
-        quality_stderr: Standard errors of `quality`, unknown ones count as 0. Where there are
-            none at all, Thompson exploration falls back on epsilon.
+        quality_stderr: Of `quality`; unknown ones count as 0. Without any, epsilon explores.
+        most_regret_usd: A model of larger or, where this is finite, unknown regret is not tried.
 
     Raises:
         NoModelAvailable: No model is eligible.
@@ -109,6 +125,8 @@ def decide(
     if not ranked:
         raise NoModelAvailable("no model of the pool can take this query")
     shares = _shares(exploration, ranked, utilities, quality_stderr, rng)
+    if len(shares) > 1 and most_regret_usd < inf:
+        shares = _affordable(shares, ranked, utilities, most_regret_usd / willingness_to_pay_usd)
     chosen = ranked[0 if len(shares) == 1 else _draw(shares, rng)]
     propensities = [0.0] * len(models)
     for index, share in zip(ranked, shares, strict=False):
@@ -121,6 +139,7 @@ def decide(
         propensity=propensities[chosen],
         is_explored=chosen != ranked[0],
         reason=_reason(ranked, chosen, utilities),
+        regret_usd=_in_usd(_regret(utilities, ranked[0], chosen), willingness_to_pay_usd),
     )
 
 
@@ -158,6 +177,8 @@ def _shares(
         return [1.0]
     if exploration.kind == "epsilon" or quality_stderr is None:
         return _epsilon_shares(len(ranked), exploration.epsilon)
+    if exploration.kind == "uncertainty":
+        return _uncertainty_shares(ranked, utilities, quality_stderr)
     return _thompson_shares(ranked, utilities, quality_stderr, rng)
 
 
@@ -165,6 +186,55 @@ def _epsilon_shares(n_eligible: int, epsilon: float) -> list[float]:
     """Give the best model what the uniform draws leave; the first one is the best."""
     uniform = epsilon / n_eligible
     return [1.0 - epsilon + uniform] + [uniform] * (n_eligible - 1)
+
+
+def _uncertainty_shares(
+    ranked: Sequence[int], utilities: Sequence[float | None], stderr: Figures
+) -> list[float]:
+    """Weigh each model by how likely it beats the best one, which itself weighs 1.
+
+    Two qualities are taken for independent normal ones. A model nobody predicts is not tried.
+    """
+    best = ranked[0]
+    own = _spread(stderr[best])
+    weights = [1.0]
+    for index in ranked[1:]:
+        apart, other = _regret(utilities, best, index), _spread(stderr[index])
+        spread = sqrt(own * own + other * other)
+        chance = 0.5 * erfc(apart / (sqrt(2.0) * spread)) if spread > 0.0 else 0.0
+        weights.append(chance if chance >= LEAST_SHARE else 0.0)
+    total = sum(weights)
+    return [weight / total for weight in weights]
+
+
+def _affordable(
+    shares: Sequence[float],
+    ranked: Sequence[int],
+    utilities: Sequence[float | None],
+    most: float,
+) -> list[float]:
+    """Take their probability from models of larger regret than `most`; the best one gets it."""
+    kept = [
+        share if _regret(utilities, ranked[0], index) <= most else 0.0
+        for index, share in zip(ranked[1:], shares[1:], strict=True)
+    ]
+    return [1.0 - sum(kept), *kept]
+
+
+def _regret(utilities: Sequence[float | None], best: int, other: int) -> float:
+    """Utility that `other` is expected to lack; infinity where nothing is predicted of one."""
+    most, less = utilities[best], utilities[other]
+    if best == other:
+        return 0.0
+    return inf if most is None or less is None else most - less
+
+
+def _in_usd(regret: float, willingness_to_pay_usd: float) -> float:
+    return regret * willingness_to_pay_usd if regret > 0.0 else 0.0  # infinity times 0 is no number
+
+
+def _spread(stderr: float | None) -> float:
+    return stderr if stderr is not None and isfinite(stderr) else 0.0
 
 
 def _thompson_shares(

@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.day_one.heads import fit_heads
 from benchmarks.day_one.tables import Float64
 from router_models.day_one.belief import sigmoid
-from router_models.day_one.heads import fit_heads
 from router_models.estimators.factors import SCORE_FLOOR
 from router_models.types import Float32
 

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.day_one.prior import Newcomer, Prior, fit_prior
 from benchmarks.day_one.protocol import COUNTS, Draw, charged
 from benchmarks.day_one.tables import Float64
 from router_models.day_one.belief import Belief, Items
@@ -19,7 +20,6 @@ from router_models.day_one.choice import (
     target_moments,
     transfers,
 )
-from router_models.day_one.prior import Newcomer, Prior, fit_prior
 from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 from router_models.training.kmeans import assign, fit_kmeans
 from router_models.training.settings import KMeansSettings

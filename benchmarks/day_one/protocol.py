@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.day_one.heads import fit_heads
+from benchmarks.day_one.prior import KnownAnswers
 from benchmarks.day_one.tables import Float64, Table
-from router_models.day_one.heads import fit_heads
-from router_models.day_one.prior import KnownAnswers
 from router_models.estimators.arrays import Scaler
 
 COUNTS: Final = (0, 5, 10, 20, 40, 80, 160, 340)

@@ -13,6 +13,7 @@ from benchmarks.day_one.completion import (
     complete_scores,
     held_out_logits,
 )
+from benchmarks.day_one.prior import KnownAnswers, Prior, fit_prior
 from benchmarks.day_one.run import SETS
 from benchmarks.day_one.tables import Float64, list_price, read_tokens
 from gateway.problems.datasets import read_dataset
@@ -21,7 +22,6 @@ from gateway.routing.prior import DATA
 from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.router import RouterManifest
 from router_models.day_one.abilities import MOST_AXES, Spread, leave_out_each
-from router_models.day_one.prior import KnownAnswers, Prior, fit_prior
 from router_models.day_one.shipped import KIND, ShippedPrior, dump_prior
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.factors import SCORE_FLOOR
@@ -41,8 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--out", type=Path, default=DATA)
+    parser.add_argument("--encoder", choices=["static", "minilm"], default="static")
     arguments = parser.parse_args()
-    encoder = load_encoder("static")
+    encoder = load_encoder(arguments.encoder)
     canonical = json.loads(NAMES.read_text())["canonical"]
     aliases = json.loads(NAMES.read_text())["aliases"]
     parts = [_Part.read(arguments.data / f"{name}.parquet", encoder, canonical) for name in SETS]
@@ -158,8 +159,6 @@ def shipped(prior: Prior, provenance: dict[str, int]) -> ShippedPrior:
     new = prior.believe().covariance.diagonal()
     known = new.copy()
     known[: prior.profile.n_axes] = 0.0
-    nothing = np.zeros((0, len(prior.profile.scaler.shift)), np.float32)
-    line, factors = prior.length(nothing, np.zeros(0))
     manifest = RouterManifest(
         format_version=1,
         kind=KIND,
@@ -180,7 +179,8 @@ def shipped(prior: Prior, provenance: dict[str, int]) -> ShippedPrior:
         prior.token_factors.astype(np.float32),
         known,
         new.copy(),
-        np.array([line[0], line[1], factors[0]]),
+        prior.items,
+        prior.lengths,
         prior.abilities,
     )
 

@@ -28,12 +28,12 @@ from gateway.problems.datasets import Dataset, read_dataset
 from gateway.providers.refusals import Refusals
 from gateway.routing.encoders import QueryEmbedder, load_encoder
 from gateway.routing.expected_cost import PoolPrices
+from gateway.routing.exploring import OFF, Exploring, always
 from gateway.routing.routing import Routing
 from gateway.settings.config import DEFAULT_PROFILES
 from gateway.types import Caller, HostedModel, ModelPrice
 from gateway.wire import ChatRequest, parse_chat_request
 from router_models.artifacts.artifact import dump
-from router_models.decide import Exploration
 from router_models.pricing import Prompts, in_usd, unit_of
 from router_models.training.settings import KINDS
 from router_models.training.train import train
@@ -278,7 +278,7 @@ async def _routing(store: ArtifactStore, encoder: Encoder, rows: Evaluations) ->
         profiles=DEFAULT_PROFILES,
         default_profile="balanced",
         default_model=rows.models[0],
-        exploration=Exploration(),
+        exploration=Exploring(OFF, always, None),
         embedder=QueryEmbedder(encoder),
         router=router,
         paused=tuple,

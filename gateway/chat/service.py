@@ -203,6 +203,7 @@ class ChatService:
         try:
             with trace.step("route"):
                 plan = await self.plan(request, caller)
+                self.routing.follow(plan)
             turn.follow(plan)
             self.metrics.decided(plan)
             with trace.step("reserve"):

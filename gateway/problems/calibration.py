@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx2
+import numpy as np
+from numpy.typing import NDArray
 
 from router_models.verifiers.verifiers import (
     InvalidVerifier,
@@ -19,14 +20,9 @@ from router_models.verifiers.verifiers import (
     verify,
 )
 
-COST_HEADER = "x-waypost-cost-usd"
-ATTEMPTS = 3
-MAX_WAIT_S = 30.0
-# Trying again helps with these: too fast, or not there for the moment.
-PASSING_STATUSES = frozenset({429, 502, 503, 504})
-# These would meet every further prompt as well.
-FATAL_STATUSES = frozenset({401, 403, 404})
 Z_95 = 1.96
+MOST_IN_VAIN = 5
+"""Prompts in a row without an answer after which a model is asked nothing further."""
 
 
 class CalibrationError(Exception):
@@ -35,6 +31,14 @@ class CalibrationError(Exception):
 
 class AnswerFailed(Exception):
     """One prompt got no answer; the others go on, and a later run asks it again."""
+
+
+class ModelUnusable(Exception):
+    """No prompt will get an answer of this model; the other models go on."""
+
+
+class CapReached(Exception):
+    """A further answer of this model might cost more than is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,18 @@ class CalibrationPrompt:
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
-    """What a model answered and what that took."""
+    """What a model answered and what that took.
+
+    Attributes:
+        answer_id: By which it can be graded; None where it has none.
+    """
 
     text: str
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float
     latency_s: float
+    answer_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +92,14 @@ class Asker(Protocol):
 
         Raises:
             AnswerFailed: No answer to this prompt.
-            CalibrationError: Nor will there be to any other.
+            ModelUnusable: Nor will there be to any other of this model.
+            CapReached: It might cost more than is left.
+            CalibrationError: Nobody will answer anything.
         """
+        ...
+
+    async def report(self, given: GivenAnswer, score: float) -> None:
+        """Tell the gateway how good an answer was; never raises for one that is not taken."""
         ...
 
 
@@ -129,52 +144,22 @@ def read_json_lines(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
     return tables
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayAsker:
-    """Asks through a running gateway: the path callers use, with its tokens and its cost.
-
-    Args:
-        http: Has the gateway's ``/v1`` as base URL and sends the key.
-        clock: Seconds, for latencies.
-        sleep: Waits between attempts.
-    """
-
-    http: httpx2.AsyncClient
-    clock: Callable[[], float]
-    sleep: Callable[[float], Any] = asyncio.sleep
-
-    async def ask(self, model: str, text: str) -> GivenAnswer:
-        """Return the answer after up to three attempts."""
-        body = {"model": model, "messages": [{"role": "user", "content": text}]}
-        problem = ""
-        for attempt in range(ATTEMPTS):
-            started_at = self.clock()
-            try:
-                response = await self.http.post("chat/completions", json=body)
-            except httpx2.TransportError as error:
-                problem = f"{type(error).__name__}: {error}"
-                await self.sleep(2.0**attempt)
-                continue
-            if response.is_success:
-                return _given(response, self.clock() - started_at)
-            problem = f"{response.status_code}: {_message(response)}"
-            if response.status_code in FATAL_STATUSES:
-                raise CalibrationError(f"{model}: the gateway refused the request: {problem}")
-            if response.status_code not in PASSING_STATUSES:
-                break
-            await self.sleep(_wait_s(response, attempt))
-        raise AnswerFailed(problem)
-
-
 @dataclass(slots=True)
 class Progress:
-    """How far a calibration is; rows are added as answers come."""
+    """How far a calibration is; rows are added as answers come.
+
+    Attributes:
+        total: Answers wanted at most; fewer where the next ones would tell little.
+        failures: Prompts without an answer, each with the reason.
+        gave_up: Why no further prompt is put to a model, by model.
+        over_budget: Models of which a further answer might cost too much.
+    """
 
     total: int
     rows: list[CalibrationRow] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    spent_usd: float = 0.0
-    is_over_budget: bool = False
+    gave_up: dict[str, str] = field(default_factory=dict)
+    over_budget: set[str] = field(default_factory=set)
 
     @property
     def done(self) -> int:
@@ -182,44 +167,138 @@ class Progress:
         return len(self.rows) + len(self.failures)
 
 
+class Chooser(Protocol):
+    """Says what a model is asked next."""
+
+    def most(self) -> int:
+        """Return how many answers are wanted at most."""
+        ...
+
+    def next(self, answers: Mapping[int, CalibrationRow], free: NDArray[np.bool_]) -> Sequence[int]:
+        """Return places of the next prompts, none where the next ones would tell little.
+
+        Args:
+            answers: Given so far, by the place of the prompt.
+            free: Which prompts have not been asked.
+        """
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Course:
+    """What one model is asked, a batch after the other.
+
+    Attributes:
+        answers: Given so far, by the place of the prompt; those of earlier runs too.
+    """
+
+    model: str
+    prompts: Sequence[CalibrationPrompt]
+    chooser: Chooser
+    answers: dict[int, CalibrationRow] = field(default_factory=dict)
+    _free: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._free = np.ones(len(self.prompts), bool)
+        self._free[list(self.answers)] = False
+
+    def left(self) -> int:
+        """Return how many answers are wanted at most."""
+        return max(min(self.chooser.most(), len(self.prompts)) - len(self.answers), 0)
+
+    def next(self) -> list[int]:
+        """Return places of the prompts to ask next; they count as asked from now on."""
+        places = list(self.chooser.next(self.answers, self._free))[: self.left()]
+        self._free[places] = False
+        return places
+
+
 async def calibrate(
     asker: Asker,
-    pairs: Sequence[tuple[str, CalibrationPrompt]],
+    courses: Sequence[Course],
     *,
     split_of: Callable[[str], str],
     concurrency: int = 4,
-    max_cost_usd: float | None = None,
     on_progress: Callable[[Progress], None],
 ) -> Progress:
-    """Ask every (model, prompt) pair and score the answers.
-
-    Past `max_cost_usd` nothing new is asked; the calls under way, at most `concurrency`, end.
+    """Put each model through its course and score the answers; what ails one stops no other.
 
     Raises:
         CalibrationError: The gateway refuses every call.
     """
-    progress, waiting = Progress(len(pairs)), iter(pairs)
-
-    async def work() -> None:
-        for model, prompt in waiting:
-            if max_cost_usd is not None and progress.spent_usd >= max_cost_usd:
-                progress.is_over_budget = True
-                return
-            try:
-                given = await asker.ask(model, prompt.text)
-                progress.spent_usd += given.cost_usd
-                progress.rows.append(score(model, prompt, given, split_of(prompt.text)))
-            except (AnswerFailed, NotVerifiable) as error:
-                progress.failures.append(f"{model}, {prompt.query_id}: {error}")
-            on_progress(progress)
-
+    progress = Progress(sum(course.left() for course in courses))
+    run = _Run(asker, split_of, on_progress, progress, asyncio.Semaphore(concurrency))
     try:
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(concurrency):
-                workers.create_task(work())
+        async with asyncio.TaskGroup() as group:
+            for course in courses:
+                group.create_task(run.follow(course))
     except* CalibrationError as refusals:
-        raise CalibrationError(str(refusals.exceptions[0])) from refusals
+        raise CalibrationError(str(_first(refusals))) from refusals
     return progress
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    asker: Asker
+    split_of: Callable[[str], str]
+    on_progress: Callable[[Progress], None]
+    progress: Progress
+    free: asyncio.Semaphore
+
+    async def follow(self, course: Course) -> None:
+        in_vain = 0
+        while not self._has_ended(course.model):
+            places = course.next()
+            if not places:
+                return
+            # The first answer tells what a call really takes; until then one is asked at a time.
+            head = [] if course.answers else places[:1]
+            got = [await self._ask(course, place) for place in head]
+            async with asyncio.TaskGroup() as batch:
+                rest = [
+                    batch.create_task(self._ask(course, place)) for place in places[len(head) :]
+                ]
+            got += [task.result() for task in rest]
+            in_vain = 0 if any(got) else in_vain + len(places)
+            if in_vain >= MOST_IN_VAIN and not self._has_ended(course.model):
+                self.progress.gave_up[course.model] = self._last_failure(course.model)
+
+    def _last_failure(self, model: str) -> str:
+        failures = reversed(self.progress.failures)
+        return next((one for one in failures if one.startswith(f"{model}, ")), "no answer")
+
+    def _has_ended(self, model: str) -> bool:
+        return model in self.progress.gave_up or model in self.progress.over_budget
+
+    async def _ask(self, course: Course, place: int) -> bool:
+        """Ask one prompt; return whether there is an answer with a score."""
+        model, prompt, progress = course.model, course.prompts[place], self.progress
+        row = None
+        try:
+            async with self.free:
+                if self._has_ended(model):
+                    return False
+                given = await self.asker.ask(model, prompt.text)
+                row = score(model, prompt, given, self.split_of(prompt.text))
+                await self.asker.report(given, row.score)
+        except CapReached:
+            progress.over_budget.add(model)
+        except ModelUnusable as error:
+            progress.gave_up[model] = str(error)
+        except (AnswerFailed, NotVerifiable) as error:
+            progress.failures.append(f"{model}, {prompt.query_id}: {error}")
+            self.on_progress(progress)
+        if row is None:
+            return False
+        course.answers[place] = row
+        progress.rows.append(row)
+        self.on_progress(progress)
+        return True
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def score(model: str, prompt: CalibrationPrompt, given: GivenAnswer, split: str) -> CalibrationRow:
@@ -295,38 +374,6 @@ def oracle_quality(rows: Sequence[CalibrationRow]) -> float | None:
         by_query.setdefault(row.query_id, {})[row.model] = row.score
     best = [max(scores.values()) for scores in by_query.values() if len(scores) == len(models)]
     return statistics.fmean(best) if best else None
-
-
-def _given(response: httpx2.Response, latency_s: float) -> GivenAnswer:
-    cost = response.headers.get(COST_HEADER)
-    if cost is None:
-        raise CalibrationError(
-            f"{response.url} sends no {COST_HEADER} header: --url must be a Waypost gateway's /v1"
-        )
-    try:
-        body = response.json()
-        usage = body.get("usage") or {}
-        return GivenAnswer(
-            text=body["choices"][0]["message"]["content"] or "",
-            prompt_tokens=int(usage.get("prompt_tokens", 0)),
-            completion_tokens=int(usage.get("completion_tokens", 0)),
-            cost_usd=float(cost),
-            latency_s=latency_s,
-        )
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise AnswerFailed(f"not a chat completion: {response.text[:200]}") from error
-
-
-def _message(response: httpx2.Response) -> str:
-    try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return response.text[:200]
-
-
-def _wait_s(response: httpx2.Response, attempt: int) -> float:
-    asked = response.headers.get("retry-after", "")
-    return min(float(asked) if asked.isdigit() else 2.0**attempt, MAX_WAIT_S)
 
 
 def _object(line: str, where: str) -> Mapping[str, Any]:

@@ -97,6 +97,7 @@ class RoutePlan:
         quality_stderr: Standard errors of the candidates' quality, where they were asked for.
         allotment: What the turn gets of its conversation's budget; None where there is none.
         prompt_tokens: About how many the request has.
+        regret_usd: What the choice is expected to lose against the best model known.
     """
 
     models: tuple[HostedModel, ...]
@@ -112,3 +113,4 @@ class RoutePlan:
     quality_stderr: tuple[float | None, ...] | None = None
     allotment: TurnAllotment | None = None
     prompt_tokens: int = 0
+    regret_usd: float = 0.0

@@ -3,18 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from math import exp, log
+from math import exp, log, nan
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+import numpy as np
 
 from budget.ledger.amounts import NUSD_PER_USD
+from gateway.evaluation_log.graded_answers import GradedAnswer
 from gateway.routing.plan import Scores
 from gateway.types import HostedModel
 from router_models.artifacts.router import Router
 from router_models.artifacts.sealed_file import EncoderIdentity
+from router_models.day_one.answers import Answers, Learned
 from router_models.day_one.shipped import PoolModel, ShippedPrior, load_prior
 
 DATA: Final = Path(__file__).with_name("data")
+
+LEAST_SCORE: Final = 1e-6
+"""Only so that logits are finite: a larger one would leave a model that a router believes all but
+perfect ahead of abler ones that it does not know."""
 
 
 def open_prior(encoder: EncoderIdentity) -> "DayOne | None":
@@ -23,13 +31,20 @@ def open_prior(encoder: EncoderIdentity) -> "DayOne | None":
     return DayOne(load_prior(file.read_bytes(), encoder)) if file.exists() else None
 
 
+class _Made(NamedTuple):
+    """A router, and the models it was made for."""
+
+    models: tuple[HostedModel, ...]
+    router: Router
+
+
 @dataclass(slots=True, eq=False)
 class DayOne:
     """Makes a router of the prior for the models that are offered now."""
 
     prior: ShippedPrior
-    _offered: tuple[HostedModel, ...] = field(default=(), init=False)
-    _router: Router | None = field(default=None, init=False)
+    _learned: Mapping[str, Learned] = field(default_factory=dict, init=False)
+    _made: _Made | None = field(default=None, init=False)
 
     @property
     def version(self) -> str:
@@ -39,10 +54,38 @@ class DayOne:
     def router(self, offered: Mapping[str, HostedModel]) -> Router:
         """Return the router of all hosted models; adapters come and go."""
         models = tuple(offered.values())
-        if self._router is None or models != self._offered:
-            self._router = self.prior.router([as_pool_model(model) for model in models])
-            self._offered = models
-        return self._router
+        made = self._made
+        if made is None or models != made.models:
+            made = self._made = self._make(models)
+        return made.router
+
+    def learn(self, models: tuple[HostedModel, ...], answers: Sequence[GradedAnswer]) -> None:
+        """Believe of each model what its answers say, and nothing that older ones said.
+
+        Runs in a thread: what is believed is replaced as a whole, and never changed in place.
+        """
+        self._learned = {
+            model.name: self.prior.learn(as_pool_model(model), own)
+            for model in models
+            if (own := _answers_of(model.name, answers, self.prior.manifest.dimension)) is not None
+        }
+        self._made = self._make(models)
+
+    def _make(self, models: tuple[HostedModel, ...]) -> _Made:
+        pool = [as_pool_model(model) for model in models]
+        return _Made(models, self.prior.router(pool, self._learned))
+
+
+def _answers_of(model: str, answers: Sequence[GradedAnswer], dimension: int) -> Answers | None:
+    own = [one for one in answers if one.model == model and len(one.embedding) == dimension]
+    if not own:
+        return None
+    return Answers(
+        np.array([one.embedding for one in own], np.float32),
+        np.array([one.score for one in own]),
+        np.array([nan if one.tokens is None else one.tokens for one in own], np.float64),
+        np.array([one.weight for one in own]),
+    )
 
 
 def fill_in(scores: Scores, guess: Scores) -> Scores:
@@ -73,7 +116,7 @@ def _first(own: Sequence[float | None], others: Sequence[float | None]) -> tuple
 
 
 def _logit(score: float) -> float:
-    score = min(max(score, 0.01), 0.99)
+    score = min(max(score, LEAST_SCORE), 1.0 - LEAST_SCORE)
     return log(score / (1.0 - score))
 
 
@@ -83,10 +126,13 @@ def _moved(score: float | None, by: float) -> float | None:
 
 def as_pool_model(model: HostedModel) -> PoolModel:
     """Describe a hosted model by the names that others may know it by, and its price."""
-    named = (model.upstream_name, model.name)
-    # Hosts put an organisation before a model's name: "openai/gpt-4o-mini".
-    bare = tuple(name.rsplit("/", 1)[-1] for name in named)
-    names = dict.fromkeys([*named, *bare, *(name.lower() for name in bare)])
     prices = model.price.input_nusd_per_mtok, model.price.output_nusd_per_mtok
     usd = tuple(price / NUSD_PER_USD for price in prices)
-    return PoolModel(model.name, tuple(names), (usd[0], usd[1]))
+    return PoolModel(model.name, known_names(model.upstream_name, model.name), (usd[0], usd[1]))
+
+
+def known_names(*named: str) -> tuple[str, ...]:
+    """Return the names by which the prior may know a model that is called so, likeliest first."""
+    # Hosts put an organisation before a model's name: "openai/gpt-4o-mini".
+    bare = tuple(name.rsplit("/", 1)[-1] for name in named)
+    return tuple(dict.fromkeys([*named, *bare, *(name.lower() for name in bare)]))

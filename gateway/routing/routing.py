@@ -27,6 +27,7 @@ from gateway.routing.capabilities import (
     within_allotment,
 )
 from gateway.routing.expected_cost import asked_limit, bounded
+from gateway.routing.exploring import Exploring
 from gateway.routing.plan import (
     AUTO,
     NAMED,
@@ -42,7 +43,7 @@ from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, CandidateRecord, HostedModel
 from gateway.wire import ChatRequest
 from router_models.artifacts.router import Router
-from router_models.decide import Exploration, RouteDecision, decide
+from router_models.decide import RouteDecision, decide
 from router_models.encoders.request_shape import append_shape
 from router_models.errors import ArtifactRejected, NoModelAvailable
 from router_models.types import Float32
@@ -79,7 +80,7 @@ class Routing:
     profiles: Mapping[str, ProfileSettings]
     default_profile: str
     default_model: str
-    exploration: Exploration
+    exploration: Exploring
     embedder: Embedder
     router: ActiveRouter
     paused: Callable[[], Collection[tuple[str, str]]]
@@ -178,7 +179,16 @@ class Routing:
             encoder_id=prediction.encoder_id,
             embedding=prediction.embedding,
             allotment=allotment,
+            regret_usd=0.0 if decision is None else decision.regret_usd,
         )
+
+    def follow(self, plan: RoutePlan) -> None:
+        """Take what `plan` may lose out of the exploration's budget: it is not a dry run.
+
+        Called before anything else is awaited: other requests then see what is left.
+        """
+        if plan.regret_usd and self.exploration.budget is not None:
+            self.exploration.budget.spend(plan.regret_usd)
 
     def _profile_of(self, request: ChatRequest, caller: Caller) -> str:
         """Name the profile that a request falls under: its own, the key's, or the default."""
@@ -251,7 +261,7 @@ class Routing:
         """Ask the router for its predictions; without them, say why there are none."""
         if router is None:
             return None, ROUTER_MISSING
-        with_stderr = with_stderr or self.exploration.kind == "thompson"
+        with_stderr = with_stderr or self.exploration.now()[0].reads_stderr
         try:
             scores = _predicted(router, pool, embedding, request, with_stderr=with_stderr)
             if self.prior is None or None not in scores.quality:
@@ -282,15 +292,17 @@ class Routing:
             scores = Scores(
                 (None,) * len(pool.names), tuple(map(places.get, pool.names)), 0.0, None
             )
+        exploration, most_regret_usd = self.exploration.now()
         return decide(
             models=pool.names,
             quality=scores.quality,
             cost_usd=scores.cost_usd,
             eligible=eligible,
             willingness_to_pay_usd=prediction.willingness_to_pay_usd,
-            exploration=self.exploration,
+            exploration=exploration,
             rng=self.rng,
             quality_stderr=scores.quality_stderr,
+            most_regret_usd=most_regret_usd,
         )
 
     def _default_order(self, pool: CandidatePool, verdicts: tuple[Verdict, ...]) -> tuple[str, ...]:

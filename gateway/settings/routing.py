@@ -6,6 +6,8 @@ from pydantic import Field
 
 from gateway.settings.base import Settings
 
+AUTO_MAX_REGRET_USD_PER_DAY = 0.25
+
 
 class ExplorationSettings(Settings):
     """How often the router tries a model that it does not predict to be best.
@@ -14,22 +16,45 @@ class ExplorationSettings(Settings):
     """
 
     kind: Annotated[
-        Literal["off", "epsilon", "thompson"],
+        Literal["auto", "off", "epsilon", "thompson", "uncertainty"],
         Field(
             description="`off` always takes the model of the best predicted utility. `epsilon` "
             "draws one of all suitable models at random in a fixed share of requests. `thompson` "
-            "tries models more often the less certain their prediction is."
+            "tries models more often the less certain their prediction is. `uncertainty` does so "
+            "too, in proportion to the probability that a model beats the best one, for less CPU. "
+            "`auto` is `uncertainty` as long as the log shows a grade of the last day, else `off`."
         ),
-    ] = "off"
+    ] = "auto"
+    max_regret_usd_per_day: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="USD that exploration may be expected to lose within any 24 hours, in each "
+            "gateway: the difference of predicted utilities between the best model and the one "
+            "that is tried, times the willingness to pay. A quarter of it can be saved up, the "
+            "rest comes in evenly. When it is spent, the best model is taken. The processes of "
+            "`server.workers` share it equally; replicas do not share it. By default "
+            f"{AUTO_MAX_REGRET_USD_PER_DAY} with `auto`, else no limit.",
+        ),
+    ] = None
     epsilon: Annotated[
         float,
         Field(
             gt=0,
             le=1,
             description="Share of requests whose model is drawn at random, from 0 to 1. Used by "
-            "`epsilon`, and by `thompson` with a router that does not predict its own uncertainty.",
+            "`epsilon`, and by the other kinds with a router that does not predict its own "
+            "uncertainty.",
         ),
     ] = 0.05
+
+    @property
+    def regret_cap_usd(self) -> float | None:
+        """What exploration may lose in a day; None is without a limit."""
+        if self.max_regret_usd_per_day is None and self.kind == "auto":
+            return AUTO_MAX_REGRET_USD_PER_DAY
+        return self.max_regret_usd_per_day
 
 
 class ProfileSettings(Settings):
@@ -105,9 +130,9 @@ class RoutingSettings(Settings):
         bool,
         Field(
             description="Whether models that no router knows are predicted by what public "
-            "evaluations say of them, or else of models of their price and family. `false` leaves "
-            "`auto` to `default_model` until a router knows a model of the pool. It is there for "
-            "the encoder `static`."
+            "evaluations say of them, or else of models of their price and family, and by the "
+            "grades that the log collects. `false` leaves `auto` to `default_model` until a router "
+            "knows a model of the pool."
         ),
     ] = True
     exploration: ExplorationSettings = ExplorationSettings()

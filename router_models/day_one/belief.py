@@ -66,25 +66,27 @@ class Belief:
     mean: Float64
     covariance: Float64
 
-    def update(self, items: Items, score: Float64) -> "Belief":
+    def update(self, items: Items, score: Float64, weight: Float64 | None = None) -> "Belief":
         """Learn from answers to `items`: Laplace's approximation around its own mode.
 
         Args:
             items: The prompts that were answered.
             score: Of each answer, in [0, 1].
+            weight: How many answers each counts for; by default one.
         """
         if not len(items):
             return self
         precision = np.asarray(np.linalg.inv(self.covariance), np.float64)
         mean = self.mean
         curvature = precision
+        weight = np.ones(len(items)) if weight is None else weight
         for _ in range(ROUNDS):
-            steepness = items.steepness(mean)
-            mean, curvature = self._mode(items, score, steepness, precision, mean)
+            curves = _Curves(items, score, weight, items.steepness(mean))
+            mean, curvature = self._mode(curves, precision, mean)
         return Belief(mean, np.asarray(np.linalg.inv(curvature), np.float64))
 
     def _mode(
-        self, items: Items, score: Float64, steepness: Float64, precision: Float64, mean: Float64
+        self, curves: "_Curves", precision: Float64, mean: Float64
     ) -> tuple[Float64, Float64]:
         """Find the likeliest numbers by Newton's method, and the curvature there.
 
@@ -93,17 +95,13 @@ class Belief:
         """
 
         def loss(place: Float64) -> float:
-            logit = steepness * (items.base + items.design @ place)
-            misses = np.logaddexp(0.0, logit) - score * logit
             apart = place - self.mean
-            return float(misses.sum() + 0.5 * apart @ precision @ apart)
+            return curves.misses(place) + float(0.5 * apart @ precision @ apart)
 
         curvature, now = precision, loss(mean)
         for _ in range(MOST_STEPS):
-            logit = steepness * (items.base + items.design @ mean)
-            weights = _information(steepness, logit)
-            curvature = precision + items.design.T @ (items.design * weights[:, None])
-            slope = items.design.T @ (steepness * (score - sigmoid(logit)))
+            slope, told = curves.slope_and_information(mean)
+            curvature = precision + told
             step = np.linalg.solve(curvature, slope - precision @ (mean - self.mean))
             size = 1.0
             while size > SMALLEST_STEP and loss(mean + size * step) > now:
@@ -113,6 +111,32 @@ class Belief:
             if before - now < SETTLED:
                 break
         return mean, curvature
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Curves:
+    """Answers and what they are expected to be, as a function of a model's numbers."""
+
+    items: Items
+    score: Float64
+    weight: Float64
+    steepness: Float64
+
+    def misses(self, place: Float64) -> float:
+        """Negative log likelihood."""
+        logit = self._logit(place)
+        return float(self.weight @ (np.logaddexp(0.0, logit) - self.score * logit))
+
+    def slope_and_information(self, place: Float64) -> tuple[Float64, Float64]:
+        """Gradient of the log likelihood, and its expected curvature."""
+        logit, design = self._logit(place), self.items.design
+        told = self.weight * _information(self.steepness, logit)
+        slope = design.T @ (self.weight * self.steepness * (self.score - sigmoid(logit)))
+        return slope, design.T @ (design * told[:, None])
+
+    def _logit(self, place: Float64) -> Float64:
+        logit: Float64 = self.steepness * (self.items.base + self.items.design @ place)
+        return logit
 
 
 def _information(steepness: Float64, logit: Float64) -> Float64:

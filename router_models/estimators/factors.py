@@ -197,8 +197,8 @@ class FactorsEstimator:
         factors = logits @ self.profile.projection
         design = self.profile.design(factors, weights)
         base = np.where(self.base >= 0, logits[:, self.base], factors[:, :1])
-        spread = [((design @ one) * design).sum(axis=1) for one in self.covariances]
-        variance = np.maximum(np.stack(spread, axis=1), 0.0)[:, self.covariance_of]
+        spread = ((design @ self.covariances) * design).sum(axis=2)
+        variance = np.maximum(spread.T, 0.0)[:, self.covariance_of]
         return expected_score(base + design @ self.mean.T, variance)
 
     def _tokens(self, scaled: Float32, weights: Float32) -> Float32:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from benchmarks.day_one.prior import KnownAnswers
 from router_models.day_one.belief import Float64, sigmoid
-from router_models.day_one.prior import KnownAnswers
 
 DIMENSION = 6
 CENTRES = np.random.default_rng(7).standard_normal((8, DIMENSION))

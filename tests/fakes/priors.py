@@ -7,6 +7,8 @@ from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.router import RouterManifest
 from router_models.artifacts.sealed_file import EncoderIdentity
 from router_models.day_one.abilities import AbilityPrior
+from router_models.day_one.items import ItemModel
+from router_models.day_one.lengths import LengthPrior
 from router_models.day_one.shipped import KIND, ShippedPrior, dump_prior, load_prior
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.factors import QueryProfile
@@ -38,7 +40,7 @@ def prior_bytes(encoder: EncoderIdentity = ENCODER) -> bytes:
         format_version=1,
         kind=KIND,
         created_at=CREATED_AT,
-        training={},
+        training={"residual": 0.5},
         provenance={},
         parent=None,
         encoder_id="",
@@ -54,7 +56,8 @@ def prior_bytes(encoder: EncoderIdentity = ENCODER) -> bytes:
         np.ones((3, 1), np.float32),
         np.array([0.0, 0.1, 1.0]),
         np.array([1.0, 0.1, 1.0])[:width],
-        np.array([0.0, 1.0, 1.0]),
+        ItemModel(np.array([0.5, 0.1]), 1.1),
+        LengthPrior(float(np.log(200.0)), np.array([np.log(200.0), 1.0]), np.eye(2), 0.1, 1.0),
         AbilityPrior(np.log([10.0, 1.0, 0.1]), KNOWN, places[:, 1], (0.5, 0.0)),
     )
     registry = ModelRegistry({"able": ("able-latest", "able-2026")})

@@ -2,10 +2,10 @@ from math import inf, nan
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from router_models.decide import THOMPSON_DRAWS, Exploration, RouteDecision, decide
+from router_models.decide import KINDS, THOMPSON_DRAWS, Exploration, RouteDecision, decide
 from router_models.errors import NoModelAvailable
 
 OFF = Exploration()
@@ -21,9 +21,7 @@ rows = st.lists(
     max_size=8,
 )
 willingness = st.floats(1e-6, 1e6)
-explorations = st.builds(
-    Exploration, st.sampled_from(["off", "epsilon", "thompson"]), st.floats(0.001, 1.0)
-)
+explorations = st.builds(Exploration, st.sampled_from(KINDS), st.floats(0.001, 1.0))
 
 
 def names_of(rows) -> tuple[str, ...]:
@@ -31,7 +29,15 @@ def names_of(rows) -> tuple[str, ...]:
 
 
 def choose(
-    quality=QUALITY, cost=COST, eligible=None, *, w=0.02, exploration=OFF, seed=0, stderr=None
+    quality=QUALITY,
+    cost=COST,
+    eligible=None,
+    *,
+    w=0.02,
+    exploration=OFF,
+    seed=0,
+    stderr=None,
+    most_regret_usd=inf,
 ) -> RouteDecision:
     allowed = [True] * len(quality) if eligible is None else eligible
     return decide(
@@ -43,12 +49,22 @@ def choose(
         exploration=exploration,
         rng=np.random.default_rng(seed),
         quality_stderr=stderr,
+        most_regret_usd=most_regret_usd,
     )
 
 
-def choose_row(table, w, exploration, seed=0) -> RouteDecision:
+def choose_row(table, w, exploration, seed=0, most_regret_usd=inf) -> RouteDecision:
     quality, cost, eligible, stderr = zip(*table, strict=True)
-    return choose(quality, cost, eligible, w=w, exploration=exploration, seed=seed, stderr=stderr)
+    return choose(
+        quality,
+        cost,
+        eligible,
+        w=w,
+        exploration=exploration,
+        seed=seed,
+        stderr=stderr,
+        most_regret_usd=most_regret_usd,
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,7 +147,7 @@ def test_epsilon_must_be_a_probability(epsilon):
 
 
 def test_an_unknown_kind_of_exploration_is_refused():
-    with pytest.raises(ValueError, match="off, epsilon or thompson"):
+    with pytest.raises(ValueError, match="one of off, epsilon, thompson"):
         Exploration("greedy")  # type: ignore[arg-type]
 
 
@@ -278,3 +294,72 @@ def test_no_eligible_model_has_a_higher_utility_than_the_choice(table, w):
 def test_the_same_seed_gives_the_same_decision(table, w, exploration, seed):
     table = [*table, (0.5, 0.01, True, 0.1)]
     assert choose_row(table, w, exploration, seed) == choose_row(table, w, exploration, seed)
+
+
+BY_DOUBT = Exploration("uncertainty")
+
+
+def test_uncertainty_tries_the_model_that_is_less_certain_more_often():
+    decision = choose((0.5, 0.6, 0.5), (0, 0, 0), exploration=BY_DOUBT, stderr=(0.3, 0.05, 0.1))
+    small, medium, large = decision.propensities
+    assert medium > small > large > 0.0
+
+
+def test_uncertainty_without_a_doubt_takes_the_best_for_certain():
+    decision = choose(exploration=BY_DOUBT, stderr=(0.0, 0.0, 0.0))
+    assert decision.propensities == [0.0, 1.0, 0.0]
+
+
+def test_equal_models_of_equal_doubt_are_tried_half_as_often_as_the_first_by_name():
+    decision = choose((0.5,) * 3, (0.1,) * 3, exploration=BY_DOUBT, stderr=(0.1,) * 3)
+    assert sorted(decision.propensities) == pytest.approx([0.25, 0.25, 0.5])
+
+
+def test_a_model_nobody_predicts_is_not_tried_by_uncertainty():
+    decision = choose((0.5, None, 0.4), exploration=BY_DOUBT, stderr=(0.3, None, 0.3))
+    assert decision.propensities[1] == 0.0
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "thompson", "uncertainty"])
+def test_no_model_is_tried_whose_regret_is_too_large(kind):
+    how = {"exploration": Exploration(kind, 0.9), "stderr": (0.5,) * 3, "w": 0.1}
+    cost = (0.0, 0.0, 0.0)  # so regret is 0.1 USD times the difference of qualities
+    regrets = {
+        choose(
+            quality=(0.5, 0.7, 0.9), cost=cost, seed=seed, most_regret_usd=0.025, **how
+        ).propensities[0]
+        for seed in range(20)
+    }
+    assert regrets == {0.0}
+    decision = choose((0.5, 0.7, 0.9), cost, most_regret_usd=0.025, **how)
+    assert decision.propensities[1] > 0.0
+    assert sum(decision.propensities) == pytest.approx(1.0)
+
+
+def test_without_money_left_the_best_model_is_certain():
+    decision = choose(exploration=BY_DOUBT, stderr=(0.5,) * 3, most_regret_usd=0.0)
+    assert (decision.propensity, decision.regret_usd) == (1.0, 0.0)
+
+
+def test_where_cost_does_not_count_only_equal_models_are_tried_under_a_cap():
+    how = {"exploration": BY_DOUBT, "stderr": (0.5,) * 3, "w": inf, "most_regret_usd": 1.0}
+    assert choose((0.5, 0.7, 0.9), **how).propensity == 1.0
+    equal = [choose((0.5, 0.9, 0.9), seed=seed, **how) for seed in range(20)]
+    assert {decision.model for decision in equal} == {"medium", "large"}
+    assert {decision.regret_usd for decision in equal} == {0.0}
+
+
+def test_a_regret_that_nobody_can_tell_is_not_taken_under_a_cap():
+    how = {"exploration": Exploration("epsilon", 1.0)}
+    decision = choose((0.5, None, 0.4), most_regret_usd=1e9, **how)
+    assert decision.propensities[1] == 0.0
+    assert choose((0.5, None, 0.4), **how).propensities[1] > 0.0
+
+
+@given(rows, willingness, explorations, st.integers(0, 99), st.floats(0.0, 0.1))
+def test_the_regret_of_a_choice_never_exceeds_what_is_allowed(table, w, exploration, seed, most):
+    assume(any(eligible for _, _, eligible, _ in table))
+    decision = choose_row(table, w, exploration, seed, most)
+    assert 0.0 <= decision.regret_usd <= most * (1 + 1e-9)
+    assert sum(decision.propensities) == pytest.approx(1.0)
+    assert decision.propensity > 0.0

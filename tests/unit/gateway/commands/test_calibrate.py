@@ -33,20 +33,42 @@ PROMPTS = [
 ]
 
 
+def listed(model: str) -> dict[str, Any]:
+    price = {"routed": False, "input_usd_per_mtok": 0.5, "output_usd_per_mtok": 5.0}
+    return {"id": model, "waypost": price}
+
+
 class Gateway(BaseHTTPRequestHandler):
     """Adds right as model `good`, is down as model `down`, else says "no, 99"."""
 
     protocol_version = "HTTP/1.1"
 
+    def do_GET(self) -> None:
+        routed = {"id": "auto", "waypost": {"routed": True}}
+        named = [listed(model) for model in ("good", "bad", "down")]
+        unpriced = {"id": "unpriced", "waypost": {"routed": False}}
+        self._answer({"data": [routed, *named, unpriced]})
+
     def do_POST(self) -> None:
         sent = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path.endswith("feedback"):
+            self.server.graded.append((sent["id"], sent["score"]))  # type: ignore[attr-defined]
+            self._answer({}, 202)
+            return
         self.server.asked.append(sent["model"])  # type: ignore[attr-defined]
         number = int(sent["messages"][0]["content"].split()[2])
         text = str(number + 1) if sent["model"] == "good" else 'no,\n"99"'
         usage = {"prompt_tokens": 5, "completion_tokens": 2}
-        body = json.dumps({"choices": [{"message": {"content": text}}], "usage": usage}).encode()
-        self.send_response(400 if sent["model"] == "down" else 200)
-        self.send_header("x-waypost-cost-usd", "0.01")
+        choices = [{"message": {"content": text}}]
+        body = {"id": "same", "choices": choices, "usage": usage}
+        status = 400 if sent["model"] == "down" else 200
+        self._answer(body, status, request_id=f"{sent['model']}-{number}")
+
+    def _answer(self, told: dict[str, Any], status: int = 200, request_id: str = "") -> None:
+        body = json.dumps(told).encode()
+        self.send_response(status)
+        self.send_header("x-waypost-cost-usd", "0.004")
+        self.send_header("x-request-id", request_id)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -59,6 +81,7 @@ class Gateway(BaseHTTPRequestHandler):
 def running() -> Iterator[Any]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
     server.asked = []
+    server.graded = []
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -99,7 +122,7 @@ def test_writes_rows_that_training_reads(
     dataset = read_dataset(out)
     assert dataset.models == ("bad", "good")
     assert dataset.quality.tolist() == [[0.0, 1.0]] * 4
-    assert dataset.cost_usd[0].tolist() == pytest.approx([0.01, 0.01])
+    assert dataset.cost_usd[0].tolist() == pytest.approx([0.004, 0.004])
     assert dataset.tasks == ("add",) * 4
 
 
@@ -109,7 +132,7 @@ def test_reports_quality_cost_and_what_routing_can_reach(
     models = ("--model", "good", "--model", "bad")
     result = run(gateway, *models, "--prompts", prompts, "--out", tmp_path / "e.csv")
     lines = [line.split() for line in result.output.splitlines()]
-    assert ["good", "4", "1.000", "0.510", "to", "1.000", "10.0000"] in [x[:7] for x in lines]
+    assert ["good", "4", "1.000", "0.510", "to", "1.000", "4.0000"] in [x[:7] for x in lines]
     assert "best model for each query: 1.000" in result.output
     assert "next: waypost train" in result.output
 
@@ -125,11 +148,63 @@ def test_goes_on_where_it_was_and_adds_models(
     assert len(read_rows(out)) == 8
 
 
-def test_stops_at_the_cost_limit(gateway: Any, prompts: Path, tmp_path: Path) -> None:
-    limits = ("--concurrency", "1", "--max-cost-usd", "0.015")
+def test_no_call_is_made_that_might_exceed_the_cap(
+    gateway: Any, prompts: Path, tmp_path: Path
+) -> None:
+    limits = ("--max-usd", "0.015")  # an answer may cost 0.0053 USD, and costs 0.004
     out = tmp_path / "e.csv"
     result = run(gateway, "--model", "good", "--prompts", prompts, "--out", out, *limits)
-    assert "stopped at the cost limit with 0.0200 USD spent and 2 answers missing" in result.output
+    assert "stopped at the cost limit: a further answer of good might exceed it" in result.output
+    assert "spent 0.0120 USD" in result.output
+    assert len(gateway.asked) == 3
+    again = run(gateway, "--model", "good", "--prompts", prompts, "--out", out, *limits)
+    assert "spent 0.0120 USD" in again.output
+    assert len(gateway.asked) == 3
+
+
+def test_the_old_name_of_the_cap_works_and_says_so(
+    gateway: Any, prompts: Path, tmp_path: Path
+) -> None:
+    limits = ("--max-cost-usd", "0.001")
+    result = run(gateway, "--prompts", prompts, "--out", tmp_path / "e.csv", *limits)
+    assert "--max-cost-usd is called --max-usd now" in result.output
+    assert gateway.asked == []
+
+
+def test_all_models_of_the_key_are_asked_and_those_without_a_price_are_named(
+    gateway: Any, prompts: Path, tmp_path: Path
+) -> None:
+    result = run(gateway, "--prompts", prompts, "--out", tmp_path / "e.csv", "--max-usd", "1")
+    assert set(gateway.asked) == {"good", "bad", "down"}
+    assert "unpriced is asked nothing further: its price is not known" in result.output
+    assert "4 prompts got no answer" in result.output
+
+
+def test_a_model_that_is_not_served_is_named_and_the_others_go_on(
+    gateway: Any, prompts: Path, tmp_path: Path
+) -> None:
+    models = ("--model", "good", "--model", "gone")
+    result = run(gateway, *models, "--prompts", prompts, "--out", tmp_path / "e.csv")
+    assert "gone: no such model is served to this key" in result.output
+    assert gateway.asked == ["good"] * 4
+
+
+def test_grades_reach_the_gateway_s_log(gateway: Any, prompts: Path, tmp_path: Path) -> None:
+    models = ("--model", "good", "--model", "bad")
+    run(gateway, *models, "--prompts", prompts, "--out", tmp_path / "e.csv")
+    assert sorted(gateway.graded) == [
+        *((f"bad-{n}", 0.0) for n in range(4)),
+        *((f"good-{n}", 1.0) for n in range(4)),
+    ]
+
+
+def test_says_what_is_known_of_each_model_now(gateway: Any, prompts: Path, tmp_path: Path) -> None:
+    models = ("--model", "good", "--model", "bad")
+    result = run(gateway, *models, "--prompts", prompts, "--out", tmp_path / "e.csv")
+    lines = [line.split() for line in result.output.splitlines()]
+    good, bad = (next(x for x in lines if x[:1] == [m] and "+-" in x) for m in ("good", "bad"))
+    assert float(good[2]) > float(bad[2]) + 0.1
+    assert 0.0 < float(good[4]) < 0.3
 
 
 def test_says_how_many_prompts_got_no_answer(gateway: Any, prompts: Path, tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
+import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +13,9 @@ from gateway.problems.calibration import (
     CalibrationError,
     CalibrationPrompt,
     CalibrationRow,
-    GatewayAsker,
+    Course,
     GivenAnswer,
+    ModelUnusable,
     Progress,
     calibrate,
     oracle_quality,
@@ -24,12 +24,10 @@ from gateway.problems.calibration import (
     summarise,
     wilson_interval,
 )
+from gateway.problems.choosing import EveryPrompt
+from gateway.problems.gateway_asker import Spending
 from router_models.verifiers.verifiers import parse_verifier
-from tests.fakes.patience import PATIENCE_S
-from tests.fakes.server import serve
-from tests.fakes.upstream import JSON, Answer, ScriptedUpstream
 
-COST = {**JSON, "x-waypost-cost-usd": "0.002"}
 PROMPT: dict[str, Any] = {
     "query_id": "q1",
     "text": "What is 6 * 7?",
@@ -47,18 +45,13 @@ def row(model: str, query: str, score: float, cost: float = 0.001) -> Calibratio
     return CalibrationRow(query, query, "t", model, score, 1, 1, cost, 0.5, "train", "")
 
 
-def body(text: str | None) -> bytes:
-    usage = {"prompt_tokens": 9, "completion_tokens": 3}
-    choice = {"message": {"content": text}, "finish_reason": "stop"}
-    return json.dumps({"choices": [choice], "usage": usage}).encode()
-
-
 class FakeAsker:
     """Gives the scripted answer to each model."""
 
     def __init__(self, answers: dict[str, str | Exception]) -> None:
         self.answers = answers
         self.asked: list[tuple[str, str]] = []
+        self.told: list[float] = []
 
     async def ask(self, model: str, text: str) -> GivenAnswer:
         self.asked.append((model, text))
@@ -67,12 +60,20 @@ class FakeAsker:
             raise answer
         return GivenAnswer(answer, 10, 2, 0.01, 0.5)
 
+    async def report(self, given: GivenAnswer, score: float) -> None:
+        self.told.append(score)
 
-async def run(asker: FakeAsker, pairs: Any, **options: Any) -> tuple[Progress, list[int]]:
+
+def course(model: str, *names: str) -> Course:
+    prompts = [prompt(name) for name in names]
+    return Course(model, prompts, EveryPrompt(len(prompts)))
+
+
+async def run(asker: FakeAsker, *courses: Course, **options: Any) -> tuple[Progress, list[int]]:
     steps: list[int] = []
     progress = await calibrate(
         asker,
-        pairs,
+        courses,
         split_of=lambda text: "train",
         on_progress=lambda progress: steps.append(progress.done),
         **options,
@@ -82,18 +83,18 @@ async def run(asker: FakeAsker, pairs: Any, **options: Any) -> tuple[Progress, l
 
 async def test_scores_every_model_on_every_prompt() -> None:
     asker = FakeAsker({"good": "42", "bad": "41"})
-    progress, steps = await run(asker, [(m, prompt("q1")) for m in ("good", "bad")])
+    progress, steps = await run(asker, course("good", "q1"), course("bad", "q1"))
     assert {(r.model, r.score, r.split) for r in progress.rows} == {
         ("good", 1.0, "train"),
         ("bad", 0.0, "train"),
     }
     assert steps == [1, 2]
-    assert progress.spent_usd == pytest.approx(0.02)
+    assert sorted(asker.told) == [0.0, 1.0]
 
 
 async def test_a_prompt_without_an_answer_does_not_stop_the_others() -> None:
     asker = FakeAsker({"down": AnswerFailed("503: down"), "good": "42"})
-    progress, steps = await run(asker, [("down", prompt("q1")), ("good", prompt("q1"))])
+    progress, steps = await run(asker, course("down", "q1"), course("good", "q1"))
     assert progress.failures == ["down, q1: 503: down"]
     assert [r.model for r in progress.rows] == ["good"]
     assert steps == [1, 2]
@@ -102,112 +103,71 @@ async def test_a_prompt_without_an_answer_does_not_stop_the_others() -> None:
 async def test_an_answer_that_cannot_be_checked_is_a_failure_and_no_wrong_answer() -> None:
     verifier = parse_verifier({"kind": "json_schema", "schema": True})
     asker = FakeAsker({"deep": "[" * 40_000 + "]" * 40_000})
-    progress, _ = await run(asker, [("deep", replace(prompt("q1"), verifier=verifier))])
+    deep = [replace(prompt("q1"), verifier=verifier)]
+    progress, _ = await run(asker, Course("deep", deep, EveryPrompt(1)))
     assert progress.rows == []
     assert "deep, q1: the JSON cannot be read" in progress.failures[0]
-    assert progress.spent_usd > 0
 
 
 async def test_a_refusal_of_all_calls_stops_at_once() -> None:
     asker = FakeAsker({"secret": CalibrationError("401: no")})
     with pytest.raises(CalibrationError, match="401: no"):
-        await run(asker, [("secret", prompt(f"q{i}")) for i in range(9)], concurrency=1)
+        await run(asker, course("secret", *(f"q{i}" for i in range(9))), concurrency=1)
     assert len(asker.asked) == 1
 
 
-async def test_asks_nothing_new_past_the_cost_limit() -> None:
+@pytest.mark.parametrize("error", [ModelUnusable("404: gone"), AnswerFailed("503: down")])
+async def test_a_model_that_answers_nothing_is_left_and_the_others_go_on(error: Exception) -> None:
+    asker = FakeAsker({"dead": error, "good": "42"})
+    names = [f"q{i}" for i in range(30)]
+    progress, _ = await run(asker, course("dead", *names), course("good", *names))
+    assert len([model for model, _ in asker.asked if model == "dead"]) <= 5
+    assert [row.model for row in progress.rows] == ["good"] * 30
+    assert str(error) in progress.gave_up["dead"]
+
+
+async def test_what_was_answered_in_an_earlier_run_is_not_asked_again() -> None:
     asker = FakeAsker({"good": "42"})
-    pairs = [("good", prompt(f"q{i}")) for i in range(9)]
-    progress, _ = await run(asker, pairs, concurrency=1, max_cost_usd=0.015)
-    assert progress.is_over_budget
-    assert len(progress.rows) == 2
+    whole = course("good", "q0", "q1", "q2")
+    whole = replace(whole, answers={1: row("good", "q1", 1.0)})
+    progress, _ = await run(asker, whole)
+    assert sorted(asker.asked) == [("good", "text of q0"), ("good", "text of q2")]
+    assert (progress.total, sorted(whole.answers)) == (2, [0, 1, 2])
 
 
-@pytest.fixture
-def ask_gateway() -> Callable[..., Any]:
-    async def ask(
-        *answers: Answer,
-    ) -> tuple[GivenAnswer | Exception, ScriptedUpstream, list[float]]:
-        upstream, waits = ScriptedUpstream(*answers), list[float]()
-        ticks = iter(range(1000))
+class Spender(FakeAsker):
+    """Holds the worst case of each answer while it is given, as a gateway's asker does."""
 
-        async def wait(seconds: float) -> None:
-            waits.append(seconds)
+    def __init__(self, spending: Spending, worst_usd: float, cost_usd: float) -> None:
+        super().__init__({})
+        self.spending, self.worst_usd, self.cost_usd = spending, worst_usd, cost_usd
+        self.peak_usd = 0.0
+        self.under_way = 0
 
-        async with (
-            serve(upstream) as url,
-            httpx2.AsyncClient(base_url=f"{url}/v1/", timeout=PATIENCE_S) as http,
-        ):
-            asker = GatewayAsker(http, lambda: float(next(ticks)), wait)
-            try:
-                return await asker.ask("small", "hello"), upstream, waits
-            except (AnswerFailed, CalibrationError) as error:
-                return error, upstream, waits
-
-    return ask
+    async def ask(self, model: str, text: str) -> GivenAnswer:
+        await self.spending.hold(self.worst_usd)
+        self.under_way += 1
+        might_cost = self.spending.spent_usd + self.under_way * self.worst_usd
+        self.peak_usd = max(self.peak_usd, might_cost)
+        await asyncio.sleep(0)
+        self.under_way -= 1
+        self.spending.settle(self.worst_usd, self.cost_usd)
+        return GivenAnswer("42", 10, 2, self.cost_usd, 0.5)
 
 
-async def test_takes_tokens_and_cost_from_the_gateway(ask_gateway: Any) -> None:
-    answer, gateway, _ = await ask_gateway(Answer([body("hi")], headers=COST))
-    assert answer == GivenAnswer("hi", 9, 3, 0.002, 1.0)
-    assert gateway.last.path == "/v1/chat/completions"
-    assert gateway.last.body == {
-        "model": "small",
-        "messages": [{"role": "user", "content": "hello"}],
-    }
-
-
-async def test_an_answer_without_text_is_an_empty_one(ask_gateway: Any) -> None:
-    answer, _, _ = await ask_gateway(Answer([body(None)], headers=COST))
-    assert answer.text == ""
-
-
-async def test_waits_as_long_as_the_gateway_asks_and_tries_again(ask_gateway: Any) -> None:
-    busy = Answer([b"{}"], status=429, headers={**JSON, "retry-after": "7"})
-    answer, _, waits = await ask_gateway(busy, Answer([body("hi")], headers=COST))
-    assert answer.text == "hi"
-    assert waits == [7.0]
-
-
-async def test_gives_up_after_three_attempts(ask_gateway: Any) -> None:
-    problem, gateway, waits = await ask_gateway(Answer([b"gone"], status=503, headers=JSON))
-    assert isinstance(problem, AnswerFailed)
-    assert str(problem) == "503: gone"
-    assert len(gateway.requests) == 3
-    assert waits == [1.0, 2.0, 4.0]
-
-
-async def test_a_cut_connection_is_tried_again(ask_gateway: Any) -> None:
-    cut = Answer([b"{"], headers=JSON, announced_length=100, cuts_off=True)
-    answer, _, _ = await ask_gateway(cut, Answer([body("hi")], headers=COST))
-    assert answer.text == "hi"
-
-
-async def test_a_prompt_that_is_refused_is_not_sent_again(ask_gateway: Any) -> None:
-    refusal = json.dumps({"error": {"message": "too long"}}).encode()
-    problem, gateway, _ = await ask_gateway(Answer([refusal], status=400, headers=JSON))
-    assert isinstance(problem, AnswerFailed)
-    assert "400: too long" in str(problem)
-    assert len(gateway.requests) == 1
-
-
-async def test_a_refused_key_ends_the_calibration(ask_gateway: Any) -> None:
-    problem, _, _ = await ask_gateway(Answer([b"{}"], status=401, headers=JSON))
-    assert isinstance(problem, CalibrationError)
-    assert "small: the gateway refused the request: 401" in str(problem)
-
-
-async def test_only_a_waypost_gateway_tells_the_cost(ask_gateway: Any) -> None:
-    problem, _, _ = await ask_gateway(Answer([body("hi")], headers=JSON))
-    assert isinstance(problem, CalibrationError)
-    assert "must be a Waypost gateway's /v1" in str(problem)
-
-
-@pytest.mark.parametrize("answer", [b"{}", b"[]", b"no json", b'{"choices": []}'])
-async def test_what_is_not_a_chat_completion_is_a_failure(ask_gateway: Any, answer: bytes) -> None:
-    problem, _, _ = await ask_gateway(Answer([answer], headers=COST))
-    assert isinstance(problem, AnswerFailed)
-    assert "not a chat completion" in str(problem)
+@given(st.floats(0.0, 1.0), st.floats(0.01, 0.3), st.floats(0.0, 1.0), st.integers(1, 8))
+async def test_no_call_is_made_that_might_exceed_the_cap(
+    cap_usd: float, worst_usd: float, share: float, concurrency: int
+) -> None:
+    spending = Spending(cap_usd)
+    asker = Spender(spending, worst_usd, share * worst_usd)
+    courses = [course(model, *(f"q{i}" for i in range(7))) for model in ("a", "b")]
+    progress, _ = await run(asker, *courses, concurrency=concurrency)
+    assert spending.spent_usd <= cap_usd + 1e-9
+    assert asker.peak_usd <= cap_usd + 1e-9
+    if len(progress.rows) < 14:
+        assert progress.over_budget
+        assert spending.spent_usd + worst_usd > cap_usd
 
 
 def test_reads_prompts_from_lines(tmp_path: Path) -> None:

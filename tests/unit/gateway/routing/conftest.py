@@ -9,6 +9,7 @@ import pytest
 from gateway.artifacts.active import ActiveRouter
 from gateway.artifacts.store import ArtifactStore
 from gateway.providers.refusals import Refusals
+from gateway.routing.exploring import Exploring, always
 from gateway.routing.routing import Routing
 from gateway.settings.config import DEFAULT_PROFILES
 from gateway.types import HostedModel
@@ -24,7 +25,14 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 @pytest.fixture
 def routing(store: ArtifactStore) -> Callable[..., Any]:
-    async def build(*models: HostedModel, with_router: bool = True, **changes: Any) -> Routing:
+    async def build(
+        *models: HostedModel,
+        with_router: bool = True,
+        exploration: Exploration | Exploring = Exploration(),  # noqa: B008 (immutable)
+        **changes: Any,
+    ) -> Routing:
+        if isinstance(exploration, Exploration):
+            exploration = Exploring(exploration, always, None)
         pool = models or (hosted("small"), hosted("large"))
         if with_router:
             store.activate(store.put(router_artifact()).version)
@@ -36,7 +44,7 @@ def routing(store: ArtifactStore) -> Callable[..., Any]:
                 "profiles": DEFAULT_PROFILES,
                 "default_profile": "balanced",
                 "default_model": pool[-1].name,
-                "exploration": Exploration(),
+                "exploration": exploration,
                 "embedder": Embedder(),
                 "router": router,
                 "paused": tuple,

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from gateway.routing.encoders import load_encoder
 from gateway.routing.plan import Scores
@@ -56,13 +57,14 @@ def test_there_is_none_for_an_encoder_that_none_was_made_for() -> None:
     assert open_prior(EncoderIdentity(id="other-1")) is None
 
 
-def test_what_ships_knows_public_models_and_puts_the_able_ones_first():
-    prior = open_prior(load_encoder("static"))
+@pytest.mark.parametrize("encoder", ["static", "minilm"])
+def test_what_ships_knows_public_models_and_puts_the_able_ones_first(encoder):
+    prior = open_prior(load_encoder(encoder))
     assert prior is not None
     pool = [hosted(n) for n in ("gpt-4o", "openai/gpt-4o-mini", "gpt-3.5-turbo")]
     assert all(prior.prior.knows(as_pool_model(model)) for model in pool)
     router = prior.router(offered(*pool))
-    query = load_encoder("static").encode(["Prove that the square root of 2 is irrational."])[0]
+    query = load_encoder(encoder).encode(["Prove that the square root of 2 is irrational."])[0]
     prediction = router.predict_pool(query, tuple(model.name for model in pool))
     best, middling, weakest = np.array(prediction.quality, float)
     assert best > middling > weakest

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from router_models.day_one.prior import fit_prior
+from benchmarks.day_one.prior import fit_prior
 from router_models.errors import ArtifactRejected
 from router_models.estimators.factors import FactorsEstimator, expected_score
 from tests.fakes.known_answers import known_answers

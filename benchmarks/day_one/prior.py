@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.day_one.heads import fit_heads
 from router_models.day_one.abilities import AbilityPrior, Spread, leave_out_each, places_of
 from router_models.day_one.belief import Belief, Float64, Items
-from router_models.day_one.heads import fit_heads
 from router_models.day_one.items import ItemModel, fit_items, item_posteriors
 from router_models.day_one.lengths import LengthPrior, fit_lengths, token_factors
 from router_models.errors import InvalidEvaluations

@@ -3,10 +3,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from benchmarks.day_one.prior import Newcomer, fit_prior
 from router_models.artifacts.artifact import dump, load
 from router_models.day_one.abilities import AbilityPrior
 from router_models.day_one.choice import choose, kmeans_share, target_moments, transfers
-from router_models.day_one.prior import Newcomer, fit_prior
 from router_models.errors import InvalidEvaluations
 from router_models.estimators.mixture import MixtureEstimator
 from router_models.training.kmeans import fit_kmeans

@@ -1,0 +1,104 @@
+"""When to explore, and for how much: a cap on what exploration is expected to lose in a day."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final
+
+from gateway.settings.routing import ExplorationSettings
+from router_models.decide import Exploration
+
+OFF: Final = Exploration("off")
+DAY_S: Final = 86_400.0
+SAVED_SHARE: Final = 0.25
+"""Of a day's cap, that may be saved up and spent at once. The rest comes in evenly: whatever the
+traffic, no 24 hours see more than the cap."""
+
+
+@dataclass(slots=True, eq=False)
+class RegretBudget:
+    """USD that exploring choices may be expected to lose: comes in evenly, is saved up to a limit.
+
+    It begins empty, so that a process that starts again and again spends no more than one that
+    runs on. Kept in memory and asked on the request path: no lock, no I/O.
+
+    Attributes:
+        usd_per_day: The cap of any 24 hours; 0 allows no regret at all.
+        clock: Monotonic seconds.
+        spent_usd: Since the start.
+    """
+
+    usd_per_day: float
+    clock: Callable[[], float]
+    spent_usd: float = field(default=0.0, init=False)
+    _left_usd: float = field(default=0.0, init=False)
+    _at_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._at_s = self.clock()
+
+    def left_usd(self) -> float:
+        """Return what an exploring choice may lose now."""
+        now_s = self.clock()
+        came = (1.0 - SAVED_SHARE) * self.usd_per_day * (now_s - self._at_s) / DAY_S
+        self._left_usd = min(self._left_usd + came, SAVED_SHARE * self.usd_per_day)
+        self._at_s = now_s
+        return self._left_usd
+
+    def spend(self, regret_usd: float) -> None:
+        """Take out what a choice is expected to lose; no more than `left_usd` allowed."""
+        self._left_usd -= regret_usd
+        self.spent_usd += regret_usd
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exploring:
+    """Whether and how to explore now.
+
+    Attributes:
+        exploration: How, when it is time.
+        is_time: Says whether exploring is worth anything: ungraded answers teach nothing.
+        budget: What it may lose; None is without a cap.
+    """
+
+    exploration: Exploration
+    is_time: Callable[[], bool]
+    budget: RegretBudget | None
+
+    def now(self) -> tuple[Exploration, float]:
+        """Return how to explore, and the largest expected regret of a choice in USD."""
+        if self.exploration.kind == "off" or not self.is_time():
+            return OFF, inf
+        return self.exploration, inf if self.budget is None else self.budget.left_usd()
+
+
+def always() -> bool:
+    """Explore from the first request: an operator asked for it."""
+    return True
+
+
+def never() -> bool:
+    """Find no grade: there is no log to find one in."""
+    return False
+
+
+def exploring(
+    settings: ExplorationSettings,
+    workers: int,
+    is_graded: Callable[[], bool],
+    clock: Callable[[], float],
+) -> Exploring:
+    """Make it of the settings.
+
+    Args:
+        workers: Processes that share the cap; each gets an equal share of it.
+        is_graded: Says whether answers are graded, which `auto` waits for.
+        clock: Monotonic seconds.
+    """
+    is_auto = settings.kind == "auto"
+    cap = settings.regret_cap_usd
+    return Exploring(
+        Exploration("uncertainty" if settings.kind == "auto" else settings.kind, settings.epsilon),
+        is_graded if is_auto else always,
+        None if cap is None else RegretBudget(cap / workers, clock),
+    )
