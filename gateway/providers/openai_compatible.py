@@ -98,6 +98,7 @@ def prepared_body(call: UpstreamCall) -> dict[str, Any]:
     body = dict(call.body)
     if call.native is not None:
         leave_out_carried(body)
+        body.pop("metadata", None)  # which OpenAI's chat completions take only where they store
     fill_defaults(body, call.model.request_defaults)
     if call.model.system_prompt:
         body["messages"] = with_system_prompt(body.get("messages") or [], call.model)
