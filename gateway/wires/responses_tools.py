@@ -100,9 +100,10 @@ def _namespace(tool: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
     if not isinstance(inner, list) or not _is_name(tool.get("name")):
         raise InvalidRequest(f"{where}: it needs a name and tools", param=where)
     for j, one in enumerate(inner):
+        at = f"{where}.tools[{j}]"
         if _kind(one) not in _CALLED:
-            raise InvalidRequest(f"{where}.tools[{j}]: type must be function", param=where)
-        yield _function(one, f"{where}.tools[{j}]", tool["name"])
+            raise InvalidRequest(f"{at}: type must be function or custom", param=at)
+        yield _function(one, at, tool["name"])
 
 
 def _function(tool: Mapping[str, Any], where: str, namespace: str | None = None) -> dict[str, Any]:
@@ -126,7 +127,8 @@ def _form(form: object, where: str) -> str:
     if form is None or (isinstance(form, dict) and form.get("type") == "text"):
         return ""
     if not isinstance(form, dict) or not isinstance(form.get("definition"), str):
-        raise InvalidRequest(f"{where}.format: type must be text or grammar", param=where)
+        at = f"{where}.format"
+        raise InvalidRequest(f"{at}: type must be text, or grammar with a definition", param=at)
     return f"The input must match this {form.get('syntax')} grammar:\n{form['definition']}"
 
 
