@@ -20,12 +20,12 @@ from gateway.endpoints.stored_responses import add_stored_responses
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.evaluation_log.grades import GradeBook
 from gateway.long_work import LongWork
+from gateway.providers.responses_native import RESPONSE_PREFIX
 from gateway.routing.plan import AUTO, RoutePlan
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, HostedModel
 from gateway.wire import parse_chat_request
 from gateway.wires.messages import MESSAGES
-from gateway.wires.responses_answer import RESPONSE_PREFIX
 
 
 class Feedback(Body):

@@ -1,6 +1,8 @@
 """OpenAI's Responses as a wire.
 
 https://platform.openai.com/docs/api-reference/responses
+
+Answers of an upstream of the same form pass as they are; all others are translated.
 """
 
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from gateway.wire import ChatRequest
 from gateway.wires.base import Headers, StreamWriter, Wire
 from gateway.wires.responses_answer import Wanted, response_of
 from gateway.wires.responses_request import parse_responses_request
-from gateway.wires.responses_stream import ResponsesWriter
+from gateway.wires.responses_stream import NativeWriter, ResponsesWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,14 @@ class ResponsesWire:
         summary: dict[str, Any],
     ) -> bytes:
         """Write a whole answer, and what the gateway says of the turn."""
-        response = response_of(completion.body, _wanted(request), usage)
+        response = completion.native
+        if response is None:
+            response = response_of(completion.body, _wanted(request), usage)
         return dumps({**response, "waypost": summary})
 
     def writer(self, request: ChatRequest, upstream: AnswerStream) -> StreamWriter:
         """Make what writes a streamed answer."""
-        del upstream
-        return ResponsesWriter(_wanted(request))
+        return NativeWriter(upstream) if upstream.is_native else ResponsesWriter(_wanted(request))
 
     def headers(self, headers: Headers) -> Headers:
         """Complete the headers of an answer."""

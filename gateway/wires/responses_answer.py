@@ -7,15 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from gateway.providers.responses_native import OWN_MARK, RESPONSE_PREFIX
 from gateway.providers.tool_ids import IdForm
 from gateway.types import Usage
 from gateway.wires.messages_answer import arguments_in, thoughts_in
 from gateway.wires.responses_request import LOGPROBS
 from gateway.wires.responses_tools import Tool, read_input, renamed_tools
 
-RESPONSE_PREFIX: Final = "resp_"
-OWN_MARK: Final = "_wp_"
-"""In ids of items that the gateway names: no upstream knows them."""
 _SUFFIX: Final = IdForm(r"[a-zA-Z0-9_-]{1,48}", prefix="", longest=24)
 """Ids of items may have 64 signs when they come back."""
 _ECHOED: Final[Mapping[str, Any]] = {

@@ -14,13 +14,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.errors import InvalidRequest
+from gateway.providers.responses_native import RESPONSES
 from gateway.types import NativeRequest
 from gateway.wire import OWN_FIELD, ChatRequest, RouteOptions, decoded_body, read_chat_request
 from gateway.wires.responses_items import conversation_of
 from gateway.wires.responses_tools import add_choice, chat_tools
 
-RESPONSES: Final = "responses"
-"""Name of the wire."""
 LOGPROBS: Final = "message.output_text.logprobs"
 _TRANSLATED: Final = frozenset(
     {
@@ -65,6 +64,7 @@ _REFUSED: Final[Mapping[str, str]] = {
     "response_format": "it is `text.format` in the Responses API",
     "verbosity": "it is `text.verbosity` in the Responses API",
 }
+_REASONING: Final = frozenset({"context", "effort", "generate_summary", "summary"})
 _SESSION_HEADERS: Final = (b"session_id", b"session-id")
 """Of Codex."""
 _SESSION: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -128,6 +128,9 @@ def _chat_fields(body: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidRequest("tools: it must be a list", param="tools")
         chat["tools"] = chat_tools(tools)
         add_choice(chat, body.get("tool_choice"))
+    others = {k: v for k, v in _object(body, "reasoning").items() if k not in _REASONING}
+    if others:
+        chat["reasoning"] = others
     _add_text(chat, _object(body, "text"))
     _add_logprobs(chat, body)
     return chat

@@ -44,6 +44,30 @@ _KNOWN_FAILURES: Final = (
 """Codes that clients tell apart in a response that failed; any other one is a server's error."""
 
 
+class NativeWriter:
+    """Ends a stream whose events are OpenAI's own, which pass unchanged."""
+
+    translate: Callable[[bytes], bytes] | None = None
+
+    def __init__(self, upstream: AnswerStream) -> None:
+        self._upstream = upstream
+
+    def end(
+        self, usage: Usage | None, upstream: AnswerStream, summary: Callable[[], dict[str, Any]]
+    ) -> bytes:
+        """Write the end of a complete answer: the provider's, with what the gateway says of it."""
+        del usage
+        last = upstream.usage_event or {}
+        response = {**(last.get("response") or {}), "waypost": summary()}
+        return _event({**last, "response": response})
+
+    def fail(self, error: Exception, request_id: str) -> bytes:
+        """Write an error; events are numbered, and as many were forwarded as had a number."""
+        del request_id
+        said = orjson.loads(render(error).body)["error"]
+        return _event(_error(said, self._upstream.forwarded_events))
+
+
 class ResponsesWriter:
     """Turns chunks of chat completions into events of Responses."""
 
@@ -89,8 +113,7 @@ class ResponsesWriter:
             failure = {"code": code, "message": said["message"]}
             failed = self._response(status="failed", output=output, error=failure)
             self._put("response.failed", response=failed)
-        told = {name: said.get(name) for name in ("code", "message", "param")}
-        self._put("error", **told, error=said)
+        self._out.append(_event(_error(said, self._number)))
         return self._taken()
 
     def _translate(self, events: bytes) -> bytes:
@@ -285,9 +308,8 @@ class ResponsesWriter:
         self._put(kind, **place, **fields)
 
     def _put(self, kind: str, **fields: Any) -> None:
-        body = dumps({"type": kind, "sequence_number": self._number, **fields})
+        self._out.append(_event({"type": kind, "sequence_number": self._number, **fields}))
         self._number += 1
-        self._out.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), body))
 
 
 _OF_THOUGHTS: Final = {
@@ -305,6 +327,16 @@ _OF_THOUGHTS: Final = {
     ),
 }
 """The events of thoughts, by whether they are a summary: begun, more, done, closed."""
+
+
+def _error(said: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Write an error as the reference has it, and as OpenAI sends it and its SDKs expect it."""
+    told = {name: said.get(name) for name in ("code", "message", "param")}
+    return {"type": "error", "sequence_number": number, **told, "error": said}
+
+
+def _event(body: Mapping[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (str(body.get("type")).encode(), dumps(body))
 
 
 def _is_object(text: str) -> bool:

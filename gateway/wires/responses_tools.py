@@ -145,7 +145,7 @@ def add_choice(chat: dict[str, Any], choice: object) -> None:
     """Translate `tool_choice`; of allowed tools the others are left out.
 
     Raises:
-        InvalidRequest: It is malformed, or names a tool that a host runs itself.
+        InvalidRequest: It is malformed, or names a tool that is not there.
     """
     if choice is None:
         return
@@ -158,6 +158,8 @@ def add_choice(chat: dict[str, Any], choice: object) -> None:
         chat["tool_choice"] = {"type": "function", "function": {"name": chosen}}
     elif isinstance(choice, dict) and kind == "allowed_tools":
         _allow(chat, choice)
+    elif kind is not None and kind in [tool["type"] for tool in chat["tools"]]:
+        chat["tool_choice"] = choice  # which is the host's to run, and to judge
     else:
         raise InvalidRequest(
             "tool_choice: it must be auto, none, required, allowed_tools, or a function or custom "

@@ -116,3 +116,54 @@ def events_of(wire: bytes) -> list[dict[str, Any]]:
         assert name == b"event: " + events[-1]["type"].encode()
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     return events
+
+
+def response(text: str = "Hello!", **fields: Any) -> dict[str, Any]:
+    """Build a whole response as OpenAI gives it."""
+    said = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    message = {"id": "msg_0a", "type": "message", "role": "assistant", "status": "completed"}
+    return {
+        "id": "resp_0a",
+        "object": "response",
+        "created_at": 1_700_000_000,
+        "status": "completed",
+        "error": None,
+        "incomplete_details": None,
+        "model": "upstream-model",
+        "output": [
+            {"id": "rs_0a", "type": "reasoning", "summary": [], "encrypted_content": "aGlkZGVu"},
+            message | {"content": [said]},
+        ],
+        "usage": {
+            "input_tokens": 9,
+            "input_tokens_details": {"cached_tokens": 4},
+            "output_tokens": 3,
+            "output_tokens_details": {"reasoning_tokens": 1},
+            "total_tokens": 12,
+        },
+        "x_host": {"unknown": True},
+        **fields,
+    }
+
+
+def response_chunks(text: str = "Hello!", ending: str = "completed") -> list[bytes]:
+    """Write a stream as OpenAI does, one event per letter of `text`, with an event it has not."""
+    begun = response(status="in_progress", output=[], usage=None)
+    place = {"item_id": "msg_0a", "output_index": 0, "content_index": 0}
+    letters = [
+        {"type": "response.output_text.delta", **place, "delta": letter, "logprobs": []}
+        for letter in text
+    ]
+    events = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.web_search_call.in_progress", "item_id": "ws_0a", "output_index": 0},
+        *letters,
+        {"type": "response.output_text.done", **place, "text": text, "logprobs": []},
+        {"type": f"response.{ending}", "response": response(text, status=ending)},
+    ]
+    return [named(event | {"sequence_number": n}) for n, event in enumerate(events)]
+
+
+def named(event: dict[str, Any]) -> bytes:
+    """Write an event under its name."""
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))
