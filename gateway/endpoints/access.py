@@ -11,10 +11,14 @@ from gateway.telemetry.series import Counts
 CHAT_PATH: Final = "/v1/chat/completions"
 MESSAGES_PATH: Final = "/v1/messages"
 COUNT_PATH: Final = "/v1/messages/count_tokens"
+RESPONSES_PATH: Final = "/v1/responses"
+INPUT_TOKENS_PATH: Final = "/v1/responses/input_tokens"
 ENDPOINTS: Final = {
     CHAT_PATH: "chat",
     MESSAGES_PATH: "messages",
     COUNT_PATH: "count_tokens",
+    RESPONSES_PATH: "responses",
+    INPUT_TOKENS_PATH: "input_tokens",
     "/v1/models": "models",
     "/v1/route": "route",
     "/v1/feedback": "feedback",
@@ -119,4 +123,6 @@ def endpoint_of(path: str) -> str:
     known = ENDPOINTS.get(path)
     if known is not None:
         return known
+    if path.startswith(f"{RESPONSES_PATH}/"):
+        return "responses"
     return "models" if path.startswith("/v1/models/") else "other"

@@ -1,6 +1,7 @@
 """Turns on every wire: a plain ASGI endpoint, because every request passes through it.
 
-POST /v1/chat/completions, POST /v1/messages and POST /v1/messages/count_tokens.
+POST /v1/chat/completions, POST /v1/messages, POST /v1/responses, and the last two with
+/count_tokens and /input_tokens.
 """
 
 import logging
@@ -13,7 +14,14 @@ from budget.errors import BudgetError
 from budget.in_flight import Hold, InFlight
 from gateway.access.auth import Authenticator, credential
 from gateway.chat.service import ChatService
-from gateway.endpoints.access import CHAT_PATH, COUNT_PATH, MESSAGES_PATH, watch
+from gateway.endpoints.access import (
+    CHAT_PATH,
+    COUNT_PATH,
+    INPUT_TOKENS_PATH,
+    MESSAGES_PATH,
+    RESPONSES_PATH,
+    watch,
+)
 from gateway.endpoints.asgi import (
     ClientLeft,
     LeavingClient,
@@ -33,6 +41,7 @@ from gateway.wire import ChatRequest
 from gateway.wires.base import Wire
 from gateway.wires.chat import CHAT
 from gateway.wires.messages import MESSAGES, MESSAGES_TO_COUNT
+from gateway.wires.responses import RESPONSES, RESPONSES_TO_COUNT
 from router_models.errors import RouterModelsError
 
 _log = logging.getLogger(__name__)
@@ -126,15 +135,23 @@ class TurnEndpoint:
                 await send({"type": "http.response.body", "body": events, "more_body": True})
 
 
+@dataclass(frozen=True, slots=True)
 class CountEndpoint(TurnEndpoint):
-    """Counts the tokens of a prompt, as an estimate of the gateway's own; no model is called."""
+    """Counts the tokens of a prompt, as an estimate of the gateway's own; no model is called.
+
+    Attributes:
+        kind: What the answer calls itself; None where the wire has no name for it.
+    """
+
+    kind: str | None = None
 
     async def _answer(
         self, request: ChatRequest, caller: Caller, transit: Transit, receive: Receive, send: Send
     ) -> None:
         del caller, transit, receive
         counted = await self.service.counter.estimate_prompt(request.body)
-        body = orjson.dumps({"input_tokens": counted})
+        named = {} if self.kind is None else {"object": self.kind}
+        body = orjson.dumps({**named, "input_tokens": counted})
         await send_whole(send, 200, [(b"x-waypost-token-count", b"estimated")], body)
 
 
@@ -155,4 +172,8 @@ def turn_endpoints(
         CHAT_PATH: TurnEndpoint(**given),
         MESSAGES_PATH: TurnEndpoint(**given, wire=MESSAGES),
         COUNT_PATH: CountEndpoint(**given, wire=MESSAGES_TO_COUNT),
+        RESPONSES_PATH: TurnEndpoint(**given, wire=RESPONSES),
+        INPUT_TOKENS_PATH: CountEndpoint(
+            **given, wire=RESPONSES_TO_COUNT, kind="response.input_tokens"
+        ),
     }

@@ -16,9 +16,11 @@ from gateway.endpoints.bodies import Body
 from gateway.endpoints.errors import wire_of
 from gateway.endpoints.guard import GuardedBody
 from gateway.endpoints.models import info_of, page_of
+from gateway.endpoints.stored_responses import add_stored_responses
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.evaluation_log.grades import GradeBook
 from gateway.long_work import LongWork
+from gateway.providers.responses_native import RESPONSE_PREFIX
 from gateway.routing.plan import AUTO, RoutePlan
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, HostedModel
@@ -93,6 +95,8 @@ class PublicEndpoints:
             shown = info_of if wire_of(request.scope) is MESSAGES else _listed
             return shown(name, self._find(name, caller))
 
+        add_stored_responses(endpoints, requires_key)
+
         @endpoints.post("/v1/route", tags=["routing"])
         async def explain_route(
             request: Request, caller: Annotated[Caller, Depends(requires_key)]
@@ -154,10 +158,11 @@ class PublicEndpoints:
             "comment": feedback.comment,
         }
         score, verifier = feedback.score, feedback.verifier
+        answer_id = feedback.id.removeprefix(RESPONSE_PREFIX)
         if score is not None and verifier is None:
-            grade = await self.grades.record_grade(feedback.id, score=score, **given)
+            grade = await self.grades.record_grade(answer_id, score=score, **given)
         elif verifier is not None and score is None:
-            grade = await self.grades.verify_answer(feedback.id, verifier=verifier, **given)
+            grade = await self.grades.verify_answer(answer_id, verifier=verifier, **given)
         else:
             raise InvalidRequest("Give one of `score` and `verifier`.", param="score")
         return {"status": "accepted", "grade_id": grade.grade_id, "score": grade.score}

@@ -137,6 +137,9 @@ def _deltas(events: bytes, ends: Iterable[int]) -> Iterator[Mapping[str, Any]]:
     for chunk in _chunks(events, ends):
         if chunk.get("type") == "content_block_delta" and isinstance(chunk.get("delta"), dict):
             yield chunk["delta"]  # of Anthropic's, which pass as they are to callers of its wire
+        elif isinstance(chunk.get("delta"), str):  # of Responses, likewise
+            is_text = chunk.get("type") == "response.output_text.delta"
+            yield {"content" if is_text else "other": chunk["delta"]}
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             delta = choice.get("delta") if isinstance(choice, dict) else None

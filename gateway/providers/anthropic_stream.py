@@ -8,83 +8,30 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import ProviderError
 from gateway.providers.anthropic_wire import finish_reason_of, usage_of, usage_to_openai
+from gateway.providers.event_tap import EventTap
 from gateway.providers.failures import stream_error
-from gateway.providers.sse import (
-    EventCutter,
-    decode_object,
-    ended_early,
-    event_too_long,
-    payload_of,
-)
-from gateway.types import Usage
+from gateway.providers.sse import decode_object, payload_of
 
 _KEEPALIVE = b": ping\n\n"
 
 
-class AnthropicTap:
-    """A tap (`gateway.providers.sse.Tap`) that writes each of Anthropic's events anew.
+class AnthropicTap(EventTap):
+    """A tap that writes each of Anthropic's events anew.
 
     Args:
         created: Unix seconds put into every chunk; Anthropic sends no time.
     """
 
-    is_native = False
-
     def __init__(self, provider: str, created: int) -> None:
-        self.usage: Usage | None = None
-        self.finish_reason: str | None = None
-        self.usage_event: dict[str, Any] | None = None
-        self.head: dict[str, Any] | None = None
-        self.forwarded_events = 0
-        self.is_done = False
-        self.error: ProviderError | None = None
-        self._provider = provider
+        super().__init__(provider)
         self._created = created
-        self._events = EventCutter()
         self._reported: dict[str, Any] = {}
         self._call_of_block: dict[int, int] = {}
         self._calls_with_arguments: set[int] = set()
 
-    def due(self, data: bytes) -> int:
-        """Count the bytes of the events that `data` may complete; empty where nothing follows."""
-        return self._events.due(data)
-
-    def feed(self, data: bytes) -> bytes:
-        """Take what arrived; return OpenAI's form of the whole events in it."""
-        if self.is_done or self.error:
-            return b""
-        whole, ends = self._events.feed(data)
-        written: list[bytes] = []
-        start = 0
-        for end in ends:
-            chunk = self._forwarded(whole[start:end])
-            start = end
-            if chunk:
-                written.append(chunk)
-            if self.is_done or self.error:
-                break
-        if self._events.is_too_long and not self.error:
-            self.error = event_too_long(self._provider)
-        self.forwarded_events += len(written)
-        return b"".join(written)
-
-    def finish(self) -> bytes:
-        """Take the end of the upstream; without a stop reason the answer was not complete."""
-        if self.is_done or self.error:
-            return b""
-        rest = self._events.rest()
-        forward = self.feed(rest + b"\n\n") if rest.strip() else b""
-        if not self.is_done and not self.error:
-            if self.finish_reason is None:
-                self.error = ended_early(self._provider)
-            else:
-                self._end()
-        return forward
-
     def _forwarded(self, event: bytes) -> bytes:
-        """Return what is forwarded of `event`."""
+        """Return OpenAI's form of `event`."""
         return self._translate(event)
 
     def _translate(self, event: bytes) -> bytes:
@@ -177,7 +124,7 @@ class AnthropicTap:
         self.usage = usage_of(self._reported)
 
     def _end(self) -> None:
-        self.is_done = True
+        super()._end()
         if self.usage is not None:
             fields = {"choices": [], "usage": usage_to_openai(self.usage)}
             self.usage_event = self._envelope() | fields

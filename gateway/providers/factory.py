@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gateway.long_work import LongWork
 from gateway.providers.anthropic import API_VERSION, AnthropicDialect
@@ -109,6 +110,8 @@ _COMMON_HEADERS = {
 
 def _dialect(name: str, table: ProviderSettings) -> Dialect:
     host = host_of(table.kind, table.base_url, table.catalogue)
+    if table.responses is not None:
+        host = replace(host, speaks_responses=table.responses)
     if table.kind == "azure":
         if not table.api_version:
             raise ConfigurationError(

@@ -6,7 +6,7 @@ https://docs.cohere.com/docs/compatibility-api, https://docs.perplexity.ai,
 https://platform.openai.com/docs/api-reference/chat/create
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ class Host:
         tool_ids: The form of ids of tool calls; None where it takes any.
         output_limit: The one name of the output limit that it knows; None where it knows both.
         refused: Features that none of its models has; see `gateway.providers.lacks`.
+        speaks_responses: Serves OpenAI's Responses too, to which requests on that wire are sent.
     """
 
     takes_developer: bool = False
@@ -34,6 +35,7 @@ class Host:
     tool_ids: IdForm | None = None
     output_limit: str | None = None
     refused: frozenset[str] = frozenset()
+    speaks_responses: bool = False
 
 
 ANY_HOST: Final = Host()
@@ -51,7 +53,7 @@ _HOSTS: Final = {
         output_limit="max_tokens",
         refused=frozenset({"functions", "logit_bias", "logprobs", "system_only", "top_logprobs"}),
     ),
-    "openai": _OPENAI,
+    "openai": replace(_OPENAI, speaks_responses=True),
     "perplexity": Host(takes_reasoning=False, output_limit="max_tokens"),
     "x-ai": Host(takes_reasoning=False),
 }

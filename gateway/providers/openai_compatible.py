@@ -1,4 +1,7 @@
-"""Every host that speaks OpenAI's chat completions: requests and answers pass as they are."""
+"""Every host that speaks OpenAI's chat completions: requests and answers pass as they are.
+
+Some speak OpenAI's Responses too; requests on that wire are sent to it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +14,13 @@ from gateway.providers.base import Completion, UpstreamCall
 from gateway.providers.histories import as_taken, foreign_fields
 from gateway.providers.hosts import ANY_HOST, Host
 from gateway.providers.lacks import OUTPUT_LIMITS
-from gateway.providers.sse import StreamTap
+from gateway.providers.responses_native import (
+    RESPONSES,
+    ResponsesTap,
+    native_body,
+    native_completion,
+)
+from gateway.providers.sse import StreamTap, Tap
 from gateway.providers.usage import usage_of
 from gateway.types import CARRIED, HostedModel
 
@@ -37,11 +46,18 @@ class OpenAIDialect:
 
     def url(self, call: UpstreamCall) -> str:
         """Where `call` is sent."""
-        del call
-        return f"{self.base_url.rstrip('/')}/chat/completions"
+        path = "responses" if self._is_native(call) else "chat/completions"
+        return f"{self.base_url.rstrip('/')}/{path}"
+
+    def _is_native(self, call: UpstreamCall) -> bool:
+        return (
+            self.host.speaks_responses and call.native is not None and call.native.wire == RESPONSES
+        )
 
     def encode(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
         """Write the request body; usage is always asked for in streams."""
+        if self._is_native(call):
+            return dumps(native_body(call, is_stream=is_stream))
         body = prepared_body(call)
         body["model"] = call.model.upstream_name
         if is_stream:
@@ -58,14 +74,17 @@ class OpenAIDialect:
 
     def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
         """Read a whole answer, which passes unchanged."""
-        del call
+        if self._is_native(call):
+            return native_completion(body)
         choices = body["choices"]
         reason = choices[0].get("finish_reason") if choices else None
         is_reason = isinstance(reason, str)
         return Completion(body, usage_of(body.get("usage")), reason if is_reason else None)
 
-    def tap(self, call: UpstreamCall) -> StreamTap:
+    def tap(self, call: UpstreamCall) -> Tap:
         """Make what reads a streamed answer."""
+        if self._is_native(call):
+            return ResponsesTap(self.provider)
         n_choices, options = call.body.get("n"), call.body.get("stream_options")
         return StreamTap(
             self.provider,
@@ -86,7 +105,10 @@ class AzureDialect(OpenAIDialect):
     api_version: str = ""
 
     def url(self, call: UpstreamCall) -> str:
-        """Where `call` is sent."""
+        """Where `call` is sent: Responses have no deployment in their path."""
+        if self._is_native(call):
+            base = self.base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
+            return f"{base}/openai/v1/responses"
         deployment = quote(call.model.upstream_name, safe="")
         base = self.base_url.rstrip("/").removesuffix("/openai")
         version = quote(self.api_version, safe="")
@@ -98,6 +120,7 @@ def prepared_body(call: UpstreamCall) -> dict[str, Any]:
     body = dict(call.body)
     if call.native is not None:
         leave_out_carried(body)
+        body.pop("metadata", None)  # which OpenAI's chat completions take only where they store
     fill_defaults(body, call.model.request_defaults)
     if call.model.system_prompt:
         body["messages"] = with_system_prompt(body.get("messages") or [], call.model)

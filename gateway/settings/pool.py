@@ -152,6 +152,14 @@ class ProviderSettings(Settings):
             "found by the table's name, then by `base_url`."
         ),
     ] = None
+    responses: Annotated[
+        bool | None,
+        Field(
+            description="Whether the upstream serves `/responses` too. Then it gets requests of "
+            "the Responses API as they were sent; any other upstream gets a chat request. By "
+            "default only `api.openai.com` does. Not for the kind `anthropic`."
+        ),
+    ] = None
     headers: Annotated[
         dict[str, SecretStr], Field(description="HTTP headers sent with every call.")
     ] = {}

@@ -167,6 +167,47 @@ async def test_no_body_of_a_caller_holds_up_others(target, upstreams, body, stat
     assert await attacked(target, CHAT, body) == status
 
 
+def responding(given: Any, **fields: Any) -> bytes:
+    return orjson.dumps({"model": SMALL, "input": given, **fields})
+
+
+OUTPUT = {"type": "function_call_output", "call_id": "c", "output": "4"}
+CALLS = [
+    {"type": "function_call", "call_id": f"c{n}", "name": "f", "arguments": "{}"}
+    for n in range(10_000)
+]
+TOOL = {"type": "custom", "name": "f", "format": {"type": "grammar", "definition": "x" * 90}}
+RESPONSES_BODIES = {
+    "items": (responding([USER] * 500_000), 400),
+    "as_many_items_as_may_be": (responding([USER] * 35_000), 200),
+    "reminders": (responding([USER, *[{"role": "developer", "content": "a"}] * 34_000]), 200),
+    "results_of_one_call": (responding([USER, *[OUTPUT] * 15_000]), 200),
+    "calls_and_their_results": (
+        responding([USER, *CALLS, *(OUTPUT | {"call_id": one["call_id"]} for one in CALLS)]),
+        200,
+    ),
+    "a_long_id": (responding([USER, OUTPUT | {"call_id": "c" * 8_000_000}]), 200),
+    "tools": (responding("Hi.", tools=[TOOL] * 10_000), 200),
+    "a_long_name": (responding("Hi.", tools=[TOOL | {"name": "f" * 8_000_000}]), 200),
+    "parts": (responding([{"role": "user", "content": [{"type": "input_text"}] * 500_000}]), 400),
+    "levels": (responding("Hi.")[:-1] + b',"metadata":' + b"[" * 9_000_000, 400),
+}
+
+
+@pytest.mark.parametrize(("body", "status"), RESPONSES_BODIES.values(), ids=RESPONSES_BODIES)
+async def test_no_request_for_a_response_holds_up_others(target, upstreams, body, status) -> None:
+    assert await attacked(target, "/v1/responses", body) == status
+
+
+async def test_no_stream_of_mixed_calls_holds_up_a_caller_of_responses(target, upstreams) -> None:
+    calls = [
+        chunk({"tool_calls": [{"index": n % 2_000, "function": {"name": "f", "arguments": "{"}}]})
+        for n in range(20_000)
+    ]
+    upstreams.by_name["alpha"].answers = [Answer([*calls, *stream_chunks()])]
+    assert await attacked(target, "/v1/responses", responding("Hi.", stream=True)) == 200
+
+
 def anything(rng: random.Random, size: int) -> Any:
     """Make up a value of about `size` pieces, narrow or wide, in any script."""
     if size < 2:

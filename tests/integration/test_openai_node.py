@@ -47,6 +47,8 @@ SCRIPT = [
     json_answer(completion(choices=[TOOL_CHOICE])),
     Answer(STREAMED_CALL),
     json_answer(completion('{"city":"Oslo"}')),
+    json_answer(completion("Hello!")),
+    Answer(STREAMED_CALL),
     json_answer(completion()),
     error_answer(500, "oh no"),
     Answer(tuple(stream_chunks("Hello!")[:3]), cuts_off=True),
@@ -131,6 +133,21 @@ async def test_gets_a_structured_answer(results):
 
     assert orjson.loads(content) == {"city": "Oslo"}
     assert results["sent"][6]["response_format"]["type"] == "json_schema"
+
+
+async def test_gets_a_response_of_the_responses_api(results):
+    assert results["response"]["text"] == "Hello!"
+    assert results["response"]["status"] == "completed"
+    assert results["response"]["usage"]["total_tokens"] == 12
+
+
+async def test_streams_a_response_of_the_responses_api(results):
+    seen = results["streamed_response"]
+
+    (call,) = seen["output"]
+    assert (call["type"], call["arguments"]) == ("function_call", '{"city":"Oslo"}')
+    assert seen["kinds"][0] == "response.created"
+    assert seen["kinds"][-1] == "response.completed"
 
 
 async def test_lists_and_retrieves_models(results):

@@ -50,6 +50,19 @@ const checks = {
     const response_format = { type: "json_schema", json_schema: { name: "capital", strict: true, schema } };
     return client.chat.completions.create({ model: "auto", messages, response_format });
   },
+  async response() {
+    const response = await client.responses.create({ model: "auto", input: "Say hello." });
+    return { text: response.output_text, status: response.status, usage: response.usage };
+  },
+  async streamed_response() {
+    const { type, function: named } = tool;
+    const tools = [{ type, strict: false, ...named }];
+    const stream = client.responses.stream({ model: "auto", input: "Say hello.", tools });
+    const kinds = [];
+    for await (const event of stream) kinds.push(event.type);
+    const response = await stream.finalResponse();
+    return { kinds, output: response.output };
+  },
   async models() {
     const names = [];
     for await (const model of client.models.list()) names.push(model.id);
