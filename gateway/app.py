@@ -33,6 +33,7 @@ from gateway.endpoints.public import PublicEndpoints
 from gateway.endpoints.public_app import PublicApp
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
+from gateway.grading.desk import GradingDesk
 from gateway.judging.opening import caps_of, open_graded
 from gateway.long_work import LongWork
 from gateway.pool.announcements import OfferedModels
@@ -78,6 +79,7 @@ class Gateway:
     budgets: Budgets
     readiness: Readiness
     connections: Mapping[str, ConnectionCounts]
+    grading: GradingDesk | None = None
 
 
 @asynccontextmanager
@@ -139,6 +141,7 @@ async def open_gateway(
             budgets=budgets,
             readiness=readiness,
             connections=connections,
+            grading=service.grading,
         )
 
 
