@@ -99,12 +99,10 @@ async def open_gateway(
         ConfigurationError: The settings cannot be served.
     """
     async with AsyncExitStack() as stack:
-        http = HttpClient.open()
-        stack.push_async_callback(http.aclose)
+        http = _open_http(stack)
         pool = await _open_pool(settings, environ, http, stack)
         log = _open_log(settings, startup, stack)
-        authenticator = Authenticator(startup.engine, settings.keys)
-        stack.callback(authenticator.close)
+        authenticator = _open_authenticator(settings, startup, stack)
         long_work = LongWork()
         counter = PromptCounter(load=find_tokenizer, long_work=long_work)
         budgets = await stack.enter_async_context(
@@ -113,7 +111,6 @@ async def open_gateway(
         embedder = _open_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
         routing = await _open_routing(settings, pool, embedder, _paused_of(providers), stack)
-        grading = await stack.enter_async_context(open_grading(settings.grading, log))
         service = ChatService(
             routing=routing,
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
@@ -129,7 +126,7 @@ async def open_gateway(
             long_work=long_work,
             clock=time.monotonic,
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
-            grading=grading,
+            grading=await stack.enter_async_context(open_grading(settings.grading, log)),
         )
         connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
         _observe(settings, service, embedder, pool, log, budgets, connections)
@@ -144,8 +141,22 @@ async def open_gateway(
             budgets=budgets,
             readiness=readiness,
             connections=connections,
-            grading=grading,
+            grading=service.grading,
         )
+
+
+def _open_http(stack: AsyncExitStack) -> HttpClient:
+    http = HttpClient.open()
+    stack.push_async_callback(http.aclose)
+    return http
+
+
+def _open_authenticator(
+    settings: GatewaySettings, startup: Startup, stack: AsyncExitStack
+) -> Authenticator:
+    authenticator = Authenticator(startup.engine, settings.keys)
+    stack.callback(authenticator.close)
+    return authenticator
 
 
 async def _open_pool(
@@ -277,8 +288,7 @@ async def open_routing(
 ) -> AsyncIterator[Routing]:
     """Make routing alone, for dry runs without a gateway: no model is started or called."""
     async with AsyncExitStack() as stack:
-        http = HttpClient.open()
-        stack.push_async_callback(http.aclose)
+        http = _open_http(stack)
         pool = await open_pool(settings, environ, http, settings.data_dir)
         if pool.embedded is not None:
             stack.push_async_callback(pool.embedded.aclose)
