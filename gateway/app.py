@@ -37,6 +37,7 @@ from gateway.endpoints.public_app import PublicApp
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.graded_answers import GradedAnswers
 from gateway.evaluation_log.grades import GradeBook
+from gateway.grading.desk import GradingDesk
 from gateway.judging.opening import caps_of, open_graded
 from gateway.long_work import LongWork
 from gateway.pool.announcements import OfferedModels
@@ -83,6 +84,7 @@ class Gateway:
     budgets: Budgets
     readiness: Readiness
     connections: Mapping[str, ConnectionCounts]
+    grading: GradingDesk | None = None
 
 
 @asynccontextmanager
@@ -102,12 +104,10 @@ async def open_gateway(
         ConfigurationError: The settings cannot be served.
     """
     async with AsyncExitStack() as stack:
-        http = HttpClient.open()
-        stack.push_async_callback(http.aclose)
+        http = _open_http(stack)
         pool = await _open_pool(settings, environ, http, stack)
         log = _open_log(settings, startup, stack)
-        authenticator = Authenticator(startup.engine, settings.keys)
-        stack.callback(authenticator.close)
+        authenticator = _open_authenticator(settings, startup, stack)
         long_work = LongWork()
         counter = PromptCounter(load=find_tokenizer, long_work=long_work)
         budgets = await stack.enter_async_context(_budgets(settings, startup, log, counter))
@@ -144,6 +144,7 @@ async def open_gateway(
             budgets=budgets,
             readiness=readiness,
             connections=connections,
+            grading=service.grading,
         )
 
 
@@ -153,6 +154,20 @@ def _budgets(
     """Make the ledger, which also holds what judges may cost."""
     caps = caps_of(settings.grading)
     return open_budgets(settings.budgets, startup.engine, log, counter.bound, fixed=caps)
+
+
+def _open_http(stack: AsyncExitStack) -> HttpClient:
+    http = HttpClient.open()
+    stack.push_async_callback(http.aclose)
+    return http
+
+
+def _open_authenticator(
+    settings: GatewaySettings, startup: Startup, stack: AsyncExitStack
+) -> Authenticator:
+    authenticator = Authenticator(startup.engine, settings.keys)
+    stack.callback(authenticator.close)
+    return authenticator
 
 
 async def _open_pool(
@@ -300,8 +315,7 @@ async def open_routing(
 ) -> AsyncIterator[Routing]:
     """Make routing alone, for dry runs without a gateway: no model is started or called."""
     async with AsyncExitStack() as stack:
-        http = HttpClient.open()
-        stack.push_async_callback(http.aclose)
+        http = _open_http(stack)
         pool = await open_pool(settings, environ, http, settings.data_dir)
         if pool.embedded is not None:
             stack.push_async_callback(pool.embedded.aclose)

@@ -82,7 +82,8 @@ class ForwardedEvents:
         lines = events.split(b"\n") if self.is_whole else events.split(b"\n")[:-1]
         payloads = [line[len(DATA) - 1 :] for line in lines if line.startswith(DATA)]
         with suppress(orjson.JSONDecodeError):
-            return iter(orjson.loads(b"[" + b",".join(payloads) + b"]"))
+            chunks = orjson.loads(b"[" + b",".join(payloads) + b"]")
+            return (chunk for chunk in chunks if isinstance(chunk, dict))
         return _chunks(events, boundaries(events))
 
     @property

@@ -129,15 +129,15 @@ def asked_tools(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_calls(answer: GivenAnswer, body: Mapping[str, Any]) -> Iterator[Finding]:
     """Find calls of tools that do not exist, whose arguments are no object, or that lack."""
-    tools = asked_tools(body)
+    chosen = body.get("tool_choice")
+    is_forced = chosen == "required" or isinstance(chosen, dict)
+    tools = asked_tools(body) if answer.tool_calls or is_forced else {}
     if not tools:
         return
     if any(call.name not in tools for call in answer.tool_calls):
         yield Finding("unknown_tool", 0.0, 0.95)
     if not all(is_json_object(call.arguments or "{}") for call in answer.tool_calls):
         yield Finding("tool_arguments", 0.0, 0.95)
-    chosen = body.get("tool_choice")
-    is_forced = chosen == "required" or isinstance(chosen, dict)
     if is_forced and not answer.tool_calls and answer.finish_reason not in CUT_OFF:
         yield Finding("no_tool_call", 0.0, 0.9)
 

@@ -1,5 +1,6 @@
 """Makes the graders that the settings ask for, and the desk that hands turns to them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,7 @@ from gateway.grading.phrases import load_phrases
 from gateway.grading.schemas import SchemaGrader
 from gateway.long_work import LongWork
 from gateway.settings.grading import GradingSettings
+from router_models.verifiers.patterns import Evaluator
 
 
 @asynccontextmanager
@@ -24,13 +26,13 @@ async def open_grading(
         log: Where grades go; it must outlive this context.
         also: Graders that are on, beside those of the settings.
     """
-    work = LongWork()
-    phrases = load_phrases()
     graders: list[Grader] = [*also]
+    work, evaluator = LongWork(), Evaluator()
     if settings.checks:
-        graders += [FormGrader(phrases, load_languages(), work), SchemaGrader()]
+        graders.append(FormGrader(load_phrases(), load_languages(), work))
+        graders.append(SchemaGrader(evaluator))
     if settings.signals:
-        graders.append(NextTurnGrader(phrases, work))
+        graders.append(NextTurnGrader(load_phrases(), work))
     if not graders:
         yield None
         return
@@ -40,3 +42,4 @@ async def open_grading(
         yield desk
     finally:
         await desk.aclose()
+        await asyncio.to_thread(evaluator.close)

@@ -8,6 +8,7 @@ import importlib.resources
 import re
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Literal
 
 from router_models.unicode_forms import nfkc
@@ -54,8 +55,9 @@ class Phrases:
         return bool(self.again.match(_plain(message)))
 
 
+@cache
 def load_phrases() -> Phrases:
-    """Read and compile the packaged lists."""
+    """Read and compile the packaged lists, once."""
     file = importlib.resources.files(__package__) / "data" / "phrases.toml"
     lists = tomllib.loads(file.read_text(encoding="utf-8"))
     parts: dict[str, str] = lists["parts"]

@@ -47,10 +47,10 @@ class Question:
 class SchemaGrader:
     """Grades answers down that do not fit the schemas they were asked for."""
 
+    evaluator: Evaluator
     name: str = "schemas"
     concurrency: int = 1
     clock: Callable[[], float] = time.monotonic
-    evaluator: Evaluator = field(default_factory=Evaluator)
     _rests_until_s: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
     async def grade(self, exchange: Exchange) -> Sequence[Grade]:

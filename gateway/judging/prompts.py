@@ -6,7 +6,8 @@ and the instructions come after it. A verdict has to repeat the code (`verdicts`
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any, Final
 
 import orjson
@@ -85,12 +86,13 @@ def fenced(name: str, text: str, code: str) -> str:
 
 
 def conversation_of(body: Mapping[str, Any], max_chars: int) -> str:
-    """Write a request's tools and messages as text."""
-    said = [f"[{message.get('role')}]\n{written(message)}" for message in body["messages"]]
-    tools = body.get("tools")
-    if tools:
-        said.insert(0, f"[tools]\n{orjson.dumps(tools).decode()}")
-    return cut("\n\n".join(said), max_chars)
+    """Write a request's tools and messages as text, without writing what is cut anyway."""
+    messages = body["messages"]
+    last = list(_until(max_chars, map(_said, reversed(messages), repeat(max_chars))))
+    before = messages[: len(messages) - len(last)]
+    tools = map(_offered, body.get("tools") or ())
+    first = _until(max_chars, chain(tools, map(_said, before, repeat(max_chars))))
+    return cut("\n\n".join([*first, *reversed(last)]), max_chars)
 
 
 def written(message: Mapping[str, Any]) -> str:
@@ -114,6 +116,24 @@ def cut(text: str, max_chars: int) -> str:
         return text
     head = max_chars // 3
     return text[:head] + CUT + text[len(text) - (max_chars - head) :]
+
+
+def _until(max_chars: int, texts: Iterable[str]) -> Iterator[str]:
+    """Take texts until there are more than `max_chars` characters."""
+    n_chars = 0
+    for text in texts:
+        yield text
+        n_chars += len(text)
+        if n_chars > max_chars:
+            return
+
+
+def _said(message: Mapping[str, Any], max_chars: int) -> str:
+    return f"[{message.get('role')}]\n{cut(written(message), max_chars)}"
+
+
+def _offered(tool: Any) -> str:
+    return f"[tool that may be called]\n{orjson.dumps(tool).decode()}"
 
 
 def _asked(parts: Sequence[str], code: str) -> list[Message]:

@@ -180,6 +180,19 @@ async def test_a_grade_may_be_written_before_its_turn(engine, log):
     with engine.connect() as connection:
         row = connection.execute(select(GRADES)).mappings().one()
     assert (row["answer_id"], row["score"], row["comment"]) == ("req_000001", 0.75, "fine")
+    assert (row["weight"], row["version"]) == (1.0, None)
+
+
+async def test_a_grade_keeps_its_weight_and_the_version_of_its_grader(engine, log):
+    grade = GradeRecord(
+        "g1", "req_000001", "default", "loop", "check", 0.0, None, 1.76e9, weight=0.9, version="1"
+    )
+
+    await write(log, grade)
+
+    with engine.connect() as connection:
+        row = connection.execute(select(GRADES)).mappings().one()
+    assert (row["weight"], row["version"]) == (0.9, "1")
 
 
 async def test_the_last_use_of_a_key_is_noted_once_a_minute(engine, tmp_path):
@@ -252,6 +265,17 @@ def test_a_row_survives_the_spool_unchanged():
     candidates = back.columns.pop("candidates")
     assert tuple(CandidateRecord(**c) for c in candidates) == turn.candidates
     assert back == row
+
+
+def test_a_grade_that_an_older_version_spooled_has_the_whole_weight(engine):
+    older = to_row(GradeRecord("g", "a", "t", "me", "feedback", 1.0, None, 1.76e9))
+    del older.columns["weight"], older.columns["version"]
+
+    with engine.begin() as connection:
+        insert_rows(connection, [from_payload(to_payload(older))])
+        row = connection.execute(select(GRADES)).mappings().one()
+
+    assert (row["weight"], row["version"]) == (1.0, None)
 
 
 def test_rows_that_another_version_spooled_are_inserted_beside_ours(engine):

@@ -132,6 +132,43 @@ async def test_the_latest_grade_of_each_grader_is_averaged(engine, tmp_path):
     assert [row.score for row in read(engine)] == [0.75]
 
 
+async def test_checks_and_signals_count_together_by_their_weights(engine, tmp_path):
+    await fill(
+        engine,
+        tmp_path,
+        make_turn(1),
+        make_grade(1, "req_000001", 0.0, grader="loop", source="check", weight=0.6),
+        make_grade(2, "req_000001", 1.0, grader="thanked", source="signal", weight=0.2),
+    )
+
+    (row,) = read(engine, with_checks=True)
+    assert (row.score, row.score_source, row.score_weight) == (0.25, "check", 0.6)
+
+
+async def test_turns_that_only_checks_and_signals_graded_are_left_out_unless_asked_for(
+    engine, tmp_path
+):
+    await fill(
+        engine,
+        tmp_path,
+        *(make_turn(n) for n in range(3)),
+        make_grade(0, "req_000000", 0.0, grader="loop", source="check"),
+        make_grade(1, "req_000001", 0.0, grader="loop", source="check"),
+        make_grade(2, "req_000001", 1.0),
+    )
+
+    (row,) = read(engine)
+    assert (row.request_id, row.score, row.score_source) == ("req_000001", 1.0, "feedback")
+    assert len(read(engine, with_checks=True)) == 2
+    assert [row.score for row in read(engine, is_whole=True)] == [0.0, 1.0, None]
+
+
+async def test_a_grade_without_weight_says_nothing(engine, tmp_path):
+    await fill(engine, tmp_path, make_turn(1), make_grade(1, "req_000001", 0.0, weight=0.0))
+
+    assert [row.score for row in read(engine)] == [None]
+
+
 async def test_rows_are_selected_by_time_team_and_encoder(engine, tmp_path):
     turns = [
         make_turn(0),

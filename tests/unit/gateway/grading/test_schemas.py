@@ -25,7 +25,7 @@ def evaluator():
 @pytest.fixture
 def grader(evaluator):
     # A clock that stands still: no question takes long.
-    return SchemaGrader(evaluator=evaluator, clock=lambda: 0.0)
+    return SchemaGrader(evaluator, clock=lambda: 0.0)
 
 
 FAILS = {
@@ -85,7 +85,7 @@ class Slow(Evaluator):
 async def test_a_team_whose_schemas_take_long_is_left_out_for_a_while_and_no_other():
     now_s = [0.0]
     evaluator = Slow(now_s)
-    grader = SchemaGrader(evaluator=evaluator, clock=lambda: now_s[0])
+    grader = SchemaGrader(evaluator, clock=lambda: now_s[0])
     slow = asking({"title": "slow"}, "{}")
 
     assert await grader.grade(slow) == []

@@ -1,6 +1,7 @@
 """What the settings of judges may say."""
 
 import random
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +26,7 @@ def opened(**tables: Any) -> Any:
 
 def test_judges_and_second_answers_are_off_by_default() -> None:
     assert opened() == ()
-    assert caps_of(GatewaySettings(data_dir="x").grading) == ()
+    assert caps_of(GatewaySettings(data_dir=Path("x")).grading) == ()
     (grader,) = opened(judge={"models": ["large"]})
     assert grader.shadow is None
 

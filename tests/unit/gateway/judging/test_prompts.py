@@ -1,6 +1,7 @@
 """What a judge is asked: the judged text stays text, whatever is in it."""
 
 import itertools
+from typing import Any
 
 from gateway.judging.prompts import (
     CUT,
@@ -56,7 +57,7 @@ def test_a_conversation_names_roles_tools_calls_and_what_is_no_text() -> None:
         },
         10_000,
     )
-    assert text.startswith("[tools]\n[{")
+    assert text.startswith('[tool that may be called]\n{"type":"function"')
     assert "[user]\nWhat is it?\n[image_url]" in text
     assert "base64" not in text
     assert '[assistant]\n[tool_calls] [{"id":"1"' in text
@@ -66,6 +67,31 @@ def test_a_conversation_names_roles_tools_calls_and_what_is_no_text() -> None:
 def test_an_answer_of_calls_alone_is_not_empty() -> None:
     assert written({"role": "assistant", "content": None, "refusal": "No."}) == "[refusal] No."
     assert written({}) == ""
+
+
+def test_of_many_messages_the_first_and_the_last_are_written_and_no_others() -> None:
+    class Counted(dict[str, Any]):
+        reads = 0
+
+        def get(self, key: str, default: Any = None) -> Any:
+            Counted.reads += key == "content"
+            return super().get(key, default)
+
+    messages = [Counted(role="user", content=f"message {n}") for n in range(30_000)]
+    tools = [{"name": f"tool {n}"} for n in range(10_000)]
+    text = conversation_of({"messages": messages, "tools": tools}, 3_000)
+    assert text.startswith('[tool that may be called]\n{"name":"tool 0"}')
+    assert CUT in text
+    assert text.endswith("[user]\nmessage 29999")
+    assert len(text) == 3_000 + len(CUT)
+    assert Counted.reads < 500
+
+
+def test_of_a_long_conversation_the_beginning_stays_where_there_are_no_tools() -> None:
+    messages = [{"role": "user", "content": f"message {n}"} for n in range(1_000)]
+    text = conversation_of({"messages": messages}, 3_000)
+    assert text.startswith("[user]\nmessage 0\n\n[user]\nmessage 1\n")
+    assert text.endswith("message 998\n\n[user]\nmessage 999")
 
 
 def test_of_a_long_text_the_middle_is_left_out() -> None:
