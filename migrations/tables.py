@@ -180,6 +180,7 @@ GRADES = Table(
     Column("comment", Text),
     Column("verifier", Json),
     Column("created_at", UtcDateTime, nullable=False, index=True),
+    Index("ix_grades_source", "source", "created_at", "id"),
 )
 """What somebody thinks of an answer, 0 to 1; `weight`, 0 to 1, is how much that says.
 

@@ -1,7 +1,7 @@
 """The latest graded answers: what is believed of models before any router was trained."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -10,7 +10,8 @@ import numpy as np
 from sqlalchemy import Connection, Engine, RowMapping, Select, or_, select
 
 from gateway.evaluation_log.grades import ANSWER_IDS
-from gateway.evaluation_log.log_export import grade_of
+from gateway.evaluation_log.judged_answers import corrected, measure_judges, read_judged
+from gateway.evaluation_log.log_export import ASKED, grade_of
 from migrations.tables import GRADES, TURNS
 from router_models.encoders.request_shape import encoder_ids, text_part
 from router_models.types import Float32
@@ -59,17 +60,17 @@ class GradedAnswers:
 
     def newest(self) -> tuple[datetime, str] | None:
         """Say when the newest grade was given, and its id; None where there is none."""
-        query = select(GRADES.c.created_at, GRADES.c.id).order_by(*_NEWEST_FIRST).limit(1)
         with self.engine.connect() as connection:
-            found = connection.execute(query).first()
-        return None if found is None else (found[0], found[1])
+            found = _newest(connection, 1)
+        return (found[0]["created_at"], found[0]["id"]) if found else None
 
     def read(self) -> list[GradedAnswer]:
         """Return the latest graded answers, in order of time; equal logs give equal answers."""
+        judges = measure_judges(read_judged(self.engine))
         with self.engine.connect() as connection:
-            by_answer: dict[str, list[RowMapping]] = defaultdict(list)
+            by_answer: dict[str, list[Mapping[Any, Any]]] = defaultdict(list)
             for grade in _latest(connection):
-                by_answer[grade["answer_id"]].append(grade)
+                by_answer[grade["answer_id"]].append(corrected(grade, judges))
             turns: dict[str, RowMapping] = {}
             names = list(by_answer)
             for start in range(0, len(names), IDS_AT_ONCE):
@@ -80,7 +81,24 @@ class GradedAnswers:
         return list(_counted(latest_first, by_answer))[::-1]
 
 
-_NEWEST_FIRST: Final = (GRADES.c.created_at.desc(), GRADES.c.id.desc())
+def _newest(
+    connection: Connection, most: int, without: Collection[str] = ()
+) -> Sequence[RowMapping]:
+    """Return the newest grades, newest first, of all teams but some.
+
+    Checks and signals grade nearly every turn and say little, so they do not count here. Each
+    source is read by itself, since an index has the grades of a source in order of time.
+    """
+    found: list[RowMapping] = []
+    for source in ASKED:
+        query = select(GRADES).where(GRADES.c.source == source, GRADES.c.team_id.not_in(without))
+        newest = query.order_by(GRADES.c.created_at.desc(), GRADES.c.id.desc()).limit(most)
+        found += connection.execute(newest).mappings()
+    return sorted(found, key=_given, reverse=True)[:most]
+
+
+def _given(grade: RowMapping) -> tuple[datetime, str]:
+    return grade["created_at"], grade["id"]
 
 
 def _latest(connection: Connection) -> list[RowMapping]:
@@ -88,15 +106,14 @@ def _latest(connection: Connection) -> list[RowMapping]:
     found: dict[str, RowMapping] = {}
     loud: set[str] = set()
     for _ in range(ROUNDS):
-        query = select(GRADES).where(GRADES.c.team_id.not_in(loud)).order_by(*_NEWEST_FIRST)
-        grades = connection.execute(query.limit(MOST_GRADES)).mappings().all()
+        grades = _newest(connection, MOST_GRADES, loud)
         found |= {grade["id"]: grade for grade in grades}
         counts = Counter(grade["team_id"] for grade in grades)
         louder = {team for team, count in counts.items() if count > LOUD_SHARE * MOST_GRADES}
         if len(grades) < MOST_GRADES or not louder:
             break
         loud |= louder
-    return sorted(found.values(), key=lambda grade: (grade["created_at"], grade["id"]))
+    return sorted(found.values(), key=_given)
 
 
 def _age(turn: Mapping[Any, Any]) -> tuple[datetime, str]:
@@ -116,20 +133,20 @@ def _turns(ids: Sequence[str], encoder_id: str) -> Select[Any]:
 
 
 def _counted(
-    turns: Sequence[RowMapping], by_answer: Mapping[str, Sequence[RowMapping]]
+    turns: Sequence[RowMapping], by_answer: Mapping[str, Sequence[Mapping[Any, Any]]]
 ) -> Iterator[GradedAnswer]:
     counts: dict[tuple[str, str], int] = defaultdict(int)
     for turn in turns:
-        score = grade_of(turn, by_answer)[0]
+        grade = grade_of(turn, by_answer)
         said = turn["team_id"], turn["served_model"]
-        if score is None or counts[said] >= MOST_OF_A_TEAM:
+        if grade is None or counts[said] >= MOST_OF_A_TEAM:
             continue
         counts[said] += 1
         raw = text_part(str(turn["encoder_id"]), turn["query_embedding"])[1]
         yield GradedAnswer(
             turn["served_model"],
             np.frombuffer(raw, "<f4"),
-            score,
-            1.0,
+            grade.score,
+            grade.weight,
             turn["completion_tokens"],
         )

@@ -29,6 +29,7 @@ TRUST: Final[Sequence[tuple[GradeSource, ...]]] = (
     ("signal", "check"),
 )
 """Sources of grades, the most reliable first; of an answer's grades only the best ones count."""
+ASKED: Final = tuple(source for sources in TRUST[:-1] for source in sources)
 UNASKED: Final = TRUST[-1]
 """Sources that grade nearly every turn, and see only how an answer looks or was taken."""
 READ = tuple(c for c in TURNS.columns if c.name not in {"messages", "answer"})

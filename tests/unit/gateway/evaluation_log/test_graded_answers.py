@@ -107,3 +107,16 @@ async def test_a_team_that_grades_much_does_not_push_out_what_others_say(
     said = [grade(n, 0.0, team_id="quiet") for n in range(2)]
     await fill(engine, tmp_path, *quiet, *loud, *said, *(grade(n, 1.0) for n in range(10, 40)))
     assert [one.score for one in latest(engine).read()] == [0.0] * 2 + [1.0] * 6
+
+
+async def test_what_checks_and_signals_say_of_nearly_every_answer_does_not_count(engine, tmp_path):
+    unasked = [grade(1, 0.7, source="check"), grade(1, 0.1, source="signal")]
+    await fill(engine, tmp_path, make_turn(1), *unasked)
+    assert latest(engine).newest() is None
+    assert latest(engine).read() == []
+
+
+async def test_an_answer_counts_as_much_as_its_grade_weighs(engine, tmp_path):
+    judged = grade(1, 0.5, source="judge", weight=0.25, version="1")
+    await fill(engine, tmp_path, make_turn(1), make_turn(2), judged, grade(2, 1.0))
+    assert [one.weight for one in latest(engine).read()] == [0.25, 1.0]
