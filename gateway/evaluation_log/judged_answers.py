@@ -25,6 +25,9 @@ TRUSTED: Final[Sequence[GradeSource]] = ("verifier", "feedback")
 """Sources that judges are held against, the better one first."""
 MAX_READ: Final = 50_000
 IDS_AT_ONCE: Final = 500
+LEAST_WEIGHT: Final = 0.1
+"""A judge that explains less of what trusted graders say is not learned from: rows have no weights
+in training, so its noise would count as much as a verifier's word."""
 
 Prompted = tuple[str, str]
 """A judge and the version of its prompt: another prompt makes another judge."""
@@ -107,7 +110,8 @@ def model_means(
 def corrected(grade: Mapping[Any, Any], qualities: Qualities) -> Mapping[Any, Any]:
     """Return a grade as it counts: a judge's by what it was found to be, others as they are.
 
-    The weight that it was given with counts in full for a judge that nothing is known of.
+    The weight that it was given with counts in full for a judge that nothing is known of, and not
+    at all for one that was found to know nothing.
     """
     if grade["source"] != "judge":
         return grade
@@ -115,6 +119,8 @@ def corrected(grade: Mapping[Any, Any], qualities: Qualities) -> Mapping[Any, An
     if quality is None:
         return grade
     weight = min(grade["weight"] * quality.weight / PRIOR_WEIGHT, 1.0)
+    if quality.weight < LEAST_WEIGHT:
+        weight = 0.0
     return {**grade, "score": quality.correction(grade["score"]), "weight": weight}
 
 
