@@ -1,6 +1,7 @@
 """Judges are measured on the log's answers, and corrected before routers learn from them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,12 @@ def engine(tmp_path: Path):
 
 
 def grade(number: int, answer_id: str, score: float, source="judge", **changes) -> GradeRecord:
-    known = {"team_id": "default", "grader": "arbiter", "comment": None, "version": "rubric-1"}
+    known: dict[str, Any] = {
+        "team_id": "default",
+        "grader": "arbiter",
+        "comment": None,
+        "version": "rubric-1",
+    }
     known |= {"weight": 0.5} if source == "judge" else {"grader": "me", "version": None}
     return GradeRecord(
         grade_id=f"{source}{number}",
@@ -113,7 +119,8 @@ async def test_a_trusted_grade_of_another_team_says_nothing(engine, tmp_path) ->
 async def test_an_unmeasured_judge_counts_as_it_says(engine, tmp_path) -> None:
     await fill(engine, tmp_path, answered(0), grade(0, "req_000000", 0.9))
     ((row,),) = DatabaseRows(engine).iter_evaluations()
-    assert (row.score, row.score_weight) == (pytest.approx(0.9), pytest.approx(0.5))
+    assert row.score == pytest.approx(0.9)
+    assert row.score_weight == pytest.approx(0.5)
 
 
 async def test_nothing_is_learned_from_a_judge_that_knows_nothing(engine, tmp_path) -> None:
