@@ -38,6 +38,7 @@ from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.graded_answers import GradedAnswers
 from gateway.evaluation_log.grades import GradeBook
 from gateway.grading.desk import GradingDesk
+from gateway.grading.readings import read_grading
 from gateway.judging.opening import caps_of, open_graded
 from gateway.long_work import LongWork
 from gateway.pool.announcements import OfferedModels
@@ -51,7 +52,6 @@ from gateway.readings import (
     read_budgets,
     read_connections,
     read_embedder,
-    read_grading,
     read_log,
     read_memory,
     read_policy,

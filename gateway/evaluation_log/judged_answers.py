@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, and_, select
+from sqlalchemy import Connection, Engine, RowMapping, and_, select
 
 from gateway.evaluation_log.grades import ANSWER_IDS, GradeSource
 from migrations.tables import GRADES, TURNS
@@ -25,6 +25,9 @@ TRUSTED: Final[Sequence[GradeSource]] = ("verifier", "feedback")
 """Sources that judges are held against, the better one first."""
 MAX_READ: Final = 50_000
 IDS_AT_ONCE: Final = 500
+LEAST_WEIGHT: Final = 0.1
+"""A judge that explains less of what trusted graders say is not learned from: rows have no weights
+in training, so its noise would count as much as a verifier's word."""
 
 Prompted = tuple[str, str]
 """A judge and the version of its prompt: another prompt makes another judge."""
@@ -61,13 +64,13 @@ def read_judged(engine: Engine, most: int = MAX_READ) -> list[JudgedAnswer]:
         .limit(most)
     )
     with engine.connect() as connection:
-        judged = connection.execute(query).all()[::-1]
+        judged = connection.execute(query).mappings().all()[::-1]
         trusted = _trusted(connection, judged)
     return [
         JudgedAnswer(
-            (row.grader, row.version or ""),
-            row.served_model or "",
-            row.score,
+            (row["grader"], row["version"] or ""),
+            row["served_model"] or "",
+            row["score"],
             _best(trusted, row),
         )
         for row in judged
@@ -107,7 +110,8 @@ def model_means(
 def corrected(grade: Mapping[Any, Any], qualities: Qualities) -> Mapping[Any, Any]:
     """Return a grade as it counts: a judge's by what it was found to be, others as they are.
 
-    The weight that it was given with counts in full for a judge that nothing is known of.
+    The weight that it was given with counts in full for a judge that nothing is known of, and not
+    at all for one that was found to know nothing.
     """
     if grade["source"] != "judge":
         return grade
@@ -115,11 +119,13 @@ def corrected(grade: Mapping[Any, Any], qualities: Qualities) -> Mapping[Any, An
     if quality is None:
         return grade
     weight = min(grade["weight"] * quality.weight / PRIOR_WEIGHT, 1.0)
+    if quality.weight < LEAST_WEIGHT:
+        weight = 0.0
     return {**grade, "score": quality.correction(grade["score"]), "weight": weight}
 
 
 def _trusted(
-    connection: Connection, judged: Sequence[Row[Any]]
+    connection: Connection, judged: Sequence[RowMapping]
 ) -> Mapping[tuple[str, str], Mapping[str, Sequence[float]]]:
     """Read the trusted grades of these answers, by team and id and then by source."""
     found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -134,19 +140,19 @@ def _trusted(
 
 
 def _best(
-    trusted: Mapping[tuple[str, str], Mapping[str, Sequence[float]]], row: Row[Any]
+    trusted: Mapping[tuple[str, str], Mapping[str, Sequence[float]]], row: RowMapping
 ) -> float | None:
     """Average the grades of the better source that graded the answer."""
     for source in TRUSTED:
         scores = [
             score
             for answer_id in _ids(row)
-            for score in trusted.get((row.team_id, answer_id), {}).get(source, ())
+            for score in trusted.get((row["team_id"], answer_id), {}).get(source, ())
         ]
         if scores:
             return sum(scores) / len(scores)
     return None
 
 
-def _ids(row: Row[Any]) -> Iterator[str]:
-    return filter(None, (row.request_id, row.decision_id, row.answer_id))
+def _ids(row: RowMapping) -> Iterator[str]:
+    return filter(None, (row["request_id"], row["decision_id"], row["answer_id"]))

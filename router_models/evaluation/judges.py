@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
+Figures = Sequence[float] | Float64
 
 PRIOR_PAIRS: Final = 20.0
 """A judge is taken for what it was before as if so many pairs had shown it."""
@@ -80,7 +81,7 @@ class JudgeQuality:
     weight: float
 
 
-def measure_judge(judged: Sequence[float], trusted: Sequence[float]) -> JudgeQuality:
+def measure_judge(judged: Figures, trusted: Figures) -> JudgeQuality:
     """Compare a judge with trusted grades of the same answers, the latest ones last."""
     scores = np.asarray(judged, np.float64)[-WINDOW:]
     truth = np.asarray(trusted, np.float64)[-WINDOW:]
@@ -128,9 +129,7 @@ def fit_correction(judged: Float64, trusted: Float64) -> Correction:
     return Correction(float(intercept), 1.0 + float(tilt))
 
 
-def estimate_mean(
-    trusted: Sequence[float], judged: Sequence[float], judged_alone: Sequence[float]
-) -> Estimate | None:
+def estimate_mean(trusted: Figures, judged: Figures, judged_alone: Figures) -> Estimate | None:
     """Estimate the mean of trusted grades over all answers, judged ones without any included.
 
     Args:
@@ -168,7 +167,7 @@ def student_t(freedom: int, level: float = 0.975) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
     )
-    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+    return z + sum(term / float(freedom) ** power for power, term in enumerate(terms, 1))
 
 
 def _judge_share(truth: Float64, scores: Float64, alone: Float64) -> float:

@@ -8,7 +8,7 @@ from gateway.types import Caller, Usage
 from gateway.wire import parse_chat_request
 from tests.fakes.turns import make_turn
 
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "weather",

@@ -145,7 +145,8 @@ async def test_the_next_request_of_a_conversation_grades_the_answer_before_it(ga
 
 async def test_messages_are_graded_too_whole_and_streamed(gateway):
     """Of an upstream that speaks the same wire, and so passes as it is."""
-    body = {"model": CLAUDE, "max_tokens": 100, "messages": [{"role": "user", "content": QUESTION}]}
+    said = [{"role": "user", "content": QUESTION}]
+    body = {"model": CLAUDE, "max_tokens": 100, "messages": said}
     call = {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": SECRET}}
     opening = anthropic_stream_chunks()[:1]
     events = [
@@ -175,7 +176,7 @@ async def test_messages_are_graded_too_whole_and_streamed(gateway):
         assert first.status_code == 200
         (turn,) = await gateway.turns(1)
         history = [
-            *body["messages"],
+            *said,
             {"role": "assistant", "content": [call]},
             {"role": "user", "content": [failed]},
         ]

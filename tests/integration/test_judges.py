@@ -125,7 +125,9 @@ async def test_routers_learn_from_second_answers_and_are_not_measured_on_them(tm
         await until(lambda: len(it.turns(team_id="default")) == 24)
         batches = list(DatabaseRows(it.gateway.engine).iter_evaluations())
         rows = [row for batch in batches for row in batch]
-        learned = read_log_rows(batches, len(rows[0].query_embedding), 100)
+        vector = rows[0].query_embedding
+        assert vector is not None
+        learned = read_log_rows(batches, len(vector), 100)
         held_out = {row.query_id for row in rows if row.split == "test"}
         assert 0 < len(held_out) < 12
         assert len(learned.query) == 24 - len(held_out)

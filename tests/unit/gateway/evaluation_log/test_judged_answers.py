@@ -1,6 +1,7 @@
 """Judges are measured on the log's answers, and corrected before routers learn from them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,16 @@ from sqlalchemy import Engine
 from gateway.cli import cli
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeRecord
-from gateway.evaluation_log.judged_answers import measure_judges, model_means, read_judged
+from gateway.evaluation_log.judged_answers import (
+    LEAST_WEIGHT,
+    measure_judges,
+    model_means,
+    read_judged,
+)
 from gateway.evaluation_log.log_export import DatabaseRows
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
+from router_models.evaluation.log_rows import read_log_rows
 from tests.fakes.schemas import with_schema
 from tests.fakes.turns import START_UNIX_S, make_turn
 
@@ -31,7 +38,12 @@ def engine(tmp_path: Path):
 
 
 def grade(number: int, answer_id: str, score: float, source="judge", **changes) -> GradeRecord:
-    known = {"team_id": "default", "grader": "arbiter", "comment": None, "version": "rubric-1"}
+    known: dict[str, Any] = {
+        "team_id": "default",
+        "grader": "arbiter",
+        "comment": None,
+        "version": "rubric-1",
+    }
     known |= {"weight": 0.5} if source == "judge" else {"grader": "me", "version": None}
     return GradeRecord(
         grade_id=f"{source}{number}",
@@ -107,7 +119,22 @@ async def test_a_trusted_grade_of_another_team_says_nothing(engine, tmp_path) ->
 async def test_an_unmeasured_judge_counts_as_it_says(engine, tmp_path) -> None:
     await fill(engine, tmp_path, answered(0), grade(0, "req_000000", 0.9))
     ((row,),) = DatabaseRows(engine).iter_evaluations()
-    assert (row.score, row.score_weight) == (pytest.approx(0.9), pytest.approx(0.5))
+    assert row.score == pytest.approx(0.9)
+    assert row.score_weight == pytest.approx(0.5)
+
+
+async def test_nothing_is_learned_from_a_judge_that_knows_nothing(engine, tmp_path) -> None:
+    records = []
+    for number in range(250):
+        records += [answered(number), grade(number, f"req_{number:06d}", number * 7 % 10 / 9)]
+        if number < 200:
+            known = float(number * 13 % 4 > 1)
+            records.append(grade(number, f"req_{number:06d}", known, source="verifier"))
+    await fill(engine, tmp_path, *records)
+    assert measure_judges(read_judged(engine))[JUDGE].weight < LEAST_WEIGHT
+    rows = [row for batch in DatabaseRows(engine).iter_evaluations() for row in batch]
+    assert {row.score_source for row in rows} == {"verifier", None}
+    assert len(read_log_rows([rows], 3, 1000).query) == 200
 
 
 async def test_callers_count_where_no_verifier_does(engine, tmp_path) -> None:

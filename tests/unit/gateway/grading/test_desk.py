@@ -68,7 +68,7 @@ async def open_desk(
 
 def offer(desk: GradingDesk, number: int = 0, team_id: str = "default", **more: Any) -> None:
     turn = make_turn(number, team_id=team_id)
-    given = {"said": ANSWER, "n_bytes": 100} | more
+    given: dict[str, Any] = {"said": ANSWER, "n_bytes": 100} | more
     desk.offer(turn, request(), Caller("key", team_id), **given)
 
 
