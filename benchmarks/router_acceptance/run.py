@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.routing_frontier.protocol import Rows, read, rows_of
-from gateway.federation.site import prices_of
+from gateway.artifacts.frontier_file import prices_of
 from gateway.routing.encoders import load_encoder
 from gateway.settings.config import GatewaySettings
 from router_models.artifacts.artifact import dump, load
