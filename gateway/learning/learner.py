@@ -33,12 +33,12 @@ from router_models.evaluation.acceptance import (
     AcceptanceCriteria,
     Decision,
     Float64,
-    HeldOut,
     decide,
     find_invalid_predictions,
 )
 from router_models.evaluation.anytime import Look, differences, look
 from router_models.evaluation.fixed_choice import beside_fixed_choice
+from router_models.evaluation.held_out import HeldOut
 from router_models.evaluation.log_rows import LoggedRows
 from router_models.evaluation.off_policy import LoggedChoices
 from router_models.types import Evaluations
