@@ -16,13 +16,14 @@ from typing import Final
 import numpy as np
 
 from benchmarks.routing_frontier.protocol import Rows, read, rows_of
-from gateway.federation.site import prices_of
+from gateway.artifacts.frontier_file import prices_of
 from gateway.routing.encoders import load_encoder
 from gateway.settings.config import GatewaySettings
 from router_models.artifacts.artifact import dump, load
 from router_models.artifacts.router import Router
-from router_models.evaluation.acceptance import AcceptanceCriteria, HeldOut, decide
+from router_models.evaluation.acceptance import AcceptanceCriteria, decide
 from router_models.evaluation.frontier import oracle_gain
+from router_models.evaluation.held_out import HeldOut
 from router_models.evaluation.off_policy import LoggedChoices
 from router_models.statistics import select
 from router_models.training.settings import KMeansSettings

@@ -24,10 +24,10 @@ from router_models.evaluation.acceptance import (
     AcceptanceCriteria,
     Decision,
     Float64,
-    HeldOut,
     decide,
     find_invalid_predictions,
 )
+from router_models.evaluation.held_out import HeldOut
 from router_models.evaluation.log_rows import LoggedRows, LogRow, read_log_rows
 from router_models.pricing import in_unit
 from router_models.statistics import check

@@ -36,8 +36,8 @@ class LearningFile:
         """Yield a series per kind of event; none where the file is missing or damaged."""
         number = CounterMetricFamily(
             "waypost_learning_events",
-            "Steps of the learner, by what was done: `trained`, `refused`, `activated`, "
-            "`rolled_back`, ...",
+            "Steps of the learner, by what was done: `trained`, `refused`, `proposed`, "
+            "`activated`, `watched`, `rolled_back`, `failed`, `skipped`.",
             labels=["what"],
         )
         last = GaugeMetricFamily(

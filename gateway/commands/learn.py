@@ -98,7 +98,10 @@ def approve_router(settings: GatewaySettings, version: str | None) -> None:
     """Let the router that was proposed last serve, or VERSION."""
     with opened(settings) as engine, explained():
         learner = open_learner(settings, engine)
-        _print(approve(learner.events, learner.store, version, learner.clock()))
+        event = approve(
+            learner.events, learner.store, version, learner.clock(), learner.default_artifact
+        )
+        _print(event)
 
 
 @command.command("rollback")

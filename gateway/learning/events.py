@@ -20,6 +20,10 @@ What = Literal[
     "failed",  # nothing came of a step
     "skipped",  # there is nothing to learn from yet
 ]
+ENDS: Final[tuple[What, ...]] = ("refused", "proposed", "activated", "failed", "skipped")
+"""How a training may end. One that is killed ends in none of them, and is begun again."""
+GRADED_UNTIL: Final = "graded_until"
+"""Figure of these: the time of the last grade that the training knew of."""
 LEARNER: Final = "learner"
 OPERATOR: Final = "operator"
 
@@ -61,6 +65,15 @@ class LearningEvents:
         with self.engine.connect() as connection:
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else _event(row)
+
+    def latest_attempt(self) -> Event | None:
+        """Return the last event that ended a training: it says up to which grade it went."""
+        query = select(Table).where(Table.c.what.in_(ENDS)).order_by(Table.c.id.desc())
+        with self.engine.connect() as connection:
+            for row in connection.execute(query).mappings():
+                if GRADED_UNTIL in row["figures"]:
+                    return _event(row)
+        return None
 
     def newest(self, count: int) -> Sequence[Event]:
         """Return the last events, the newest first."""

@@ -7,7 +7,7 @@ leaves either nothing or a router that serves, and the next step notes what it f
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -16,9 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.artifacts.learning_file import LearningFile
 from gateway.artifacts.store import ArtifactStore
-from gateway.learning.events import LEARNER, Event, LearningEvents, What
+from gateway.learning.events import GRADED_UNTIL, LEARNER, Event, LearningEvents, What
 from gateway.learning.evidence import Evidence, fingerprint
 from gateway.learning.lease import Lease
+from gateway.learning.operating import let_serve
 from gateway.learning.training import train_router
 from gateway.learning.wording import explain_look, explain_training, figures_of
 from gateway.settings.learning import LearningSettings
@@ -32,18 +33,17 @@ from router_models.evaluation.acceptance import (
     AcceptanceCriteria,
     Decision,
     Float64,
-    HeldOut,
     decide,
     find_invalid_predictions,
 )
 from router_models.evaluation.anytime import Look, differences, look
-from router_models.evaluation.fixed_choice import FixedChoice, beside_fixed_choice
+from router_models.evaluation.fixed_choice import beside_fixed_choice
+from router_models.evaluation.held_out import HeldOut
 from router_models.evaluation.log_rows import LoggedRows
 from router_models.evaluation.off_policy import LoggedChoices
 from router_models.types import Evaluations
 
 CANDIDATE: Final = "candidate"
-ATTEMPTS: Final[tuple[What, ...]] = ("trained", "skipped", "failed")
 SERVING: Final[tuple[What, ...]] = ("activated", "rolled_back")
 LEAST_WATCHED: Final = 100
 """Answers after which the watch says for the first time how it goes."""
@@ -105,7 +105,7 @@ class Learner:
 
         try:
             self._find_what_serves(note)
-            if not self._watch(note):
+            if not self._has_returned(note):
                 self._learn(note, is_forced=is_forced)
         except LeaseLost:
             note("failed", "another process learns by now, so this one changed nothing")
@@ -128,6 +128,17 @@ class Learner:
         while history and history.pop() != active:
             pass
         return history[-1] if history else None
+
+    def _has_returned(self, note: Callable[..., None]) -> bool:
+        """Watch what serves; say once, and not at every look, that it cannot be watched."""
+        try:
+            return self._watch(note)
+        except (ArtifactRejected, InvalidEvaluations) as error:
+            last, why = self.events.latest("watched"), f"it cannot be watched: {error}"
+            if last is None or last.why != why:
+                active = self._active_version()
+                note("watched", why, router_version=active, figures={"answers": 0})
+            return False
 
     def _watch(self, note: Callable[..., None]) -> bool:
         """Roll back what serves if it does worse than the one before; returns whether it did."""
@@ -172,17 +183,16 @@ class Learner:
         return True
 
     def _learn(self, note: Callable[..., None], *, is_forced: bool) -> None:
-        last = self.events.latest(*ATTEMPTS)
-        until = _time(None if last is None else last.figures.get("graded_until"))
+        last = self.events.latest_attempt()
+        until = None if last is None else datetime.fromisoformat(last.figures[GRADED_UNTIL])
         new, graded_until = self.evidence.new_grades(until)
         if not self._is_due(new, last, is_forced=is_forced):
-            if graded_until is None and last is None:
+            if graded_until is None and self.events.latest("skipped") is None:
                 note("skipped", "there is no graded answer yet: see the guide `learn-by-itself`")
             return
-        figures: dict[str, Any] = {
-            "new_grades": new,
-            "graded_until": None if graded_until is None else graded_until.isoformat(),
-        }
+        figures: dict[str, Any] = {"new_grades": new}
+        if graded_until is not None:
+            figures[GRADED_UNTIL] = graded_until.isoformat()
         try:
             self._train(note, figures)
         except (LeaseLost, SQLAlchemyError):
@@ -228,13 +238,15 @@ class Learner:
         version = self.store.put_own(trained.content).version
         made = figures | {"training": trained.training, **trained.provenance}
         note("trained", explain_training(trained), router_version=version, figures=made)
-        self._judge(note, load(trained.content, self.encoder), rows)
+        self._judge(note, load(trained.content, self.encoder), rows, figures)
 
     def _was_tried(self, rows_sha256: str) -> bool:
-        last = self.events.latest("trained")
+        last = self.events.latest_attempt()
         return last is not None and last.figures.get("rows_sha256") == rows_sha256
 
-    def _judge(self, note: Callable[..., None], router: Router, rows: LoggedRows) -> None:
+    def _judge(
+        self, note: Callable[..., None], router: Router, rows: LoggedRows, figures: dict[str, Any]
+    ) -> None:
         """Say whether the router may serve, and let it; the rules are the federation's."""
         held_out = HeldOut.of(self._rows_to_judge_on(rows), self.prices)
         active = self._active(rows)
@@ -248,7 +260,19 @@ class Learner:
         single = beside_fixed_choice(
             router, held_out.choices, held_out.prior, self.willingness_to_pay_usd
         )
-        self._carry_out(note, router.version, decision, active, single)
+        figures = figures | {"acceptance": dict(decision.figures)}
+        why = decision.reason
+        if single is not None:
+            gain = single.gain_usd
+            figures["fixed_choice"] = {
+                "model": single.model,
+                "gain_usd_per_1000_turns": [gain.value, gain.low, gain.high],
+                "is_enough": single.is_enough,
+            }
+            why = f"{why}. {single}"
+        former = None if active is None else active.version
+        decision = replace(decision, reason=why)
+        self._carry_out(note, router.version, decision, former, figures)
 
     def _rows_to_judge_on(self, rows: LoggedRows) -> LoggedRows:
         """After a router was rolled back, those since it began to serve.
@@ -266,33 +290,22 @@ class Learner:
         note: Callable[..., None],
         version: str,
         decision: Decision,
-        active: Router | None,
-        single: FixedChoice | None,
+        former: str | None,
+        figures: dict[str, Any],
     ) -> None:
-        figures: dict[str, Any] = {"acceptance": dict(decision.figures)}
-        why = decision.reason
-        if single is not None:
-            gain = single.gain_usd
-            figures["fixed_choice"] = {
-                "model": single.model,
-                "gain_usd_per_1000_turns": [gain.value, gain.low, gain.high],
-                "is_enough": single.is_enough,
-            }
-            why = f"{why}. {single}"
+        """Store the verdict, and let an accepted router serve, or wait for an operator."""
         activates = decision.is_accepted and self.settings.on_acceptance == "activate"
         outcome: Outcome = "activated" if activates else "candidate"
         if activates:
             self._keep_lease()
-            if self._active_version() is None and self.default_artifact is not None:
-                # So that there is something to return to.
-                self.store.activate(self.store.put_own(self.default_artifact).version)
-            self.store.activate(version)
-        self.store.note(version, Assessment(outcome, why, self.clock(), decision.figures))
+            let_serve(self.store, version, self.default_artifact)
+        made = Assessment(outcome, decision.reason, self.clock(), decision.figures)
+        self.store.note(version, made)
         what: What = "refused"
         if decision.is_accepted:
             what = "activated" if activates else "proposed"
-        former = None if active is None else active.version
-        note(what, why, router_version=version, former_version=former, figures=figures)
+        versions = {"router_version": version, "former_version": former}
+        note(what, decision.reason, figures=figures, **versions)
         self.store.prune(KEPT)
 
     def _keep_lease(self) -> None:
@@ -348,10 +361,6 @@ def _is_news(found: Look, last: Event | None, begun: Event) -> bool:
     is_first = last is None or last.at < begun.at
     before = LEAST_WATCHED / 2 if is_first or last is None else last.figures["answers"]
     return found.answers >= 2 * before
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
 
 
 def no_answers(choices: LoggedChoices) -> Evaluations:

@@ -1,4 +1,4 @@
-"""What an operator decides: let a proposed router serve, or the one before the active one."""
+"""Which router serves from now on: a proposed one, or the one before it."""
 
 from datetime import datetime
 
@@ -7,13 +7,30 @@ from gateway.learning.events import OPERATOR, Event, LearningEvents
 from router_models.errors import ArtifactRejected
 
 
+def let_serve(store: ArtifactStore, version: str, default_artifact: bytes | None) -> None:
+    """Activate a version; a packaged router that served so far becomes one to return to.
+
+    Raises:
+        ArtifactRejected: There is no such version, or it cannot serve.
+        OSError: The folder cannot be written to.
+    """
+    if default_artifact is not None and not store.history():
+        store.activate(store.put_own(default_artifact).version)
+    store.activate(version)
+
+
 def approve(
-    events: LearningEvents, store: ArtifactStore, version: str | None, now: datetime
+    events: LearningEvents,
+    store: ArtifactStore,
+    version: str | None,
+    now: datetime,
+    default_artifact: bytes | None = None,
 ) -> Event:
     """Let a router serve that the learner proposed.
 
     Args:
         version: None for the one that was proposed last.
+        default_artifact: The router that serves while none was activated.
 
     Raises:
         ArtifactRejected: None was proposed, or it did worse than another one when it served.
@@ -28,7 +45,7 @@ def approve(
             "all the same"
         )
     former = store.active()
-    store.activate(proposed.router_version)
+    let_serve(store, proposed.router_version, default_artifact)
     why = f"approved: {proposed.why}"
     event = Event(now, OPERATOR, "activated", why, proposed.router_version, former)
     events.add(event)

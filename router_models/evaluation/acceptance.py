@@ -16,11 +16,10 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.router import Router
 from router_models.evaluation.design_variance import Shares, weighed, widened
 from router_models.evaluation.frontier import bootstrap_weights, routing_gains
-from router_models.evaluation.log_rows import LoggedRows
+from router_models.evaluation.held_out import HeldOut
 from router_models.evaluation.off_policy import (
     LoggedChoices,
     choose,
@@ -70,34 +69,6 @@ class AcceptanceCriteria:
     least_effective_rows: float = 100.0
     least_answers: int = 100
     draws: int = 500
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class HeldOut:
-    """Answers that no router was trained or chosen on, under this gateway's names of models.
-
-    Attributes:
-        answers: One row per query.
-        choices: The answers among them whose model was drawn at random.
-        prior: Train rows, for the outcome model of the doubly robust estimate.
-        prices: Quality per USD at the operating points that callers use.
-    """
-
-    answers: Evaluations
-    choices: LoggedChoices
-    prior: Evaluations
-    prices: Float64
-
-    @classmethod
-    def of(cls, rows: LoggedRows, prices: Float64) -> "HeldOut":
-        """Take the log's test rows, and its train rows for the outcome model."""
-        names = ModelRegistry()
-        return cls(
-            rows.evaluations("test", rows.models, names),
-            rows.choices(),
-            rows.evaluations("train", rows.models, names),
-            prices,
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

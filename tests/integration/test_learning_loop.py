@@ -34,9 +34,9 @@ ROUTING = {
     "encoder": "static",
     "artifact_poll_s": 0.01,
     "prior": False,
-    "exploration": {"kind": "epsilon", "epsilon": 0.4},
+    "exploration": {"kind": "epsilon", "epsilon": 0.5},
 }
-TURNS = 600
+TURNS = 560
 LEARNING = {
     "enabled": True,
     "on_acceptance": "activate",
@@ -117,12 +117,12 @@ async def test_a_gateway_learns_by_itself_and_returns_from_a_model_that_got_wors
                 learned = gateway.store.active()
                 while await serving(client) != learned:
                     pass
-                after = await ask(client, asked, 100)
+                after = await ask(client, asked, 60)
 
                 large.skill = dict.fromkeys(large.skill, 0.0)
                 turns = 0
                 while gateway.store.active() == learned:
-                    assert turns < TURNS - 100
+                    assert turns < TURNS - 60
                     await ask(client, asked, 20)
                     turns += 20
 

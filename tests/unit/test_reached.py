@@ -14,6 +14,7 @@ STARTED_BY_NAME = {
     "gateway.__main__",
     "gateway.embedded.child",
     "gateway.evaluation_log.log_parquet",
+    "gateway.learning.process",
     "gateway.telemetry.otlp_tracing",
     "migrations.env",
     "migrations.history",

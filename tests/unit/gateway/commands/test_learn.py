@@ -35,7 +35,7 @@ def run(settings_file, *arguments: str) -> Result:
 
 
 def test_proposes_a_router_that_an_operator_approves_and_rolls_back(settings_file, store, acme):
-    acme.fill(load_settings(settings_file, {}), encoder(), seed=0)
+    acme.fill(load_settings(settings_file, {}), encoder(), seed=0, answers=1)
     done = run(settings_file, "run")
     assert done.exit_code == 0, done.output
     assert "trained" in done.output
@@ -51,8 +51,11 @@ def test_proposes_a_router_that_an_operator_approves_and_rolls_back(settings_fil
     assert store.active() == found["waiting"]
     assert "activated by the operator" in run(settings_file, "status").output
 
-    refused = run(settings_file, "rollback")
-    assert "there is no earlier version" in refused.output
+    returned = run(settings_file, "rollback")
+    assert "rolled_back by the operator" in returned.output
+    assert store.active() not in {None, found["waiting"]}  # the packaged router
+    again = run(settings_file, "approve")
+    assert "was rolled back" in again.output
 
 
 def test_says_that_nothing_is_due(settings_file):

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 
 from gateway.artifacts.learning_file import LearningFile
 from gateway.artifacts.store import ArtifactStore
+from gateway.evaluation_log.grades import GradeRecord
 from gateway.learning.events import LearningEvents
 from gateway.learning.evidence import Evidence
 from gateway.learning.learner import Learner
@@ -18,8 +19,9 @@ from gateway.learning.lease import Lease
 from gateway.learning.operating import approve, roll_back
 from gateway.learning.watching import step_with_lease
 from gateway.settings.learning import LearningSettings
-from gateway.storage.database import create_database_engine
+from gateway.storage.database import create_database_engine, writing
 from gateway.types import TurnRecord
+from migrations.tables import LEARNING_EVENTS
 from router_models.artifacts.artifact import dump
 from router_models.errors import ArtifactRejected
 from router_models.training.train import train
@@ -228,12 +230,32 @@ async def test_after_a_rollback_only_what_was_seen_since_speaks_for_the_next_rou
 
 
 async def test_the_same_rows_are_not_learned_from_twice(loop):
+    truth = made_up(400)
+    await loop.serve(truth)
+    loop.step()
+    grades = [row for row in records(truth) if isinstance(row, GradeRecord)]
+    again = [replace(g, grade_id=f"{g.grade_id}-again") for g in grades]
+    later_s = loop.clock.now.timestamp()
+    await fill(
+        loop.engine, loop.folder, iter([replace(g, created_at_unix_s=later_s) for g in again])
+    )
+    assert loop.step() == ["skipped"]
+    assert loop.step() == []
+
+
+async def test_a_training_that_was_killed_before_its_verdict_is_begun_again(loop):
     await loop.serve(made_up(400))
     loop.step()
-    (event,) = [event for event in loop.events.newest(9) if event.what == "trained"]
-    again = replace(event, what="failed", figures={"graded_until": None})
-    loop.events.add(again)
-    assert loop.step() == ["skipped"]
+    killed = loop.events.latest("trained")
+    with writing(loop.engine) as connection:
+        connection.execute(delete(LEARNING_EVENTS).where(LEARNING_EVENTS.c.what == "activated"))
+    (loop.store.folder / "active").unlink()
+    loop.clock.now += timedelta(days=1)
+    assert loop.step() == ["trained", "activated"]
+    again = loop.events.latest("trained")
+    assert killed is not None
+    assert again is not None
+    assert again.figures["rows_sha256"] == killed.figures["rows_sha256"]
 
 
 async def test_a_training_that_fails_changes_nothing_and_says_why(loop):

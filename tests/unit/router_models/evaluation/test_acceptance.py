@@ -12,11 +12,11 @@ from router_models.estimators.guard import Guard, GuardedEstimator
 from router_models.estimators.kmeans import KMeansEstimator
 from router_models.evaluation.acceptance import (
     AcceptanceCriteria,
-    HeldOut,
     decide,
     find_invalid_predictions,
     gather_evidence,
 )
+from router_models.evaluation.held_out import HeldOut
 from router_models.evaluation.off_policy import LoggedChoices
 from router_models.training.kmeans import fit_kmeans
 from router_models.training.settings import KMeansSettings

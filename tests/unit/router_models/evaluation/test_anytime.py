@@ -97,7 +97,7 @@ def test_without_answers_nothing_is_said():
 def preferring(quality: tuple[float, float]) -> Router:
     """A router that expects the same of the two models on every query."""
     rows = logged(40, quality)
-    table = np.broadcast_to(np.float32(quality), (40, 2)).copy()
+    table = np.tile(np.array(quality, np.float32), (40, 1))
     known = Evaluations(rows.embeddings, table, np.full_like(table, 1e-6), MODELS)
     fitted = fit_kmeans(known, KMeansSettings(n_clusters=2), 0)
     return load(dump(fitted, ENCODER, created_at=CREATED_AT, training={}, provenance={}), ENCODER)

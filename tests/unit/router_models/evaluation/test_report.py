@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from router_models.evaluation.report import REFERENCES, evaluate
+from gateway.settings.routing import DEFAULT_PROFILES
+from router_models.evaluation.report import BALANCED_USD, REFERENCES, evaluate
 from tests.fakes.evaluations import made_up
 from tests.fakes.reports import TRUTH, contender, report
 
@@ -80,3 +81,16 @@ def test_tasks_are_measured_at_the_willingness_to_pay_that_is_asked_for():
     assert not unasked.at_willingness
     cost = [sum(t.cost_usd for t in found.tasks["knows"]) for found in (asked, unasked)]
     assert cost[0] < cost[1]
+
+
+def test_says_in_money_what_routing_is_worth_beside_the_best_single_model():
+    asked, unasked = report(willingness_to_pay_usd=1.0).frontier, report().frontier
+    assert asked is not None
+    assert unasked is not None
+    found = asked.fixed_choice["knows"]
+    (alone,) = [each for each in asked.at_willingness if each.name == f"{found.model} alone"]
+    assert found.gain_usd.value == pytest.approx(1000.0 * alone.under["knows"].value)
+    assert found.gain_usd.low <= found.gain_usd.value <= found.gain_usd.high
+    assert unasked.fixed_choice["knows"].willingness_to_pay_usd == BALANCED_USD
+    paid = DEFAULT_PROFILES["balanced"].willingness_to_pay_usd
+    assert paid == BALANCED_USD

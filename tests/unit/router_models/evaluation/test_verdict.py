@@ -124,6 +124,12 @@ def test_does_not_name_a_best_single_model_that_is_not_clearly_best():
     )
 
 
+def test_says_in_money_whether_one_model_is_enough():
+    worth = [each for each in verdict(report(), "knows") if "USD per 1,000 turns" in each]
+    assert len(worth) == 1
+    assert worth[0].endswith("to callers who pay 0.02 USD per unit of quality.")
+
+
 def test_without_draws_there_is_no_verdict():
     (only,) = verdict(report(draws=0), "knows")
     assert only == "Without draws there are no intervals, and without intervals no verdict."
