@@ -48,6 +48,7 @@ from gateway.readings import (
     read_budgets,
     read_connections,
     read_embedder,
+    read_exploration,
     read_log,
     read_memory,
     read_policy,
@@ -178,6 +179,7 @@ def _observe(
     for read in (
         read_log(log, settings.evaluation_log),
         read_embedder(embedder),
+        read_exploration(service.routing.exploration),
         read_router(service.routing.router, store),
         FrontierFile(store.folder).collect,
         read_policy(service.turn_budgets),
