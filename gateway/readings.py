@@ -17,6 +17,7 @@ from gateway.embedded.process import EmbeddedPool
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.providers.base import Provider
 from gateway.routing.encoders import QueryEmbedder
+from gateway.routing.exploring import Exploring
 from gateway.settings.config import EvaluationLogSettings
 from gateway.telemetry.connection_counts import ConnectionCounts
 from gateway.telemetry.families import Read, counter, counters, gauge, gauges, info
@@ -104,6 +105,21 @@ def read_embedder(embedder: QueryEmbedder) -> Read:
             "waypost_embedding_cache_misses",
             "Queries whose embedding had to be computed.",
             embedder.cache_misses,
+        )
+
+    return read
+
+
+def read_exploration(exploring: Exploring) -> Read:
+    """Say what exploration was expected to lose."""
+
+    def read() -> Iterator[Metric]:
+        budget = exploring.budget
+        yield counter(
+            "waypost_exploration_regret_usd",
+            "USD that exploring choices were expected to lose since the start, of "
+            "`routing.exploration.max_regret_usd_per_day`; 0 without such a limit.",
+            0.0 if budget is None else budget.spent_usd,
         )
 
     return read

@@ -1,7 +1,7 @@
 """A chat service in front of providers that play a script, with all that it tells in reach."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
@@ -34,6 +34,7 @@ class Planned:
 
     models: tuple[HostedModel, ...] = (FIRST, SECOND)
     error: Exception | None = None
+    followed: list[RoutePlan] = field(default_factory=list)
 
     async def predict(
         self, request: ChatRequest, caller: Caller, *, with_stderr: bool = False
@@ -57,6 +58,9 @@ class Planned:
             embedding=prediction.embedding,
             allotment=allotment,
         )
+
+    def follow(self, plan: RoutePlan) -> None:
+        self.followed.append(plan)
 
 
 @dataclass

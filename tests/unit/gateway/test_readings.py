@@ -11,7 +11,15 @@ from gateway.artifacts.active import ActiveRouter
 from gateway.artifacts.store import ArtifactStore
 from gateway.embedded.process import EmbeddedPool
 from gateway.providers.base import BreakerState, Condition
-from gateway.readings import newest_candidate, read_memory, read_providers, read_router
+from gateway.readings import (
+    newest_candidate,
+    read_exploration,
+    read_memory,
+    read_providers,
+    read_router,
+)
+from gateway.routing.exploring import always, exploring
+from gateway.settings.routing import ExplorationSettings
 from gateway.telemetry.families import Read
 from gateway.telemetry.series import Reading, render
 from gateway.types import HostedModel, ModelPrice
@@ -66,6 +74,16 @@ async def test_the_router_that_serves_and_the_one_that_waits_are_told(store):
     assert seen.sum("waypost_router_info", version=serving, encoder=ENCODER.id) == 1
     assert seen.sum("waypost_router_candidate_info", version=waiting, kind="kmeans") == 1
     assert seen.sum("waypost_router_swaps_total") == 1
+
+
+def test_what_exploration_may_have_lost_is_told():
+    it = exploring(ExplorationSettings(), 1, always, clock=lambda: 0.0)
+    assert it.budget is not None
+    it.budget.spend(0.125)
+    uncapped = exploring(ExplorationSettings(kind="epsilon"), 1, always, clock=lambda: 0.0)
+
+    assert read(read_exploration(it)).sum("waypost_exploration_regret_usd_total") == 0.125
+    assert read(read_exploration(uncapped)).sum("waypost_exploration_regret_usd_total") == 0
 
 
 async def test_without_a_router_there_is_nothing_to_tell_of_it(store):

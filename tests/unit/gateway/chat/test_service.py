@@ -287,3 +287,11 @@ async def test_counts_what_allotted_turns_use(bench) -> None:
     await it.service.complete(request(**BUDGET), CALLER)
     kept = it.service.turn_budgets.counters
     assert (kept.turns, kept.allotted_tokens, kept.used_tokens) == (1, 256, 5)
+
+
+async def test_a_turn_pays_once_for_what_it_explores_and_a_dry_run_nothing(bench) -> None:
+    it = bench(FakeProvider(BODY))
+    await it.service.plan(request(), CALLER, with_stderr=True)
+    assert it.service.routing.followed == []
+    await it.service.complete(request(), CALLER)
+    assert len(it.service.routing.followed) == 1
