@@ -182,6 +182,20 @@ class ProviderUnsupported(ProviderRejected):
         return (self.body or {}).get("code") == "unsupported_value"
 
 
+def drop_tracebacks(error: BaseException) -> None:
+    """Let go of what led to an error that was dealt with.
+
+    Its traceback holds all that the calls had in hand that failed, bodies of many megabytes among
+    it. Where one of them had the error in hand too, that is a circle, and Python frees a circle
+    when its collector comes to it, which may take hours.
+    """
+    chain = [error]
+    while chain:
+        one = chain.pop()
+        chain += [led for led in (one.__cause__, one.__context__) if led is not None]
+        one.__traceback__ = one.__cause__ = one.__context__ = None
+
+
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """How one class of error looks on the wire."""

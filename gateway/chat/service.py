@@ -34,6 +34,7 @@ from gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
     ProviderUnsupported,
+    drop_tracebacks,
 )
 from gateway.evaluation_log.exchange import (
     MAX_COUNTED_BYTES,
@@ -244,6 +245,7 @@ class ChatService:
                 return await self.providers[model.provider].complete(self._call(turn, model))
             except ANOTHER_MODEL_MAY_ANSWER as error:
                 await self._fall_back_or_raise(turn, model, left, error)
+                drop_tracebacks(error)
 
     async def _open(self, turn: Turn, stack: AsyncExitStack) -> AnswerStream:
         """Open the first stream that begins; after its first event there is no other model."""
@@ -255,6 +257,7 @@ class ChatService:
                 upstream = await stack.enter_async_context(provider.stream(self._call(turn, model)))
             except ANOTHER_MODEL_MAY_ANSWER as error:
                 await self._fall_back_or_raise(turn, model, left, error)
+                drop_tracebacks(error)
             else:
                 turn.record.attempts += upstream.attempts
                 return upstream
@@ -348,11 +351,13 @@ class ChatService:
                     yield await self.long_work.read(len(events), translate, events)
         except GatewayError as error:
             turn.fail(error)
+            drop_tracebacks(error)
             yield writer.fail(error, turn.record.request_id)
             return
         except Exception as error:  # noqa: BLE001 (a begun stream must end with an error event)
             turn.fail(error)
             _log.exception("%s: the stream failed", turn.record.request_id, extra=_about(turn))
+            drop_tracebacks(error)
             yield writer.fail(error, turn.record.request_id)
             return
         await charge_stream(turn, upstream, forwarded, self.counter, self.long_work)

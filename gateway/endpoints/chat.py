@@ -32,7 +32,7 @@ from gateway.endpoints.asgi import (
     send_rendered,
     send_whole,
 )
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, drop_tracebacks
 from gateway.long_work import LongWork
 from gateway.providers.base import Transit
 from gateway.settings.server import ServerSettings
@@ -81,15 +81,17 @@ class TurnEndpoint:
         watched = watch(send)
         try:
             await self._serve(scope, receive, watched)
-        except ClientLeft:
-            return
+        except ClientLeft as error:
+            drop_tracebacks(error)
         except (GatewayError, BudgetError, RouterModelsError) as error:
+            drop_tracebacks(error)
             if watched.status is None:
                 await send_rendered(send, self.wire.error(error))
         except Exception as error:
             _log.exception("a chat request failed for an unexpected reason")
             if watched.status is not None:
                 raise
+            drop_tracebacks(error)
             await send_rendered(send, self.wire.error(error))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

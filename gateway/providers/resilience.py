@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from gateway.errors import ProviderError, ProviderTimeout, ProviderUnavailable
+from gateway.errors import ProviderError, ProviderTimeout, ProviderUnavailable, drop_tracebacks
 from gateway.providers.base import BreakerState, Condition
 from gateway.providers.failures import AttemptFailed
 
@@ -223,6 +223,7 @@ class Resilience:
                 if failure.may_be_billed:
                     failure.error.repeatable_after = retries
                     raise failure.error from failure
+                drop_tracebacks(failure)
             except BaseException:
                 breaker.abandoned()
                 raise
