@@ -153,6 +153,11 @@ def test_readable_thoughts_stay_with_what_was_said_and_encrypted_ones_are_left_o
     assert [one["role"] for one in sent] == ["user", "assistant", "tool"]
 
 
+def test_a_reference_to_thoughts_is_left_out() -> None:
+    """Vercel's AI SDK sends one unless it is told that nothing is stored."""
+    assert len(messages(USER, {"type": "item_reference", "id": "rs_wp_x_0"}, call(1))) == 2
+
+
 def test_turns_are_counted_without_what_a_client_adds() -> None:
     added = {"role": "user", "content": "<environment_context>\n/home"}
     request = parsed(input=[added, USER, call(1), OUTPUT, USER, {"role": "user", "content": ""}])
