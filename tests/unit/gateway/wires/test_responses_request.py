@@ -28,7 +28,7 @@ def call(number: int, **fields: Any) -> dict[str, Any]:
     }
 
 
-def parsed(headers: dict[bytes, bytes] | None = None, **fields: Any) -> ChatRequest:
+def parsed(headers: dict[bytes, bytes] | None = None, /, **fields: Any) -> ChatRequest:
     return parse_responses_request(orjson.dumps(HELLO | fields), headers or {})
 
 
@@ -196,16 +196,25 @@ def test_tools_of_a_hosts_own_stay_as_they_are() -> None:
     ]
 
 
+def test_a_strict_tool_stays_strict_and_json_may_be_asked_for_without_a_schema() -> None:
+    tools = [WEATHER | {"strict": True}]
+
+    body = parsed(tools=tools, text={"format": {"type": "json_object"}}).body
+
+    assert body["tools"][0]["function"]["strict"] is True
+    assert body["response_format"] == {"type": "json_object"}
+
+
 def test_a_long_name_in_a_namespace_is_shortened_and_comes_back() -> None:
     name = "read_" + "x" * 55
-    given = [FILES | {"tools": [{"type": "custom", "name": name}]}]
+    given = [{"type": "web_search"}, FILES | {"tools": [{"type": "custom", "name": name}]}]
 
     short = function_name(name, "mcp__files")
 
     assert len(short) == 64
     assert function_name(name, "other__") != short
     assert renamed_tools(given)[short].name == name
-    assert parsed(tools=given).body["tools"][0]["function"]["name"] == short
+    assert parsed(tools=given).body["tools"][1]["function"]["name"] == short
 
 
 @pytest.mark.parametrize("arguments", ["+ a", "[1]", '{"input":1}', '{"other":"x"}'])
