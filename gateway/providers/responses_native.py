@@ -45,6 +45,7 @@ _SENT: Final = frozenset(
 )
 """Fields that a chat request has in another form or not at all, and that cost nothing more. Others
 are sent where the chat request, which was judged and made fit for the model, has them too."""
+_THOUGHTS: Final = frozenset({"item_reference", "reasoning"})
 _TEXT_DELTA: Final = b"event: response.output_text.delta"
 _ENDINGS: Final = frozenset({"response.completed", "response.incomplete"})
 
@@ -76,7 +77,7 @@ def _known_items(items: list[Any]) -> Iterable[Any]:
     for item in items:
         if not isinstance(item.get("id"), str) or OWN_MARK not in item["id"]:
             yield item
-        elif item.get("type") != "reasoning":
+        elif item.get("type") not in _THOUGHTS:
             yield {name: value for name, value in item.items() if name != "id"}
 
 
