@@ -6,7 +6,7 @@ Instructions repeat within 1 to 2 % on a quiet machine, where CPU time does not.
 kernel, and what the gateway does without requests is subtracted. One gateway after the other is
 started under callgrind (50 times slower); each gets `REQUESTS` requests of every kind, one at a
 time. The upstream is in this process, and all checkouts run with this interpreter and its packages.
-It needs valgrind (Debian: `apt-get install valgrind`).
+A checkout must serve all of `KINDS`. It needs valgrind (Debian: `apt-get install valgrind`).
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from answers import json_answer, stream_events
 from gateway_under_test import MODELS, ports_of, prepare, train_router
@@ -36,12 +37,18 @@ IDLE_S = 20.0
 """How long the gateway is watched without requests: what it does by the clock is subtracted."""
 SETTLE_S = 10.0
 """Under callgrind the log's thread needs as long to write what was recorded."""
+CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 KINDS = {
-    "auto, new query": ("auto", False, False),
-    "auto, query seen before": ("auto", False, True),
-    "model named": (MODELS[4], False, True),
-    "auto, stream of 20 chunks": ("auto", True, True),
+    "auto, new query": (CHAT, "auto", False, False),
+    "auto, query seen before": (CHAT, "auto", False, True),
+    "model named": (CHAT, MODELS[4], False, True),
+    "auto, stream of 20 chunks": (CHAT, "auto", True, True),
+    "Messages, query seen before": (MESSAGES, "auto", False, True),
+    "Messages, stream of 20 chunks": (MESSAGES, "auto", True, True),
+    "Responses, query seen before": (RESPONSES, "auto", False, True),
+    "Responses, stream of 20 chunks": (RESPONSES, "auto", True, True),
 }
+"""By name: the path, the model, whether it is a stream, and whether all ask the same."""
 
 
 def main() -> None:
@@ -80,12 +87,13 @@ def measure(checkout: Path, folder: Path, upstream: Upstream, router: Path) -> d
         idle_per_s = total(dump(program, folder)) / IDLE_S
         texts = queries(10**6, seed=1)
         found: dict[str, float] = {}
-        for kind, (model, is_stream, is_same) in KINDS.items():
-            send(port, key, model, repeated(texts, WARM_UP, is_same=is_same), is_stream=is_stream)
+        for kind, (path, model, is_stream, is_same) in KINDS.items():
+            asked = {"model": model, "stream": is_stream}
+            send(port, key, path, asked, repeated(texts, WARM_UP, is_same=is_same))
             time.sleep(SETTLE_S)
             control(program, "--zero")
             began_s = time.monotonic()
-            send(port, key, model, repeated(texts, REQUESTS, is_same=is_same), is_stream=is_stream)
+            send(port, key, path, asked, repeated(texts, REQUESTS, is_same=is_same))
             time.sleep(SETTLE_S)
             idle = idle_per_s * (time.monotonic() - began_s)
             found[kind] = (total(dump(program, folder)) - idle) / REQUESTS
@@ -100,14 +108,15 @@ def repeated(texts: Iterator[str], n: int, *, is_same: bool) -> list[str]:
     return [next(texts)] * n if is_same else [next(texts) for _ in range(n)]
 
 
-def send(port: int, key: str, model: str, texts: list[str], *, is_stream: bool) -> None:
+def send(port: int, key: str, path: str, asked: dict[str, Any], texts: list[str]) -> None:
     """Ask one query after the other on one connection."""
+    limit = "max_output_tokens" if path == RESPONSES else "max_tokens"
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
     for text in texts:
-        messages = [{"role": "user", "content": text}]
-        body = {"model": model, "messages": messages, "stream": is_stream, "max_tokens": 256}
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        turns = [{"role": "user", "content": text}]
+        body = asked | {"input" if path == RESPONSES else "messages": turns, limit: 256}
+        connection.request("POST", path, json.dumps(body), headers)
         answer = connection.getresponse()
         content = answer.read()
         if answer.status != 200:

@@ -1,5 +1,6 @@
 """What taps have in common that read each event of a stream: those of other wires than chat."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from gateway.errors import ProviderError
@@ -7,7 +8,7 @@ from gateway.providers.sse import EventCutter, ended_early, event_too_long
 from gateway.types import Usage
 
 
-class EventTap:
+class EventTap(ABC):
     """A tap (`gateway.providers.sse.Tap`) that looks at each event.
 
     A subclass says what is forwarded of one (`_forwarded`), and ends the answer (`_end`).
@@ -62,9 +63,9 @@ class EventTap:
                 self._end()
         return forward
 
+    @abstractmethod
     def _forwarded(self, event: bytes) -> bytes:
         """Return what is forwarded of `event`."""
-        raise NotImplementedError
 
     def _end(self) -> None:
         """Note that the answer is complete."""

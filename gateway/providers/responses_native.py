@@ -13,7 +13,7 @@ from typing import Any, Final
 from gateway.providers.base import Completion, UpstreamCall
 from gateway.providers.event_tap import EventTap
 from gateway.providers.failures import stream_error
-from gateway.providers.lacks import DROPPABLE, OUTPUT_LIMITS
+from gateway.providers.lacks import OUTPUT_LIMITS
 from gateway.providers.sse import decode_object, payload_of
 from gateway.providers.usage import count_of, object_of, whole_usage
 from gateway.types import HostedModel, Usage
@@ -43,8 +43,9 @@ _SENT: Final = frozenset(
         "truncation",
     }
 )
-"""Fields that a chat request has in another form or not at all, and that cost nothing more."""
-_NOT_IN_CHAT: Final = frozenset({"store", "stream_options"})
+"""Fields that a chat request has in another form or not at all, and that cost nothing more. Others
+are sent where the chat request, which was judged and made fit for the model, has them too."""
+_THOUGHTS: Final = frozenset({"item_reference", "reasoning"})
 _TEXT_DELTA: Final = b"event: response.output_text.delta"
 _ENDINGS: Final = frozenset({"response.completed", "response.incomplete"})
 
@@ -62,8 +63,6 @@ def native_body(call: UpstreamCall, *, is_stream: bool) -> dict[str, Any]:
         body.pop("stream_options", None)
     if isinstance(body.get("input"), list):
         body["input"] = list(_known_items(body["input"]))
-    for name in (DROPPABLE - _NOT_IN_CHAT) & body.keys() - chat.keys():
-        del body[name]
     limits = [chat[name] for name in OUTPUT_LIMITS if type(chat.get(name)) is int]
     if limits:
         body[_LIMIT] = min(limits)
@@ -78,7 +77,7 @@ def _known_items(items: list[Any]) -> Iterable[Any]:
     for item in items:
         if not isinstance(item.get("id"), str) or OWN_MARK not in item["id"]:
             yield item
-        elif item.get("type") != "reasoning":
+        elif item.get("type") not in _THOUGHTS:
             yield {name: value for name, value in item.items() if name != "id"}
 
 

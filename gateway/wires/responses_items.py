@@ -48,9 +48,10 @@ _OF_HOSTS: Final = frozenset(
     }
 )
 """Calls of tools that OpenAI describes or runs, and their results: no other model has them."""
+_REFERENCE: Final = "item_reference"
 _REFUSED: Final = {
     "compaction": "only the model that wrote it can read it; send the items that it stands for",
-    "item_reference": "no items are stored here; send the item itself, and `store: false`",
+    _REFERENCE: "no items are stored here; send the item itself, and `store: false`",
 }
 
 
@@ -150,6 +151,8 @@ class _Reader:
             adder(item)
         elif kind in _OF_HOSTS:
             self.carried.append(item)
+        elif kind == _REFERENCE and str(item.get("id")).startswith("rs_"):
+            return  # to thoughts, which an answer can do without
         elif kind in _REFUSED:
             raise InvalidRequest(f"{kind}: {_REFUSED[kind]}")
         else:

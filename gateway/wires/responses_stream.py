@@ -44,6 +44,12 @@ _KNOWN_FAILURES: Final = (
 """Codes that clients tell apart in a response that failed; any other one is a server's error."""
 
 
+_TEXT_EVENT: Final = (
+    b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta",'
+    b'"item_id":"%b","output_index":%d,"content_index":%d,"sequence_number":'
+)
+
+
 class NativeWriter:
     """Ends a stream whose events are OpenAI's own, which pass unchanged."""
 
@@ -82,6 +88,8 @@ class ResponsesWriter:
         self._items: list[OutputItem] = []
         self._open: OutputItem | None = None
         self._calls: dict[int, Call] = {}
+        self._text: Part | None = None
+        self._text_event = b""
 
     def end(
         self, usage: Usage | None, upstream: AnswerStream, summary: Callable[[], dict[str, Any]]
@@ -144,10 +152,14 @@ class ResponsesWriter:
             return
         if not self._id:
             self._begin(chunk)
-        if isinstance(choice.get("finish_reason"), str):
-            self._finish_reason = choice["finish_reason"]
+        self._finish_reason = choice.get("finish_reason") or self._finish_reason
         delta = choice.get("delta")
-        if isinstance(delta, dict):
+        if not isinstance(delta, dict):
+            return
+        content = delta.get("content")
+        if len(delta) == 1 and self._text is not None and type(content) is str and content:
+            self._say(content, choice)  # as nearly every chunk
+        else:
             self._take_texts(delta, choice)
             calls = delta.get("tool_calls")
             for position, call in enumerate(calls if isinstance(calls, list) else ()):
@@ -160,7 +172,7 @@ class ResponsesWriter:
             self._think(thoughts)
         content, refusal = delta.get("content"), delta.get("refusal")
         if isinstance(content, str) and content:
-            self._say(content, logprobs_in(choice) if self._wants.logprobs else [])
+            self._say(content, choice)
         if isinstance(refusal, str) and refusal:
             self._refuse(refusal)
         for annotation in annotations_in(delta):
@@ -169,7 +181,7 @@ class ResponsesWriter:
     def _begin(self, head: Mapping[str, Any]) -> None:
         self._head = {name: head.get(name) for name in ("created", "model", "service_tier")}
         self._id = response_id(head.get("id"))
-        response = self._response()
+        response = orjson.Fragment(dumps(self._response()))
         self._put("response.created", response=response)
         self._put("response.in_progress", response=response)
 
@@ -185,20 +197,23 @@ class ResponsesWriter:
         item.texts.append(text)
         self._put_of(item, _OF_THOUGHTS[item.is_summary][1], delta=text)
 
-    def _say(self, text: str, logprobs: list[Any]) -> None:
-        item, part = self._part(is_refusal=False)
+    def _say(self, text: str, choice: Mapping[str, Any]) -> None:
+        """Write text; what the events of a part have in common is written once."""
+        part = self._text
+        if part is None:
+            item, part = self._part(is_refusal=False)
+            self._text = part
+            place = (item.id.encode(), item.index, len(item.parts) - 1)
+            self._text_event = _TEXT_EVENT % place
         part.texts.append(text)
+        logprobs = logprobs_in(choice) if self._wants.logprobs else []
         part.logprobs += logprobs
-        self._put(
-            "response.output_text.delta",
-            item_id=item.id,
-            output_index=item.index,
-            content_index=len(item.parts) - 1,
-            delta=text,
-            logprobs=logprobs,
-        )
+        told = (self._text_event, self._number, orjson.dumps(logprobs), orjson.dumps(text))
+        self._out.append(b'%b%d,"logprobs":%b,"delta":%b}\n\n' % told)
+        self._number += 1
 
     def _refuse(self, text: str) -> None:
+        self._text = None
         item, part = self._part(is_refusal=True)
         part.texts.append(text)
         self._put_of(item, "response.refusal.delta", delta=text)
@@ -255,7 +270,7 @@ class ResponsesWriter:
 
     def _close(self, status: str = COMPLETED) -> None:
         """Close the open item; a call whose arguments have not ended stays open."""
-        item, self._open = self._open, None
+        item, self._open, self._text = self._open, None, None
         if isinstance(item, Thoughts):
             text = "".join(item.texts)
             _, _, done, part_done = _OF_THOUGHTS[item.is_summary]

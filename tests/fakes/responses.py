@@ -154,7 +154,7 @@ def response_chunks(text: str = "Hello!", ending: str = "completed") -> list[byt
         {"type": "response.output_text.delta", **place, "delta": letter, "logprobs": []}
         for letter in text
     ]
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "response.created", "response": begun},
         {"type": "response.web_search_call.in_progress", "item_id": "ws_0a", "output_index": 0},
         *letters,

@@ -49,7 +49,7 @@ async def test_every_call_that_a_sentence_names_is_a_route(routes):
 
 
 async def test_every_route_is_in_the_reference(routes):
-    pages = ("http-api.md", "admin-api.md")
+    pages = ("http-api.md", "responses-api.md", "admin-api.md")
     text = "".join((ROOT / "docs" / "reference" / page).read_text() for page in pages)
 
     documented = {re.sub(r"\{\w+(:\w+)?\}", "{}", path) for path in re.findall(r"/[\w/{}.]+", text)}

@@ -186,6 +186,7 @@ async def test_thoughts_and_names_of_other_hosts_are_left_out(native, http):
         },
         {"type": "function_call_output", "call_id": "c", "output": "4"},
         {"type": "reasoning", "id": "rs_0a", "summary": [], "encrypted_content": "x"},
+        {"type": "item_reference", "id": "rs_wp_x_0"},
     ]
 
     await http.post(RESPONSES, json=HELLO | {"model": SMALL, "input": others})

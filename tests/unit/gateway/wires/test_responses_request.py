@@ -28,7 +28,7 @@ def call(number: int, **fields: Any) -> dict[str, Any]:
     }
 
 
-def parsed(headers: dict[bytes, bytes] | None = None, **fields: Any) -> ChatRequest:
+def parsed(headers: dict[bytes, bytes] | None = None, /, **fields: Any) -> ChatRequest:
     return parse_responses_request(orjson.dumps(HELLO | fields), headers or {})
 
 
@@ -153,6 +153,11 @@ def test_readable_thoughts_stay_with_what_was_said_and_encrypted_ones_are_left_o
     assert [one["role"] for one in sent] == ["user", "assistant", "tool"]
 
 
+def test_a_reference_to_thoughts_is_left_out() -> None:
+    """Vercel's AI SDK sends one unless it is told that nothing is stored."""
+    assert len(messages(USER, {"type": "item_reference", "id": "rs_wp_x_0"}, call(1))) == 2
+
+
 def test_turns_are_counted_without_what_a_client_adds() -> None:
     added = {"role": "user", "content": "<environment_context>\n/home"}
     request = parsed(input=[added, USER, call(1), OUTPUT, USER, {"role": "user", "content": ""}])
@@ -191,16 +196,25 @@ def test_tools_of_a_hosts_own_stay_as_they_are() -> None:
     ]
 
 
+def test_a_strict_tool_stays_strict_and_json_may_be_asked_for_without_a_schema() -> None:
+    tools = [WEATHER | {"strict": True}]
+
+    body = parsed(tools=tools, text={"format": {"type": "json_object"}}).body
+
+    assert body["tools"][0]["function"]["strict"] is True
+    assert body["response_format"] == {"type": "json_object"}
+
+
 def test_a_long_name_in_a_namespace_is_shortened_and_comes_back() -> None:
     name = "read_" + "x" * 55
-    given = [FILES | {"tools": [{"type": "custom", "name": name}]}]
+    given = [{"type": "web_search"}, FILES | {"tools": [{"type": "custom", "name": name}]}]
 
     short = function_name(name, "mcp__files")
 
     assert len(short) == 64
     assert function_name(name, "other__") != short
     assert renamed_tools(given)[short].name == name
-    assert parsed(tools=given).body["tools"][0]["function"]["name"] == short
+    assert parsed(tools=given).body["tools"][1]["function"]["name"] == short
 
 
 @pytest.mark.parametrize("arguments", ["+ a", "[1]", '{"input":1}', '{"other":"x"}'])

@@ -170,6 +170,19 @@ def test_a_refusal_is_a_part_of_its_own() -> None:
     assert {"response.refusal.delta", "response.refusal.done"} <= {e["type"] for e in events}
 
 
+def test_a_refusal_of_a_whole_answer_is_a_part_too() -> None:
+    message = {"content": None, "refusal": "No."}
+    answer = {"id": "a", "choices": [{"message": message, "finish_reason": "stop"}]}
+
+    (said,) = response_of(answer, Wanted({}), USAGE)["output"]
+
+    assert said["content"] == [{"type": "refusal", "refusal": "No."}]
+
+
+def test_a_last_event_without_an_empty_line_is_read() -> None:
+    assert output_in(written(chunk({"content": "4"}).rstrip()))[0]["text"] == "4"
+
+
 def test_log_probabilities_and_citations_come_with_the_text() -> None:
     logprobs = {"content": [{"token": "4", "logprob": -0.5, "bytes": [52], "top_logprobs": []}]}
     cited = {"type": "url_citation", "url_citation": {"url": "https://a.example", "title": "A"}}
