@@ -22,6 +22,7 @@ from router_models.evaluation.routing_value import (
 )
 from router_models.pricing import Prompts, in_unit, in_usd, unit_of
 from router_models.statistics import check, join, select
+from router_models.training.calibration import fit_calibration
 from router_models.training.guard import fit_guard
 from router_models.training.kmeans import fit_kmeans, overlay
 from router_models.training.knn import fit_knn
@@ -298,4 +299,6 @@ def train(
     unit = unit_of(evaluations)
     rows, held_out = in_unit(evaluations, unit), in_unit(validation, unit)
     estimator = fit(rows, held_out, chosen, seed)
-    return GuardedEstimator(estimator, fit_guard(rows, held_out, seed))
+    calibration = fit_calibration(estimator.predict(held_out.embeddings).quality, held_out)
+    guard = replace(fit_guard(rows, held_out, seed), calibration=calibration)
+    return GuardedEstimator(estimator, guard)
