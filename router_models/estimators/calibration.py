@@ -59,3 +59,7 @@ class Calibration:
             return quality
         calibrated: Float32 = np.interp(quality, KNOTS, self.curve).astype(np.float32)
         return calibrated
+
+
+PLAIN: Final = Calibration()
+"""Leaves qualities as they are."""

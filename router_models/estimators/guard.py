@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
 from router_models.estimators.arrays import Scaler, read_array, strip_prefix
-from router_models.estimators.calibration import Calibration
+from router_models.estimators.calibration import PLAIN, Calibration
 from router_models.estimators.mixture import PARTS, MixtureEstimator
 from router_models.estimators.nesting import pack, unpack
 from router_models.types import Arrays, Estimator, Float32, Prediction
@@ -52,7 +52,7 @@ class Guard:
     cost_means_usd: Float32
     kept_quality: float = 0.0
     kept_cost: float = 0.0
-    calibration: Calibration = Calibration()
+    calibration: Calibration = PLAIN
 
     def distance(self, embeddings: Float32) -> Float32:
         """Distance to the nearest cluster, in multiples of its reach; shape ``(n_queries,)``."""
@@ -111,10 +111,12 @@ class Guard:
         quality, cost = (
             read_array(arrays, name, (len(models),)) for name in ("quality_means", "cost_means_usd")
         )
-        calibration = Calibration()
+        calibration = PLAIN
         if "calibration" in arrays:
             calibration = Calibration(*read_array(arrays, "calibration", (2,)).tolist())
-        return cls(scaler, centroids, reach, near, far, quality, cost, *kept, calibration)
+        return cls(
+            scaler, centroids, reach, near, far, quality, cost, *kept, calibration=calibration
+        )
 
 
 @dataclass(slots=True, eq=False)
