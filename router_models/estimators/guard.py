@@ -105,8 +105,10 @@ class Guard:
         near, far = read_array(arrays, "limits", (2,)).tolist()
         if not near < far or not len(centroids) or (reach <= 0).any():
             raise ArtifactRejected("a guard needs clusters, a reach above 0 and near < far")
-        kept = read_array(arrays, "kept", (2,)).tolist() if "kept" in arrays else [0.0, 0.0]
-        if not all(0.0 <= share <= 1.0 for share in kept):
+        of_quality, of_cost = (
+            read_array(arrays, "kept", (2,)).tolist() if "kept" in arrays else (0.0, 0.0)
+        )
+        if not (0.0 <= of_quality <= 1.0 and 0.0 <= of_cost <= 1.0):
             raise ArtifactRejected("what a guard keeps must lie between 0 and 1")
         quality, cost = (
             read_array(arrays, name, (len(models),)) for name in ("quality_means", "cost_means_usd")
@@ -115,7 +117,7 @@ class Guard:
         if "calibration" in arrays:
             calibration = Calibration(*read_array(arrays, "calibration", (2,)).tolist())
         return cls(
-            scaler, centroids, reach, near, far, quality, cost, *kept, calibration=calibration
+            scaler, centroids, reach, near, far, quality, cost, of_quality, of_cost, calibration
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from router_models.estimators.calibration import Calibration
 from router_models.estimators.guard import GuardedEstimator
 from router_models.estimators.mixture import MixtureEstimator
 from router_models.evaluation.frontier import Interval
@@ -299,6 +300,29 @@ def train(
     unit = unit_of(evaluations)
     rows, held_out = in_unit(evaluations, unit), in_unit(validation, unit)
     estimator = fit(rows, held_out, chosen, seed)
-    calibration = fit_calibration(estimator.predict(held_out.embeddings).quality, held_out)
-    guard = replace(fit_guard(rows, held_out, seed), calibration=calibration)
+    guard = fit_guard(rows, held_out, seed)
+    guard.calibration = _calibrate(estimator, chosen, rows, held_out, seed)
     return GuardedEstimator(estimator, guard)
+
+
+def _calibrate(
+    estimator: Estimator,
+    settings: Settings | AverageSettings,
+    evaluations: Evaluations,
+    validation: Evaluations,
+    seed: int,
+) -> Calibration:
+    """Compare what the same settings predict for rows held out with the answers there.
+
+    On all rows in turn: the validation rows alone are too few to say how hard queries are. The MLP
+    is too slow for that.
+    """
+    if isinstance(settings, MlpSettings):
+        return fit_calibration(estimator.predict(validation.embeddings).quality, validation)
+    parts = folds(evaluations, validation, seed)
+
+    def predict_all(learn: Evaluations, held: Evaluations) -> Iterator[Prediction]:
+        yield fit(learn, held, settings, seed).predict(held.embeddings)
+
+    (prediction,) = predict_held_out(predict_all, parts)
+    return fit_calibration(prediction.quality, rows_held_out(parts))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from router_models.estimators.calibration import Calibration, logit
+from router_models.statistics import select
 from router_models.training.calibration import fit_calibration
 from router_models.types import Evaluations
 
@@ -16,8 +17,8 @@ def answers(n_rows: int, seed: int = 0) -> tuple[np.ndarray, Evaluations]:
     true = rng.uniform(0.05, 0.95, (n_rows, len(MODELS)))
     timid = 1 / (1 + np.exp(0.5 - 0.5 * logit(true)))
     quality = (rng.random(true.shape) < true).astype(np.float32)
-    nothing = np.zeros((n_rows, 2), np.float32)
-    return timid.astype(np.float32), Evaluations(nothing, quality, quality * 0.01, MODELS)
+    vectors = rng.standard_normal((n_rows, 2)).astype(np.float32)
+    return timid.astype(np.float32), Evaluations(vectors, quality, quality * 0.01, MODELS)
 
 
 def thinned(truth: Evaluations) -> Evaluations:
@@ -41,6 +42,15 @@ def test_one_answer_of_each_query_tells_about_the_same():
 
 def test_a_few_rows_change_little():
     assert fit_calibration(*answers(8)).slope == pytest.approx(1.0, abs=0.3)
+
+
+def test_a_query_that_was_sent_a_hundred_times_counts_once():
+    predicted, truth = answers(400)
+    sent = np.concatenate([np.arange(400), np.zeros(100, np.intp)])
+    repeated = fit_calibration(predicted[sent], select(truth, sent))
+    once = fit_calibration(predicted, truth)
+    assert repeated.shift == pytest.approx(once.shift, abs=0.02)
+    assert repeated.slope == pytest.approx(once.slope, abs=0.02)
 
 
 def test_rows_without_an_answer_change_nothing():
