@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
 from router_models.estimators.arrays import Scaler, read_array, strip_prefix
+from router_models.estimators.calibration import PLAIN, Calibration
 from router_models.estimators.mixture import PARTS, MixtureEstimator
 from router_models.estimators.nesting import pack, unpack
 from router_models.types import Arrays, Estimator, Float32, Prediction
@@ -39,6 +40,7 @@ class Guard:
         kept_quality: Share, from 0 to 1, of a predicted quality's difference from the model's mean
             that is left on an unknown query; 1 switches the guard off.
         kept_cost: The same for costs.
+        calibration: How the estimator's quality is read, before the guard moves it.
     """
 
     scaler: Scaler
@@ -50,6 +52,7 @@ class Guard:
     cost_means_usd: Float32
     kept_quality: float = 0.0
     kept_cost: float = 0.0
+    calibration: Calibration = PLAIN
 
     def distance(self, embeddings: Float32) -> Float32:
         """Distance to the nearest cluster, in multiples of its reach; shape ``(n_queries,)``."""
@@ -65,17 +68,21 @@ class Guard:
         return smooth
 
     def shrink(self, prediction: Prediction, familiarity: Float32) -> Prediction:
-        """Pull each row towards the models' means by what it lacks in familiarity."""
+        """Calibrate, then pull each row to the models' means by what it lacks in familiarity."""
         known, unknown = familiarity[:, None], np.float32(1.0) - familiarity[:, None]
         of_quality = known + unknown * np.float32(self.kept_quality)
         of_cost = known + unknown * np.float32(self.kept_cost)
-        quality = self.quality_means + (prediction.quality - self.quality_means) * of_quality
+        calibrated = self.calibration.apply(prediction.quality)
+        quality = self.quality_means + (calibrated - self.quality_means) * of_quality
         cost = self.cost_means_usd + (prediction.cost_usd - self.cost_means_usd) * of_cost
         return Prediction(quality, np.maximum(cost, 0.0))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything `from_arrays` needs."""
+        shift, slope = self.calibration.shift, self.calibration.slope
+        is_plain = self.calibration.curve is None
         return {
+            **({} if is_plain else {"calibration": np.array([shift, slope])}),
             **self.scaler.to_arrays(),
             "centroids": self.centroids,
             "reach": self.reach,
@@ -87,7 +94,7 @@ class Guard:
 
     @classmethod
     def from_arrays(cls, models: tuple[str, ...], arrays: Arrays) -> Self:
-        """Rebuild from `to_arrays`; a guard from before `kept` keeps nothing of the unknown.
+        """Rebuild from `to_arrays`; one from before `kept` keeps nothing of the unknown.
 
         Raises:
             ArtifactRejected: An array is missing, has the wrong shape or holds impossible values.
@@ -98,13 +105,20 @@ class Guard:
         near, far = read_array(arrays, "limits", (2,)).tolist()
         if not near < far or not len(centroids) or (reach <= 0).any():
             raise ArtifactRejected("a guard needs clusters, a reach above 0 and near < far")
-        kept = read_array(arrays, "kept", (2,)).tolist() if "kept" in arrays else [0.0, 0.0]
-        if not all(0.0 <= share <= 1.0 for share in kept):
+        of_quality, of_cost = (
+            read_array(arrays, "kept", (2,)).tolist() if "kept" in arrays else (0.0, 0.0)
+        )
+        if not (0.0 <= of_quality <= 1.0 and 0.0 <= of_cost <= 1.0):
             raise ArtifactRejected("what a guard keeps must lie between 0 and 1")
         quality, cost = (
             read_array(arrays, name, (len(models),)) for name in ("quality_means", "cost_means_usd")
         )
-        return cls(scaler, centroids, reach, near, far, quality, cost, *kept)
+        calibration = PLAIN
+        if "calibration" in arrays:
+            calibration = Calibration(*read_array(arrays, "calibration", (2,)).tolist())
+        return cls(
+            scaler, centroids, reach, near, far, quality, cost, of_quality, of_cost, calibration
+        )
 
 
 @dataclass(slots=True, eq=False)

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from router_models.estimators.arrays import SMALLEST_NORM, Scaler
+from router_models.estimators.calibration import KNOTS
 from router_models.estimators.guard import Guard
 from router_models.estimators.kmeans import KMeansEstimator
 from router_models.estimators.mixture import MixtureEstimator
 from router_models.estimators.ridge import RidgeEstimator
-from router_models.types import Estimator, Float32
+from router_models.types import Estimator, Float32, Float64
 
 
 class OneRow(NamedTuple):
@@ -80,6 +81,7 @@ class OneQuery:
         tables: Quality, then cost, per cluster, and a 1, so that a mixture ends with the sum of
             its weights; shape ``(n_clusters, 2 * n_models + 1)``.
         heads: Of the ridge that K-means is averaged with; None where it is alone.
+        curve: What qualities at `KNOTS` are calibrated to; None where they are left as they are.
     """
 
     guard_scaler: Scaler
@@ -94,6 +96,7 @@ class OneQuery:
     pull: Float32
     tables: Float32
     heads: LinearHeads | None
+    curve: Float64 | None
 
     @classmethod
     def from_estimator(cls, estimator: Estimator, guard: Guard) -> "OneQuery | None":
@@ -121,6 +124,7 @@ class OneQuery:
             np.repeat(lost, len(guard.quality_means)),
             np.concatenate([estimator.tables * share, ones], axis=1),
             heads,
+            guard.calibration.curve,
         )
 
     def predict(self, embedding: Float32) -> OneRow:
@@ -142,6 +146,9 @@ class OneQuery:
         figures /= mixed[-1]
         if self.heads is not None:
             figures += self.heads.predict(embedding)
+        if self.curve is not None:
+            quality = figures[: len(figures) // 2]
+            quality[:] = np.interp(quality, KNOTS, self.curve)
         if familiarity < 1.0:
             pull = self.pull * np.float32(1.0 - familiarity)
             figures *= np.float32(1.0) - pull

@@ -35,7 +35,9 @@ def fit_guard(evaluations: Evaluations, validation: Evaluations, seed: int) -> G
     centroids = cluster(unit, cluster_count(len(unit)), seed)
     reach = _reach(*assign(unit, centroids), len(centroids))
     guard = Guard(scaler, centroids, reach, 0.0, 1.0, *model_means(evaluations))
-    near = float(np.quantile(guard.distance(validation.embeddings), FAMILIAR_QUANTILE))
+    # A query that was sent a hundred times is one: else it alone could say that all are familiar.
+    distinct = np.unique(validation.embeddings, axis=0)
+    near = float(np.quantile(guard.distance(distinct), FAMILIAR_QUANTILE))
     return with_kept(with_limits(guard, near), evaluations, seed)
 
 

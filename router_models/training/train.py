@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from router_models.estimators.calibration import Calibration
 from router_models.estimators.guard import GuardedEstimator
 from router_models.estimators.mixture import MixtureEstimator
 from router_models.evaluation.frontier import Interval
@@ -22,6 +23,7 @@ from router_models.evaluation.routing_value import (
 )
 from router_models.pricing import Prompts, in_unit, in_usd, unit_of
 from router_models.statistics import check, join, select
+from router_models.training.calibration import fit_calibration
 from router_models.training.guard import fit_guard
 from router_models.training.kmeans import fit_kmeans, overlay
 from router_models.training.knn import fit_knn
@@ -298,4 +300,29 @@ def train(
     unit = unit_of(evaluations)
     rows, held_out = in_unit(evaluations, unit), in_unit(validation, unit)
     estimator = fit(rows, held_out, chosen, seed)
-    return GuardedEstimator(estimator, fit_guard(rows, held_out, seed))
+    guard = fit_guard(rows, held_out, seed)
+    guard.calibration = _calibrate(estimator, chosen, rows, held_out, seed)
+    return GuardedEstimator(estimator, guard)
+
+
+def _calibrate(
+    estimator: Estimator,
+    settings: Settings | AverageSettings,
+    evaluations: Evaluations,
+    validation: Evaluations,
+    seed: int,
+) -> Calibration:
+    """Compare what the same settings predict for rows held out with the answers there.
+
+    On all rows in turn: the validation rows alone are too few to say how hard queries are. The MLP
+    is too slow for that.
+    """
+    if isinstance(settings, MlpSettings):
+        return fit_calibration(estimator.predict(validation.embeddings).quality, validation)
+    parts = folds(evaluations, validation, seed)
+
+    def predict_all(learn: Evaluations, held: Evaluations) -> Iterator[Prediction]:
+        yield fit(learn, held, settings, seed).predict(held.embeddings)
+
+    (prediction,) = predict_held_out(predict_all, parts)
+    return fit_calibration(prediction.quality, rows_held_out(parts))

@@ -5,6 +5,7 @@ import pytest
 
 from router_models.errors import ArtifactRejected
 from router_models.estimators.arrays import Scaler
+from router_models.estimators.calibration import Calibration
 from router_models.estimators.guard import Guard, GuardedEstimator
 from router_models.training.settings import RidgeSettings
 from router_models.training.train import fit
@@ -71,6 +72,25 @@ def test_keeps_its_shares_when_it_is_stored(guard):
     arrays = replace(guard, kept_quality=0.25, kept_cost=0.5).to_arrays()
     loaded = Guard.from_arrays(("a", "b"), arrays)
     assert (loaded.kept_quality, loaded.kept_cost) == (0.25, 0.5)
+
+
+def test_calibrates_before_it_moves_a_prediction_to_the_means(guard):
+    guard = replace(guard, calibration=Calibration(0.0, 2.0), kept_quality=0.5)
+    prediction = Prediction(np.array([[0.8, 0.5]], np.float32), np.array([[1.0, 2.0]], np.float32))
+    known = guard.shrink(prediction, np.ones(1, np.float32)).quality
+    unknown = guard.shrink(prediction, np.zeros(1, np.float32)).quality
+    assert known[0, 0] == pytest.approx(16 / 17, abs=2e-3)
+    np.testing.assert_allclose(unknown, MEANS + 0.5 * (known - MEANS), rtol=1e-5)
+
+
+def test_keeps_its_calibration_when_it_is_stored(guard):
+    arrays = replace(guard, calibration=Calibration(0.3, 1.5)).to_arrays()
+    assert Guard.from_arrays(("a", "b"), arrays).calibration == Calibration(0.3, 1.5)
+
+
+def test_a_guard_that_does_not_calibrate_is_stored_as_it_always_was(guard):
+    assert "calibration" not in guard.to_arrays()
+    assert Guard.from_arrays(("a", "b"), guard.to_arrays()).calibration == Calibration()
 
 
 @pytest.mark.parametrize("kept", [[-0.1, 0.5], [0.5, 1.1]])

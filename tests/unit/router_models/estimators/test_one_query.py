@@ -46,6 +46,10 @@ def test_the_guard_compared_keeps_quality_and_cost_to_different_shares(guarded):
     assert min(kept) > 0
 
 
+def test_the_guard_compared_calibrates(guarded):
+    assert guarded.guard.calibration.slope != 1.0
+
+
 def test_the_queries_compared_are_familiar_strange_and_in_between(guarded):
     familiarity = guarded.familiarity(mixed_queries().astype(np.float32))
     assert (familiarity == 0).any()

@@ -5,7 +5,7 @@ from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
 from router_models.estimators.arrays import Scaler
-from router_models.statistics import cost_floor, select
+from router_models.statistics import cost_floor, join, select
 from router_models.training.guard import fit_guard
 from router_models.training.kmeans import cluster, fit_kmeans
 from router_models.training.knn import fit_knn
@@ -138,6 +138,17 @@ def test_the_guard_knows_the_tasks_it_saw_and_not_the_one_it_did_not():
     unseen = select(rows, np.flatnonzero(tasks == "riddles"))
     guard = fit_guard(known, known, seed=0)
     assert guard.familiarity(known.embeddings).mean() > 0.85
+    assert guard.familiarity(unseen.embeddings).mean() < 0.1
+
+
+def test_a_query_that_was_sent_a_hundred_times_does_not_decide_what_is_familiar():
+    rows = made_up(400)
+    tasks = np.array(rows.tasks)
+    known = select(rows, np.flatnonzero(tasks != "riddles"))
+    unseen = select(rows, np.flatnonzero(tasks == "riddles"))
+    repeated = join(known, select(unseen, np.zeros(100, np.intp)))
+    guard = fit_guard(known, repeated, seed=0)
+    assert guard.near == pytest.approx(fit_guard(known, known, seed=0).near, rel=0.05)
     assert guard.familiarity(unseen.embeddings).mean() < 0.1
 
 
