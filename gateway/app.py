@@ -29,10 +29,12 @@ from gateway.endpoints.access import Access
 from gateway.endpoints.admin import build_admin_app
 from gateway.endpoints.chat import turn_endpoints
 from gateway.endpoints.errors import install_error_handlers
+from gateway.endpoints.forwarding import Forwarder, forwarded_paths
 from gateway.endpoints.public import PublicEndpoints
 from gateway.endpoints.public_app import PublicApp
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
+from gateway.forwarding.service import ForwardService
 from gateway.long_work import LongWork
 from gateway.pool.announcements import OfferedModels
 from gateway.pool.pool import Pool, open_pool
@@ -41,6 +43,7 @@ from gateway.providers.base import Provider
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
 from gateway.providers.refusals import Refusals
+from gateway.providers.upstream import HttpProvider
 from gateway.readings import (
     read_budgets,
     read_connections,
@@ -99,8 +102,7 @@ async def open_gateway(
         stack.push_async_callback(http.aclose)
         pool = await _open_pool(settings, environ, http, stack)
         log = _open_log(settings, startup, stack)
-        authenticator = Authenticator(startup.engine, settings.keys)
-        stack.callback(authenticator.close)
+        authenticator = _open_authenticator(settings, startup, stack)
         long_work = LongWork()
         counter = PromptCounter(load=find_tokenizer, long_work=long_work)
         budgets = await stack.enter_async_context(
@@ -128,17 +130,37 @@ async def open_gateway(
         connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
         _observe(settings, service, embedder, pool, log, budgets, connections)
         readiness = Readiness(pool)
+        forwarding = _forwarding(settings, service, providers, budgets, counter)
+        page = await _open_page(service.metrics, workers, stack)
+        serving = (service, forwarding, authenticator, log, startup, readiness)
         yield Gateway(
-            public=_build_public_app(settings, service, authenticator, log, startup, readiness),
-            admin=_build_admin_app(
-                startup, log, budgets, await _open_page(service.metrics, workers, stack)
-            ),
+            public=_build_public_app(settings, *serving),
+            admin=_build_admin_app(startup, log, budgets, page),
             pool=pool,
             router_version=routing.serving_version,
             budgets=budgets,
             readiness=readiness,
             connections=connections,
         )
+
+
+def _forwarding(
+    settings: GatewaySettings,
+    service: ChatService,
+    providers: Mapping[str, HttpProvider],
+    budgets: Budgets,
+    counter: PromptCounter,
+) -> ForwardService:
+    return ForwardService(
+        providers=providers,
+        ledger=budgets.ledger,
+        metrics=service.metrics,
+        counter=counter,
+        long_work=service.long_work,
+        server=settings.server,
+        clock=service.clock,
+        new_id=lambda: f"req_{new_id(service.rng)}",
+    )
 
 
 async def _open_pool(
@@ -160,6 +182,14 @@ def _open_log(settings: GatewaySettings, startup: Startup, stack: AsyncExitStack
     return log
 
 
+def _open_authenticator(
+    settings: GatewaySettings, startup: Startup, stack: AsyncExitStack
+) -> Authenticator:
+    authenticator = Authenticator(startup.engine, settings.keys)
+    stack.callback(authenticator.close)
+    return authenticator
+
+
 def _observe(
     settings: GatewaySettings,
     service: ChatService,
@@ -178,7 +208,7 @@ def _observe(
         FrontierFile(store.folder).collect,
         read_policy(service.turn_budgets),
         read_budgets(budgets),
-        read_providers(service.providers, pool.models, pool.embedded),
+        read_providers(service.providers, pool.models, pool.embedded, pool.others),
         read_process(),
         read_connections(connections),
     ):
@@ -313,6 +343,7 @@ def _build_admin_app(
 def _build_public_app(
     settings: GatewaySettings,
     service: ChatService,
+    forwarding: ForwardService,
     authenticator: Authenticator,
     log: EvaluationLog,
     startup: Startup,
@@ -345,6 +376,7 @@ def _build_public_app(
             patience_s=2 * settings.evaluation_log.flush_interval_s,
         ),
         models=readiness.pool.models,
+        other_models=readiness.pool.others,
         profiles=settings.all_profiles,
         is_ready=readiness.state,
         max_body_bytes=server.max_body_bytes,
@@ -352,12 +384,15 @@ def _build_public_app(
         long_work=service.long_work,
     ).install(app)
     turns = turn_endpoints(service, authenticator, server, memory)
+    forwarder = Forwarder(forwarding, authenticator, server, memory, service.long_work)
+    calls = forwarded_paths(forwarder, settings, readiness.pool)
     # In the table of routes too: what walks it must see every endpoint there is.
     app.router.routes += [Route(path, turn, methods=["POST"]) for path, turn in turns.items()]
+    app.router.routes += calls.routes()
     access = Access(
         service.metrics.requests,
         is_logged=server.log_format == "json",
         clock=service.clock,
-        new_id=lambda: f"req_{new_id(service.rng)}",
+        new_id=forwarding.new_id,
     )
-    return PublicApp(turns, app, readiness, access, server.cors_origins)
+    return PublicApp(turns, app, readiness, access, server.cors_origins, calls)

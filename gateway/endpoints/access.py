@@ -11,10 +11,17 @@ from gateway.telemetry.series import Counts
 CHAT_PATH: Final = "/v1/chat/completions"
 MESSAGES_PATH: Final = "/v1/messages"
 COUNT_PATH: Final = "/v1/messages/count_tokens"
+PASSTHROUGH: Final = "passthrough"
+OTHER: Final = "other"
+ENDPOINT_OF_SCOPE: Final = "waypost.endpoint"
+"""Where the scope of a request names its endpoint, if the path alone does not tell."""
 ENDPOINTS: Final = {
     CHAT_PATH: "chat",
     MESSAGES_PATH: "messages",
     COUNT_PATH: "count_tokens",
+    "/v1/completions": "completions",
+    "/v1/embeddings": "embeddings",
+    "/v1/rerank": "rerank",
     "/v1/models": "models",
     "/v1/route": "route",
     "/v1/feedback": "feedback",
@@ -96,6 +103,8 @@ class Access:
             await app(scope, receive, watched)
         finally:
             status = watched.status or CLIENT_LEFT_STATUS
+            if endpoint == OTHER:
+                endpoint = scope.get(ENDPOINT_OF_SCOPE, OTHER)
             self.requests.add((endpoint, str(status)))
             if self.is_logged:
                 self._write(scope["method"], endpoint, watched, status, self.clock() - began_s)
@@ -119,4 +128,4 @@ def endpoint_of(path: str) -> str:
     known = ENDPOINTS.get(path)
     if known is not None:
         return known
-    return "models" if path.startswith("/v1/models/") else "other"
+    return "models" if path.startswith("/v1/models/") else OTHER

@@ -40,6 +40,11 @@ class OpenAIDialect:
         del call
         return f"{self.base_url.rstrip('/')}/chat/completions"
 
+    def address(self, path: str, upstream_name: str | None) -> str:
+        """Where an endpoint other than chat's is; `path` begins below the API's version."""
+        del upstream_name
+        return self.base_url.rstrip("/") + path
+
     def encode(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
         """Write the request body; usage is always asked for in streams."""
         body = prepared_body(call)
@@ -87,10 +92,15 @@ class AzureDialect(OpenAIDialect):
 
     def url(self, call: UpstreamCall) -> str:
         """Where `call` is sent."""
-        deployment = quote(call.model.upstream_name, safe="")
+        return self.address("/chat/completions", call.model.upstream_name)
+
+    def address(self, path: str, upstream_name: str | None) -> str:
+        """Where an endpoint is: below its deployment, if a model is named."""
+        deployment = (
+            "" if upstream_name is None else f"/deployments/{quote(upstream_name, safe='')}"
+        )
         base = self.base_url.rstrip("/").removesuffix("/openai")
-        version = quote(self.api_version, safe="")
-        return f"{base}/openai/deployments/{deployment}/chat/completions?api-version={version}"
+        return f"{base}/openai{deployment}{path}?api-version={quote(self.api_version, safe='')}"
 
 
 def prepared_body(call: UpstreamCall) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from gateway.settings.artifacts import ArtifactSettings
 from gateway.settings.base import ConfigurationError, Settings, environment_value
 from gateway.settings.budgets import BudgetSettings
 from gateway.settings.federation import FederationSettings
+from gateway.settings.passthrough import PassthroughSettings, refuse_shared
 from gateway.settings.pool import (
     CapabilitySettings,
     EmbeddedSettings,
@@ -54,6 +55,7 @@ __all__ = [
     "GatewaySettings",
     "KeySettings",
     "ModelSettings",
+    "PassthroughSettings",
     "PriceSettings",
     "ProfileSettings",
     "ProviderSettings",
@@ -93,6 +95,7 @@ class GatewaySettings(Settings):
     profiles: dict[str, ProfileSettings] = {}
     providers: dict[str, ProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
+    passthrough: dict[str, PassthroughSettings] = {}
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:
@@ -101,6 +104,12 @@ class GatewaySettings(Settings):
                 raise ValueError(
                     f"models.{name}.provider: there is no [providers.{model.provider}] table"
                 )
+        for name, table in self.passthrough.items():
+            if table.provider not in self.providers:
+                raise ValueError(
+                    f"passthrough.{name}.provider: there is no [providers.{table.provider}] table"
+                )
+        refuse_shared(self.passthrough)
         if self.routing.default_profile not in self.all_profiles:
             raise ValueError(
                 f"routing.default_profile: no profile {self.routing.default_profile!r}; "
