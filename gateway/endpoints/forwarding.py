@@ -4,6 +4,7 @@ Plain ASGI, as turns are: the key is checked before the body is read, and no ans
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,10 +108,7 @@ class Forwarder:
             self.service.answer(call, caller, transit) as answer,
         ):
             begun.append(answer)
-            if answer.pieces is not None:
-                await send(_start(answer))
-                async for piece in answer.pieces:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await _stream(answer, send)
         # Settled by now. The end is sent where nobody listens for the caller to leave: the server
         # reports it as gone once the response is complete.
         if answer.whole is not None:
@@ -118,7 +116,7 @@ class Forwarder:
         await send({"type": "http.response.body", "body": answer.whole or b""})
 
 
-class ForwardEndpoint:
+class ForwardEndpoint(ABC):
     """One endpoint: who may use it, and what call a request of it is."""
 
     authentication = "key"
@@ -132,13 +130,15 @@ class ForwardEndpoint:
         await self._forwarder.serve(self, scope, receive, send)
 
     def admit(self, caller: Caller) -> None:
-        """Refuse a caller that may not use it, before its body is read."""
+        """Refuse a caller that may not use it, before its body is read; most admit every key."""
+        del caller
 
+    @abstractmethod
     async def prepare(
         self, scope: Scope, body: bytes, headers: Mapping[bytes, bytes], caller: Caller
     ) -> Call:
         """Check a request, and bound what it may cost."""
-        raise NotImplementedError
+        ...
 
 
 class OfModels(ForwardEndpoint):
@@ -222,6 +222,15 @@ class ForwardedPaths:
 
 
 NO_CALLS = ForwardedPaths({}, ())
+
+
+async def _stream(answer: ForwardedAnswer, send: Send) -> None:
+    """Send an answer that comes in pieces, but for its end."""
+    if answer.pieces is None:
+        return
+    await send(_start(answer))
+    async for piece in answer.pieces:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
 def _start(answer: ForwardedAnswer) -> dict[str, Any]:

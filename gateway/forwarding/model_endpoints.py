@@ -249,7 +249,7 @@ def _complete_text(body: dict[str, Any]) -> None:
     other = body.pop("max_completion_tokens", None)
     if body.get("max_tokens") is None:
         body["max_tokens"] = other or LEGACY_MAX_TOKENS
-    if body.get("stream") not in (None, True, False):
+    if body.get("stream") is not None and type(body["stream"]) is not bool:
         raise InvalidRequest("`stream` must be true or false.", param="stream")
     if text_choices(body) > MOST_CHOICES:
         raise InvalidRequest(f"At most {MOST_CHOICES} completions may be asked for.", param="n")

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from gateway.errors import ProviderCutOff, ProviderError, ProviderTimeout, ProviderUnavailable
+from gateway.errors import ProviderCutOff, ProviderTimeout, ProviderUnavailable
 from gateway.providers.answers import decode_answer
 from gateway.providers.base import Transit
 from gateway.providers.failures import AttemptFailed, error_object, judged, redacted, stream_error
@@ -56,7 +56,8 @@ class Forwarding:
 
     Attributes:
         decoded: What `whole` says, where it was read.
-        error: Why `pieces` ended early.
+        is_complete: All of it came.
+        has_failed: Its provider did not send all of it, for no fault of the caller's.
     """
 
     status: int
@@ -67,7 +68,14 @@ class Forwarding:
     decoded: Any = None
     events: UpstreamStream | None = None
     pieces: AsyncIterator[bytes] | None = None
-    error: ProviderError | None = None
+    is_complete: bool = False
+    has_failed: bool = False
+
+    def judge(self, events: UpstreamStream) -> None:
+        """Note how its events ended; a reader that is slow is no fault of the provider."""
+        self.is_complete = events.is_complete
+        if events.error is not None and not events.is_overdue:
+            self.has_failed = judged(events.error).counts
 
     async def aclose(self) -> None:
         """Give the connection back if the answer is complete; else drop it, which cancels."""
@@ -97,12 +105,12 @@ async def forwarding(provider: HttpProvider, call: Forwarded) -> AsyncIterator[F
         try:
             yield answer
         finally:
-            error = answer.error if answer.events is None else answer.events.error
-            is_overdue = answer.events is not None and answer.events.is_overdue
-            if error is None:
-                breaker.succeeded()
-            elif judged(error).counts and not is_overdue:
+            if answer.events is not None:
+                answer.judge(answer.events)
+            if answer.has_failed:
                 breaker.failed()
+            elif answer.is_complete:
+                breaker.succeeded()
             await answer.aclose()
 
 
@@ -178,7 +186,7 @@ async def _read(
 ) -> None:
     """Read a whole answer, and what it says where that matters."""
     raw = await provider.rest(answer.response, call.transit.memory, deadline_s)
-    answer.whole = raw
+    answer.whole, answer.is_complete = raw, True
     must_be_json = call.form != "any"
     may_be_error = len(raw) <= MAX_ERROR_BYTES and b'"error"' in raw
     if not (must_be_json or call.is_read or may_be_error):
@@ -190,31 +198,30 @@ async def _read(
             raise _strange(provider, "sent an answer that is no JSON") from error
         return
     said = answer.decoded
-    if isinstance(said, dict):
-        if said.get("error") and not said.keys() & _PARTS_OF_ANSWERS:
-            told = error_object(raw, provider.secrets) or said["error"]
-            raise judged(redacted(stream_error(told, provider.name), provider.secrets))
-    elif must_be_json:
-        raise _strange(provider, "sent an answer of an odd form")
+    if not isinstance(said, dict):
+        if must_be_json:
+            raise _strange(provider, "sent an answer of an odd form")
+    elif said.get("error") and not said.keys() & _PARTS_OF_ANSWERS:
+        told = error_object(raw, provider.secrets) or said["error"]
+        raise judged(redacted(stream_error(told, provider.name), provider.secrets))
 
 
 async def _pieces(
     provider: HttpProvider, answer: Forwarding, ends_s: float, clock: Callable[[], float]
 ) -> AsyncIterator[bytes]:
     """Pass a body on as it comes."""
+    left_s = idle_s = provider.timeouts.idle_s
     try:
-        while True:
-            left_s = max(ends_s - clock(), 0.0)
-            piece = await answer.response.next_chunk(min(provider.timeouts.idle_s, left_s))
-            if not piece:
-                return
+        while piece := await answer.response.next_chunk(min(idle_s, left_s)):
             yield piece
+            left_s = max(ends_s - clock(), 0.0)
+        answer.is_complete = True
     except HttpFailure as failure:
-        kind = ProviderTimeout if isinstance(failure, TimedOut) else ProviderCutOff
-        answer.error = kind(
+        is_late = isinstance(failure, TimedOut)
+        answer.has_failed = not (is_late and left_s < idle_s)
+        raise (ProviderTimeout if is_late else ProviderCutOff)(
             f"provider {provider.name!r} did not send all of its answer", provider=provider.name
-        )
-        raise answer.error from failure
+        ) from failure
 
 
 def _strange(provider: HttpProvider, words: str) -> AttemptFailed:

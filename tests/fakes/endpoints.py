@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from sqlalchemy import Row, select
 
 from gateway.budgets.definitions import BudgetDefinitions
@@ -151,3 +152,16 @@ def form(*parts: str, file: bytes = b"data") -> bytes:
 
 def text_field(name: str, value: str) -> str:
     return f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'
+
+
+async def row_of(gateway: RunningGateway, answer: httpx2.Response) -> Row[Any]:
+    """Return the journal's row of a request, once it is written."""
+    name = answer.headers["x-request-id"]
+
+    def read() -> list[Row[Any]]:
+        with gateway.engine.connect() as connection:
+            query = select(SETTLEMENTS).where(SETTLEMENTS.c.request_id == name)
+            return list(connection.execute(query))
+
+    await until(lambda: bool(read()))
+    return read()[0]

@@ -1,73 +1,28 @@
-"""OpenAI's own SDK and plain HTTP ask for what is no chat: vectors, texts, ranks, and the rest."""
+"""OpenAI's own SDK and plain HTTP ask models for vectors, texts and ranks."""
 
 import struct
 from base64 import b64encode
-from collections.abc import AsyncIterator
-from typing import Any
 
-import httpx2
 import openai
 import orjson
 import pytest
-import pytest_asyncio
-from openai import AsyncOpenAI
-from sqlalchemy import Row, select
 
-from migrations.tables import SETTLEMENTS
+from gateway.forwarding.service import ForwardService
 from tests.fakes.endpoints import (
     EMBEDDER,
     RERANKER,
     WRITER,
     gateway_of_endpoints,
+    row_of,
     vectors,
     written,
 )
-from tests.fakes.gateway import ALPHA_KEY, CLAUDE, SMALL, RunningGateway
-from tests.fakes.patience import PATIENCE_S
+from tests.fakes.gateway import ALPHA_KEY, CLAUDE, SMALL
 from tests.fakes.scrape import scrape
-from tests.fakes.turns import until
+from tests.fakes.server import free_port
 from tests.fakes.upstream import Answer, error_answer, event, json_answer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
-    async with gateway_of_endpoints(tmp_path_factory.mktemp("endpoints")) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def gateway(running: RunningGateway) -> RunningGateway:
-    running.upstreams.reset()
-    return running
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def sdk(gateway: RunningGateway) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(
-        base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0, timeout=PATIENCE_S
-    ) as client:
-        yield client
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def http(gateway: RunningGateway) -> AsyncIterator[httpx2.AsyncClient]:
-    async with gateway.caller() as client:
-        yield client
-
-
-async def row_of(gateway: RunningGateway, answer: httpx2.Response) -> Row[Any]:
-    """Return the journal's row of a request."""
-    name = answer.headers["x-request-id"]
-
-    def read() -> list[Row[Any]]:
-        with gateway.engine.connect() as connection:
-            query = select(SETTLEMENTS).where(SETTLEMENTS.c.request_id == name)
-            return list(connection.execute(query))
-
-    await until(lambda: bool(read()))
-    return read()[0]
 
 
 async def test_vectors_come_as_numbers_that_the_sdk_asks_for_in_base64(gateway, sdk) -> None:
@@ -225,64 +180,6 @@ async def test_documents_are_ranked_and_paid_for_by_search_units(gateway, http) 
     assert (await row_of(gateway, answer)).charged_nusd == 2_000_000
 
 
-async def test_moderations_pass_to_the_provider_and_are_counted(gateway, sdk) -> None:
-    verdict = {"flagged": False, "categories": {}, "category_scores": {}}
-    said = {"id": "modr-1", "model": "omni-moderation-latest", "results": [verdict]}
-    gateway.alpha.answers = [json_answer(said)]
-
-    answer = await sdk.moderations.create(model="omni-moderation-latest", input="hello")
-
-    assert answer.results[0].flagged is False
-    assert gateway.alpha.last.path == "/alpha/v1/moderations"
-    seen = await scrape(gateway)
-    assert seen.sum("waypost_requests_total", endpoint="passthrough", status="200") > 0
-
-
-async def test_images_are_made_and_paid_for_by_number(gateway, sdk) -> None:
-    data = [{"b64_json": "aGk="}, {"b64_json": "aG8="}]
-    gateway.alpha.answers = [json_answer({"created": 1, "data": data})]
-
-    answer = await sdk.images.with_raw_response.generate(prompt="a cat", n=2, size="1024x1024")
-
-    assert [image.b64_json for image in answer.parse().data] == ["aGk=", "aG8="]
-    assert answer.headers["x-waypost-cost-usd"] == "0.080000000"
-
-
-async def test_a_form_with_a_file_passes_as_it_is(gateway, sdk) -> None:
-    gateway.alpha.answers = [json_answer({"text": "hello", "usage": {"seconds": 3}})]
-    recording = bytes(range(256)) * 2000
-
-    answer = await sdk.audio.transcriptions.with_raw_response.create(
-        model="whisper-1", file=("a.wav", recording)
-    )
-
-    assert answer.parse().text == "hello"
-    assert recording in gateway.alpha.last.raw
-    assert gateway.alpha.last.headers["content-type"].startswith("multipart/form-data; boundary=")
-    assert answer.headers["x-waypost-cost-usd"] == "0.000300000"
-
-
-async def test_speech_streams_back_with_its_type(gateway, sdk) -> None:
-    sound = [bytes([n]) * 1000 for n in range(5)]
-    gateway.alpha.answers = [Answer(tuple(sound), headers={"content-type": "audio/mpeg"})]
-
-    answer = await sdk.audio.speech.with_raw_response.create(
-        model="tts-1", voice="alloy", input="Hello"
-    )
-
-    assert answer.headers["content-type"] == "audio/mpeg"
-    assert answer.content == b"".join(sound)
-    assert gateway.alpha.last.headers["accept"] == "*/*"
-
-
-async def test_a_file_is_read_by_its_name(gateway, sdk) -> None:
-    about = {"id": "file-1", "object": "file", "bytes": 1, "created_at": 1, "filename": "a"}
-    gateway.beta.answers = [json_answer({**about, "purpose": "batch", "status": "processed"})]
-    answer = await sdk.files.retrieve("file-1")
-    assert answer.id == "file-1"
-    assert (gateway.beta.last.method, gateway.beta.last.path) == ("GET", "/beta/v1/files/file-1")
-
-
 async def test_a_refusal_of_the_provider_is_passed_on_without_its_key(gateway, sdk) -> None:
     told = f"bad input for {ALPHA_KEY}"
     gateway.alpha.answers = [error_answer(400, told, param="input", code="bad")]
@@ -328,3 +225,44 @@ async def test_calls_are_counted_by_what_they_ask(gateway, http) -> None:
     assert grown("gen_ai_client_token_usage_sum", **tokens) == 7
     assert grown("waypost_cost_usd_total", model=EMBEDDER) == pytest.approx(140e-9)
     assert grown("waypost_requests_total", endpoint="embeddings", status="200") == 1
+
+
+async def test_a_bug_of_our_own_is_an_internal_error(gateway, http, monkeypatch) -> None:
+    monkeypatch.setattr(ForwardService, "_sent", lambda *_: 1 / 0)
+    answer = await http.post("/v1/embeddings", json={"model": EMBEDDER, "input": "x"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    assert gateway.app.budgets.ledger.running == 0
+
+
+@pytest.mark.parametrize("stream", [1, "yes", []])
+async def test_stream_is_true_or_false(gateway, http, stream) -> None:
+    body = {"model": WRITER, "prompt": "x", "stream": stream}
+    answer = await http.post("/v1/completions", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "stream")
+
+
+async def test_a_profile_stands_for_its_only_embedding_model(gateway, http) -> None:
+    gateway.alpha.answers = [vectors()]
+    answer = await http.post("/v1/embeddings", json={"model": "balanced", "input": "x"})
+    assert answer.headers["x-waypost-model"] == EMBEDDER
+
+
+async def test_an_operator_may_admit_every_field(tmp_path) -> None:
+    async with gateway_of_endpoints(tmp_path, limits={"extra_fields": ["*"]}) as running:
+        running.alpha.answers = [vectors()]
+        async with running.caller() as http:
+            body = {"model": EMBEDDER, "input": "x", "anything": 1}
+            assert (await http.post("/v1/embeddings", json=body)).status_code == 200
+        assert running.alpha.last.body["anything"] == 1
+
+
+async def test_a_provider_that_cannot_be_reached_is_unavailable(tmp_path) -> None:
+    nowhere = {"alpha": {"base_url": f"http://127.0.0.1:{free_port()}/v1"}}
+    async with gateway_of_endpoints(tmp_path, also=nowhere) as running, running.caller() as http:
+        answer = await http.post("/v1/embeddings", json={"model": EMBEDDER, "input": "x"})
+    assert answer.json()["error"]["code"] == "provider_unavailable"
+
+
+async def test_a_chat_model_of_anthropic_completes_no_text(gateway, http) -> None:
+    answer = await http.post("/v1/completions", json={"model": CLAUDE, "prompt": "x"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
