@@ -40,6 +40,7 @@ GUIDES: Final = {
     "federation.node.reasoner": "tune-a-reasoning-model.md",
     "providers.NAME": "configure-providers.md",
     "models.NAME": "configure-providers.md",
+    "passthrough.NAME": "use-other-endpoints.md",
 }
 """The how-to page of a table."""
 WORDS: Final = {

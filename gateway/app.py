@@ -32,11 +32,13 @@ from gateway.endpoints.access import Access
 from gateway.endpoints.admin import build_admin_app
 from gateway.endpoints.chat import turn_endpoints
 from gateway.endpoints.errors import install_error_handlers
+from gateway.endpoints.forwarding import Forwarder, forwarded_paths
 from gateway.endpoints.public import PublicEndpoints
 from gateway.endpoints.public_app import PublicApp
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.graded_answers import GradedAnswers
 from gateway.evaluation_log.grades import GradeBook
+from gateway.forwarding.service import ForwardService
 from gateway.grading.desk import GradingDesk
 from gateway.grading.readings import read_grading
 from gateway.judging.opening import caps_of, open_graded
@@ -48,6 +50,7 @@ from gateway.providers.base import Provider
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
 from gateway.providers.refusals import Refusals
+from gateway.providers.upstream import HttpProvider
 from gateway.readings import (
     read_budgets,
     read_connections,
@@ -135,11 +138,12 @@ async def open_gateway(
         connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
         _observe(settings, service, embedder, pool, log, budgets, connections)
         readiness = Readiness(pool)
+        forwarding = _forwarding(settings, service, providers, budgets, counter)
+        page = await _open_page(service.metrics, workers, stack)
+        serving = (service, forwarding, authenticator, log, startup, readiness)
         yield Gateway(
-            public=_build_public_app(settings, service, authenticator, log, startup, readiness),
-            admin=_build_admin_app(
-                startup, log, budgets, await _open_page(service.metrics, workers, stack)
-            ),
+            public=_build_public_app(settings, *serving),
+            admin=_build_admin_app(startup, log, budgets, page),
             pool=pool,
             router_version=routing.serving_version,
             budgets=budgets,
@@ -171,6 +175,25 @@ def _open_authenticator(
     return authenticator
 
 
+def _forwarding(
+    settings: GatewaySettings,
+    service: ChatService,
+    providers: Mapping[str, HttpProvider],
+    budgets: Budgets,
+    counter: PromptCounter,
+) -> ForwardService:
+    return ForwardService(
+        providers=providers,
+        ledger=budgets.ledger,
+        metrics=service.metrics,
+        counter=counter,
+        long_work=service.long_work,
+        server=settings.server,
+        clock=service.clock,
+        new_id=lambda: f"req_{new_id(service.rng)}",
+    )
+
+
 async def _open_pool(
     settings: GatewaySettings, environ: Mapping[str, str], http: HttpClient, stack: AsyncExitStack
 ) -> Pool:
@@ -188,6 +211,14 @@ def _open_log(settings: GatewaySettings, startup: Startup, stack: AsyncExitStack
     log.start()
     stack.push_async_callback(log.aclose)
     return log
+
+
+def _open_authenticator(
+    settings: GatewaySettings, startup: Startup, stack: AsyncExitStack
+) -> Authenticator:
+    authenticator = Authenticator(startup.engine, settings.keys)
+    stack.callback(authenticator.close)
+    return authenticator
 
 
 def _observe(
@@ -211,7 +242,7 @@ def _observe(
         LearningFile(store.folder).collect,
         read_policy(service.turn_budgets),
         read_budgets(budgets),
-        read_providers(service.providers, pool.models, pool.embedded),
+        read_providers(service.providers, pool.models, pool.embedded, pool.others),
         read_process(),
         read_connections(connections),
     ):
@@ -360,6 +391,7 @@ def _build_admin_app(
 def _build_public_app(
     settings: GatewaySettings,
     service: ChatService,
+    forwarding: ForwardService,
     authenticator: Authenticator,
     log: EvaluationLog,
     startup: Startup,
@@ -392,6 +424,7 @@ def _build_public_app(
             patience_s=2 * settings.evaluation_log.flush_interval_s,
         ),
         models=readiness.pool.models,
+        other_models=readiness.pool.others,
         profiles=settings.all_profiles,
         is_ready=readiness.state,
         max_body_bytes=server.max_body_bytes,
@@ -399,12 +432,15 @@ def _build_public_app(
         long_work=service.long_work,
     ).install(app)
     turns = turn_endpoints(service, authenticator, server, memory)
+    forwarder = Forwarder(forwarding, authenticator, server, memory, service.long_work)
+    calls = forwarded_paths(forwarder, settings, readiness.pool)
     # In the table of routes too: what walks it must see every endpoint there is.
     app.router.routes += [Route(path, turn, methods=["POST"]) for path, turn in turns.items()]
+    app.router.routes += calls.routes()
     access = Access(
         service.metrics.requests,
         is_logged=server.log_format == "json",
         clock=service.clock,
-        new_id=lambda: f"req_{new_id(service.rng)}",
+        new_id=forwarding.new_id,
     )
-    return PublicApp(turns, app, readiness, access, server.cors_origins)
+    return PublicApp(turns, app, readiness, access, server.cors_origins, calls)

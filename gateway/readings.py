@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Final
 
 from prometheus_client import ProcessCollector
@@ -274,6 +275,7 @@ def read_providers(
     providers: Mapping[str, Provider],
     models: Mapping[str, HostedModel],
     embedded: EmbeddedPool | None,
+    other_models: Mapping[str, HostedModel] = MappingProxyType({}),
 ) -> Read:
     """Say how the upstreams do: breakers by model, places by provider."""
 
@@ -290,7 +292,7 @@ def read_providers(
             "Times the circuit breaker of the model opened.",
             labels=by,
         )
-        for model in models.values():
+        for model in (*models.values(), *other_models.values()):
             breaker = conditions[model.provider].breakers.get(model.upstream_name)
             labels = [model.provider, model.name]
             is_open.add_metric(labels, breaker is not None and breaker.is_open)

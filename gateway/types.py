@@ -10,6 +10,8 @@ from router_models.types import Float32
 ANSWERED = "answered"
 """How a turn ended, in the journal; otherwise the class of what ended it, or:"""
 CLIENT_LEFT = "ClientLeft"
+ModelKind = Literal["chat", "completions", "embeddings", "rerank"]
+"""What a model is asked for; those of the kind ``chat`` alone take turns of a conversation."""
 CARRIED = "waypost_carried"
 """In a message or tool of a request that came on another wire: what chat completions cannot say."""
 
@@ -47,6 +49,7 @@ class ModelPrice:
         cache_write_1h_nusd_per_mtok: None is the price of any other cache write.
         tiers: What calls with longer prompts cost, shortest first. The whole call is charged at the
             last tier that its prompt is above, answer included.
+        search_unit_nusd: What a rerank model charges for each search unit, beside its tokens.
     """
 
     input_nusd_per_mtok: int
@@ -55,6 +58,7 @@ class ModelPrice:
     cache_write_nusd_per_mtok: int | None = None
     cache_write_1h_nusd_per_mtok: int | None = None
     tiers: "tuple[PriceTier, ...]" = ()
+    search_unit_nusd: int = 0
 
     def cost_nusd(self, usage: Usage) -> int:
         """Charge `usage` in nano-USD, rounded up: a call is never free by rounding."""
@@ -143,6 +147,7 @@ class HostedModel:
         request_defaults: Request fields set where the caller left them out.
         fields: Request fields that callers may send to its provider; None means any.
         lacks: What it has no way to do.
+        kind: What it is asked for.
     """
 
     name: str
@@ -154,6 +159,7 @@ class HostedModel:
     request_defaults: Mapping[str, Any] = field(default_factory=dict)
     fields: frozenset[str] | None = None
     lacks: Lacks = LACKS_NOTHING
+    kind: ModelKind = "chat"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,28 @@
 """Where a turn's spend is held before the call and settled after it."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from budget.ledger.types import Charge, Limit, OutputCap, Standing
+from budget.ledger.settlements import SettlementRecord
+from budget.ledger.types import Charge, Limit, OutputCap, Standing, UnjournaledCharge
 from gateway.budgets.reservation import Reservation
 from gateway.types import Caller, HostedModel, Usage
 from gateway.wire import ChatRequest
+
+BoundPrompt = Callable[[Mapping[str, Any], Sequence[HostedModel]], Awaitable[int]]
+"""Bounds the prompt tokens of a request body, whichever of the models reads it."""
+
+
+class SettlementLog(Protocol):
+    """Takes rows of the journal without blocking."""
+
+    def record_settlement(self, settlement: SettlementRecord) -> None:
+        """Keep `settlement`; never raises, never waits."""
+        ...
+
+    def take_durable(self) -> list[UnjournaledCharge]:
+        """Take what the rows acknowledge that reached the disk since the last call."""
+        ...
 
 
 class Ledger(Protocol):

@@ -58,7 +58,7 @@ def conversation(
     name = name or _text(body.get("prompt_cache_key")) or previous
     if name is not None:
         return scope_digest(caller.team_id, "conversation", name)
-    if not from_prefix:
+    if not from_prefix or "messages" not in body:
         return None
     speaker = f"{caller.key_id}\0{end_user(request, caller) or ''}\0"
     return scope_digest(caller.team_id, "opening", speaker + opening(body["messages"]))

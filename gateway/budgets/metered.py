@@ -8,15 +8,19 @@ refuses budgeted callers, ``open`` serves them, journals what they use and tells
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
 
-from budget.errors import LedgerUnavailable
+from budget.errors import BudgetExhausted, LedgerUnavailable
 from budget.ledger.counters import LedgerCounters
 from budget.ledger.pending import PendingSettlement, PendingSettlements
 from budget.ledger.running import RunningLeases
-from budget.ledger.settlements import Lease, SettlementRecord, settlement_from_charge
+from budget.ledger.settlements import (
+    Lease,
+    SettlementRecord,
+    limit_codes,
+    settlement_from_charge,
+)
 from budget.ledger.store import LedgerStore
 from budget.ledger.types import (
     Charge,
@@ -28,12 +32,12 @@ from budget.ledger.types import (
     Standing,
     UnjournaledCharge,
 )
+from gateway.budgets.base import BoundPrompt, SettlementLog
 from gateway.budgets.book import BudgetBook
 from gateway.budgets.naming import ScopeNames
-from gateway.budgets.refusals import refused, turn_refused
+from gateway.budgets.refusals import cannot_be_checked, most_within, refused
 from gateway.budgets.reservation import Reservation
 from gateway.budgets.worst_case import WorstCase, worst_case
-from gateway.errors import DependencyUnavailable
 from gateway.settings.config import BudgetSettings
 from gateway.types import ANSWERED, CLIENT_LEFT, Caller, HostedModel, Usage
 from gateway.wire import ChatRequest
@@ -43,22 +47,7 @@ RETRY_STORE_S = 0.5
 """After a failure the store is left alone this long, so that an outage costs no request a wait."""
 TICK_S = 1.0
 
-BoundPrompt = Callable[[Mapping[str, Any], Sequence[HostedModel]], Awaitable[int]]
-"""Bounds the prompt tokens of a request body, whichever of the models reads it."""
-
 _log = logging.getLogger(__name__)
-
-
-class SettlementLog(Protocol):
-    """Takes rows of the journal without blocking."""
-
-    def record_settlement(self, settlement: SettlementRecord) -> None:
-        """Keep `settlement`; never raises, never waits."""
-        ...
-
-    def take_durable(self) -> list[UnjournaledCharge]:
-        """Take what the rows acknowledge that reached the disk since the last call."""
-        ...
 
 
 class MeteredLedger:
@@ -142,26 +131,35 @@ class MeteredLedger:
         need = worst_case(request.body, models, prompt_tokens, self._settings)
         if cap is not None:
             need = need.within(cap.tokens, self._settings.min_completion_tokens)
-        most = need.most_completion_tokens
-        for limit in turn_limits:
-            left = limit.cap - (0 if charged is None else charged.amount(limit.measure))
-            most = min(most, need.afforded(left, limit.measure))
-            if most < need.least_completion_tokens:
-                self._note_refusal("turn")
-                raise turn_refused(limit, need)
+        most = self._most_within(turn_limits, need, charged)
         if lease is None:
             return Reservation(request_id, completion_tokens=need.per_choice(most))
-        hold = Hold(
-            request_id=lease.idempotency_key,
-            limits=limits,
-            fixed_nusd=need.prompt_nusd,
-            fixed_tokens=need.prompt_tokens,
-            completion_nusd_per_mtok=need.completion_nusd_per_mtok,
-            min_completion_tokens=need.least_completion_tokens,
-            max_completion_tokens=most,
-            lease_s=self._settings.lease_s,
+        return await self._admit(
+            lease, need.hold(lease, limits, most, self._settings.lease_s), need
         )
-        return await self._admit(lease, hold, need)
+
+    async def reserve_call(
+        self, request_id: str, caller: Caller, request: ChatRequest, need: WorstCase
+    ) -> Reservation:
+        """Hold `need` for a call that is no turn, in every scope, or refuse.
+
+        Such calls have no row in the log, so each has one in the journal, limited or not.
+
+        Args:
+            request: Names the caller's end user and conversation.
+
+        Raises as `reserve` does.
+        """
+        lease, limits = self._names.lease(request_id, caller, request, None, self._clock())
+        most = self._most_within(self._book.turn_limits(caller.team_id), need)
+        if lease is not None:
+            return await self._admit(
+                lease, need.hold(lease, limits, most, self._settings.lease_s), need
+            )
+        now = self._clock()
+        free = Lease(request_id, caller.team_id, caller.key_id, None, None, limit_codes(()), now)
+        self._running.add(free.idempotency_key, free, is_held=False)
+        return Reservation(request_id, lease=free, lease_name=free.idempotency_key)
 
     async def settle(
         self,
@@ -184,12 +182,14 @@ class MeteredLedger:
         lease = reservation.lease
         if lease is None or not self._running.end(reservation.lease_name):
             return
+        team_id = lease.team_id
         if answer_id is not None and lease.conversation_digest is not None:
-            self._names.note_answer(lease.team_id, answer_id, lease.conversation_digest)
+            self._names.note_answer(team_id, answer_id, lease.conversation_digest)
         output = 0 if usage is None else usage.completion_tokens
         tokens = 0 if usage is None else usage.prompt_tokens + output
         charge = Charge(cost_nusd, tokens, output)
         name = reservation.lease_name if reservation.is_held else lease.late_idempotency_key
+        told = UnjournaledCharge(name, team_id, cost_nusd, tokens, is_expired=False, output=output)
         self._journal.record_settlement(
             SettlementRecord(
                 lease=lease,
@@ -202,18 +202,18 @@ class MeteredLedger:
                 outcome=outcome,
                 settled_at_unix_s=self._clock(),
                 charged_output_tokens=output,
-                acknowledges=UnjournaledCharge(
-                    name, lease.team_id, cost_nusd, tokens, is_expired=False, output=output
-                ),
+                acknowledges=told if reservation.limits else None,
             )
         )
+        if not reservation.limits:
+            return
         self.counters.settled += 1
         owed = PendingSettlement(lease, charge, None if reservation.is_held else reservation.limits)
         if not reservation.is_held or self._is_down():
             self._pending.add(owed)
             return
         try:
-            await self._store.settle(lease.team_id, name, cost_nusd, tokens, output)
+            await self._store.settle(team_id, name, cost_nusd, tokens, output)
             self.has_store_failed = False
         except LedgerUnavailable as error:
             self._note_failure(error)
@@ -268,8 +268,17 @@ class MeteredLedger:
             self._note_failure(error)
         if self._settings.when_store_is_down == "closed":
             self.counters.refused_for_outage += 1
-            raise _cannot_be_checked()
+            raise cannot_be_checked()
         return Standing(limit, 0, 0, None)
+
+    def _most_within(
+        self, limits: Sequence[Limit], need: WorstCase, charged: Charge | None = None
+    ) -> int:
+        try:
+            return most_within(limits, need, charged)
+        except BudgetExhausted:
+            self._note_refusal("turn")
+            raise
 
     async def _admit(self, lease: Lease, hold: Hold, need: WorstCase) -> Reservation:
         try:
@@ -277,7 +286,7 @@ class MeteredLedger:
         except LedgerUnavailable as error:
             if self._settings.when_store_is_down == "closed":
                 self.counters.refused_for_outage += 1
-                raise _cannot_be_checked(error.retry_after_s) from error
+                raise cannot_be_checked(error.retry_after_s) from error
             self.counters.served_unchecked += 1
             unchecked = Reservation(
                 request_id=lease.request_id,
@@ -387,10 +396,3 @@ class MeteredLedger:
 
     def _note_refusal(self, kind: str) -> None:
         self.counters.refused[kind] = self.counters.refused.get(kind, 0) + 1
-
-
-def _cannot_be_checked(retry_after_s: float | None = None) -> DependencyUnavailable:
-    return DependencyUnavailable(
-        "Budgets cannot be checked because the budget store is down. Try again.",
-        retry_after_s=retry_after_s or 1.0,
-    )

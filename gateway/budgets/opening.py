@@ -13,10 +13,11 @@ from sqlalchemy import Engine
 
 from budget.ledger.memory import MemoryStore
 from budget.ledger.store import LedgerStore
+from gateway.budgets.base import BoundPrompt, SettlementLog
 from gateway.budgets.book import BudgetBook
 from gateway.budgets.definitions import BudgetDefinition, BudgetDefinitions
 from gateway.budgets.journal import rebuild
-from gateway.budgets.metered import BoundPrompt, MeteredLedger, SettlementLog
+from gateway.budgets.metered import MeteredLedger
 from gateway.budgets.operations import BudgetDesk
 from gateway.settings.config import BudgetSettings, ConfigurationError
 

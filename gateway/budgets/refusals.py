@@ -1,14 +1,14 @@
 """What a caller is told when a limit refuses: which scope, what is left, whether waiting helps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from budget.errors import BudgetExhausted
 from budget.ledger.amounts import NUSD_PER_USD
-from budget.ledger.types import Limit, Measure, Standing, Window
+from budget.ledger.types import Charge, Limit, Measure, Standing, Window
 from gateway.budgets.reservation import duration, standing_headers
 from gateway.budgets.worst_case import WorstCase
-from gateway.errors import RateLimited
+from gateway.errors import DependencyUnavailable, RateLimited
 
 HELD_RETRY_S: Final = 1.0
 """Most requests end long before their lease, and give back most of what they hold."""
@@ -50,6 +50,32 @@ def turn_refused(limit: Limit, need: WorstCase) -> BudgetExhausted:
     return BudgetExhausted(_message(limit, limit.cap, need, None), limit_source="turn")
 
 
+def most_within(limits: Sequence[Limit], need: WorstCase, charged: Charge | None) -> int:
+    """Return the most completion tokens that the limits of a single request leave.
+
+    Args:
+        charged: To the same request before; None at first.
+
+    Raises:
+        BudgetExhausted: They have no room.
+    """
+    most = need.most_completion_tokens
+    for limit in limits:
+        left = limit.cap - (0 if charged is None else charged.amount(limit.measure))
+        most = min(most, need.afforded(left, limit.measure))
+        if most < need.least_completion_tokens:
+            raise turn_refused(limit, need)
+    return most
+
+
+def cannot_be_checked(retry_after_s: float | None = None) -> DependencyUnavailable:
+    """Make the error of a store that is down."""
+    return DependencyUnavailable(
+        "Budgets cannot be checked because the budget store is down. Try again.",
+        retry_after_s=retry_after_s or 1.0,
+    )
+
+
 def _is_blocked_by_held(standing: Standing, need: WorstCase) -> bool:
     """Whether there is room as soon as the requests that run give back what they do not use."""
     least = {
@@ -69,16 +95,22 @@ def _message(limit: Limit, left: int, need: WorstCase, retry_after_s: float | No
     if measure == "nusd":
         least = need.cost_nusd(need.least_completion_tokens)
         said += f" This request may cost {_amount(least, measure)}"
-        said += " with the output limit it sets." if need.is_capped else " at least."
+        said += _ending(need)
     elif measure == "tokens":
         least = need.prompt_tokens + need.least_completion_tokens
         said += f" This request may take {_amount(least, measure)}"
-        said += " with the output limit it sets." if need.is_capped else " at least."
+        said += _ending(need)
     if retry_after_s is not None:
         return f"{said} Try again in {duration(max(retry_after_s, 1.0))}."
     if measure in ("requests", "concurrent"):
         return f"{said} Ask your operator to raise it."
     return f"{said} Shorten the request or lower its output limit, or have the budget raised."
+
+
+def _ending(need: WorstCase) -> str:
+    if not need.most_completion_tokens:
+        return "."
+    return " with the output limit it sets." if need.is_capped else " at least."
 
 
 def _amount(amount: int, measure: Measure) -> str:

@@ -8,7 +8,8 @@ from typing import Any, Final
 import orjson
 
 from budget.ledger.amounts import TOKENS_PER_MTOK
-from budget.ledger.types import Measure
+from budget.ledger.settlements import Lease
+from budget.ledger.types import Hold, Limit, Measure
 from gateway.errors import InvalidRequest
 from gateway.providers.lacks import OUTPUT_LIMITS
 from gateway.settings.config import BudgetSettings
@@ -73,6 +74,19 @@ class WorstCase:
         if room < 0 or self.completion_nusd_per_mtok == 0:
             return -1 if room < 0 else MAX_TOKENS
         return room * TOKENS_PER_MTOK // self.completion_nusd_per_mtok
+
+    def hold(self, lease: Lease, limits: tuple[Limit, ...], most: int, lease_s: float) -> Hold:
+        """Return what to hold for `lease`, for an answer of at most `most` tokens."""
+        return Hold(
+            request_id=lease.idempotency_key,
+            limits=limits,
+            fixed_nusd=self.prompt_nusd,
+            fixed_tokens=self.prompt_tokens,
+            completion_nusd_per_mtok=self.completion_nusd_per_mtok,
+            min_completion_tokens=self.least_completion_tokens,
+            max_completion_tokens=most,
+            lease_s=lease_s,
+        )
 
 
 def worst_case(

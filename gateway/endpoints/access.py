@@ -13,12 +13,19 @@ MESSAGES_PATH: Final = "/v1/messages"
 COUNT_PATH: Final = "/v1/messages/count_tokens"
 RESPONSES_PATH: Final = "/v1/responses"
 INPUT_TOKENS_PATH: Final = "/v1/responses/input_tokens"
+PASSTHROUGH: Final = "passthrough"
+OTHER: Final = "other"
+ENDPOINT_OF_SCOPE: Final = "waypost.endpoint"
+"""Where the scope of a request names its endpoint, if the path alone does not tell."""
 ENDPOINTS: Final = {
     CHAT_PATH: "chat",
     MESSAGES_PATH: "messages",
     COUNT_PATH: "count_tokens",
     RESPONSES_PATH: "responses",
     INPUT_TOKENS_PATH: "input_tokens",
+    "/v1/completions": "completions",
+    "/v1/embeddings": "embeddings",
+    "/v1/rerank": "rerank",
     "/v1/models": "models",
     "/v1/route": "route",
     "/v1/feedback": "feedback",
@@ -100,6 +107,8 @@ class Access:
             await app(scope, receive, watched)
         finally:
             status = watched.status or CLIENT_LEFT_STATUS
+            if endpoint == OTHER:
+                endpoint = scope.get(ENDPOINT_OF_SCOPE, OTHER)
             self.requests.add((endpoint, str(status)))
             if self.is_logged:
                 self._write(scope["method"], endpoint, watched, status, self.clock() - began_s)
@@ -125,4 +134,4 @@ def endpoint_of(path: str) -> str:
         return known
     if path.startswith(f"{RESPONSES_PATH}/"):
         return "responses"
-    return "models" if path.startswith("/v1/models/") else "other"
+    return "models" if path.startswith("/v1/models/") else OTHER

@@ -34,12 +34,14 @@ async def read_body(
     max_bytes: int,
     memory: Hold,
     long_work: LongWork,
+    take: Callable[[bytearray], tuple[bytes, int]] | None = None,
 ) -> bytes:
     """Read the request's body.
 
     Args:
         memory: Grows by what serving the body will take, before it is read where it says so.
         long_work: Looks through long bodies.
+        take: Takes the body out of its buffer; by default one that is JSON.
 
     Raises:
         BodyTooLarge: It is, or says it is, longer than `max_bytes`.
@@ -68,7 +70,7 @@ async def read_body(
     if encoding != b"identity":
         body = await _inflated(body, encoding, max_bytes, long_work)
         memory.grow(MEMORY_PER_BODY_BYTE * len(body))
-    whole, needed = await long_work.read(len(body), _whole, body)
+    whole, needed = await long_work.read(len(body), take or _whole, body)
     if needed > memory.limit:
         raise BodyTooLarge("The body has more values than there is memory for.")
     memory.grow(needed)
@@ -95,6 +97,13 @@ def _whole(body: bytearray) -> tuple[bytes, int]:
     body.clear()
     refuse_excess(whole)
     return whole, memory_of(whole)
+
+
+def take_opaque(body: bytearray) -> tuple[bytes, int]:
+    """Take a body that is no JSON out of its buffer; returns it and what it takes in memory."""
+    whole = bytes(body)
+    body.clear()
+    return whole, MEMORY_PER_BODY_BYTE * len(whole)
 
 
 def memory_of(body: bytes) -> int:

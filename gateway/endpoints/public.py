@@ -55,6 +55,7 @@ class PublicEndpoints:
     """Collaborators of the callers' endpoints.
 
     Attributes:
+        models: Those that chat; `other_models` are of other kinds.
         is_ready: Says whether a first request could be answered now, and if not, why.
     """
 
@@ -62,6 +63,7 @@ class PublicEndpoints:
     authenticator: Authenticator
     grades: GradeBook
     models: Mapping[str, HostedModel]
+    other_models: Mapping[str, HostedModel]
     profiles: Mapping[str, ProfileSettings]
     is_ready: Callable[[], tuple[bool, str]]
     max_body_bytes: int
@@ -84,7 +86,8 @@ class PublicEndpoints:
             """List what this key may name: the models, and the routing profiles as models."""
             named = self._named(caller)
             if wire_of(request.scope) is MESSAGES:
-                return page_of([info_of(*each) for each in named], request.query_params)
+                chatting = [each for each in named if each[0] not in self.other_models]
+                return page_of([info_of(*each) for each in chatting], request.query_params)
             return {"object": "list", "data": [_listed(*each) for each in named]}
 
         @endpoints.get("/v1/models/{name:path}", tags=["models"])
@@ -140,7 +143,8 @@ class PublicEndpoints:
 
     def _named(self, caller: Caller) -> list[tuple[str, HostedModel | ProfileSettings | None]]:
         """List what `caller` may name, and what each name stands for; None is `auto`."""
-        hosted = [(m.name, m) for m in self.models.values() if caller.may_use(m.name)]
+        every = (*self.models.values(), *self.other_models.values())
+        hosted = [(m.name, m) for m in every if caller.may_use(m.name)]
         return [(AUTO, None), *self.profiles.items(), *hosted]
 
     def _find(self, name: str, caller: Caller) -> HostedModel | ProfileSettings | None:
@@ -197,9 +201,17 @@ def _hosted(model: HostedModel) -> dict[str, Any]:
             "routed": False,
             "input_usd_per_mtok": model.price.input_nusd_per_mtok / per_usd,
             "output_usd_per_mtok": model.price.output_nusd_per_mtok / per_usd,
-            "capabilities": asdict(model.capabilities),
+            **_abilities(model),
         },
     }
+
+
+def _abilities(model: HostedModel) -> dict[str, Any]:
+    """Say what a model can, and where it is asked if that is no chat."""
+    if model.kind == "chat":
+        return {"capabilities": asdict(model.capabilities)}
+    context_tokens = model.capabilities.context_tokens
+    return {"kind": model.kind, "capabilities": {"context_tokens": context_tokens}}
 
 
 def explain(plan: RoutePlan) -> dict[str, Any]:

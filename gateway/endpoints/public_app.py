@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from gateway.endpoints.access import Access
 from gateway.endpoints.asgi import Receive, Scope, Send, closing
 from gateway.endpoints.chat import TurnEndpoint
+from gateway.endpoints.forwarding import NO_CALLS, ForwardedPaths
 from gateway.pool.readiness import Readiness
 
 
@@ -20,6 +21,7 @@ class PublicApp:
 
     Attributes:
         turns: By path, where POST is served.
+        calls: What is forwarded and is no turn.
         origins: Of web pages that may call the gateway from a browser.
     """
 
@@ -28,6 +30,7 @@ class PublicApp:
     readiness: Readiness
     access: Access
     origins: tuple[str, ...] = ()
+    calls: ForwardedPaths = NO_CALLS
     cross_origin: CORSMiddleware | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,4 +62,4 @@ class PublicApp:
     async def _others(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":  # the server leaves out the body (RFC 9110, section 9.3.2)
             scope = {**scope, "method": "GET"}
-        await self.others(scope, receive, send)
+        await (self.calls.find(scope) or self.others)(scope, receive, send)

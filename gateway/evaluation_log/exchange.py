@@ -146,6 +146,8 @@ def _deltas(events: bytes, ends: Iterable[int]) -> Iterator[Mapping[str, Any]]:
             delta = choice.get("delta") if isinstance(choice, dict) else None
             if isinstance(delta, dict):
                 yield delta
+            elif isinstance(choice, dict) and isinstance(choice.get("text"), str):
+                yield {"content": choice["text"]}  # of a text completion
 
 
 def _content(said: Any) -> Iterator[str]:

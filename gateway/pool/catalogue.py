@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from gateway.pool.discovery import Discovered
+from gateway.pool.kinds import WITH_OUTPUT, kind_of
 from gateway.pool.prices import CatalogueEntry, catalogue_entry, catalogue_of, price_of
 from gateway.providers.fields import admitted_fields
 from gateway.providers.hosts import host_of
@@ -97,15 +98,24 @@ def _model(
             f"models.{name}.provider: there is no [providers.{table.provider}] table"
         )
     upstream_name = table.upstream_name or name
+    kind = table.kind or kind_of(upstream_name)
+    if kind != "chat" and provider.kind == "anthropic":
+        raise ConfigurationError(
+            f"models.{name}.kind: a provider of the kind 'anthropic' has no endpoint for {kind}"
+        )
+    has_output = kind in WITH_OUTPUT
     catalogue, entry = None, None
     if table.price is None or table.capabilities.context_tokens is None:
         catalogue = provider.catalogue or catalogue_of(table.provider, provider.base_url)
-        entry = catalogue_entry(catalogue, upstream_name, now) if catalogue else None
+        if catalogue:
+            entry = catalogue_entry(catalogue, upstream_name, now, has_output=has_output)
     return HostedModel(
         name=name,
         provider=table.provider,
         upstream_name=upstream_name,
-        price=price_of(catalogue, upstream_name, table.price, table=name, now=now),
+        price=price_of(
+            catalogue, upstream_name, table.price, table=name, now=now, has_output=has_output
+        ),
         capabilities=capabilities_of(upstream_name, table.capabilities, entry),
         system_prompt=table.system_prompt,
         request_defaults=table.request_defaults,
@@ -115,4 +125,5 @@ def _model(
             host_of(provider.kind, provider.base_url, provider.catalogue),
             upstream_name,
         ),
+        kind=kind,
     )

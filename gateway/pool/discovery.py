@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import SecretStr
 
+from gateway.pool.kinds import WITH_OUTPUT, kind_of
 from gateway.pool.prices import catalogue_entry, catalogue_of
 from gateway.providers.http import HttpClient, HttpFailure
 from gateway.settings.base import environment_value
@@ -38,7 +39,7 @@ NOMINAL_BILLIONS = 10.0
 """Size assumed where a server does not tell."""
 
 HOSTED_MODELS: Mapping[str, tuple[str, ...]] = {
-    "openai": ("gpt-6-luna", "gpt-6.1-terra", "gpt-6.1-sol"),
+    "openai": ("gpt-6-luna", "gpt-6.1-terra", "gpt-6.1-sol", "text-embedding-3-small"),
     "anthropic": ("claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"),
     "openrouter": (
         "qwen/qwen3.8-flash",
@@ -107,6 +108,12 @@ def nominal_price(billions: float) -> PriceSettings:
     return PriceSettings(input_usd_per_mtok=usd, output_usd_per_mtok=usd)
 
 
+def _is_priced(catalogue: str, model: str, now: datetime) -> bool:
+    """Whether the catalogue has a price for what `model`, by its name, is asked for."""
+    has_output = kind_of(model) in WITH_OUTPUT
+    return catalogue_entry(catalogue, model, now, has_output=has_output) is not None
+
+
 def _kind(name: str) -> Literal["openai", "anthropic"]:
     return "anthropic" if name == "anthropic" else "openai"
 
@@ -121,7 +128,7 @@ def _hosted(name: str, environ: Mapping[str, str], now: datetime) -> Discovered:
     provider = ProviderSettings(
         kind=_kind(name), base_url=official, api_key=SecretStr(environment_value(environ, key))
     )
-    names = [model for model in HOSTED_MODELS[name] if catalogue_entry(name, model, now)]
+    names = [model for model in HOSTED_MODELS[name] if _is_priced(name, model, now)]
     models = {model: ModelSettings(provider=name) for model in names}
     note = f"{key}: provider {name!r} with {_listed(names)}"
     return Discovered({name: provider}, models, (note,))
@@ -141,7 +148,7 @@ def _azure(environ: Mapping[str, str], now: datetime) -> Discovered:
         api_version=environ.get("AZURE_OPENAI_API_VERSION") or _AZURE_API_VERSION,
     )
     deployment = environ.get("AZURE_OPENAI_DEPLOYMENT")
-    if deployment and catalogue_entry("azure", deployment, now):
+    if deployment and _is_priced("azure", deployment, now):
         models = {deployment: ModelSettings(provider="azure")}
         note = f"AZURE_OPENAI_ENDPOINT: provider 'azure' with {deployment}"
         return Discovered({"azure": provider}, models, (note,))
@@ -217,7 +224,7 @@ async def _custom(
     names = [str(item["id"]) for item in _objects(listing, "data") if item.get("id")]
     if urlsplit(base).hostname in _THIS_MACHINE:
         return _local(name, provider, {m: _local_model(name, m, None, None) for m in names})
-    priced = [m for m in names if catalogue_entry(provider.catalogue or name, m, now)]
+    priced = [m for m in names if _is_priced(provider.catalogue or name, m, now)]
     models = {m: ModelSettings(provider=name) for m in priced[:MAX_LISTED_MODELS]}
     left_out = len(names) - len(models)
     note = f"{address_name}: provider {name!r} with {_listed(models)}"

@@ -24,12 +24,15 @@ class Pool:
     """The models callers can name and the router can choose.
 
     Attributes:
+        models: Those that chat, which alone the router can choose.
+        others: Those of another kind, which endpoints of their own serve.
         embedded: The child process that serves the embedded models; None where none run.
         notes: What the operator should know, a sentence each.
     """
 
     providers: Mapping[str, ProviderSettings]
     models: OfferedModels
+    others: Mapping[str, HostedModel]
     embedded: EmbeddedPool | None
     notes: tuple[str, ...]
 
@@ -47,7 +50,9 @@ async def open_pool(
     if not settings.providers:
         discovered = await discover(environ, http)
         notes.extend(discovered.notes)
-    models = dict(build_models(settings, discovered))
+    built = build_models(settings, discovered)
+    models = {name: model for name, model in built.items() if model.kind == "chat"}
+    others = {name: model for name, model in built.items() if model.kind != "chat"}
     providers = dict(settings.providers)
     if discovered is not None:
         providers |= discovered.providers
@@ -68,7 +73,7 @@ async def open_pool(
     tuned = {version: adapter_field(len(adapters), place) for place, version in enumerate(adapters)}
     offered = OfferedModels(models, announced, tuned, EMBEDDED_PROVIDER, store.verify)
     await offered.refresh()
-    return Pool(providers, offered, embedded, tuple(notes))
+    return Pool(providers, offered, others, embedded, tuple(notes))
 
 
 def _embedded_adapters(

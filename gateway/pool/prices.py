@@ -37,31 +37,36 @@ class CatalogueEntry:
     context_tokens: int | None
 
 
-def catalogue_entry(catalogue: str, model: str, now: datetime) -> CatalogueEntry | None:
+def catalogue_entry(
+    catalogue: str, model: str, now: datetime, *, has_output: bool = True
+) -> CatalogueEntry | None:
     """Look `model`, an upstream name, up at the provider `catalogue`; None if it has no price.
 
     Prices that depend on the day or hour are read as of `now`. A price that is missing or zero in
     either direction is none.
+
+    Args:
+        has_output: The model puts out tokens; where it does not, what it reads is all that costs.
     """
     try:
         _, known = _snapshot().find_provider_model(model, None, catalogue, None)
     except LookupError:
         return None
     prices = known.get_prices(now)
-    price = price_in_tiers([getattr(prices, kind) for kind in KINDS])
+    price = price_in_tiers([getattr(prices, kind) for kind in KINDS], has_output=has_output)
     return None if price is None else CatalogueEntry(price, known.context_window)
 
 
-def price_in_tiers(kinds: Sequence[Any]) -> ModelPrice | None:
+def price_in_tiers(kinds: Sequence[Any], *, has_output: bool = True) -> ModelPrice | None:
     """Read the catalogue's prices, one for each of `KINDS`; some may have tiers, and some be None.
 
     Where one kind of token has a tier and another has not, the other's price stays.
     """
     starts = sorted({tier.start for kind in kinds for tier in getattr(kind, "tiers", ())})
-    price = _price(kinds, 0)
+    price = _price(kinds, 0, has_output=has_output)
     if price is None:
         return None
-    tiers = ((start, _price(kinds, start + 1)) for start in starts)
+    tiers = ((start, _price(kinds, start + 1, has_output=has_output)) for start in starts)
     known = tuple(PriceTier(start, tier) for start, tier in tiers if tier is not None)
     return replace(price, tiers=known)
 
@@ -84,6 +89,7 @@ def price_of(
     *,
     table: str | None = None,
     now: datetime | None = None,
+    has_output: bool = True,
 ) -> ModelPrice:
     """Return the price of `model`: the override's, or the catalogue's; never an assumed zero.
 
@@ -92,7 +98,10 @@ def price_of(
     """
     if override is not None:
         return declared_price(override)
-    entry = catalogue_entry(catalogue, model, now or datetime.now(UTC)) if catalogue else None
+    entry = None
+    if catalogue:
+        moment = now or datetime.now(UTC)
+        entry = catalogue_entry(catalogue, model, moment, has_output=has_output)
     if entry is None:
         table = table or model
         where = f"provider {catalogue!r} of the price catalogue" if catalogue else "any catalogue"
@@ -111,13 +120,14 @@ def declared_price(settings: PriceSettings) -> ModelPrice:
     return replace(
         _declared_rates(settings),
         tiers=tuple(PriceTier(tier.above_prompt_tokens, _declared_rates(tier)) for tier in tiers),
+        search_unit_nusd=_declared_or_none(settings.search_unit_usd) or 0,
     )
 
 
 def _declared_rates(settings: RateSettings) -> ModelPrice:
     return ModelPrice(
-        _declared(settings.input_usd_per_mtok),
-        _declared(settings.output_usd_per_mtok),
+        declared_nusd(settings.input_usd_per_mtok),
+        declared_nusd(settings.output_usd_per_mtok),
         _declared_or_none(settings.cached_input_usd_per_mtok),
         _declared_or_none(settings.cache_write_usd_per_mtok),
         _declared_or_none(settings.cache_write_1h_usd_per_mtok),
@@ -125,10 +135,11 @@ def _declared_rates(settings: RateSettings) -> ModelPrice:
 
 
 def _declared_or_none(usd: float | None) -> int | None:
-    return None if usd is None else _declared(usd)
+    return None if usd is None else declared_nusd(usd)
 
 
-def _declared(usd: float) -> int:
+def declared_nusd(usd: float) -> int:
+    """Turn an amount of USD of the settings into nano-USD, rounded up."""
     if usd == float("inf"):
         raise ConfigurationError(
             "models.NAME.price: a price must be a finite number of USD per million tokens"
@@ -136,9 +147,11 @@ def _declared(usd: float) -> int:
     return _exact(Decimal(repr(usd)))
 
 
-def _price(kinds: Sequence[Any], prompt_tokens: int) -> ModelPrice | None:
+def _price(kinds: Sequence[Any], prompt_tokens: int, *, has_output: bool) -> ModelPrice | None:
     """Read what a call with so many prompt tokens costs; None where it is not known, or nothing."""
     paid, earned, read, write, write_1h = (_nusd(kind, prompt_tokens) for kind in kinds)
+    if paid and not has_output:
+        return ModelPrice(paid, 0, read, write, write_1h)
     return ModelPrice(paid, earned, read, write, write_1h) if paid and earned else None
 
 

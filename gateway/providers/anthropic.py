@@ -31,7 +31,12 @@ class AnthropicDialect:
     def url(self, call: UpstreamCall) -> str:
         """Where `call` is sent."""
         del call
-        return f"{self.base_url.rstrip('/').removesuffix('/v1')}/v1/messages"
+        return self.address("/messages", None)
+
+    def address(self, path: str, upstream_name: str | None) -> str:
+        """Where an endpoint is."""
+        del upstream_name
+        return f"{self.base_url.rstrip('/').removesuffix('/v1')}/v1{path}"
 
     def encode(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
         """Write the request body.

@@ -15,6 +15,15 @@ class Dialect(Protocol):
         """Where `call` is sent."""
         ...
 
+    def address(self, path: str, upstream_name: str | None) -> str:
+        """Where an endpoint other than chat's is.
+
+        Args:
+            path: Below the API's version, such as ``/embeddings``.
+            upstream_name: Of the model that serves it; None where none is named.
+        """
+        ...
+
     def encode(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
         """Write the request body.
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from gateway.long_work import LongWork
 from gateway.providers.anthropic import API_VERSION, AnthropicDialect
-from gateway.providers.base import Provider
 from gateway.providers.dialect import Dialect, Timeouts
 from gateway.providers.fields import useless_entry
 from gateway.providers.hosts import host_of
@@ -30,7 +29,7 @@ def build_providers(
     rng: random.Random | None = None,
     clock: Clock = time.monotonic,
     sleep: Sleep = asyncio.sleep,
-) -> dict[str, Provider]:
+) -> dict[str, HttpProvider]:
     """Build one provider per table of `settings`; must be called inside a running event loop.
 
     `clock` is what `UpstreamCall.deadline_s` is on.
@@ -52,7 +51,7 @@ def _build(
     http: HttpClient,
     resilience: Resilience,
     long_work: LongWork,
-) -> Provider:
+) -> HttpProvider:
     useless = useless_entry(table.extra_fields)
     if useless is not None:
         raise ConfigurationError(

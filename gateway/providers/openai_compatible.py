@@ -54,6 +54,11 @@ class OpenAIDialect:
             self.host.speaks_responses and call.native is not None and call.native.wire == RESPONSES
         )
 
+    def address(self, path: str, upstream_name: str | None) -> str:
+        """Where an endpoint other than chat's is; `path` begins below the API's version."""
+        del upstream_name
+        return self.base_url.rstrip("/") + path
+
     def encode(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
         """Write the request body; usage is always asked for in streams."""
         if self._is_native(call):
@@ -109,10 +114,15 @@ class AzureDialect(OpenAIDialect):
         if self._is_native(call):
             base = self.base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
             return f"{base}/openai/v1/responses"
-        deployment = quote(call.model.upstream_name, safe="")
+        return self.address("/chat/completions", call.model.upstream_name)
+
+    def address(self, path: str, upstream_name: str | None) -> str:
+        """Where an endpoint is: below its deployment, if a model is named."""
+        deployment = (
+            "" if upstream_name is None else f"/deployments/{quote(upstream_name, safe='')}"
+        )
         base = self.base_url.rstrip("/").removesuffix("/openai")
-        version = quote(self.api_version, safe="")
-        return f"{base}/openai/deployments/{deployment}/chat/completions?api-version={version}"
+        return f"{base}/openai{deployment}{path}?api-version={quote(self.api_version, safe='')}"
 
 
 def prepared_body(call: UpstreamCall) -> dict[str, Any]:

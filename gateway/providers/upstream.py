@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from budget.in_flight import Hold
 from gateway.errors import (
     InvalidRequest,
     ProviderCutOff,
@@ -142,11 +143,14 @@ class HttpProvider:
 
     async def _read(self, call: UpstreamCall, body: bytes, deadline_s: float) -> bytes:
         response = await self._send(call, body, deadline_s, self._left_s(deadline_s))
-        return await self._rest(response, call, deadline_s)
+        return await self.rest(response, call.transit.memory, deadline_s)
 
-    async def _rest(self, response: HttpResponse, call: UpstreamCall, deadline_s: float) -> bytes:
-        """Read the whole body of an answer, however it is encoded."""
-        memory = call.transit.memory
+    async def rest(self, response: HttpResponse, memory: Hold | None, deadline_s: float) -> bytes:
+        """Read the whole body of an answer, however it is encoded.
+
+        Raises:
+            AttemptFailed: It ends early, is too long, or does not come in time.
+        """
         try:
             raw = await response.read(MAX_BODY_BYTES, self._left_s(deadline_s), memory)
             if response.is_compressed:
@@ -196,7 +200,7 @@ class HttpProvider:
                     tap, begun = await self._whole(response, call, deadline_s)
                 else:
                     tap = self.dialect.tap(call)
-                    begun = await self._first_event(response, tap, deadline_s)
+                    begun = await self.first_event(response, tap, deadline_s)
             except BaseException:
                 response.close()
                 raise
@@ -219,12 +223,12 @@ class HttpProvider:
         self, response: HttpResponse, call: UpstreamCall, deadline_s: float
     ) -> tuple[Tap, bytes]:
         """Make a stream of the whole answer that came instead."""
-        raw = await self._rest(response, call, deadline_s)
+        raw = await self.rest(response, call.transit.memory, deadline_s)
         completion = await self.long_work.read(len(raw), self._decode, call, raw)
         tap = WholeTap(completion)
         return tap, tap.events
 
-    async def _first_event(self, response: HttpResponse, tap: Tap, deadline_s: float) -> bytes:
+    async def first_event(self, response: HttpResponse, tap: Tap, deadline_s: float) -> bytes:
         """Collect what comes up to the first event; comments show that the upstream lives.
 
         They are passed on before it only where it is long in coming: after them there is no way
@@ -272,11 +276,21 @@ class HttpProvider:
                 timeout_s=timeout_s,
             )
         except HttpFailure as failure:
-            if isinstance(failure, NotTrusted):
-                _log.warning("provider %r: no TLS connection could be made: %s", self.name, failure)
-            raise failed_exchange(failure, self.name) from failure
+            raise self.not_sent(failure) from failure
         if response.status == 200:
             return response
+        raise await self.refused(response, call.model.name, call.request_id, deadline_s)
+
+    def not_sent(self, failure: HttpFailure) -> AttemptFailed:
+        """Judge a failure below HTTP."""
+        if isinstance(failure, NotTrusted):
+            _log.warning("provider %r: no TLS connection could be made: %s", self.name, failure)
+        return failed_exchange(failure, self.name)
+
+    async def refused(
+        self, response: HttpResponse, model: str, request_id: str, deadline_s: float
+    ) -> AttemptFailed:
+        """Judge an answer whose status says that it is none."""
         try:
             said = await response.read(MAX_ERROR_BYTES, self._left_s(deadline_s))
             if response.is_compressed:
@@ -289,10 +303,10 @@ class HttpProvider:
         if isinstance(failed.error, ProviderMisconfigured):
             _log.warning(
                 "%s; model %s, reason %s",
-                *(failed.error, call.model.name, reason_in(said, self.secrets)),
-                extra={"fields": {"request_id": call.request_id}},
+                *(failed.error, model, reason_in(said, self.secrets)),
+                extra={"fields": {"request_id": request_id}},
             )
-        raise failed
+        return failed
 
     def _left_s(self, deadline_s: float) -> float:
         return max(deadline_s - self.resilience.clock(), 0.0)

@@ -16,6 +16,7 @@ from gateway.settings.budgets import BudgetSettings
 from gateway.settings.federation import FederationSettings
 from gateway.settings.grading import GradingSettings
 from gateway.settings.learning import LearningSettings
+from gateway.settings.passthrough import PassthroughSettings, refuse_shared
 from gateway.settings.pool import (
     CapabilitySettings,
     EmbeddedSettings,
@@ -58,6 +59,7 @@ __all__ = [
     "KeySettings",
     "LearningSettings",
     "ModelSettings",
+    "PassthroughSettings",
     "PriceSettings",
     "ProfileSettings",
     "ProviderSettings",
@@ -99,6 +101,7 @@ class GatewaySettings(Settings):
     profiles: dict[str, ProfileSettings] = {}
     providers: dict[str, ProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
+    passthrough: dict[str, PassthroughSettings] = {}
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:
@@ -107,6 +110,12 @@ class GatewaySettings(Settings):
                 raise ValueError(
                     f"models.{name}.provider: there is no [providers.{model.provider}] table"
                 )
+        for name, table in self.passthrough.items():
+            if table.provider not in self.providers:
+                raise ValueError(
+                    f"passthrough.{name}.provider: there is no [providers.{table.provider}] table"
+                )
+        refuse_shared(self.passthrough)
         if self.routing.default_profile not in self.all_profiles:
             raise ValueError(
                 f"routing.default_profile: no profile {self.routing.default_profile!r}; "

@@ -60,6 +60,14 @@ class PriceSettings(RateSettings):
     """The price of a model in USD per million tokens. It replaces the price of the catalogue."""
 
     tiers: tuple[TierSettings, ...] = ()
+    search_unit_usd: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="USD that a rerank model charges for each search unit (a query with up to "
+            "100 documents), as Cohere does, beside what its tokens cost. By default nothing.",
+        ),
+    ] = None
 
 
 class CapabilitySettings(Settings):
@@ -253,6 +261,15 @@ class ModelSettings(Settings):
         Field(
             description="Name of the model at the provider; on Azure, of the deployment. By "
             "default the table's name."
+        ),
+    ] = None
+    kind: Annotated[
+        Literal["chat", "completions", "embeddings", "rerank"] | None,
+        Field(
+            description="What the model is asked for: `chat` by every chat endpoint, "
+            "`completions` by `/v1/completions` alone, `embeddings` by `/v1/embeddings`, `rerank` "
+            "by `/v1/rerank`. Only models of the kind `chat` are candidates of `auto` in a chat. "
+            "By default told by the model's name."
         ),
     ] = None
     price: PriceSettings | None = None

@@ -16,7 +16,7 @@ from gateway.routing.plan import ROUTER_FAILED, ROUTER_MISSING, RoutePlan
 from gateway.telemetry.expectations import Expectations
 from gateway.telemetry.families import Read
 from gateway.telemetry.series import Counts, Distribution, Reading, render
-from gateway.types import HostedModel, TurnRecord
+from gateway.types import HostedModel, TurnRecord, Usage
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _CHUNK_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -60,12 +60,18 @@ class CallSeries:
     def add(self, turn: TurnRecord) -> None:
         """Count one turn that reached a model."""
         names = ("chat", turn.provider or "", turn.served_model or "")
-        self._duration.observe((*names, turn.error or ""), turn.latency_s)
+        self.add_call(names, turn.error, turn.latency_s, turn.usage)
         if turn.first_byte_s is not None:
             self._first_chunk.observe(names, turn.first_byte_s)
-        if turn.usage is not None:
-            self._tokens.observe((*names, "input"), turn.usage.prompt_tokens)
-            self._tokens.observe((*names, "output"), turn.usage.completion_tokens)
+
+    def add_call(
+        self, names: tuple[str, str, str], error: str | None, latency_s: float, usage: Usage | None
+    ) -> None:
+        """Count one call of a model, by its operation, provider and model."""
+        self._duration.observe((*names, error or ""), latency_s)
+        if usage is not None:
+            self._tokens.observe((*names, "input"), usage.prompt_tokens)
+            self._tokens.observe((*names, "output"), usage.completion_tokens)
 
     def time_chunks(self, model: HostedModel | None) -> Callable[[float], None]:
         """Return what to tell the seconds between two chunks of a stream of `model`."""
@@ -161,6 +167,22 @@ class Metrics:
             self._overhead.observe((), turn.gateway_s)
         if turn.router_version is not None and turn.error is None:
             self._expectations.compare_cost(turn)
+
+    def forwarded(
+        self,
+        names: tuple[str, str, str],
+        error: str | None,
+        latency_s: float,
+        usage: Usage | None,
+        cost_nusd: int,
+    ) -> None:
+        """Count one call that is no turn.
+
+        Args:
+            names: Of the operation, the provider, and the model or endpoint.
+        """
+        self._calls.add_call(names, error, latency_s, usage)
+        self._cost.add((names[2], names[1]), cost_nusd / NUSD_PER_USD)
 
     def gave_up(self, model: HostedModel, cost_nusd: int) -> None:
         """Count what calls may cost that were given up."""

@@ -8,6 +8,7 @@ import pytest
 from gateway.pool import discovery
 from gateway.pool.catalogue import build_models
 from gateway.pool.discovery import HOSTED_MODELS, Discovered, discover, nominal_price, size_in_name
+from gateway.pool.kinds import WITH_OUTPUT, kind_of
 from gateway.pool.prices import catalogue_entry
 from gateway.providers.http import HttpClient
 from gateway.settings.config import ConfigurationError, GatewaySettings
@@ -52,7 +53,10 @@ async def test_finds_nothing_in_an_empty_environment(http: HttpClient) -> None:
 
 @pytest.mark.parametrize("name", sorted(HOSTED_MODELS))
 def test_the_catalogue_knows_every_hosted_default(name: str) -> None:
-    assert [m for m in HOSTED_MODELS[name] if catalogue_entry(name, m, NOW) is None] == []
+    def entry(model: str) -> object:
+        return catalogue_entry(name, model, NOW, has_output=kind_of(model) in WITH_OUTPUT)
+
+    assert [model for model in HOSTED_MODELS[name] if entry(model) is None] == []
 
 
 @pytest.mark.parametrize(
@@ -76,7 +80,9 @@ async def test_finds_a_hosted_provider_by_its_key(
     assert variable in result.notes[0]
     assert "sk-1" not in "".join(result.notes)
     models = build_models(GatewaySettings(data_dir=Path("data")), result, NOW)
-    assert all(model.price.output_nusd_per_mtok > 0 for model in models.values())
+    chatting = [model for model in models.values() if model.kind == "chat"]
+    assert all(model.price.output_nusd_per_mtok > 0 for model in chatting)
+    assert all(model.price.input_nusd_per_mtok > 0 for model in models.values())
 
 
 async def test_the_official_address_may_be_named(http: HttpClient) -> None:

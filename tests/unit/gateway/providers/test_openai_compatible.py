@@ -6,10 +6,11 @@ import orjson
 import pytest
 
 from gateway.errors import ProviderCutOff
+from gateway.providers.anthropic import AnthropicDialect
 from gateway.providers.base import Provider, UpstreamCall
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
-from gateway.providers.openai_compatible import OpenAIDialect
+from gateway.providers.openai_compatible import AzureDialect, OpenAIDialect
 from gateway.settings.config import ProviderSettings
 from gateway.types import HostedModel, ModelPrice, Usage
 from tests.fakes.patience import PATIENCE_S
@@ -237,3 +238,16 @@ def test_waits_for_as_many_choices_as_were_asked_for(n: object, is_complete: boo
 
 def call_without_body() -> UpstreamCall:
     return UpstreamCall(HostedModel("fast", "acme", "acme-1", ModelPrice(1, 1)), {}, 1.0, "r")
+
+
+def test_other_endpoints_are_beside_the_chats() -> None:
+    openai = OpenAIDialect("p", "https://a/v1/")
+    azure = AzureDialect("p", "https://b/openai", api_version="1")
+    claude = AnthropicDialect("p", "https://c/v1")
+
+    assert openai.address("/embeddings", "m") == "https://a/v1/embeddings"
+    assert azure.address("/embeddings", "a/b") == (
+        "https://b/openai/deployments/a%2Fb/embeddings?api-version=1"
+    )
+    assert azure.address("/files", None) == "https://b/openai/files?api-version=1"
+    assert claude.address("/files/x", None) == "https://c/v1/files/x"

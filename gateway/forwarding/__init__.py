@@ -1,0 +1,1 @@
+"""Calls of upstream endpoints that are no turns of a conversation: held, forwarded, settled."""
