@@ -1,23 +1,18 @@
 """The composition root: makes every collaborator once, hands each what it needs, closes them."""
 
-import asyncio
-import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
-from sqlalchemy import Engine
 from starlette.routing import Route
 
 from budget.in_flight import InFlight
 from gateway.access.auth import Authenticator
-from gateway.artifacts.active import ActiveArtifact, ActivePolicy, ActiveRouter
+from gateway.artifacts.active import ActivePolicy, follow
 from gateway.artifacts.frontier_file import FrontierFile
 from gateway.artifacts.learning_file import LearningFile
 from gateway.artifacts.store import policy_store, router_store
@@ -27,7 +22,6 @@ from gateway.budgets.prompt_tokens import PromptCounter, find_tokenizer
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.chat.service import ChatService
 from gateway.chat.turn import new_id
-from gateway.embedded.routers import packaged_router
 from gateway.endpoints.access import Access
 from gateway.endpoints.admin import build_admin_app
 from gateway.endpoints.chat import turn_endpoints
@@ -36,20 +30,16 @@ from gateway.endpoints.forwarding import Forwarder, forwarded_paths
 from gateway.endpoints.public import PublicEndpoints
 from gateway.endpoints.public_app import PublicApp
 from gateway.evaluation_log.evaluation_log import EvaluationLog
-from gateway.evaluation_log.graded_answers import GradedAnswers
 from gateway.evaluation_log.grades import GradeBook
 from gateway.forwarding.service import ForwardService
 from gateway.grading.desk import GradingDesk
 from gateway.grading.readings import read_grading
 from gateway.judging.opening import caps_of, open_graded
 from gateway.long_work import LongWork
-from gateway.pool.announcements import OfferedModels
 from gateway.pool.pool import Pool, open_pool
 from gateway.pool.readiness import Readiness
-from gateway.providers.base import Provider
 from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
-from gateway.providers.refusals import Refusals
 from gateway.providers.upstream import HttpProvider
 from gateway.readings import (
     read_budgets,
@@ -63,12 +53,9 @@ from gateway.readings import (
     read_providers,
     read_router,
 )
-from gateway.routing.encoders import QueryEmbedder, load_encoder, open_embedder
-from gateway.routing.exploring import exploring, never
-from gateway.routing.prior import open_prior
-from gateway.routing.routing import Routing
-from gateway.routing.use import POLL_S, LearningFromUse
-from gateway.settings.config import ConfigurationError, GatewaySettings
+from gateway.routing.encoders import QueryEmbedder
+from gateway.routing.opening import make_routing, open_query_embedder
+from gateway.settings.config import GatewaySettings
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from gateway.startup import Startup
 from gateway.telemetry.connection_counts import ConnectionCounts
@@ -115,9 +102,9 @@ async def open_gateway(
         long_work = LongWork()
         counter = PromptCounter(load=find_tokenizer, long_work=long_work)
         budgets = await stack.enter_async_context(_budgets(settings, startup, log, counter))
-        embedder = _open_embedder(settings, stack)
+        embedder = open_query_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
-        routing = await _open_routing(settings, pool, embedder, providers, stack, startup.engine)
+        routing = await make_routing(settings, pool, embedder, providers, stack, startup.engine)
         ungraded = ChatService(
             routing=routing,
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
@@ -202,7 +189,7 @@ async def _open_pool(
     if pool.embedded is not None:
         await pool.embedded.start()
         stack.push_async_callback(pool.embedded.aclose)
-    await _follow(pool.models, settings.routing.artifact_poll_s, stack)
+    await follow(pool.models, settings.routing.artifact_poll_s, stack)
     return pool
 
 
@@ -211,14 +198,6 @@ def _open_log(settings: GatewaySettings, startup: Startup, stack: AsyncExitStack
     log.start()
     stack.push_async_callback(log.aclose)
     return log
-
-
-def _open_authenticator(
-    settings: GatewaySettings, startup: Startup, stack: AsyncExitStack
-) -> Authenticator:
-    authenticator = Authenticator(startup.engine, settings.keys)
-    stack.callback(authenticator.close)
-    return authenticator
 
 
 def _observe(
@@ -259,79 +238,12 @@ async def _open_page(
     return workers.page
 
 
-def _open_embedder(settings: GatewaySettings, stack: AsyncExitStack) -> QueryEmbedder:
-    encoder = load_encoder(settings.routing.encoder)
-    embedder = open_embedder(encoder, max_entries=settings.routing.embedding_cache_entries)
-    stack.callback(embedder.close)
-    return embedder
-
-
-async def _open_routing(
-    settings: GatewaySettings,
-    pool: Pool,
-    embedder: QueryEmbedder,
-    providers: Mapping[str, Provider],
-    stack: AsyncExitStack,
-    engine: Engine | None = None,
-) -> Routing:
-    """Make routing with the active router; one that is refused leaves none.
-
-    Args:
-        engine: Of the log that routing learns from; without it, it learns nothing.
-    """
-    router = ActiveRouter(
-        router_store(settings),
-        encoder=embedder.encoder,
-        default_file=packaged_router(embedder.encoder.id),
-    )
-    await _follow(router, settings.routing.artifact_poll_s, stack)
-    prior = open_prior(embedder.encoder) if settings.routing.prior else None
-    is_graded = never
-    if engine is not None:
-        grades = GradedAnswers(engine, embedder.encoder_id)
-        use = LearningFromUse(grades, prior, pool.models, lambda: datetime.now(UTC))
-        is_graded = use.is_graded
-        await _follow(use, POLL_S, stack)
-    return Routing(
-        models=pool.models,
-        profiles=settings.all_profiles,
-        default_profile=settings.routing.default_profile,
-        default_model=_default_model(settings, pool),
-        exploration=exploring(
-            settings.routing.exploration, settings.server.workers, is_graded, time.monotonic
-        ),
-        embedder=embedder,
-        router=router,
-        paused=_paused_of(providers),
-        refusals=Refusals(time.monotonic),
-        rng=np.random.default_rng(),
-        prior=prior,
-    )
-
-
-async def _follow(
-    followed: ActiveArtifact[Any] | OfferedModels | LearningFromUse,
-    poll_s: float,
-    stack: AsyncExitStack,
-) -> None:
-    """Load what serves according to a folder or the log, then whatever shall serve from there."""
-    await followed.refresh()
-    watching = asyncio.create_task(followed.watch(poll_s))
-
-    async def stop() -> None:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
-
-    stack.push_async_callback(stop)
-
-
 async def _open_turn_budgets(
     settings: GatewaySettings, ledger: Ledger, embedder: QueryEmbedder, stack: AsyncExitStack
 ) -> TurnBudgets:
     """Make turn budgets with the active policy; one that is refused leaves the built-in one."""
     policy = ActivePolicy(policy_store(settings), embedder.encoder)
-    await _follow(policy, settings.routing.artifact_poll_s, stack)
+    await follow(policy, settings.routing.artifact_poll_s, stack)
     return TurnBudgets(
         settings=settings.turn_budgets,
         ledger=ledger,
@@ -340,37 +252,6 @@ async def _open_turn_budgets(
         min_completion_tokens=settings.budgets.min_completion_tokens,
         rng=np.random.default_rng(),
     )
-
-
-@asynccontextmanager
-async def open_routing(
-    settings: GatewaySettings, environ: Mapping[str, str]
-) -> AsyncIterator[Routing]:
-    """Make routing alone, for dry runs without a gateway: no model is started or called."""
-    async with AsyncExitStack() as stack:
-        http = _open_http(stack)
-        pool = await open_pool(settings, environ, http, settings.data_dir)
-        if pool.embedded is not None:
-            stack.push_async_callback(pool.embedded.aclose)
-        yield await _open_routing(settings, pool, _open_embedder(settings, stack), {}, stack)
-
-
-def _default_model(settings: GatewaySettings, pool: Pool) -> str:
-    """Return the declared default, else the first model of the pool."""
-    declared = settings.routing.default_model
-    if declared is None:
-        return next(iter(pool.models))
-    if declared not in pool.models:
-        known = ", ".join(pool.models)
-        raise ConfigurationError(f"routing.default_model: no model {declared!r}; known: {known}")
-    return declared
-
-
-def _paused_of(providers: Mapping[str, Provider]) -> Callable[[], Collection[tuple[str, str]]]:
-    def paused() -> Collection[tuple[str, str]]:
-        return {(name, model) for name, one in providers.items() for model in one.paused()}
-
-    return paused
 
 
 def _build_admin_app(

@@ -5,10 +5,10 @@ import asyncio
 import click
 import orjson
 
-from gateway.app import open_routing
 from gateway.commands.options import settings_option, willingness_option
 from gateway.endpoints.public import explain
 from gateway.errors import GatewayError
+from gateway.routing.opening import open_routing
 from gateway.routing.plan import AUTO, NOT_IN_ROUTER, ROUTER_MISSING, RoutePlan
 from gateway.settings.config import GatewaySettings, process_environment
 from gateway.types import Caller
