@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from statistics import mean
 from typing import Any
 
+import httpx2
 import orjson
 import pytest
 from openai import AsyncOpenAI
@@ -75,7 +76,9 @@ def questions() -> Iterator[str]:
         yield f"Write a polite letter to customer {rng.randrange(10_000)} about a late parcel."
 
 
-async def ask(client: AsyncOpenAI, asked: Iterator[str], turns: int) -> float:
+async def ask(
+    client: AsyncOpenAI, grader: httpx2.AsyncClient, asked: Iterator[str], turns: int
+) -> float:
     """Ask and grade; returns the mean grade."""
     grades = []
     for _ in range(turns):
@@ -84,7 +87,7 @@ async def ask(client: AsyncOpenAI, asked: Iterator[str], turns: int) -> float:
         )
         grades.append(float(answer.choices[0].message.content or 0.0))
         graded = {"id": (answer.model_extra or {})["waypost"]["request_id"], "score": grades[-1]}
-        await client.post("/feedback", cast_to=object, body=graded)
+        (await grader.post("/v1/feedback", json=graded)).raise_for_status()
     return mean(grades)
 
 
@@ -111,19 +114,19 @@ async def test_a_gateway_learns_by_itself_and_returns_from_a_model_that_got_wors
         gateway.upstreams.by_name.update(alpha=ModelOfKnownQuality(SKILL[SMALL]), beta=large)
         events = LearningEvents(gateway.engine)
         with learner_beside(gateway.settings):
-            async with client_of(gateway) as client:
-                before = await ask(client, asked, TURNS)
+            async with client_of(gateway) as client, gateway.caller() as grader:
+                before = await ask(client, grader, asked, TURNS)
                 await until(lambda: gateway.store.active() != version)
                 learned = gateway.store.active()
                 while await serving(client) != learned:
                     pass
-                after = await ask(client, asked, 60)
+                after = await ask(client, grader, asked, 60)
 
                 large.skill = dict.fromkeys(large.skill, 0.0)
                 turns = 0
                 while gateway.store.active() == learned:
                     assert turns < TURNS - 60
-                    await ask(client, asked, 20)
+                    await ask(client, grader, asked, 20)
                     turns += 20
 
     assert after > before + 0.05

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -299,6 +300,31 @@ async def test_what_a_killed_step_left_is_noted_by_the_next_one(loop):
     assert event is not None
     assert event.router_version == version
     assert "it was found active" in event.why
+
+
+def learn_in(folder: Path, clock: Clock) -> None:
+    """Take a step in this process."""
+    Loop(create_database_engine(f"sqlite:///{folder / 'waypost.db'}"), folder, clock).step()
+
+
+async def test_a_learner_that_is_killed_leaves_nothing_half_done(loop):
+    await loop.serve(made_up(400))
+    child = get_context("spawn").Process(target=learn_in, args=(loop.folder, loop.clock))
+    child.start()
+    while child.is_alive() and not list(loop.store.folder.glob("*.safetensors")):
+        child.join(0.001)
+    child.kill()
+    child.join()
+
+    loop.step()
+
+    active = loop.store.active()
+    assert active is not None
+    assert loop.store.manifest(active).version == active
+    event = loop.events.latest("activated")
+    assert event is not None
+    assert event.router_version == active
+    assert loop.step() == []
 
 
 async def test_a_damaged_router_that_serves_is_replaced(loop):
