@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from gateway.exact_json import dumps
@@ -15,6 +15,8 @@ from gateway.providers.sse import StreamTap
 from gateway.providers.usage import usage_of
 from gateway.types import CARRIED, HostedModel
 
+MAX_REASON_CHARS: Final = 64
+"""Of a reason to finish, as it is kept; the caller gets it whole."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -61,8 +63,8 @@ class OpenAIDialect:
         del call
         choices = body["choices"]
         reason = choices[0].get("finish_reason") if choices else None
-        is_reason = isinstance(reason, str)
-        return Completion(body, usage_of(body.get("usage")), reason if is_reason else None)
+        kept = reason[:MAX_REASON_CHARS] if isinstance(reason, str) else None
+        return Completion(body, usage_of(body.get("usage")), kept)
 
     def tap(self, call: UpstreamCall) -> StreamTap:
         """Make what reads a streamed answer."""
