@@ -237,3 +237,10 @@ def test_waits_for_as_many_choices_as_were_asked_for(n: object, is_complete: boo
 
 def call_without_body() -> UpstreamCall:
     return UpstreamCall(HostedModel("fast", "acme", "acme-1", ModelPrice(1, 1)), {}, 1.0, "r")
+
+
+def test_of_a_reason_to_finish_of_any_length_the_beginning_is_kept() -> None:
+    said = {"choices": [{"finish_reason": "stop" * 100_000}]}
+    answer = OpenAIDialect("acme", "http://a").decode(call_without_body(), said)
+    assert answer.finish_reason == "stop" * 16
+    assert answer.body == said
