@@ -7,6 +7,7 @@ from typing import Any
 from gateway.chat.turn import Turn
 from gateway.chat.usage import SentCall, TokenCounter, counted_usage, final_usage, output_of
 from gateway.evaluation_log.exchange import ForwardedEvents
+from gateway.evaluation_log.row_layout import MAX_ID_CHARS
 from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion
 from gateway.types import Usage
@@ -66,6 +67,6 @@ async def most_used(turn: Turn, call: SentCall, counter: TokenCounter) -> Usage:
 
 
 def id_of(answer: Mapping[str, Any]) -> str | None:
-    """Return the id that a provider gave its answer."""
+    """Return the id that a provider gave its answer, as far as it is kept."""
     answer_id = answer.get("id")
-    return answer_id if isinstance(answer_id, str) else None
+    return answer_id[:MAX_ID_CHARS] if isinstance(answer_id, str) else None

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from sys import getsizeof
 from typing import Any, Literal, Protocol, TypeVar, TypeVarTuple
 from weakref import WeakValueDictionary
 
@@ -29,6 +30,9 @@ GradeSource = Literal["verifier", "feedback", "judge", "signal", "check"]
 next, a check of the answer's form."""
 MAX_COMMENT_CHARS = 4000
 MAX_VERIFIER_CHARS = 32_768
+MAX_TEXT_BYTES = 16 * 1024 * 1024
+"""Of the latest answers; the texts of 2,000 can take 262 MB. An older one is in the database."""
+IDS_PER_ANSWER = 3
 NO_TEXT = (
     "The text of this answer was not kept, so it cannot be verified: the team must let a reasoner "
     "learn from its answers (`waypost teams update TEAM --train-reasoner`) before it asks, and "
@@ -84,16 +88,27 @@ class KnownAnswer:
     quality: float | None
     text: str | None = None
 
+    @property
+    def n_bytes(self) -> int:
+        """What its text takes in memory."""
+        return 0 if self.text is None else getsizeof(self.text)
+
 
 class RecentAnswers:
     """The latest answers by each of their ids; bounded, oldest out first.
 
     A caller often grades an answer before its row is in the database.
+
+    Args:
+        max_answers: How many are remembered.
+        max_text_bytes: How much memory their texts take.
     """
 
-    def __init__(self, max_answers: int = 2_000) -> None:
+    def __init__(self, max_answers: int = 2_000, max_text_bytes: int = MAX_TEXT_BYTES) -> None:
         self._answers: OrderedDict[str, KnownAnswer] = OrderedDict()
-        self._max_entries = 3 * max_answers
+        self._max_entries = IDS_PER_ANSWER * max_answers
+        self._max_bytes = IDS_PER_ANSWER * max_text_bytes
+        self._bytes = 0
 
     def add(self, turn: TurnRecord) -> None:
         """Remember the answer under each of its ids."""
@@ -105,12 +120,17 @@ class RecentAnswers:
             None if expected is None else expected.quality,
             turn.answer,
         )
-        answers = self._answers
-        answers[turn.request_id] = answers[turn.decision_id] = answer
-        if turn.answer_id is not None:
-            answers[turn.answer_id] = answer
-        while len(answers) > self._max_entries:
-            answers.popitem(last=False)
+        for name in (turn.request_id, turn.decision_id, turn.answer_id):
+            if name is not None:
+                self._bytes += answer.n_bytes - self._forgotten(name)
+                self._answers[name] = answer
+        while len(self._answers) > self._max_entries or self._bytes > self._max_bytes:
+            self._bytes -= self._answers.popitem(last=False)[1].n_bytes
+
+    def _forgotten(self, name: str) -> int:
+        """Forget what has this id, and return its bytes: a provider may give one id twice."""
+        before = self._answers.pop(name, None)
+        return 0 if before is None else before.n_bytes
 
     def find(self, answer_id: str) -> KnownAnswer | None:
         """Return the answer; None if it is not among the latest."""

@@ -6,7 +6,7 @@ Some speak OpenAI's Responses too; requests on that wire are sent to it.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from gateway.exact_json import dumps
@@ -24,6 +24,8 @@ from gateway.providers.sse import StreamTap, Tap
 from gateway.providers.usage import usage_of
 from gateway.types import CARRIED, HostedModel
 
+MAX_REASON_CHARS: Final = 64
+"""Of a reason to finish, as it is kept; the caller gets it whole."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -83,8 +85,8 @@ class OpenAIDialect:
             return native_completion(body)
         choices = body["choices"]
         reason = choices[0].get("finish_reason") if choices else None
-        is_reason = isinstance(reason, str)
-        return Completion(body, usage_of(body.get("usage")), reason if is_reason else None)
+        kept = reason[:MAX_REASON_CHARS] if isinstance(reason, str) else None
+        return Completion(body, usage_of(body.get("usage")), kept)
 
     def tap(self, call: UpstreamCall) -> Tap:
         """Make what reads a streamed answer."""

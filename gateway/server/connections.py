@@ -178,9 +178,12 @@ class LimitedHttpProtocol(CoalescingHttpProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, and what leads back to it, so that it is freed at once."""
         self._connections.forget(self)
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn leaves it where the connection was reset
+        self.pipeline.clear()
+        self.cycle = None
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless there are too many bytes that are no body: headers, trailers, chunks."""

@@ -6,8 +6,10 @@ the other protocol.
 """
 
 from array import array
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
+from weakref import proxy
 
 import httptools
 
@@ -44,14 +46,15 @@ class PlainRequestParser(httptools.HttpRequestParser):
                 return
 
     def _begin(self) -> None:
-        protocol = self._protocol
+        # A method of its own would keep the parser, and with it the connection, once that is over.
+        protocol, parser = self._protocol, proxy(self)
         reporting = SimpleNamespace(
             on_message_begin=protocol.on_message_begin,
             on_url=protocol.on_url,
             on_header=protocol.on_header,
-            on_headers_complete=self._complete_headers,
+            on_headers_complete=partial(PlainRequestParser._complete_headers, parser),
             on_body=protocol.on_body,
-            on_message_complete=self._complete_message,
+            on_message_complete=partial(PlainRequestParser._complete_message, parser),
         )
         super().__init__(reporting)
         self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does

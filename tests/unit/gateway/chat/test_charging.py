@@ -4,7 +4,9 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from gateway.chat.charging import id_of
 from gateway.errors import ProviderCutOff, ProviderTimeout, ProviderUnavailable, RateLimited
+from gateway.evaluation_log.row_layout import MAX_ID_CHARS
 from gateway.types import Usage
 from tests.fakes.budgets import CALLER as BLUE
 from tests.fakes.budgets import Bench as Metered
@@ -192,3 +194,7 @@ async def test_a_turn_and_its_fallback_keep_to_the_limit_of_one_turn(
     charged = [row.charged_output_tokens for row in metered.journal.rows]
     assert charged == ([50, 5] if cap == 100 else [50])
     assert it.row.given_up_nusd > 0
+
+
+def test_of_an_id_of_any_length_the_beginning_is_kept() -> None:
+    assert id_of({"id": "x" * 1_000_000}) == "x" * MAX_ID_CHARS

@@ -3,6 +3,7 @@ import threading
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
+from sys import getsizeof
 
 import pytest
 
@@ -131,6 +132,26 @@ def test_only_the_latest_answers_are_remembered():
 
     assert recent.find("req_000004") == KnownAnswer("default", "small", "r-1", 0.5)
     assert recent.find("req_000000") is None
+
+
+def test_answers_are_remembered_up_to_a_number_of_bytes():
+    text = "\N{GRINNING FACE}" * 1_000
+    recent = RecentAnswers(max_text_bytes=3 * getsizeof(text))
+    for number in range(9):
+        recent.add(make_turn(number, answer=f"{text[1:]}{number}"))
+
+    kept = [number for number in range(9) if recent.find(f"req_{number:06d}") is not None]
+    assert kept == [6, 7, 8]
+    assert recent.find("dec_000005") is recent.find("chatcmpl-000005") is None
+
+
+def test_a_provider_that_gives_every_answer_the_same_id_makes_none_forgotten():
+    recent = RecentAnswers(max_text_bytes=3 * getsizeof("42"))
+    for number in range(9):
+        recent.add(make_turn(number, answer="42", answer_id="same"))
+
+    assert recent.find("req_000007") is not None
+    assert recent.find("same") is recent.find("req_000008")
 
 
 class NotedWork(Executor):

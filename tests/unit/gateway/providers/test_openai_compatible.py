@@ -251,3 +251,10 @@ def test_other_endpoints_are_beside_the_chats() -> None:
     )
     assert azure.address("/files", None) == "https://b/openai/files?api-version=1"
     assert claude.address("/files/x", None) == "https://c/v1/files/x"
+
+
+def test_of_a_reason_to_finish_of_any_length_the_beginning_is_kept() -> None:
+    said = {"choices": [{"finish_reason": "stop" * 100_000}]}
+    answer = OpenAIDialect("acme", "http://a").decode(call_without_body(), said)
+    assert answer.finish_reason == "stop" * 16
+    assert answer.body == said
