@@ -84,8 +84,8 @@ class ModelEndpoint:
         own_kind: Of models that `auto` may stand for.
         fields: That callers may send beside those of a chat.
         complete: Checks a body and fills in what the bound rests on.
-        choices: How many answers a body asks for.
-        pairs: How often the query is read beside the documents.
+        choices: How many answers a body has written; None where nothing is.
+        documents: What the query is read with, each time anew; None where there is no query.
         streams: It may be asked for a stream.
     """
 
