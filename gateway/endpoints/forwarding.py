@@ -182,8 +182,9 @@ class PassedThrough(ForwardEndpoint):
         is_plain = raw_path is None or raw_path.partition(b"?")[0] == path.encode()
         if not is_plain or not self.passthrough.matches(path):
             raise NotFound("No endpoint has this path.")
-        query = scope.get("query_string", b"")
-        return self.passthrough.prepare(path, body, headers, query, caller)
+        query, prepare = scope.get("query_string", b""), self.passthrough.prepare
+        read = self._forwarder.long_work.read
+        return await read(len(body), prepare, path, body, headers, query, caller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +268,7 @@ def forwarded_paths(forwarder: Forwarder, settings: GatewaySettings, pool: Pool)
         default_profile=settings.routing.default_profile,
         kinds={name: provider.kind for name, provider in pool.providers.items()},
         bound_prompt=forwarder.service.counter.bound,
+        long_work=forwarder.long_work,
     )
     passthroughs = (Passthrough(name, table) for name, table in settings.passthrough.items())
     return ForwardedPaths(

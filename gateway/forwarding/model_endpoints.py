@@ -15,6 +15,7 @@ from gateway.budgets.worst_case import MAX_TOKENS, WorstCase, added_tokens
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.exact_json import dumps
 from gateway.forwarding.call import Call, Charged, scopes_of, worst_of
+from gateway.long_work import LongWork
 from gateway.providers.fields import asked_fields, is_admitted, refusal
 from gateway.providers.openai_compatible import fill_defaults
 from gateway.providers.usage import count_of, object_of, usage_of
@@ -83,8 +84,8 @@ class ModelEndpoint:
         own_kind: Of models that `auto` may stand for.
         fields: That callers may send beside those of a chat.
         complete: Checks a body and fills in what the bound rests on.
-        choices: How many answers a body asks for.
-        pairs: How often the query is read beside the documents.
+        choices: How many answers a body has written; None where nothing is.
+        documents: What the query is read with, each time anew; None where there is no query.
         streams: It may be asked for a stream.
     """
 
@@ -114,6 +115,7 @@ class ModelCalls:
     default_profile: str
     kinds: Mapping[str, str]
     bound_prompt: BoundPrompt
+    long_work: LongWork
 
     async def prepare(
         self, endpoint: ModelEndpoint, raw: bytes, headers: Mapping[bytes, bytes], caller: Caller
@@ -124,7 +126,7 @@ class ModelCalls:
             InvalidRequest: It is malformed, or asks for what may change its price.
             ModelNotFound: The key may use no such model.
         """
-        body = decoded_body(raw)
+        body = await self.long_work.read(len(raw), decoded_body, raw)
         name = body.get("model")
         if not isinstance(name, str) or not name:
             raise InvalidRequest("`model` must be the name of a model.", param="model")
@@ -146,7 +148,7 @@ class ModelCalls:
             upstream_name=model.upstream_name,
             method="POST",
             path=endpoint.path,
-            body=dumps(body),
+            body=await self.long_work.read(len(raw), dumps, body),
             content_type=JSON,
             tariff=await self._tariff(endpoint, body, model),
             scopes=scopes,

@@ -215,3 +215,28 @@ async def test_forms_under_way_are_limited_as_other_bodies_are(tmp_path) -> None
             second = await http.post("/v1/images/edits", content=body, headers=FORM)
             first.cancel()
     assert (second.status_code, len(gateway.alpha.requests)) == (429, 1)
+
+
+@pytest.mark.parametrize("scope", ["turn", "user"])
+async def test_limits_of_single_calls_and_of_end_users_hold(capped, scope) -> None:
+    await cap(capped, 2_000, scope=scope)
+    body = {"model": EMBEDDER, "input": "x" * 1000, "user": "someone"}
+    async with capped.caller() as http:
+        answer = await http.post(EMBEDDINGS, json=body)
+    assert (answer.status_code, answer.json()["error"]["limit_source"]) == (429, scope)
+    assert capped.alpha.requests == []
+
+
+async def test_who_reads_slowly_pauses_no_endpoint_and_who_stalls_does(tmp_path) -> None:
+    once = {"breaker_failures": 1, "idle_timeout_s": PATIENCE_S}
+    patience = {"stream_deadline_s": 0.05, "port": 0, "admin_port": 0}
+    sound = Answer((b"x",), headers={"content-type": "audio/mpeg"}, stalls=True)
+    cut = Answer((b"x",), headers={"content-type": "audio/mpeg"}, cuts_off=True)
+    async with gateway_of_endpoints(tmp_path, limits=once, server=patience) as gateway:
+        gateway.alpha.answers = [sound, sound, cut]
+        async with gateway.caller() as http:
+            for _ in range(3):
+                with pytest.raises(httpx2.RemoteProtocolError):
+                    await http.post("/v1/audio/speech", json={"input": "Hi"})
+            paused = await http.post("/v1/audio/speech", json={"input": "Hi"})
+    assert (paused.status_code, len(gateway.alpha.requests)) == (503, 3)

@@ -312,6 +312,7 @@ ODD = {
         'Content-Disposition: form-data; name="x"\r\nContent-Transfer-Encoding: base64\r\n\r\n',
     ),
     "folded": form('Content-Disposition: form-data;\r\n name="model"\r\n\r\ngpt-image-1'),
+    "a line feed in a head": form(MODEL, 'Content-Disposition: form-data;\n name="x"\r\n\r\n'),
     "line feeds": form(MODEL).replace(b"\r\n", b"\n"),
     "a boundary after a line feed": form(
         MODEL, f"{text_field('x', 'y')}\n--{BOUNDARY}\n{text_field('a', '')}"

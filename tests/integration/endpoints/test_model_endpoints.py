@@ -2,7 +2,9 @@
 
 import struct
 from base64 import b64encode
+from collections.abc import AsyncIterator
 
+import httpx2
 import openai
 import orjson
 import pytest
@@ -266,3 +268,18 @@ async def test_a_provider_that_cannot_be_reached_is_unavailable(tmp_path) -> Non
 async def test_a_chat_model_of_anthropic_completes_no_text(gateway, http) -> None:
     answer = await http.post("/v1/completions", json={"model": CLAUDE, "prompt": "x"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+
+
+async def test_a_bug_of_our_own_amid_a_stream_lets_no_half_answer_pass(
+    gateway, http, monkeypatch
+) -> None:
+    gateway.alpha.answers = [Answer((event(written("Hel", None)),), stalls=True)]
+    monkeypatch.setattr(ForwardService, "_events", broken_off)
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await http.post("/v1/completions", json={"model": WRITER, "prompt": "x", "stream": True})
+    assert gateway.app.budgets.ledger.running == 0
+
+
+async def broken_off(*_: object) -> AsyncIterator[bytes]:
+    yield b"data: {}\n\n"
+    raise RuntimeError

@@ -1,5 +1,7 @@
 """What a model is asked for is told by its name."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from gateway.pool.catalogue import build_models
@@ -30,7 +32,7 @@ def test_a_name_tells_the_kind(name: str, kind: str) -> None:
     assert kind_of(name) == kind
 
 
-def settings(table: dict[str, object], kind: str = "openai") -> GatewaySettings:
+def settings(table: Mapping[str, object], kind: str = "openai") -> GatewaySettings:
     providers = {"openai": {"kind": kind, "base_url": "https://api.openai.com/v1"}}
     return GatewaySettings.model_validate(
         {"data_dir": "data", "providers": providers, "models": {"m": table}}
