@@ -309,7 +309,7 @@ class ChatService:
         _log.warning(
             "%s: %s failed, trying %s: %s",
             *(turn.record.request_id, model.name, left[0].name, error),
-            extra=_about(turn),
+            extra=turn.about(),
         )
         if turn.sent is not None and turn.transit.is_upstream:
             turn.transit.is_upstream = False
@@ -349,14 +349,10 @@ class ChatService:
                     yield events
                 else:
                     yield await self.long_work.read(len(events), translate, events)
-        except GatewayError as error:
-            turn.fail(error)
-            drop_tracebacks(error)
-            yield writer.fail(error, turn.record.request_id)
-            return
         except Exception as error:  # noqa: BLE001 (a begun stream must end with an error event)
             turn.fail(error)
-            _log.exception("%s: the stream failed", turn.record.request_id, extra=_about(turn))
+            if not isinstance(error, GatewayError):
+                _log.exception("%s: the stream failed", turn.record.request_id, extra=turn.about())
             drop_tracebacks(error)
             yield writer.fail(error, turn.record.request_id)
             return
@@ -399,8 +395,3 @@ class ChatService:
         self.metrics.answered(record)
         if self.grading is not None:
             turn.offer_to(self.grading)
-
-
-def _about(turn: Turn) -> dict[str, Any]:
-    """Say on a log line whose it is."""
-    return {"fields": {"request_id": turn.record.request_id}}

@@ -203,6 +203,10 @@ class Turn:
             record.answer = None
         return record
 
+    def about(self) -> dict[str, Any]:
+        """Say on a log line whose it is."""
+        return {"fields": {"request_id": self.record.request_id}}
+
     def offer_to(self, desk: GradingDesk) -> None:
         """Have the answer graded, where it was given whole."""
         if self.said is not None and self.record.error is None:

@@ -47,9 +47,9 @@ def test_settings_are_those_of_the_gateway():
     def check(block: Block) -> None:
         table = tomllib.loads(block.text)
         hosts = table.setdefault("providers", {})
-        for model in table.get("models", {}).values():
+        for each in (*table.get("models", {}).values(), *table.get("passthrough", {}).values()):
             # A fragment may leave out the provider that another one shows.
-            hosts.setdefault(model["provider"], {"base_url": "https://provider.example/v1"})
+            hosts.setdefault(each["provider"], {"base_url": "https://provider.example/v1"})
         GatewaySettings.model_validate({"data_dir": "data", **table})
 
     assert broken(check, "toml") == []
