@@ -33,7 +33,7 @@ class GradingSettings(Settings):
             gt=0,
             description="Memory in bytes of the answered requests that wait to be graded; one team "
             "may use half of it. What exceeds it is not graded, and is counted in "
-            "`waypost_grading_dropped_total`. 0.1 s of busy traffic takes a few megabytes.",
+            "`waypost_grading_dropped_total`.",
         ),
     ] = 64 * 1024 * 1024
     judge: JudgeSettings = JudgeSettings()

@@ -226,6 +226,7 @@ async def test_where_nothing_grades_the_service_has_nobody_to_hand_answers_to(tm
             asked_http = await http.post("/v1/chat/completions", json=asked())
         await gateway.turn(asked_http.headers["x-request-id"])
 
+        assert gateway.app.grading is None
         assert grades(gateway) == []
 
 

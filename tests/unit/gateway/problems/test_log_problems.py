@@ -20,7 +20,7 @@ from tests.fakes.turns import make_turn
 ENCODER = cast("Encoder", EncoderIdentity(dimension=3))  # nothing is encoded
 
 
-async def logged(folder, turns, scores):
+async def logged(folder, turns, scores, source="feedback"):
     """Log turns of several conversations; grade those that have a score."""
     engine = create_database_engine(f"sqlite:///{folder}/waypost.db")
     with_schema(engine)
@@ -30,7 +30,9 @@ async def logged(folder, turns, scores):
     for turn, score in zip(turns, scores, strict=True):
         log.record(turn)
         if score is not None:
-            await book.record_grade(turn.request_id, team_id="default", grader="t", score=score)
+            await book.record_grade(
+                turn.request_id, team_id="default", grader="t", score=score, source=source
+            )
     await log.aclose()
     return engine
 
@@ -64,6 +66,12 @@ async def test_turns_without_a_grade_are_not_decisive(tmp_path):
     engine = await logged(tmp_path, turns, [None, 1.0, None])
     environment = read_logged_problems(engine, ENCODER)
     assert [problem.is_decisive for problem in environment.problems] == [(False, True)]
+
+
+async def test_checks_of_an_answer_s_form_decide_nothing(tmp_path):
+    engine = await logged(tmp_path, [turn(1, "a", 0, 30)], [0.7], source="check")
+    with pytest.raises(InvalidProblems):
+        read_logged_problems(engine, ENCODER)
 
 
 async def test_an_answer_that_was_cut_off_counts_as_wrong(tmp_path):
