@@ -165,3 +165,24 @@ def test_tools_of_the_request_are_offered_and_never_run() -> None:
     body = second_request(request(tools=[FUNCTION]), "large").body
     assert body["tools"] == [FUNCTION]
     assert "tool" not in {message["role"] for message in body["messages"]}
+
+
+def torn(asked) -> str:
+    """Play a judge that scores answers and cannot compare them."""
+    is_pair = "BEGIN ANSWER B" in asked.body["messages"][-1]["content"]
+    return "I cannot say." if is_pair else f'{{"id": "{CODE}", "score": 0.5}}'
+
+
+async def test_without_a_usable_comparison_the_scores_stay() -> None:
+    it = make_grader({"large": "x", "arbiter": torn}, shadow=ALWAYS)
+    it.routing.verdicts = {"arbiter": NO_TOOLS}
+    first, second = await it.grader.grade(exchange())
+    assert (first.score, second.score) == (0.5, 0.5)
+    assert it.asked.names == ["large", "arbiter", "arbiter", "arbiter"]
+    assert it.counts.verdicts.values["arbiter", "unusable"] == 1
+
+
+async def test_no_judge_that_answers_gives_no_preference() -> None:
+    it = make_grader({"arbiter": ProviderUnavailable("down")})
+    assert await it.judge.prefer("Hi", "a", "b", ("small", "large")) is None
+    assert await it.judge.score("Hi", "a", ("small",)) is None
