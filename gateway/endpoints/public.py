@@ -76,7 +76,6 @@ class PublicEndpoints:
             GuardedBody, self._key_of, self.max_body_bytes, self.memory, self.long_work
         )
         requires_key = declares("key", self._caller)
-        public = declares("public", _nobody)
         endpoints = APIRouter()
 
         @endpoints.get("/v1/models", tags=["models"])
@@ -118,6 +117,12 @@ class PublicEndpoints:
             """Grade a past answer; grades are what the router learns from."""
             return await self._grade(feedback, caller)
 
+        self._add_probes(endpoints)
+        app.include_router(endpoints)
+
+    def _add_probes(self, endpoints: APIRouter) -> None:
+        public = declares("public", _nobody)
+
         @endpoints.get("/health", tags=["health"], dependencies=[Depends(public)])
         async def health() -> dict[str, str]:
             """Say that the process lives; asks nobody else."""
@@ -129,8 +134,6 @@ class PublicEndpoints:
             is_ready, reason = self.is_ready()
             response.status_code = 200 if is_ready else 503
             return {"status": "ok" if is_ready else "not ready", "reason": reason}
-
-        app.include_router(endpoints)
 
     async def _caller(self, request: Request) -> Caller:
         return await self._admit(dict(request.scope["headers"]))

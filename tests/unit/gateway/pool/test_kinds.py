@@ -40,14 +40,14 @@ def settings(table: Mapping[str, object], kind: str = "openai") -> GatewaySettin
 
 
 def test_the_catalogue_prices_what_puts_nothing_out() -> None:
-    table = {"provider": "openai", "upstream_name": "text-embedding-3-small"}
+    table: dict[str, object] = {"provider": "openai", "upstream_name": "text-embedding-3-small"}
     model = build_models(settings(table))["m"]
     assert (model.kind, model.price.input_nusd_per_mtok) == ("embeddings", 20_000_000)
     assert model.price.output_nusd_per_mtok == 0
 
 
 def test_a_model_without_a_known_price_is_refused_whatever_its_kind() -> None:
-    table = {"provider": "openai", "upstream_name": "an-embedding-of-ours"}
+    table: dict[str, object] = {"provider": "openai", "upstream_name": "an-embedding-of-ours"}
     with pytest.raises(ConfigurationError, match="no price"):
         build_models(settings(table))
 
@@ -59,6 +59,6 @@ def test_the_settings_have_the_last_word() -> None:
 
 
 def test_anthropic_has_no_endpoint_of_another_kind() -> None:
-    table = {"provider": "openai", "kind": "embeddings"}
+    table: dict[str, object] = {"provider": "openai", "kind": "embeddings"}
     with pytest.raises(ConfigurationError, match="has no endpoint for embeddings"):
         build_models(settings(table, "anthropic"))
