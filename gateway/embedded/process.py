@@ -123,7 +123,8 @@ class EmbeddedPool:
     async def wait_ready(self, timeout_s: float) -> bool:
         """Wait until requests can be served; False if they cannot after `timeout_s`."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ready.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._ready.wait()
         return self.is_ready
 
     async def aclose(self) -> None:
@@ -202,17 +203,19 @@ class EmbeddedPool:
                 return f"was not ready after {timing.load_timeout_s:g} s"
 
     async def _is_healthy(self) -> bool:
+        # Not `wait_for`: before Python 3.12 it forgets that it was cancelled if what it waits for
+        # ends at the same time, and then the pool never closes.
         try:
-            return b" 200 " in await asyncio.wait_for(
-                _health_status(self._port), self._timing.health_timeout_s
-            )
+            async with asyncio.timeout(self._timing.health_timeout_s):
+                return b" 200 " in await _health_status(self._port)
         except (OSError, TimeoutError):
             return False
 
     async def _stop(self, process: Process) -> None:
         _pipe(process).close()
         try:
-            await asyncio.wait_for(process.wait(), self._timing.stop_s)
+            async with asyncio.timeout(self._timing.stop_s):
+                await process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

@@ -197,3 +197,24 @@ async def test_closing_before_starting_is_harmless(tmp_path: Path) -> None:
 )
 def test_leaves_a_core_to_the_gateway(wanted: int, cores: int, used: int) -> None:
     assert process.usable_threads(wanted, cores) == used
+
+
+@pytest.mark.parametrize("steps", range(5), ids="{} steps later".format)
+async def test_a_health_check_that_succeeds_as_the_pool_closes_does_not_keep_it_open(
+    open_pool: Opener, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    asked, answer = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def status(_: int) -> bytes:
+        asked.set()
+        return await asyncio.shield(answer)
+
+    monkeypatch.setattr(process, "_health_status", status)
+    pool = await open_pool("serve")
+    await asked.wait()
+    answer.set_result(b"HTTP/1.1 200 OK")
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(pool.aclose())
+    done, _ = await asyncio.wait({closing}, timeout=2)
+    assert done, "closing waits for a process that is watched for ever"
