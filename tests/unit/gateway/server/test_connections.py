@@ -126,6 +126,6 @@ async def test_a_connection_is_freed_when_it_is_over(
         writer.write(sent)
         if answer:
             assert answer in await reader.readline()
-        await until(lambda: known)
+        await until(lambda: bool(known))
         writer.transport.abort() if is_reset else writer.close()
         await until(lambda: known[0]() is None)
