@@ -183,7 +183,7 @@ class LimitedHttpProtocol(CoalescingHttpProtocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()  # uvicorn leaves it where the connection was reset
         self.pipeline.clear()
-        self.cycle = None
+        self.cycle = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless there are too many bytes that are no body: headers, trailers, chunks."""

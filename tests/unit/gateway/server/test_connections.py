@@ -19,6 +19,7 @@ from gateway.server.connections import (
     network_of,
 )
 from gateway.settings.config import ServerSettings
+from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import until
 
 
@@ -69,6 +70,8 @@ async def greet(scope: Any, receive: Any, send: Any) -> None:
         pass
     if scope["path"] == "/waits":
         await receive()
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.05)
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
@@ -77,7 +80,10 @@ async def greet(scope: Any, receive: Any, send: Any) -> None:
 async def protocols_on_a_port() -> AsyncIterator[tuple[int, list[weakref.ref[Any]]]]:
     """Serve `greet`; yields the port, and what is known of each connection."""
     connections = Connections(ConnectionLimits.of(ServerSettings(), 10, 1 / 2))
-    config = uvicorn.Config(greet, ws="none", lifespan="off", log_config=None)
+    idle_s = round(2 * PATIENCE_S)
+    config = uvicorn.Config(
+        greet, ws="none", lifespan="off", log_config=None, timeout_keep_alive=idle_s
+    )
     state, known = ServerState(), []
 
     def protocol() -> LimitedHttpProtocol:
@@ -106,6 +112,7 @@ def without_collector() -> Iterator[None]:
         (b"GET / HTTP/1.1\r\n\r\n", b"204"),
         (b"GET / HTTP/1.1\r\n\r\n" * 3, b"204"),
         (b"GET /waits HTTP/1.1\r\n\r\n", b""),
+        (b"GET /slow HTTP/1.1\r\n\r\n" * 3, b""),
         (b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nhalf", b""),
         (b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", b"204"),
         (b"\x00 no HTTP\r\n\r\n", b"400"),
@@ -119,6 +126,6 @@ async def test_a_connection_is_freed_when_it_is_over(
         writer.write(sent)
         if answer:
             assert answer in await reader.readline()
-        await until(lambda: known)
+        await until(lambda: bool(known))
         writer.transport.abort() if is_reset else writer.close()
         await until(lambda: known[0]() is None)
