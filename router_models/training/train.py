@@ -319,7 +319,9 @@ def _calibrate(
     """
     if isinstance(settings, MlpSettings):
         return fit_calibration(estimator.predict(validation.embeddings).quality, validation)
-    parts = folds(evaluations, validation, seed)
+    # Labels, which only one of the tables may have, are not read.
+    both = [replace(rows, tasks=(), texts=()) for rows in (evaluations, validation)]
+    parts = folds(both[0], both[1], seed)
 
     def predict_all(learn: Evaluations, held: Evaluations) -> Iterator[Prediction]:
         yield fit(learn, held, settings, seed).predict(held.embeddings)
