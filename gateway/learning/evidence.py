@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Engine, and_, func, or_, select
 
 from gateway.evaluation_log.grades import ANSWER_IDS
-from gateway.evaluation_log.log_export import DatabaseRows, EvaluationRow, Selection
+from gateway.evaluation_log.log_export import ASKED, DatabaseRows, EvaluationRow, Selection
 from migrations.tables import GRADES, TURNS
 from router_models.artifacts.sealed_file import EncoderIdentity, RequestEncoder
 from router_models.evaluation.log_rows import LoggedRows, read_log_rows
@@ -28,12 +28,17 @@ class Evidence:
     max_rows: int
 
     def new_grades(self, since: datetime | None) -> tuple[int, datetime | None]:
-        """Count the grades after `since`; returns the time of the last of all grades, too."""
-        count = select(func.count()).select_from(GRADES)
+        """Count the grades after `since`; returns the time of the last of all grades, too.
+
+        What checks and signals say of nearly every answer is not counted: it is not learned from.
+        """
+        asked = GRADES.c.source.in_(ASKED)
+        count = select(func.count()).select_from(GRADES).where(asked)
         if since is not None:
             count = count.where(GRADES.c.created_at > since)
         with self.engine.connect() as connection:
-            last = connection.execute(select(func.max(GRADES.c.created_at))).scalar()
+            newest = select(func.max(GRADES.c.created_at)).where(asked)
+            last = connection.execute(newest).scalar()
             return int(connection.execute(count).scalar_one()), last
 
     def rows(self, since: datetime | None = None) -> LoggedRows:
@@ -72,7 +77,7 @@ class Evidence:
         query = (
             select(TURNS.c.request_id, func.min(GRADES.c.created_at))
             .join(GRADES, is_of_answer)
-            .where(TURNS.c.started_at >= time)
+            .where(TURNS.c.started_at >= time, GRADES.c.source.in_(ASKED))
             .group_by(TURNS.c.request_id)
         )
         with self.engine.connect() as connection:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, delete
 
 from gateway.artifacts.learning_file import LearningFile
 from gateway.artifacts.store import ArtifactStore
-from gateway.evaluation_log.grades import GradeRecord
+from gateway.evaluation_log.grades import GradeRecord, GradeSource
 from gateway.learning.events import LearningEvents
 from gateway.learning.evidence import Evidence
 from gateway.learning.learner import Learner
@@ -82,13 +82,20 @@ class Loop:
         """Take a step; returns what was done."""
         return [event.what for event in step_with_lease(self.learner(settings)) or ()]
 
-    async def serve(self, truth: Evaluations, prefix: str = "", *, answers: int = 1) -> None:
-        """Let callers ask, and grade what they are answered; an hour later it is over."""
+    async def serve(
+        self,
+        truth: Evaluations,
+        prefix: str = "",
+        *,
+        answers: int = 1,
+        source: GradeSource = "feedback",
+    ) -> None:
+        """Let callers ask, and have what they are answered graded; an hour later it is over."""
         later_s = (self.clock.now - BEGIN).total_seconds()
         moved = (
             replace(row, started_at_unix_s=row.started_at_unix_s + later_s)
             if isinstance(row, TurnRecord)
-            else replace(row, created_at_unix_s=row.created_at_unix_s + later_s)
+            else replace(row, created_at_unix_s=row.created_at_unix_s + later_s, source=source)
             for row in records(truth, answers=answers, prefix=prefix)
         )
         await fill(self.engine, self.folder, moved)
@@ -164,6 +171,11 @@ def test_without_grades_it_says_so_once(loop):
     event = loop.events.latest()
     assert event is not None
     assert "no graded answer" in event.why
+
+
+async def test_checks_and_signals_begin_no_training(loop):
+    await loop.serve(made_up(400), source="check")
+    assert loop.step() == ["skipped"]
 
 
 async def test_one_model_alone_leaves_nothing_to_choose(loop):
