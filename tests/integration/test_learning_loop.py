@@ -1,7 +1,7 @@
 """The loop closes by itself: traffic, grades, a better router, a spoiled model, and the way back.
 
-A real gateway on a real socket, asked through OpenAI's SDK; a learner in a process of its own.
-Nobody says when to train, what to activate or what to roll back.
+A real gateway on a real socket, asked through OpenAI's SDK; a judge among its models, and a learner
+in a process of its own. Nobody grades, or says when to train, what to activate or to roll back.
 """
 
 import os
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from statistics import mean
 from typing import Any
 
-import httpx2
 import orjson
 import pytest
 from openai import AsyncOpenAI
 
+from gateway.access.keys import KeyStore
 from gateway.learning.child import learner_beside
 from gateway.learning.events import LearningEvents
 from gateway.learning.lease import Lease
@@ -23,6 +23,7 @@ from gateway.routing.encoders import load_encoder
 from gateway.storage.database import create_database_engine
 from router_models.artifacts.artifact import read_manifest
 from tests.fakes.gateway import LARGE, SMALL, RunningGateway, router_for, running_gateway
+from tests.fakes.judged_gateway import FENCED, JUDGE, MODELS
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.processes import start
 from tests.fakes.schemas import closing
@@ -55,17 +56,33 @@ class ModelOfKnownQuality:
         self.skill = dict(skill)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        asked = orjson.loads(body)["messages"][-1]["content"]
+        asked = await question_in(receive)
         topic = "letter" if "letter" in asked else "sum"
-        answer = json_answer(completion(str(self.skill[topic])))
-        headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.chunks[0]})
+        await give(send, str(self.skill[topic]))
+
+
+async def judge(scope: Any, receive: Any, send: Any) -> None:
+    """Play the judge: an answer says itself how good it is."""
+    found = FENCED.search(await question_in(receive))
+    assert found is not None
+    _, code, answer = found.groups()
+    await give(send, orjson.dumps({"id": code, "score": float(answer)}).decode())
+
+
+async def question_in(receive: Any) -> str:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return str(orjson.loads(body)["messages"][-1]["content"])
+
+
+async def give(send: Any, text: str) -> None:
+    answer = json_answer(completion(text))
+    headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.chunks[0]})
 
 
 def questions() -> Iterator[str]:
@@ -76,19 +93,15 @@ def questions() -> Iterator[str]:
         yield f"Write a polite letter to customer {rng.randrange(10_000)} about a late parcel."
 
 
-async def ask(
-    client: AsyncOpenAI, grader: httpx2.AsyncClient, asked: Iterator[str], turns: int
-) -> float:
-    """Ask and grade; returns the mean grade."""
-    grades = []
+async def ask(client: AsyncOpenAI, asked: Iterator[str], turns: int) -> float:
+    """Ask; returns how good the answers were on average."""
+    scores = []
     for _ in range(turns):
         answer = await client.chat.completions.create(
             model="auto", messages=[{"role": "user", "content": next(asked)}]
         )
-        grades.append(float(answer.choices[0].message.content or 0.0))
-        graded = {"id": (answer.model_extra or {})["waypost"]["request_id"], "score": grades[-1]}
-        (await grader.post("/v1/feedback", json=graded)).raise_for_status()
-    return mean(grades)
+        scores.append(float(answer.choices[0].message.content or 0.0))
+    return mean(scores)
 
 
 async def serving(client: AsyncOpenAI) -> str:
@@ -108,25 +121,34 @@ def client_of(gateway: RunningGateway) -> AsyncOpenAI:
 async def test_a_gateway_learns_by_itself_and_returns_from_a_model_that_got_worse(tmp_path):
     asked, version = questions(), read_manifest(FIRST).version
     async with running_gateway(
-        tmp_path, router=FIRST, routing=ROUTING, learning=LEARNING
+        tmp_path,
+        router=FIRST,
+        routing=ROUTING,
+        learning=LEARNING,
+        models=MODELS,
+        grading={"judge": {"models": [JUDGE], "share": 1.0}},
+        also={"delta": {}, "gamma": {}},
     ) as gateway:
         large = ModelOfKnownQuality(SKILL[LARGE])
-        gateway.upstreams.by_name.update(alpha=ModelOfKnownQuality(SKILL[SMALL]), beta=large)
+        gateway.upstreams.by_name.update(
+            alpha=ModelOfKnownQuality(SKILL[SMALL]), beta=large, delta=judge
+        )
+        KeyStore(gateway.engine).update_team("default", is_judged=True)
         events = LearningEvents(gateway.engine)
         with learner_beside(gateway.settings):
-            async with client_of(gateway) as client, gateway.caller() as grader:
-                before = await ask(client, grader, asked, TURNS)
+            async with client_of(gateway) as client:
+                before = await ask(client, asked, TURNS)
                 await until(lambda: gateway.store.active() != version)
                 learned = gateway.store.active()
                 while await serving(client) != learned:
                     pass
-                after = await ask(client, grader, asked, 60)
+                after = await ask(client, asked, 60)
 
                 large.skill = dict.fromkeys(large.skill, 0.0)
                 turns = 0
                 while gateway.store.active() == learned:
                     assert turns < TURNS - 60
-                    await ask(client, grader, asked, 20)
+                    await ask(client, asked, 20)
                     turns += 20
 
     assert after > before + 0.05
