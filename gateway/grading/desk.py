@@ -288,11 +288,14 @@ class _Line:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-            case = self._next()
-            try:
-                await self._desk.grade(self._grader, case)
-            finally:
-                case.leave()
+            await self._grade(self._next())
+
+    async def _grade(self, case: _Case) -> None:
+        """Grade one; in a frame of its own, so that an idle line holds no request in memory."""
+        try:
+            await self._desk.grade(self._grader, case)
+        finally:
+            case.leave()
 
     def _next(self) -> _Case:
         """Take the first turn of the team whose turn it is."""
