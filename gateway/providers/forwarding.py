@@ -164,17 +164,7 @@ async def _begun(
     elif call.form == "events":
         tap = StreamTap(provider.name, call.n_choices, takes_usage=call.takes_usage)
         begun = await provider.first_event(response, tap, deadline_s)
-        answer.events = UpstreamStream(
-            response,
-            tap,
-            begun,
-            call.stream_limit_s,
-            idle_s=provider.timeouts.idle_s,
-            clock=provider.resilience.clock,
-            long_work=provider.long_work,
-            provider=provider.name,
-            secrets=provider.secrets,
-        )
+        answer.events = provider.streaming(response, tap, begun, call.stream_limit_s)
     else:
         ends_s = provider.resilience.clock() + call.stream_limit_s
         answer.pieces = _pieces(provider, answer, ends_s, provider.resilience.clock)

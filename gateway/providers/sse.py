@@ -5,7 +5,7 @@ Events: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -297,6 +297,15 @@ def boundaries(buffer: bytes) -> list[int]:
         ends.append(at + 2)
         at = buffer.find(b"\n\n", at + 2)
     return ends
+
+
+def events_in(data: bytes) -> Iterator[bytes]:
+    """Iterate over the events in `data`; what follows the last whole one is one too."""
+    start = 0
+    for end in (*boundaries(data), len(data)):
+        if end > start:
+            yield data[start:end]
+        start = end
 
 
 def payload_of(event: bytes) -> bytes:

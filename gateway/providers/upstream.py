@@ -207,11 +207,17 @@ class HttpProvider:
         except AttemptFailed as failed:
             call.transit.is_upstream = failed.may_be_billed
             raise
+        return self.streaming(response, tap, begun, call.stream_limit_s)
+
+    def streaming(
+        self, response: HttpResponse, tap: Tap, begun: bytes, limit_s: float
+    ) -> UpstreamStream:
+        """Make a stream of an answer that has begun; it may take `limit_s`."""
         return UpstreamStream(
             response,
             tap,
             begun,
-            call.stream_limit_s,
+            limit_s,
             idle_s=self.timeouts.idle_s,
             clock=self.resilience.clock,
             long_work=self.long_work,

@@ -14,7 +14,7 @@ import orjson
 from gateway.errors import render
 from gateway.exact_json import dumps
 from gateway.providers.base import AnswerStream
-from gateway.providers.sse import boundaries, decode_object, payload_of
+from gateway.providers.sse import decode_object, events_in, payload_of
 from gateway.types import Usage
 from gateway.wires.messages_answer import arguments_in, thoughts_in
 from gateway.wires.responses_answer import (
@@ -125,13 +125,7 @@ class ResponsesWriter:
         return self._taken()
 
     def _translate(self, events: bytes) -> bytes:
-        ends = boundaries(events)
-        if not ends or ends[-1] < len(events):
-            ends.append(len(events))
-        start = 0
-        for end in ends:
-            event = events[start:end]
-            start = end
+        for event in events_in(events):
             payload = payload_of(event)
             chunk = decode_object(payload) if payload else None
             if chunk is not None:
