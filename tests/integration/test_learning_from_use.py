@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from click.testing import CliRunner
 
-import gateway.app
 from gateway.commands.calibrate import command
+from gateway.routing import opening
 from tests.fakes.gateway import LARGE, SMALL, running_gateway
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.upstream import completion, json_answer
@@ -29,7 +29,7 @@ PROMPTS = [
 
 @pytest.fixture
 async def untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(gateway.app, "POLL_S", 0.05)
+    monkeypatch.setattr(opening, "POLL_S", 0.05)
     async with running_gateway(tmp_path, keeps_store=True, routing=ROUTING) as running:
         running.alpha.answers = [json_answer(completion("The answer is 7."))]
         running.beta.answers = [json_answer(completion("I do not know."))]

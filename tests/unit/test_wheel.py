@@ -59,7 +59,7 @@ def test_the_licences_come_along(wheel: zipfile.ZipFile, weights: zipfile.ZipFil
 def test_the_weights_of_the_accurate_encoder_are_another_distribution(
     wheel: zipfile.ZipFile, weights: zipfile.ZipFile
 ) -> None:
-    assert sum(entry.compress_size for entry in wheel.infolist()) < 9_000_000
+    assert sum(entry.compress_size for entry in wheel.infolist()) < 10_000_000
     assert not [name for name in wheel.namelist() if "encoders/minilm/" in name]
     assert "_waypost/router_models/encoders/minilm/model.onnx" in weights.namelist()
     assert not set(wheel.namelist()) & set(weights.namelist())
