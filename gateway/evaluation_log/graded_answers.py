@@ -66,7 +66,7 @@ class GradedAnswers:
 
     def read(self) -> list[GradedAnswer]:
         """Return the latest graded answers, in order of time; equal logs give equal answers."""
-        judges = measure_judges(read_judged(self.engine))
+        judges = measure_judges(read_judged(self.engine, MOST_GRADES))
         with self.engine.connect() as connection:
             by_answer: dict[str, list[Mapping[Any, Any]]] = defaultdict(list)
             for grade in _latest(connection):
