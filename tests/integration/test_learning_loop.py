@@ -185,7 +185,7 @@ async def test_serve_runs_the_learner_in_a_process_that_ends_with_it(tmp_path, n
     with closing(engine):
         async with start(file) as serving:
             await serving.started()
-            await until(lambda: Lease(engine, "").current_holder() is not None)
+            await until(lambda: LearningEvents(engine).latest() is not None)
             learner = int(str(Lease(engine, "").current_holder()).split("/")[1])
             assert learner != serving.process.pid
             await serving.end(number)
