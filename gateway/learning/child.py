@@ -127,7 +127,7 @@ def learner_beside(settings: GatewaySettings) -> Iterator[None]:
 
 
 def _run_child(settings: GatewaySettings, function: str) -> None:
-    os.environ.update(dict.fromkeys(SINGLE_THREADED, "1"))
+    os.environ.update(SINGLE_THREADED)
     os.nice(NICENESS)
     # Ctrl-C reaches the whole process group; the parent stops us in its own time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

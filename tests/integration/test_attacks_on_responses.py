@@ -3,8 +3,6 @@
 It never gets a dearer answer than is charged for.
 """
 
-from typing import Any
-
 import httpx2
 import orjson
 import pytest
@@ -15,7 +13,14 @@ from tests.fakes.gateway import CLAUDE, SMALL, RunningGateway, running_gateway
 from tests.fakes.responses import AGENT, HELLO
 from tests.fakes.upstream import completion, json_answer
 from tests.integration.test_attacks_on_money import CAP_TOKENS, capped_gateway
-from tests.integration.test_fuzz_chat import FUZZ, agreeable, anything, places
+from tests.integration.test_fuzz_chat import (
+    FUZZ,
+    agreeable,
+    anything,
+    assert_fair,
+    places,
+    with_changed,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -29,25 +34,6 @@ def accommodating(gateway: RunningGateway) -> RunningGateway:
     return gateway
 
 
-def with_changed(path: tuple[Any, ...], value: object) -> dict[str, Any]:
-    """Copy the valid body with another value at one place."""
-    body: Any = orjson.loads(orjson.dumps(AGENT))
-    at = body
-    for key in path[:-1]:
-        at = at[key]
-    at[path[-1]] = value
-    return {**body}
-
-
-def assert_fair(response: httpx2.Response) -> None:
-    """Check that the gateway itself did not fail, and that an error has OpenAI's shape."""
-    assert response.status_code != 500, response.text
-    if response.status_code != 200:
-        error = response.json()["error"]
-        assert {"message", "type", "param", "code"} <= set(error)
-        assert isinstance(error["message"], str)
-
-
 @FUZZ
 @given(
     model=st.sampled_from(["auto", CLAUDE]),
@@ -58,7 +44,7 @@ def assert_fair(response: httpx2.Response) -> None:
 async def test_no_value_at_any_place_makes_the_gateway_fail(
     accommodating, model, is_stream, place, value
 ):
-    body = with_changed(place, value) | {"model": model, "stream": is_stream}
+    body = with_changed(AGENT, place, value) | {"model": model, "stream": is_stream}
     transport = httpx2.ASGITransport(accommodating.app.public)
     headers = {"authorization": f"Bearer {accommodating.key}"}
     async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
@@ -76,7 +62,7 @@ def nested(levels: int) -> bytes:
 async def test_deep_nesting_is_refused_wherever_it_is(accommodating, http, place):
     for levels in (150, 185, 195, 199, 254, 600, 1_023):
         for model in (SMALL, CLAUDE):
-            body = orjson.dumps(with_changed(place, "MARK") | {"model": model})
+            body = orjson.dumps(with_changed(AGENT, place, "MARK") | {"model": model})
             raw = body.replace(b'"MARK"', nested(levels))
             answer = await http.post(RESPONSES, content=raw)
             expected = {400} if levels > 200 else {200, 400}

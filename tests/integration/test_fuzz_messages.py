@@ -1,7 +1,5 @@
 """Whatever a caller sends to the Messages endpoint, it gets an answer or an error of its making."""
 
-from typing import Any
-
 import httpx2
 import orjson
 import pytest
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.gateway import CLAUDE, RunningGateway
 from tests.fakes.messages import AGENT, VERSION
-from tests.integration.test_fuzz_chat import FUZZ, agreeable, anything, places
+from tests.integration.test_fuzz_chat import FUZZ, agreeable, anything, places, with_changed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -24,16 +22,6 @@ def accommodating(gateway: RunningGateway) -> RunningGateway:
     return gateway
 
 
-def with_changed(path: tuple[Any, ...], value: object) -> dict[str, Any]:
-    """Copy the valid body with another value at one place."""
-    body: Any = orjson.loads(orjson.dumps(AGENT))
-    at = body
-    for key in path[:-1]:
-        at = at[key]
-    at[path[-1]] = value
-    return {**body}
-
-
 @FUZZ
 @given(
     model=st.sampled_from(["auto", CLAUDE]),
@@ -44,7 +32,7 @@ def with_changed(path: tuple[Any, ...], value: object) -> dict[str, Any]:
 async def test_no_value_at_any_place_makes_the_gateway_fail(
     accommodating, model, is_stream, place, value
 ):
-    body = with_changed(place, value) | {"model": model, "stream": is_stream}
+    body = with_changed(AGENT, place, value) | {"model": model, "stream": is_stream}
     transport = httpx2.ASGITransport(accommodating.app.public)
     headers = VERSION | {"x-api-key": accommodating.key}
     async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
