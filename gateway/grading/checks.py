@@ -23,5 +23,5 @@ class FormGrader:
 
     async def grade(self, exchange: Exchange) -> Sequence[Grade]:
         """Check one answer, a long one in a thread."""
-        check = self.work.aside if len(exchange.answer.text) > SHORT else at_once
+        check = self.work.aside if exchange.answer.n_chars > SHORT else at_once
         return await check(grades_of_form, exchange, self.phrases, self.languages)

@@ -38,6 +38,11 @@ class GivenAnswer:
     finish_reason: str | None = None
     is_whole: bool = True
 
+    @property
+    def n_chars(self) -> int:
+        """How much there is to read: the text, and the arguments of tools."""
+        return len(self.text) + sum(len(call.arguments) for call in self.tool_calls)
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:

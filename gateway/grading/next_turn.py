@@ -108,7 +108,7 @@ class NextTurnGrader:
 
     async def grade(self, exchange: Exchange) -> Sequence[Grade]:
         """Grade the answer before this turn, and this one if it repeats a call of a tool."""
-        n_chars = CHARS_PER_TOKEN * exchange.request.prompt_tokens + len(exchange.answer.text)
+        n_chars = CHARS_PER_TOKEN * exchange.request.prompt_tokens + exchange.answer.n_chars
         read = self.work.aside if n_chars > SHORT else at_once
         own, past, signals = await read(self._read, exchange)
         turns, request_id = self._turns_of(exchange.caller.team_id), exchange.record.request_id

@@ -45,4 +45,4 @@ def test_no_text_takes_long(text):
 
     is_loop(text)
 
-    assert time.process_time() - began_s < 0.1
+    assert time.process_time() - began_s < 1.0  # the square of it would take longer

@@ -1,11 +1,14 @@
 """What the next request says of the answer before it."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from gateway.grading.desk import Grade
+from gateway.grading.checks import FormGrader
+from gateway.grading.desk import SHORT, Grade
 from gateway.grading.exchange import Exchange
+from gateway.grading.languages import load_languages
 from gateway.grading.next_turn import MAX_TEAMS, MAX_TURNS, NextTurnGrader
 from gateway.grading.phrases import load_phrases
 from gateway.long_work import LongWork
@@ -152,6 +155,24 @@ async def test_to_ask_a_tool_anew_is_no_loop(grader, content, call):
     history = [ASKED, CALLED, result(content)]
 
     assert await graded(grader, make_exchange("", call, messages=history)) == []
+
+
+@pytest.mark.parametrize("has_text", [True, False], ids=["text", "arguments of tools"])
+async def test_a_long_answer_is_read_in_a_thread(has_text):
+    long = "x" * (SHORT + 1)
+    given = make_exchange(long) if has_text else make_exchange("", ("weather", long))
+    work = LongWork()
+    graders = [
+        NextTurnGrader(load_phrases(), work),
+        FormGrader(load_phrases(), load_languages(), work),
+    ]
+
+    for grader in graders:
+        async with work._turn:  # whoever reads in a thread waits for this
+            reading = asyncio.create_task(grader.grade(given))
+            await asyncio.sleep(0)
+            assert not reading.done()
+        await reading
 
 
 async def test_what_is_remembered_is_bounded(grader):

@@ -37,4 +37,4 @@ def test_no_text_takes_long(text):
         phrases.reaction_in(shown)
         phrases.asks_again(shown)
 
-    assert time.process_time() - began_s < 0.1
+    assert time.process_time() - began_s < 1.0  # the square of it would take longer
