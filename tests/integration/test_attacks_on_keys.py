@@ -49,7 +49,7 @@ def assert_hides(key: str, told: str) -> None:
 
 
 @pytest.mark.parametrize("levels", LEVELS)
-def test_the_attack_shows_the_key_where_nothing_is_cut_out(levels: int) -> None:
+async def test_the_attack_shows_the_key_where_nothing_is_cut_out(levels: int) -> None:
     with pytest.raises(AssertionError):
         assert_hides(ALPHA_KEY, json.dumps({"message": quoted(ALPHA_KEY, levels)}))
 
