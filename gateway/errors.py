@@ -103,10 +103,12 @@ class ProviderError(GatewayError):
         attempts: Calls that were made upstream, retries included.
         repeatable_after: How many attempts failed of a call that may be sent again now, although
             these may be billed; 0 where it may not.
+        may_be_provoked: A caller may have brought it about, so that it says nothing of the model.
     """
 
     attempts: int = 1
     repeatable_after: int = 0
+    may_be_provoked: bool = False
 
     def __init__(
         self,

@@ -12,6 +12,9 @@ ANSWERED = "answered"
 CLIENT_LEFT = "ClientLeft"
 ModelKind = Literal["chat", "completions", "embeddings", "rerank"]
 """What a model is asked for; those of the kind ``chat`` alone take turns of a conversation."""
+Doubt = Literal["missing", "too_few", "few", "too_many"]
+"""About what a provider reports of a complete answer: it counts nothing, fewer tokens than any
+tokenizer makes of the answer, far fewer than is usual, or more than can be true or was held."""
 CARRIED = "waypost_carried"
 """In a message or tool of a request that came on another wire: what chat completions cannot say."""
 
@@ -28,6 +31,7 @@ class Usage:
         cache_write_1h_tokens: Those of them that it keeps for an hour, which costs more.
         reasoning_tokens: Output tokens the caller never sees.
         is_estimated: Counted by the gateway because the provider reported nothing.
+        doubt: What is odd about the provider's report.
     """
 
     prompt_tokens: int
@@ -37,6 +41,7 @@ class Usage:
     reasoning_tokens: int = 0
     is_estimated: bool = False
     cache_write_1h_tokens: int = 0
+    doubt: "Doubt | None" = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

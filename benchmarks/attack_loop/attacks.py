@@ -250,6 +250,10 @@ MONEY: dict[str, Spending] = {
         lambda t, u: honest(t, u, stream=True), leaves_at=b'"finish_reason": "stop"'
     ),
     "leaves a stream at once": spend(lambda t, u: honest(t, u, stream=True), leaves_at=b"word"),
+    "leaves with line ends": spend(
+        lambda t, u: honest(t, u, model="lines", text="\n" * 2_500, stream=True),
+        leaves_at=b'"finish_reason": "stop"',
+    ),
     "leaves a call": spend(honest, leaves_after_s=0.03),
     "has odd usage reported": spend(lambda t, u: honest(t, u, model="liar")),
     "has odd usage streamed": spend(lambda t, u: honest(t, u, model="liar", stream=True)),

@@ -28,7 +28,10 @@ CAP_NUSD = 10_000_000
 PLENTY_NUSD = 10**15
 """For attacks on availability: only prompts of keys with a budget are bounded and reserved for."""
 KEYS_PER_MINUTE = 20
-MODELS = ("honest", "liar", "dying", "broken", "dripping", "pieces", "object", SMALL, LARGE)
+MODELS = (
+    *("honest", "lines", "liar", "dying", "broken", "dripping", "pieces", "object"),
+    *(SMALL, LARGE),
+)
 """The router chooses from the last two; the upstream serves them as it does `honest`."""
 DEADLINE_S = 20
 PROVIDER = """

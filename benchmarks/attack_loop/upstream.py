@@ -114,11 +114,12 @@ class HostileUpstream:
             yield JSON_HEAD + json.dumps(answer).encode()
             return
         yield EVENTS_HEAD
+        word = "\n" if model == "lines" else "word "
         for begun in range(0, written, WORDS_AT_ONCE):
             words = min(WORDS_AT_ONCE, written - begun)
             if model == "dying" and begun >= written // 2:
                 return
-            yield event({"content": "word " * words})
+            yield event({"content": word * words})
             self.billed_nusd[user] += words * OUTPUT_NUSD * factor
             await asyncio.sleep(0.005)
         yield event({}, "stop")

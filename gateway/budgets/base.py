@@ -9,8 +9,8 @@ from gateway.budgets.reservation import Reservation
 from gateway.types import Caller, HostedModel, Usage
 from gateway.wire import ChatRequest
 
-BoundPrompt = Callable[[Mapping[str, Any], Sequence[HostedModel]], Awaitable[int]]
-"""Bounds the prompt tokens of a request body, whichever of the models reads it."""
+BoundPrompt = Callable[[Mapping[str, Any], Sequence[HostedModel], str], Awaitable[int]]
+"""Bounds the prompt tokens of a request body of a team, whichever of the models reads it."""
 
 
 class SettlementLog(Protocol):

@@ -127,7 +127,7 @@ class MeteredLedger:
         turn_limits = self._book.turn_limits(caller.team_id)
         if not limits and not turn_limits and cap is None:
             return Reservation(request_id)
-        prompt_tokens = await self._bound_prompt(request.body, models)
+        prompt_tokens = await self._bound_prompt(request.body, models, caller.team_id)
         need = worst_case(request.body, models, prompt_tokens, self._settings)
         if cap is not None:
             need = need.within(cap.tokens, self._settings.min_completion_tokens)

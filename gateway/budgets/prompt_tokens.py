@@ -8,10 +8,11 @@ English has 4 to 5 bytes per token, so a long prompt is counted with a tokenizer
 models' own and is installed. For any other model its bytes are the bound: a tokenizer may make one
 token of 128 spaces where another one makes 128.
 
-What a call used is counted too, where its provider did not (`gateway.chat.usage`). That need not be
-a bound, so any model's tokens are counted with the one tokenizer there is: ASCII with a margin,
-digits one by one, since some tokenizers split numbers, and other scripts by their bytes (Hindi
-takes up to four times as many tokens in cl100k as in o200k).
+What a call used is bounded in the same way, where its provider did not say it
+(`gateway.chat.usage`): else who always leaves early pays less than is billed.
+
+The tokenizer counts ASCII, with a margin for the form in which a host writes it out, and digits one
+by one. Other scripts count by their bytes.
 """
 
 import re
@@ -48,7 +49,7 @@ CHARS_PER_AUDIO_TOKEN: Final = 40
 LONG_TOKENS: Final = 2_000
 """Prompts whose bound is below this are not worth a tokenizer."""
 MARGIN: Final = 1.5
-"""Other models' tokenizers make up to this times the tokens of o200k from ASCII without digits."""
+"""For how a host writes out roles, tools and schemas."""
 USUAL_MARGIN: Final = 1.2
 """What Claude's tokenizer makes of English and code, in tokens of o200k."""
 USUAL_IMAGE_TOKENS: Final = 1_600
@@ -119,7 +120,7 @@ class _Prompt:
 
     def bound(self) -> int:
         """Sum up what the prompt has at most."""
-        return self.other_tokens + sum(map(_most_tokens, self.texts))
+        return self.other_tokens + _most_tokens_of(self.texts)
 
     def _add_message(self, message: object) -> None:
         """Add one message; also a plain text, or a token of a prompt that is sent as tokens."""
@@ -177,7 +178,7 @@ class PromptCounter:
 
     Args:
         count: Tokens of a text; None bounds every prompt by its bytes.
-        margin: Multiplies the count of ASCII, for models with another tokenizer.
+        margin: Multiplies the count of ASCII.
         long_tokens: Prompts with a lower bound are not counted.
         load: Makes `count` when the first long prompt comes: a tokenizer takes 70 MB.
         long_work: Reads what is long, in a thread.
@@ -199,19 +200,28 @@ class PromptCounter:
         self._long_work = long_work or LongWork()
         self._surpluses = Surpluses()
 
-    async def bound(self, body: Mapping[str, Any], models: Sequence[HostedModel]) -> int:
-        """Return what the prompt has at most, whichever of `models` reads it."""
+    async def bound(
+        self, body: Mapping[str, Any], models: Sequence[HostedModel], team_id: str
+    ) -> int:
+        """Return what the prompt of a team has at most, whichever of `models` reads it."""
         prompt = _Prompt(body)
-        surplus = self._surpluses.most(models, prompt.images, has_files=prompt.has_files)
+        surplus = self._surpluses.most(models, team_id, prompt.images, has_files=prompt.has_files)
         return await self._bound_for(prompt, models) + surplus
 
     async def charged_of(
-        self, claimed: int, body: Mapping[str, Any], model: HostedModel, added: int, held: int
+        self,
+        claimed: int,
+        body: Mapping[str, Any],
+        model: HostedModel,
+        team_id: str,
+        *,
+        added: int,
+        held: int,
     ) -> int:
         """Return how many of the prompt tokens that a host claims to have read are charged.
 
         Never more than it can have read, nor more than was held: what it read beyond that is held
-        for the next prompts.
+        for the team's next prompts.
 
         Args:
             added: Bound of what the model's own settings add to the prompt.
@@ -224,18 +234,17 @@ class PromptCounter:
         if not held or possible <= held:
             return possible
         surplus = possible - added - await self._bound_for(prompt, [model])
-        learn = self._surpluses.of(model).learn
+        learn = self._surpluses.of(model, team_id).learn
         learn(surplus, prompt.images, has_files=prompt.has_files)
         return held
 
-    async def count_prompt(self, body: Mapping[str, Any]) -> int:
-        """Return about as many tokens as any model reads in a request body, rather more."""
-        return await self._count_of(_Prompt(body))
-
-    async def count_text(self, text: str) -> int:
-        """Return about as many tokens as any model makes of a text, rather more."""
-        counted = await self._long_work.aside(self._counted, [text], self._margin)
-        return _most_tokens(text) if counted is None else min(counted, _most_tokens(text))
+    async def bound_text(self, text: str, upstream_name: str) -> int:
+        """Return how many tokens the model of that name makes of a text at most."""
+        counted = None
+        if OWN_TOKENIZER.search(upstream_name):
+            counted = await self._long_work.aside(self._counted, [text], self._margin)
+        most = await self._most([text])
+        return most if counted is None else min(counted, most)
 
     async def estimate_prompt(self, body: Mapping[str, Any]) -> int:
         """Return about as many tokens as most models read in a request body."""
@@ -272,10 +281,13 @@ class PromptCounter:
         return bound if counted is None else min(prompt.other_tokens + counted, bound)
 
     async def _bound(self, prompt: _Prompt) -> int:
-        """Bound a prompt; a long one that is not ASCII in a thread: its forms are looked up."""
-        if sum(len(text) for text in prompt.texts if not text.isascii()) <= CHUNK_CHARS:
-            return prompt.bound()
-        return await self._long_work.aside(prompt.bound)
+        return prompt.other_tokens + await self._most(prompt.texts)
+
+    async def _most(self, texts: Sequence[str]) -> int:
+        """Bound texts; long ones that are not ASCII in a thread: their forms are looked up."""
+        if sum(len(text) for text in texts if not text.isascii()) <= CHUNK_CHARS:
+            return _most_tokens_of(texts)
+        return await self._long_work.aside(_most_tokens_of, texts)
 
     def _counted(self, texts: list[str], margin: float) -> int | None:
         load, self._load = self._load, None
@@ -300,6 +312,10 @@ def find_tokenizer(encoding: str = "o200k_base") -> Count | None:
     compiled.loader.exec_module(module)
     count: Count = module.tokenizer_for_encoding(encoding).count
     return count
+
+
+def _most_tokens_of(texts: Sequence[str]) -> int:
+    return sum(map(_most_tokens, texts))
 
 
 def _most_tokens(text: str) -> int:

@@ -2,15 +2,30 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from gateway.chat.turn import Turn
-from gateway.chat.usage import SentCall, TokenCounter, counted_usage, final_usage, output_of
+from gateway.chat.unseen import unseen_tokens
+from gateway.chat.usage import (
+    UNUSUAL_CHARS_PER_TOKEN,
+    SentCall,
+    TokenCounter,
+    chars_of,
+    counted_usage,
+    doubt_about,
+    final_usage,
+    output_of,
+)
 from gateway.evaluation_log.exchange import ForwardedEvents
 from gateway.evaluation_log.row_layout import MAX_ID_CHARS
 from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion
 from gateway.types import Usage
+
+EVENT_BYTES: Final = 400
+"""Beside the text of an event; with logarithms of probabilities there are more."""
+FEW_EVENTS: Final = 16
+"""That hosts send beside those with text."""
 
 
 async def charge_answer(turn: Turn, completion: Completion, counter: TokenCounter) -> None:
@@ -18,10 +33,12 @@ async def charge_answer(turn: Turn, completion: Completion, counter: TokenCounte
     reported, call = completion.usage, turn.sent
     if call is None:
         return
-    usage = await final_usage(reported, call, counter)
+    doubt = doubt_about(reported, chars_of(completion.body))
+    usage = None if doubt == "too_few" else await final_usage(reported, call, counter)
     if usage is None:
-        usage = await counted_usage(reported, call, counter, output_of(completion.body))
-    turn.charge_for(usage)
+        unseen = unseen_tokens(call, turn.clock())
+        usage = await counted_usage(reported, call, counter, output_of(completion.body), unseen)
+    turn.charge_for(replace(usage, doubt=doubt) if doubt else usage)
 
 
 async def charge_stream(
@@ -37,12 +54,29 @@ async def charge_stream(
     reported, call = upstream.usage, turn.sent
     if call is None:
         return
-    usage = await final_usage(reported, call, counter) if upstream.is_complete else None
+    usage, doubt = None, None
+    if upstream.is_complete:
+        # Reading the events takes up to 20 ms, which others shall not wait.
+        n_chars = 0
+        if _may_be_doubtful(reported, upstream.forwarded_events, forwarded.n_bytes):
+            n_chars = await long_work.aside(forwarded.n_chars)
+        doubt = doubt_about(reported, n_chars)
+        usage = None if doubt == "too_few" else await final_usage(reported, call, counter)
     if usage is None:
-        # Reading them takes up to 20 ms, which others shall not wait.
-        output, scale = await long_work.aside(forwarded.output)
-        usage = await counted_usage(reported, call, counter, output, scale)
-    turn.charge_for(usage)
+        output, unread = await long_work.aside(forwarded.output)
+        unread += unseen_tokens(call, turn.clock())
+        usage = await counted_usage(reported, call, counter, output, unread)
+    turn.charge_for(replace(usage, doubt=doubt) if doubt else usage)
+
+
+def _may_be_doubtful(reported: Usage | None, n_events: int, n_bytes: int) -> bool:
+    """Whether so many bytes of events can hold more text than suits the tokens reported.
+
+    Most hosts send a token an event, and none as much beside it as `EVENT_BYTES`.
+    """
+    tokens = 0 if reported is None else reported.completion_tokens
+    beside = EVENT_BYTES * min(n_events, tokens + FEW_EVENTS)
+    return n_bytes > UNUSUAL_CHARS_PER_TOKEN * tokens + beside
 
 
 async def charge_abandoned(turn: Turn, counter: TokenCounter) -> None:
@@ -58,11 +92,12 @@ async def charge_abandoned(turn: Turn, counter: TokenCounter) -> None:
 async def most_used(turn: Turn, call: SentCall, counter: TokenCounter) -> Usage:
     """Return the most that one call can have used.
 
-    A stream that is closed before its first event has put out nothing.
+    A stream that is closed before its first event has put out nothing, but may have thought.
     """
-    usage = await counted_usage(None, call, counter, "")
-    is_unanswered = turn.request.is_stream and turn.record.first_byte_s is None
-    held = 0 if turn.reservation is None or is_unanswered else turn.reservation.output
+    usage = await counted_usage(None, call, counter, "", unseen_tokens(call, turn.clock()))
+    if turn.request.is_stream and turn.record.first_byte_s is None:
+        return usage
+    held = 0 if turn.reservation is None else turn.reservation.output
     return replace(usage, completion_tokens=held)
 
 

@@ -31,6 +31,7 @@ from gateway.errors import (
     ProviderCutOff,
     ProviderError,
     ProviderMisconfigured,
+    ProviderRateLimited,
     ProviderTimeout,
     ProviderUnavailable,
     ProviderUnsupported,
@@ -299,6 +300,8 @@ class ChatService:
             turn.trace.fail_call(type(error).__name__)
             left.insert(0, model)  # which is sent less
             return
+        if isinstance(error, ProviderRateLimited):
+            self.refusals.rest(team_id, model.name, error.retry_after_s or 0.0)
         if error.repeatable_after:
             left.insert(0, model)
         if not left or is_late:

@@ -28,7 +28,7 @@ class Turn:
     """The state of one turn; one request owns it, nothing else sees it.
 
     Attributes:
-        started_s: On the monotonic clock.
+        started_s: On the monotonic `clock`.
         record: What the log keeps of the turn, as far as it is known.
         plan: Whom to call; None until the turn is planned.
         served: The model that was called last; None until one was.
@@ -51,6 +51,7 @@ class Turn:
     transit: Transit = field(default_factory=Transit)
     trace: TurnTrace = field(default_factory=Untraced)
     said: Mapping[str, Any] | ForwardedEvents | None = None
+    clock: Callable[[], float] = time.monotonic
 
     @classmethod
     def begin(
@@ -80,7 +81,7 @@ class Turn:
             metadata=_metadata(request),
             messages=prompt_of(request) if caller.trains_reasoner else None,
         )
-        return cls(request, caller, clock(), record)
+        return cls(request, caller, clock(), record, clock=clock)
 
     @property
     def completion_tokens(self) -> int | None:
@@ -126,7 +127,7 @@ class Turn:
     def call(self, model: HostedModel, body: Mapping[str, Any], now_s: float) -> None:
         """Note that `model` is called now, with `body`."""
         self.served, record = model, self.record
-        self.sent = SentCall(model, body, self.reservation)
+        self.sent = SentCall(model, body, self.reservation, self.caller.team_id, now_s)
         record.served_model, record.provider = model.name, model.provider
         if record.gateway_s is None:
             record.gateway_s = now_s - self.started_s

@@ -19,6 +19,7 @@ MAX_DEPTH: Final = 8
 """Of a message; what lies deeper is nothing that any model puts out."""
 DATA: Final = b"data: {"
 NOT_OUTPUT: Final = frozenset({"role", "id", "type", "index", "format", "signature"})
+NOT_TEXT: Final = NOT_OUTPUT | {"audio", "b64_json", "data", "image_url", "images"}
 ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 
 Messages = tuple[Mapping[str, str], ...]
@@ -51,18 +52,21 @@ class ForwardedEvents:
     final, to charge it, where a reasoner may learn from it, and where the answer is graded.
     """
 
-    __slots__ = ("_events", "_max_bytes", "n_bytes")
+    __slots__ = ("_events", "_max_bytes", "_n_others", "n_bytes")
 
     def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
         self._events: list[bytes] = []
         self._max_bytes = max_bytes
+        self._n_others = 0
         self.n_bytes = 0
 
     def add(self, events: bytes) -> None:
         """Take whole events as they are forwarded to the caller."""
-        left = self._max_bytes - self.n_bytes
-        if left > 0:
+        left = max(self._max_bytes - self.n_bytes, 0)
+        if left:
             self._events.append(events[:left])
+        if left < len(events):
+            self._n_others += events.count(b"\n\n", left)
         self.n_bytes += len(events)
 
     @property
@@ -95,19 +99,33 @@ class ForwardedEvents:
         deltas = _deltas(events, boundaries(events))
         return _kept("".join(text for delta in deltas for text in _content(delta)))
 
-    def output(self) -> tuple[str, float]:
-        """Return all that the model put out, and how many times as much was forwarded.
+    def n_chars(self) -> int:
+        """Count the characters of what the model wrote; where not all is kept, by the rest."""
+        events = b"".join(self._events)
+        counted = sum(map(chars_in, _deltas(events, boundaries(events))))
+        return counted if self.is_whole else counted * self.n_bytes // len(events)
 
-        That is content, reasoning and arguments of tools. The second number is above 1 only where
-        more than `max_bytes` passed, of which the first part is kept.
+    def output(self) -> tuple[str, int]:
+        """Return all that the model put out, and how many bytes more of it there are at most.
+
+        That is content, reasoning and arguments of tools. There is more only where more than
+        `max_bytes` passed: then each event that is not kept is taken to hold as little beside its
+        output as any that is.
         """
         events = b"".join(self._events)
         ends = boundaries(events)
-        texts = [text for delta in _deltas(events, ends) for text in written_in(delta)]
-        if self.n_bytes > len(events):
-            # The last one is not kept whole. Its text cannot be read, so all of it counts.
-            texts.append(events[ends[-1] if ends else 0 :].decode("utf-8", "replace"))
-        return "".join(texts), self.n_bytes / len(events) if events else 1.0
+        if self.is_whole:
+            texts = [text for delta in _deltas(events, ends) for text in written_in(delta)]
+            return "".join(texts), 0
+        texts, beside, start = [], [], 0
+        for end in ends:
+            deltas = _deltas(events[start:end], [end])
+            if said := [text for delta in deltas for text in written_in(delta)]:
+                beside.append(end - start - sum(len(text.encode()) for text in said))
+                texts += said
+            start = end
+        rest = self.n_bytes - start - min(beside, default=0) * self._n_others
+        return "".join(texts), max(rest, 0)
 
 
 def _plain(message: Any) -> Mapping[str, str] | None:
@@ -158,6 +176,14 @@ def _content(said: Any) -> Iterator[str]:
         yield content
 
 
+def chars_in(said: Any) -> int:
+    """Count the characters that a model wrote in a message or delta; pictures and sound have none.
+
+    It counts a text once, as `written_in` does.
+    """
+    return sum(map(len, dict.fromkeys(_strings_of(said, but=NOT_TEXT))))
+
+
 def written_in(said: Any) -> Iterable[str]:
     """Find what a model wrote in a message or delta.
 
@@ -166,17 +192,19 @@ def written_in(said: Any) -> Iterable[str]:
     return dict.fromkeys(_strings_of(said))
 
 
-def _strings_of(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
+def _strings_of(
+    value: Any, depth: int = MAX_DEPTH, but: frozenset[str] = NOT_OUTPUT
+) -> Iterator[str]:
     """Find every string of a message or delta, but for what names and tells its parts apart."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict) and depth:
         for name, part in value.items():
-            if name not in NOT_OUTPUT:
-                yield from _strings_of(part, depth - 1)
+            if name not in but:
+                yield from _strings_of(part, depth - 1, but)
     elif isinstance(value, list) and depth:
         for part in value:
-            yield from _strings_of(part, depth - 1)
+            yield from _strings_of(part, depth - 1, but)
 
 
 def _kept(text: str | None) -> str | None:

@@ -20,7 +20,7 @@ from gateway.providers.fields import asked_fields, is_admitted, refusal
 from gateway.providers.openai_compatible import fill_defaults
 from gateway.providers.usage import count_of, object_of, usage_of
 from gateway.settings.config import ProfileSettings
-from gateway.types import Caller, HostedModel, ModelKind, Usage
+from gateway.types import Caller, Doubt, HostedModel, ModelKind, Usage
 from gateway.wire import OWN_FIELD, decoded_body
 
 AUTO: Final = "auto"
@@ -55,7 +55,10 @@ class ModelTariff:
         usage = usage_of(said.get("usage")) or usage_of({"prompt_tokens": _tokens_in(said, billed)})
         if usage is None and self.units and self.model.price.search_unit_nusd:
             usage = Usage(0, 0)  # charged by units alone
-        return self._charged(usage, units)
+        charged = self._charged(usage, units)
+        if usage is None:
+            return replace(charged, usage=replace(charged.usage, doubt="missing"))
+        return charged
 
     def of_usage(self, usage: Usage | None) -> Charged:
         """Charge what a stream used."""
@@ -69,7 +72,9 @@ class ModelTariff:
             usage = Usage(need.prompt_tokens, most, is_estimated=True)
         elif usage.prompt_tokens > need.prompt_tokens or usage.completion_tokens > most:
             prompt = min(usage.prompt_tokens, need.prompt_tokens)
-            usage = Usage(prompt, min(usage.completion_tokens, most), is_estimated=True)
+            doubt: Doubt | None = None if usage.is_estimated else "too_many"
+            completion = min(usage.completion_tokens, most)
+            usage = Usage(prompt, completion, is_estimated=True, doubt=doubt)
         nusd = self.model.price.cost_nusd(usage) + units * self.model.price.search_unit_nusd
         return Charged(min(nusd, need.cost_nusd(most)), usage)
 
@@ -150,7 +155,7 @@ class ModelCalls:
             path=endpoint.path,
             body=await self.long_work.read(len(raw), dumps, body),
             content_type=JSON,
-            tariff=await self._tariff(endpoint, body, model),
+            tariff=await self._tariff(endpoint, body, model, caller.team_id),
             scopes=scopes,
             form="events" if is_stream else "json",
             n_choices=1 if endpoint.choices is None else endpoint.choices(body),
@@ -201,13 +206,13 @@ class ModelCalls:
         )
 
     async def _tariff(
-        self, endpoint: ModelEndpoint, body: Mapping[str, Any], model: HostedModel
+        self, endpoint: ModelEndpoint, body: Mapping[str, Any], model: HostedModel, team_id: str
     ) -> ModelTariff:
-        tokens = await self.bound_prompt(body, (model,)) + added_tokens(model)
+        tokens = await self.bound_prompt(body, (model,), team_id) + added_tokens(model)
         units = 0
         if endpoint.documents is not None:
             documents = endpoint.documents(body)
-            query = await self.bound_prompt({"input": [body["query"]]}, (model,))
+            query = await self.bound_prompt({"input": [body["query"]]}, (model,), team_id)
             tokens += query * len(documents)
             units = _search_units(tokens, len(documents))
         tokens = min(tokens, MAX_TOKENS)

@@ -160,8 +160,8 @@ class ForwardService:
         if events.is_complete and events.usage is not None:
             state.charged = tariff.of_usage(events.usage)
             return
-        text, scale = await self.long_work.aside(state.kept.output)
-        counted = int(await self.counter.count_text(text) * scale) + 1 if text else 0
+        text, unread = await self.long_work.aside(state.kept.output)
+        counted = await self.counter.bound_text(text, state.call.upstream_name or "") + unread
         reported = events.usage or NOTHING
         prompt = reported.prompt_tokens or tariff.need.prompt_tokens
         completion = max(reported.completion_tokens, counted)

@@ -47,7 +47,7 @@ class AnthropicTap(EventTap):
                 return self._block(message["index"], message["content_block"])
             return self._milestone(kind, message)
         except (KeyError, TypeError, AttributeError):
-            self.error = stream_error({"message": "a malformed event"}, self._provider)
+            self.error = stream_error({"message": "a malformed event", "code": 502}, self._provider)
             return b""
 
     def _milestone(self, kind: object, message: Mapping[str, Any]) -> bytes:

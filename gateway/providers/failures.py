@@ -24,6 +24,7 @@ from gateway.errors import (
     ProviderUnsupported,
 )
 from gateway.providers.http import ConnectFailed, HttpFailure, TimedOut
+from gateway.providers.redaction import without_secrets
 
 _STATUS = re.compile(r"[45][0-9]{2}")
 _UNPAID = frozenset({"insufficient_quota", "billing_not_active", "billing_error"})
@@ -64,22 +65,33 @@ _VENDORS_OWN_WORDS = re.compile(
 is about the model, where neither code nor type say so. A caller may get them quoted: then the next
 model is tried for this caller, and no more."""
 _STATUS_OF_A_REFUSAL = frozenset({400, 413, 422})
-MAX_ERROR_DEPTH = 16
-"""Of an error object; what is nested deeper is not passed on."""
+MAX_ERROR_BYTES = 64 * 1024
+"""A longer error is not passed on."""
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,48}")
-_STATUS_OF_TYPE = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
+_MODERATED = frozenset(
+    {
+        *("content_filter", "content_policy_violation", "data_inspection_failed", "flagged"),
+        *("invalid_prompt", "moderation_blocked", "ResponsibleAIPolicyViolation"),
+    }
+)
+"""What moderations and filters say, which callers provoke: OpenAI, Azure, Alibaba."""
+_STATUS_OF_NAME = {
+    **dict.fromkeys(("invalid_request_error", "invalid_request", "INVALID_ARGUMENT"), 400),
+    **dict.fromkeys(("BadRequestError", *_MODERATED), 400),
+    **dict.fromkeys(("authentication_error", "invalid_api_key", "UNAUTHENTICATED"), 401),
     "billing_error": 402,
-    "permission_error": 403,
+    **dict.fromkeys(("permission_error", "permission_denied", "PERMISSION_DENIED"), 403),
     "not_found_error": 404,
     "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "server_error": 500,
-    "timeout_error": 504,
+    **dict.fromkeys(("rate_limit_error", "rate_limit_exceeded", "RESOURCE_EXHAUSTED"), 429),
+    **dict.fromkeys(("api_error", "server_error", "internal_error", "internal_server_error"), 500),
+    **dict.fromkeys(("InternalServerError", "INTERNAL"), 500),
+    **dict.fromkeys(("service_unavailable", "UNAVAILABLE"), 503),
+    **dict.fromkeys(("timeout_error", "DEADLINE_EXCEEDED"), 504),
     "overloaded_error": 529,
 }
+"""What hosts name in `code` or `type`: OpenAI, Azure, Anthropic, Google, vLLM. A name that
+is not here says nothing about whose fault it was, and a caller may have provoked it."""
 _RETRYABLE_STATUS = frozenset({408, 409, 429})
 
 
@@ -135,7 +147,8 @@ def failed_status(
             upstream_status=status,
         )
         # A message may quote the caller: it may lead to another model, for this caller alone.
-        return AttemptFailed(wrong, is_retryable=False, counts=is_certain)
+        is_operators = is_certain and not _may_be_provoked(status, said)
+        return AttemptFailed(wrong, is_retryable=False, counts=is_operators)
     if 400 <= status < 500 and status not in _RETRYABLE_STATUS:
         refusal = ProviderUnsupported if _is_about_the_model(status, said) else ProviderRejected
         rejected = refusal(
@@ -152,26 +165,34 @@ def failed_status(
         upstream_status=status,
         retry_after_s=retry_after_s,
     )
-    return AttemptFailed(away, is_retryable=status >= 500 or status in _RETRYABLE_STATUS)
+    return AttemptFailed(
+        away,
+        is_retryable=status >= 500 or status in _RETRYABLE_STATUS,
+        counts=status not in range(400, 500) and not _blames_request(said),
+    )
 
 
 def stream_error(said: object, provider: str) -> ProviderError:
     """Judge an error that arrived inside an answer of status 200.
 
-    Hosts put an HTTP status into `code`, or a name into `type`; anything else counts as a failure
-    of the provider.
+    Hosts put an HTTP status into `code`, or a name into `code` or `type`. After anything else
+    another model may answer, but it does not count against this one: a caller may have provoked it.
     """
     error = said if isinstance(said, Mapping) else {"message": str(said)}
     status = _status_in(error)
     if status is None or status >= 500 or status in _RETRYABLE_STATUS:
-        return (ProviderRateLimited if status == 429 else ProviderUnavailable)(
+        away = (ProviderRateLimited if status == 429 else ProviderUnavailable)(
             f"provider {provider!r} failed while answering",
             provider=provider,
             upstream_status=status,
         )
+        away.may_be_provoked = status is None or status < 500 or _blames_request(error)
+        return away
     encoded = orjson.dumps({"error": dict(error)})
     failure = failed_status(status, {}, encoded, provider, ())
-    if isinstance(failure.error, ProviderMisconfigured) and not failure.counts:
+    failure.error.may_be_provoked = not failure.counts
+    is_quoted = status in (400, 404) and not failure.counts
+    if isinstance(failure.error, ProviderMisconfigured) and is_quoted:
         return ProviderRejected(
             f"provider {provider!r} rejected the request", provider=provider, status=status
         )
@@ -184,7 +205,10 @@ def judged(error: ProviderError) -> AttemptFailed:
     is_counted = is_upstreams or isinstance(error, ProviderMisconfigured | ProviderTimeout)
     is_billed = isinstance(error, ProviderCutOff)
     return AttemptFailed(
-        error, is_retryable=is_upstreams, counts=is_counted, may_be_billed=is_billed
+        error,
+        is_retryable=is_upstreams,
+        counts=is_counted and not error.may_be_provoked,
+        may_be_billed=is_billed,
     )
 
 
@@ -207,10 +231,11 @@ def error_object(body: bytes, secrets: tuple[str, ...]) -> dict[str, Any]:
     """Find the error object in any of the shapes that hosts use; empty if there is none.
 
     OpenAI and most others nest it under ``error``; vLLM put it at the top; FastAPI hosts say
-    ``detail``; Ollama's ``error`` is a string.
+    ``detail``; Ollama's ``error`` is a string. One longer than `MAX_ERROR_BYTES` is none.
     """
+    read = body.decode("utf-8", "replace") if len(body) <= MAX_ERROR_BYTES else "{}"
     try:
-        value = _without(secrets, orjson.loads(body.decode("utf-8", "replace")))
+        value = without_secrets(secrets, orjson.loads(read))
     except orjson.JSONDecodeError:
         return {}
     if not isinstance(value, dict):
@@ -223,24 +248,6 @@ def error_object(body: bytes, secrets: tuple[str, ...]) -> dict[str, Any]:
     if "message" in inner:
         return inner
     return {"message": str(inner["detail"])} if "detail" in inner else {}
-
-
-def _without(secrets: tuple[str, ...], value: Any, depth: int = MAX_ERROR_DEPTH) -> Any:
-    """Cut `secrets` out of every string of a decoded value: encoded, a secret has many forms."""
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, "[redacted]")
-        return value
-    if isinstance(value, dict | list) and not depth:
-        return None
-    if isinstance(value, dict):
-        return {
-            _without(secrets, name): _without(secrets, part, depth - 1)
-            for name, part in value.items()
-        }
-    if isinstance(value, list):
-        return [_without(secrets, part, depth - 1) for part in value]
-    return value
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -263,19 +270,38 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _is_misconfigured(status: int, said: Mapping[str, Any]) -> bool:
-    names = {str(said.get("code")), str(said.get("type"))}
-    if status == 403 and _is_flagged(said):
+    names = _names(said)
+    if status == 403 and (_is_flagged(said) or bool(names & _MODERATED)):
         return False
     if status in (401, 402, 403) or 300 <= status < 400 or names & _UNPAID:
         return True
     return status == 404 and (not said or bool(names & _NO_SUCH_MODEL))
 
 
+def _may_be_provoked(status: int, said: Mapping[str, Any]) -> bool:
+    """Whether a caller may be at fault, where a status says that the operator is.
+
+    A filter or a moderation says 403 too. With 402 a host may refuse a long answer that what is
+    left does not pay for, while it gives others short ones.
+    """
+    named = _STATUS_OF_NAME.keys() | _UNPAID
+    return status in (402, 403) and not (_names(said) & named)
+
+
+def _blames_request(said: Mapping[str, Any]) -> bool:
+    """Whether an error names what the request did wrong, whatever its status."""
+    return any(_STATUS_OF_NAME.get(name) in _STATUS_OF_A_REFUSAL for name in _names(said))
+
+
+def _names(said: Mapping[str, Any]) -> set[str]:
+    return {str(said.get("code")), str(said.get("type"))}
+
+
 def _is_about_the_model(status: int, said: Mapping[str, Any]) -> bool:
     """Whether another model may take what this one refused."""
     if status not in _STATUS_OF_A_REFUSAL:
         return False
-    names = {str(said.get("code")), str(said.get("type"))}
+    names = _names(said)
     return (
         status == 413
         or bool(names & _ABOUT_THE_MODEL)
@@ -306,7 +332,8 @@ def _status_in(error: Mapping[str, Any]) -> int | None:
             return int(value)
     if _is_about_the_model(400, error):
         return 400
-    return _STATUS_OF_TYPE.get(str(error.get("type")))
+    names = (str(error.get(name)) for name in ("code", "type"))
+    return next((_STATUS_OF_NAME[name] for name in names if name in _STATUS_OF_NAME), None)
 
 
 def _number(value: str | None) -> float | None:

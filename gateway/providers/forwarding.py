@@ -8,10 +8,17 @@ from typing import Any, Final, Literal
 from gateway.errors import ProviderCutOff, ProviderTimeout, ProviderUnavailable
 from gateway.providers.answers import decode_answer
 from gateway.providers.base import Transit
-from gateway.providers.failures import AttemptFailed, error_object, judged, redacted, stream_error
+from gateway.providers.failures import (
+    MAX_ERROR_BYTES,
+    AttemptFailed,
+    error_object,
+    judged,
+    redacted,
+    stream_error,
+)
 from gateway.providers.http import HttpFailure, HttpResponse, TimedOut
 from gateway.providers.sse import StreamTap
-from gateway.providers.upstream import MAX_ERROR_BYTES, HttpProvider
+from gateway.providers.upstream import HttpProvider
 from gateway.providers.upstream_stream import UpstreamStream
 
 Form = Literal["json", "events", "any"]
@@ -94,7 +101,7 @@ async def forwarding(provider: HttpProvider, call: Forwarded) -> AsyncIterator[F
         ProviderError: No answer began.
     """
     resilience = provider.resilience
-    breaker = resilience.breaker(call.upstream_name or call.path)
+    breaker = resilience.breaker(call.upstream_name or call.name)
     deadline_s = min(call.deadline_s, resilience.clock() + provider.timeouts.deadline_s)
     async with resilience.limiter:
         answer, answer_attempts = await resilience.attempt(
@@ -148,7 +155,10 @@ async def _sent(provider: HttpProvider, call: Forwarded, deadline_s: float) -> H
         raise provider.not_sent(failure) from failure
     if 200 <= response.status < 300:
         return response
-    raise await provider.refused(response, call.name, call.request_id, deadline_s)
+    failed = await provider.refused(response, call.name, call.request_id, deadline_s)
+    if call.upstream_name is None and response.status == 404:
+        failed.counts = False  # the caller names what it wants to see
+    raise failed
 
 
 async def _begun(

@@ -1,5 +1,7 @@
 """What models refused lately, remembered for a while, so that not every request runs into it.
 
+Also which models take no calls for the moment, as their providers say.
+
 Remembered for each team apart: a caller can provoke a refusal, so it shall change nothing for
 others. Only names of fields are remembered, and only those that a provider gives in a field of its
 error, never what stands in its words.
@@ -14,6 +16,7 @@ from gateway.providers.lacks import DROPPABLE, OUTPUT_LIMITS, REFUSABLE
 
 KEPT_S: Final = 600.0
 MAX_TEAMS: Final = 1_000
+LONGEST_REST_S: Final = 60.0
 NOTHING_LEARNED: Final[Mapping[str, frozenset[str]]] = MappingProxyType({})
 
 
@@ -28,6 +31,22 @@ class Refusals:
         self._clock = clock
         self._teams: dict[str, dict[str, frozenset[str]]] = {}
         self._forgotten_at: dict[str, float] = {}
+        self._rested_until: dict[str, dict[str, float]] = {}
+
+    def rest(self, team_id: str, model: str, seconds: float) -> None:
+        """Note that a provider asks the team to leave `model` alone for so long."""
+        if team_id not in self._rested_until and len(self._rested_until) >= MAX_TEAMS:
+            del self._rested_until[next(iter(self._rested_until))]
+        resting = self._rested_until.setdefault(team_id, {})
+        resting[model] = self._clock() + min(seconds, LONGEST_REST_S)
+
+    def resting(self, team_id: str) -> Collection[str]:
+        """Name the models that the team shall leave alone, as long as there are others."""
+        resting = self._rested_until.get(team_id)
+        if not resting:
+            return ()
+        now_s = self._clock()
+        return [model for model, until_s in resting.items() if until_s > now_s]
 
     def learn(
         self, team_id: str, model: str, refusal: ProviderUnsupported, sent: Container[str]

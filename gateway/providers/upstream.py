@@ -22,6 +22,7 @@ from gateway.providers.answers import WholeTap, decode_answer, gathered, is_stre
 from gateway.providers.base import Completion, Condition, UpstreamCall
 from gateway.providers.dialect import Dialect, Timeouts
 from gateway.providers.failures import (
+    MAX_ERROR_BYTES,
     AttemptFailed,
     error_object,
     failed_exchange,
@@ -46,7 +47,6 @@ from gateway.providers.upstream_stream import UpstreamStream
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-MAX_ERROR_BYTES = 64 * 1024
 
 _log = logging.getLogger(__name__)
 

@@ -143,6 +143,19 @@ def judge(
     return tuple(verdicts)
 
 
+def without_resting(
+    models: Sequence[HostedModel], verdicts: tuple[Verdict, ...], resting: Collection[str]
+) -> tuple[Verdict, ...]:
+    """Rule out the models that are `resting`, by their names. Where no other is left, all stay."""
+    judged = list(zip(models, verdicts, strict=True))
+    if not any(verdict.is_eligible and model.name not in resting for model, verdict in judged):
+        return verdicts
+    return tuple(
+        UNAVAILABLE if verdict.is_eligible and model.name in resting else verdict
+        for model, verdict in judged
+    )
+
+
 def within_allotment(
     models: Sequence[HostedModel], verdicts: tuple[Verdict, ...], tokens: int
 ) -> tuple[Verdict, ...]:

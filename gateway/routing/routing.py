@@ -25,6 +25,7 @@ from gateway.routing.capabilities import (
     Verdict,
     judge,
     within_allotment,
+    without_resting,
 )
 from gateway.routing.expected_cost import asked_limit, bounded
 from gateway.routing.exploring import Exploring
@@ -126,7 +127,8 @@ class Routing:
         router, scores, reason = None, None, NAMED
         if is_routed:
             router = await self._router(request.options.router_version, pool, verdicts)
-            scores, reason = self._score(router, pool, embedding, request, with_stderr=with_stderr)
+            asked = embedding, request, caller.team_id
+            scores, reason = self._score(router, pool, asked, with_stderr=with_stderr)
         profile = self.profiles[profile_name]
         paid = request.options.willingness_to_pay_usd or profile.willingness_to_pay_usd
         return Prediction(
@@ -220,7 +222,10 @@ class Routing:
         body = request.body
         if request.has_formal_limit:  # which is lowered to what a model takes
             body = {**body, "max_tokens": None}
-        verdicts = judge(body, pool, self.paused(), self.refusals.of_team(caller.team_id))
+        team_id = caller.team_id
+        verdicts = judge(body, pool, self.paused(), self.refusals.of_team(team_id))
+        if resting := self.refusals.resting(team_id):
+            verdicts = without_resting(pool.models, verdicts, resting)
         if not any(verdict.is_eligible for verdict in verdicts):
             raise _no_model(request, pool, verdicts)
         return pool, verdicts
@@ -253,8 +258,7 @@ class Routing:
         self,
         router: Router | None,
         pool: CandidatePool,
-        embedding: Float32,
-        request: ChatRequest,
+        asked: tuple[Float32, ChatRequest, str],
         *,
         with_stderr: bool,
     ) -> tuple[Scores | None, str]:
@@ -263,12 +267,12 @@ class Routing:
             return None, ROUTER_MISSING
         with_stderr = with_stderr or self.exploration.now()[0].reads_stderr
         try:
-            scores = _predicted(router, pool, embedding, request, with_stderr=with_stderr)
+            scores = _predicted(router, pool, asked, with_stderr=with_stderr)
             if self.prior is None or None not in scores.quality:
                 return scores, ROUTER_MISSING
             # Else a router that knows few of the models would send nearly all turns to them.
             prior = self.prior.router(self.models)
-            guess = _predicted(prior, pool, embedding, request, with_stderr=with_stderr)
+            guess = _predicted(prior, pool, asked, with_stderr=with_stderr)
             return fill_in(scores, guess), ROUTER_MISSING
         except Exception:  # noqa: BLE001
             # A router that fails must never fail the request: it is served by the default model.
@@ -316,14 +320,14 @@ class Routing:
 def _predicted(
     router: Router,
     pool: CandidatePool,
-    embedding: Float32,
-    request: ChatRequest,
+    asked: tuple[Float32, ChatRequest, str],
     *,
     with_stderr: bool,
 ) -> Scores:
-    """Ask a router; what it predicts in tokens is priced."""
+    """Ask a router about a query of a team; what it predicts in tokens is priced."""
+    embedding, request, team_id = asked
     stderr = router.quality_stderr(embedding, pool.names) if with_stderr else None
-    found = router.predict_pool(embedding, pool.names)
+    found = router.predict_pool(embedding, pool.names, team_id)
     tokens = found.completion_tokens
     if tokens is None:
         return Scores(found.quality, found.cost_usd, found.familiarity, stderr)

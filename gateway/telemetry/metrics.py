@@ -55,7 +55,13 @@ class CallSeries:
             _TOKENS,
             (*_MODEL, "gen_ai_token_type"),
         )
-        self.families = (self._duration, self._first_chunk, self._per_chunk, self._tokens)
+        self._doubts = Counts(
+            "waypost_doubtful_usage",
+            "Complete answers whose tokens the provider did not report, or not plausibly, by kind.",
+            ("provider", "kind"),
+        )
+        spans = (self._duration, self._first_chunk, self._per_chunk)
+        self.families = (*spans, self._tokens, self._doubts)
 
     def add(self, turn: TurnRecord) -> None:
         """Count one turn that reached a model."""
@@ -72,6 +78,8 @@ class CallSeries:
         if usage is not None:
             self._tokens.observe((*names, "input"), usage.prompt_tokens)
             self._tokens.observe((*names, "output"), usage.completion_tokens)
+            if usage.doubt is not None:
+                self._doubts.add((names[1], usage.doubt))
 
     def time_chunks(self, model: HostedModel | None) -> Callable[[float], None]:
         """Return what to tell the seconds between two chunks of a stream of `model`."""

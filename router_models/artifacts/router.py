@@ -71,7 +71,7 @@ class Router:
     """Name of the artefact; kept, since making it costs 2 µs and every turn reads it twice."""
     _columns: Mapping[str, int] = field(init=False, repr=False)
     _one_query: OneQuery | None = field(init=False, repr=False)
-    _remembered: dict[tuple[int, tuple[str, ...]], PoolPrediction] = field(
+    _remembered: dict[tuple[int, tuple[str, ...], str], PoolPrediction] = field(
         init=False, repr=False, default_factory=dict
     )
 
@@ -127,14 +127,17 @@ class Router:
             prediction.quality[0], prediction.cost_usd[0], float(familiarity[0])
         )
 
-    def predict_pool(self, embedding: Float32, models: tuple[str, ...]) -> PoolPrediction:
+    def predict_pool(
+        self, embedding: Float32, models: tuple[str, ...], team_id: str = ""
+    ) -> PoolPrediction:
         """Predict for one query and the models of a pool, as `decide` reads them.
 
-        The latest predictions are kept: the turns of an agent's loop ask about one query.
+        The latest predictions are kept: the turns of an agent's loop ask about one query. They are
+        kept for each team apart, so that no answer is quicker because another team asked the same.
         """
         embedding = embedding[: self.manifest.dimension]
         # Two vectors of equal 64-bit hash would need 2**32 queries to be likely.
-        key = hash(embedding.tobytes()), models
+        key = hash(embedding.tobytes()), models, team_id
         known = self._remembered.get(key)
         if known is None:
             if len(self._remembered) >= REMEMBERED_PREDICTIONS:

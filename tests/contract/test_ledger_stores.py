@@ -215,6 +215,25 @@ async def test_a_clock_set_back_does_not_reopen_a_window(
     await refused(store, "s", rate)
 
 
+LONGEST_DAYS = {"minute": 1 / 1440, "hour": 1 / 24, "day": 1, "week": 7, "month": 31}
+
+
+@pytest.mark.parametrize("window", LONGEST_DAYS)
+async def test_who_is_refused_after_the_clock_came_back_waits_for_this_window_alone(
+    store: Reapable, clock: ManualClock, window
+) -> None:
+    rate = limit("requests", window, 1)
+    clock.advance(100 * 86_400.0)
+    await granted(store, "ahead", rate)
+    answer = await refused(store, "ahead too", rate)
+    clock.advance(-100 * 86_400.0)
+    await granted(store, "now", rate)
+    again = await refused(store, "again", rate)
+    for retry_after_s in (answer.retry_after_s, again.retry_after_s):
+        assert retry_after_s is not None
+        assert 0 < retry_after_s <= LONGEST_DAYS[window] * 86_400.0
+
+
 @pytest.mark.parametrize("window", ["minute", "hour", "day", "week", "month"])
 async def test_what_was_counted_while_the_clock_was_far_ahead_is_no_debt(
     store: Reapable, clock: ManualClock, window

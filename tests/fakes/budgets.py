@@ -127,7 +127,7 @@ MODELS = (hosted(),)
 PROMPT_TOKENS = 100
 
 
-async def bound_prompt(body, models) -> int:
+async def bound_prompt(body, models, team_id) -> int:
     return PROMPT_TOKENS
 
 

@@ -1,4 +1,4 @@
-"""Callers that leave a stream while the gateway is held up: what the provider writes on is paid."""
+"""Callers that leave streams early: what the provider bills is paid."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from tests.fakes.budgets import budget
 from tests.fakes.gateway import PRICE, RunningGateway, SteppedUpstream, running_gateway
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import until
-from tests.fakes.upstream import chunk
+from tests.fakes.upstream import Answer, chunk
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 WORD = chunk({"content": "word "})
@@ -64,8 +64,8 @@ def charged(gateway: RunningGateway) -> int | None:
         return connection.scalar(select(SETTLEMENTS.c.charged_tokens))
 
 
-async def capped(gateway: RunningGateway) -> None:
-    budget(gateway.engine, 10**6, team_id="default", scope="key", measure="tokens")
+async def capped(gateway: RunningGateway, cap: int = 10**6) -> None:
+    budget(gateway.engine, cap, team_id="default", scope="key", measure="tokens")
     book, before = gateway.app.budgets.book, gateway.app.budgets.book.revision
     await until(lambda: book.revision > before)
 
@@ -106,3 +106,32 @@ async def test_a_provider_is_told_that_its_caller_left_before_anything_is_counte
             await asyncio.wait_for(upstream.client_has_left.wait(), PATIENCE_S)
             assert charged(gateway) is None
         await until(lambda: charged(gateway) is not None)
+
+
+LINE_ENDS = 3_000
+MERGED = [("\n", "\n"), ("Say it.", "\n"), ("\n", "word "), (" ", "."), (".", " ")]
+
+
+@pytest.mark.parametrize(("asked", "answered"), MERGED)
+async def test_leaving_early_passes_no_cap_whatever_tokenizer_the_provider_has(
+    tmp_path: Path, settings, asked, answered
+) -> None:
+    """The provider's makes a token of each byte; the gateway's merges a whole line of them."""
+    cap = 60_000
+    begun = Answer([chunk({"content": answered * LINE_ENDS})], stalls=True)
+    messages = [{"role": "user", "content": asked * LINE_ENDS}]
+    body = {"model": "small", "messages": messages, "max_tokens": 20_000, "stream": True}
+    billed = 0
+    async with running_gateway(tmp_path, **settings) as gateway, gateway.caller() as http:
+        await capped(gateway, cap)
+        gateway.alpha.answers = [begun]
+        for _ in range(40):
+            async with http.stream("POST", CHAT_PATH, json=body) as response:
+                if response.status_code != 200:
+                    break
+                await anext(response.aiter_raw())
+            billed += len(asked + answered) * LINE_ENDS
+            await until(lambda: gateway.app.budgets.ledger.running == 0)
+        else:
+            pytest.fail("nothing stopped the caller")
+    assert 0 < billed <= cap

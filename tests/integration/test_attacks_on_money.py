@@ -176,6 +176,30 @@ async def test_a_claim_of_any_size_charges_what_can_be_true(gateway, is_stream) 
     assert row.is_estimated
 
 
+LONG = "A word and " * 2_000
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize(("claimed", "kind"), [(5, "too_few"), (200, "few"), (5_000, None)])
+async def test_a_report_of_fewer_tokens_than_any_tokenizer_makes_is_not_believed(
+    tmp_path, is_stream, claimed, kind
+) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": claimed}
+    pieces = [chunk({"content": LONG[at : at + 20]}) for at in range(0, len(LONG), 20)]
+    events = (*pieces, chunk({}, "stop"), chunk({}, choices=[], usage=usage))
+    async with capped_gateway(tmp_path, cap=10**6) as gateway, gateway.caller() as http:
+        whole = json_answer(completion(LONG, usage=usage))
+        gateway.alpha.answers = [Answer(events) if is_stream else whole]
+        await http.post(CHAT, json=asking(stream=is_stream, max_tokens=100_000))
+        tokens = await charged_tokens(gateway, 1)
+        page = (await gateway.app.public.turns[CHAT].service.metrics.page()).decode()
+
+    assert tokens == 9 + (len(LONG) if kind == "too_few" else claimed)
+    counted = f'waypost_doubtful_usage_total{{kind="{kind}",provider="alpha"}} 1.0'
+    assert (counted in page) is (kind is not None)
+    assert ("waypost_doubtful_usage_total{" in page) is (kind is not None)
+
+
 CLAIMS = [
     {"prompt_tokens": 2**60, "completion_tokens": 2**60},
     {"prompt_tokens": 1_500, "completion_tokens": 600},

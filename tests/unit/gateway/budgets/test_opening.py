@@ -18,7 +18,7 @@ from tests.fakes.patience import PATIENCE_S
 REDIS = BudgetSettings(store="redis", redis_url=SecretStr("redis://127.0.0.1:1/0"))
 
 
-async def bound_prompt(body, models) -> int:
+async def bound_prompt(body, models, team_id) -> int:
     return 100
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from gateway.budgets.prompt_tokens import (
     find_tokenizer,
     worst_prompt_tokens,
 )
-from gateway.budgets.surplus import HOSTS_OWN_TOKENS, IMAGE_TOKENS
+from gateway.budgets.surplus import HOSTS_OWN_TOKENS, IMAGE_TOKENS, Surpluses
 from gateway.types import Capabilities
 from tests.fakes.budgets import hosted
 from tests.fakes.patience import PATIENCE_S
 
+TEAM = "blue"
+OWN = [replace(hosted(), upstream_name="gpt-4o")]
 EMPTY = REQUEST_TOKENS + MESSAGE_TOKENS + len("user")
 REAL_TEXTS = {
     "english": "The quick brown fox jumps over the lazy dog. " * 40,
@@ -150,18 +153,28 @@ async def test_short_prompts_are_bounded_without_a_tokenizer() -> None:
     def count(text: str) -> int:
         raise AssertionError("counted")
 
-    assert await PromptCounter(count).count_prompt(asked("hi")) == worst_prompt_tokens(asked("hi"))
+    counter = PromptCounter(count)
+    assert await counter.bound(asked("hi"), OWN, TEAM) == worst_prompt_tokens(asked("hi"))
 
 
 @pytest.mark.parametrize("name", sorted(REAL_TEXTS))
-async def test_the_count_is_never_below_any_models_tokenizer(name: str, count, o200k) -> None:
+async def test_the_count_is_never_below_the_models_tokenizer(name: str, o200k) -> None:
     text = REAL_TEXTS[name] * 3
-    assert await PromptCounter(o200k).count_prompt(asked(text)) >= EMPTY + count(text)
+    counter = PromptCounter(o200k)
+    assert await counter.bound(asked(text), OWN, TEAM) >= EMPTY + o200k(text)
+    assert o200k(text) <= await counter.bound_text(text, "gpt-4o") <= len(text.encode()) * 6
+
+
+@pytest.mark.parametrize("name", sorted(REAL_TEXTS))
+async def test_an_answer_of_any_other_model_is_bounded_by_its_bytes(name, count, o200k) -> None:
+    text = REAL_TEXTS[name] * 3
+    bound = await PromptCounter(o200k).bound_text(text, "llama-4")
+    assert max(count(text), len(text.encode())) <= bound
 
 
 async def test_long_prompts_are_counted_with_a_margin(o200k) -> None:
     text = REAL_TEXTS["english"] * 100
-    counted = await PromptCounter(o200k).count_prompt(asked(text))
+    counted = await PromptCounter(o200k).bound(asked(text), OWN, TEAM)
     tokens = o200k(text)
     assert EMPTY + tokens <= counted < worst_prompt_tokens(asked(text)) / 2
     assert counted == pytest.approx(MARGIN * tokens, rel=0.01)
@@ -170,7 +183,7 @@ async def test_long_prompts_are_counted_with_a_margin(o200k) -> None:
 @pytest.mark.parametrize("name", sorted(REAL_TEXTS))
 async def test_the_count_is_never_above_the_bound(name: str, o200k) -> None:
     body = asked(REAL_TEXTS[name] * 5)
-    counted = await PromptCounter(o200k, margin=9.0).count_prompt(body)
+    counted = await PromptCounter(o200k, margin=9.0).bound(body, OWN, TEAM)
     assert counted <= worst_prompt_tokens(body)
 
 
@@ -183,7 +196,8 @@ async def test_counts_off_the_event_loop() -> None:
         asyncio.run_coroutine_threadsafe(release.wait(), loop).result(PATIENCE_S)
         return 1
 
-    waiting = asyncio.create_task(PromptCounter(count).count_prompt(asked("x" * LONG_TOKENS)))
+    prompt = asked("x" * LONG_TOKENS)
+    waiting = asyncio.create_task(PromptCounter(count).bound(prompt, OWN, TEAM))
     await started.wait()
     release.set()
     assert await waiting < LONG_TOKENS
@@ -199,34 +213,52 @@ READ = {"messages": [{"role": "user", "content": [{"type": "file"}]}]}
 )
 async def test_what_a_host_reads_beyond_the_bound_is_held_for_the_next(body, reads, learned):
     counter, models = PromptCounter(), [hosted(), hosted("other")]
-    bound = await counter.bound(body, models)
-    assert await counter.charged_of(bound + reads, body, models[0], 0, bound) == bound
-    assert await counter.bound(body, models) == bound + learned
-    assert await counter.bound(body, models[1:]) == bound
-    again = await counter.charged_of(bound + reads, body, models[0], 0, bound + learned)
-    assert again == bound + reads
+    bound = await counter.bound(body, models, TEAM)
+    charged = partial(counter.charged_of, bound + reads, body, models[0], TEAM, added=0)
+    assert await charged(held=bound) == bound
+    assert await counter.bound(body, models, TEAM) == bound + learned
+    assert await counter.bound(body, models[1:], TEAM) == bound
+    assert await charged(held=bound + learned) == bound + reads
+
+
+async def test_what_a_host_reads_in_one_teams_prompts_is_not_held_for_others() -> None:
+    counter, models = PromptCounter(), [hosted()]
+    bound = await counter.bound(LOOK, models, TEAM)
+    await counter.charged_of(bound + 90_000, LOOK, models[0], TEAM, added=0, held=bound)
+
+    assert await counter.bound(LOOK, models, TEAM) > bound + 80_000
+    assert await counter.bound(LOOK, models, "another") == bound
+
+
+def test_of_many_teams_those_are_remembered_that_asked_last() -> None:
+    surpluses = Surpluses(max_known=2)
+    for team in ("a", "b", "a", "c"):
+        surpluses.of(hosted(), team).own += 1
+    owns = [surpluses.of(hosted(), team).own for team in ("a", "c", "b")]
+    assert owns == [2, 1, 0]
 
 
 async def test_no_claim_makes_more_be_held_than_can_be_true() -> None:
     counter = PromptCounter()
-    bound = await counter.bound(asked("hi"), [hosted()])
-    assert await counter.charged_of(2**31, asked("hi"), hosted(), 0, bound) == bound
-    assert await counter.bound(asked("hi"), [hosted()]) == bound + HOSTS_OWN_TOKENS
-    assert await counter.bound(LOOK, [hosted()]) < 2 * IMAGE_TOKENS + 3_000
+    bound = await counter.bound(asked("hi"), [hosted()], TEAM)
+    claim = counter.charged_of(2**31, asked("hi"), hosted(), TEAM, added=0, held=bound)
+    assert await claim == bound
+    assert await counter.bound(asked("hi"), [hosted()], TEAM) == bound + HOSTS_OWN_TOKENS
+    assert await counter.bound(LOOK, [hosted()], TEAM) < 2 * IMAGE_TOKENS + 3_000
 
 
 async def test_a_model_that_reads_large_images_is_held_for_them_from_the_first() -> None:
-    assert await PromptCounter().bound(LOOK, [SEEING]) > 2 * 48_169
+    assert await PromptCounter().bound(LOOK, [SEEING], TEAM) > 2 * 48_169
 
 
 async def test_a_file_may_fill_the_context() -> None:
     models = [hosted(capabilities=Capabilities(context_tokens=n)) for n in (200_000, None)]
-    assert await PromptCounter().bound(READ, models) == 200_000
+    assert await PromptCounter().bound(READ, models, TEAM) == 200_000
 
 
 async def test_without_a_tokenizer_long_prompts_are_bounded() -> None:
     body = asked("x" * LONG_TOKENS)
-    assert await PromptCounter(None).count_prompt(body) == worst_prompt_tokens(body)
+    assert await PromptCounter(None).bound(body, OWN, TEAM) == worst_prompt_tokens(body)
 
 
 async def test_an_estimate_is_near_what_models_read(o200k) -> None:

@@ -10,7 +10,14 @@ from gateway.budgets.prompt_tokens import (
 )
 from gateway.budgets.reservation import Reservation
 from gateway.budgets.surplus import HOSTS_OWN_TOKENS
-from gateway.chat.usage import SentCall, counted_usage, final_usage, output_of
+from gateway.chat.usage import (
+    SentCall,
+    chars_of,
+    counted_usage,
+    doubt_about,
+    final_usage,
+    output_of,
+)
 from gateway.types import Capabilities, HostedModel, ModelPrice, Usage
 
 MODEL = HostedModel("m", "p", "m", ModelPrice(1, 1), Capabilities(context_tokens=1_000))
@@ -130,12 +137,47 @@ async def test_what_an_operator_let_a_host_do_beside_may_cost_more_than_was_held
 async def test_what_was_forwarded_counts_where_the_report_is_a_placeholder() -> None:
     tokenizer = find_tokenizer()
     assert tokenizer is not None
-    counter = PromptCounter(tokenizer)
-    usage = await counted_usage(Usage(25, 1), SentCall(MODEL, BODY), counter, ANSWER)
+    counter, own = PromptCounter(tokenizer), replace(BOUNDLESS, upstream_name="gpt-4o")
+    usage = await counted_usage(Usage(25, 1), SentCall(own, BODY), counter, ANSWER)
     tokens = tokenizer(ANSWER)
     assert usage.prompt_tokens == 25
     assert tokens <= usage.completion_tokens <= 2 * tokens
     assert usage.is_estimated
+
+
+async def test_of_another_model_each_byte_that_was_forwarded_counts() -> None:
+    counter = PromptCounter(find_tokenizer())
+    usage = await counted_usage(Usage(25, 1), SentCall(BOUNDLESS, BODY), counter, "\n" * 5_000, 7)
+    assert usage == Usage(25, 5_007, is_estimated=True)
+
+
+async def test_what_was_forwarded_is_not_charged_beyond_what_was_held() -> None:
+    call = SentCall(BOUNDLESS, BODY | {"plugins": []}, HELD)
+    usage = await counted_usage(Usage(25, 1), call, PromptCounter(), "\n" * 5_000)
+    assert usage.completion_tokens == HELD.output
+
+
+@pytest.mark.parametrize(
+    ("reported", "n_chars", "doubt"),
+    [
+        (None, 0, "missing"),
+        (Usage(0, 5), 0, "missing"),
+        (Usage(9, 0), 20_000, "missing"),
+        (Usage(9, 0), 0, None),
+        (Usage(9, 5), 20_000, "too_few"),
+        (Usage(9, 500), 20_000, "few"),
+        (Usage(9, 5_000), 20_000, None),
+        (Usage(9, 3), 6, None),
+    ],
+)
+def test_a_report_is_doubted_where_no_tokenizer_makes_so_few_tokens(reported, n_chars, doubt):
+    assert doubt_about(reported, n_chars) == doubt
+
+
+async def test_a_report_of_more_than_can_be_true_is_cut_and_doubted() -> None:
+    usage = await told(Usage(10, 3_000), MODEL, BODY)
+    assert usage is not None
+    assert (usage.completion_tokens, usage.doubt) == (1_000, "too_many")
 
 
 async def test_a_report_above_what_was_forwarded_counts() -> None:
@@ -145,7 +187,7 @@ async def test_a_report_above_what_was_forwarded_counts() -> None:
 
 async def test_without_a_report_prompt_and_answer_are_counted_here() -> None:
     instructed = replace(MODEL, system_prompt="Be brief.")
-    usage = await counted_usage(None, SentCall(instructed, BODY), PromptCounter(), "hello", 2.0)
+    usage = await counted_usage(None, SentCall(instructed, BODY), PromptCounter(), "hello", 5)
     assert usage.prompt_tokens == worst_prompt_tokens(BODY) + len("Be brief.")
     assert usage.completion_tokens == 10
 
@@ -155,3 +197,9 @@ def test_the_output_of_an_answer_is_all_that_the_model_wrote() -> None:
     message = {"role": "assistant", "content": "a", "reasoning": "b", "tool_calls": [call]}
     assert output_of({"choices": [{"message": message}]}) == "abf{}"
     assert output_of({"choices": None}) == ""
+
+
+def test_pictures_and_sound_have_no_characters() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    message = {"content": "a", "reasoning": "b", "audio": {"data": "AAAA"}, "images": [image]}
+    assert chars_of({"choices": [{"message": message}]}) == 2

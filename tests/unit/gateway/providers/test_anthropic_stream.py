@@ -82,6 +82,11 @@ def test_each_chunk_is_whole_in_openais_form() -> None:
     }
 
 
+def test_a_later_report_of_no_prompt_does_not_take_back_the_first() -> None:
+    tap, _ = played(START, end(input_tokens=0), STOP)
+    assert tap.usage == Usage(109, 3, cached_tokens=100)
+
+
 def test_withholds_usage_and_keeps_it_as_a_chunk() -> None:
     tap, forwarded = played(START, end(cache_creation_input_tokens=5), STOP)
     assert b'"usage"' not in forwarded

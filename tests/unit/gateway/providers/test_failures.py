@@ -10,9 +10,11 @@ from gateway.errors import (
     ProviderUnavailable,
 )
 from gateway.providers.failures import (
+    MAX_ERROR_BYTES,
     error_object,
     failed_exchange,
     failed_status,
+    judged,
     redacted,
     retry_after,
     stream_error,
@@ -38,11 +40,19 @@ def test_passes_a_refusal_of_the_request_on(status: int) -> None:
 
 @pytest.mark.parametrize("status", [401, 402, 403, 301, 307])
 def test_the_gateways_own_fault_is_not_passed_on(status: int) -> None:
+    # Filters and moderations say 403 too, and 402 is said of answers that are too long.
+    is_certain = status not in (402, 403)
     failure = failed(status, {"message": "Incorrect API key provided: sk-secret"})
     assert isinstance(failure.error, ProviderMisconfigured)
     assert "sk-" not in failure.error.message
     assert not failure.is_retryable
-    assert failure.counts
+    assert failure.counts is is_certain
+
+
+@pytest.mark.parametrize("kind", ["permission_error", "billing_error", "insufficient_quota"])
+@pytest.mark.parametrize("status", [402, 403])
+def test_a_fault_that_is_named_counts(status: int, kind: str) -> None:
+    assert failed(status, {"message": "m", "type": kind}).counts
 
 
 @pytest.mark.parametrize(
@@ -74,7 +84,7 @@ def test_what_may_pass_is_worth_another_attempt(status: int) -> None:
     assert failure.error.retry_after_s == 3.0
     assert failure.error.upstream_status == status
     assert failure.is_retryable
-    assert failure.counts
+    assert failure.counts is (status >= 500)
 
 
 def test_an_odd_status_is_the_providers_fault() -> None:
@@ -167,6 +177,26 @@ def test_judges_an_error_inside_an_answer(said: object, kind: type) -> None:
     assert isinstance(stream_error(said, "acme"), kind)
 
 
+@pytest.mark.parametrize(
+    ("said", "counts"),
+    [
+        ("boom", False),
+        ({"message": "m"}, False),
+        ({"message": "m", "code": "house_rules"}, False),
+        ({"message": "m", "code": 429}, False),
+        ({"message": "m", "code": 403}, False),
+        ({"message": "m", "code": 500, "type": "content_filter"}, False),
+        ({"message": "m", "code": 500}, True),
+        ({"message": "m", "code": 401}, True),
+        ({"message": "m", "type": "server_error"}, True),
+        ({"message": "m", "type": "overloaded_error"}, True),
+        ({"message": "m", "type": "permission_error"}, True),
+    ],
+)
+def test_an_error_inside_an_answer_counts_where_it_says_whose_fault_it_is(said, counts) -> None:
+    assert judged(stream_error(said, "acme")).counts is counts
+
+
 def test_cuts_secrets_out_of_a_refusal_only() -> None:
     refusal = ProviderRejected("no", status=422, body={"message": "at sk-secret", "code": "c"})
     clean = redacted(refusal, ("sk-secret",))
@@ -184,6 +214,10 @@ def test_cuts_secrets_out_of_a_refusal_only() -> None:
         (404, {"message": "Tool 'the model does not exist' is unknown"}),
         (403, {"message": "Your input was flagged", "metadata": {"reasons": ["violence"]}}),
         (403, {"message": "Flagged", "metadata": {"flagged_input": "x", "provider_name": "a"}}),
+        (403, {"message": "Flagged"}),
+        (403, {"message": "No", "code": "content_policy_violation"}),
+        (402, {"message": "You can only afford 100 tokens"}),
+        (500, {"message": "No", "type": "invalid_request_error"}),
     ],
 )
 def test_what_a_caller_can_provoke_does_not_count_against_the_model(status, error) -> None:
@@ -204,6 +238,39 @@ def test_a_secret_is_cut_out_however_it_is_written(written) -> None:
     said = error_object(body, ("sk/secret",))
     assert "secret" not in repr(said)
     assert said["message"] == "key: [redacted]"
+
+
+@pytest.mark.parametrize(
+    ("hidden", "shown"),
+    [
+        (
+            r"at {\"key\": \"sk\u002dsecret\", \"to\": \"\ud83d\ude00\"}",
+            'at {"key": "[redacted]", "to": "😀"}',
+        ),
+        (r"sk\\u002dsecret", "[redacted]"),
+        (r"sk\u005cu002dsecret", "[redacted]"),
+        (r"sk-secret and sk\u002dsecret", "[redacted] and [redacted]"),
+        (r"sk\u002dsecret \ud83d", "[redacted] �"),
+        (r"C:\new\u002d", r"C:\new\u002d"),
+        ("\\", "\\"),
+    ],
+)
+def test_a_secret_is_cut_out_of_documents_within_a_string(hidden, shown) -> None:
+    said = error_object(orjson.dumps({"error": {"message": hidden}}), ("sk-secret",))
+    assert said["message"] == shown
+
+
+def test_a_text_that_is_escaped_without_end_is_not_passed_on() -> None:
+    endless = "\\" + "u005c" * 5_000 + "u002d"
+    body = orjson.dumps({"error": {"message": endless}})
+    began_s = process_time()
+    assert error_object(body, ("sk-secret",)) == {"message": "[redacted]"}
+    assert process_time() - began_s < 1.0
+
+
+def test_an_error_that_is_too_long_is_not_passed_on() -> None:
+    body = orjson.dumps({"error": {"message": "\\" * MAX_ERROR_BYTES}})
+    assert error_object(body, ("sk-secret",)) == {}
 
 
 def test_what_is_nested_deep_in_an_error_is_left_out() -> None:

@@ -5,9 +5,11 @@ import pytest
 
 from gateway.endpoints.public import explain
 from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
+from gateway.providers.refusals import Refusals
 from gateway.routing.routing import Routing
 from gateway.settings.config import DEFAULT_PROFILES, ProfileSettings
 from gateway.types import Caller, HostedModel
+from router_models.artifacts.router import Router
 from router_models.artifacts.sealed_file import RequestEncoder
 from router_models.decide import Exploration
 from router_models.errors import NoModelAvailable
@@ -25,6 +27,31 @@ async def test_the_router_chooses_by_utility_and_says_so(routing) -> None:
     best = max(plan.candidates, key=lambda candidate: candidate.quality or 0.0)
     assert plan.models[0].name == best.model
     assert len(plan.models) == 2
+
+
+async def test_predictions_are_remembered_for_the_caller_s_team(routing, monkeypatch) -> None:
+    teams, predict = [], Router.predict_pool
+
+    def predicted(self, embedding, models, team_id):
+        teams.append(team_id)
+        return predict(self, embedding, models, team_id)
+
+    monkeypatch.setattr(Router, "predict_pool", predicted)
+    it = await routing()
+    for team in ("one team", "another"):
+        await planned(it, request(), Caller("k", team))
+    assert teams == ["one team", "another"]
+
+
+async def test_a_model_that_rests_is_chosen_where_there_is_no_other(routing) -> None:
+    refusals = Refusals(lambda: 0.0)
+    it = await routing(refusals=refusals)
+    refusals.rest(CALLER.team_id, "small", 9.0)
+    chosen = [model.name for model in (await planned(it, request())).models]
+    refusals.rest(CALLER.team_id, "large", 9.0)
+    left = {model.name for model in (await planned(it, request())).models}
+    assert chosen == ["large"]
+    assert left == {"small", "large"}
 
 
 async def test_a_tiny_willingness_to_pay_takes_the_cheapest(routing) -> None:

@@ -63,6 +63,15 @@ def test_counts_a_failed_turn_without_tokens(metrics: Metrics) -> None:
     assert "waypost_router_predicted_cost_usd_total{" not in text
 
 
+def test_counts_answers_whose_usage_is_doubtful(metrics: Metrics) -> None:
+    for usage in (Usage(10, 5, doubt="too_few"), Usage(10, 5, doubt="too_few"), Usage(10, 5)):
+        metrics.answered(make_turn(served_model="m", provider="p", usage=usage))
+    metrics.forwarded(("embeddings", "p", "m"), None, 1.0, Usage(10, 0, doubt="missing"), 7)
+    found = figures(metrics)
+    assert found["waypost_doubtful_usage_total:p:too_few"] == 2
+    assert found["waypost_doubtful_usage_total:p:missing"] == 1
+
+
 def test_counts_decisions_failures_fallbacks_and_refusals(metrics: Metrics) -> None:
     metrics.decided(PLAN)
     metrics.decided(replace(PLAN, router_version=None, reason="named"))

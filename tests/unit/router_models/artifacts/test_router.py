@@ -149,6 +149,15 @@ def test_predicts_the_same_for_a_query_it_remembers(estimator, guard):
     assert again.familiarity == first.familiarity
 
 
+def test_a_query_of_another_team_is_predicted_again(estimator, guard):
+    router = Router(MANIFEST, estimator, guard)
+    first = router.predict_pool(NEAR, MODELS, "one team")
+    second = router.predict_pool(NEAR, MODELS, "another")
+    assert router.predict_pool(NEAR, MODELS, "one team") is first
+    assert second == first
+    assert second is not first
+
+
 def test_tells_queries_apart_when_it_has_had_more_than_it_remembers(estimator, guard, monkeypatch):
     monkeypatch.setattr("router_models.artifacts.router.REMEMBERED_PREDICTIONS", 3)
     router = Router(MANIFEST, estimator, guard)
