@@ -2,9 +2,10 @@
 #   docker build --target gateway .      serves requests; no torch, no compiler
 #   docker build --target federation .   trains routers, coordinates or joins a federation
 
-# The tag that is tested. `dev.py release` looks up its digest, builds on that, and notes it in the
-# label org.opencontainers.image.base.name. Renovate proposes to write the digest into this line.
-ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
+# By digest, for all platforms: the tag says what it is for, and is not looked up. It is the one that
+# docker-library/repo-info has for the tag (built on 25 August 2026). Renovate proposes newer ones;
+# CI scans what is built on it. Every build notes it in org.opencontainers.image.base.name.
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:0bee7276f83efd4a1ee05bbbf4281d95ed28e079220a9457f25a93e3f1e3c31b
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src

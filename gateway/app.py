@@ -58,6 +58,7 @@ from gateway.routing.opening import make_routing, open_query_embedder
 from gateway.settings.config import GatewaySettings
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from gateway.startup import Startup
+from gateway.storage.hanging import give_up_statements
 from gateway.telemetry.connection_counts import ConnectionCounts
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import open_tracing
@@ -95,6 +96,9 @@ async def open_gateway(
         ConfigurationError: The settings cannot be served.
     """
     async with AsyncExitStack() as stack:
+        stack.callback(
+            give_up_statements, startup.engine
+        )  # last: no thread may outlive the gateway
         http = _open_http(stack)
         pool = await _open_pool(settings, environ, http, stack)
         log = _open_log(settings, startup, stack)

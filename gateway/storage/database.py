@@ -41,6 +41,7 @@ from sqlalchemy.exc import (
 )
 
 from gateway.settings.config import ConfigurationError
+from gateway.storage.hanging import BreakablePool
 from migrations.tables import HEAD_REVISION
 
 BUSY_TIMEOUT_S = 5.0
@@ -71,6 +72,7 @@ def create_database_engine(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) 
         hide_parameters=True,  # they are what callers asked
         json_serializer=dump_json,
         json_deserializer=orjson.loads,
+        poolclass=BreakablePool,
         pool_size=4,
         max_overflow=4,
         pool_pre_ping=True,

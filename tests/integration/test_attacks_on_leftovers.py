@@ -17,7 +17,7 @@ from gateway.errors import GatewayError
 from gateway.providers.base import UpstreamCall
 from gateway.providers.http import HttpFailure
 from gateway.wire import ChatRequest
-from tests.fakes.gateway import CLAUDE, SMALL, RunningGateway, running_gateway
+from tests.fakes.gateway import CLAUDE, LARGE, SMALL, RunningGateway, running_gateway
 from tests.fakes.upstream import JSON, Answer, completion, error_answer, json_answer, stream_chunks
 
 pytestmark = [
@@ -131,3 +131,35 @@ async def test_nothing_is_left_of_a_call_whose_caller_left(gateway, stream) -> N
     call.cancel()
     await asyncio.wait([call])
     assert await left() == []
+
+
+def objects() -> int:
+    """Count what the collector cannot free."""
+    gc.collect()
+    return len(gc.get_objects())
+
+
+async def calls_of_whom_a_tenth_leaves(gateway: RunningGateway, tens: int) -> None:
+    """Ask by tens at once; one of ten leaves amid its answer, the others take it whole."""
+    asked = {"messages": [USER], "stream": True}
+
+    async def leave(http: Any) -> None:
+        async with http.stream("POST", CHAT, json={"model": LARGE, **asked}) as answer:
+            await anext(answer.aiter_raw())
+
+    async with gateway.caller() as http:
+        for _ in range(tens):
+            staying = (http.post(CHAT, json={"model": SMALL, **asked}) for _ in range(9))
+            _, *answers = await asyncio.gather(leave(http), *staying)
+            assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_memory_stays_as_it_is_where_a_tenth_of_callers_leaves(gateway) -> None:
+    gateway.alpha.answers = [Answer(tuple(stream_chunks()))]
+    gateway.beta.answers = [Answer(BEGUN, stalls=True)]
+    await calls_of_whom_a_tenth_leaves(gateway, 10)
+    assert await left() == []
+    before = objects()
+    await calls_of_whom_a_tenth_leaves(gateway, 30)
+    assert await left() == []
+    assert objects() - before < 300, "less than an object for a call"

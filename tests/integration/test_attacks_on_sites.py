@@ -13,13 +13,11 @@ import pytest
 from flwr.app import Message
 from sqlalchemy import Engine, delete
 
-from benchmarks.federation_simulation.in_process import InProcessGrid
 from federation.deployment.certificates import CertificateFolder
 from federation.deployment.node_keys import NodeKeys
-from federation.exchanges.kmeans import CENTROIDS, CellExchange
+from federation.exchanges.kmeans import CellExchange
 from federation.exchanges.masked import KEY, MEMBERS, MaskingKey
 from federation.node.bundles import BundleFile
-from federation.node.client_app import build_client_app
 from federation.node.gateway_site import GatewaySite
 from federation.node.verdicts import VerdictLimit
 from federation.privacy.members import Identity, unsigned
@@ -30,7 +28,6 @@ from federation.protocol.protocol import (
     ARRAYS,
     Instruction,
     Payload,
-    TrainingPlan,
     from_record,
     read_refusal,
     read_verdict,
@@ -44,18 +41,16 @@ from migrations.tables import TURNS
 from router_models.artifacts.sealed_file import RequestEncoder
 from router_models.encoders.request_shape import WIDTH
 from tests.fakes.artifacts import EncoderIdentity, router_artifact
+from tests.fakes.coordinators import COLUMNS, PLAN, Coordinator, about, caught
 from tests.fakes.evaluations import DIMENSION, MODELS, made_up
 from tests.fakes.logged import fill, records
 from tests.fakes.schemas import with_schema
-from tests.fakes.sites import plan_of
 
 LEAST_ROWS = 10
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
-COLUMNS = tuple(sorted(MODELS))
 MANY = random_centroids(200, DIMENSION, 0)
 """A cell for almost every row."""
 TINY = NoiseSettings(1e-12, dict.fromkeys(MODELS, 1.0))
-PLAN = plan_of(columns=COLUMNS)
 
 
 @pytest.fixture
@@ -93,41 +88,6 @@ def site_in(tmp_path: Path, engine: Engine) -> Callable[..., GatewaySite]:
         return GatewaySite(**(known | changes))
 
     return build
-
-
-class Coordinator:
-    """Sends what it likes to a node, and reads what comes back."""
-
-    def __init__(self, site: GatewaySite, **protections: Any) -> None:
-        self.app = build_client_app(site, **protections)
-
-    def ask(self, name: str, plan: TrainingPlan, **sent: np.ndarray) -> Message:
-        instruction = Instruction(plan, 1, {n.replace("__", "."): a for n, a in sent.items()})
-        grid = InProcessGrid({1: self.app})
-        (reply,) = grid.send_and_receive([Message(instruction.to_content(), 1, name)])
-        return reply
-
-    def told(self, name: str, plan: TrainingPlan = PLAN, **sent: np.ndarray) -> Payload:
-        reply = self.ask(name, plan, **sent)
-        assert read_refusal(reply) is None
-        return from_record(reply.content.array_records[ARRAYS])
-
-    def cells(self, centroids: np.ndarray, plan: TrainingPlan = PLAN) -> Payload:
-        return self.told("train.cells", plan, **about(centroids))
-
-
-def about(centroids: np.ndarray) -> dict[str, np.ndarray]:
-    """What comes with a question about cells: a scale of features that changes nothing."""
-    scales = {
-        "shift": np.zeros(DIMENSION),
-        "factor": np.ones(DIMENSION),
-        "cost_scale": np.ones((2, len(COLUMNS))),
-        "cost_floor_usd": np.zeros(len(COLUMNS)),
-        "quality_means": np.zeros(len(COLUMNS)),
-        "cost_means_usd": np.zeros(len(COLUMNS)),
-    }
-    named = {f"scales__{name}": array.astype(np.float32) for name, array in scales.items()}
-    return {**named, CENTROIDS: centroids.astype(np.float32)}
 
 
 def boundaries(steps: int) -> Iterator[np.ndarray]:
@@ -277,13 +237,38 @@ def test_rows_that_arrive_or_leave_between_sessions_are_never_told_of_alone(
     assert fewest_in(differences) >= LEAST_ROWS
 
 
+def rows_read_by_weights(site: GatewaySite) -> tuple[int, int]:
+    """Count the rows of a model whose vector and quality weights read, and all that they read."""
+    truth, column = made_up(300, seed=300), MODELS.index("cheap")
+    towards = np.random.default_rng(5).standard_normal(DIMENSION)
+    read, found = caught(site, "cheap", towards, 100), set()
+    for vector, quality in read:
+        distance = np.linalg.norm(truth.embeddings - vector, axis=1)
+        nearest = int(distance.argmin())
+        if distance[nearest] < 0.1 and abs(truth.quality[nearest, column] - quality) < 0.1:
+            found.add(nearest)
+    return len(found), len(read)
+
+
 def test_weights_made_to_single_a_row_out_see_bundles(site_in) -> None:
+    rows, read = rows_read_by_weights(site_in())
+    assert rows == 0
+    assert read > 10, "they respond to made-up rows"
+
+
+def test_made_up_rows_of_a_bundle_have_the_same_figures(site_in) -> None:
     table = site_in().train_rows(COLUMNS, PLAN.registry)
     for model in range(len(COLUMNS)):
         answered = np.isfinite(table.quality[:, model])
         figures = np.stack([table.quality[answered, model], table.cost_usd[answered, model]])
         _, rows = np.unique(figures, axis=1, return_counts=True)
         assert rows.min() >= LEAST_ROWS
+
+
+def test_weights_made_to_single_a_row_out_read_a_site_that_trusts(site_in) -> None:
+    trusting = SitePolicy(least_rows=LEAST_ROWS, trusts_coordinator=True)
+    rows, _ = rows_read_by_weights(site_in(policy=trusting))
+    assert rows > 10
 
 
 def test_no_vector_of_the_log_is_in_what_is_told_of(site_in) -> None:

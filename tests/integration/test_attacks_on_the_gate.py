@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -28,7 +28,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from federation.deployment.flower import CallSigner
 from federation.deployment.gate import CALLS, FLEET
 from tests.fakes.federation import PATIENCE_S, Federation, federation_in
-from tests.fakes.gate import Flower
+from tests.fakes.gate import PULL, Flower, gated
 from tests.fakes.gate import Node as Caller
 from tests.fakes.turns import until
 
@@ -156,3 +156,44 @@ async def test_a_node_that_is_revoked_while_it_runs_ends_and_says_why(federation
     async with asyncio.timeout(PATIENCE_S):
         assert await node.process.wait() == 1
     assert "has shut this node out" in node.output.splitlines()[-1]
+
+
+HEAD = f"POST {PULL} HTTP/1.1\r\nhost: gate\r\n".encode()
+FLOODS = {
+    "a line without end": (HEAD + b"x: ", b"y" * 65_536),
+    "headers without end": (HEAD, b"x: " + b"y" * 1_000 + b"\r\n"),
+    "a path without end": (b"POST /", b"y" * 65_536),
+    "trailers without end": (
+        HEAD + b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n",
+        b"x: " + b"y" * 1_000 + b"\r\n",
+    ),
+}
+MOST_BYTES = 16_000_000
+"""That a flood may send: what sockets and TLS hold between it and a gate that reads no further."""
+
+
+async def flooded(node: Caller, begun: bytes, piece: bytes) -> int:
+    """Send a request that does not end; return how many bytes were taken before it was cut off."""
+    trusted = ssl.create_default_context(cafile=node.folder.authority)
+    _, writer = await asyncio.open_connection("127.0.0.1", node.gate_port, ssl=trusted)
+    sent = 0
+    with suppress(OSError):
+        writer.write(begun)
+        while sent <= MOST_BYTES:
+            writer.write(piece)
+            sent += len(piece)
+            await writer.drain()
+    writer.transport.abort()
+    return sent
+
+
+@pytest.mark.parametrize("is_signed", [False, True], ids=["a stranger", "a node"])
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_a_flood_of_headers_is_cut_off_and_harms_nobody(tmp_path, flood, is_signed):
+    begun, piece = FLOODS[flood]
+    async with gated(tmp_path) as node:
+        signed = node.signed(content=b"x") if is_signed else {}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in signed.items()).encode()
+        begun = begun.replace(b"host: gate\r\n", b"host: gate\r\n" + lines)
+        assert await flooded(node, begun, piece) < MOST_BYTES
+        assert (await node.call()).content == b"answer"

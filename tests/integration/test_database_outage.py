@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import Engine, event, func, select, text
 
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.settings.config import EvaluationLogSettings
@@ -174,6 +174,26 @@ async def test_sqlite_locked_by_another_process_under_load_loses_nothing(
         )
     finally:
         other.close()
+        engine.dispose()
+
+
+async def test_a_full_disk_under_load_loses_nothing(sqlite_file: Path, tmp_path: Path):
+    engine, most_pages = open_engine(f"sqlite:///{sqlite_file}"), [2**30]
+
+    def limit(connection: sqlite3.Connection, *_: object) -> None:
+        # Never less than there are; SQLite then says that the disk is full.
+        connection.execute(f"PRAGMA max_page_count = {most_pages[0]}")
+
+    event.listen(engine, "checkout", limit)
+    log = EvaluationLog(engine, SETTINGS, tmp_path / "spool")
+    try:
+        await survive(
+            log,
+            engine,
+            lambda: most_pages.__setitem__(0, 1),
+            lambda: most_pages.__setitem__(0, 2**30),
+        )
+    finally:
         engine.dispose()
 
 

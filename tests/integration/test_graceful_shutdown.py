@@ -16,6 +16,7 @@ from sqlalchemy import select
 from gateway.storage.database import create_database_engine
 from migrations.tables import TURNS
 from tests.fakes.patience import PATIENCE_S
+from tests.fakes.postgres import Postgres, running_postgres
 from tests.fakes.processes import CHAT, Serving, caller, start
 from tests.fakes.redis import running_redis
 from tests.fakes.server import serve
@@ -258,3 +259,46 @@ async def test_the_metrics_can_be_read_until_the_last_answer_is_out(
 
     assert "waypost_log_queue_depth" in scraped.text
     assert status == 0
+
+
+FROZEN_S = 60.0
+"""Closing waits 10 s for the log and 5 s for budgets; a busy machine needs more."""
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    """A server of its own, to freeze."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def on_postgres(settings_file: Path, database_url: str, postgres: Postgres) -> str:
+    """Have the settings name that server's database; return its URL."""
+    url = postgres.new_database()
+    text = settings_file.read_text().replace(database_url, url)
+    settings_file.write_text(text.replace(f"drain_s = {DRAIN_S}", "shutdown_grace_s = 1"))
+    return url
+
+
+@on_sqlite
+async def test_a_frozen_postgres_does_not_hold_up_the_end_and_its_rows_are_in_the_spool(
+    settings_file: Path, postgres: Postgres, on_postgres: str
+):
+    async with calling(settings_file) as (gateway, http):
+        answers = [await http.post(CHAT, json=SHORT)]
+        postgres.pause()
+        try:
+            answers += [await http.post(CHAT, json=SHORT) for _ in range(20)]
+            async with asyncio.timeout(FROZEN_S):
+                status = await gateway.end(signal.SIGTERM)
+        finally:
+            postgres.resume()
+    written = logged(on_postgres)
+    async with start(settings_file) as following:
+        await following.started()
+        await until(lambda: len(logged(on_postgres)) == len(answers))
+
+    assert status == 0
+    assert {answer.status_code for answer in answers} == {200}
+    assert set(written) <= {answers[0].headers["x-request-id"]}
