@@ -107,10 +107,10 @@ class ReachSums(Sums):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistanceCounts(Sums):
-    """How far held-out rows lie from the nearest cluster, in multiples of its reach.
+    """How far held-out queries lie from the nearest cluster, in multiples of its reach.
 
     Attributes:
-        rows: Per bin of `BIN_WIDTH`; shape ``(n_bins,)``.
+        rows: Distinct queries, per bin of `BIN_WIDTH`; shape ``(n_bins,)``.
     """
 
     rows: Float64 = field(metadata={SHAPE: ("n_bins",)})
@@ -119,8 +119,12 @@ class DistanceCounts(Sums):
     def gather(
         cls, guard: Guard, held_out: Evaluations, least_rows: int = LEAST_ROWS
     ) -> "DistanceCounts":
-        """Count a client's held-out rows; fewer than `least_rows` of them count as none."""
-        distance = guard.distance(held_out.embeddings)
+        """Count a client's held-out queries; fewer than `least_rows` of them count as none.
+
+        One that was sent a hundred times is one: else it alone could say that all are familiar,
+        and the client would tell where it lies.
+        """
+        distance = guard.distance(np.unique(held_out.embeddings, axis=0))
         bins = np.minimum(distance / BIN_WIDTH, BINS - 1).astype(np.intp)
         rows = np.bincount(bins, minlength=BINS).astype(np.float64)
         return cls(rows if len(distance) >= least_rows else np.zeros(BINS))

@@ -104,6 +104,19 @@ def test_held_out_rows_too_few_to_tell_count_as_none(rows):
     assert not DistanceCounts.gather(replace(guard, reach=np.array(1, np.float32)), rows).rows.any()
 
 
+def test_a_query_sent_many_times_does_not_say_what_is_familiar():
+    guard = federated([ROWS], [HELD_OUT])
+    sent_often = select(HELD_OUT, np.repeat(np.arange(200), np.where(np.arange(200) == 7, 2000, 1)))
+    assert DistanceCounts.gather(guard, sent_often).rows.sum() == 200
+    assert federated([ROWS], [sent_often]).near == guard.near
+
+
+def test_one_query_sent_many_times_does_not_leave_a_client():
+    guard = federated([ROWS], [HELD_OUT])
+    sent_often = select(HELD_OUT, np.zeros(50, np.intp))
+    assert not DistanceCounts.gather(guard, sent_often).rows.any()
+
+
 def test_without_held_out_rows_the_usual_limit_holds():
     assert federated([ROWS], [no_rows()]).near == USUAL_NEAR
 
