@@ -213,3 +213,22 @@ async def test_propensities_are_exact_with_an_allotment_and_models_the_prior_fil
     for model, share in shares.items():
         assert abs(tried[model] - 300 * share) <= 3.5 * (300 * share) ** 0.5
     assert all(plan.propensity == shares[plan.models[0].name] for plan in plans)
+
+
+async def test_a_turn_earns_a_share_of_what_the_best_answer_to_it_is_worth(routing) -> None:
+    clock = Clock()
+    budget = RegretBudget(1000.0, clock, most_share=0.02)
+    it = await routing(
+        hosted("able"),
+        hosted("new"),
+        with_router=False,
+        prior=day_one(),
+        exploration=Exploring(OFF, always, budget),
+    )
+    clock.now_s = DAY_S
+    plan = await planned(it, request())
+    assert budget.left_usd() == 0.0
+    it.follow(plan)
+    best = max(record.utility for record in plan.candidates)
+    assert best > 0.0
+    assert budget.left_usd() == pytest.approx(0.02 * best * plan.willingness_to_pay_usd)
