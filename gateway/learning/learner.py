@@ -18,6 +18,7 @@ from gateway.artifacts.learning_file import LearningFile
 from gateway.artifacts.store import ArtifactStore
 from gateway.learning.events import GRADED_UNTIL, LEARNER, Event, LearningEvents, What
 from gateway.learning.evidence import Evidence, fingerprint
+from gateway.learning.first import FirstRouter
 from gateway.learning.lease import Lease
 from gateway.learning.operating import let_serve
 from gateway.learning.training import train_router
@@ -70,6 +71,8 @@ class Learner:
         willingness_to_pay_usd: Of the default profile: what the watch and the figures in USD are
             made at.
         clock: Tells the time, with a zone.
+        first: Makes the router that serves while none was activated and `default_artifact` knows no
+            model; None where nothing serves then.
         looked: Grades that there were at the last look at a router, by the time it began to serve.
     """
 
@@ -84,6 +87,7 @@ class Learner:
     willingness_to_pay_usd: float
     clock: Callable[[], datetime]
     seed: int = 0
+    first: FirstRouter | None = None
     looked: dict[datetime, int] = field(default_factory=dict)
 
     def step(self, *, is_forced: bool = False) -> tuple[Event, ...]:
@@ -318,15 +322,15 @@ class Learner:
             raise LeaseLost
 
     def _active(self, rows: LoggedRows) -> Router | None:
-        """Return the router that serves; None where none does for any model in the log."""
+        """Return what serves; None where nothing does that knows a model of the log."""
         version = self._active_version()
         if version is not None:
             return self._open(version)
-        if self.default_artifact is None:
-            return None
-        packaged = load(self.default_artifact, self.encoder)
-        is_known = any(packaged.column(name) is not None for name in rows.models)
-        return packaged if is_known else None
+        if self.default_artifact is not None:
+            packaged = load(self.default_artifact, self.encoder)
+            if any(packaged.column(name) is not None for name in rows.models):
+                return packaged
+        return None if self.first is None else self.first.of(rows)
 
     def _active_version(self) -> str | None:
         try:

@@ -14,10 +14,13 @@ from gateway.artifacts.trust import Trust
 from gateway.embedded.routers import packaged_router
 from gateway.learning.events import LearningEvents
 from gateway.learning.evidence import Evidence
+from gateway.learning.first import FirstRouter
 from gateway.learning.learner import Learner
 from gateway.learning.lease import Lease
 from gateway.routing.encoders import load_encoder
+from gateway.routing.prior import open_prior
 from gateway.settings.config import GatewaySettings
+from router_models.artifacts.sealed_file import EncoderIdentity
 
 
 def open_learner(
@@ -45,4 +48,13 @@ def open_learner(
         prices=prices_of(settings),
         willingness_to_pay_usd=default_profile.willingness_to_pay_usd,
         clock=clock,
+        first=_first_router(settings, encoder),
     )
+
+
+def _first_router(settings: GatewaySettings, encoder: EncoderIdentity) -> FirstRouter | None:
+    prior = open_prior(encoder) if settings.routing.prior else None
+    if prior is None:
+        return None
+    models = settings.models.items()
+    return FirstRouter(prior.prior, {name: table.upstream_name or name for name, table in models})

@@ -13,6 +13,9 @@ DAY_S: Final = 86_400.0
 SAVED_SHARE: Final = 0.25
 """Of a day's cap, that may be saved up and spent at once. The rest comes in evenly: whatever the
 traffic, no 24 hours see more than the cap."""
+MOST_SHARE: Final = 0.02
+"""Of what answers are worth, that `auto` may lose where no cap is set: the default cap in USD is a
+tenth of what 200 turns a day are worth (`benchmarks/closed_loop`)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -25,17 +28,22 @@ class RegretBudget:
     Attributes:
         usd_per_day: The cap of any 24 hours; 0 allows no regret at all.
         clock: Monotonic seconds.
+        most_share: Of what the answers so far are worth, that may be lost; infinity is any.
         spent_usd: Since the start.
     """
 
     usd_per_day: float
     clock: Callable[[], float]
+    most_share: float = inf
     spent_usd: float = field(default=0.0, init=False)
+    _earned_usd: float = field(default=0.0, init=False)
     _left_usd: float = field(default=0.0, init=False)
     _at_s: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._at_s = self.clock()
+        if self.most_share == inf:
+            self._earned_usd = inf
 
     def left_usd(self) -> float:
         """Return what an exploring choice may lose now."""
@@ -43,11 +51,18 @@ class RegretBudget:
         came = (1.0 - SAVED_SHARE) * self.usd_per_day * (now_s - self._at_s) / DAY_S
         self._left_usd = min(self._left_usd + came, SAVED_SHARE * self.usd_per_day)
         self._at_s = now_s
-        return self._left_usd
+        return min(self._left_usd, self._earned_usd)
+
+    def earn(self, worth_usd: float) -> None:
+        """Allow a share of what an answer is expected to be worth; it is saved up as well."""
+        if self.most_share < inf:
+            earned = self._earned_usd + self.most_share * worth_usd
+            self._earned_usd = min(earned, SAVED_SHARE * self.usd_per_day)
 
     def spend(self, regret_usd: float) -> None:
         """Take out what a choice is expected to lose; no more than `left_usd` allowed."""
         self._left_usd -= regret_usd
+        self._earned_usd -= regret_usd
         self.spent_usd += regret_usd
 
 
@@ -97,8 +112,9 @@ def exploring(
     """
     is_auto = settings.kind == "auto"
     cap = settings.regret_cap_usd
+    most_share = MOST_SHARE if settings.max_regret_usd_per_day is None else inf
     return Exploring(
         Exploration("uncertainty" if settings.kind == "auto" else settings.kind, settings.epsilon),
         is_graded if is_auto else always,
-        None if cap is None else RegretBudget(cap / workers, clock),
+        None if cap is None else RegretBudget(cap / workers, clock, most_share),
     )

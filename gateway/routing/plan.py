@@ -98,6 +98,7 @@ class RoutePlan:
         allotment: What the turn gets of its conversation's budget; None where there is none.
         prompt_tokens: About how many the request has.
         regret_usd: What the choice is expected to lose against the best model known.
+        worth_usd: What that model's answer is expected to be worth: its utility in money.
     """
 
     models: tuple[HostedModel, ...]
@@ -114,3 +115,4 @@ class RoutePlan:
     allotment: TurnAllotment | None = None
     prompt_tokens: int = 0
     regret_usd: float = 0.0
+    worth_usd: float = 0.0

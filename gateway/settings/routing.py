@@ -35,7 +35,8 @@ class ExplorationSettings(Settings):
             "that is tried, times the willingness to pay. A quarter of it can be saved up, the "
             "rest comes in evenly. When it is spent, the best model is taken. The processes of "
             "`server.workers` share it equally; replicas do not share it. By default "
-            f"{AUTO_MAX_REGRET_USD_PER_DAY} with `auto`, else no limit.",
+            f"{AUTO_MAX_REGRET_USD_PER_DAY} with `auto`, and at most 2 % of what the answers are "
+            "expected to be worth (their utility times the willingness to pay); else no limit.",
         ),
     ] = None
     epsilon: Annotated[

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.errors import ArtifactRejected
-from router_models.estimators.arrays import Scaler, add_prefix, read_array, strip_prefix
+from router_models.estimators.arrays import (
+    Scaler,
+    add_prefix,
+    fit_width,
+    read_array,
+    strip_prefix,
+)
 from router_models.types import Arrays, Float32, Prediction
 
 SCORE_FLOOR = 0.04
@@ -87,6 +93,7 @@ class QueryProfile:
 
     def cluster_weights(self, embeddings: Float32) -> Float32:
         """Say how near each cluster is; rows sum to 1."""
+        embeddings = fit_width(embeddings, self.centroids.shape[1])
         norms = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
         near = (embeddings / norms) @ self.centroids.T / np.float32(self.temperature)
         near -= near.max(axis=1, keepdims=True)

@@ -15,6 +15,7 @@ from gateway.artifacts.store import ArtifactStore
 from gateway.evaluation_log.grades import GradeRecord, GradeSource
 from gateway.learning.events import LearningEvents
 from gateway.learning.evidence import Evidence
+from gateway.learning.first import FirstRouter
 from gateway.learning.learner import Learner
 from gateway.learning.lease import Lease
 from gateway.learning.operating import approve, roll_back
@@ -24,12 +25,14 @@ from gateway.storage.database import create_database_engine, writing
 from gateway.types import TurnRecord
 from migrations.tables import LEARNING_EVENTS
 from router_models.artifacts.artifact import dump
+from router_models.day_one.shipped import load_prior
 from router_models.errors import ArtifactRejected
 from router_models.training.train import train
 from router_models.types import Evaluations
 from tests.fakes.artifacts import EncoderIdentity
-from tests.fakes.evaluations import DIMENSION, MODELS, made_up
+from tests.fakes.evaluations import DIMENSION, MODELS, counted, made_up
 from tests.fakes.logged import fill, records
+from tests.fakes.priors import prior_bytes
 from tests.fakes.schemas import closing, with_schema
 from tests.fakes.turns import START_UNIX_S
 
@@ -134,6 +137,18 @@ async def test_from_graded_answers_a_router_is_trained_and_serves(loop):
     assert "ridge learned from" in trained.why
     assert trained.figures["new_grades"] == 400
     assert loop.step() == []
+
+
+async def test_the_first_router_has_to_stand_beside_the_prior_that_served_so_far(loop):
+    prior = load_prior(prior_bytes(ENCODER), ENCODER)
+    learner = replace(loop.learner(), first=FirstRouter(prior, {}))
+    await loop.serve(counted(made_up(800)))
+
+    done = step_with_lease(learner) or ()
+
+    assert [event.what for event in done] == ["trained", "activated"]
+    assert done[-1].former_version == prior.manifest.version
+    assert f"against {prior.manifest.version}" in done[-1].why
 
 
 async def test_a_proposed_router_serves_when_an_operator_says_so(loop):

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing.exploring import DAY_S, OFF, Exploring, RegretBudget, always, exploring
+from gateway.routing.exploring import (
+    DAY_S,
+    MOST_SHARE,
+    OFF,
+    Exploring,
+    RegretBudget,
+    always,
+    exploring,
+)
 from gateway.settings.routing import ExplorationSettings
 from gateway.types import Caller
 from router_models.decide import Exploration, decide
@@ -66,9 +74,32 @@ def test_auto_explores_under_a_cap_once_answers_are_graded() -> None:
     clock.now_s = DAY_S
     assert it.now() == (OFF, inf)
     graded.append(True)
+    assert it.budget is not None
+    it.budget.earn(100.0)
     how, most_usd = it.now()
     assert how.kind == "uncertainty"
     assert 0.0 < most_usd < 1.0
+
+
+def test_auto_loses_no_more_than_a_share_of_what_the_answers_are_worth() -> None:
+    clock = Clock()
+    it = exploring(ExplorationSettings(), 1, always, clock)
+    budget = it.budget
+    assert budget is not None
+    clock.now_s = DAY_S
+    assert budget.left_usd() == 0.0
+    for _ in range(10):
+        budget.earn(0.01)
+    assert budget.left_usd() == pytest.approx(MOST_SHARE * 0.1)
+    budget.spend(0.001)
+    assert budget.left_usd() == pytest.approx(MOST_SHARE * 0.1 - 0.001)
+
+
+def test_a_cap_that_an_operator_sets_is_the_only_one() -> None:
+    clock = Clock()
+    it = exploring(ExplorationSettings(max_regret_usd_per_day=1.0), 1, always, clock)
+    clock.now_s = DAY_S
+    assert it.now()[1] == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "thompson", "uncertainty"])
@@ -182,3 +213,22 @@ async def test_propensities_are_exact_with_an_allotment_and_models_the_prior_fil
     for model, share in shares.items():
         assert abs(tried[model] - 300 * share) <= 3.5 * (300 * share) ** 0.5
     assert all(plan.propensity == shares[plan.models[0].name] for plan in plans)
+
+
+async def test_a_turn_earns_a_share_of_what_the_best_answer_to_it_is_worth(routing) -> None:
+    clock = Clock()
+    budget = RegretBudget(1000.0, clock, most_share=0.02)
+    it = await routing(
+        hosted("able"),
+        hosted("new"),
+        with_router=False,
+        prior=day_one(),
+        exploration=Exploring(OFF, always, budget),
+    )
+    clock.now_s = DAY_S
+    plan = await planned(it, request())
+    assert budget.left_usd() == 0.0
+    it.follow(plan)
+    best = max(record.utility for record in plan.candidates)
+    assert best > 0.0
+    assert budget.left_usd() == pytest.approx(0.02 * best * plan.willingness_to_pay_usd)
