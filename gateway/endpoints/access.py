@@ -31,6 +31,7 @@ ENDPOINTS: Final = {
     "/v1/feedback": "feedback",
     "/health": "health",
     "/ready": "ready",
+    "/openapi.json": "openapi",
 }
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_LEFT_STATUS: Final = 499
