@@ -315,6 +315,7 @@ def _build_public_app(
         max_body_bytes=server.max_body_bytes,
         memory=memory,
         long_work=service.long_work,
+        passthrough=settings.passthrough.values(),
     ).install(app)
     turns = turn_endpoints(service, authenticator, server, memory)
     forwarder = Forwarder(forwarding, authenticator, server, memory, service.long_work)

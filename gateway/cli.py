@@ -27,6 +27,7 @@ SUBCOMMANDS = {
     "teams": "Create and list teams.",
     "turn-policy": "Train and measure policies for the tokens of each turn.",
     "budgets": "Limit what teams, keys, users and conversations may spend.",
+    "openapi": "Print the callers' API as an OpenAPI document.",
     "log": "Export and prune the evaluation log.",
     "database": "Create or upgrade the database schema.",
 }

@@ -31,11 +31,14 @@ ENDPOINTS: Final = {
     "/v1/feedback": "feedback",
     "/health": "health",
     "/ready": "ready",
+    "/openapi.json": "openapi",
 }
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_LEFT_STATUS: Final = 499
 """The caller left before there was a status; nginx's number."""
 REQUEST_ID: Final = b"x-request-id"
+REQUEST_IDS: Final = (REQUEST_ID, b"request-id")
+"""Where OpenAI's SDKs look for a request's id, and where Anthropic's do."""
 LOGGED_HEADERS: Final = {
     REQUEST_ID: "request_id",
     b"x-waypost-model": "model",
@@ -68,7 +71,8 @@ class WatchedSend:
             self.status = message["status"]
             self.headers = message.get("headers", ())
             if self._new_id is not None and not any(h[0] == REQUEST_ID for h in self.headers):
-                self.headers = [*self.headers, (REQUEST_ID, self._new_id().encode())]
+                named = self._new_id().encode()
+                self.headers = [*self.headers, *((name, named) for name in REQUEST_IDS)]
                 message = {**message, "headers": self.headers}
         await self._send(message)
 

@@ -1,6 +1,6 @@
 """The callers' side beside chat: models, dry runs, feedback, health."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from gateway.endpoints.bodies import Body
 from gateway.endpoints.errors import wire_of
 from gateway.endpoints.guard import GuardedBody
 from gateway.endpoints.models import info_of, page_of
+from gateway.endpoints.openapi import add_description
 from gateway.endpoints.stored_responses import add_stored_responses
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.evaluation_log.grades import GradeBook
@@ -23,6 +24,7 @@ from gateway.long_work import LongWork
 from gateway.providers.responses_native import RESPONSE_PREFIX
 from gateway.routing.plan import AUTO, RoutePlan
 from gateway.settings.config import ProfileSettings
+from gateway.settings.passthrough import PassthroughSettings
 from gateway.types import Caller, HostedModel
 from gateway.wire import parse_chat_request
 from gateway.wires.messages import MESSAGES
@@ -56,6 +58,7 @@ class PublicEndpoints:
 
     Attributes:
         models: Those that chat; `other_models` are of other kinds.
+        passthrough: What the operator lets pass to providers.
         is_ready: Says whether a first request could be answered now, and if not, why.
     """
 
@@ -69,6 +72,7 @@ class PublicEndpoints:
     max_body_bytes: int
     memory: InFlight
     long_work: LongWork
+    passthrough: Collection[PassthroughSettings]
 
     def install(self, app: FastAPI) -> None:
         """Add the endpoints to `app`."""
@@ -98,6 +102,7 @@ class PublicEndpoints:
             return shown(name, self._find(name, caller))
 
         add_stored_responses(endpoints, requires_key)
+        add_description(endpoints, requires_key, self.passthrough)
 
         @endpoints.post("/v1/route", tags=["routing"])
         async def explain_route(

@@ -1,8 +1,9 @@
-"""Anthropic's own Python SDK drives the gateway, where it is installed, as it drives Anthropic."""
+"""Anthropic's own Python SDK drives the gateway, as it drives Anthropic."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anthropic
 import pytest
 import pytest_asyncio
 
@@ -24,7 +25,6 @@ from tests.fakes.upstream import (
     usage_chunk,
 )
 
-anthropic = pytest.importorskip("anthropic")
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 DONE = b"data: [DONE]\n\n"

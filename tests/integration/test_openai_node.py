@@ -1,9 +1,5 @@
 """OpenAI's own Node SDK drives the gateway, as it drives OpenAI."""
 
-import asyncio
-import os
-import shutil
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from tests.fakes.gateway import LARGE, SMALL, RunningGateway
+from tests.fakes.node import run_script
 from tests.fakes.upstream import (
     Answer,
     chunk,
@@ -24,7 +21,6 @@ from tests.fakes.upstream import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-FOLDER = Path(__file__).with_name("node")
 FUNCTION = {"name": "get_weather", "arguments": '{"city":"Oslo"}'}
 CALL = {"id": "call_1", "type": "function", "function": FUNCTION}
 TOOL_CHOICE = {
@@ -55,33 +51,13 @@ SCRIPT = [
 ]
 
 
-def require(is_there: bool, what: str) -> None:  # noqa: FBT001
-    """Without `what` there is nothing to test: a failure where CI must have installed it."""
-    if is_there:
-        return
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def results(shared_gateway: RunningGateway) -> dict[str, Any]:
     """What the script saw, by check."""
-    node = shutil.which("node")
-    require(node is not None, "Node is not installed")
-    require((FOLDER / "node_modules" / "openai").exists(), f"run `npm install` in {FOLDER}")
     shared_gateway.upstreams.reset()
     shared_gateway.alpha.answers = list(SCRIPT)
-    process = await asyncio.create_subprocess_exec(
-        str(node),
-        str(FOLDER / "conformance.mjs"),
-        f"{shared_gateway.url}/v1",
-        shared_gateway.key,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0
-    seen: dict[str, Any] = orjson.loads(output)
+    url, key = f"{shared_gateway.url}/v1", shared_gateway.key
+    seen: dict[str, Any] = await run_script("conformance.mjs", url, key, package="openai")
     seen["sent"] = [received.body for received in shared_gateway.alpha.requests]
     return seen
 
