@@ -45,7 +45,7 @@ from gateway.evaluation_log.exchange import (
 from gateway.grading.desk import GradingDesk
 from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion, Provider, Transit, UpstreamCall
-from gateway.providers.lacks import made_fit
+from gateway.providers.lacks import THOUGHTS, made_fit
 from gateway.providers.refusals import Refusals
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
@@ -269,8 +269,8 @@ class ChatService:
         body = asked_of(model, turn.request, turn.completion_tokens)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
-        learned = self.refusals.of_team(turn.caller.team_id).get(model.name, ())
-        body, turn.dropped = made_fit(body, model, learned)
+        refused = self.refusals.of_model(turn.caller.team_id, model.name).fields
+        body, turn.dropped = made_fit(body, model, refused)
         turn.call(model, body, self.clock())
         turn.transit.is_upstream = False
         return UpstreamCall(
@@ -283,6 +283,7 @@ class ChatService:
             transit=turn.transit,
             native=turn.request.native,
             dropped=turn.dropped,
+            refused=refused,
         )
 
     async def _fall_back_or_raise(
@@ -292,10 +293,9 @@ class ChatService:
         turn.record.attempts += error.attempts
         turn.transit.attempts = error.repeatable_after
         is_late = self.clock() >= turn.started_s + self.deadline_s
-        refusal = error if isinstance(error, ProviderUnsupported) and not is_late else None
-        sent = {} if turn.sent is None else turn.sent.body
-        learn, team_id = self.refusals.learn, turn.caller.team_id
-        if refusal is not None and learn(team_id, model.name, refusal, sent):
+        sent = {*(turn.sent.body if turn.sent else ()), THOUGHTS} - turn.dropped
+        about = (turn.caller.team_id, model.name, error, sent, turn.request.prompt_tokens)
+        if not is_late and self.refusals.learn(*about):
             turn.trace.fail_call(type(error).__name__)
             left.insert(0, model)  # which is sent less
             return

@@ -219,6 +219,7 @@ class HttpProvider:
             begun,
             limit_s,
             idle_s=self.timeouts.idle_s,
+            ending_s=self.timeouts.ending_s,
             clock=self.resilience.clock,
             long_work=self.long_work,
             provider=self.name,

@@ -220,7 +220,8 @@ class Routing:
         body = request.body
         if request.has_formal_limit:  # which is lowered to what a model takes
             body = {**body, "max_tokens": None}
-        verdicts = judge(body, pool, self.paused(), self.refusals.of_team(caller.team_id))
+        learned = self.refusals.of_team(caller.team_id)
+        verdicts = judge(body, pool, self.paused(), learned, request.prompt_tokens)
         if not any(verdict.is_eligible for verdict in verdicts):
             raise _no_model(request, pool, verdicts)
         return pool, verdicts
