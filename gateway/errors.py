@@ -59,8 +59,6 @@ class BodyTooLarge(CallerError):
 class UnsupportedEncoding(CallerError):
     """The body is compressed in a way that the gateway does not understand."""
 
-    headers = ((b"accept-encoding", b"gzip, deflate"),)
-
 
 class Unauthenticated(CallerError):
     """No key, an unknown key, or one that was revoked or has expired."""

@@ -60,4 +60,4 @@ class Timeouts:
     comments_s: float = 3.0
     """How long comments alone may come before they are passed on and no other model can answer."""
     ending_s: float = 3.0
-    """How long nothing may come once every choice has its reason to finish: that is the end then."""
+    """How long nothing may come once every choice has its reason to finish: then it is complete."""
