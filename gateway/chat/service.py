@@ -152,7 +152,8 @@ class ChatService:
             record, turn.said = turn.record, completion.body
             record.finish_reason = completion.finish_reason
             record.attempts += completion.attempts
-            record.answer_id = id_of(completion.body)
+            is_native = completion.native is not None
+            record.answer_id = id_of(request, completion.body, is_native=is_native)
             await charge_answer(turn, completion, self.counter)
             if caller.trains_reasoner:
                 record.answer = answer_of(completion.body)

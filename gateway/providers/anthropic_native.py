@@ -95,8 +95,7 @@ def _signed_in(blocks: list[Any]) -> int:
 
 def _is_signed(block: object) -> bool:
     """Whether a block is anything but a thought that no Claude model signed."""
-    is_thought = isinstance(block, dict) and _kind(block) == "thinking"
-    return not is_thought or bool(block.get("signature"))
+    return _kind(block) != "thinking" or bool(isinstance(block, dict) and block.get("signature"))
 
 
 def _is_no_thought(block: object) -> bool:

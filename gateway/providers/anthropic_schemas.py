@@ -66,7 +66,8 @@ def _merged(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     if not kinds:
         return schema
     own = {name: value for name, value in schema.items() if name not in kinds}
-    forms, required = [own], set(_required(own))
+    forms: list[Mapping[str, Any]] = [own]
+    required = set(_required(own))
     for kind in kinds:
         parts = [_merged(part) for part in _resolved(schema[kind], schema)]
         forms += parts
