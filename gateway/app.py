@@ -31,6 +31,7 @@ from gateway.endpoints.public import PublicEndpoints
 from gateway.endpoints.public_app import PublicApp
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
+from gateway.evaluation_log.stored_responses import ResponseStore
 from gateway.forwarding.service import ForwardService
 from gateway.grading.desk import GradingDesk
 from gateway.grading.readings import read_grading
@@ -96,9 +97,7 @@ async def open_gateway(
         ConfigurationError: The settings cannot be served.
     """
     async with AsyncExitStack() as stack:
-        stack.callback(
-            give_up_statements, startup.engine
-        )  # last: no thread may outlive the gateway
+        stack.callback(give_up_statements, startup.engine)  # no thread may outlive the gateway
         http = _open_http(stack)
         pool = await _open_pool(settings, environ, http, stack)
         log = _open_log(settings, startup, stack)
@@ -299,6 +298,12 @@ def _build_public_app(
         redirect_slashes=False,
     )
     install_error_handlers(app)
+    responses = ResponseStore(
+        log=log,
+        engine=startup.engine,
+        max_days=settings.evaluation_log.stored_responses_days,
+        max_bytes=server.max_body_bytes,
+    )
     PublicEndpoints(
         service=service,
         authenticator=authenticator,
@@ -308,6 +313,7 @@ def _build_public_app(
             service.metrics.graded,
             patience_s=2 * settings.evaluation_log.flush_interval_s,
         ),
+        responses=responses,
         models=readiness.pool.models,
         other_models=readiness.pool.others,
         profiles=settings.all_profiles,
@@ -317,7 +323,7 @@ def _build_public_app(
         long_work=service.long_work,
         passthrough=settings.passthrough.values(),
     ).install(app)
-    turns = turn_endpoints(service, authenticator, server, memory)
+    turns = turn_endpoints(service, authenticator, server, memory, responses)
     forwarder = Forwarder(forwarding, authenticator, server, memory, service.long_work)
     calls = forwarded_paths(forwarder, settings, readiness.pool)
     # In the table of routes too: what walks it must see every endpoint there is.

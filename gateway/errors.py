@@ -59,8 +59,6 @@ class BodyTooLarge(CallerError):
 class UnsupportedEncoding(CallerError):
     """The body is compressed in a way that the gateway does not understand."""
 
-    headers = ((b"accept-encoding", b"gzip, deflate"),)
-
 
 class Unauthenticated(CallerError):
     """No key, an unknown key, or one that was revoked or has expired."""
@@ -76,6 +74,10 @@ class ModelNotFound(CallerError):
 
 class NoCapableModel(CallerError):
     """The request needs what none of the models it may use can do."""
+
+
+class NoSuchResponse(CallerError):
+    """The response that a request goes on from is not kept for this team."""
 
 
 class NotFound(CallerError):
@@ -216,6 +218,7 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
         Forbidden: Rendering(403, "invalid_request_error", "permission_denied"),
         ModelNotFound: Rendering(404, "invalid_request_error", "model_not_found"),
         NoCapableModel: Rendering(400, "invalid_request_error", "no_capable_model"),
+        NoSuchResponse: Rendering(400, "invalid_request_error", "previous_response_not_found"),
         NotFound: Rendering(404, "invalid_request_error", "not_found"),
         RateLimited: Rendering(429, "rate_limit_error", "rate_limit_exceeded"),
         DependencyUnavailable: Rendering(503, "server_error", "temporarily_unavailable"),

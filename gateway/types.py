@@ -194,6 +194,7 @@ class Caller:
         logs_text: The team opted in to keeping query text in its own log.
         trains_reasoner: It opted in to keeping prompts and answers for a reasoner to learn from.
         is_judged: It opted in to having answers judged by models, and compared with second ones.
+        stores_responses: It opted in to keeping its responses, to go on from them by their ids.
     """
 
     key_id: str
@@ -203,6 +204,7 @@ class Caller:
     logs_text: bool = False
     trains_reasoner: bool = False
     is_judged: bool = False
+    stores_responses: bool = False
 
     def may_use(self, model: str) -> bool:
         """Whether the key admits `model`."""

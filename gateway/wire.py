@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -64,6 +64,29 @@ class RouteOptions:
 NO_OPTIONS = RouteOptions()
 
 
+class Keeping(Protocol):
+    """Keeps an answer of the Responses API, so that a later request can go on from it."""
+
+    @property
+    def answer_id(self) -> str:
+        """Names an answer that is written here; those that pass as they are have a name."""
+        ...
+
+    @property
+    def previous_id(self) -> str | None:
+        """Names the response that the request goes on from."""
+        ...
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the caller has not asked for the contrary."""
+        ...
+
+    def keep(self, response: Mapping[str, Any]) -> bool:
+        """Keep a response; False where it is not kept."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One request in the form that the gateway works with: that of chat completions.
@@ -82,6 +105,7 @@ class ChatRequest:
         effort: How much the caller lets a model reason, for those that can be told; a caller of
             chat completions says it in the body.
         has_formal_limit: The wire requires an output limit, so callers name the largest they know.
+        keeping: Keeps the answer; None where no answer of this caller's is kept.
     """
 
     model: str
@@ -96,6 +120,7 @@ class ChatRequest:
     native: NativeRequest | None = None
     effort: str | None = None
     has_formal_limit: bool = False
+    keeping: Keeping | None = None
 
 
 def parse_chat_request(raw: bytes, headers: Mapping[bytes, bytes]) -> ChatRequest:

@@ -1,4 +1,4 @@
-"""The tables: teams, virtual keys, turns and their grades, budgets and their settlements.
+"""The tables: teams, keys, turns and their grades, stored responses, budgets and settlements.
 
 A change here needs a new file in `versions/`; a test compares the two on SQLite and Postgres. Plain
 tables, without SQLAlchemy's object mapper: nothing uses it, and loading it took 7 MB.
@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0010"
+HEAD_REVISION = "0011"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 
@@ -80,6 +80,7 @@ TEAMS = Table(
     Column("logs_text", Boolean, nullable=False),
     Column("trains_reasoner", Boolean, nullable=False, server_default=false()),
     Column("is_judged", Boolean, nullable=False, server_default=false()),
+    Column("stores_responses", Boolean, nullable=False, server_default=false()),
     Column("created_at", UtcDateTime, nullable=False),
 )
 """A tenant: owns keys, and nobody else reads its turns.
@@ -90,6 +91,8 @@ Attributes:
         can be verified and a reasoning model learns from what they were verified by.
     is_judged: It opted in to having prompts and answers read by the models that judge, and to
         second answers; nothing more is kept for that.
+    stores_responses: It opted in to keeping its responses (OpenAI's Responses) for a while, so
+        that a request can go on from one by its id.
 """
 
 KEYS = Table(
@@ -186,6 +189,25 @@ GRADES = Table(
 
 `answer_id` is the request, decision or answer id of the graded turn, without a foreign key: a
 grade may be written before its turn is. It counts only where `team_id` is the turn's.
+"""
+
+STORED_RESPONSES = Table(
+    "stored_responses",
+    METADATA,
+    Column("team_id", String, primary_key=True),
+    Column("id", String, primary_key=True),
+    Column("previous_id", String),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+    Column("n_bytes", Integer, nullable=False),
+    Column("input", Text, nullable=False),
+    Column("response", Text, nullable=False),
+)
+"""A response of a team that opted in; nobody else can name it, since `team_id` is in its key.
+
+Attributes:
+    previous_id: The response that it goes on from, whose conversation comes before its own input.
+    n_bytes: Of `input` and `response`.
+    input: The request's own items, as JSON; text, because it comes back byte for byte.
 """
 
 BUDGETS = Table(

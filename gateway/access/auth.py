@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -270,9 +270,13 @@ def _split(credential: bytes | None) -> tuple[str, bytes]:
     return key_id.decode("ascii"), secret
 
 
+_CHOICES: Final = ("logs_text", "trains_reasoner", "is_judged", "stores_responses")
+"""Of a team, which `Caller` has under the same names."""
+
+
 def _read_keys(engine: Engine, ids: list[str], read_at_s: float) -> dict[str, _KnownKey]:
     query = (
-        select(KEYS, TEAMS.c.logs_text, TEAMS.c.trains_reasoner, TEAMS.c.is_judged)
+        select(KEYS, *(TEAMS.c[name] for name in _CHOICES))
         .join(TEAMS, TEAMS.c.id == KEYS.c.team_id)
         .where(KEYS.c.id.in_(ids))
     )
@@ -291,9 +295,7 @@ def _known_key(row: Mapping[str, Any], read_at_s: float) -> _KnownKey:
             team_id=row["team_id"],
             allowed_models=None if allowed is None else frozenset(allowed),
             profile=row["profile"],
-            logs_text=row["logs_text"],
-            trains_reasoner=row["trains_reasoner"],
-            is_judged=row["is_judged"],
+            **{name: row[name] for name in _CHOICES},
         ),
         secret_sha256=row["secret_sha256"],
         previous_sha256=row["previous_secret_sha256"] or NO_DIGEST,

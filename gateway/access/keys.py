@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, RowMapping, Select, insert, or_, select, update
+from sqlalchemy import Connection, Engine, RowMapping, Select, delete, insert, or_, select, update
 
 from gateway.errors import InvalidRequest, NotFound
 from gateway.settings.config import ConfigurationError
 from gateway.storage.database import one_start_at_a_time, writing
-from migrations.tables import GRADES, KEYS, TEAMS, TURNS
+from migrations.tables import GRADES, KEYS, STORED_RESPONSES, TEAMS, TURNS
 
 KEY_PREFIX = "wp"
 SECRET_BYTES = 32
@@ -39,6 +39,7 @@ class TeamInfo:
     logs_text: bool
     trains_reasoner: bool
     is_judged: bool
+    stores_responses: bool
     created_at: datetime
 
 
@@ -91,6 +92,7 @@ class KeyStore:
         logs_text: bool = False,
         trains_reasoner: bool = False,
         is_judged: bool = False,
+        stores_responses: bool = False,
     ) -> TeamInfo:
         """Add a team.
 
@@ -102,7 +104,8 @@ class KeyStore:
                 f"team id {team_id[:80]!r}: must be 1 to 63 lower-case letters, digits, - or _",
                 param="id",
             )
-        team = TeamInfo(team_id, logs_text, trains_reasoner, is_judged, self.now())
+        chosen = (logs_text, trains_reasoner, is_judged, stores_responses)
+        team = TeamInfo(team_id, *chosen, self.now())
         with writing(self.engine) as connection:
             if _team(connection, team_id) is not None:
                 raise InvalidRequest(f"team {team_id!r} exists already", param="id")
@@ -116,11 +119,12 @@ class KeyStore:
         logs_text: bool | None = None,
         trains_reasoner: bool | None = None,
         is_judged: bool | None = None,
+        stores_responses: bool | None = None,
     ) -> TeamInfo:
         """Change what the team chose; None leaves a choice as it is.
 
         Where `trains_reasoner` is taken back, the prompts, answers and verifiers kept so far are
-        erased.
+        erased; where `stores_responses` is, the responses.
 
         Raises:
             NotFound: There is no such team.
@@ -129,6 +133,7 @@ class KeyStore:
             "logs_text": logs_text,
             "trains_reasoner": trains_reasoner,
             "is_judged": is_judged,
+            "stores_responses": stores_responses,
         }
         changes = {name: choice for name, choice in given.items() if choice is not None}
         with writing(self.engine) as connection:
@@ -136,6 +141,9 @@ class KeyStore:
                 connection.execute(update(TEAMS).where(TEAMS.c.id == team_id).values(changes))
             if trains_reasoner is False:
                 _forget_exchanges(connection, team_id)
+            if stores_responses is False:
+                responses = delete(STORED_RESPONSES).where(STORED_RESPONSES.c.team_id == team_id)
+                connection.execute(responses)
         return self.team(team_id)
 
     def team(self, team_id: str) -> TeamInfo:

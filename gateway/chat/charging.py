@@ -21,6 +21,7 @@ from gateway.evaluation_log.row_layout import MAX_ID_CHARS
 from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion
 from gateway.types import Usage
+from gateway.wire import ChatRequest
 
 EVENT_BYTES: Final = 400
 """Beside the text of an event; with logarithms of probabilities there are more."""
@@ -50,7 +51,7 @@ async def charge_stream(
 ) -> None:
     """Charge what passed by in a stream, whichever way it ended."""
     turn.record.finish_reason = upstream.finish_reason
-    turn.record.answer_id = id_of(upstream.head or {})
+    turn.record.answer_id = id_of(turn.request, upstream.head or {}, is_native=upstream.is_native)
     reported, call = upstream.usage, turn.sent
     if call is None:
         return
@@ -101,7 +102,8 @@ async def most_used(turn: Turn, call: SentCall, counter: TokenCounter) -> Usage:
     return replace(usage, completion_tokens=held)
 
 
-def id_of(answer: Mapping[str, Any]) -> str | None:
-    """Return the id that a provider gave its answer, as far as it is kept."""
-    answer_id = answer.get("id")
+def id_of(request: ChatRequest, answer: Mapping[str, Any], *, is_native: bool) -> str | None:
+    """Return the id of an answer: the provider's, as far as it is kept, or the gateway's own."""
+    own = None if is_native or request.keeping is None else request.keeping.answer_id
+    answer_id = own or answer.get("id")
     return answer_id[:MAX_ID_CHARS] if isinstance(answer_id, str) else None

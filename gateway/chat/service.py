@@ -46,7 +46,7 @@ from gateway.evaluation_log.exchange import (
 from gateway.grading.desk import GradingDesk
 from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion, Provider, Transit, UpstreamCall
-from gateway.providers.lacks import made_fit
+from gateway.providers.lacks import THOUGHTS, made_fit
 from gateway.providers.refusals import Refusals
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
@@ -153,7 +153,8 @@ class ChatService:
             record, turn.said = turn.record, completion.body
             record.finish_reason = completion.finish_reason
             record.attempts += completion.attempts
-            record.answer_id = id_of(completion.body)
+            is_native = completion.native is not None
+            record.answer_id = id_of(request, completion.body, is_native=is_native)
             await charge_answer(turn, completion, self.counter)
             if caller.trains_reasoner:
                 record.answer = answer_of(completion.body)
@@ -270,8 +271,8 @@ class ChatService:
         body = asked_of(model, turn.request, turn.completion_tokens)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
-        learned = self.refusals.of_team(turn.caller.team_id).get(model.name, ())
-        body, turn.dropped = made_fit(body, model, learned)
+        refused = self.refusals.of_model(turn.caller.team_id, model.name).fields
+        body, turn.dropped = made_fit(body, model, refused)
         turn.call(model, body, self.clock())
         turn.transit.is_upstream = False
         return UpstreamCall(
@@ -284,6 +285,7 @@ class ChatService:
             transit=turn.transit,
             native=turn.request.native,
             dropped=turn.dropped,
+            refused=refused,
         )
 
     async def _fall_back_or_raise(
@@ -293,15 +295,14 @@ class ChatService:
         turn.record.attempts += error.attempts
         turn.transit.attempts = error.repeatable_after
         is_late = self.clock() >= turn.started_s + self.deadline_s
-        refusal = error if isinstance(error, ProviderUnsupported) and not is_late else None
-        sent = {} if turn.sent is None else turn.sent.body
-        learn, team_id = self.refusals.learn, turn.caller.team_id
-        if refusal is not None and learn(team_id, model.name, refusal, sent):
+        sent = {*(turn.sent.body if turn.sent else ()), THOUGHTS} - turn.dropped
+        about = (turn.caller.team_id, model.name, error, sent, turn.request.prompt_tokens)
+        if not is_late and self.refusals.learn(*about):
             turn.trace.fail_call(type(error).__name__)
             left.insert(0, model)  # which is sent less
             return
         if isinstance(error, ProviderRateLimited):
-            self.refusals.rest(team_id, model.name, error.retry_after_s or 0.0)
+            self.refusals.rest(turn.caller.team_id, model.name, error.retry_after_s or 0.0)
         if error.repeatable_after:
             left.insert(0, model)
         if not left or is_late:
@@ -339,8 +340,7 @@ class ChatService:
     ) -> AsyncIterator[bytes]:
         """Forward events; end as the wire ends an answer, or with its error event."""
         clock, time_chunk = self.clock, self.metrics.time_chunks(turn.served)
-        translate = writer.translate
-        before_s: float | None = None
+        translate, before_s = writer.translate, None
         try:
             async for events in upstream:
                 now_s = clock()

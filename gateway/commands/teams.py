@@ -35,6 +35,14 @@ def choices_of_team(function: Any) -> Any:
             help="Have a share of the answers graded by the models of `grading.judge`, which then "
             "read prompts and answers. Nothing of these is kept.",
         ),
+        click.option(
+            "--store-responses/--no-store-responses",
+            "stores_responses",
+            default=None,
+            help="Keep requests and answers of the Responses API for "
+            "`evaluation_log.stored_responses_days`, so that a request can go on from an earlier "
+            "answer. Turning it off erases what was kept.",
+        ),
     ):
         function = option(function)
     return function
@@ -80,5 +88,9 @@ def list_teams(settings: GatewaySettings) -> None:
 
 def _line(team: TeamInfo) -> str:
     text = "text logged" if team.logs_text else "text not logged"
-    chosen = {"trains a reasoner": team.trains_reasoner, "judged": team.is_judged}
+    chosen = {
+        "trains a reasoner": team.trains_reasoner,
+        "judged": team.is_judged,
+        "responses stored": team.stores_responses,
+    }
     return f"{team.id:16} {', '.join([text, *(name for name in chosen if chosen[name])])}"

@@ -44,6 +44,7 @@ class TeamBody(Body):
     logs_text: bool = False
     trains_reasoner: bool = False
     is_judged: bool = False
+    stores_responses: bool = False
 
 
 class TeamChanges(Body):
@@ -52,6 +53,7 @@ class TeamChanges(Body):
     logs_text: bool | None = None
     trains_reasoner: bool | None = None
     is_judged: bool | None = None
+    stores_responses: bool | None = None
 
 
 class KeyBody(Body):

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from budget.in_flight import Hold
 from gateway.errors import BodyTooLarge, InvalidRequest, RenderedError, UnsupportedEncoding
-from gateway.inflating import ENCODINGS, InflatedTooLong, inflate
+from gateway.inflating import ENCODINGS, NAMED, InflatedTooLong, inflate
 from gateway.long_work import LongWork
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from gateway.wire import MAX_PIECES, refuse_excess
@@ -81,10 +81,14 @@ async def _inflated(
     body: bytearray, encoding: bytes, max_bytes: int, long_work: LongWork
 ) -> bytearray:
     """Inflate a body, in a thread: a short one may stand for one of any length."""
-    if encoding.decode("latin-1") not in ENCODINGS:
-        raise UnsupportedEncoding("Send the body as it is, or compressed by gzip or deflate.")
+    name = encoding.decode("latin-1")
+    if name not in ENCODINGS:
+        known = ", ".join(NAMED)
+        refused = UnsupportedEncoding(f"Send the body as it is, or compressed by one of: {known}.")
+        refused.headers = ((b"accept-encoding", known.encode()),)
+        raise refused
     try:
-        return bytearray(await long_work.aside(inflate, bytes(body), max_bytes))
+        return bytearray(await long_work.aside(inflate, bytes(body), max_bytes, name))
     except InflatedTooLong as error:
         raise BodyTooLarge(f"The body is longer than {max_bytes} bytes.") from error
     except ValueError as error:

@@ -14,6 +14,7 @@ from budget.errors import BudgetError
 from budget.in_flight import Hold, InFlight
 from gateway.access.auth import Authenticator, credential
 from gateway.chat.service import ChatService
+from gateway.chat.turn import new_id
 from gateway.endpoints.access import (
     CHAT_PATH,
     COUNT_PATH,
@@ -32,7 +33,9 @@ from gateway.endpoints.asgi import (
     send_rendered,
     send_whole,
 )
+from gateway.endpoints.stored_responses import KeptResponses
 from gateway.errors import GatewayError, drop_tracebacks
+from gateway.evaluation_log.stored_responses import ResponseStore
 from gateway.long_work import LongWork
 from gateway.providers.base import Transit
 from gateway.settings.server import ServerSettings
@@ -64,6 +67,7 @@ class TurnEndpoint:
         json_grace_s: How long a call that is upstream goes on without its caller;
             `stream_grace_s` likewise.
         wire: In which form is asked and answered.
+        kept: Responses that requests may go on from; None on wires that have none.
     """
 
     service: ChatService
@@ -74,6 +78,7 @@ class TurnEndpoint:
     json_grace_s: float
     stream_grace_s: float
     wire: Wire = CHAT
+    kept: KeptResponses | None = None
     authentication: str = "key"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,12 +103,16 @@ class TurnEndpoint:
         headers = dict(scope["headers"])
         caller = await self.authenticator.authenticate(credential(headers))
         with self.memory.hold(caller.key_id) as held:
-            request = await self._read(headers, receive, held)
+            request = await self._read(headers, receive, held, caller)
             await self._answer(request, caller, Transit(held), receive, send)
 
-    async def _read(self, headers: dict[bytes, bytes], receive: Receive, held: Hold) -> ChatRequest:
+    async def _read(
+        self, headers: dict[bytes, bytes], receive: Receive, held: Hold, caller: Caller
+    ) -> ChatRequest:
         """Read and parse, so that nobody keeps the bytes while the answer is made."""
         body = await read_body(headers, receive, self.max_body_bytes, held, self.long_work)
+        if self.kept is not None and caller.stores_responses:
+            return await self.kept.read(self.wire.parse, body, headers, caller, held)
         return await self.long_work.read(len(body), self.wire.parse, body, headers)
 
     async def _answer(
@@ -158,7 +167,11 @@ class CountEndpoint(TurnEndpoint):
 
 
 def turn_endpoints(
-    service: ChatService, authenticator: Authenticator, server: ServerSettings, memory: InFlight
+    service: ChatService,
+    authenticator: Authenticator,
+    server: ServerSettings,
+    memory: InFlight,
+    responses: ResponseStore,
 ) -> dict[str, TurnEndpoint]:
     """Make the endpoints of all wires, by path; each is served by POST."""
     given: dict[str, Any] = {
@@ -170,12 +183,13 @@ def turn_endpoints(
         "json_grace_s": server.abandoned_json_s,
         "stream_grace_s": server.abandoned_stream_s,
     }
+    kept = KeptResponses(responses, service.long_work, lambda: new_id(service.rng))
     return {
         CHAT_PATH: TurnEndpoint(**given),
         MESSAGES_PATH: TurnEndpoint(**given, wire=MESSAGES),
         COUNT_PATH: CountEndpoint(**given, wire=MESSAGES_TO_COUNT),
-        RESPONSES_PATH: TurnEndpoint(**given, wire=RESPONSES),
+        RESPONSES_PATH: TurnEndpoint(**given, wire=RESPONSES, kept=kept),
         INPUT_TOKENS_PATH: CountEndpoint(
-            **given, wire=RESPONSES_TO_COUNT, kind="response.input_tokens"
+            **given, wire=RESPONSES_TO_COUNT, kept=kept, kind="response.input_tokens"
         ),
     }

@@ -20,6 +20,7 @@ from gateway.endpoints.openapi import add_description
 from gateway.endpoints.stored_responses import add_stored_responses
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.evaluation_log.grades import GradeBook
+from gateway.evaluation_log.stored_responses import ResponseStore
 from gateway.long_work import LongWork
 from gateway.providers.responses_native import RESPONSE_PREFIX
 from gateway.routing.plan import AUTO, RoutePlan
@@ -65,6 +66,7 @@ class PublicEndpoints:
     service: ChatService
     authenticator: Authenticator
     grades: GradeBook
+    responses: ResponseStore
     models: Mapping[str, HostedModel]
     other_models: Mapping[str, HostedModel]
     profiles: Mapping[str, ProfileSettings]
@@ -101,7 +103,7 @@ class PublicEndpoints:
             shown = info_of if wire_of(request.scope) is MESSAGES else _listed
             return shown(name, self._find(name, caller))
 
-        add_stored_responses(endpoints, requires_key)
+        add_stored_responses(endpoints, requires_key, self.responses, self.memory)
         add_description(endpoints, requires_key, self.passthrough)
 
         @endpoints.post("/v1/route", tags=["routing"])

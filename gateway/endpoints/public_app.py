@@ -37,7 +37,7 @@ class PublicApp:
         cors = CORSMiddleware(
             self.serve,
             allow_origins=self.origins,
-            allow_methods=("GET", "POST"),
+            allow_methods=("DELETE", "GET", "POST"),
             allow_headers=("*",),
             expose_headers=("*",),
         )

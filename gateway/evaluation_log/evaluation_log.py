@@ -1,4 +1,4 @@
-"""The evaluation log: turns, grades and settlements, written in batches off the request path.
+"""The evaluation log: turns, grades, settlements, stored responses, off the request path.
 
 `EvaluationLog.record` puts a record in a queue in memory; one thread writes batches to the
 database, to the spool on disk while the database is down, and back from there when it is up again.
@@ -22,8 +22,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from budget.ledger.settlements import SettlementRecord
 from budget.ledger.types import UnjournaledCharge
+from gateway.evaluation_log.counters import LogCounters
 from gateway.evaluation_log.grades import GradeRecord, RecentAnswers
 from gateway.evaluation_log.row_layout import to_row
+from gateway.evaluation_log.stored_responses import ResponseRecord
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import is_row_fault, summary, writing
 from gateway.storage.rows import (
@@ -31,6 +33,7 @@ from gateway.storage.rows import (
     Row,
     from_payload,
     insert_rows,
+    prune_responses,
     prune_rows,
     to_payload,
     touch_keys,
@@ -45,42 +48,14 @@ PRUNE_INTERVAL_S = 3600.0
 KEY_USE_INTERVAL_S = 60.0
 MAX_KEPT = 100_000
 
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+"""Of responses that wait to be written; further ones are not stored."""
+
+Record = TurnRecord | GradeRecord | SettlementRecord | ResponseRecord
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class LogCounters:
-    """What became of the rows, since the start of the process.
-
-    Attributes:
-        recorded: Taken by `record`, `record_grade` and `record_settlement`.
-        written: In the database, replayed rows included.
-        spooled: Put in the spool.
-        replayed: Of those written, the ones that came from the spool.
-        dropped_queue: Refused because the queue was full.
-        dropped_rows: Refused by the database for their content, or torn in the spool by a crash.
-        dropped_at_close: Neither written nor spooled when the process ended.
-        pruned: Deleted for their age.
-        outages: Times the database became unreachable.
-    """
-
-    recorded: int = 0
-    written: int = 0
-    spooled: int = 0
-    replayed: int = 0
-    dropped_queue: int = 0
-    dropped_rows: int = 0
-    dropped_at_close: int = 0
-    pruned: int = 0
-    outages: int = 0
-
-    @property
-    def dropped(self) -> int:
-        """All rows that are lost."""
-        return self.dropped_queue + self.dropped_rows + self.dropped_at_close
 
 
 @dataclass(slots=True)
@@ -121,7 +96,9 @@ class EvaluationLog:
         self._spool = Spool(spool_dir, settings.spool_max_bytes)
         self._clock = clock
         self._monotonic = monotonic
-        self._queue: deque[TurnRecord | GradeRecord | SettlementRecord] = deque()
+        self._response_bytes = 0
+        self._written_response_bytes = 0
+        self._queue: deque[Record] = deque()
         self._wake = threading.Event()
         self._is_closing = False
         self._thread: threading.Thread | None = None
@@ -158,6 +135,21 @@ class EvaluationLog:
         """Queue a row of the budgets' journal; on the event loop, without I/O, never raises."""
         self._enqueue(settlement)
 
+    def record_response(self, response: ResponseRecord) -> bool:
+        """Queue a response, to be written at once; False where there is no room for it.
+
+        On the event loop, without I/O, never raises.
+        """
+        waiting = self._response_bytes - self._written_response_bytes
+        if waiting + response.n_bytes > MAX_RESPONSE_BYTES:
+            return False
+        if len(self._queue) >= self._settings.queue_rows:
+            return False
+        self._response_bytes += response.n_bytes
+        self._enqueue(response)
+        self._wake.set()
+        return True
+
     def take_durable(self) -> list[UnjournaledCharge]:
         """Take what the settlements acknowledge that were written or spooled since the last call.
 
@@ -187,7 +179,7 @@ class EvaluationLog:
         if self.counters.dropped:
             logger.error("evaluation log closed with %d rows dropped", self.counters.dropped)
 
-    def _enqueue(self, record: TurnRecord | GradeRecord | SettlementRecord) -> None:
+    def _enqueue(self, record: Record) -> None:
         depth = len(self._queue)
         if depth >= self._settings.queue_rows:
             self.counters.dropped_queue += 1
@@ -264,6 +256,7 @@ class EvaluationLog:
     def _release(self) -> None:
         """Let go of the held rows: they are on disk."""
         self._kept.extend(row.acknowledges for row in self._held if row.acknowledges is not None)
+        self._written_response_bytes += sum(row.columns.get("n_bytes", 0) for row in self._held)
         self._held = []
 
     def _write(self, rows: list[Row]) -> None:
@@ -318,13 +311,15 @@ class EvaluationLog:
             if adopted := self._spool.adopt():
                 logger.info("evaluation log: took over %d spool segments", adopted)
                 self._wake.set()
-        days = self._settings.retention_days
-        if days is None or self._outage.is_down or now < self._schedule.prune_at_s:
+        if self._outage.is_down or now < self._schedule.prune_at_s:
             return
-        before = datetime.fromtimestamp(self._clock(), UTC) - timedelta(days=days)
+        today = datetime.fromtimestamp(self._clock(), UTC)
+        days, response_days = self._settings.retention_days, self._settings.stored_responses_days
         try:
             with writing(self._engine) as connection:
-                pruned = prune_rows(connection, before)
+                pruned = prune_responses(connection, today - timedelta(days=response_days))
+                if days is not None:
+                    pruned += prune_rows(connection, today - timedelta(days=days))
         except (SQLAlchemyError, OSError) as error:
             self._note_outage(error)
             return

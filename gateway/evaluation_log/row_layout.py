@@ -1,4 +1,4 @@
-"""Lays records out as rows: a turn, a grade, a settlement."""
+"""Lays records out as rows: a turn, a grade, a settlement, a stored response."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -13,6 +13,7 @@ from sqlalchemy import String
 from budget.ledger.settlements import SettlementRecord
 from gateway.evaluation_log.exchange import Messages
 from gateway.evaluation_log.grades import GradeRecord
+from gateway.evaluation_log.stored_responses import ResponseRecord
 from gateway.storage.database import JSON_OPTIONS
 from gateway.storage.rows import Row
 from gateway.types import CandidateRecord, TurnRecord, Usage
@@ -23,12 +24,14 @@ MAX_ID_CHARS = 512
 """Longer ids from outside are cut: Postgres indexes 2,704 bytes at most."""
 
 
-def to_row(record: TurnRecord | GradeRecord | SettlementRecord) -> Row:
+def to_row(record: TurnRecord | GradeRecord | SettlementRecord | ResponseRecord) -> Row:
     """Lay `record` out as columns."""
     if isinstance(record, GradeRecord):
         return _grade_row(record)
     if isinstance(record, SettlementRecord):
         return _settlement_row(record)
+    if isinstance(record, ResponseRecord):
+        return _response_row(record)
     return Row("turns", _turn_columns(record))
 
 
@@ -109,6 +112,19 @@ def _settlement_row(record: SettlementRecord) -> Row:
         "settled_at": datetime.fromtimestamp(record.settled_at_unix_s, UTC),
     }
     return Row("settlements", columns, record.acknowledges)
+
+
+def _response_row(response: ResponseRecord) -> Row:
+    columns = {
+        "team_id": response.team_id,
+        "id": _short(response.response_id),
+        "previous_id": _short(response.previous_id),
+        "created_at": datetime.fromtimestamp(response.created_at_unix_s, UTC),
+        "n_bytes": response.n_bytes,
+        "input": response.input,
+        "response": response.response,
+    }
+    return Row("stored_responses", columns)
 
 
 def storable(value: str | None) -> str | None:

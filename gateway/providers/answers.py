@@ -157,6 +157,7 @@ class WholeTap:
     """A tap (`gateway.providers.sse.Tap`) of a stream whose host gave a whole answer instead."""
 
     is_native = False
+    is_finished = True
 
     def __init__(self, completion: Completion) -> None:
         body = completion.body

@@ -11,6 +11,7 @@ from typing import Any, Final
 from gateway.providers.anthropic_models import Traits, traits_of
 from gateway.providers.anthropic_wire import MIN_THINKING_TOKENS, THINKING_TOKENS, to_anthropic
 from gateway.providers.base import UpstreamCall
+from gateway.providers.lacks import DROPPABLE, THOUGHTS
 from gateway.types import HostedModel
 
 MESSAGES: Final = "messages"
@@ -33,7 +34,9 @@ def native_body(call: UpstreamCall, *, is_stream: bool) -> dict[str, Any]:
     body.pop("stream", None)
     if is_stream:
         body["stream"] = True
-    body["messages"] = [_without_unsigned_thoughts(message) for message in body["messages"]]
+    for name in call.refused & DROPPABLE:
+        body.pop(name, None)
+    body["messages"] = _own_thoughts(call)
     _set_limit(body, call.body)
     if call.body.get("thinking") and not body.get("thinking"):
         body["thinking"] = call.body["thinking"]  # that a turn budget allots
@@ -59,17 +62,44 @@ def native_headers(call: UpstreamCall) -> Mapping[str, str]:
     return others | {BETA_HEADER: ",".join(kept).strip()} if kept else others
 
 
-def _without_unsigned_thoughts(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Leave out thoughts of other models: Anthropic refuses those that it did not sign."""
-    content = message.get("content")
-    if message.get("role") != "assistant" or not isinstance(content, list):
-        return message
-    kept = [block for block in content if not _is_unsigned(block)]
-    return message if len(kept) == len(content) else {**message, "content": kept}
+def _own_thoughts(call: UpstreamCall) -> list[Any]:
+    """Return the turns with those thoughts alone that this model takes back.
+
+    Thoughts of other vendors' models are not signed. Which of Claude's it reads is for Anthropic to
+    say, and whether they still belong to what comes before them: where it refused some, none are
+    sent. Nor are they where nothing follows them, as in an answer that was cut off.
+    """
+    assert call.native is not None  # noqa: S101
+    traits = traits_of(call.model.upstream_name)
+    takes_any = traits.takes_budget or traits.thinks_adaptively
+    is_kept = _is_signed if takes_any and THOUGHTS not in call.refused else _is_no_thought
+    turns: list[Any] = []
+    for turn in call.native.body["messages"]:
+        content = turn.get("content")
+        if turn.get("role") != "assistant" or not isinstance(content, list):
+            turns.append(turn)
+            continue
+        kept = [block for block in content if is_kept(block)]
+        while kept and _kind(kept[-1]) in _THOUGHTS:
+            del kept[-1]
+        if _signed_in(kept) < _signed_in(content):
+            call.dropped.add(THOUGHTS)
+        if kept:
+            turns.append(turn if len(kept) == len(content) else {**turn, "content": kept})
+    return turns
 
 
-def _is_unsigned(block: object) -> bool:
-    return isinstance(block, dict) and _kind(block) == "thinking" and not block.get("signature")
+def _signed_in(blocks: list[Any]) -> int:
+    return sum(_kind(block) in _THOUGHTS and _is_signed(block) for block in blocks)
+
+
+def _is_signed(block: object) -> bool:
+    """Whether a block is anything but a thought that no Claude model signed."""
+    return _kind(block) != "thinking" or bool(isinstance(block, dict) and block.get("signature"))
+
+
+def _is_no_thought(block: object) -> bool:
+    return _kind(block) not in _THOUGHTS
 
 
 def _set_limit(body: dict[str, Any], granted: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gateway.exact_json import dumps
@@ -45,14 +45,66 @@ _FORMATS: Final = frozenset(
         "uuid",
     }
 )
+_ALTERNATIVES: Final = ("allOf", "anyOf", "oneOf")
+"""Anthropic takes them within a schema, and not at the top of a tool's."""
 _OF_SCHEMAS: Final = frozenset({"$defs", "definitions", "properties"})
 
 
 def tool_schema(given: Mapping[str, Any] | None, *, is_strict: bool) -> dict[str, Any]:
-    """Return the schema of a tool's input, which must be an object's."""
-    schema = {"type": "object", **(given or {"properties": {}})}
+    """Return the schema of a tool's input: an object's, without alternatives at the top."""
+    schema = {"type": "object", **_merged(given or {"properties": {}})}
     schema["type"] = "object"
     return enforced_schema(schema) if is_strict else schema
+
+
+def _merged(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Join the alternatives of a schema to one, which takes whatever one of them takes.
+
+    What all of them require is required; a property that differs may be as in any of them.
+    """
+    kinds = [kind for kind in _ALTERNATIVES if isinstance(schema.get(kind), list)]
+    if not kinds:
+        return schema
+    own = {name: value for name, value in schema.items() if name not in kinds}
+    forms: list[Mapping[str, Any]] = [own]
+    required = set(_required(own))
+    for kind in kinds:
+        parts = [_merged(part) for part in _resolved(schema[kind], schema)]
+        forms += parts
+        needed = [set(_required(part)) for part in parts if part.get("type") != "null"]
+        if needed:
+            required |= set.union(*needed) if kind == "allOf" else set.intersection(*needed)
+    merged = {**own, "properties": _joined(form.get("properties") or {} for form in forms)}
+    if required:
+        merged["required"] = [name for name in merged["properties"] if name in required]
+    return merged
+
+
+def _joined(forms: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Join properties by name, in linear time."""
+    given: dict[str, dict[bytes, Any]] = {}
+    for form in forms:
+        for name, value in form.items():
+            given.setdefault(name, {})[dumps(value)] = value
+    each = {name: list(values.values()) for name, values in given.items()}
+    return {name: one[0] if len(one) == 1 else {"anyOf": one} for name, one in each.items()}
+
+
+def _resolved(parts: list[Any], root: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Follow references to definitions of the same schema by one step, each of them once."""
+    followed = set()
+    for part in parts:
+        place, _, name = str(part.get("$ref", "")).removeprefix("#/").partition("/")
+        if place not in ("$defs", "definitions"):
+            yield part
+        elif (place, name) not in followed:
+            followed.add((place, name))
+            yield (root.get(place) or {}).get(name) or part
+
+
+def _required(schema: Mapping[str, Any]) -> list[Any]:
+    names = schema.get("required")
+    return names if isinstance(names, list) else []
 
 
 def enforced_schema(schema: Any) -> Any:

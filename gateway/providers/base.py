@@ -37,6 +37,8 @@ class UpstreamCall:
         trace_headers: Sent upstream too.
         native: The caller's request on another wire, for upstreams that speak it.
         dropped: Fields of the caller's that are not sent; its provider adds to them.
+        refused: Fields that the model refused the caller's team lately: a `native` request, which
+            is sent as it came, is sent without them.
     """
 
     model: HostedModel
@@ -48,6 +50,7 @@ class UpstreamCall:
     transit: Transit = field(default_factory=Transit)
     native: NativeRequest | None = None
     dropped: set[str] = field(default_factory=set)
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,3 +59,5 @@ class Timeouts:
     deadline_s: float
     comments_s: float = 3.0
     """How long comments alone may come before they are passed on and no other model can answer."""
+    ending_s: float = 3.0
+    """How long nothing may come once every choice has its reason to finish: then it is complete."""

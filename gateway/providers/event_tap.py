@@ -27,6 +27,11 @@ class EventTap(ABC):
         self._provider = provider
         self._events = EventCutter()
 
+    @property
+    def is_finished(self) -> bool:
+        """The answer has its reason to finish."""
+        return self.finish_reason is not None
+
     def due(self, data: bytes) -> int:
         """Count the bytes of the events that `data` may complete; empty where nothing follows."""
         return self._events.due(data)

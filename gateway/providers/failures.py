@@ -25,6 +25,7 @@ from gateway.errors import (
 )
 from gateway.providers.http import ConnectFailed, HttpFailure, TimedOut
 from gateway.providers.redaction import without_secrets
+from gateway.providers.vendor_words import is_about_the_model
 
 _STATUS = re.compile(r"[45][0-9]{2}")
 _UNPAID = frozenset({"insufficient_quota", "billing_not_active", "billing_error"})
@@ -35,35 +36,6 @@ _UNKNOWN_MODEL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """How hosts begin to say so; elsewhere in a message it is quoted."""
-_ABOUT_THE_MODEL = frozenset(
-    {
-        "context_length_exceeded",
-        "exceed_context_size_error",
-        "request_too_large",
-        "unknown_parameter",
-        "unsupported_parameter",
-        "unsupported_value",
-    }
-)
-"""Codes and types of OpenAI, Azure, Groq, llama.cpp and Anthropic."""
-_VENDORS_OWN_WORDS = re.compile(
-    r"prompt is too long: \d+ tokens > \d+ maximum\Z"
-    r"|input length and `max_tokens` exceed context limit: \d+ \+ \d+ > \d+"
-    r"|max_tokens: \d+ > \d+, which is the maximum allowed number of output tokens"
-    r"|[\w.]{1,64}: Extra inputs are not permitted\Z"
-    r"|`temperature` and `top_p` cannot both be specified for this model"
-    r"|`(temperature|top_p|top_k)` is deprecated for this model"
-    r"|This model does not support assistant message prefill"
-    r"|Prefilling assistant messages is not supported for this model"
-    r"|This (model|endpoint)'s maximum context length is \d+ tokens"
-    r"|max_tokens is too large: \d+\. This model supports at most \d+"
-    r"|The input token count \(?\d+\)? exceeds the maximum number of tokens allowed"
-    r"|Input validation error: `inputs` tokens \+ `max_new_tokens` must be <= \d+"
-    r"|Prompt contains \d+ tokens"
-)
-"""How Anthropic, vLLM, DeepSeek, OpenRouter, OpenAI, Google, TGI and Mistral begin a refusal that
-is about the model, where neither code nor type say so. A caller may get them quoted: then the next
-model is tried for this caller, and no more."""
 _STATUS_OF_A_REFUSAL = frozenset({400, 413, 422})
 MAX_ERROR_BYTES = 64 * 1024
 """A longer error is not passed on."""
@@ -299,14 +271,7 @@ def _names(said: Mapping[str, Any]) -> set[str]:
 
 def _is_about_the_model(status: int, said: Mapping[str, Any]) -> bool:
     """Whether another model may take what this one refused."""
-    if status not in _STATUS_OF_A_REFUSAL:
-        return False
-    names = _names(said)
-    return (
-        status == 413
-        or bool(names & _ABOUT_THE_MODEL)
-        or _VENDORS_OWN_WORDS.match(_message(said)) is not None
-    )
+    return status in _STATUS_OF_A_REFUSAL and is_about_the_model(said, status)
 
 
 def _says_unknown_model(said: Mapping[str, Any]) -> bool:

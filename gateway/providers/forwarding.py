@@ -167,7 +167,7 @@ async def _begun(
     kind = response.headers.get("content-type", "application/octet-stream")
     answer = Forwarding(response.status, kind, response)
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity" and not response.is_compressed:
+    if encoding != "identity" and response.encoding is None:
         raise _strange(provider, "answered in an encoding that was not asked for")
     if call.form == "json" or response.is_json:
         await _read(provider, call, answer, deadline_s)

@@ -15,7 +15,7 @@ import aiohttp
 
 from budget.errors import BudgetError
 from budget.in_flight import Hold
-from gateway.inflating import ENCODINGS, Inflater
+from gateway.inflating import ENCODINGS, Inflater, inflater_of
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 
 MAX_HEADER_BYTES = 32 * 1024
@@ -55,12 +55,9 @@ class HttpResponse:
     """An answer whose status and headers are in, and whose body is still on its way."""
 
     _response: aiohttp.ClientResponse
+    encoding: str | None = None
+    """In which the body is compressed; `next_chunk` inflates it, `read` does not."""
     _inflater: Inflater | None = None
-
-    @property
-    def is_compressed(self) -> bool:
-        """The body has to be inflated; `next_chunk` does it, `read` does not."""
-        return self._inflater is not None
 
     @property
     def is_json(self) -> bool:
@@ -247,9 +244,10 @@ class HttpClient:
             raise TimedOut("no answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionBroken("the connection ended before an answer") from error
-        encoding = response.headers.get("content-encoding")
-        is_compressed = encoding is not None and encoding.strip().lower() in ENCODINGS
-        return HttpResponse(response, Inflater() if is_compressed else None)
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        if encoding not in ENCODINGS:
+            return HttpResponse(response)
+        return HttpResponse(response, encoding, inflater_of(encoding))
 
     async def aclose(self) -> None:
         """Close all connections."""

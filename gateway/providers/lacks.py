@@ -29,6 +29,9 @@ LINKED_IMAGES: Final = "linked_images"
 PREFILL: Final = "prefill"
 SYSTEM_ONLY: Final = "system_only"
 
+THOUGHTS: Final = "thinking"
+"""Thoughts of earlier turns, in the name under which callers are told that they were left out."""
+
 _SAMPLING: Final = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"})
 DROPPABLE: Final = _SAMPLING | {
     "min_p",

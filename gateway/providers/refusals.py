@@ -3,25 +3,43 @@
 Also which models take no calls for the moment, as their providers say.
 
 Remembered for each team apart: a caller can provoke a refusal, so it shall change nothing for
-others. Only names of fields are remembered, and only those that a provider gives in a field of its
-error, never what stands in its words.
+others. Only names of fields that the gateway knows are remembered, and lengths of prompts.
 """
 
 from collections.abc import Callable, Collection, Container, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from gateway.errors import ProviderUnsupported
-from gateway.providers.lacks import DROPPABLE, OUTPUT_LIMITS, REFUSABLE
+from gateway.errors import ProviderError, ProviderUnsupported
+from gateway.providers.lacks import DROPPABLE, OUTPUT_LIMITS, REFUSABLE, THOUGHTS
+from gateway.providers.vendor_words import is_about_length, is_about_thoughts, refused_field
 
 KEPT_S: Final = 600.0
 MAX_TEAMS: Final = 1_000
 LONGEST_REST_S: Final = 60.0
-NOTHING_LEARNED: Final[Mapping[str, frozenset[str]]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What one model refused one team.
+
+    Attributes:
+        fields: Of requests; `THOUGHTS` stands for thoughts of earlier turns.
+        too_long_tokens: The shortest prompt that it found too long, as the gateway counts; None
+            where it found none.
+    """
+
+    fields: frozenset[str] = frozenset()
+    too_long_tokens: int | None = None
+
+
+LEARNED_NOTHING: Final = Learned()
+NOTHING_LEARNED: Final[Mapping[str, Learned]] = MappingProxyType({})
 
 
 class Refusals:
-    """Fields that models refused, by team and model.
+    """What models refused, by team and model.
 
     Args:
         clock: Monotonic seconds.
@@ -29,7 +47,7 @@ class Refusals:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._teams: dict[str, dict[str, frozenset[str]]] = {}
+        self._teams: dict[str, dict[str, Learned]] = {}
         self._forgotten_at: dict[str, float] = {}
         self._rested_until: dict[str, dict[str, float]] = {}
 
@@ -49,32 +67,43 @@ class Refusals:
         return [model for model, until_s in resting.items() if until_s > now_s]
 
     def learn(
-        self, team_id: str, model: str, refusal: ProviderUnsupported, sent: Container[str]
+        self,
+        team_id: str,
+        model: str,
+        refusal: ProviderError,
+        sent: Container[str],
+        prompt_tokens: int,
     ) -> bool:
         """Remember what `model` refused; True where it may be sent the same request made fit.
 
         Args:
+            refusal: Where it is any other error, nothing is learned.
             sent: The fields that it was sent: what is not among them cannot be left out.
+            prompt_tokens: Of the prompt that it was sent, as the gateway counts.
         """
-        field = refusal.asked
-        if field is None or not _is_lesson(field, is_about_value=refusal.is_about_value):
+        if not isinstance(refusal, ProviderUnsupported):
             return False
-        known = self._note(team_id, model, field)
-        if field in OUTPUT_LIMITS and known.issuperset(OUTPUT_LIMITS):
+        known = self.of_model(team_id, model)
+        if is_about_length(refusal):
+            shortest = min(prompt_tokens, known.too_long_tokens or prompt_tokens)
+            self._note(team_id, model, replace(known, too_long_tokens=shortest))
+            return False
+        field = THOUGHTS if is_about_thoughts(refusal) else refused_field(refusal)
+        if field is None or not _is_lesson(field, refusal):
+            return False
+        fields = known.fields | {field}
+        self._note(team_id, model, replace(known, fields=fields))
+        if field in OUTPUT_LIMITS and fields.issuperset(OUTPUT_LIMITS):
             return False  # there is no name left to send it under
         return field not in REFUSABLE and field in sent
 
-    def _note(self, team_id: str, model: str, field: str) -> frozenset[str]:
-        """Remember one field; returns all that the model refused."""
-        known = dict(self.of_team(team_id))
+    def _note(self, team_id: str, model: str, learned: Learned) -> None:
         if team_id not in self._teams and len(self._teams) >= MAX_TEAMS:
             self._forget(next(iter(self._teams)))
-        known[model] = known.get(model, frozenset()) | {field}
-        self._teams[team_id] = known
+        self._teams[team_id] = {**self._teams.get(team_id, {}), model: learned}
         self._forgotten_at[team_id] = self._clock() + KEPT_S
-        return known[model]
 
-    def of_team(self, team_id: str) -> Mapping[str, frozenset[str]]:
+    def of_team(self, team_id: str) -> Mapping[str, Learned]:
         """Return what models refused this team, by their names."""
         if not self._teams:
             return NOTHING_LEARNED
@@ -82,15 +111,22 @@ class Refusals:
             self._forget(team_id)
         return self._teams.get(team_id, NOTHING_LEARNED)
 
+    def of_model(self, team_id: str, model: str) -> Learned:
+        """Return what `model` refused this team."""
+        return self.of_team(team_id).get(model, LEARNED_NOTHING)
+
     def _forget(self, team_id: str) -> None:
         self._teams.pop(team_id, None)
         self._forgotten_at.pop(team_id, None)
 
 
-def _is_lesson(field: str, *, is_about_value: bool) -> bool:
+def _is_lesson(field: str, refusal: ProviderUnsupported) -> bool:
     """Whether a refusal says something of other requests too.
 
-    Of a field that cannot be left out, a refused value says nothing of other values.
+    Of a field that cannot be left out, a refused value says nothing of other values. Thinking can
+    be asked for by a field of the same name as `THOUGHTS`; that one is no lesson.
     """
-    lasting: Collection[str] = () if is_about_value else REFUSABLE
+    if field == THOUGHTS:
+        return is_about_thoughts(refusal)
+    lasting: Collection[str] = () if refusal.is_about_value else REFUSABLE
     return field in DROPPABLE or field in OUTPUT_LIMITS or field in lasting

@@ -56,6 +56,7 @@ def native_body(call: UpstreamCall, *, is_stream: bool) -> dict[str, Any]:
     given, chat = call.native.body, call.body
     body = {name: value for name, value in given.items() if name in _SENT or name in chat}
     body["model"] = call.model.upstream_name
+    body["store"] = False  # what is kept is kept here, for the team alone
     body.pop("stream", None)
     if is_stream:
         body["stream"] = True
@@ -73,12 +74,22 @@ def native_body(call: UpstreamCall, *, is_stream: bool) -> dict[str, Any]:
 
 
 def _known_items(items: list[Any]) -> Iterable[Any]:
-    """Leave out thoughts of other hosts' models, and the names that the gateway gave to items."""
+    """Leave out what the host could not find: it keeps nothing, so an item has to say all itself.
+
+    That goes for thoughts that are only named, thoughts of other hosts' models, and the names that
+    the gateway gave to items.
+    """
     for item in items:
+        if item.get("type") == "reasoning" and not _can_be_read(item):
+            continue
         if not isinstance(item.get("id"), str) or OWN_MARK not in item["id"]:
             yield item
         elif item.get("type") not in _THOUGHTS:
             yield {name: value for name, value in item.items() if name != "id"}
+
+
+def _can_be_read(thoughts: Mapping[str, Any]) -> bool:
+    return bool(thoughts.get("encrypted_content") or thoughts.get("content"))
 
 
 def _fit_text(body: dict[str, Any], chat: Mapping[str, Any]) -> None:
@@ -88,11 +99,17 @@ def _fit_text(body: dict[str, Any], chat: Mapping[str, Any]) -> None:
 
 
 def _fit_reasoning(body: dict[str, Any], call: UpstreamCall) -> None:
-    """Say how much to think as budgets have it; ask a model that does not think for nothing."""
+    """Say how much to think as budgets have it; ask a model that does not think for nothing.
+
+    One that does gives its thoughts along, encrypted: it can go on from them only if they are sent.
+    """
     effort = call.body.get("reasoning_effort")
     if effort is not None:
         body["reasoning"] = {**(body.get("reasoning") or {}), "effort": effort}
-    elif call.model.capabilities.reasoning != "effort":
+    if call.model.capabilities.reasoning == "effort":
+        include = body.get("include") or []
+        body["include"] = include if ENCRYPTED in include else [*include, ENCRYPTED]
+    elif effort is None:
         if body.pop("reasoning", None):
             call.dropped.add("reasoning")
         if isinstance(body.get("include"), list):

@@ -50,6 +50,12 @@ class Tap(Protocol):
     """The upstream said that its answer is complete."""
     error: ProviderError | None
     """What the upstream reported instead of the rest, or why it cannot be forwarded."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Every choice has its reason to finish: what may follow is usage and the formal end."""
+        ...
+
     is_native: bool
     """What it forwards is on the wire of the call's `native` request, not in OpenAI's form."""
 
@@ -137,6 +143,11 @@ class StreamTap:
         self._events = EventCutter()
         self._head_tries = _HEAD_TRIES
 
+    @property
+    def is_finished(self) -> bool:
+        """Every choice has its reason to finish."""
+        return len(self._finished_choices) >= self._n_choices
+
     def due(self, data: bytes) -> int:
         """Count the bytes of the events that `data` may complete; empty where nothing follows."""
         return self._events.due(data)
@@ -160,8 +171,7 @@ class StreamTap:
         if not self.is_done and self.error is None and rest:
             forward = self._last_words(rest)
             self.forwarded_events += bool(forward)
-        if len(self._finished_choices) >= self._n_choices:
-            self.is_done = True
+        self.is_done = self.is_done or self.is_finished
         if not self.is_done and self.error is None:
             self.error = ended_early(self._provider)
         return forward

@@ -153,8 +153,8 @@ class HttpProvider:
         """
         try:
             raw = await response.read(MAX_BODY_BYTES, self._left_s(deadline_s), memory)
-            if response.is_compressed:
-                raw = await self.long_work.aside(inflate, raw, MAX_BODY_BYTES)
+            if response.encoding is not None:
+                raw = await self.long_work.aside(inflate, raw, MAX_BODY_BYTES, response.encoding)
                 if memory is not None:
                     memory.grow(memory.amount + MEMORY_PER_BODY_BYTE * len(raw))
         except TimedOut as failure:
@@ -219,6 +219,7 @@ class HttpProvider:
             begun,
             limit_s,
             idle_s=self.timeouts.idle_s,
+            ending_s=self.timeouts.ending_s,
             clock=self.resilience.clock,
             long_work=self.long_work,
             provider=self.name,
@@ -299,8 +300,8 @@ class HttpProvider:
         """Judge an answer whose status says that it is none."""
         try:
             said = await response.read(MAX_ERROR_BYTES, self._left_s(deadline_s))
-            if response.is_compressed:
-                said = inflate(said, MAX_ERROR_BYTES)
+            if response.encoding is not None:
+                said = inflate(said, MAX_ERROR_BYTES, response.encoding)
         except (HttpFailure, InflatedTooLong, ValueError):
             said = b""
         finally:

@@ -28,6 +28,7 @@ class UpstreamStream:
         begun: What came up to its first event.
         limit_s: How long it may take from now on, however much of it arrives.
         idle_s: How long nothing may come.
+        ending_s: How long, once every choice has its reason to finish.
         provider: Its name.
         secrets: Strings that must not reach a caller.
 
@@ -44,6 +45,7 @@ class UpstreamStream:
         limit_s: float,
         *,
         idle_s: float,
+        ending_s: float,
         clock: Callable[[], float],
         long_work: LongWork,
         provider: str,
@@ -62,6 +64,7 @@ class UpstreamStream:
         self._tap = tap
         self._begun = begun
         self._idle_s = idle_s
+        self._ending_s = ending_s
         self._limit_s = limit_s
         self._clock = clock
         self._ends_s = self._clock() + limit_s
@@ -86,12 +89,14 @@ class UpstreamStream:
         if self._begun:
             yield self._begun
             self._begun = b""
+        heard_s = self._clock()
         while not self.is_over:
             left_s = self._ends_s - self._clock()
+            wait_s = min(self._patience_s(heard_s), left_s)
             try:
-                if left_s <= 0:
+                if wait_s <= 0:
                     raise TimedOut("the stream took too long")
-                data = await self._response.next_chunk(min(self._idle_s, left_s))
+                data = await self._response.next_chunk(wait_s)
             except HttpFailure as failure:
                 await fed(tap, b"", self._long_work)
                 self._note()
@@ -99,12 +104,21 @@ class UpstreamStream:
                     self.is_overdue = isinstance(failure, TimedOut) and left_s < self._idle_s
                     tap.error = self._cut_off(failure)
                 break
+            was_finished = tap.is_finished
             forward = await fed(tap, data, self._long_work)
             self._note()
+            if not was_finished or b"data:" in forward:
+                heard_s = self._clock()
             if forward:
                 yield forward
         if tap.error:
             raise redacted(tap.error, self._secrets)
+
+    def _patience_s(self, heard_s: float) -> float:
+        """Say how long to wait: once the answer has its reason to finish, not for comments."""
+        if not self._tap.is_finished:
+            return self._idle_s
+        return min(heard_s + self._ending_s - self._clock(), self._idle_s)
 
     async def leave(self) -> bytes:
         """End the upstream call at once; return the events that came and were not iterated over.

@@ -2,7 +2,8 @@
 
 The prompt's tokens are unknown until a provider counts them, so they are bounded from characters: a
 model is ruled out where even the lower bound is too long, and passed over where only the upper
-bound is and another model surely has room.
+bound is and another model surely has room. So is one that found a prompt too long lately, for all
+prompts that are no shorter, where another model did not.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +16,7 @@ from gateway.budgets.enforcement import own_limit
 from gateway.exact_json import dumps
 from gateway.providers.fields import asked_fields, is_admitted
 from gateway.providers.lacks import FEATURES, REFUSABLE, asked_features
-from gateway.providers.refusals import NOTHING_LEARNED
+from gateway.providers.refusals import LEARNED_NOTHING, NOTHING_LEARNED, Learned
 from gateway.routing.candidates import CandidatePool, longest_answer
 from gateway.types import HostedModel
 
@@ -101,7 +102,8 @@ def judge(
     body: Mapping[str, Any],
     pool: CandidatePool,
     paused: Collection[tuple[str, str]],
-    learned: Mapping[str, frozenset[str]] = NOTHING_LEARNED,
+    learned: Mapping[str, Learned] = NOTHING_LEARNED,
+    prompt_tokens: int = 0,
 ) -> tuple[Verdict, ...]:
     """Give each model a verdict on a decoded chat-completions body.
 
@@ -109,37 +111,23 @@ def judge(
         body: As the caller sent it; parts of unknown form are left for the provider to judge.
         pool: The models the caller may use.
         paused: Provider and upstream name of those whose circuit breaker lets no call through.
-        learned: Fields that models refused the caller's team lately, by the models' names.
+        learned: What models refused the caller's team lately, by the models' names.
+        prompt_tokens: Of the prompt, as they were counted when it was learned.
     """
-    refused = pool.refused.union(*learned.values()) if learned else pool.refused
+    refused = pool.refused
+    if learned:
+        refused = refused.union(*(one.fields for one in learned.values()))
     needs = read_needs(body, refused)
     special = [(name, verdict) for name, verdict in _SPECIAL if getattr(needs, name)]
     upper = needs.max_prompt_tokens + needs.output_tokens
     room = pool.shared.context_tokens
     has_room_everywhere = room is None or upper <= room
-    is_simple = not paused and not needs.features and has_room_everywhere
+    is_simple = not (paused or needs.features or learned) and has_room_everywhere
     if is_simple and _verdict(needs, special, pool) is OK:
         # As nearly every time: what each of them can take covers the request.
         return (OK,) * len(pool.models)
-    verdicts: list[Verdict] = []
-    doubtful: list[int] = []
-    has_room = False
-    for model in pool.models:
-        verdict = _verdict(needs, special, model)
-        if verdict is OK and needs.features:
-            verdict = _lacking(needs.features, model, learned)
-        if verdict is OK and (model.provider, model.upstream_name) in paused:
-            verdict = UNAVAILABLE
-        limit = model.capabilities.context_tokens
-        if verdict is OK and limit is not None:
-            if upper <= limit:
-                has_room = True
-            else:
-                doubtful.append(len(verdicts))
-        verdicts.append(verdict)
-    if has_room:
-        for position in doubtful:
-            verdicts[position] = CONTEXT_MAY_BE_TOO_LONG
+    verdicts = [_judged(needs, special, model, paused, learned) for model in pool.models]
+    _pass_over_narrow(verdicts, pool.models, learned, prompt_tokens, upper)
     return tuple(verdicts)
 
 
@@ -154,6 +142,43 @@ def without_resting(
         UNAVAILABLE if verdict.is_eligible and model.name in resting else verdict
         for model, verdict in judged
     )
+
+
+def _judged(
+    needs: Needs,
+    special: Sequence[tuple[str, Verdict]],
+    model: HostedModel,
+    paused: Collection[tuple[str, str]],
+    learned: Mapping[str, Learned],
+) -> Verdict:
+    verdict = _verdict(needs, special, model)
+    if verdict is OK and needs.features:
+        verdict = _lacking(needs.features, model, learned)
+    if verdict is OK and (model.provider, model.upstream_name) in paused:
+        verdict = UNAVAILABLE
+    return verdict
+
+
+def _pass_over_narrow(
+    verdicts: list[Verdict],
+    models: Sequence[HostedModel],
+    learned: Mapping[str, Learned],
+    prompt_tokens: int,
+    upper: int,
+) -> None:
+    """Rule models out that a prompt may be too long for, where another one surely takes it.
+
+    Args:
+        upper: Bound of what prompt and answer take together.
+    """
+    able = [place for place, verdict in enumerate(verdicts) if verdict is OK]
+    refused = {place for place in able if _was_too_long(prompt_tokens, models[place], learned)}
+    others = [place for place in able if place not in refused]
+    limits = {place: models[place].capabilities.context_tokens for place in others}
+    narrow = {place for place, limit in limits.items() if limit is not None and upper > limit}
+    has_room = any(limit is not None and upper <= limit for limit in limits.values())
+    for place in (refused if others else set()) | (narrow if has_room else set()):
+        verdicts[place] = CONTEXT_MAY_BE_TOO_LONG
 
 
 def within_allotment(
@@ -226,13 +251,19 @@ def _verdict(
     return OK
 
 
+def _was_too_long(tokens: int, model: HostedModel, learned: Mapping[str, Learned]) -> bool:
+    """Whether `model` refused a prompt that was no longer than one of so many tokens."""
+    refused = learned.get(model.name, LEARNED_NOTHING).too_long_tokens
+    return refused is not None and tokens >= refused
+
+
 def _lacking(
-    features: frozenset[str], model: HostedModel, learned: Mapping[str, frozenset[str]]
+    features: frozenset[str], model: HostedModel, learned: Mapping[str, Learned]
 ) -> Verdict:
     """Rule `model` out where it lacks one of the features."""
     lacking = features & model.lacks.refused
     if learned:
-        lacking |= features & REFUSABLE & learned.get(model.name, frozenset())
+        lacking |= features & REFUSABLE & learned.get(model.name, LEARNED_NOTHING).fields
     return LACKS[min(lacking)] if lacking else OK
 
 

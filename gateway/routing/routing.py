@@ -7,7 +7,6 @@ the two steps the turn's budget is allotted, which rests on the prediction and b
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from math import inf
 from typing import Protocol
 
 import numpy as np
@@ -27,7 +26,6 @@ from gateway.routing.capabilities import (
     within_allotment,
     without_resting,
 )
-from gateway.routing.expected_cost import asked_limit, bounded
 from gateway.routing.exploring import Exploring
 from gateway.routing.plan import (
     AUTO,
@@ -39,6 +37,7 @@ from gateway.routing.plan import (
     RoutePlan,
     Scores,
 )
+from gateway.routing.predictions import predicted
 from gateway.routing.prior import DayOne, fill_in
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, CandidateRecord, HostedModel
@@ -228,7 +227,8 @@ class Routing:
         if request.has_formal_limit:  # which is lowered to what a model takes
             body = {**body, "max_tokens": None}
         team_id = caller.team_id
-        verdicts = judge(body, pool, self.paused(), self.refusals.of_team(team_id))
+        learned = self.refusals.of_team(team_id)
+        verdicts = judge(body, pool, self.paused(), learned, request.prompt_tokens)
         if resting := self.refusals.resting(team_id):
             verdicts = without_resting(pool.models, verdicts, resting)
         if not any(verdict.is_eligible for verdict in verdicts):
@@ -272,12 +272,12 @@ class Routing:
             return None, ROUTER_MISSING
         with_stderr = with_stderr or self.exploration.now()[0].reads_stderr
         try:
-            scores = _predicted(router, pool, asked, with_stderr=with_stderr)
+            scores = predicted(router, pool, asked, with_stderr=with_stderr)
             if self.prior is None or None not in scores.quality:
                 return scores, ROUTER_MISSING
             # Else a router that knows few of the models would send nearly all turns to them.
             prior = self.prior.router(self.models)
-            guess = _predicted(prior, pool, asked, with_stderr=with_stderr)
+            guess = predicted(prior, pool, asked, with_stderr=with_stderr)
             return fill_in(scores, guess), ROUTER_MISSING
         except Exception:  # noqa: BLE001
             # A router that fails must never fail the request: it is served by the default model.
@@ -320,27 +320,6 @@ class Routing:
             return pool.names
         names = [n for n, v in zip(pool.names, verdicts, strict=True) if v.is_eligible]
         return tuple(sorted(names, key=lambda name: name != self.default_model))
-
-
-def _predicted(
-    router: Router,
-    pool: CandidatePool,
-    asked: tuple[Float32, ChatRequest, str],
-    *,
-    with_stderr: bool,
-) -> Scores:
-    """Ask a router about a query of a team; what it predicts in tokens is priced."""
-    embedding, request, team_id = asked
-    stderr = router.quality_stderr(embedding, pool.names) if with_stderr else None
-    found = router.predict_pool(embedding, pool.names, team_id)
-    tokens = found.completion_tokens
-    if tokens is None:
-        return Scores(found.quality, found.cost_usd, found.familiarity, stderr)
-    limit = asked_limit(request.body)
-    if limit < inf:
-        tokens = bounded(tokens, limit)
-    cost_usd = pool.prices.cost_usd(request.prompt_tokens, tokens)
-    return Scores(found.quality, cost_usd, found.familiarity, stderr, tokens)
 
 
 def _any_known(scores: Scores, eligible: list[bool]) -> bool:

@@ -287,6 +287,15 @@ class EvaluationLogSettings(Settings):
             "leaves less to train routers from.",
         ),
     ] = 90
+    stored_responses_days: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Days for which a response is kept of a team that stores them. After that "
+            "no request can go on from it, and it is deleted. A shorter time keeps less of what "
+            "callers said.",
+        ),
+    ] = 30
 
 
 class KeySettings(Settings):

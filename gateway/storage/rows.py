@@ -23,15 +23,18 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    tuple_,
     update,
 )
 
 from budget.ledger.settlements import EXPIRED, RECOVERED
 from budget.ledger.types import UnjournaledCharge
 from gateway.storage.database import JSON_OPTIONS, insertion_into
-from migrations.tables import GRADES, KEYS, SETTLEMENTS, TURNS
+from migrations.tables import GRADES, KEYS, SETTLEMENTS, STORED_RESPONSES, TURNS
 
-TABLES: dict[str, Table] = {table.name: table for table in (TURNS, GRADES, SETTLEMENTS)}
+TABLES: dict[str, Table] = {
+    table.name: table for table in (TURNS, GRADES, SETTLEMENTS, STORED_RESPONSES)
+}
 TIMES = ("started_at", "created_at", "reserved_at", "settled_at")
 SLICE_ROWS = 50
 """Rows inserted between two chances for the event loop to take the interpreter lock."""
@@ -129,6 +132,20 @@ def prune_rows(connection: Connection, before: datetime, max_rows: int = PRUNE_R
         )
         deleted += connection.execute(delete(table).where(table.c[key].in_(old))).rowcount
     return deleted
+
+
+def prune_responses(connection: Connection, before: datetime, max_rows: int = PRUNE_ROWS) -> int:
+    """Delete up to `max_rows` stored responses older than `before`; returns how many."""
+    table = STORED_RESPONSES
+    key = tuple_(table.c.team_id, table.c.id)
+    old = (
+        select(table.c.team_id, table.c.id)
+        .where(table.c.created_at < before)
+        .order_by(table.c.created_at)
+        .limit(max_rows)
+        .with_for_update(skip_locked=True)
+    )
+    return connection.execute(delete(table).where(key.in_(old))).rowcount
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from gateway.providers.base import AnswerStream, Completion
 from gateway.types import Usage
 from gateway.wire import ChatRequest
 from gateway.wires.base import Headers, StreamWriter, Wire
-from gateway.wires.responses_answer import Wanted, response_of
+from gateway.wires.responses_answer import Wanted, kept, response_of
 from gateway.wires.responses_request import parse_responses_request
 from gateway.wires.responses_stream import NativeWriter, ResponsesWriter
 
@@ -45,11 +45,13 @@ class ResponsesWire:
         response = completion.native
         if response is None:
             response = response_of(completion.body, _wanted(request), usage)
-        return dumps({**response, "waypost": summary})
+        return dumps(kept({**response, "waypost": summary}, request.keeping))
 
     def writer(self, request: ChatRequest, upstream: AnswerStream) -> StreamWriter:
         """Make what writes a streamed answer."""
-        return NativeWriter(upstream) if upstream.is_native else ResponsesWriter(_wanted(request))
+        if upstream.is_native:
+            return NativeWriter(upstream, request.keeping)
+        return ResponsesWriter(_wanted(request))
 
     def headers(self, headers: Headers) -> Headers:
         """Complete the headers of an answer."""
@@ -65,4 +67,4 @@ RESPONSES_TO_COUNT: Final[Wire] = ResponsesWire(is_count=True)
 
 
 def _wanted(request: ChatRequest) -> Wanted:
-    return Wanted({} if request.native is None else request.native.body)
+    return Wanted({} if request.native is None else request.native.body, request.keeping)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from gateway.providers.responses_native import OWN_MARK, RESPONSE_PREFIX
 from gateway.providers.tool_ids import IdForm
 from gateway.types import Usage
+from gateway.wire import Keeping
 from gateway.wires.messages_answer import arguments_in, thoughts_in
 from gateway.wires.responses_request import LOGPROBS
 from gateway.wires.responses_tools import Tool, read_input, renamed_tools
@@ -42,13 +43,15 @@ class Wanted:
     """What a request, as it was sent, wants to see of an answer, or has repeated in it.
 
     Attributes:
+        keeping: Keeps the answer; None where it is not kept.
         summary: It asks for a summary of thoughts, so clients look for thoughts there.
         tools: Those that the functions of other names stand for.
     """
 
-    __slots__ = ("echo", "logprobs", "summary", "tools")
+    __slots__ = ("echo", "keeping", "logprobs", "summary", "tools")
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
+    def __init__(self, body: Mapping[str, Any], keeping: Keeping | None = None) -> None:
+        self.keeping = keeping
         self.echo: dict[str, Any] = {
             name: default if body.get(name) is None else body[name]
             for name, default in _ECHOED.items()
@@ -59,6 +62,9 @@ class Wanted:
         self.summary = bool(reasoning.get("summary") or reasoning.get("generate_summary"))
         self.logprobs = bool(body.get("top_logprobs") or LOGPROBS in (body.get("include") or ()))
         self.tools = renamed_tools(body.get("tools"))
+        if keeping is not None:
+            self.echo["store"] = keeping.is_wanted
+            self.echo["previous_response_id"] = keeping.previous_id
 
 
 @dataclass(slots=True)
@@ -173,7 +179,7 @@ def response_of(answer: Mapping[str, Any], wants: Wanted, usage: Usage | None) -
     """Translate a `chat.completion` to a response."""
     choices = answer.get("choices")
     choice = _object(choices[0]) if isinstance(choices, list) and choices else {}
-    answer_id = response_id(answer.get("id"))
+    answer_id = response_id(answer.get("id"), wants.keeping)
     items = list(_items(_object(choice.get("message")), choice, answer_id, wants))
     ending = ending_of(choice.get("finish_reason"))
     for item in items:
@@ -228,9 +234,20 @@ def call_of(
     return Call(item_id(kind, answer_id, index), index, call_id, tool)
 
 
-def response_id(given: object) -> str:
-    """Name a response after the answer that it stands for."""
-    return f"{RESPONSE_PREFIX}{given}"
+def response_id(given: object, keeping: Keeping | None) -> str:
+    """Name a response after the answer that it stands for.
+
+    One that is kept has a name of its own: not every host takes care that no two are the same.
+    """
+    return f"{RESPONSE_PREFIX}{given if keeping is None else keeping.answer_id}"
+
+
+def kept(response: dict[str, Any], keeping: Keeping | None) -> dict[str, Any]:
+    """Keep a response where that is wanted; returns it with what is to be said of that."""
+    if keeping is None:
+        return response
+    told = {**response, "store": True, "previous_response_id": keeping.previous_id}
+    return told if keeping.is_wanted and keeping.keep(told) else {**told, "store": False}
 
 
 def item_id(kind: str, answer_id: str, index: int) -> str:

@@ -16,6 +16,7 @@ from gateway.exact_json import dumps
 from gateway.providers.base import AnswerStream
 from gateway.providers.sse import decode_object, events_in, payload_of
 from gateway.types import Usage
+from gateway.wire import Keeping
 from gateway.wires.messages_answer import arguments_in, thoughts_in
 from gateway.wires.responses_answer import (
     COMPLETED,
@@ -30,6 +31,7 @@ from gateway.wires.responses_answer import (
     call_of,
     ending_of,
     item_id,
+    kept,
     logprobs_in,
     response_id,
     response_object,
@@ -55,8 +57,9 @@ class NativeWriter:
 
     translate: Callable[[bytes], bytes] | None = None
 
-    def __init__(self, upstream: AnswerStream) -> None:
+    def __init__(self, upstream: AnswerStream, keeping: Keeping | None = None) -> None:
         self._upstream = upstream
+        self._keeping = keeping
 
     def end(
         self, usage: Usage | None, upstream: AnswerStream, summary: Callable[[], dict[str, Any]]
@@ -65,7 +68,7 @@ class NativeWriter:
         del usage
         last = upstream.usage_event or {}
         response = {**(last.get("response") or {}), "waypost": summary()}
-        return _event({**last, "response": response})
+        return _event({**last, "response": kept(response, self._keeping)})
 
     def fail(self, error: Exception, request_id: str) -> bytes:
         """Write an error; events are numbered, and as many were forwarded as had a number."""
@@ -103,7 +106,8 @@ class ResponsesWriter:
             self._close_call(call, ending["status"])
         output = [item.item() for item in self._items]
         fields = {**ending, "output": output, "usage": usage_of(usage), "waypost": summary()}
-        self._put(f"response.{ending['status']}", response=self._response(**fields))
+        response = kept(self._response(**fields), self._wants.keeping)
+        self._put(f"response.{ending['status']}", response=response)
         return self._taken()
 
     def fail(self, error: Exception, request_id: str) -> bytes:
@@ -174,7 +178,7 @@ class ResponsesWriter:
 
     def _begin(self, head: Mapping[str, Any]) -> None:
         self._head = {name: head.get(name) for name in ("created", "model", "service_tier")}
-        self._id = response_id(head.get("id"))
+        self._id = response_id(head.get("id"), self._wants.keeping)
         response = orjson.Fragment(dumps(self._response()))
         self._put("response.created", response=response)
         self._put("response.in_progress", response=response)

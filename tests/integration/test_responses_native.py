@@ -56,7 +56,9 @@ async def test_a_request_reaches_the_host_as_it_was_sent(native, http):
 
     assert answer.status_code == 200, answer.text
     assert native.alpha.last.path == "/alpha/v1/responses"
-    assert native.alpha.last.body == AGENT | {"model": "gpt-5-up"}
+    # But for a thought that is only named: with `store: false` the host cannot find it.
+    items = [item for item in AGENT["input"] if item.get("id") != "rs_1"]
+    assert native.alpha.last.body == AGENT | {"model": "gpt-5-up", "input": items}
 
 
 async def test_an_answer_passes_as_it_is_and_is_charged(native, http):
@@ -155,6 +157,8 @@ async def test_what_the_gateway_decides_is_put_in(native, http):
         "max_output_tokens": 77,
         "text": {"verbosity": "low"},
         "reasoning": {"effort": "low"},
+        "store": False,
+        "include": ["reasoning.encrypted_content"],
     }
 
 
@@ -202,7 +206,7 @@ async def test_what_nobody_judged_is_not_sent(native, http, field):
     answer = await http.post(RESPONSES, json=HELLO | {"model": SMALL} | field)
 
     assert answer.status_code == 200
-    assert set(native.alpha.last.body) == {"model", "input"}
+    assert set(native.alpha.last.body) == {"model", "input", "store", "include"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from gateway.providers.responses_native import (
     native_completion,
     usage_of,
 )
-from gateway.types import HostedModel, ModelPrice, NativeRequest
+from gateway.types import Capabilities, HostedModel, ModelPrice, NativeRequest
 from tests.fakes.responses import HELLO, named, response, response_chunks
 
 SPEAKS = Host(speaks_responses=True)
@@ -30,13 +30,31 @@ def call(
 
 def sent(body: dict[str, Any], chat: dict[str, Any] | None = None, **model: Any) -> dict[str, Any]:
     written = native_body(call(body, chat, **model), is_stream=False)
+    assert written.pop("store") is False
     return {name: value for name, value in written.items() if name not in HELLO}
 
 
 def test_a_field_is_sent_where_the_chat_request_that_was_judged_has_it() -> None:
-    body = {"temperature": 0.5, "top_p": 0.5, "unheard_of": 1, "store": False}
+    body = {"temperature": 0.5, "top_p": 0.5, "unheard_of": 1, "store": True}
 
-    assert sent(body, {"temperature": 0.5}) == {"temperature": 0.5, "store": False}
+    assert sent(body, {"temperature": 0.5}) == {"temperature": 0.5}
+
+
+def test_a_model_that_thinks_gives_its_thoughts_along_and_gets_back_those_that_say_something() -> (
+    None
+):
+    thinks = {"capabilities": Capabilities(reasoning="effort")}
+    summary = [{"type": "summary_text", "text": "Hm."}]
+    named = {"type": "reasoning", "id": "rs_1", "summary": summary}
+    sealed = {**named, "encrypted_content": "aGk="}
+    open_ones = {**named, "content": [{"type": "reasoning_text", "text": "Hm."}]}
+
+    call_of = call({"input": [named, sealed, open_ones], "include": ["x"]}, **thinks)
+    body = native_body(call_of, is_stream=False)
+
+    assert body["include"] == ["x", "reasoning.encrypted_content"]
+    assert body["input"] == [sealed, open_ones]
+    assert "include" not in sent({})
 
 
 def test_verbosity_that_the_model_refused_is_left_out() -> None:
