@@ -57,7 +57,7 @@ from gateway.readings import (
 from gateway.routing.encoders import QueryEmbedder
 from gateway.routing.opening import make_routing, open_query_embedder
 from gateway.settings.config import GatewaySettings
-from gateway.settings.server import MEMORY_PER_BODY_BYTE
+from gateway.settings.server import MEMORY_PER_BODY_BYTE, ServerSettings
 from gateway.startup import Startup
 from gateway.storage.hanging import give_up_statements
 from gateway.telemetry.connection_counts import ConnectionCounts
@@ -272,6 +272,14 @@ def _build_admin_app(
     )
 
 
+def _memory_of_bodies(server: ServerSettings) -> InFlight:
+    """Bound the memory of all bodies, and of those of one key; one of the longest always fits."""
+    least = MEMORY_PER_BODY_BYTE * server.max_body_bytes
+    return InFlight(
+        max(server.body_memory_bytes, least), max(server.body_memory_bytes_per_key, least)
+    )
+
+
 def _build_public_app(
     settings: GatewaySettings,
     service: ChatService,
@@ -282,10 +290,7 @@ def _build_public_app(
     readiness: Readiness,
 ) -> PublicApp:
     server = settings.server
-    least = MEMORY_PER_BODY_BYTE * server.max_body_bytes
-    memory = InFlight(
-        max(server.body_memory_bytes, least), max(server.body_memory_bytes_per_key, least)
-    )
+    memory = _memory_of_bodies(server)
     service.metrics.observe(read_memory(memory))
     # FastAPI's own pages declare no authentication and load scripts from elsewhere; its redirects
     # name the scheme it sees, so behind a proxy they would send a caller's key over plain HTTP.
