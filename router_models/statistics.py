@@ -19,14 +19,16 @@ def cost_floor(evaluations: Evaluations) -> Float32:
 
 
 def model_means(evaluations: Evaluations) -> tuple[Float32, Float32]:
-    """Mean quality and cost per model; shape ``(n_models,)`` each.
+    """Mean quality and cost per model, by weight; shape ``(n_models,)`` each.
 
     A model without rows counts as an average one at the highest mean cost: unknown is not free.
     """
-    answered = np.isfinite(evaluations.quality)
-    quality = np.where(answered, evaluations.quality, 0.0).sum(axis=0, dtype=np.float64)
-    cost = np.where(answered, evaluations.cost_usd, 0.0).sum(axis=0, dtype=np.float64)
-    return means_of_sums(answered.sum(axis=0), quality, cost)
+    counts = evaluations.counts
+    quality, cost = (
+        (np.where(counts > 0, figures, 0.0) * counts).sum(axis=0, dtype=np.float64)
+        for figures in (evaluations.quality, evaluations.cost_usd)
+    )
+    return means_of_sums(counts.sum(axis=0, dtype=np.float64), quality, cost)
 
 
 def means_of_sums(
@@ -34,7 +36,8 @@ def means_of_sums(
 ) -> tuple[Float32, Float32]:
     """Mean quality and cost per model from sums over its `rows`; see `model_means`."""
     seen = rows > 0
-    quality, cost = quality_sum / np.maximum(rows, 1), cost_sum / np.maximum(rows, 1)
+    safe = np.where(seen, rows, 1)
+    quality, cost = quality_sum / safe, cost_sum / safe
     quality = np.where(seen, quality, quality[seen].mean())
     cost = np.where(seen, cost, cost[seen].max())
     return quality.astype(np.float32), cost.astype(np.float32)
@@ -50,6 +53,7 @@ def select(evaluations: Evaluations, rows: NDArray[np.intp]) -> Evaluations:
         tuple(evaluations.tasks[row] for row in rows) if evaluations.tasks else (),
         tuple(evaluations.texts[row] for row in rows) if evaluations.texts else (),
         evaluations.tokens and evaluations.tokens.select(rows),
+        None if evaluations.weight is None else evaluations.weight[rows],
     )
 
 
@@ -61,6 +65,7 @@ def select_models(evaluations: Evaluations, columns: NDArray[np.intp]) -> Evalua
         cost_usd=evaluations.cost_usd[:, columns],
         models=tuple(evaluations.models[column] for column in columns),
         tokens=evaluations.tokens and evaluations.tokens.select_models(columns),
+        weight=None if evaluations.weight is None else evaluations.weight[:, columns],
     )
 
 
@@ -84,6 +89,9 @@ def join(first: Evaluations, second: Evaluations) -> Evaluations:
             np.concatenate([one.completion, other.completion]),
             one.prices,
         ),
+        None
+        if first.weight is None and second.weight is None
+        else np.concatenate([first.counts, second.counts]),
     )
 
 
@@ -107,6 +115,8 @@ def check(evaluations: Evaluations, least_rows: int = 1) -> None:
             f"{int(answered.any(axis=1).sum())} queries with an evaluation; at least {least_rows} "
             "are needed"
         )
+    if evaluations.weight is not None:
+        _check_weights(evaluations.weight, answered)
     if not np.isfinite(evaluations.embeddings).all():
         raise InvalidEvaluations("an embedding holds values that are not finite")
     quality, cost = evaluations.quality[answered], evaluations.cost_usd[answered]
@@ -114,3 +124,12 @@ def check(evaluations: Evaluations, least_rows: int = 1) -> None:
         raise InvalidEvaluations("quality must lie between 0 and 1")
     if cost.min() < 0:
         raise InvalidEvaluations("a cost is negative")
+
+
+def _check_weights(weight: Float32, answered: NDArray[np.bool_]) -> None:
+    if weight.shape != answered.shape:
+        raise InvalidEvaluations(
+            f"weight has shape {weight.shape}; it needs that of quality, {answered.shape}"
+        )
+    if not ((weight[answered] > 0) & (weight[answered] <= 1)).all():
+        raise InvalidEvaluations("a weight must be above 0 and at most 1")

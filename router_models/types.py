@@ -84,6 +84,8 @@ class Evaluations:
         tasks: Task label of each query, for reports only; empty where unknown.
         texts: Of the queries, for what reads words instead of vectors; empty where unknown.
         tokens: Of prompts and completions; None where they were not counted.
+        weight: How much is learned from each answer, above 0 and at most 1, shape as of `quality`;
+            None where each counts as one.
     """
 
     embeddings: Float32
@@ -93,6 +95,14 @@ class Evaluations:
     tasks: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     tokens: TokenCounts | None = None
+    weight: Float32 | None = None
+
+    @property
+    def counts(self) -> Float32:
+        """What each answer counts for in a sum, 0 where there is none; shape as of `quality`."""
+        answered = np.isfinite(self.quality)
+        weight = np.float32(1.0) if self.weight is None else self.weight
+        return np.where(answered, weight, np.float32(0.0))
 
 
 class Estimator(Protocol):

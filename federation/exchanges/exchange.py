@@ -213,8 +213,11 @@ def noise_of(plan: TrainingPlan) -> NoiseSettings:
 
 
 def suppress_rare_models(rows: Evaluations, least_rows: int) -> Evaluations:
-    """Suppress the evaluations of models that have fewer than `least_rows`."""
-    few = np.isfinite(rows.quality).sum(axis=0) < least_rows
+    """Suppress the evaluations of models that have fewer than `least_rows`, by weight.
+
+    By weight, so that no sum is mostly of fewer rows, which the others hide in name alone.
+    """
+    few = rows.counts.sum(axis=0, dtype=np.float64) < least_rows
     nothing = np.float32(np.nan)
     return replace(
         rows,

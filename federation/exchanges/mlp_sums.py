@@ -133,7 +133,7 @@ class LossSumExchange(SumExchange):
         return {**state, LOSS: mean}
 
 
-def _counts(**counts: int) -> Payload:
+def _counts(**counts: float) -> Payload:
     return {name: np.array([count], np.float64) for name, count in counts.items()}
 
 

@@ -101,7 +101,7 @@ class ClusterSums(Sums):
     Attributes:
         sizes: Rows nearest to each centroid; shape ``(n_clusters,)``.
         distance_sum: Of their cosine distances to it; same shape.
-        count: Evaluations; shape ``(n_clusters, n_models)``, as all that follow.
+        count: Evaluations, by weight; shape ``(n_clusters, n_models)``, as all that follow.
         quality_sum: Of them.
         quality_squares: Sum of squares.
         cost_sum: In USD.
@@ -132,7 +132,7 @@ class ClusterSums(Sums):
         assigned, distance = assign(scaler.apply_unit(evaluations.embeddings), centroids)
         n_clusters = len(centroids)
         cells = CellStatistics.gather(
-            assigned, evaluations.quality, evaluations.cost_usd, n_clusters
+            assigned, evaluations.quality, evaluations.cost_usd, n_clusters, evaluations.counts
         )
         exact = cls(
             np.bincount(assigned, minlength=n_clusters).astype(np.float64),

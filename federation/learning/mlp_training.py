@@ -61,9 +61,9 @@ def train_locally(
         frozen_trunk: Train the heads alone.
         teacher: Weights of a router to stay close to, on these rows and for all models.
     """
-    answered = np.isfinite(evaluations.quality)
-    kept = np.flatnonzero(answered.any(axis=1))
-    counts = np.array([len(kept)], np.float64), answered.sum(axis=0).astype(np.float64)
+    answers = evaluations.counts
+    kept = np.flatnonzero(answers.any(axis=1))
+    counts = np.array([len(kept)], np.float64), answers.sum(axis=0, dtype=np.float64)
     if not len(kept):
         return LocalUpdate(dict(weights), *counts)
     rows = Rows.from_evaluations(select(evaluations, kept), scales.scaler, scales.cost_scale)
@@ -87,14 +87,14 @@ def _gradient_step(network: RouterNetwork, rows: Rows, loss: Loss) -> None:
     average.
     """
     network.train()
-    answers = rows.answered.sum()
+    answers = rows.counts.sum()
     order = torch.arange(len(rows.features))
     for start in range(0, len(order), ROWS_AT_ONCE):
         part = rows.take(order[start : start + ROWS_AT_ONCE])
-        share = part.answered.sum() / answers
+        share = part.counts.sum() / answers
         torch.autograd.backward(share * loss(network(part.features), part))
     nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
-    of_model = (answers / rows.answered.sum(dim=0).clamp(min=1.0)).tile(2)
+    of_model = (answers / rows.counts.sum(dim=0).clamp(min=1.0)).tile(2)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if parameter.grad is not None:
@@ -119,8 +119,8 @@ def _distilling(teacher: RouterNetwork) -> Loss:
 
 def validation_loss(
     weights: Weights, evaluations: Evaluations, scales: Scales
-) -> tuple[float, int]:
-    """Sum of the loss over a client's held-out evaluations, and how many there are."""
-    count = int(np.isfinite(evaluations.quality).sum())
+) -> tuple[float, float]:
+    """Sum of the loss over a client's held-out evaluations, by weight, and of their weights."""
+    count = float(evaluations.counts.sum(dtype=np.float64))
     rows = Rows.from_evaluations(evaluations, scales.scaler, scales.cost_scale)
     return mean_loss(RouterNetwork.from_weights(weights), rows) * count, count

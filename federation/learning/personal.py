@@ -34,19 +34,18 @@ def mixture_shares(
     """
     mine, ours = local.predict(held_out.embeddings), shared.predict(held_out.embeddings)
     return (
-        _share(mine.quality, ours.quality, held_out.quality),
-        _share(mine.cost_usd, ours.cost_usd, held_out.cost_usd),
+        _share(mine.quality, ours.quality, held_out.quality, held_out.counts),
+        _share(mine.cost_usd, ours.cost_usd, held_out.cost_usd, held_out.counts),
     )
 
 
-def _share(local: Float32, shared: Float32, truth: Float32) -> Float32:
-    known = np.isfinite(truth)
+def _share(local: Float32, shared: Float32, truth: Float32, counts: Float32) -> Float32:
     local_error, shared_error = (
-        np.where(known, np.abs(predicted - truth), 0.0).sum(axis=0, dtype=np.float64)
+        np.where(counts > 0, counts * np.abs(predicted - truth), 0.0).sum(axis=0, dtype=np.float64)
         for predicted in (local, shared)
     )
     total = local_error + shared_error
-    rows = known.sum(axis=0)
+    rows = counts.sum(axis=0, dtype=np.float64)
     measured = shared_error / np.where(total > 0.0, total, 1.0)
     share: Float32 = (measured * rows / (rows + PRIOR_ROWS)).astype(np.float32)
     return share

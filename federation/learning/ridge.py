@@ -42,7 +42,9 @@ class GramSums(Sums):
     def gather(cls, scaler: Scaler, evaluations: Evaluations) -> "GramSums":
         """Add up a client's rows."""
         scaled = scaler.apply(evaluations.embeddings)
-        sums = RidgeSums.gather(scaled, evaluations.quality, evaluations.cost_usd)
+        sums = RidgeSums.gather(
+            scaled, evaluations.quality, evaluations.cost_usd, evaluations.counts
+        )
         upper = np.triu_indices(sums.gram.shape[1])
         packed = np.stack([gram[upper] for gram in sums.gram])
         return cls(packed[sums.gram_of], sums.quality, sums.cost_usd)

@@ -99,21 +99,21 @@ class RowSums(Sums):
     def gather(cls, evaluations: Evaluations) -> "RowSums":
         """Add up a client's rows; NaN marks a model that did not answer the query."""
         embeddings = evaluations.embeddings
-        answered = np.isfinite(evaluations.quality)
-        quality = np.where(answered, evaluations.quality, 0.0).astype(np.float64)
-        cost = np.where(answered, evaluations.cost_usd, 0.0).astype(np.float64)
+        counts = evaluations.counts.astype(np.float64)
+        quality = np.where(counts > 0, evaluations.quality, 0.0).astype(np.float64)
+        cost = np.where(counts > 0, evaluations.cost_usd, 0.0).astype(np.float64)
         logs, nusd_logs = np.log1p(cost), np.log1p(cost * NUSD_PER_USD)
         return cls(
             np.array([len(embeddings)], np.float64),
             embeddings.sum(axis=0, dtype=np.float64),
             np.einsum("ij,ij->j", embeddings, embeddings, dtype=np.float64),
-            answered.sum(axis=0).astype(np.float64),
-            quality.sum(axis=0),
-            cost.sum(axis=0),
-            logs.sum(axis=0),
-            (logs * logs).sum(axis=0),
-            nusd_logs.sum(axis=0),
-            (nusd_logs * nusd_logs).sum(axis=0),
+            counts.sum(axis=0),
+            (counts * quality).sum(axis=0),
+            (counts * cost).sum(axis=0),
+            (counts * logs).sum(axis=0),
+            (counts * logs * logs).sum(axis=0),
+            (counts * nusd_logs).sum(axis=0),
+            (counts * nusd_logs * nusd_logs).sum(axis=0),
         )
 
     def scaler(self) -> Scaler:

@@ -14,6 +14,7 @@ has left the log is dropped, and its other rows are never used again.
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from federation.node.durable import write_durably
 from router_models.estimators.arrays import SMALLEST_NORM
 from router_models.evaluation.log_rows import LoggedRows
-from router_models.rows import pivot
+from router_models.rows import all_one, pivot, pivot_weight
 from router_models.training.kmeans import normalize_rows
 from router_models.types import Float32
 
@@ -37,7 +38,8 @@ MOST_ANSWERS: Final = 5
 """Of one query, in bundles of one model each: so there are fewer mean vectors than vectors."""
 
 PER_ANSWER: Final = ("members", "model", "bundle")
-PER_BUNDLE: Final = ("split", "mean", "deviation", "quality", "cost_usd")
+FIGURES: Final = ("quality", "cost_usd", "weight")
+PER_BUNDLE: Final = ("split", "mean", "deviation", *FIGURES)
 
 Digests = NDArray[np.bytes_]
 
@@ -57,6 +59,8 @@ class Bundles:
             at the same time; same shape.
         quality: Mean per model, NaN for a model that answered none; ``(n_bundles, n_models)``.
         cost_usd: The same of the cost.
+        weight: The same of the answers' weights. Quality is a mean without them: by weight, one
+            answer among ten light ones would be told.
     """
 
     models: tuple[str, ...]
@@ -68,6 +72,7 @@ class Bundles:
     deviation: Float32
     quality: Float32
     cost_usd: Float32
+    weight: Float32
 
     @classmethod
     def none(cls, dimension: int) -> "Bundles":
@@ -75,7 +80,8 @@ class Bundles:
         vectors, figures = np.empty((0, dimension), np.float32), np.empty((0, 0), np.float32)
         members, places = np.empty(0, f"S{2 * DIGEST_BYTES}"), np.empty(0, np.intp)
         split = np.empty(0, np.int8)
-        return cls((), members, places, places, split, vectors, vectors, figures, figures)
+        figured = dict.fromkeys(FIGURES, figures)
+        return cls((), members, places, places, split, vectors, vectors, **figured)
 
     def updated(self, rows: LoggedRows, least_rows: int) -> "Bundles":
         """Drop bundles that lost a row or are too small, and make new ones of new answers."""
@@ -101,6 +107,7 @@ class Bundles:
             # Vectors of a bundle add up to what its rows add up to.
             scatter -= (_sums(scatter, bundle) / sizes[:, None])[bundle]
         query, model = np.nonzero(np.isfinite(self.quality[bundle]))
+        weight = self.weight[bundle[query], model]
         return LoggedRows(
             (self.mean[bundle] + scatter * self.deviation[bundle]).astype(np.float32),
             self.split[bundle],
@@ -111,6 +118,7 @@ class Bundles:
             self.cost_usd[bundle[query], model],
             np.empty(0, np.intp),
             np.empty((0, len(self.models)), np.float32),
+            weight=None if all_one(weight) else weight,
         )
 
     def _sizes(self) -> NDArray[np.intp]:
@@ -122,8 +130,7 @@ class Bundles:
         models = self.models + tuple(name for name in names if name not in self.models)
         wider = ((0, 0), (0, len(models) - len(self.models)))
         figures = {
-            name: np.pad(getattr(self, name), wider, constant_values=np.nan)
-            for name in ("quality", "cost_usd")
+            name: np.pad(getattr(self, name), wider, constant_values=np.nan) for name in FIGURES
         }
         return replace(self, models=models, **figures)
 
@@ -142,7 +149,7 @@ class Bundles:
     def _with_new(
         self,
         embeddings: Float32,
-        figures: tuple[Float32, Float32],
+        figures: Sequence[Float32],
         digests: Digests,
         units: "_Units",
     ) -> "Bundles":
@@ -157,10 +164,10 @@ class Bundles:
         spread = ((embeddings[query] - mean[of]) ** 2).sum(axis=0)
         # A bundle of n rows has n - 1 directions to deviate in, its made-up rows too.
         deviation = np.sqrt(spread / max(len(query) - len(parts), 1)).astype(np.float32)
-        quality, cost_usd = (
+        means = [
             (_sums(np.where(models, each[query], np.nan), of) / sizes).astype(np.float32)
             for each in figures
-        )
+        ]
         answer, model = np.nonzero(models)
         added = {
             "members": digests[query[answer]],
@@ -169,8 +176,7 @@ class Bundles:
             "split": units.split[[part[0] for part in parts]],
             "mean": mean.astype(np.float32),
             "deviation": np.tile(deviation, (len(parts), 1)),
-            "quality": quality,
-            "cost_usd": cost_usd,
+            **dict(zip(FIGURES, means, strict=True)),
         }
         joined = {n: np.concatenate([getattr(self, n), new]) for n, new in added.items()}
         return replace(self, **cast("dict[str, Any]", joined))
@@ -259,7 +265,10 @@ class BundleFile:
         with np.load(self.path, allow_pickle=False) as stored:
             if str(stored["encoder_id"]) != self.encoder_id:
                 return None
-            arrays = {name: stored[name] for name in (*PER_ANSWER, *PER_BUNDLE)}
+            names = (*PER_ANSWER, *PER_BUNDLE)
+            arrays = {name: stored[name] for name in names if name in stored}
+            # A file of an earlier version holds no weights: every answer counted as one.
+            arrays.setdefault("weight", np.where(np.isfinite(arrays["quality"]), 1.0, np.nan))
             return Bundles(models=tuple(stored["models"].tolist()), **arrays)
 
 
@@ -269,11 +278,15 @@ def _digests(embeddings: Float32) -> Digests:
     return np.array(digests, f"S{2 * DIGEST_BYTES}")
 
 
-def _figures(rows: LoggedRows, models: tuple[str, ...]) -> tuple[Float32, Float32]:
-    """Lay the answers out by query and model."""
+def _figures(rows: LoggedRows, models: tuple[str, ...]) -> tuple[Float32, Float32, Float32]:
+    """Lay `FIGURES` out by query and model."""
     column = np.array([models.index(name) for name in rows.models], np.intp)[rows.model]
     shape = (len(rows.embeddings), len(models))
-    return pivot(rows.query, column, rows.score, rows.cost_usd, shape)
+    weight = np.ones(len(rows.score), np.float32) if rows.weight is None else rows.weight
+    return (
+        *pivot(rows.query, column, rows.score, rows.cost_usd, shape),
+        pivot_weight(rows.query, column, weight, shape),
+    )
 
 
 def _parts(embeddings: Float32, rows: NDArray[np.intp], least_rows: int) -> list[NDArray[np.intp]]:

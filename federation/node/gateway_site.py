@@ -164,7 +164,7 @@ class GatewaySite:
         names = registry.with_overrides(self.own_names)
         columns = tuple(sorted({names.canonical(model) for model in rows.models}))
         table = rows.evaluations("train", columns, names)
-        answers = np.isfinite(table.quality).sum(axis=0)
+        answers = table.counts.sum(axis=0, dtype=np.float64)
         enough = answers >= self.policy.least_rows
         return SiteProfile(
             name=self.name,

@@ -88,4 +88,4 @@ def _row_loss(network: RouterNetwork) -> Callable[[Parameters, tuple[Tensor, ...
 
 
 def _as_tensors(rows: Rows) -> tuple[Tensor, ...]:
-    return rows.features, rows.quality, rows.cost_z, rows.answered
+    return rows.features, rows.quality, rows.cost_z, rows.counts

@@ -42,6 +42,7 @@ from router_models.evaluation.fixed_choice import beside_fixed_choice
 from router_models.evaluation.held_out import HeldOut
 from router_models.evaluation.log_rows import LoggedRows
 from router_models.evaluation.off_policy import LoggedChoices
+from router_models.training.recency import HalfLives, fading, find_half_lives, since_changes
 from router_models.types import Evaluations
 
 CANDIDATE: Final = "candidate"
@@ -100,6 +101,7 @@ class Learner:
             SQLAlchemyError: The database does not answer.
         """
         done: list[Event] = []
+        self.evidence.look_anew()
 
         def note(what: What, why: str, **fields: Any) -> None:
             event = Event(self.clock(), LEARNER, what, why, **fields)
@@ -229,10 +231,12 @@ class Learner:
         if self._was_tried(figures["rows_sha256"]):
             note("skipped", "these very rows were learned from before", figures=figures)
             return
+        half_lives = find_half_lives(rows, self.seed)
+        learned = fading(rows, half_lives) if half_lives else rows
         names = ModelRegistry()
         trained = train_router(
-            rows.evaluations("train", rows.models, names),
-            rows.evaluations("val", rows.models, names),
+            learned.evaluations("train", rows.models, names),
+            learned.evaluations("val", rows.models, names),
             self.settings.estimator,
             self.seed,
             self.encoder,
@@ -241,19 +245,28 @@ class Learner:
         )
         version = self.store.put_own(trained.content).version
         made = figures | {"training": trained.training, **trained.provenance}
-        note("trained", explain_training(trained), router_version=version, figures=made)
-        self._judge(note, load(trained.content, self.encoder), rows, figures)
+        faded = {rows.models[model]: answers for model, answers in half_lives.items()}
+        if faded:
+            made["half_life_answers"] = faded
+        why = explain_training(trained, faded)
+        note("trained", why, router_version=version, figures=made)
+        judged_on = self._rows_to_judge_on(rows, half_lives)
+        router, active = load(trained.content, self.encoder), self._active(rows)
+        self._judge(note, router, active, HeldOut.of(judged_on, self.prices), figures)
 
     def _was_tried(self, rows_sha256: str) -> bool:
         last = self.events.latest_attempt()
         return last is not None and last.figures.get("rows_sha256") == rows_sha256
 
     def _judge(
-        self, note: Callable[..., None], router: Router, rows: LoggedRows, figures: dict[str, Any]
+        self,
+        note: Callable[..., None],
+        router: Router,
+        active: Router | None,
+        held_out: HeldOut,
+        figures: dict[str, Any],
     ) -> None:
         """Say whether the router may serve, and let it; the rules are the federation's."""
-        held_out = HeldOut.of(self._rows_to_judge_on(rows), self.prices)
-        active = self._active(rows)
         nonsense = find_invalid_predictions(router, held_out.answers.embeddings)
         if nonsense is not None:
             decision = Decision(CANDIDATE, is_accepted=False, reason=nonsense, figures={})
@@ -278,16 +291,17 @@ class Learner:
         decision = replace(decision, reason=why)
         self._carry_out(note, router.version, decision, former, figures)
 
-    def _rows_to_judge_on(self, rows: LoggedRows) -> LoggedRows:
+    def _rows_to_judge_on(self, rows: LoggedRows, half_lives: HalfLives) -> LoggedRows:
         """After a router was rolled back, those since it began to serve.
 
-        The older ones had spoken for it, and would speak for the next one like it.
+        The older ones had spoken for it, and would speak for the next one like it. Where a model
+        changed, those since then: the older ones would speak against who noticed it.
         """
         last = self.events.latest(*SERVING)
-        if last is None or last.what != "rolled_back":
-            return rows
-        begun = self.events.latest("activated", version=last.router_version)
-        return rows if begun is None else self.evidence.rows(begun.at)
+        if last is not None and last.what == "rolled_back":
+            begun = self.events.latest("activated", version=last.router_version)
+            return rows if begun is None else self.evidence.rows(begun.at)
+        return since_changes(rows, half_lives) if half_lives else rows
 
     def _carry_out(
         self,

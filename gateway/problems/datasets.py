@@ -25,7 +25,7 @@ from router_models.encoders.request_shape import SUFFIX, WIDTH, encoder_ids
 from router_models.errors import InvalidEvaluations
 from router_models.estimators.arrays import fit_width
 from router_models.pricing import LEAST_COUNTED, tabulate, uncounted_models
-from router_models.rows import pivot
+from router_models.rows import all_one, pivot, pivot_weight
 from router_models.types import Encoder, Evaluations, Float32, TokenCounts
 
 SPLITS = ("train", "val", "test")
@@ -53,6 +53,8 @@ class Dataset:
         hidden_reasoning: Models whose stored costs lack their thinking tokens.
         tokens: Of prompts and completions; None where the table does not count them.
         notes: What was left out or averaged when the table was read, a sentence each.
+        weight: How much is learned from each answer, shape as of `quality`; None where that is the
+            same for all.
     """
 
     query_ids: tuple[str, ...]
@@ -68,6 +70,7 @@ class Dataset:
     hidden_reasoning: frozenset[str] = frozenset()
     tokens: TokenCounts | None = None
     notes: tuple[str, ...] = ()
+    weight: Float32 | None = None
 
     def embedded(self, encoder: Encoder) -> "Dataset":
         """Return the same queries as this encoder's vectors, of whole requests where known.
@@ -110,6 +113,7 @@ class Dataset:
             quality=self.quality[:, columns],
             cost_usd=self.cost_usd[:, columns],
             tokens=self.tokens and self.tokens.select_models(columns),
+            weight=None if self.weight is None else self.weight[:, columns],
         )
 
     def without_hidden_reasoning(self) -> "Dataset":
@@ -143,6 +147,7 @@ class Dataset:
             tuple(self.tasks[row] for row in rows),
             tuple(self.texts[row] for row in rows) if self.texts else (),
             self.tokens and self.tokens.select(rows),
+            None if self.weight is None else self.weight[rows],
         )
 
 
@@ -189,7 +194,8 @@ def read_dataset(path: Path, *, skip_incomplete: bool = False) -> Dataset:
         _places(names, models),
     )
     shape = (len(ids), len(models))
-    quality, cost_usd = pivot(query, model, score, cost, shape)
+    weight = _weights(rows, path)
+    quality, cost_usd = pivot(query, model, score, cost, shape, weight)
     counts, uncounted = _token_counts(rows, path, model, models)
     tokens = counts and tabulate(query, model, *counts, cost, shape)
     texts = _texts(queries, path)
@@ -210,7 +216,19 @@ def read_dataset(path: Path, *, skip_incomplete: bool = False) -> Dataset:
         hidden_reasoning=_hidden(rows, names),
         tokens=tokens,
         notes=(*notes, *uncounted, *columns.repeated_answers(rows, query * len(models) + model)),
+        weight=None if weight is None else pivot_weight(query, model, weight, shape),
     )
+
+
+def _weights(rows: pa.Table, path: Path) -> NDArray[np.float64] | None:
+    """Read what each grade says of its answer; None where nothing is said, or always the same."""
+    if "score_weight" not in rows.column_names:
+        return None
+    weight = columns.read_numbers_or_nan(rows, "score_weight", path)
+    weight = np.where(np.isnan(weight), 1.0, weight)
+    complaint = "column 'score_weight' must be above 0 and at most 1"
+    columns.refuse(rows, ~((weight > 0) & (weight <= 1)), path, complaint)
+    return None if all_one(weight) else weight
 
 
 def _suffix(path: Path) -> str:

@@ -28,7 +28,8 @@ ROWS_AT_ONCE = 20_000
 class CellStatistics:
     """Sums per (cluster, model): additive, so clients and models join and leave exactly.
 
-    Every array has shape ``(n_clusters, n_models)``.
+    An answer of a weight adds that much of a row. Every array has shape
+    ``(n_clusters, n_models)``.
     """
 
     quality_sum: Float64
@@ -44,8 +45,17 @@ class CellStatistics:
         quality: Float32,
         cost_usd: Float32,
         n_clusters: int,
+        counts: Float32 | None = None,
     ) -> "CellStatistics":
-        """Add up evaluations by cluster; NaN marks a model that did not answer the query."""
+        """Add up evaluations by cluster; NaN marks a model that did not answer the query.
+
+        Args:
+            clusters: Of each query.
+            quality: Of each answer.
+            cost_usd: Of each answer.
+            n_clusters: How many there are.
+            counts: What each answer counts for (`Evaluations.counts`); None where each is one.
+        """
         sums = np.zeros((len(fields(cls)), n_clusters, quality.shape[1]))
         for start in range(0, len(clusters), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
@@ -55,7 +65,8 @@ class CellStatistics:
             known_quality = np.where(answered, quality[part], 0.0).astype(np.float64)
             known_cost = np.where(answered, cost_usd[part], 0.0).astype(np.float64)
             of_row = (known_quality, known_quality**2, known_cost, known_cost**2, answered)
-            sums += np.stack([members @ figures for figures in of_row])
+            count = answered if counts is None else counts[part]
+            sums += np.stack([members @ (figures * count) for figures in of_row])
         return cls(*sums)
 
     @classmethod

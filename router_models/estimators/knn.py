@@ -30,6 +30,7 @@ class NearestNeighbours:
         cost_usd: Same shape; -1 in the same places.
         neighbours: How many rows are averaged (k).
         prior_rows: How many rows a model's global mean counts for.
+        weight: What each answer counts for, 0 to 1, shape as of `quality`; None where each is one.
     """
 
     kind: ClassVar[str] = "knn"
@@ -41,20 +42,25 @@ class NearestNeighbours:
     cost_usd: Float32
     neighbours: int
     prior_rows: float = 1.0
+    weight: Float32 | None = None
     dimension: int = field(init=False)
     _table: Float32 = field(init=False, repr=False)
-    _answered: Float32 = field(init=False, repr=False)
+    _known: Float32 = field(init=False, repr=False)
+    _counts: Float32 = field(init=False, repr=False)
     _means: Float32 = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Put quality, cost and the mask side by side, so that one gather reads all."""
+        """Put quality and cost side by side, times what they count for: one gather reads both."""
         self.dimension = self.points.shape[1]
         answered = self.quality >= 0
-        self._answered = answered.astype(np.float32)
+        weight = np.float32(1.0) if self.weight is None else self.weight
+        self._counts = np.where(answered, weight, np.float32(0.0))
         known = [np.where(answered, table, 0.0) for table in (self.quality, self.cost_usd)]
-        self._table = np.concatenate(known, axis=1).astype(np.float32)
+        self._known = known[0].astype(np.float32)
+        both = [(table * self._counts).astype(np.float32) for table in known]
+        self._table = np.concatenate(both, axis=1)
         quality, cost = np.split(self._table.sum(axis=0, dtype=np.float64), 2)
-        means = means_of_sums(self._answered.sum(axis=0), quality, cost)
+        means = means_of_sums(self._counts.sum(axis=0), quality, cost)
         self._means = np.concatenate(means)
 
     def predict(self, embeddings: Float32) -> Prediction:
@@ -72,9 +78,9 @@ class NearestNeighbours:
     def _stderr(self, chosen: NDArray[np.intp]) -> Float32:
         n_models = len(self.models)
         mean = self._average(chosen)[:, np.newaxis, :n_models]
-        answered = self._answered[chosen]
-        squares = (answered * (self._table[chosen][:, :, :n_models] - mean) ** 2).sum(axis=1)
-        rows, prior = answered.sum(axis=1), np.float32(self.prior_rows)
+        counts = self._counts[chosen]
+        squares = (counts * (self._known[chosen] - mean) ** 2).sum(axis=1)
+        rows, prior = counts.sum(axis=1), np.float32(self.prior_rows)
         variance = (squares + prior * np.float32(UNSEEN_VARIANCE)) / (rows + prior)
         stderr: Float32 = np.sqrt(variance / np.maximum(rows, 1.0))
         return stderr
@@ -88,7 +94,7 @@ class NearestNeighbours:
             yield np.argpartition(-near, k - 1, axis=1)[:, :k]
 
     def _average(self, chosen: NDArray[np.intp]) -> Float32:
-        rows = np.tile(self._answered[chosen].sum(axis=1), 2) + np.float32(self.prior_rows)
+        rows = np.tile(self._counts[chosen].sum(axis=1), 2) + np.float32(self.prior_rows)
         sums = self._table[chosen].sum(axis=1) + np.float32(self.prior_rows) * self._means
         averaged: Float32 = sums / rows
         return averaged
@@ -101,6 +107,7 @@ class NearestNeighbours:
             "quality": self.quality,
             "cost_usd": self.cost_usd,
             "settings": np.array([float(self.neighbours), self.prior_rows]),
+            **({} if self.weight is None else {"weight": self.weight}),
         }
 
     @classmethod
@@ -119,4 +126,7 @@ class NearestNeighbours:
         quality, cost = read_array(arrays, "quality", shape), read_array(arrays, "cost_usd", shape)
         if not (quality >= 0).any():
             raise ArtifactRejected("k-nearest neighbours needs an answer")
-        return cls(models, scaler, points, quality, cost, int(neighbours), prior_rows)
+        weight = read_array(arrays, "weight", shape) if "weight" in arrays else None
+        if weight is not None and not (weight.min() >= 0 and weight.max() <= 1):
+            raise ArtifactRejected("weights of k-nearest neighbours lie between 0 and 1")
+        return cls(models, scaler, points, quality, cost, int(neighbours), prior_rows, weight)

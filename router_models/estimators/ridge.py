@@ -17,8 +17,8 @@ Float64 = NDArray[np.float64]
 class RidgeSums:
     """What a ridge regression needs to know of its rows; additive over clients.
 
-    Models that answered the same queries share one X'X, so `gram` has one matrix per distinct
-    set of answered queries and `gram_of` says which one each model uses.
+    Models that answered the same queries, at the same weights, share one X'X, so `gram` has one
+    matrix per distinct set of them and `gram_of` says which one each model uses.
 
     Attributes:
         gram: X'X with a last column of ones; shape ``(n_sets, dimension + 1, dimension + 1)``.
@@ -33,18 +33,31 @@ class RidgeSums:
     cost_usd: Float64
 
     @classmethod
-    def gather(cls, scaled: Float32, quality: Float32, cost_usd: Float32) -> "RidgeSums":
-        """Add up rows; NaN marks a model that did not answer the query."""
+    def gather(
+        cls,
+        scaled: Float32,
+        quality: Float32,
+        cost_usd: Float32,
+        counts: Float32 | None = None,
+    ) -> "RidgeSums":
+        """Add up rows; NaN marks a model that did not answer the query.
+
+        Args:
+            scaled: Vectors of the queries.
+            quality: Of each answer.
+            cost_usd: Of each answer.
+            counts: What each answer counts for (`Evaluations.counts`); None where each is one.
+        """
         rows = np.concatenate([scaled, np.ones((len(scaled), 1), np.float32)], axis=1)
         rows = rows.astype(np.float64)
-        answered = np.isfinite(quality)
-        sets, gram_of = np.unique(answered, axis=1, return_inverse=True)
-        gram = np.stack([rows[kept].T @ rows[kept] for kept in sets.T])
+        count = np.isfinite(quality).astype(np.float32) if counts is None else counts
+        sets, gram_of = np.unique(count, axis=1, return_inverse=True)
+        gram = np.stack([_gram(rows, of_set) for of_set in sets.T])
         return cls(
             gram,
             gram_of.reshape(-1).astype(np.int64),
-            rows.T @ np.where(answered, quality, 0.0),
-            rows.T @ np.where(answered, cost_usd, 0.0),
+            rows.T @ (np.where(count > 0, quality, 0.0) * count),
+            rows.T @ (np.where(count > 0, cost_usd, 0.0) * count),
         )
 
     def per_model(self) -> "RidgeSums":
@@ -123,6 +136,12 @@ class RidgeSums:
         columns = (dimension + 1, n_models)
         quality = read_array(arrays, "sums.quality", columns)
         return cls(gram, gram_of, quality, read_array(arrays, "sums.cost_usd", columns))
+
+
+def _gram(rows: Float64, count: Float32) -> Float64:
+    kept = count > 0
+    gram: Float64 = (rows[kept] * count[kept, np.newaxis]).T @ rows[kept]
+    return gram
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,7 @@ from router_models.encoders.request_shape import WIDTH
 from router_models.estimators.arrays import fit_width
 from router_models.evaluation.off_policy import LoggedChoices
 from router_models.pricing import Prompts, implied_prices, uncounted_models
-from router_models.rows import pivot
+from router_models.rows import all_one, pivot, pivot_weight
 from router_models.types import Evaluations, Float32, Float64, TokenCounts
 
 SPLITS: Final = ("train", "val", "test")
@@ -47,6 +47,11 @@ class LogRow(Protocol):
     @property
     def score(self) -> float | None:
         """Quality, 0 to 1."""
+        ...
+
+    @property
+    def score_weight(self) -> float | None:
+        """How much that says of the answer, 0 to 1; None counts as 1."""
         ...
 
     @property
@@ -104,6 +109,8 @@ class LoggedRows:
             ``(2, n_answers)``; None where too many answers of some model lack them.
         prices: USD per token of a prompt and of a completion, as `tokens` and costs imply; shape
             ``(2, n_models)``; None without tokens.
+        weight: How much is learned from each answer, above 0 and at most 1; shape
+            ``(n_answers,)``; None where that is 1 for all.
     """
 
     embeddings: Float32
@@ -117,6 +124,7 @@ class LoggedRows:
     propensities: Float32
     tokens: Float32 | None = None
     prices: Float64 | None = None
+    weight: Float32 | None = None
 
     def evaluations(
         self, split: str, columns: Sequence[str], registry: ModelRegistry
@@ -128,14 +136,16 @@ class LoggedRows:
         answers = np.flatnonzero((column >= 0) & (self.split[self.query] == SPLITS.index(split)))
         queries, row = np.unique(self.query[answers], return_inverse=True)
         at, shape = (row.astype(np.intp), column[answers]), (len(queries), len(columns))
-        quality, cost_usd = pivot(*at, self.score[answers], self.cost_usd[answers], shape)
+        weight = None if self.weight is None else self.weight[answers]
+        quality, cost_usd = pivot(*at, self.score[answers], self.cost_usd[answers], shape, weight)
         tokens = None
         if self.tokens is not None and self.prices is not None:
             prompt, completion = self.tokens
             counts = pivot(*at, prompt[answers], completion[answers], shape)
             tokens = TokenCounts(*counts, _prices_of_columns(self.prices, to_column, len(columns)))
         found = Evaluations(self.embeddings[queries], quality, cost_usd, tuple(columns))
-        return replace(found, tokens=tokens)
+        counted = None if weight is None else pivot_weight(*at, weight, shape)
+        return replace(found, tokens=tokens, weight=counted)
 
     def of_texts(self, dimension: int) -> "LoggedRows":
         """Leave of every query its text, the first `dimension` features; equal texts become one."""
@@ -160,9 +170,31 @@ class LoggedRows:
             cost_usd=self.cost_usd[answers],
             tokens=None if self.tokens is None else self.tokens[:, answers],
             prices=None if self.prices is None else self.prices[:, is_kept],
+            weight=None if self.weight is None else self.weight[answers],
             drawn=self.drawn[:0],
             propensities=self.propensities[:0, is_kept],
         )
+
+    def latest(self, answers: int) -> "LoggedRows":
+        """Keep the last answers that were read, which are the latest where rows came in order."""
+        start = max(len(self.query) - answers, 0)
+        is_drawn = self.drawn >= start
+        return replace(
+            self,
+            query=self.query[start:],
+            model=self.model[start:],
+            score=self.score[start:],
+            cost_usd=self.cost_usd[start:],
+            tokens=None if self.tokens is None else self.tokens[:, start:],
+            weight=None if self.weight is None else self.weight[start:],
+            drawn=self.drawn[is_drawn] - start,
+            propensities=self.propensities[is_drawn],
+        )
+
+    def weighed(self, factor: Float64) -> "LoggedRows":
+        """Let each answer count for that much less; `factor` is above 0 and at most 1."""
+        weight = factor if self.weight is None else self.weight * factor
+        return replace(self, weight=weight.astype(np.float32))
 
     def choices(self) -> LoggedChoices:
         """Return the answers of split ``test`` whose model was drawn at random."""
@@ -217,11 +249,12 @@ def _usable(batches: Iterable[Sequence[LogRow]], dimension: int) -> Iterator[Log
         for row in batch:
             vector = row.query_embedding
             score, cost_usd = row.score, row.cost_usd
+            weight = 1.0 if row.score_weight is None else row.score_weight
             if row.model is None or vector is None or score is None or cost_usd is None:
                 continue
             if row.route_reason == SHADOW and row.split == "test":
                 continue
-            is_possible = 0.0 <= score <= 1.0 and 0.0 <= cost_usd < inf
+            is_possible = 0.0 <= score <= 1.0 and 0.0 <= cost_usd < inf and 0.0 < weight <= 1.0
             is_fitting = vector.shape in ((dimension,), (dimension - WIDTH,))
             if is_possible and is_fitting and np.isfinite(vector).all():
                 yield row
@@ -238,6 +271,7 @@ class _LogRowReader:
     query: list[int] = field(default_factory=list)
     model: list[int] = field(default_factory=list)
     figures: list[tuple[Any, ...]] = field(default_factory=list)
+    weight: list[float] = field(default_factory=list)
     drawn: list[int] = field(default_factory=list)
     propensities: list[Float32] = field(default_factory=list)
 
@@ -250,6 +284,7 @@ class _LogRowReader:
         self.query.append(place)
         self.model.append(self._place(str(row.model)))
         self.figures.append((row.score, row.cost_usd, row.prompt_tokens, row.completion_tokens))
+        self.weight.append(1.0 if row.score_weight is None else row.score_weight)
         is_drawn = row.route_reason in DRAWN and row.chosen_model == row.model
         if is_drawn and row.split == "test":
             self._add_propensities(row)
@@ -278,6 +313,7 @@ class _LogRowReader:
         model = np.array(self.model, np.intp)
         n_models = len(self.model_of)
         is_counted = not len(uncounted_models(model, prompt, completion, n_models))
+        weight = np.array(self.weight, np.float32)
         return LoggedRows(
             self.embeddings[: len(self.splits)],
             np.array(self.splits, np.int8),
@@ -290,4 +326,5 @@ class _LogRowReader:
             propensities,
             np.stack([prompt, completion]).astype(np.float32) if is_counted else None,
             implied_prices(model, prompt, completion, cost_usd, n_models) if is_counted else None,
+            None if all_one(weight) else weight,
         )

@@ -87,6 +87,8 @@ class PolicyValue:
 
 def choose(prediction: Prediction, choices: LoggedChoices, price: float) -> NDArray[np.intp]:
     """Return what `prediction` would have chosen for each row, among what was offered."""
+    if not choices.models:
+        return np.zeros(len(choices.answered), np.intp)  # there is no row either
     utility = prediction.quality - price * prediction.cost_usd
     chosen: NDArray[np.intp] = np.where(choices.propensity > 0, utility, -np.inf).argmax(axis=1)
     return chosen
@@ -129,6 +131,8 @@ def policy_value(
 def effective_answers(chosen: NDArray[np.intp], choices: LoggedChoices) -> float:
     """Return to how many answers to distinct queries, each of the chosen model, a log is equal.
 
+    Of no answers, to none.
+
     By what could have matched, not by what did: otherwise the count would depend on the very
     answers that the estimate is made of.
 
@@ -136,6 +140,8 @@ def effective_answers(chosen: NDArray[np.intp], choices: LoggedChoices) -> float
         chosen: What a router would choose; shape ``(n_rows,)``.
         choices: What really happened.
     """
+    if not len(chosen):
+        return 0.0
     rows = np.arange(len(chosen))
     weight = 1.0 / choices.propensity[rows, chosen].astype(np.float64)
     size = np.bincount(choices.query)

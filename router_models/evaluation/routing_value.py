@@ -3,13 +3,14 @@
 A query's utility weighs quality against cost relative to the table's mean, ``(1 - t) * quality -
 t * cost / mean cost``, for the trade-offs t between 0, where cost does not count, and 1. Where the
 chosen model did not answer a query, a guess stands in; where it did, the guess is corrected by what
-happened. On a table without gaps that is the exact value, whatever the guess.
+happened. On a table without gaps that is the exact value, whatever the guess. An answer of little
+weight corrects it that much less.
 
 Doubly robust: Dudík, Langford, Li (arXiv 1103.4601). With shrinkage: Su, Dimakopoulou,
 Krishnamurthy, Dudík (arXiv 1907.09623). The propensity of a model is its share of the queries.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
 
 import numpy as np
@@ -42,6 +43,11 @@ class RoutingValue:
     truth: Evaluations
     guess: Prediction
     shrinkage: float = float("inf")
+    _counts: Float32 = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Compute once what each answer counts for."""
+        object.__setattr__(self, "_counts", self.truth.counts)
 
     def of_routing(self, prediction: Prediction) -> Float64:
         """Let `prediction` choose among all models at each trade-off; shape ``(n_queries,)``."""
@@ -71,12 +77,12 @@ class RoutingValue:
         at = np.arange(len(chosen)), chosen
         expected = _utility(self.guess.quality[at], self.guess.cost_usd[at], t, scale)
         happened = _utility(self.truth.quality[at], self.truth.cost_usd[at], t, scale)
-        residual = happened - expected
-        return expected + weights[chosen] * np.where(np.isfinite(residual), residual, 0.0)
+        residual = np.where(np.isfinite(happened), happened - expected, 0.0)
+        return expected + weights[chosen] * self._counts[at] * residual
 
     def _weights(self) -> Float64:
-        """One over each model's share of the queries, shrunk; a model without answers gets 0."""
-        share = np.isfinite(self.truth.quality).mean(axis=0)
+        """One over each model's share of the queries, by weight, shrunk; 0 without answers."""
+        share = self._counts.mean(axis=0, dtype=np.float64)
         weights: Float64 = np.divide(1.0, share, out=np.zeros(len(share)), where=share > 0)
         if np.isinf(self.shrinkage):
             return weights

@@ -79,18 +79,20 @@ def _best(
 
 def _ridge(train: Evaluations, features: Any, alpha: float) -> Callable[[Any], Prediction]:
     """Fit on the answered rows of each model; those answered in the same rows, together."""
-    answered = np.isfinite(train.quality)
+    counts = train.counts
     means, floor = model_means(train), cost_floor(train)
-    patterns, of_model = np.unique(answered, axis=1, return_inverse=True)
+    patterns, of_model = np.unique(counts, axis=1, return_inverse=True)
     fits = []
-    for place, pattern in enumerate(patterns.T):
+    for place, counted in enumerate(patterns.T):
+        pattern = counted > 0
         if not pattern.any():
             continue
+        weight = None if train.weight is None else counted[pattern]
         columns = np.flatnonzero(of_model == place)
         targets = np.concatenate(
             [train.quality[pattern][:, columns], train.cost_usd[pattern][:, columns]], axis=1
         )
-        fits.append((columns, Ridge(alpha).fit(features[pattern], targets)))
+        fits.append((columns, Ridge(alpha).fit(features[pattern], targets, weight)))
 
     def predict(wanted: Any) -> Prediction:
         # A model without an answer is expected to be as the others are.
@@ -161,10 +163,11 @@ def _cluster_tables(train: Evaluations, n_clusters: int, seed: int) -> _ClusterT
     unit = normalize_rows(train.embeddings)
     centroids = cluster(unit, n_clusters, seed)
     cells = CellStatistics.gather(
-        assign(unit, centroids)[0], train.quality, train.cost_usd, len(centroids)
+        assign(unit, centroids)[0], train.quality, train.cost_usd, len(centroids), train.counts
     )
     quality, cost = model_means(train)
-    seen, rows = cells.count > 0, np.maximum(cells.count, 1.0)
+    seen = cells.count > 0
+    rows = np.where(seen, cells.count, 1.0)
     return _ClusterTables(
         centroids,
         np.where(seen, cells.quality_sum / rows, quality),

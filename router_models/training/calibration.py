@@ -19,8 +19,8 @@ FLATTEST, STEEPEST, FURTHEST = 0.25, 4.0, 4.0
 def fit_calibration(predicted: Float32, truth: Evaluations) -> Calibration:
     """Regress the answers of `truth` on the logits of what was predicted for them.
 
-    Logistic regression, Platt (1999). A query counts once, however many models answered it and
-    however often it was sent: what makes it hard is the same for all of them.
+    Logistic regression, Platt (1999). A query counts once at most, however many models answered it
+    and however often it was sent: what makes it hard is the same for all of them.
 
     Args:
         predicted: Quality; shape ``(n_queries, n_models)``.
@@ -29,8 +29,7 @@ def fit_calibration(predicted: Float32, truth: Evaluations) -> Calibration:
     answered = np.isfinite(truth.quality)
     _, query, sent = np.unique(truth.embeddings, axis=0, return_inverse=True, return_counts=True)
     answers = answered.sum(axis=1) * sent[query.reshape(-1)]
-    weights = np.repeat(1.0 / np.maximum(answers, 1), len(truth.models)).reshape(answered.shape)
-    weights = weights[answered]
+    weights = (truth.counts / np.maximum(answers, 1)[:, np.newaxis])[answered]
     odds, actual = logit(predicted[answered]), truth.quality[answered].astype(np.float64)
     features = np.stack([np.ones_like(odds), odds])
     plain: Float64 = np.array([0.0, 1.0])

@@ -69,7 +69,7 @@ def borne_out(guard: Guard, prediction: Prediction, rows: Evaluations) -> Slope:
     Of quality only what sets models apart counts: how easy a query is changes no choice. Cost is
     measured in multiples of the model's mean, so that dear models do not outweigh the others.
     """
-    answered = np.isfinite(rows.quality)
+    counts = rows.counts.astype(np.float64)
     quality = prediction.quality - guard.quality_means
     quality = quality - quality.mean(axis=1, keepdims=True)
     price = np.where(guard.cost_means_usd > 0, guard.cost_means_usd, np.float32(1.0))
@@ -78,10 +78,10 @@ def borne_out(guard: Guard, prediction: Prediction, rows: Evaluations) -> Slope:
     familiarity = guard.familiarity(rows.embeddings)[:, None].astype(np.float64)
     squares, products = [], []
     for guess, truth in zip(predicted, true, strict=True):
-        shrinkable = np.where(answered, guess * (1.0 - familiarity), 0.0)
-        left = np.where(answered, truth - guess * familiarity, 0.0)
-        squares.append((shrinkable * shrinkable).sum())
-        products.append((shrinkable * left).sum())
+        shrinkable = np.where(counts > 0, guess * (1.0 - familiarity), 0.0)
+        left = np.where(counts > 0, truth - guess * familiarity, 0.0)
+        squares.append((counts * shrinkable * shrinkable).sum())
+        products.append((counts * shrinkable * left).sum())
     return Slope(np.array(squares), np.array(products))
 
 
@@ -129,7 +129,9 @@ def _small_router(
         guard.centroids,
         mean_radii(np.bincount(assigned, distance, n_clusters), sizes),
         sizes.astype(np.float32),
-        CellStatistics.gather(assigned, evaluations.quality, evaluations.cost_usd, n_clusters),
+        CellStatistics.gather(
+            assigned, evaluations.quality, evaluations.cost_usd, n_clusters, evaluations.counts
+        ),
         PRIOR_ROWS,
         TEMPERATURE,
     )

@@ -115,7 +115,13 @@ def _fit_layer(evaluations: Evaluations, settings: KMeansSettings, seed: int) ->
         centroids,
         mean_radii(distance_sum, sizes),
         sizes.astype(np.float32),
-        CellStatistics.gather(assigned, evaluations.quality, evaluations.cost_usd, len(centroids)),
+        CellStatistics.gather(
+            assigned,
+            evaluations.quality,
+            evaluations.cost_usd,
+            len(centroids),
+            evaluations.counts,
+        ),
         settings.prior_rows,
         settings.temperature,
     )

@@ -14,6 +14,7 @@ def fit_knn(evaluations: Evaluations, settings: KnnSettings) -> NearestNeighbour
     dimension = embeddings.shape[1]
     scaler = Scaler.fit(embeddings) if settings.standardized else Scaler.identity(dimension)
     answered = np.isfinite(evaluations.quality)
+    weight = None if evaluations.weight is None else evaluations.counts
     return NearestNeighbours(
         evaluations.models,
         scaler,
@@ -22,4 +23,5 @@ def fit_knn(evaluations: Evaluations, settings: KnnSettings) -> NearestNeighbour
         np.where(answered, evaluations.cost_usd, -1.0).astype(np.float32),
         settings.neighbours,
         settings.prior_rows,
+        weight,
     )

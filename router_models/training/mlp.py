@@ -91,12 +91,12 @@ def _view(parameter: object) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Evaluations as tensors, NaN replaced by 0 and masked."""
+    """Evaluations as tensors, NaN replaced by 0; `counts` is 0 there, and elsewhere the weight."""
 
     features: Tensor
     quality: Tensor
     cost_z: Tensor
-    answered: Tensor
+    counts: Tensor
 
     @classmethod
     def from_evaluations(
@@ -110,34 +110,36 @@ class Rows:
             torch.from_numpy(scaler.apply(evaluations.embeddings).astype(np.float32)),
             torch.from_numpy(np.where(answered, evaluations.quality, 0.0).astype(np.float32)),
             torch.from_numpy(cost_z.astype(np.float32)),
-            torch.from_numpy(answered.astype(np.float32)),
+            torch.from_numpy(evaluations.counts),
         )
 
     def take(self, rows: Tensor) -> "Rows":
         """Keep the rows at these indices."""
-        return Rows(self.features[rows], self.quality[rows], self.cost_z[rows], self.answered[rows])
+        return Rows(self.features[rows], self.quality[rows], self.cost_z[rows], self.counts[rows])
 
 
 Loss = Callable[[Tensor, Rows], Tensor]
 
 
 def masked_loss(heads: Tensor, rows: Rows) -> Tensor:
-    """Mean squared error of quality plus smooth L1 of cost, over answered pairs only."""
+    """Mean squared error of quality plus smooth L1 of cost, over answered pairs, by weight."""
     logits, cost_z = heads.chunk(2, dim=1)
     quality_error = (torch.sigmoid(logits) - rows.quality) ** 2
     cost_error = nn.functional.smooth_l1_loss(cost_z, rows.cost_z, reduction="none")
-    weight = rows.answered / rows.answered.sum().clamp(min=1.0)
+    weight = rows.counts / rows.counts.sum().clamp(min=1.0)
     return ((quality_error + cost_error) * weight).sum()
 
 
 def cost_scale_of(evaluations: Evaluations) -> Float32:
-    """Mean and deviation of log1p(USD) per model; shape ``(2, n_models)``."""
-    answered = np.isfinite(evaluations.cost_usd)
-    logs = np.log1p(np.where(answered, evaluations.cost_usd, 0.0).astype(np.float64))
-    count = np.maximum(answered.sum(axis=0), 1)
-    mean = np.where(answered, logs, 0.0).sum(axis=0) / count
-    spread = np.sqrt((np.where(answered, logs - mean, 0.0) ** 2).sum(axis=0) / count)
-    mean = np.where(answered.any(axis=0), mean, np.log1p(model_means(evaluations)[1]))
+    """Mean and deviation of log1p(USD) per model, by weight; shape ``(2, n_models)``."""
+    counts = evaluations.counts.astype(np.float64)
+    total = counts.sum(axis=0)
+    answered = total > 0
+    rows = np.where(answered, total, 1.0)
+    logs = np.log1p(np.where(counts > 0, evaluations.cost_usd, 0.0).astype(np.float64))
+    mean = (counts * logs).sum(axis=0) / rows
+    spread = np.sqrt((counts * (logs - mean) ** 2).sum(axis=0) / rows)
+    mean = np.where(answered, mean, np.log1p(model_means(evaluations)[1]))
     return np.stack([mean, np.maximum(spread, 1e-9)]).astype(np.float32)
 
 

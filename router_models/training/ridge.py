@@ -14,7 +14,7 @@ def fit_ridge(evaluations: Evaluations, settings: RidgeSettings) -> RidgeEstimat
     return RidgeEstimator(
         evaluations.models,
         scaler,
-        RidgeSums.gather(scaled, evaluations.quality, evaluations.cost_usd),
+        RidgeSums.gather(scaled, evaluations.quality, evaluations.cost_usd, evaluations.counts),
         settings.alpha,
         cost_floor(evaluations),
     )

@@ -169,3 +169,39 @@ def test_another_encoders_bundles_are_forgotten(tmp_path: Path) -> None:
 def test_without_a_place_to_remember_nothing_is_told(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         BundleFile(tmp_path / "missing" / "bundles.npz", "static").update(logged(50), LEAST_ROWS)
+
+
+def weighing(rows: LoggedRows, weight: np.ndarray) -> LoggedRows:
+    return replace(rows, weight=weight.astype(np.float32))
+
+
+def test_answers_are_told_with_the_weight_that_they_have_on_average() -> None:
+    rows = logged(300, share_answered=1.0)
+    rows = weighing(rows, np.random.default_rng(0).uniform(0.1, 1.0, len(rows.score)))
+    told, true = (
+        each.evaluations("train", MODELS, ModelRegistry()) for each in (bundled(rows).rows(), rows)
+    )
+    assert np.allclose(told.counts.sum(axis=0), true.counts.sum(axis=0), rtol=1e-4)
+    bundled_sum, sum_ = ((each.counts * each.quality).sum(axis=0) for each in (told, true))
+    assert np.allclose(bundled_sum, sum_, rtol=0.1)
+
+
+def test_no_answer_is_told_by_giving_the_others_of_its_bundle_no_weight() -> None:
+    rows = logged(LEAST_ROWS, share_answered=1.0)
+    rows = replace(rows, split=np.zeros_like(rows.split))
+    heavy = rows.query == 3
+    told = bundled(weighing(rows, np.where(heavy, 1.0, 1e-6))).rows()
+    plain = bundled(rows).rows()
+    assert np.array_equal(told.score, plain.score)
+
+
+def test_bundles_that_were_remembered_without_weights_count_as_before(tmp_path: Path) -> None:
+    rows = logged(200)
+    file = BundleFile(tmp_path / "bundles.npz", "encoder-1")
+    file.update(rows, LEAST_ROWS)
+    with np.load(file.path) as stored:
+        older = {name: stored[name] for name in stored if name != "weight"}
+    np.savez(file.path, **older)
+    again = file.update(rows, LEAST_ROWS).rows()
+    assert again.weight is None
+    assert np.array_equal(again.score, bundled(rows).rows().score)

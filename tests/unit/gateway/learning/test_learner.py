@@ -12,7 +12,9 @@ from sqlalchemy import Engine, delete
 
 from gateway.artifacts.learning_file import LearningFile
 from gateway.artifacts.store import ArtifactStore
+from gateway.evaluation_log import log_export
 from gateway.evaluation_log.grades import GradeRecord, GradeSource
+from gateway.evaluation_log.judged_answers import JudgedAnswer, read_judged
 from gateway.learning.events import LearningEvents
 from gateway.learning.evidence import Evidence
 from gateway.learning.first import FirstRouter
@@ -24,11 +26,11 @@ from gateway.settings.learning import LearningSettings
 from gateway.storage.database import create_database_engine, writing
 from gateway.types import TurnRecord
 from migrations.tables import LEARNING_EVENTS
-from router_models.artifacts.artifact import dump
+from router_models.artifacts.artifact import dump, load
 from router_models.day_one.shipped import load_prior
 from router_models.errors import ArtifactRejected
 from router_models.training.train import train
-from router_models.types import Evaluations
+from router_models.types import Evaluations, Float32
 from tests.fakes.artifacts import EncoderIdentity
 from tests.fakes.evaluations import DIMENSION, MODELS, counted, made_up
 from tests.fakes.logged import fill, records
@@ -116,6 +118,14 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
     engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
     with closing(with_schema(engine)):
         yield Loop(engine, tmp_path, Clock())
+
+
+def predicted(loop: Loop, version: str | None, model: str, asked: Evaluations) -> Float32:
+    assert version is not None
+    router = load(loop.store.read(version), ENCODER)
+    column = router.column(model)
+    assert column is not None
+    return router.serving_estimator.predict(asked.embeddings).quality[:, column]
 
 
 def mistaken(seed: int = 5) -> Evaluations:
@@ -255,6 +265,42 @@ async def test_after_a_rollback_only_what_was_seen_since_speaks_for_the_next_rou
     assert event is not None
     assert event.figures["acceptance"]["answers"] < 0.25 * 900
     assert loop.store.active() != bad
+
+
+async def test_a_model_that_got_worse_is_routed_around_though_older_answers_praise_it(loop):
+    before = loop.activate(made_up(2000, seed=1))
+    await loop.serve(made_up(3000), "before")
+    worse = made_up(900, seed=2)
+    worse.quality[:, MODELS.index("coder")] = 0.0
+    await loop.serve(worse, "after")
+
+    assert loop.step() == ["activated", "trained", "activated"]
+
+    trained = loop.events.latest("trained")
+    assert trained is not None
+    assert set(trained.figures["half_life_answers"]) == {"coder"}
+    assert "coder does otherwise lately, so its answers count half after" in trained.why
+    old, new = (
+        predicted(loop, version, "coder", worse).mean() for version in (before, loop.store.active())
+    )
+    assert new < 0.5 * old
+
+
+async def test_judges_are_measured_once_in_a_step(loop, monkeypatch):
+    measured = []
+
+    def read(engine: Engine) -> list[JudgedAnswer]:
+        measured.append(engine)
+        return read_judged(engine)
+
+    monkeypatch.setattr(log_export, "read_judged", read)
+    loop.activate(mistaken())
+    loop.activate(made_up(2000, seed=1))
+    loop.step(SETTINGS.model_copy(update={"min_new_grades": 10_000}))
+    await loop.serve(made_up(400, seed=3))
+    measured.clear()
+    assert loop.step()[:2] == ["watched", "trained"]
+    assert len(measured) == 1
 
 
 async def test_the_same_rows_are_not_learned_from_twice(loop):

@@ -351,3 +351,27 @@ def test_refuses_a_negative_count_of_tokens(tmp_path):
     path = long_form(tmp_path, rows=PRICED | {"prompt_tokens": [10, -1, 30, 30]})
     with pytest.raises(InvalidEvaluations, match=r"count of tokens is negative \(row 2"):
         read_dataset(path)
+
+
+def test_grades_count_by_their_weight(tmp_path):
+    rows = {**LONG, "score_weight": [0.5, None, 0.25, 1.0]}
+    evaluations = read_dataset(long_form(tmp_path, rows=rows)).embedded(FakeEncoder()).evaluations()
+    np.testing.assert_array_equal(evaluations.weight, np.array([[0.5, 1.0], [0.25, 1.0]]))
+
+
+def test_models_and_splits_keep_their_weights(tmp_path):
+    rows = {**LONG, "score_weight": [0.5, 0.75, 0.25, 1.0]}
+    kept = read_dataset(long_form(tmp_path, rows=rows)).with_models(["b"]).embedded(FakeEncoder())
+    np.testing.assert_array_equal(kept.evaluations("test").weight, [[1.0]])
+
+
+def test_weights_that_are_all_one_are_none(tmp_path):
+    rows = {**LONG, "score_weight": [1.0] * 4}
+    assert read_dataset(long_form(tmp_path, rows=rows)).weight is None
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, 2.0])
+def test_refuses_a_weight_that_is_none(tmp_path, weight):
+    rows = {**LONG, "score_weight": [1.0, weight, 1.0, 1.0]}
+    with pytest.raises(InvalidEvaluations, match="'score_weight' must be above 0 and at most 1"):
+        read_dataset(long_form(tmp_path, rows=rows))

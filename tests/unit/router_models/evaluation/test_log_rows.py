@@ -25,6 +25,7 @@ class Row:
     query_embedding: np.ndarray | None = None
     model: str | None = "small"
     score: float | None = 0.5
+    score_weight: float | None = None
     cost_usd: float | None = 0.25
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -240,3 +241,32 @@ def test_columns_of_some_models_have_the_tokens_of_these_alone():
     assert tokens is not None
     assert tokens.completion[:, 0].tolist() == [11, 12, 13, 14]
     np.testing.assert_allclose(tokens.prices, [[2e-6], [8e-6]])
+
+
+def test_grades_count_by_their_weight_and_add_up_to_one_at_most():
+    table = evaluations(
+        row(1, score=1.0, score_weight=0.3),
+        row(1, score=0.0, score_weight=0.1),
+        row(2, score_weight=0.8),
+        row(2, score_weight=0.7),
+        row(3, model="large"),
+    )
+    assert table.weight is not None
+    np.testing.assert_allclose(table.weight[:, 0], [0.4, 1.0, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(table.quality[0, 0], 0.75, rtol=1e-6)
+    assert table.weight[2, 1] == 1.0
+
+
+def test_rows_that_all_count_as_one_have_no_weights():
+    assert evaluations(row(1, score_weight=1.0), row(2)).weight is None
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, 1.5, float("nan")])
+def test_a_row_with_an_impossible_weight_is_left_out(weight):
+    assert len(evaluations(row(1, score_weight=weight), row(2)).quality) == 1
+
+
+def test_answers_of_other_models_are_left_out_with_their_weights():
+    rows = [row(1, score_weight=0.5), row(2, model="large", score_weight=0.25)]
+    kept = read_log_rows([rows], 2, 100).without_models({"small"})
+    np.testing.assert_array_equal(kept.weight, [0.25])

@@ -9,6 +9,7 @@ from router_models.artifacts.artifact import load
 from router_models.errors import InvalidEvaluations
 from router_models.evaluation.off_policy import (
     LoggedChoices,
+    choose,
     effective_answers,
     policy_value,
     predict_columns,
@@ -154,3 +155,11 @@ def test_a_prediction_of_tokens_has_no_cost_where_prompts_were_not_counted():
     router = load(router_artifact(unit=COMPLETION_MTOK), ENCODER)
     with pytest.raises(InvalidEvaluations, match="lack counts"):
         predict_columns(router, np.ones((1, ENCODER.dimension), np.float32), ("small",), None)
+
+
+def test_of_no_models_and_no_answers_nothing_is_chosen():
+    nothing = np.zeros((0, 0), np.float32)
+    place, figure = np.empty(0, np.intp), np.empty(0, np.float32)
+    choices = LoggedChoices(np.zeros((0, 2), np.float32), place, figure, figure, nothing, (), place)
+    assert len(choose(Prediction(nothing, nothing), choices, 1.0)) == 0
+    assert effective_answers(place, choices) == 0.0

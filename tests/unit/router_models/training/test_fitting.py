@@ -100,7 +100,7 @@ def test_unanswered_pairs_do_not_move_the_loss():
     rows = made_up(40, share_answered=0.5)
     tensors = Rows.from_evaluations(rows, Scaler.identity(12), cost_scale_of(rows))
     heads = torch.zeros(40, 8)
-    moved = torch.cat([10 * (1 - tensors.answered)] * 2, dim=1)
+    moved = torch.cat([10 * (1 - tensors.counts)] * 2, dim=1)
     assert masked_loss(heads + moved, tensors) == masked_loss(heads, tensors)
 
 
