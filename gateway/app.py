@@ -303,11 +303,9 @@ def _build_public_app(
         redirect_slashes=False,
     )
     install_error_handlers(app)
+    stored_days = settings.evaluation_log.stored_responses_days
     responses = ResponseStore(
-        log=log,
-        engine=startup.engine,
-        max_days=settings.evaluation_log.stored_responses_days,
-        max_bytes=server.max_body_bytes,
+        log=log, engine=startup.engine, max_days=stored_days, max_bytes=server.max_body_bytes
     )
     PublicEndpoints(
         service=service,
