@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from gateway.errors import ProviderCutOff, ProviderTimeout, ProviderUnavailable
+from gateway.exact_json import dumps
 from gateway.providers.answers import decode_answer
 from gateway.providers.base import Transit
 from gateway.providers.failures import (
@@ -17,6 +18,7 @@ from gateway.providers.failures import (
     stream_error,
 )
 from gateway.providers.http import HttpFailure, HttpResponse, TimedOut
+from gateway.providers.redaction import clean_errors
 from gateway.providers.sse import StreamTap
 from gateway.providers.upstream import HttpProvider
 from gateway.providers.upstream_stream import UpstreamStream
@@ -204,6 +206,8 @@ async def _read(
     elif said.get("error") and not said.keys() & _PARTS_OF_ANSWERS:
         told = error_object(raw, provider.secrets) or said["error"]
         raise judged(redacted(stream_error(told, provider.name), provider.secrets))
+    elif clean_errors(provider.secrets, said):
+        answer.whole = dumps(said)
 
 
 async def _pieces(

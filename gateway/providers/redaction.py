@@ -32,6 +32,20 @@ def without_secrets(secrets: tuple[str, ...], value: Any, depth: int = MAX_DEPTH
     return value
 
 
+def clean_errors(secrets: tuple[str, ...], answer: dict[str, Any]) -> bool:
+    """Cut `secrets` out of the errors that an answer, or one of its choices, tells of.
+
+    Returns:
+        Whether there are any.
+    """
+    choices = answer.get("choices")
+    parts = [answer, *(choices if isinstance(choices, list) else ())]
+    telling = [part for part in parts if isinstance(part, dict) and part.get("error")]
+    for part in telling:
+        part["error"] = without_secrets(secrets, part["error"])
+    return bool(telling)
+
+
 def _cut_out(secrets: tuple[str, ...], text: str) -> str:
     """Cut `secrets` out of a text, and of what it says once its escapes are read, again and again.
 

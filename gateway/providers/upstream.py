@@ -41,6 +41,7 @@ from gateway.providers.http import (
     NotTrusted,
     TimedOut,
 )
+from gateway.providers.redaction import clean_errors
 from gateway.providers.resilience import Resilience
 from gateway.providers.sse import MAX_EVENT_BYTES, Tap, event_too_long, fed
 from gateway.providers.upstream_stream import UpstreamStream
@@ -177,6 +178,8 @@ class HttpProvider:
             if isinstance(decoded, dict) and decoded.get("error") and not decoded.get("choices"):
                 said = error_object(raw, self.secrets) or decoded["error"]
                 raise judged(stream_error(said, self.name))
+            if isinstance(decoded, dict):
+                clean_errors(self.secrets, decoded)
             return self.dialect.decode(call, decoded)
         except ProviderError as error:
             raise judged(redacted(error, self.secrets)) from error

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import orjson
+
 from gateway.errors import (
     ProviderCutOff,
     ProviderError,
@@ -17,7 +19,8 @@ from gateway.providers.http import (
     HttpResponse,
     TimedOut,
 )
-from gateway.providers.sse import Tap, fed
+from gateway.providers.redaction import clean_errors
+from gateway.providers.sse import Tap, decode_object, events_in, fed, payload_of
 from gateway.types import Usage
 
 
@@ -87,7 +90,7 @@ class UpstreamStream:
         """Iterate over the events to forward, each run of bytes as soon as it is whole."""
         tap = self._tap
         if self._begun:
-            yield self._begun
+            yield self._clean(self._begun)
             self._begun = b""
         heard_s = self._clock()
         while not self.is_over:
@@ -110,7 +113,7 @@ class UpstreamStream:
             if not was_finished or b"data:" in forward:
                 heard_s = self._clock()
             if forward:
-                yield forward
+                yield self._clean(forward)
         if tap.error:
             raise redacted(tap.error, self._secrets)
 
@@ -140,6 +143,12 @@ class UpstreamStream:
         finally:
             self._response.close()
 
+    def _clean(self, events: bytes) -> bytes:
+        """Cut secrets out of the errors that events tell of beside their answer."""
+        if b'"error"' not in events:
+            return events
+        return b"".join(_clean_event(self._secrets, event) for event in events_in(events))
+
     def _note(self) -> None:
         tap = self._tap
         self.usage = tap.usage
@@ -158,3 +167,10 @@ class UpstreamStream:
         return ProviderCutOff(
             f"provider {self._provider!r} broke off its answer", provider=self._provider
         )
+
+
+def _clean_event(secrets: tuple[str, ...], event: bytes) -> bytes:
+    chunk = decode_object(payload_of(event)) if b'"error"' in event else None
+    if chunk is None or not clean_errors(secrets, chunk):
+        return event
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"

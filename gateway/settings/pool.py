@@ -116,7 +116,8 @@ class CapabilitySettings(Settings):
             description="How the model is told how much to think when a budget limits its answer. "
             "`effort` sends `reasoning_effort`, `thinking` sends Anthropic's `thinking` with a "
             "number of tokens, `none` sends nothing. By default OpenAI's reasoning models, known "
-            "by name, get `effort` and all others nothing."
+            "by name, get `effort` and all others nothing. A model with `effort` or `thinking` may "
+            "think unseen, so who leaves its stream early is charged by time."
         ),
     ] = None
 
@@ -236,7 +237,8 @@ class ProviderSettings(Settings):
         Field(
             gt=0,
             description="Failed attempts in a row after which a model's circuit breaker opens, and "
-            "the model gets no calls for `breaker_cooldown_s`. A small number reacts faster, also "
+            "the model gets no calls for `breaker_cooldown_s`. What callers can provoke does not "
+            "count, nor does a rate limit. A small number reacts faster, also "
             "to chance failures.",
         ),
     ] = 5

@@ -179,8 +179,9 @@ class ServerSettings(Settings):
         Field(
             ge=0,
             description="Seconds that a stream may go on after its caller has closed the "
-            "connection. 0 closes it at once and charges what was forwarded, as most providers do. "
-            "Raise it if yours bills the whole answer.",
+            "connection. 0 closes it at once and charges what was forwarded, as most providers do, "
+            "and what a reasoning model may have thought unseen. Raise it if your provider bills "
+            "the whole answer.",
         ),
     ] = 0.0
     drain_s: Annotated[

@@ -14,7 +14,15 @@ from tests.fakes.collector import Collector
 from tests.fakes.endpoints import EMBEDDER, gateway_of_endpoints
 from tests.fakes.gateway import ALPHA_KEY, CLAUDE, GAMMA_KEY, SMALL, RunningGateway
 from tests.fakes.server import serve
-from tests.fakes.upstream import Answer, anthropic_error, anthropic_event, chunk, event, json_answer
+from tests.fakes.upstream import (
+    Answer,
+    anthropic_error,
+    anthropic_event,
+    chunk,
+    completion,
+    event,
+    json_answer,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -85,16 +93,26 @@ def error_of(levels: int, **fields: Any) -> dict[str, Any]:
 
 def forms(levels: int) -> dict[str, Answer]:
     error = event({"error": error_of(levels)})
+    message = {"role": "assistant", "content": "Hel"}
+    told = {
+        "index": 0,
+        "delta": {},
+        "message": message,
+        "finish_reason": "stop",
+        "error": error_of(levels),
+    }
     return {
         "refusal": json_answer({"error": error_of(levels)}, 400),
         "whole": json_answer({"error": error_of(levels)}),
         "first event": Answer((error,)),
         "later event": Answer((chunk({"content": "Hel"}), error)),
+        "choice": json_answer(completion(choices=[told])),
+        "event of a choice": Answer((chunk({"content": "Hel"}), chunk({}, choices=[told]))),
     }
 
 
 @pytest.mark.parametrize("levels", LEVELS)
-@pytest.mark.parametrize("form", ["refusal", "whole", "first event", "later event"])
+@pytest.mark.parametrize("form", forms(0))
 @pytest.mark.parametrize("path", [CHAT, MESSAGES, "/v1/responses", "/v1/embeddings"])
 async def test_no_caller_reads_a_key_that_is_quoted_in_documents_within_strings(
     gateway, caplog, path, form, levels
