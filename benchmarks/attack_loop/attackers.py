@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.attack_loop.attacks import AVAILABILITY, DRIPPING, MONEY, Named, Spending
+from benchmarks.attack_loop.other_attacks import OTHERS
 from benchmarks.attack_loop.wire import Tally, Target
 
 NICE = 10
@@ -83,7 +84,7 @@ async def attack_as(kind: str, plan: dict[str, Any]) -> list[dict[str, Any]]:
             for name, attack in MONEY.items()
         )
         return list(await asyncio.gather(*spending))
-    attacks = [DRIPPING] if kind == "dripping" else AVAILABILITY
+    attacks = [DRIPPING] if kind == "dripping" else [*OTHERS, *AVAILABILITY]
     return await attack_in_turn(attacks, Target(port, plan["hostile_key"]), stops_at_s)
 
 

@@ -28,10 +28,11 @@ CAP_NUSD = 10_000_000
 PLENTY_NUSD = 10**15
 """For attacks on availability: only prompts of keys with a budget are bounded and reserved for."""
 KEYS_PER_MINUTE = 20
-MODELS = (
-    *("honest", "lines", "liar", "dying", "broken", "dripping", "pieces", "object"),
-    *(SMALL, LARGE),
+ODD = (
+    *("lines", "liar", "dying", "broken", "dripping", "pieces", "object", "mixed"),
+    *("costly", "parrot"),
 )
+MODELS = ("honest", *ODD, "judge", SMALL, LARGE)
 """The router chooses from the last two; the upstream serves them as it does `honest`."""
 DEADLINE_S = 20
 PROVIDER = """
@@ -46,6 +47,25 @@ deadline_s = 10
 provider = "{name}"
 price = {{ input_usd_per_mtok = {input}, output_usd_per_mtok = {output} }}
 """
+OTHERS = """
+[providers.others]
+base_url = "http://127.0.0.1:{port}/v1"
+max_retries = 0
+breaker_failures = 1000000
+first_byte_timeout_s = 5
+idle_timeout_s = 5
+deadline_s = 10
+[models.vectors]
+provider = "others"
+kind = "embeddings"
+price = {{ input_usd_per_mtok = {input}, output_usd_per_mtok = 0.0 }}
+[passthrough.moderations]
+provider = "others"
+path = "/v1/moderations"
+models = ["omni"]
+price_per_call_usd = 0.0
+"""
+"""Endpoints that are no chat; their upstream is as `broken` as that model's."""
 SETTINGS = """
 data_dir = "{folder}/data"
 [database]
@@ -59,6 +79,10 @@ abandoned_json_s = 5
 log_level = "error"
 [embedded]
 enabled = false
+[grading.judge]
+models = ["judge"]
+share = 0.5
+cap_usd_per_day = 1000
 [routing]
 encoder = "static"
 [budgets]
@@ -122,7 +146,8 @@ async def deployed(
         settings = SETTINGS.format(
             folder=folder, database=database, store=store, deadline_s=DEADLINE_S
         )
-        file.write_text(settings + "".join(providers))
+        others = OTHERS.format(port=upstream_port, **prices)
+        file.write_text(settings + others + "".join(providers))
         engine = create_database_engine(database)
         stack.callback(engine.dispose)
         n_keys = max(2, round(KEYS_PER_MINUTE * minutes))
@@ -140,7 +165,7 @@ def _keys(engine: Engine, per_attack: int) -> tuple[str, Keys]:
     ensure_schema(engine)
     ensure_first_key(engine)
     store, definitions = KeyStore(engine), BudgetDefinitions(engine)
-    store.update_team(TEAM, trains_reasoner=True)
+    store.update_team(TEAM, trains_reasoner=True, is_judged=True)
 
     def capped(name: str, cap: int) -> tuple[str, str]:
         new = store.create_key(TEAM, name)

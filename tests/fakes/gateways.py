@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 import orjson
@@ -24,7 +24,6 @@ from gateway.storage.database import create_database_engine, ensure_schema
 from migrations.tables import SETTLEMENTS
 from tests.fakes.ledger_calls import PATIENT
 from tests.fakes.patience import PATIENCE_S
-from tests.fakes.postgres import Postgres
 from tests.fakes.processes import ROOT, start
 from tests.fakes.redis import RedisServer
 from tests.fakes.schemas import closing
@@ -70,6 +69,14 @@ definitions_poll_s = 0.05
 lease_s = {lease_s}
 when_store_is_down = "{when_store_is_down}"
 """
+
+
+class Database(Protocol):
+    """Where gateways keep what they share; `Postgres` is one."""
+
+    def new_database(self) -> str:
+        """Return the URL of an empty database."""
+        ...
 
 
 class MeteringUpstream:
@@ -274,7 +281,7 @@ async def eventually(is_so: Callable[..., Awaitable[bool]], timeout_s: float = P
 @asynccontextmanager
 async def gateways_of(
     directory: Path,
-    postgres: Postgres,
+    databases: Database,
     redis: RedisServer,
     *,
     lease_s: float = 60.0,
@@ -282,7 +289,7 @@ async def gateways_of(
     flush_interval_s: float = 0.02,
 ) -> AsyncIterator[Gateways]:
     """Lay out a deployment; the test makes keys and budgets, then starts the gateways."""
-    upstream, database = MeteringUpstream(), postgres.new_database()
+    upstream, database = MeteringUpstream(), databases.new_database()
     async with AsyncExitStack() as stack:
         upstream_url = await stack.enter_async_context(serve(upstream, lifespan="off"))
         file = directory / "waypost.toml"

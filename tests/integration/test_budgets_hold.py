@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -41,6 +42,26 @@ async def gateways(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Gateways
     with running_redis() as redis:
         async with gateways_of(
             tmp_path, postgres, redis, lease_s=LEASE_S, flush_interval_s=FLUSH_S
+        ) as deployment:
+            yield deployment
+
+
+@dataclass(frozen=True)
+class SqliteFile:
+    """In place of a server: a file that gateways share."""
+
+    folder: Path
+
+    def new_database(self) -> str:
+        """Return its URL."""
+        return f"sqlite:///{self.folder / 'shared.db'}"
+
+
+@pytest.fixture
+async def gateways_on_a_file(tmp_path: Path) -> AsyncIterator[Gateways]:
+    with running_redis() as redis:
+        async with gateways_of(
+            tmp_path, SqliteFile(tmp_path), redis, flush_interval_s=FLUSH_S
         ) as deployment:
             yield deployment
 
@@ -194,3 +215,21 @@ async def test_a_killed_gateway_costs_its_leases_and_wedges_nobody(gateways):
         await eventually(lambda of=gateway: is_served(of, key))
     await eventually(gateways.agree)
     assert await gateways.verify() == "counters and journal agree\n"
+
+
+async def test_two_gateways_on_one_sqlite_file_never_pass_a_cap(gateways_on_a_file):
+    gateways = gateways_on_a_file
+    key_id, capped_key = gateways.key("capped")
+    _, limit = gateways.cap("key", key_id, CAP_NUSD // 4)
+    await gateways.start(2)
+    watch = Watch(gateways)
+
+    sent = await load(gateways.processes, capped_key, None, CLIENTS // 4)
+
+    await eventually(gateways.agree)
+    await watch.stop()
+    check_refusals(sent, "key")
+    spent = (await gateways.standing(limit)).spent
+    assert CAP_NUSD // 4 * USABLE <= spent <= CAP_NUSD // 4
+    assert watch.most[limit] <= CAP_NUSD // 4
+    assert sum(outcome.cost_nusd for outcome in sent) == spent
