@@ -98,7 +98,6 @@ class RoutePlan:
         allotment: What the turn gets of its conversation's budget; None where there is none.
         prompt_tokens: About how many the request has.
         regret_usd: What the choice is expected to lose against the best model known.
-        worth_usd: What that model's answer is expected to be worth: its utility in money.
     """
 
     models: tuple[HostedModel, ...]
@@ -115,4 +114,9 @@ class RoutePlan:
     allotment: TurnAllotment | None = None
     prompt_tokens: int = 0
     regret_usd: float = 0.0
-    worth_usd: float = 0.0
+
+    @property
+    def worth_usd(self) -> float:
+        """What the best answer is expected to be worth, its utility in money; nothing at least."""
+        utilities = [record.utility or 0.0 for record in self.candidates if record.is_eligible]
+        return max([0.0, *utilities]) * (self.willingness_to_pay_usd or 0.0)

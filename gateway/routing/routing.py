@@ -181,7 +181,6 @@ class Routing:
             embedding=prediction.embedding,
             allotment=allotment,
             regret_usd=0.0 if decision is None else decision.regret_usd,
-            worth_usd=_worth_usd(decision, prediction.willingness_to_pay_usd),
         )
 
     def follow(self, plan: RoutePlan) -> None:
@@ -333,12 +332,6 @@ def _has_decided(decision: RouteDecision | None) -> bool:
         return False
     figures = zip(decision.utilities, decision.propensities, strict=True)
     return any(utility is not None and propensity > 0.0 for utility, propensity in figures)
-
-
-def _worth_usd(decision: RouteDecision | None, willingness_to_pay_usd: float) -> float:
-    """Say what the answer is expected to be worth, at least nothing; nobody knows without one."""
-    utilities = () if decision is None else decision.utilities
-    return max([u for u in utilities if u is not None], default=0.0) * willingness_to_pay_usd
 
 
 def _no_model(
