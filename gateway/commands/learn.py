@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import orjson
+from sqlalchemy import Engine
 
 from gateway.artifacts.store import ArtifactStore, router_store
 from gateway.commands.artifact_kinds import explained
@@ -16,6 +17,7 @@ from gateway.learning.lease import Lease
 from gateway.learning.opening import open_learner
 from gateway.learning.operating import approve, roll_back
 from gateway.learning.watching import step_with_lease, watch
+from gateway.routing.canary import read_canary
 from gateway.settings.config import GatewaySettings
 from gateway.storage.engines import opened
 from gateway.telemetry.log_lines import log_to_stderr
@@ -75,6 +77,7 @@ def status(settings: GatewaySettings, count: int, *, as_json: bool) -> None:
         found: dict[str, Any] = {
             "object": "waypost.learning",
             "active": _active(router_store(settings)),
+            "canary": _canary(engine),
             "waiting": _waiting(events),
             "learner": Lease(engine, "").current_holder(),
             "counts": {what: number for what, (number, _) in events.count().items()},
@@ -85,6 +88,8 @@ def status(settings: GatewaySettings, count: int, *, as_json: bool) -> None:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return
     click.echo(f"active router: {found['active'] or 'none was activated'}")
+    if canary := found["canary"]:
+        click.echo(f"canary: {canary['version']} decides {canary['share']:.3g} of the turns")
     click.echo(f"waiting for approval: {found['waiting'] or 'none'}")
     click.echo(f"learner: {found['learner'] or 'none runs; see learning.enabled'}")
     for event in newest:
@@ -95,7 +100,7 @@ def status(settings: GatewaySettings, count: int, *, as_json: bool) -> None:
 @click.argument("version", required=False)
 @settings_option
 def approve_router(settings: GatewaySettings, version: str | None) -> None:
-    """Let the router that was proposed last serve, or VERSION."""
+    """Let the router serve that was proposed last, or is the canary, or VERSION."""
     with opened(settings) as engine, explained():
         learner = open_learner(settings, engine)
         event = approve(
@@ -107,7 +112,7 @@ def approve_router(settings: GatewaySettings, version: str | None) -> None:
 @command.command("rollback")
 @settings_option
 def roll_back_router(settings: GatewaySettings) -> None:
-    """Let the router serve that served before; the learner remembers the one that was refused."""
+    """End the canary, or let the router serve that served before; it will not serve again."""
     with opened(settings) as engine, explained():
         learner = open_learner(settings, engine)
         _print(roll_back(learner.events, learner.store, learner.clock()))
@@ -120,8 +125,13 @@ def _active(store: ArtifactStore) -> str | None:
         return str(error)
 
 
+def _canary(engine: Engine) -> dict[str, Any] | None:
+    state = read_canary(engine)
+    return None if state is None else state._asdict()
+
+
 def _waiting(events: LearningEvents) -> str | None:
-    last = events.latest("proposed", "activated", "rolled_back", "refused")
+    last = events.latest("proposed", "canary", "activated", "rolled_back", "refused")
     return last.router_version if last is not None and last.what == "proposed" else None
 
 
