@@ -1,8 +1,11 @@
 """`waypost learn`: the loop from the log to the router that serves, and what it did so far."""
 
+import random
 import signal
 import threading
 from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -12,13 +15,14 @@ from sqlalchemy import Engine
 from gateway.artifacts.store import ArtifactStore, router_store
 from gateway.commands.artifact_kinds import explained
 from gateway.commands.options import settings_option
+from gateway.demo.demonstration import demonstrate
 from gateway.learning.events import OPERATOR, Event, LearningEvents
 from gateway.learning.lease import Lease
 from gateway.learning.opening import open_learner
 from gateway.learning.operating import approve, roll_back
 from gateway.learning.watching import step_with_lease, watch
 from gateway.routing.canary import read_canary
-from gateway.settings.config import GatewaySettings
+from gateway.settings.config import GatewaySettings, process_environment
 from gateway.storage.engines import opened
 from gateway.telemetry.log_lines import log_to_stderr
 from router_models.errors import ArtifactRejected
@@ -116,6 +120,45 @@ def roll_back_router(settings: GatewaySettings) -> None:
     with opened(settings) as engine, explained():
         learner = open_learner(settings, engine)
         _print(roll_back(learner.events, learner.store, learner.clock()))
+
+
+@command.command("demo")
+@click.option(
+    "--turns",
+    type=click.IntRange(min=20),
+    default=150,
+    show_default=True,
+    help="Questions to learn from.",
+)
+@click.option(
+    "--held-out",
+    type=click.IntRange(min=4),
+    default=36,
+    show_default=True,
+    help="Questions to compare routers by; nothing learns from these.",
+)
+@click.option("--seed", type=int, help="Draws the questions; by default others each time.")
+def demo(turns: int, held_out: int, seed: int | None) -> None:
+    """Show the whole loop on small models that run on this machine, in about two minutes.
+
+    A gateway of its own serves from a temporary folder, which is deleted at the end. It needs the
+    extras `embedded` and `train`, and no key.
+    """
+    if seed is None:
+        seed = random.randrange(10_000)  # noqa: S311 (no secret)
+    # Whatever ends the demonstration ends its gateway too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    with TemporaryDirectory(prefix="waypost-demo-") as folder:
+        demonstrate(
+            Path(folder),
+            process_environment(),
+            click.echo,
+            turns=turns,
+            held_out=held_out,
+            seed=seed,
+        )
+    click.echo(f"\nThe same questions again: waypost learn demo --seed {seed}")
 
 
 def _active(store: ArtifactStore) -> str | None:
