@@ -1,6 +1,7 @@
-"""Two commands for a fresh machine with Python 3.11+ and the package registries, nothing else.
+"""Commands for a fresh machine with Python 3.11+ and the package registries, nothing else.
 
 python3 dev.py run      set up, start the gateway, get a streamed answer from a routed model
+python3 dev.py demo     set up, show on small models how the gateway learns: two minutes
 python3 dev.py test     set up, run the tests
 python3 dev.py check    set up, run the linters and the tests with coverage: what CI does
 python3 dev.py wheel    build the wheel, get an answer from it in an empty environment: CI does too
@@ -59,7 +60,7 @@ LOCKS: Mapping[str, str] = {
 def main() -> int:
     """Run the command named on the command line."""
     commands = {
-        each.__name__: each for each in (run, test, check, wheel, docs, lock, audit, release)
+        each.__name__: each for each in (run, demo, test, check, wheel, docs, lock, audit, release)
     }
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -144,6 +145,12 @@ def run(environment: Environment, arguments: list[str]) -> int:
     """Set up what serving needs and run the tutorial's first answer."""
     environment.install("embedded", "openai")
     return environment.call("python", "docs/tutorials/first_answer.py", *arguments)
+
+
+def demo(environment: Environment, arguments: list[str]) -> int:
+    """Set up what serving and learning need, and show the loop from traffic to a better router."""
+    environment.install("embedded,train")
+    return environment.call("waypost", "learn", "demo", *arguments)
 
 
 def test(environment: Environment, arguments: list[str]) -> int:

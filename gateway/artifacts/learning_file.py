@@ -37,7 +37,7 @@ class LearningFile:
         number = CounterMetricFamily(
             "waypost_learning_events",
             "Steps of the learner, by what was done: `trained`, `refused`, `proposed`, "
-            "`activated`, `watched`, `rolled_back`, `failed`, `skipped`.",
+            "`canary`, `activated`, `watched`, `rolled_back`, `failed`, `skipped`.",
             labels=["what"],
         )
         last = GaugeMetricFamily(

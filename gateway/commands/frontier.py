@@ -54,7 +54,7 @@ def command(
     encoder = load_encoder(settings.routing.encoder)
     store = router_store(settings)
     try:
-        routers = _open_routers(store, encoder, candidate)
+        routers = _open_routers(settings, store, encoder, candidate)
         with opened(settings) as engine:
             logged = _read(engine, encoder, rows)
         found = measure_frontier(
@@ -72,10 +72,10 @@ def command(
 
 
 def _open_routers(
-    store: ArtifactStore, encoder: EncoderIdentity, candidate: str | None
+    settings: GatewaySettings, store: ArtifactStore, encoder: EncoderIdentity, candidate: str | None
 ) -> dict[Role, Router]:
     version = store.active()
-    packaged = packaged_router(encoder.id)
+    packaged = packaged_router(encoder.id, settings.embedded)
     routers: dict[Role, Router] = {}
     if version is not None:
         routers["current"] = load(store.read(version), encoder)

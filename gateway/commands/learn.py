@@ -1,22 +1,28 @@
 """`waypost learn`: the loop from the log to the router that serves, and what it did so far."""
 
+import random
 import signal
 import threading
 from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 import orjson
+from sqlalchemy import Engine
 
 from gateway.artifacts.store import ArtifactStore, router_store
 from gateway.commands.artifact_kinds import explained
 from gateway.commands.options import settings_option
+from gateway.demo.demonstration import demonstrate
 from gateway.learning.events import OPERATOR, Event, LearningEvents
 from gateway.learning.lease import Lease
 from gateway.learning.opening import open_learner
 from gateway.learning.operating import approve, roll_back
 from gateway.learning.watching import step_with_lease, watch
-from gateway.settings.config import GatewaySettings
+from gateway.routing.canary import read_canary
+from gateway.settings.config import GatewaySettings, process_environment
 from gateway.storage.engines import opened
 from gateway.telemetry.log_lines import log_to_stderr
 from router_models.errors import ArtifactRejected
@@ -75,6 +81,7 @@ def status(settings: GatewaySettings, count: int, *, as_json: bool) -> None:
         found: dict[str, Any] = {
             "object": "waypost.learning",
             "active": _active(router_store(settings)),
+            "canary": _canary(engine),
             "waiting": _waiting(events),
             "learner": Lease(engine, "").current_holder(),
             "counts": {what: number for what, (number, _) in events.count().items()},
@@ -85,6 +92,8 @@ def status(settings: GatewaySettings, count: int, *, as_json: bool) -> None:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return
     click.echo(f"active router: {found['active'] or 'none was activated'}")
+    if canary := found["canary"]:
+        click.echo(f"canary: {canary['version']} decides {canary['share']:.3g} of the turns")
     click.echo(f"waiting for approval: {found['waiting'] or 'none'}")
     click.echo(f"learner: {found['learner'] or 'none runs; see learning.enabled'}")
     for event in newest:
@@ -95,7 +104,7 @@ def status(settings: GatewaySettings, count: int, *, as_json: bool) -> None:
 @click.argument("version", required=False)
 @settings_option
 def approve_router(settings: GatewaySettings, version: str | None) -> None:
-    """Let the router that was proposed last serve, or VERSION."""
+    """Let the router serve that was proposed last, or is the canary, or VERSION."""
     with opened(settings) as engine, explained():
         learner = open_learner(settings, engine)
         event = approve(
@@ -107,10 +116,49 @@ def approve_router(settings: GatewaySettings, version: str | None) -> None:
 @command.command("rollback")
 @settings_option
 def roll_back_router(settings: GatewaySettings) -> None:
-    """Let the router serve that served before; the learner remembers the one that was refused."""
+    """End the canary, or let the router serve that served before; it will not serve again."""
     with opened(settings) as engine, explained():
         learner = open_learner(settings, engine)
         _print(roll_back(learner.events, learner.store, learner.clock()))
+
+
+@command.command("demo")
+@click.option(
+    "--turns",
+    type=click.IntRange(min=20),
+    default=150,
+    show_default=True,
+    help="Questions to learn from.",
+)
+@click.option(
+    "--held-out",
+    type=click.IntRange(min=4),
+    default=36,
+    show_default=True,
+    help="Questions to compare routers by; nothing learns from these.",
+)
+@click.option("--seed", type=int, help="Draws the questions; by default others each time.")
+def demo(turns: int, held_out: int, seed: int | None) -> None:
+    """Show the whole loop on small models that run on this machine, in about two minutes.
+
+    A gateway of its own serves from a temporary folder, which is deleted at the end. It needs the
+    extras `embedded` and `train`, and no key.
+    """
+    if seed is None:
+        seed = random.randrange(10_000)  # noqa: S311 (no secret)
+    # Whatever ends the demonstration ends its gateway too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    with TemporaryDirectory(prefix="waypost-demo-") as folder:
+        demonstrate(
+            Path(folder),
+            process_environment(),
+            click.echo,
+            turns=turns,
+            held_out=held_out,
+            seed=seed,
+        )
+    click.echo(f"\nThe same questions again: waypost learn demo --seed {seed}")
 
 
 def _active(store: ArtifactStore) -> str | None:
@@ -120,8 +168,13 @@ def _active(store: ArtifactStore) -> str | None:
         return str(error)
 
 
+def _canary(engine: Engine) -> dict[str, Any] | None:
+    state = read_canary(engine)
+    return None if state is None else state._asdict()
+
+
 def _waiting(events: LearningEvents) -> str | None:
-    last = events.latest("proposed", "activated", "rolled_back", "refused")
+    last = events.latest("proposed", "canary", "activated", "rolled_back", "refused")
     return last.router_version if last is not None and last.what == "proposed" else None
 
 

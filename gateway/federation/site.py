@@ -36,7 +36,7 @@ def open_site(settings: GatewaySettings, engine: Engine) -> GatewaySite:
     except InvalidRegistry as error:
         raise ConfigurationError(f"federation.node.models: {error}") from error
     encoder = load_encoder(settings.routing.encoder)
-    packaged = packaged_router(encoder.id)
+    packaged = packaged_router(encoder.id, settings.embedded)
     return GatewaySite(
         name=node.name,
         encoder=encoder,

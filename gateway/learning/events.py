@@ -14,14 +14,21 @@ What = Literal[
     "trained",  # a router was made; one of the next three, or `failed`, follows
     "refused",  # it does not serve: it may be worse
     "proposed",  # it waits for an operator
+    "canary",  # it decides a share of the turns
     "activated",  # it serves
     "watched",  # what the watch of the active router has found so far
     "rolled_back",  # the router before it serves again
     "failed",  # nothing came of a step
     "skipped",  # there is nothing to learn from yet
 ]
-ENDS: Final[tuple[What, ...]] = ("refused", "proposed", "activated", "failed", "skipped")
+ENDS: Final[tuple[What, ...]] = ("refused", "proposed", "canary", "activated", "failed", "skipped")
 """How a training may end. One that is killed ends in none of them, and is begun again."""
+ACCEPTED: Final[Mapping[str, What]] = {
+    "propose": "proposed",
+    "canary": "canary",
+    "activate": "activated",
+}
+"""What becomes of a router that was accepted, by `learning.on_acceptance`."""
 GRADED_UNTIL: Final = "graded_until"
 """Figure of these: the time of the last grade that the training knew of."""
 LEARNER: Final = "learner"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+import numpy as np
 from sqlalchemy import Engine, and_, func, or_, select
 
 from gateway.evaluation_log.grades import ANSWER_IDS
@@ -13,6 +14,7 @@ from migrations.tables import GRADES, TURNS
 from router_models.artifacts.sealed_file import EncoderIdentity, RequestEncoder
 from router_models.evaluation.log_rows import LoggedRows, read_log_rows
 from router_models.evaluation.off_policy import LoggedChoices
+from router_models.types import Evaluations
 
 
 @dataclass(slots=True, eq=False)
@@ -57,19 +59,29 @@ class Evidence:
         batches = self.log.iter_latest(self.max_rows, selection)
         return read_log_rows(batches, RequestEncoder.of(self.encoder).dimension, self.max_rows)
 
-    def choices_since(self, time: datetime) -> LoggedChoices:
+    def choices_since(self, time: datetime, *, is_canary: bool = False) -> LoggedChoices:
         """Read the answers to turns after `time` whose model was drawn at random.
 
         In the order in which they were graded first. So a later look sees the same answers in the
         same order, and more behind them, which is what a test that is repeated rests on.
+
+        Args:
+            time: When the first turn of these began.
+            is_canary: Drawn by two routers that shared the turns among them.
         """
         graded_at = self._graded_at(time)
+        if is_canary:
+            # Routers are drawn for conversations. Whoever stays in one does not draw again, so
+            # later turns would let one caller's word count as often as it pleases.
+            first = self._begin_conversations(time)
+            graded_at = {name: at for name, at in graded_at.items() if name in first}
         rows = [row for row in self._since(time) if row.request_id in graded_at]
         rows.sort(key=lambda row: (graded_at[row.request_id], row.request_id))
         # All are held out: the routers that they are to compare were made before.
         held_out = [replace(row, split="test") for row in rows]
         width = RequestEncoder.of(self.encoder).dimension
-        return read_log_rows([held_out], width, max(len(held_out), 1)).choices()
+        most = max(len(held_out), 1)
+        return read_log_rows([held_out], width, most, is_canary=is_canary).choices()
 
     def _since(self, time: datetime) -> Iterator[EvaluationRow]:
         selection = Selection(since=time, encoder_id=self.encoder.id)
@@ -77,6 +89,19 @@ class Evidence:
             if number * len(batch) >= self.max_rows:
                 return
             yield from batch
+
+    def _begin_conversations(self, time: datetime) -> set[str]:
+        """Return the first turns after `time` of each conversation, and those that are of none."""
+        query = (
+            select(TURNS.c.request_id, TURNS.c.team_id, TURNS.c.conversation_id)
+            .where(TURNS.c.started_at >= time)
+            .order_by(TURNS.c.started_at, TURNS.c.request_id)
+        )
+        first: dict[tuple[str, str], str] = {}
+        with self.engine.connect() as connection:
+            for request_id, team_id, conversation in connection.execute(query):
+                first.setdefault((team_id, conversation or request_id), request_id)
+        return set(first.values())
 
     def _graded_at(self, time: datetime) -> dict[str, datetime]:
         """Return when each answer to a turn after `time` was graded first."""
@@ -101,3 +126,10 @@ def fingerprint(rows: LoggedRows) -> str:
     for column in (rows.embeddings, rows.query, rows.model, rows.score, rows.cost_usd, *weight):
         digest.update(column.tobytes())
     return digest.hexdigest()[:16]
+
+
+def no_answers(choices: LoggedChoices) -> Evaluations:
+    """Return a table without rows: what neither router knows, nothing is expected of."""
+    nothing = np.zeros((0, len(choices.models)), np.float32)
+    embeddings = np.zeros((0, choices.embeddings.shape[1]), np.float32)
+    return Evaluations(embeddings, nothing, nothing, choices.models)

@@ -6,6 +6,7 @@ leaves either nothing or a router that serves, and the next step notes what it f
 """
 
 import logging
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -16,13 +17,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.artifacts.learning_file import LearningFile
 from gateway.artifacts.store import ArtifactStore
-from gateway.learning.events import GRADED_UNTIL, LEARNER, Event, LearningEvents, What
-from gateway.learning.evidence import Evidence, fingerprint
+from gateway.learning.canary import describe, judge_canary, why_it_ends
+from gateway.learning.events import ACCEPTED, GRADED_UNTIL, LEARNER, Event, LearningEvents, What
+from gateway.learning.evidence import Evidence, fingerprint, no_answers
 from gateway.learning.first import FirstRouter
 from gateway.learning.lease import Lease
 from gateway.learning.operating import let_serve
 from gateway.learning.training import train_router
 from gateway.learning.wording import explain_look, explain_training, figures_of
+from gateway.routing.canary import SALT, SHARE, STATES
 from gateway.settings.learning import LearningSettings
 from router_models.artifacts.artifact import load
 from router_models.artifacts.assessment import Assessment, Outcome
@@ -41,9 +44,7 @@ from router_models.evaluation.anytime import Look, differences, look
 from router_models.evaluation.fixed_choice import beside_fixed_choice
 from router_models.evaluation.held_out import HeldOut
 from router_models.evaluation.log_rows import LoggedRows
-from router_models.evaluation.off_policy import LoggedChoices
 from router_models.training.recency import HalfLives, fading, find_half_lives, since_changes
-from router_models.types import Evaluations
 
 CANDIDATE: Final = "candidate"
 SERVING: Final[tuple[What, ...]] = ("activated", "rolled_back")
@@ -111,7 +112,7 @@ class Learner:
 
         try:
             self._find_what_serves(note)
-            if not self._has_returned(note):
+            if not self._has_returned(note) and not self._has_canary(note):
                 self._learn(note, is_forced=is_forced)
         except LeaseLost:
             note("failed", "another process learns by now, so this one changed nothing")
@@ -177,6 +178,25 @@ class Learner:
         self._keep_lease()
         self.store.rollback()
         note("rolled_back", **said)
+        return True
+
+    def _has_canary(self, note: Callable[..., None]) -> bool:
+        """Look at the canary; while there is one, nothing else is trained."""
+        stage = self.events.latest(*STATES)
+        if stage is None or stage.what != "canary" or stage.router_version is None:
+            return False
+        new, former = self._open(stage.router_version), self._serving()
+        verdict = why_it_ends(stage, new, former, self.settings)
+        if verdict is None and new and former and self._has_news(stage.at):
+            choices = self.evidence.choices_since(stage.at, is_canary=True)
+            paid_usd = self.willingness_to_pay_usd
+            verdict = judge_canary(stage, new, former, choices, self.settings, paid_usd)
+        if verdict is not None:
+            self._keep_lease()
+            if verdict.what == "activated":
+                let_serve(self.store, stage.router_version, self.default_artifact)
+            versions = {name: getattr(stage, name) for name in ("router_version", "former_version")}
+            note(verdict.what, verdict.why, figures=verdict.figures, **versions)
         return True
 
     def _has_news(self, since: datetime) -> bool:
@@ -299,7 +319,7 @@ class Learner:
         """
         last = self.events.latest(*SERVING)
         if last is not None and last.what == "rolled_back":
-            begun = self.events.latest("activated", version=last.router_version)
+            begun = self.events.latest("activated", "canary", version=last.router_version)
             return rows if begun is None else self.evidence.rows(begun.at)
         return since_changes(rows, half_lives) if half_lives else rows
 
@@ -312,7 +332,10 @@ class Learner:
         figures: dict[str, Any],
     ) -> None:
         """Store the verdict, and let an accepted router serve, or wait for an operator."""
-        activates = decision.is_accepted and self.settings.on_acceptance == "activate"
+        way = self.settings.on_acceptance
+        if way == "canary" and former is None:
+            way = "activate"  # there is nothing that it could share the turns with
+        activates = decision.is_accepted and way == "activate"
         outcome: Outcome = "activated" if activates else "candidate"
         if activates:
             self._keep_lease()
@@ -321,7 +344,12 @@ class Learner:
         self.store.note(version, made)
         what: What = "refused"
         if decision.is_accepted:
-            what = "activated" if activates else "proposed"
+            what = ACCEPTED[way]
+        if what == "canary":
+            self._keep_lease()
+            share = self.settings.canary_shares[0]
+            figures = figures | {SHARE: share, SALT: secrets.token_hex(8)}
+            decision = replace(decision, reason=f"{describe(share)}: {decision.reason}")
         versions = {"router_version": version, "former_version": former}
         note(what, decision.reason, figures=figures, **versions)
         self.store.prune(KEPT)
@@ -337,14 +365,19 @@ class Learner:
 
     def _active(self, rows: LoggedRows) -> Router | None:
         """Return what serves; None where nothing does that knows a model of the log."""
-        version = self._active_version()
-        if version is not None:
-            return self._open(version)
-        if self.default_artifact is not None:
-            packaged = load(self.default_artifact, self.encoder)
-            if any(packaged.column(name) is not None for name in rows.models):
-                return packaged
+        serving = self._serving()
+        if self._active_version() is not None:
+            return serving
+        if serving is not None and any(serving.column(name) is not None for name in rows.models):
+            return serving
         return None if self.first is None else self.first.of(rows)
+
+    def _serving(self) -> Router | None:
+        """Return the router that was activated, or else the packaged one."""
+        version = self._active_version()
+        if version is not None or self.default_artifact is None:
+            return self._open(version)
+        return load(self.default_artifact, self.encoder)
 
     def _active_version(self) -> str | None:
         try:
@@ -379,10 +412,3 @@ def _is_news(found: Look, last: Event | None, begun: Event) -> bool:
     is_first = last is None or last.at < begun.at
     before = LEAST_WATCHED / 2 if is_first or last is None else last.figures["answers"]
     return found.answers >= 2 * before
-
-
-def no_answers(choices: LoggedChoices) -> Evaluations:
-    """Return a table without rows: what neither router knows, nothing is expected of."""
-    nothing = np.zeros((0, len(choices.models)), np.float32)
-    embeddings = np.zeros((0, choices.embeddings.shape[1]), np.float32)
-    return Evaluations(embeddings, nothing, nothing, choices.models)

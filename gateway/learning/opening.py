@@ -35,7 +35,7 @@ def open_learner(
     """
     Trust.of(settings.artifacts).require_key()
     encoder = load_encoder(settings.routing.encoder)
-    packaged = packaged_router(encoder.id)
+    packaged = packaged_router(encoder.id, settings.embedded)
     default_profile = settings.all_profiles[settings.routing.default_profile]
     return Learner(
         settings=settings.learning,

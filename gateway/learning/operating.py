@@ -4,6 +4,7 @@ from datetime import datetime
 
 from gateway.artifacts.store import ArtifactStore
 from gateway.learning.events import OPERATOR, Event, LearningEvents
+from gateway.routing.canary import STATES
 from router_models.errors import ArtifactRejected
 
 
@@ -26,7 +27,7 @@ def approve(
     now: datetime,
     default_artifact: bytes | None = None,
 ) -> Event:
-    """Let a router serve that the learner proposed.
+    """Let a router serve that the learner proposed, or that decides a share of the turns.
 
     Args:
         version: None for the one that was proposed last.
@@ -35,7 +36,7 @@ def approve(
     Raises:
         ArtifactRejected: None was proposed, or it did worse than another one when it served.
     """
-    proposed = events.latest("proposed", version=version)
+    proposed = events.latest("proposed", "canary", version=version)
     if proposed is None or proposed.router_version is None:
         which = "no router" if version is None else f"{version} is not a router that"
         raise ArtifactRejected(f"{which} was proposed; `waypost learn status` shows the steps")
@@ -53,13 +54,17 @@ def approve(
 
 
 def roll_back(events: LearningEvents, store: ArtifactStore, now: datetime) -> Event:
-    """Let the router serve that served before the active one.
+    """End the canary, or let the router serve that served before the active one.
 
     Raises:
         ArtifactRejected: There is none, or it cannot be read.
     """
-    refused = store.active()
-    former = store.rollback().version
+    last = events.latest(*STATES)
+    if last is not None and last.what == "canary":
+        refused, former = last.router_version, last.former_version
+    else:
+        refused = store.active()
+        former = store.rollback().version
     event = Event(now, OPERATOR, "rolled_back", "an operator rolled it back", refused, former)
     events.add(event)
     return event

@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 from sqlalchemy import Engine
@@ -16,6 +17,7 @@ from gateway.pool.pool import Pool, open_pool
 from gateway.providers.base import Provider
 from gateway.providers.http import HttpClient
 from gateway.providers.refusals import Refusals
+from gateway.routing.canary import Canary, read_canary
 from gateway.routing.encoders import QueryEmbedder, load_encoder, open_embedder
 from gateway.routing.exploring import exploring, never
 from gateway.routing.prior import open_prior
@@ -48,7 +50,7 @@ async def make_routing(
     router = ActiveRouter(
         router_store(settings),
         encoder=embedder.encoder,
-        default_file=packaged_router(embedder.encoder.id),
+        default_file=packaged_router(embedder.encoder.id, settings.embedded),
     )
     await follow(router, settings.routing.artifact_poll_s, stack)
     prior = open_prior(embedder.encoder) if settings.routing.prior else None
@@ -58,6 +60,10 @@ async def make_routing(
         use = LearningFromUse(grades, prior, pool.models, lambda: datetime.now(UTC))
         is_graded = use.is_graded
         await follow(use, POLL_S, stack)
+    rng, canary = np.random.default_rng(), None
+    if engine is not None and settings.learning.on_acceptance == "canary":
+        canary = Canary(partial(read_canary, engine), router, rng)
+        await follow(canary, settings.routing.artifact_poll_s, stack)
     return Routing(
         models=pool.models,
         profiles=settings.all_profiles,
@@ -70,8 +76,9 @@ async def make_routing(
         router=router,
         paused=_paused_of(providers),
         refusals=Refusals(time.monotonic),
-        rng=np.random.default_rng(),
+        rng=rng,
         prior=prior,
+        canary=canary,
     )
 
 

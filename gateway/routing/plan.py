@@ -9,6 +9,7 @@ from gateway.routing.capabilities import Verdict
 from gateway.routing.expected_cost import bounded
 from gateway.settings.config import ProfileSettings
 from gateway.types import CandidateRecord, HostedModel
+from router_models.decide import RouteDecision
 from router_models.types import Float32
 
 AUTO: Final = "auto"
@@ -36,6 +37,20 @@ class Scores(NamedTuple):
     completion_tokens: tuple[float | None, ...] | None = None
 
 
+class CanaryScores(NamedTuple):
+    """What a second router predicts, that decides a share of such turns.
+
+    Attributes:
+        share: Probability with which it decides.
+        is_drawn: It decides this one.
+    """
+
+    version: str
+    scores: Scores
+    share: float
+    is_drawn: bool
+
+
 @dataclass(slots=True, eq=False)
 class Prediction:
     """Which models can answer a request, and what the router predicts of each.
@@ -49,6 +64,7 @@ class Prediction:
         prompt_tokens: About how many the request has.
         scores: None where the router does not choose, for the reason in `reason`.
         reason: ``named``, ``router_missing`` or ``router_failed``; of no meaning beside `scores`.
+        canary: None where the router decides for certain.
     """
 
     pool: CandidatePool
@@ -62,6 +78,7 @@ class Prediction:
     router_version: str | None
     scores: Scores | None
     reason: str
+    canary: CanaryScores | None = None
 
     def scores_within(self, tokens: int) -> Scores | None:
         """Return what is expected of answers that have no more than so many tokens."""
@@ -120,3 +137,32 @@ class RoutePlan:
         """What the best answer is expected to be worth, its utility in money; nothing at least."""
         utilities = [record.utility or 0.0 for record in self.candidates if record.is_eligible]
         return max([0.0, *utilities]) * (self.willingness_to_pay_usd or 0.0)
+
+
+def records_of(
+    pool: CandidatePool,
+    verdicts: tuple[Verdict, ...],
+    scores: Scores | None,
+    decision: RouteDecision | None,
+    chosen: str,
+) -> tuple[CandidateRecord, ...]:
+    """Lay out what is logged of each model of the pool."""
+    nothing = (None,) * len(pool.models)
+    columns = (
+        pool.names,
+        nothing if scores is None else scores.quality,
+        nothing if scores is None else scores.cost_usd,
+        nothing if decision is None else decision.utilities,
+        [float(name == chosen) for name in pool.names]
+        if decision is None
+        else decision.propensities,
+        [verdict.is_eligible for verdict in verdicts],
+        [verdict.reason for verdict in verdicts],
+    )
+    tokens = None if scores is None else scores.completion_tokens
+    records = tuple(map(CandidateRecord, *columns, nothing if tokens is None else tokens))
+    if scores is not None and None in scores.quality:
+        for record in records:
+            if record.quality is None and record.is_eligible:
+                record.verdict = NOT_IN_ROUTER
+    return records

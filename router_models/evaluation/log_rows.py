@@ -220,14 +220,22 @@ class LoggedRows:
 
 
 def read_log_rows(
-    batches: Iterable[Sequence[LogRow]], dimension: int, most_rows: int
+    batches: Iterable[Sequence[LogRow]],
+    dimension: int,
+    most_rows: int,
+    *,
+    is_canary: bool = False,
 ) -> LoggedRows:
     """Read rows until there are `most_rows`; what cannot be learned from is left out.
 
     Vectors of texts alone are filled up with zeros where `dimension` is that of whole requests.
+
+    Args:
+        is_canary: The rows are to compare two routers that shared the turns among them.
     """
     # Pages of memory that no row is written to are never taken.
-    gathering = _LogRowReader(np.empty((most_rows, dimension), np.float32))
+    embeddings = np.empty((most_rows, dimension), np.float32)
+    gathering = _LogRowReader(embeddings, is_canary=is_canary)
     for row in _usable(batches, dimension):
         gathering.add(row)
         if len(gathering.query) == most_rows:
@@ -274,6 +282,7 @@ class _LogRowReader:
     weight: list[float] = field(default_factory=list)
     drawn: list[int] = field(default_factory=list)
     propensities: list[Float32] = field(default_factory=list)
+    is_canary: bool = False
 
     def add(self, row: LogRow) -> None:
         place = self.query_of.setdefault(row.query_id, len(self.query_of))
@@ -290,10 +299,17 @@ class _LogRowReader:
             self._add_propensities(row)
 
     def _add_propensities(self, row: LogRow) -> None:
-        """Keep the propensities where at least two models could answer, and each had a chance."""
+        """Keep the propensities where at least two models could answer, and each had a chance.
+
+        Where two routers decided by chance, keep those of the models that had one: routers are
+        then compared in what they make of these, which is nothing where there is one alone.
+        """
         candidates = json.loads(row.candidates)
         offered = {c["model"]: c["propensity"] for c in candidates if c["is_eligible"]}
-        if len(offered) < 2 or min(offered.values()) <= 0 or row.model not in offered:
+        least = 2
+        if self.is_canary:
+            offered, least = {model: odds for model, odds in offered.items() if odds > 0}, 1
+        if len(offered) < least or min(offered.values()) <= 0 or row.model not in offered:
             return
         places = [self._place(name) for name in offered]
         propensities = np.zeros(len(self.model_of), np.float32)

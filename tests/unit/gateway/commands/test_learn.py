@@ -1,10 +1,12 @@
 import json
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner, Result
 
 from gateway.artifacts.store import ArtifactStore
 from gateway.commands.learn import command
+from gateway.learning.events import Event, LearningEvents
 from gateway.learning.lease import Lease
 from gateway.settings.config import load_settings
 from gateway.storage.database import create_database_engine
@@ -77,3 +79,20 @@ def test_shows_an_empty_history(settings_file):
     output = run(settings_file, "status").output
     assert "active router: none was activated" in output
     assert "learner: none runs; see learning.enabled" in output
+
+
+def test_shows_how_much_a_canary_decides_and_ends_it(settings_file):
+    run(settings_file, "status")  # makes the database
+    url = load_settings(settings_file, {}).database_url
+    with closing(create_database_engine(url)) as engine:
+        now, figures = datetime.now(UTC), {"share": 0.05, "salt": "s"}
+        LearningEvents(engine).add(
+            Event(now, "learner", "canary", "because", "new-1", "old-1", figures)
+        )
+    assert "canary: new-1 decides 0.05 of the turns" in run(settings_file, "status").output
+    found = json.loads(run(settings_file, "status", "--json").output)
+    assert found["canary"] == {"version": "new-1", "share": 0.05, "salt": "s"}
+    assert found["waiting"] is None
+
+    assert "rolled_back by the operator new-1" in run(settings_file, "rollback").output
+    assert json.loads(run(settings_file, "status", "--json").output)["canary"] is None

@@ -10,6 +10,7 @@ from gateway.embedded.routers import DATA, packaged_router
 from gateway.embedded.variants import embedded_models
 from gateway.problems.calibration import parse_prompts, read_json_lines
 from gateway.routing.encoders import load_encoder
+from gateway.settings.config import EmbeddedSettings
 from router_models.artifacts.artifact import load
 from router_models.artifacts.router import Router
 from router_models.types import Encoder
@@ -26,7 +27,7 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
 
 @pytest.fixture
 def router(encoder: Encoder) -> Router:
-    file = packaged_router(encoder.id)
+    file = packaged_router(encoder.id, EmbeddedSettings())
     assert file is not None
     return load(file.read_bytes(), encoder)
 

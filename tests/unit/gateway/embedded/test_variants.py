@@ -15,6 +15,7 @@ from gateway.embedded.variants import (
     few_shot_prompt,
 )
 from gateway.embedded.weights import BASE_MODEL
+from gateway.settings.config import EmbeddedSettings
 from gateway.types import Usage
 
 
@@ -71,5 +72,7 @@ def test_a_router_ships_for_an_encoder_or_it_does_not(
 ) -> None:
     monkeypatch.setattr(routers, "DATA", tmp_path)
     (tmp_path / "router-static-1.safetensors").write_bytes(b"")
-    assert packaged_router("static-1") == tmp_path / "router-static-1.safetensors"
-    assert packaged_router("other-1") is None
+    ships, none = EmbeddedSettings(), EmbeddedSettings(router=False)
+    assert packaged_router("static-1", ships) == tmp_path / "router-static-1.safetensors"
+    assert packaged_router("static-1", none) is None
+    assert packaged_router("other-1", ships) is None

@@ -1,0 +1,137 @@
+"""A new router that decides a share of the turns, before it decides them all.
+
+Which one, and how large a share, is a row of the learner's events: every replica reads the same.
+What is logged is the probability of a model under both routers together, as turns were drawn.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import numpy as np
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.artifacts.active import ActiveRouter
+from gateway.routing.plan import CanaryScores
+from gateway.storage.database import summary
+from migrations.tables import LEARNING_EVENTS
+from router_models.artifacts.router import Router
+from router_models.decide import RouteDecision
+from router_models.errors import ArtifactRejected
+
+STATES: Final = ("canary", "activated", "rolled_back")
+"""Events of which the last one says whether a canary runs."""
+SHARE: Final = "share"
+"""Figure of the event: the share of turns."""
+SALT: Final = "salt"
+"""Figure of the event: unknown to callers, so that none can choose the router of a conversation."""
+
+_log = logging.getLogger(__name__)
+
+
+class CanaryState(NamedTuple):
+    """Which router decides a share of the turns."""
+
+    version: str
+    share: float
+    salt: str
+
+
+def read_canary(engine: Engine) -> CanaryState | None:
+    """Read which router is a canary now; None where none is."""
+    table = LEARNING_EVENTS
+    query = (
+        select(table.c.what, table.c.router_version, table.c.figures)
+        .where(table.c.what.in_(STATES))
+        .order_by(table.c.id.desc())
+        .limit(1)
+    )
+    with engine.connect() as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None or row.what != "canary":
+        return None
+    return CanaryState(row.router_version, float(row.figures[SHARE]), row.figures[SALT])
+
+
+@dataclass(slots=True, eq=False)
+class Canary:
+    """Follows the state; the request path reads `current`, one attribute.
+
+    Attributes:
+        read: Reads the state; runs in a thread.
+        routers: Opens the canary, and says what serves beside it.
+        rng: Draws turns that belong to no conversation.
+        current: The canary and its share; None where none runs.
+        salt: Of the state.
+    """
+
+    read: Callable[[], CanaryState | None]
+    routers: ActiveRouter
+    rng: np.random.Generator
+    current: tuple[Router, float] | None = field(default=None, init=False)
+    salt: str = field(default="", init=False)
+
+    async def refresh(self) -> bool:
+        """Look once; a database that does not answer changes nothing."""
+        try:
+            state = await asyncio.to_thread(self.read)
+        except SQLAlchemyError as error:
+            _log.warning("the canary stays as it is: %s", summary(error))
+            return False
+        former, now = self.current, await self._open(state)
+        self.current, self.salt = now, "" if state is None else state.salt
+        return now != former
+
+    async def watch(self, poll_s: float) -> None:
+        """Look every `poll_s` seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(poll_s)
+            try:
+                await self.refresh()
+            except Exception:  # noqa: BLE001
+                # What serves goes on; the next look may find it mended.
+                _log.exception("the canary was not looked up")
+
+    async def _open(self, state: CanaryState | None) -> tuple[Router, float] | None:
+        if state is None or state.version == self.routers.version:
+            return None
+        try:
+            return await self.routers.pinned(state.version), state.share
+        except ArtifactRejected as error:
+            _log.warning("the canary %s decides nothing here: %s", state.version, error)
+            return None
+
+    def draws(self, team_id: str, conversation: str | None) -> bool:
+        """Say whether the canary decides a turn; the same for all turns of a conversation.
+
+        A conversation that it decides stays with it when its share grows.
+        """
+        if self.current is None:
+            return False
+        _, share = self.current
+        if conversation is None:
+            return bool(self.rng.random() < share)
+        named = f"{self.salt} {team_id} {conversation}"
+        digest = blake2b(named.encode(), digest_size=8).digest()
+        return int.from_bytes(digest) < share * 2.0**64
+
+
+def mixed(
+    own: RouteDecision, other: RouteDecision, canary: CanaryScores, models: Sequence[str]
+) -> RouteDecision:
+    """Return the decision of the router that was drawn, with the propensities of both together.
+
+    Args:
+        own: Of the router that serves.
+        other: Of the canary.
+        models: Those that the propensities are of.
+    """
+    share, drawn = canary.share, other if canary.is_drawn else own
+    pairs = zip(own.propensities, other.propensities, strict=True)
+    propensities = [(1.0 - share) * one + share * another for one, another in pairs]
+    propensity = propensities[models.index(drawn.model)]
+    return drawn._replace(propensities=propensities, propensity=propensity)
