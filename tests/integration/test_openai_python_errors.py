@@ -90,7 +90,7 @@ async def test_says_when_to_try_an_overloaded_provider_again(gateway, client):
 
 async def test_a_stream_that_is_cut_off_ends_in_an_api_error(gateway, client):
     gateway.alpha.answers = [Answer(tuple(stream_chunks("Hello!")[:3]), cuts_off=True)]
-    stream = await client.chat.completions.create(model="auto", messages=HELLO, stream=True)
+    stream = await client.chat.completions.create(model=SMALL, messages=HELLO, stream=True)
     received = [(await anext(stream)).choices[0].delta.content for _ in range(3)]
 
     with pytest.raises(openai.APIError) as caught:
@@ -103,7 +103,7 @@ async def test_a_stream_that_is_cut_off_ends_in_an_api_error(gateway, client):
 async def test_an_error_event_of_the_provider_ends_the_stream_in_an_api_error(gateway, client):
     failure = event({"error": {"message": "overloaded", "type": "overloaded_error"}})
     gateway.alpha.answers = [Answer((*stream_chunks("Hello!")[:3], failure))]
-    stream = await client.chat.completions.create(model="auto", messages=HELLO, stream=True)
+    stream = await client.chat.completions.create(model=SMALL, messages=HELLO, stream=True)
     received = [await anext(stream) for _ in range(3)]
 
     with pytest.raises(openai.APIError) as caught:

@@ -116,7 +116,7 @@ async def test_a_stream_that_breaks_ends_in_an_error_and_is_charged(native, http
     chunks = [*response_chunks()[:5], *map(named, ending)]
     native.alpha.answers = [Answer(tuple(chunks), cuts_off=True)]
 
-    answer = await http.post(RESPONSES, json=STREAM)
+    answer = await http.post(RESPONSES, json=STREAM | {"model": "plain"})
 
     last = events_of(answer.content)[-1]
     assert (last["type"], last["error"]["code"]) == ("error", code)
@@ -128,7 +128,7 @@ async def test_a_stream_that_breaks_ends_in_an_error_and_is_charged(native, http
 async def test_a_caller_who_leaves_is_charged_for_what_was_forwarded(native, http):
     upstream = native.upstreams.by_name["alpha"] = SteppedUpstream()
     upstream.send(b"".join(response_chunks()[:5]))
-    asked = STREAM | {"metadata": {"job": "left"}}
+    asked = STREAM | {"metadata": {"job": "left"}, "model": "plain"}
     async with http.stream("POST", RESPONSES, json=asked) as answer:
         assert await anext(answer.aiter_bytes())
     await asyncio.wait_for(upstream.client_has_left.wait(), PATIENCE_S)
