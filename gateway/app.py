@@ -97,7 +97,7 @@ async def open_gateway(
         ConfigurationError: The settings cannot be served.
     """
     async with AsyncExitStack() as stack:
-        stack.callback(give_up_statements, startup.engine)  # no thread may outlive the gateway
+        stack.callback(give_up_statements, startup.engine)  # last, so that no thread stays
         http = _open_http(stack)
         pool = await _open_pool(settings, environ, http, stack)
         log = _open_log(settings, startup, stack)

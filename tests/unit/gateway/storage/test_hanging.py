@@ -43,7 +43,7 @@ def test_what_waits_for_a_frozen_server_is_freed(engine, postgres):
     postgres.pause()
     try:
         waiting.start()
-        while engine.pool.checkedout() == 0:  # type: ignore[attr-defined]
+        while engine.pool.checkedout() == 0:
             pass
         give_up_statements(engine)
         waiting.join(PATIENCE_S)
