@@ -1,7 +1,7 @@
 """From what routers expected to differences with intervals, tables and pictures."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ DRAWS: Final = 200
 GRID: Final = "grid"
 GRID_PROTOCOLS: Final = tuple(p for p in PROTOCOLS if p.tasks == "known" and p.rows == "all")
 SINGLE: Final = "best single model"
+MOST_ERROR: Final = {"all": 0.03, "one": 0.05}
+MOST_GIVEN_UP: Final = 0.02
 
 
 def file_of(work: Path, name: str, cell: Cell, router: str) -> Path:
@@ -150,7 +152,13 @@ def render(results: Mapping[str, Any]) -> str:
 
 
 def _verdict(results: Mapping[str, Any]) -> Iterator[str]:
-    """Count what lies above and below, with the whole interval."""
+    """Count the promises that hold, and name every place where one does not."""
+    shown = [
+        (f"{name}, {protocol.name}", protocol, results[name][protocol.name])
+        for name in results
+        for protocol in PROTOCOLS
+        if protocol.name in results[name]
+    ]
     whole = len(PROTOCOLS) * cells.PARTS
     measured = ", ".join(
         f"{name} {sum(found['parts'] for found in protocols.values())} of {whole}"
@@ -158,19 +166,58 @@ def _verdict(results: Mapping[str, Any]) -> Iterator[str]:
         if protocols
     )
     yield f"Parts measured so far: {measured}.\n"
-    yield "| Waypost against | differences | above | below, each by name |"
-    yield "|---|---:|---:|---|"
-    for rival in CONTENDERS:
-        if rival == DEFAULT:
-            continue
-        shown = [
-            (f"{name}, {protocol}", found[f"area over {rival}"])
-            for name, protocols in results.items()
-            for protocol, found in protocols.items()
-        ]
-        above = sum(low > 0 for _, (_, low, _) in shown)
-        below = [f"{label} ({value:+.3f})" for label, (value, _, high) in shown if high < 0]
-        yield f"| {rival} | {len(shown)} | {above} | {'; '.join(below) or '-'} |"
+    above = ", ".join(
+        f"{rival} on {sum(found[f'area over {rival}'][1] > 0 for _, _, found in shown)}"
+        for rival in CONTENDERS
+        if rival != DEFAULT
+    )
+    yield f"Of {len(shown)} protocols on a set Waypost is significantly above {above}.\n"
+    yield "| promise | holds | not on |"
+    yield "|---|---:|---|"
+    for promise, judge in PROMISES.items():
+        judged = [(label, judge(protocol, found)) for label, protocol, found in shown]
+        asked = [(label, excess) for label, excess in judged if excess is not None]
+        broken = [f"{label} ({excess})" for label, excess in asked if excess]
+        holds = f"{len(asked) - len(broken)} of {len(asked)}"
+        yield f"| {promise} | {holds} | {'; '.join(broken) or '-'} |"
+
+
+def _below(rival: str) -> Callable[[Protocol, Any], str | None]:
+    def judge(_: Protocol, found: Any) -> str:
+        value, _, high = found[f"area over {rival}"]
+        return f"{value:+.3f}" if high < 0 else ""
+
+    return judge
+
+
+def _above_single(_: Protocol, found: Any) -> str | None:
+    over = {router: found[f"quality of {router} over {SINGLE}"] for router in CONTENDERS}
+    if not any(low > 0 for router, (_, low, _) in over.items() if router != DEFAULT):
+        return None
+    value, low, _ = over[DEFAULT]
+    return "" if low > 0 else f"{value:+.3f}"
+
+
+def _calibrated(protocol: Protocol, found: Any) -> str:
+    error = found["calibration_error"]
+    return f"{error:.3f}" if error > MOST_ERROR[protocol.answers] else ""
+
+
+def _little_given_up(protocol: Protocol, found: Any) -> str | None:
+    if found["grid"] is None or protocol.answers == "all":
+        return None
+    given_up = found["grid"]["best"] - found["grid"]["chosen"]
+    return f"{given_up:.3f}" if given_up > MOST_GIVEN_UP else ""
+
+
+PROMISES: Final[dict[str, Callable[[Protocol, Any], str | None]]] = {
+    **{f"not below {rival}": _below(rival) for rival in CONTENDERS if rival != DEFAULT},
+    f"above the {SINGLE}, where a simple router is": _above_single,
+    "ECE at most .03 with all answers, .05 with one": _calibrated,
+    "nAIQ given up at most .02 with one answer": _little_given_up,
+}
+"""What is said of a protocol on a set: nothing where the promise holds, the figure where it does
+not, None where it does not apply."""
 
 
 def _protocol(protocol: Protocol, results: Mapping[str, Any]) -> str:
