@@ -124,7 +124,11 @@ def waits() -> Any:
 
 async def test_a_good_canary_gets_share_after_share_and_then_serves(loop, waits):
     _, canary = await begun(loop, mistaken(), made_up(900, seed=3))
-    shares = []
+    await serve_turns(loop, made_up(80, seed=19), "few-")
+    assert loop.step(waits) == []  # too few to grow by
+    state = read_canary(loop.engine)
+    assert state is not None
+    shares = [state.share]
     for hour in range(8):
         await serve_turns(loop, made_up(300, seed=20 + hour), f"h{hour}-")
         loop.step(waits)

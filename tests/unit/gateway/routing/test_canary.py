@@ -42,13 +42,13 @@ def test_models_are_chosen_as_often_as_is_logged(own, other, share, exploration,
     chosen: Counter[str] = Counter()
     for _ in range(TURNS):
         canary = CanaryScores("canary", NOTHING, share, bool(rng.random() < share))
-        both = [decision(each, exploration, rng) for each in (own, other)]
-        found = mixed(*both, canary, POOL)
+        first, second = (decision(each, exploration, rng) for each in (own, other))
+        found = mixed(first, second, canary, POOL)
         chosen[found.model] += 1
         assert found.propensity == found.propensities[POOL.index(found.model)]
     assert sum(found.propensities) == pytest.approx(1.0)
     for model, odds in zip(POOL, found.propensities, strict=True):
-        spread = 5 * (odds * (1 - odds) / TURNS) ** 0.5 + 1e-9
+        spread = 5 * (odds * (1 - odds) / TURNS) ** 0.5 + 5 / TURNS
         assert chosen[model] / TURNS == pytest.approx(odds, abs=spread)
 
 
