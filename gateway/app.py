@@ -296,12 +296,8 @@ def _build_public_app(
         redirect_slashes=False,
     )
     install_error_handlers(app)
-    responses = ResponseStore(
-        log=log,
-        engine=startup.engine,
-        max_days=settings.evaluation_log.stored_responses_days,
-        max_bytes=server.max_body_bytes,
-    )
+    stored_days = settings.evaluation_log.stored_responses_days
+    responses = ResponseStore(log, startup.engine, stored_days, server.max_body_bytes)
     PublicEndpoints(
         service=service,
         authenticator=authenticator,
