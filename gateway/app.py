@@ -304,9 +304,7 @@ def _build_public_app(
     )
     install_error_handlers(app)
     stored_days = settings.evaluation_log.stored_responses_days
-    responses = ResponseStore(
-        log=log, engine=startup.engine, max_days=stored_days, max_bytes=server.max_body_bytes
-    )
+    responses = ResponseStore(log, startup.engine, stored_days, server.max_body_bytes)
     PublicEndpoints(
         service=service,
         authenticator=authenticator,

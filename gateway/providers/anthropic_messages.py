@@ -17,6 +17,8 @@ Block = dict[str, Any]
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+/-]+);base64,", re.IGNORECASE)
 _IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _PDF = "application/pdf"
+OPENING = "."
+"""Said by the user where a conversation begins with the model: Anthropic wants a user first."""
 
 
 def conversation(messages: object) -> tuple[list[Block], list[dict[str, Any]]]:
@@ -32,12 +34,14 @@ def conversation(messages: object) -> tuple[list[Block], list[dict[str, Any]]]:
         raise rejected("messages must be a list", "messages")
     system: list[Block] = []
     turns: list[dict[str, Any]] = []
+    names = _Names()
     for i, message in enumerate(messages):
         where = f"messages[{i}]"
         try:
             role, blocks = _translated(message, where)
         except (KeyError, TypeError, AttributeError) as error:
             raise malformed(error, where) from error
+        names.tell_apart(blocks)
         if role == "system":
             system += blocks
         elif turns and turns[-1]["role"] == role:
@@ -49,7 +53,32 @@ def conversation(messages: object) -> tuple[list[Block], list[dict[str, Any]]]:
         raise rejected(
             "messages must hold one of the role user: Anthropic's models require it", "messages"
         )
+    if turns[0]["role"] != "user":  # as where a model greets
+        turns.insert(0, {"role": "user", "content": [{"type": "text", "text": OPENING}]})
     return system, turns
+
+
+class _Names:
+    """Ids of tool calls: some hosts count them anew in every answer, and Anthropic takes each once.
+
+    The same calls are renamed in the same way in every turn of a conversation.
+    """
+
+    def __init__(self) -> None:
+        self._times: dict[str, int] = {}
+        self._latest: dict[str, str] = {}
+
+    def tell_apart(self, blocks: list[Block]) -> None:
+        """Rename calls whose name was there before, and their results with them."""
+        for block in blocks:
+            if block["type"] == "tool_use":
+                given = block["id"]
+                times = self._times[given] = self._times.get(given, 0) + 1
+                block["id"] = given if times == 1 else ANTHROPIC_IDS.fit(f"{given} {times}")
+                self._latest[given] = block["id"]
+            elif block["type"] == "tool_result":
+                given = block["tool_use_id"]
+                block["tool_use_id"] = self._latest.get(given, given)
 
 
 def _end_cleanly(turns: list[dict[str, Any]]) -> None:
@@ -198,7 +227,7 @@ def _tool_result(message: Mapping[str, Any], where: str) -> Block:
         "tool_use_id": ANTHROPIC_IDS.fit(message["tool_call_id"]),
     }
     if isinstance(content, str):
-        result["content"] = content
+        result["content"] = "" if _is_blank(content) else content
     elif content:
         result["content"] = _blocks(content, where)
     return with_cache_mark(result, message)

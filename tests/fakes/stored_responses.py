@@ -43,7 +43,7 @@ async def opted_in(folder: Path, **changes: Any) -> AsyncIterator[RunningGateway
 
 
 @asynccontextmanager
-async def sdk_of(gateway: RunningGateway, key: str = "") -> AsyncIterator[AsyncOpenAI]:
+async def sdk_of(gateway: RunningGateway, key: str = "") -> AsyncIterator[Any]:
     async with AsyncOpenAI(
         base_url=f"{gateway.url}/v1", api_key=key or gateway.key, max_retries=0, timeout=PATIENCE_S
     ) as client:

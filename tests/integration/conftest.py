@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI
 
+from tests.fakes.agreeable import agreeable
 from tests.fakes.gateway import RunningGateway, running_gateway
 from tests.fakes.patience import PATIENCE_S
 
@@ -48,3 +49,10 @@ async def shared_client(shared_gateway: RunningGateway) -> AsyncIterator[AsyncOp
 def client(gateway: RunningGateway, shared_client: AsyncOpenAI) -> AsyncOpenAI:
     """OpenAI's SDK with a key of the shared gateway."""
     return shared_client
+
+
+@pytest.fixture
+def accommodating(gateway: RunningGateway) -> RunningGateway:
+    """The gateway with upstreams that accept everything."""
+    gateway.upstreams.by_name = dict.fromkeys(("alpha", "beta", "gamma"), agreeable)
+    return gateway

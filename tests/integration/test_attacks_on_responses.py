@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.gateway import CLAUDE, SMALL, RunningGateway, running_gateway
+from tests.fakes.gateway import CLAUDE, SMALL, running_gateway
 from tests.fakes.responses import AGENT, HELLO
 from tests.fakes.upstream import completion, json_answer
 from tests.integration.test_attacks_on_money import CAP_TOKENS, capped_gateway
 from tests.integration.test_fuzz_chat import (
     FUZZ,
-    agreeable,
     anything,
     assert_fair,
     places,
@@ -25,13 +24,6 @@ from tests.integration.test_fuzz_chat import (
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 RESPONSES = "/v1/responses"
-
-
-@pytest.fixture
-def accommodating(gateway: RunningGateway) -> RunningGateway:
-    """The gateway with upstreams that accept everything."""
-    gateway.upstreams.by_name = dict.fromkeys(("alpha", "beta", "gamma"), agreeable)
-    return gateway
 
 
 @FUZZ

@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.gateway import CLAUDE, RunningGateway
-from tests.fakes.upstream import completion, json_answer, stream_chunks
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -19,16 +18,6 @@ FUZZ = settings(
     max_examples=100,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-MESSAGE = {
-    "id": "msg_1",
-    "type": "message",
-    "role": "assistant",
-    "model": "claude-sonnet-4-5",
-    "content": [{"type": "text", "text": "Hello!"}],
-    "stop_reason": "end_turn",
-    "usage": {"input_tokens": 9, "output_tokens": 3},
-}
-
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=20),
     lambda inner: (
@@ -90,28 +79,6 @@ def with_changed(valid: dict[str, Any], path: tuple[Any, ...], value: object) ->
         at = at[key]
     at[path[-1]] = value
     return {**body}
-
-
-async def agreeable(scope: Any, receive: Any, send: Any) -> None:
-    """Answer whatever is asked, in the dialect and the form that are expected."""
-    raw = b""
-    more = True
-    while more:
-        message = await receive()
-        raw += message.get("body", b"")
-        more = message.get("more_body", False)
-    whole = completion() if "gamma" not in scope["path"] else MESSAGE
-    answer = json_answer(whole)
-    chunks = stream_chunks() if orjson.loads(raw).get("stream") else answer.chunks
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"".join(chunks)})
-
-
-@pytest.fixture
-def accommodating(gateway: RunningGateway) -> RunningGateway:
-    """The gateway with upstreams that accept everything."""
-    gateway.upstreams.by_name = dict.fromkeys(("alpha", "beta", "gamma"), agreeable)
-    return gateway
 
 
 async def send(gateway: RunningGateway, raw: bytes) -> httpx2.Response:

@@ -6,20 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.gateway import CLAUDE, RunningGateway
+from tests.fakes.gateway import CLAUDE
 from tests.fakes.messages import AGENT, VERSION
-from tests.integration.test_fuzz_chat import FUZZ, agreeable, anything, places, with_changed
+from tests.integration.test_fuzz_chat import FUZZ, anything, places, with_changed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MESSAGES = "/v1/messages"
-
-
-@pytest.fixture
-def accommodating(gateway: RunningGateway) -> RunningGateway:
-    """The gateway with upstreams that accept everything."""
-    gateway.upstreams.by_name = dict.fromkeys(("alpha", "beta", "gamma"), agreeable)
-    return gateway
 
 
 @FUZZ

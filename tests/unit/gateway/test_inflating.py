@@ -2,13 +2,14 @@ import gzip
 import tracemalloc
 import zlib
 from importlib import import_module
+from typing import Any
 
 import pytest
 
 from gateway.inflating import ENCODINGS, PIECE_BYTES, InflatedTooLong, inflate, inflater_of
 
 BODY = b"Hello, world. " * 100
-PACK = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}
+PACK: dict[str, Any] = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}
 if "br" in ENCODINGS:
     PACK["br"] = import_module("brotli").compress
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import ProviderRejected
-from gateway.providers.anthropic_messages import conversation
+from gateway.providers.anthropic_messages import OPENING, conversation
 
 
 def text(words: str, **fields: Any) -> dict[str, Any]:
@@ -173,3 +173,37 @@ def test_refuses_what_it_cannot_translate(messages: Any) -> None:
         conversation(messages)
     assert caught.value.body is not None
     assert caught.value.body["param"].startswith("messages")
+
+
+def calling(call_id: str) -> list[dict[str, Any]]:
+    function = {"name": "f", "arguments": "{}"}
+    call = {"id": call_id, "type": "function", "function": function}
+    return [
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": call_id, "content": " \n"},
+    ]
+
+
+def test_an_id_that_a_host_gave_twice_is_told_apart_and_stays_so() -> None:
+    talk = [{"role": "user", "content": "Hi"}, *calling("call_0"), *calling("call_0")]
+
+    def ids(turns: list[dict[str, Any]]) -> list[str]:
+        blocks = [block for turn in turns for block in turn["content"] if block["type"] != "text"]
+        return [block.get("id") or block["tool_use_id"] for block in blocks]
+
+    first, second = ids(conversation(talk)[1])[::2]
+    assert (first, ids(conversation(talk)[1])) == ("call_0", [first, first, second, second])
+    assert first != second
+    assert ids(conversation([*talk, *calling("call_0")])[1])[:4] == [first, first, second, second]
+
+
+def test_a_result_of_blanks_is_an_empty_one() -> None:
+    _, turns = conversation([{"role": "user", "content": "Hi"}, *calling("a")])
+    assert turns[-1]["content"][0]["content"] == ""
+
+
+def test_a_user_speaks_before_a_model_that_greets() -> None:
+    greeting = {"role": "assistant", "content": "Hello!"}
+    _, turns = conversation([greeting, {"role": "user", "content": "Hi"}])
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
+    assert turns[0]["content"] == [{"type": "text", "text": OPENING}]

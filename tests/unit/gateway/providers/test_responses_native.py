@@ -43,7 +43,7 @@ def test_a_field_is_sent_where_the_chat_request_that_was_judged_has_it() -> None
 def test_a_model_that_thinks_gives_its_thoughts_along_and_gets_back_those_that_say_something() -> (
     None
 ):
-    thinks = {"capabilities": Capabilities(reasoning="effort")}
+    thinks: dict[str, Any] = {"capabilities": Capabilities(reasoning="effort")}
     summary = [{"type": "summary_text", "text": "Hm."}]
     named = {"type": "reasoning", "id": "rs_1", "summary": summary}
     sealed = {**named, "encrypted_content": "aGk="}
