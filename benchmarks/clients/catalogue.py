@@ -45,7 +45,9 @@ CLIENTS: Final = {
     "dspy": Client(("dspy",), "dspy_any.py"),
     "haystack": Client(("haystack-ai",), "haystack_any.py"),
     "smolagents": Client(("smolagents[openai,toolkit]",), "smolagents_any.py"),
-    "autogen": Client(("autogen-agentchat", "autogen-ext[openai,anthropic]"), "autogen_any.py"),
+    "autogen": Client(
+        ("autogen-agentchat", "autogen-ext[openai,anthropic]", "anthropic<1"), "autogen_any.py"
+    ),
     "aider": Client(("aider-chat",), "aider.py"),
     "llm": Client(("llm",), "llm_cli.py"),
 }

@@ -67,7 +67,8 @@ def reply_to(asked: Asked) -> Reply:
     """
     if "<<refuse>>" in asked.text:
         raise Refused(REFUSAL)
-    calls = [call for call in _CALL.findall(asked.text) if call[0] in asked.tools]
+    text = asked.text.replace('\\"', '"')  # opencode puts its prompt into quotes
+    calls = [call for call in _CALL.findall(text) if call[0] in asked.tools]
     if len(calls) > len(asked.results):
         tool, arguments = calls[len(asked.results)]
         return Reply(tool=tool, arguments=arguments)

@@ -174,7 +174,8 @@ def whole_response(reply: Reply) -> Json:
 def response_events(reply: Reply) -> Iterator[bytes]:
     item = _item(reply)
     begun: Json = {**item, "status": "in_progress"}
-    begun |= {"content": []} if reply.tool is None else {"arguments": ""}
+    unsaid: Json = {"content": []} if reply.tool is None else {"arguments": ""}
+    begun |= unsaid
     opened = _response([], "in_progress")
     steps: list[tuple[str, Json]] = [
         ("created", {"response": opened}),

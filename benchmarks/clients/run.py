@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -156,9 +156,8 @@ async def drive(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
-            start_new_session=True,
         )
-        is_late = await _is_late(process, limit_s)
+        is_late = await _is_late(process, folder, limit_s)
     lines = [json.loads(line) for line in printed.open("rb") if line.startswith(b'{"mode"')]
     if process.returncode != 0 and not is_late:
         error = said.read_text(errors="replace")[-MOST_SAID:] or f"status {process.returncode}"
@@ -167,15 +166,24 @@ async def drive(
     return lines
 
 
-async def _is_late(process: asyncio.subprocess.Process, limit_s: float) -> bool:
-    """Wait for a script; end it and what it started when its time is over."""
+async def _is_late(process: asyncio.subprocess.Process, home: Path, limit_s: float) -> bool:
+    """Wait for a script, at most so long; end it and all that it started."""
     try:
         await asyncio.wait_for(process.wait(), limit_s)
     except TimeoutError:
-        os.killpg(process.pid, signal.SIGKILL)
+        _end_all(home)
         await process.wait()
         return True
+    _end_all(home)
     return False
+
+
+def _end_all(home: Path) -> None:
+    """End what runs with this home, daemons too: some agents leave one behind."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"\0HOME={home}\0".encode() in b"\0" + (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _environ(home: Path, folder: Path, deployment: Deployment) -> Mapping[str, str]:

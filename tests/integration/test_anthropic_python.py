@@ -171,9 +171,8 @@ async def test_errors_are_the_sdks_own(gateway, claude):
     with pytest.raises(anthropic.APIStatusError) as failed:
         await claude.messages.create(**HELLO)
 
-    assert refused.value.request_id.startswith("req_")
-    assert failed.value.status_code == 529
-    assert failed.value.body["error"]["type"] == "overloaded_error"
+    assert str(refused.value.request_id).startswith("req_")
+    assert (failed.value.status_code, failed.value.type) == (529, "overloaded_error")
 
 
 @BOTH
@@ -185,4 +184,4 @@ async def test_a_stream_that_fails_raises(gateway, claude, model):
         async for _ in await claude.messages.create(**HELLO | {"model": model}, stream=True):
             pass
 
-    assert failed.value.body["error"]["type"] == "api_error"
+    assert failed.value.type == "api_error"

@@ -52,8 +52,8 @@ def same(found: Any, expected: Any) -> None:
 
 
 def holds(found: Any, part: str) -> None:
-    """Fail unless the text `found` has `part` in it."""
-    if part not in str(found):
+    """Fail unless the text `found` has `part` in it, wherever its lines are broken."""
+    if part not in " ".join(str(found).split()):
         raise AssertionError(f"expected {part!r} in {found!r}")
 
 

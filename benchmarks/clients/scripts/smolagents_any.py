@@ -3,6 +3,7 @@
 import harness as h
 from smolagents import ChatMessage, OpenAIModel, ToolCallingAgent, tool
 
+# Results of other tools it sends as texts of the user, where the provider does not look for them.
 FINAL = '<<call final_answer {"answer":"It is sunny."}>>'
 
 
@@ -36,7 +37,7 @@ def stream():
 
 def tools():
     agent = ToolCallingAgent(tools=[get_weather], model=model(), verbosity_level=0)
-    h.same(agent.run(f"{h.ASK_WEATHER}{FINAL}"), "It is sunny.")
+    h.same(agent.run(f"How is the weather? {FINAL}"), "It is sunny.")
 
 
 def usage():
