@@ -26,8 +26,8 @@ TRUSTED: Final[Sequence[GradeSource]] = ("verifier", "feedback")
 MAX_READ: Final = 50_000
 IDS_AT_ONCE: Final = 500
 LEAST_WEIGHT: Final = 0.1
-"""A judge that explains less of what trusted graders say is not learned from: rows have no weights
-in training, so its noise would count as much as a verifier's word."""
+"""A judge that explains less of what trusted graders say is not learned from. Its grades would
+count little each, and be so many that together they hide what people say."""
 
 Prompted = tuple[str, str]
 """A judge and the version of its prompt: another prompt makes another judge."""

@@ -4,7 +4,7 @@ import csv
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
@@ -16,7 +16,12 @@ from sqlalchemy import Engine, RowMapping, Select, and_, exists, or_, select
 
 from budget.ledger.amounts import NUSD_PER_USD
 from gateway.evaluation_log.grades import ANSWER_IDS, GradeSource
-from gateway.evaluation_log.judged_answers import corrected, measure_judges, read_judged
+from gateway.evaluation_log.judged_answers import (
+    Qualities,
+    corrected,
+    measure_judges,
+    read_judged,
+)
 from migrations.tables import GRADES, TURNS
 from router_models.encoders.request_shape import encoder_ids, text_part
 from router_models.types import Float32
@@ -32,6 +37,11 @@ TRUST: Final[Sequence[tuple[GradeSource, ...]]] = (
 ASKED: Final = tuple(source for sources in TRUST[:-1] for source in sources)
 UNASKED: Final = TRUST[-1]
 """Sources that grade nearly every turn, and see only how an answer looks or was taken."""
+UNASKED_WEIGHT: Final = 0.01
+"""Of a row that has no other grades, whatever was found. A failed check is surer of itself than a
+passed one; by that weight a model's mean would be that of its failures. At 0.01 such rows took .003
+of utility from a router at most where that was measured, at 1 up to .06 (see
+`docs/decisions/learning.md`)."""
 READ = tuple(c for c in TURNS.columns if c.name not in {"messages", "answer"})
 """Whole prompts and answers are long, and nobody's but the reasoner's (`reasoning_prompts`)."""
 
@@ -101,7 +111,7 @@ class CountedGrade(NamedTuple):
 
     Attributes:
         source: Of the heaviest grade that counts.
-        weight: Of that grade.
+        weight: Of that grade; `UNASKED_WEIGHT` where nobody was asked.
     """
 
     score: float
@@ -109,14 +119,19 @@ class CountedGrade(NamedTuple):
     weight: float
 
 
-COLUMNS = tuple(field.name for field in fields(EvaluationRow))
+COLUMNS = tuple(column.name for column in fields(EvaluationRow))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class DatabaseRows:
-    """The evaluation log as rows to learn from."""
+    """The evaluation log as rows to learn from; judges are measured once, when rows are first read.
+
+    Attributes:
+        judges: How far their scores can be trusted; None until then.
+    """
 
     engine: Engine
+    judges: Qualities | None = field(default=None, init=False)
 
     def iter_evaluations(
         self, selection: Selection | None = None, batch_rows: int = BATCH_ROWS
@@ -128,7 +143,9 @@ class DatabaseRows:
         by what trusted graders say of the answers that they graded too.
         """
         query = _query(selection or Selection()).limit(batch_rows)
-        judges = measure_judges(read_judged(self.engine))
+        if self.judges is None:
+            self.judges = measure_judges(read_judged(self.engine))
+        judges = self.judges
         after: RowMapping | None = None
         while True:
             with self.engine.connect() as connection:
@@ -273,7 +290,8 @@ def grade_of(
         if total > 0:
             score = sum(grade["score"] * grade["weight"] for grade in latest.values()) / total
             heaviest = max(latest.values(), key=itemgetter("weight"))
-            return CountedGrade(score, heaviest["source"], heaviest["weight"])
+            weight = UNASKED_WEIGHT if sources == UNASKED else heaviest["weight"]
+            return CountedGrade(score, heaviest["source"], weight)
     return None
 
 

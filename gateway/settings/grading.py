@@ -16,17 +16,19 @@ class GradingSettings(Settings):
         Field(
             description="Check the form of every answer: JSON and tool calls against the schemas "
             "that the request has, answers that are cut off, empty, refused, in a loop or in "
-            "another language. They cost no model calls. Without them the log lacks these grades."
+            "another language. They cost no model calls, 0.1 ms of CPU and a row of the log for "
+            "each answer. Routers learn nothing from them by default: `waypost log export "
+            "--with-checks` shows them."
         ),
-    ] = True
+    ] = False
     signals: Annotated[
         bool,
         Field(
             description="Grade an answer by the next request of its conversation: the same tool "
             "call again, a tool's error, a correction, the same question in other words, thanks. "
-            "They cost no model calls. Without them the log lacks these grades."
+            "They cost what checks cost, and routers learn as little from them."
         ),
-    ] = True
+    ] = False
     memory_bytes: Annotated[
         int,
         Field(

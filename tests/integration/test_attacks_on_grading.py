@@ -28,7 +28,7 @@ USER = {"role": "user", "content": "Say hello."}
 
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(tmp_path) as gateway:
+    async with running_gateway(tmp_path, grading={"checks": True, "signals": True}) as gateway:
         yield gateway
 
 

@@ -36,7 +36,7 @@ Rows = list[dict[str, Any]]
 
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(tmp_path) as gateway:
+    async with running_gateway(tmp_path, grading={"checks": True, "signals": True}) as gateway:
         yield gateway
 
 
@@ -219,8 +219,8 @@ async def test_a_team_s_next_turns_grade_no_other_team_s_answers(gateway, client
     assert [row["team_id"] for row in rows] == ["default"]
 
 
-async def test_where_nothing_grades_the_service_has_nobody_to_hand_answers_to(tmp_path):
-    async with running_gateway(tmp_path, grading={"checks": False, "signals": False}) as gateway:
+async def test_by_default_nothing_grades_and_the_service_has_nobody_to_hand_answers_to(tmp_path):
+    async with running_gateway(tmp_path) as gateway:
         gateway.alpha.answers = [json_answer(completion(""))]
         async with gateway.caller() as http:
             asked_http = await http.post("/v1/chat/completions", json=asked())

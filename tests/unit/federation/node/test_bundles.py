@@ -182,8 +182,8 @@ def test_answers_are_told_with_the_weight_that_they_have_on_average() -> None:
         each.evaluations("train", MODELS, ModelRegistry()) for each in (bundled(rows).rows(), rows)
     )
     assert np.allclose(told.counts.sum(axis=0), true.counts.sum(axis=0), rtol=1e-4)
-    sums = [(each.counts * each.quality).sum(axis=0) for each in (told, true)]
-    assert np.allclose(*sums, rtol=0.1)
+    bundled_sum, sum_ = ((each.counts * each.quality).sum(axis=0) for each in (told, true))
+    assert np.allclose(bundled_sum, sum_, rtol=0.1)
 
 
 def test_no_answer_is_told_by_giving_the_others_of_its_bundle_no_weight() -> None:

@@ -1,5 +1,6 @@
 """Judges are measured on the log's answers, and corrected before routers learn from them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gateway.evaluation_log.judged_answers import (
 from gateway.evaluation_log.log_export import DatabaseRows
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
+from router_models.evaluation.judges import Correction
 from router_models.evaluation.log_rows import read_log_rows
 from tests.fakes.schemas import with_schema
 from tests.fakes.turns import START_UNIX_S, make_turn
@@ -165,3 +167,14 @@ def test_the_command_says_where_there_is_no_judge(engine, tmp_path) -> None:
     file.write_text(f'data_dir = "{tmp_path}"\n')
     shown = CliRunner().invoke(cli, ["judges", "--config", str(file)]).output
     assert shown == "No answer was graded by a judge.\n"
+
+
+async def test_judges_are_measured_once_for_all_that_is_read_in_one_look(engine, tmp_path) -> None:
+    await fill(engine, tmp_path, answered(0), grade(0, "req_000000", 0.9))
+    rows = DatabaseRows(engine)
+    ((before,),) = rows.iter_evaluations()
+    assert rows.judges is not None
+    rows.judges = {JUDGE: replace(rows.judges[JUDGE], correction=Correction(0.1, 0.0))}
+    ((after,),) = rows.iter_evaluations()
+    assert before.score == pytest.approx(0.9)
+    assert after.score == pytest.approx(0.1)

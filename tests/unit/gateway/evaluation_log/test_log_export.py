@@ -13,6 +13,7 @@ from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeRecord
 from gateway.evaluation_log.log_export import (
     COLUMNS,
+    UNASKED_WEIGHT,
     DatabaseRows,
     EvaluationRow,
     Selection,
@@ -142,7 +143,7 @@ async def test_checks_and_signals_count_together_by_their_weights(engine, tmp_pa
     )
 
     (row,) = read(engine, with_checks=True)
-    assert (row.score, row.score_source, row.score_weight) == (0.25, "check", 0.6)
+    assert (row.score, row.score_source, row.score_weight) == (0.25, "check", UNASKED_WEIGHT)
 
 
 async def test_turns_that_only_checks_and_signals_graded_are_left_out_unless_asked_for(

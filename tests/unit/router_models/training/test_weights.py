@@ -19,12 +19,13 @@ from router_models.training.settings import (
     KnnSettings,
     MlpSettings,
     RidgeSettings,
+    Settings,
 )
 from router_models.training.train import fit, train
 from router_models.types import Evaluations, Prediction
 from tests.fakes.evaluations import made_up
 
-SETTINGS = {
+SETTINGS: dict[str, Settings] = {
     "kmeans": KMeansSettings(n_clusters=8),
     "knn": KnnSettings(neighbours=16),
     "mlp": MlpSettings(hidden=16, max_epochs=10),
@@ -93,6 +94,7 @@ def test_means_are_by_weight():
 
 def test_selecting_and_joining_rows_keeps_their_weights():
     rows = weighing(made_up(10), np.linspace(0.1, 1.0, 40).reshape(10, 4))
+    assert rows.weight is not None
     kept = select_models(select(rows, np.array([7, 2])), np.array([3, 0]))
     np.testing.assert_array_equal(kept.weight, rows.weight[[7, 2]][:, [3, 0]])
     both = join(made_up(10), rows)
