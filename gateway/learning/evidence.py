@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Engine, and_, func, or_, select
@@ -15,17 +15,27 @@ from router_models.evaluation.log_rows import LoggedRows, read_log_rows
 from router_models.evaluation.off_policy import LoggedChoices
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Evidence:
     """Reads graded answers that `encoder` embedded.
 
     Attributes:
         max_rows: The latest ones; older ones are not read.
+        log: Measures the judges once for each look.
     """
 
     engine: Engine
     encoder: EncoderIdentity
     max_rows: int
+    log: DatabaseRows = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin the first look."""
+        self.look_anew()
+
+    def look_anew(self) -> None:
+        """Have the judges measured again when rows are read next."""
+        self.log = DatabaseRows(self.engine)
 
     def new_grades(self, since: datetime | None) -> tuple[int, datetime | None]:
         """Count the grades after `since`; returns the time of the last of all grades, too.
@@ -44,7 +54,7 @@ class Evidence:
     def rows(self, since: datetime | None = None) -> LoggedRows:
         """Read the latest graded answers, of turns after `since` alone where it is given."""
         selection = Selection(since=since, encoder_id=self.encoder.id)
-        batches = DatabaseRows(self.engine).iter_latest(self.max_rows, selection)
+        batches = self.log.iter_latest(self.max_rows, selection)
         return read_log_rows(batches, RequestEncoder.of(self.encoder).dimension, self.max_rows)
 
     def choices_since(self, time: datetime) -> LoggedChoices:
@@ -63,7 +73,7 @@ class Evidence:
 
     def _since(self, time: datetime) -> Iterator[EvaluationRow]:
         selection = Selection(since=time, encoder_id=self.encoder.id)
-        for number, batch in enumerate(DatabaseRows(self.engine).iter_evaluations(selection)):
+        for number, batch in enumerate(self.log.iter_evaluations(selection)):
             if number * len(batch) >= self.max_rows:
                 return
             yield from batch
@@ -87,6 +97,7 @@ class Evidence:
 def fingerprint(rows: LoggedRows) -> str:
     """Name these very rows, so that nothing is tried on them twice."""
     digest = hashlib.sha256()
-    for column in (rows.embeddings, rows.query, rows.model, rows.score, rows.cost_usd):
+    weight = () if rows.weight is None else (rows.weight,)
+    for column in (rows.embeddings, rows.query, rows.model, rows.score, rows.cost_usd, *weight):
         digest.update(column.tobytes())
     return digest.hexdigest()[:16]
