@@ -41,6 +41,7 @@ from router_models.evaluation.fixed_choice import beside_fixed_choice
 from router_models.evaluation.held_out import HeldOut
 from router_models.evaluation.log_rows import LoggedRows
 from router_models.evaluation.off_policy import LoggedChoices
+from router_models.training.recency import find_changes
 from router_models.types import Evaluations
 
 CANDIDATE: Final = "candidate"
@@ -96,6 +97,7 @@ class Learner:
             SQLAlchemyError: The database does not answer.
         """
         done: list[Event] = []
+        self.evidence.look_anew()
 
         def note(what: What, why: str, **fields: Any) -> None:
             event = Event(self.clock(), LEARNER, what, why, **fields)
@@ -225,10 +227,11 @@ class Learner:
         if self._was_tried(figures["rows_sha256"]):
             note("skipped", "these very rows were learned from before", figures=figures)
             return
-        names = ModelRegistry()
+        changes, names = find_changes(rows, self.seed), ModelRegistry()
+        learned = changes.fading(rows)
         trained = train_router(
-            rows.evaluations("train", rows.models, names),
-            rows.evaluations("val", rows.models, names),
+            learned.evaluations("train", rows.models, names),
+            learned.evaluations("val", rows.models, names),
             self.settings.estimator,
             self.seed,
             self.encoder,
@@ -237,8 +240,11 @@ class Learner:
         )
         version = self.store.put_own(trained.content).version
         made = figures | {"training": trained.training, **trained.provenance}
-        note("trained", explain_training(trained), router_version=version, figures=made)
-        self._judge(note, load(trained.content, self.encoder), rows, figures)
+        if changes.half_lives:
+            made["half_life_answers"] = dict(changes.half_lives)
+        why = explain_training(trained, changes.half_lives)
+        note("trained", why, router_version=version, figures=made)
+        self._judge(note, load(trained.content, self.encoder), changes.since(rows), figures)
 
     def _was_tried(self, rows_sha256: str) -> bool:
         last = self.events.latest_attempt()
@@ -247,7 +253,7 @@ class Learner:
     def _judge(
         self, note: Callable[..., None], router: Router, rows: LoggedRows, figures: dict[str, Any]
     ) -> None:
-        """Say whether the router may serve, and let it; the rules are the federation's."""
+        """Say by `rows` whether the router may serve, and let it: the rules are federation's."""
         held_out = HeldOut.of(self._rows_to_judge_on(rows), self.prices)
         active = self._active(rows)
         nonsense = find_invalid_predictions(router, held_out.answers.embeddings)

@@ -7,14 +7,23 @@ from gateway.learning.training import TrainedRouter
 from router_models.evaluation.anytime import Look
 
 
-def explain_training(trained: TrainedRouter) -> str:
-    """Say what a router learned from, and what routing by it gains on rows held out."""
+def explain_training(trained: TrainedRouter, half_lives: Mapping[str, int]) -> str:
+    """Say what a router learned from, and what routing by it gains on rows held out.
+
+    Args:
+        trained: The router.
+        half_lives: After how many answers of a model one counted half, for those that changed.
+    """
     training, rows = trained.training, trained.provenance
     low, high = training["validation_gain_interval"]
+    fading = "".join(
+        f"; {model} does otherwise lately, so its answers count half after {answers} others"
+        for model, answers in half_lives.items()
+    )
     return (
         f"{training['kind']} learned from {rows['train_evaluations']} graded answers of "
         f"{rows['models']} models; gain over the best single model on rows that it had not seen: "
-        f"{training['validation_gain']:+.4f} [{low:+.4f}, {high:+.4f}]"
+        f"{training['validation_gain']:+.4f} [{low:+.4f}, {high:+.4f}]{fading}"
     )
 
 

@@ -175,6 +175,27 @@ class LoggedRows:
             propensities=self.propensities[:0, is_kept],
         )
 
+    def latest(self, answers: int) -> "LoggedRows":
+        """Keep the last answers that were read, which are the latest where rows came in order."""
+        start = max(len(self.query) - answers, 0)
+        is_drawn = self.drawn >= start
+        return replace(
+            self,
+            query=self.query[start:],
+            model=self.model[start:],
+            score=self.score[start:],
+            cost_usd=self.cost_usd[start:],
+            tokens=None if self.tokens is None else self.tokens[:, start:],
+            weight=None if self.weight is None else self.weight[start:],
+            drawn=self.drawn[is_drawn] - start,
+            propensities=self.propensities[is_drawn],
+        )
+
+    def weighed(self, factor: Float64) -> "LoggedRows":
+        """Let each answer count for that much less; `factor` is above 0 and at most 1."""
+        weight = factor if self.weight is None else self.weight * factor
+        return replace(self, weight=weight.astype(np.float32))
+
     def choices(self) -> LoggedChoices:
         """Return the answers of split ``test`` whose model was drawn at random."""
         return LoggedChoices(
