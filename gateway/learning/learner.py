@@ -239,9 +239,7 @@ class Learner:
             now=self.clock(),
         )
         version = self.store.put_own(trained.content).version
-        made = figures | {"training": trained.training, **trained.provenance}
-        if changes.half_lives:
-            made["half_life_answers"] = dict(changes.half_lives)
+        made = figures | {"training": trained.training, **trained.provenance, **changes.figures}
         why = explain_training(trained, changes.half_lives)
         note("trained", why, router_version=version, figures=made)
         self._judge(note, load(trained.content, self.encoder), changes.since(rows), figures)

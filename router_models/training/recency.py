@@ -9,7 +9,7 @@ answers. So what was found stays true when routers hardly use the model any more
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,11 @@ class Changes:
     """
 
     half_lives: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """Name the models, where there are any, for reports."""
+        return {"half_life_answers": dict(self.half_lives)} if self.half_lives else {}
 
     def fading(self, rows: LoggedRows) -> LoggedRows:
         """Let the older answers of models that changed count less."""
