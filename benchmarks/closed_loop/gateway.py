@@ -201,13 +201,13 @@ class Site:
                 rows.evaluations("val", rows.models, names),
                 self.setup.learning.estimator,
                 0,
-                self.learner.encoder,
+                self.learner.serving.encoder,
                 reads_requests=True,
                 now=self.clock.time(),
             )
         except InvalidEvaluations:
             return
-        store = self.learner.store
+        store = self.learner.serving.store
         let_serve(store, store.put_own(trained.content).version, None)
         await self.active.refresh()
 

@@ -27,7 +27,7 @@ from router_models.evaluation.frontier import complete
 from router_models.evaluation.held_out import HeldOut
 from router_models.evaluation.log_rows import LoggedRows
 from router_models.training.kmeans import fit_kmeans
-from router_models.training.recency import HalfLives, fading, find_half_lives, since_changes
+from router_models.training.recency import Changes, find_changes
 from router_models.training.settings import KMeansSettings
 from router_models.types import Evaluations, Float32
 
@@ -101,7 +101,7 @@ def trained(rows: LoggedRows, encoder: EncoderIdentity) -> Router:
 
 def shares(
     truth: Evaluations, encoder: EncoderIdentity, seed: int, *, fades: bool
-) -> Iterator[tuple[int, float, float, HalfLives]]:
+) -> Iterator[tuple[int, float, float, Changes]]:
     """Yield answers since the change, the model's share, what is served is worth, half-lives."""
     rng = np.random.default_rng(seed)
     split = rng.choice(3, len(truth.quality), p=[0.7, 0.1, 0.2]).astype(np.int8)
@@ -112,19 +112,17 @@ def shares(
     worse = int(np.bincount(traffic.choices(active)).argmax())
     factor = np.where(np.arange(len(truth.models)) == worse, np.float32(LEFT), np.float32(1.0))
     traffic.truth = replace(truth, quality=truth.quality * factor)
-    half_lives: HalfLives = {}
+    changes = Changes()
     for since in range(0, AFTER + 1, EVERY):
         chosen = traffic.choices(active)
         at = np.arange(len(chosen)), chosen
         value = traffic.truth.quality[at] - PRICE * traffic.truth.cost_usd[at]
-        yield since, float((chosen == worse).mean()), float(value.mean()), half_lives
+        yield since, float((chosen == worse).mean()), float(value.mean()), changes
         traffic.answer(active, EVERY)
         rows = traffic.log(split)
-        half_lives = find_half_lives(rows, 0) if fades else {}
-        learned = fading(rows, half_lives) if half_lives else rows
-        judged = since_changes(rows, half_lives) if half_lives else rows
-        new = trained(learned, encoder)
-        held_out = HeldOut.of(judged, np.geomspace(PRICE / 10, PRICE * 10, 5))
+        changes = find_changes(rows, 0) if fades else Changes()
+        new = trained(changes.fading(rows), encoder)
+        held_out = HeldOut.of(changes.since(rows), np.geomspace(PRICE / 10, PRICE * 10, 5))
         decision = decide(
             {CANDIDATE: new}, active, held_out, AcceptanceCriteria(), np.random.default_rng(0)
         )
@@ -146,8 +144,9 @@ def main() -> None:
         for fades in (False, True):
             found = list(shares(truth, encoder, seed, fades=fades))
             name = "answers fade" if fades else "all answers count"
-            for since, share, value, half_lives in found:
-                print(seed, name, since, f"{share:.3f}", f"{value:+.4f}", half_lives, sep=" | ")
+            for since, share, value, changes in found:
+                figures = f"{share:.3f}", f"{value:+.4f}", dict(changes.half_lives)
+                print(seed, name, since, *figures, sep=" | ")
             print(flush=True)
 
 

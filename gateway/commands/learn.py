@@ -107,9 +107,8 @@ def approve_router(settings: GatewaySettings, version: str | None) -> None:
     """Let the router serve that was proposed last, or is the canary, or VERSION."""
     with opened(settings) as engine, explained():
         learner = open_learner(settings, engine)
-        event = approve(
-            learner.events, learner.store, version, learner.clock(), learner.default_artifact
-        )
+        store, packaged = learner.serving.store, learner.serving.default_artifact
+        event = approve(learner.events, store, version, learner.clock(), packaged)
         _print(event)
 
 
@@ -119,7 +118,7 @@ def roll_back_router(settings: GatewaySettings) -> None:
     """End the canary, or let the router serve that served before; it will not serve again."""
     with opened(settings) as engine, explained():
         learner = open_learner(settings, engine)
-        _print(roll_back(learner.events, learner.store, learner.clock()))
+        _print(roll_back(learner.events, learner.serving.store, learner.clock()))
 
 
 @command.command("demo")

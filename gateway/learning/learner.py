@@ -16,13 +16,12 @@ import numpy as np
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.artifacts.learning_file import LearningFile
-from gateway.artifacts.store import ArtifactStore
 from gateway.learning.canary import describe, judge_canary, why_it_ends
 from gateway.learning.events import ACCEPTED, GRADED_UNTIL, LEARNER, Event, LearningEvents, What
 from gateway.learning.evidence import Evidence, fingerprint, no_answers
-from gateway.learning.first import FirstRouter
 from gateway.learning.lease import Lease
 from gateway.learning.operating import let_serve
+from gateway.learning.serving import Serving
 from gateway.learning.training import train_router
 from gateway.learning.wording import explain_look, explain_training, figures_of
 from gateway.routing.canary import SALT, SHARE, STATES
@@ -31,7 +30,6 @@ from router_models.artifacts.artifact import load
 from router_models.artifacts.assessment import Assessment, Outcome
 from router_models.artifacts.registry import ModelRegistry
 from router_models.artifacts.router import Router
-from router_models.artifacts.sealed_file import EncoderIdentity
 from router_models.errors import ArtifactRejected, InvalidEvaluations
 from router_models.evaluation.acceptance import (
     AcceptanceCriteria,
@@ -44,7 +42,7 @@ from router_models.evaluation.anytime import Look, differences, look
 from router_models.evaluation.fixed_choice import beside_fixed_choice
 from router_models.evaluation.held_out import HeldOut
 from router_models.evaluation.log_rows import LoggedRows
-from router_models.training.recency import HalfLives, fading, find_half_lives, since_changes
+from router_models.training.recency import find_changes
 
 CANDIDATE: Final = "candidate"
 SERVING: Final[tuple[What, ...]] = ("activated", "rolled_back")
@@ -66,30 +64,23 @@ class Learner:
     """Takes the steps of one gateway's loop.
 
     Attributes:
-        store: Of the routers; what it calls active serves.
-        default_artifact: The router that serves while none was activated.
         lease: Asked again before anything changes that serves.
         prices: Quality per USD at the operating points that callers use.
         willingness_to_pay_usd: Of the default profile: what the watch and the figures in USD are
             made at.
         clock: Tells the time, with a zone.
-        first: Makes the router that serves while none was activated and `default_artifact` knows no
-            model; None where nothing serves then.
         looked: Grades that there were at the last look at a router, by the time it began to serve.
     """
 
     settings: LearningSettings
     events: LearningEvents
     evidence: Evidence
-    store: ArtifactStore
-    encoder: EncoderIdentity
+    serving: Serving
     lease: Lease
-    default_artifact: bytes | None
     prices: Float64
     willingness_to_pay_usd: float
     clock: Callable[[], datetime]
     seed: int = 0
-    first: FirstRouter | None = None
     looked: dict[datetime, int] = field(default_factory=dict)
 
     def step(self, *, is_forced: bool = False) -> tuple[Event, ...]:
@@ -122,7 +113,7 @@ class Learner:
 
     def _find_what_serves(self, note: Callable[..., None]) -> None:
         """Note a router that was activated without a word, by an operator or just before a kill."""
-        active = self._active_version()
+        active = self.serving.version
         last = self.events.latest(*SERVING)
         noted = None if last is None else _serving_after(last)
         if active is not None and active != noted:
@@ -131,7 +122,7 @@ class Learner:
 
     def _former(self, active: str) -> str | None:
         """Return what `rollback` would return to."""
-        history = self.store.history()
+        history = self.serving.store.history()
         while history and history.pop() != active:
             pass
         return history[-1] if history else None
@@ -143,17 +134,17 @@ class Learner:
         except (ArtifactRejected, InvalidEvaluations) as error:
             last, why = self.events.latest("watched"), f"it cannot be watched: {error}"
             if last is None or last.why != why:
-                active = self._active_version()
+                active = self.serving.version
                 note("watched", why, router_version=active, figures={"answers": 0})
             return False
 
     def _watch(self, note: Callable[..., None]) -> bool:
         """Roll back what serves if it does worse than the one before; returns whether it did."""
         begun = self.events.latest("activated")
-        active = self._active_version()
+        active = self.serving.version
         if begun is None or active is None or begun.router_version != active:
             return False
-        new, former = self._open(active), self._open(self._former(active))
+        new, former = self.serving.open(active), self.serving.open(self._former(active))
         if new is None or former is None:
             return False  # there is nothing to compare with, and nothing to return to
         if not self._has_news(begun.at):
@@ -176,7 +167,7 @@ class Learner:
                 note("watched", **said)
             return False
         self._keep_lease()
-        self.store.rollback()
+        self.serving.store.rollback()
         note("rolled_back", **said)
         return True
 
@@ -185,7 +176,7 @@ class Learner:
         stage = self.events.latest(*STATES)
         if stage is None or stage.what != "canary" or stage.router_version is None:
             return False
-        new, former = self._open(stage.router_version), self._serving()
+        new, former = self.serving.open(stage.router_version), self.serving.router()
         verdict = why_it_ends(stage, new, former, self.settings)
         if verdict is None and new and former and self._has_news(stage.at):
             choices = self.evidence.choices_since(stage.at, is_canary=True)
@@ -194,7 +185,7 @@ class Learner:
         if verdict is not None:
             self._keep_lease()
             if verdict.what == "activated":
-                let_serve(self.store, stage.router_version, self.default_artifact)
+                let_serve(self.serving.store, stage.router_version, self.serving.default_artifact)
             versions = {name: getattr(stage, name) for name in ("router_version", "former_version")}
             note(verdict.what, verdict.why, figures=verdict.figures, **versions)
         return True
@@ -251,28 +242,24 @@ class Learner:
         if self._was_tried(figures["rows_sha256"]):
             note("skipped", "these very rows were learned from before", figures=figures)
             return
-        half_lives = find_half_lives(rows, self.seed)
-        learned = fading(rows, half_lives) if half_lives else rows
-        names = ModelRegistry()
+        changes, names = find_changes(rows, self.seed), ModelRegistry()
+        learned = changes.fading(rows)
         trained = train_router(
             learned.evaluations("train", rows.models, names),
             learned.evaluations("val", rows.models, names),
             self.settings.estimator,
             self.seed,
-            self.encoder,
+            self.serving.encoder,
             reads_requests=True,
             now=self.clock(),
         )
-        version = self.store.put_own(trained.content).version
-        made = figures | {"training": trained.training, **trained.provenance}
-        faded = {rows.models[model]: answers for model, answers in half_lives.items()}
-        if faded:
-            made["half_life_answers"] = faded
-        why = explain_training(trained, faded)
+        version = self.serving.store.put_own(trained.content).version
+        made = figures | {"training": trained.training, **trained.provenance, **changes.figures}
+        why = explain_training(trained, changes.half_lives)
         note("trained", why, router_version=version, figures=made)
-        judged_on = self._rows_to_judge_on(rows, half_lives)
-        router, active = load(trained.content, self.encoder), self._active(rows)
-        self._judge(note, router, active, HeldOut.of(judged_on, self.prices), figures)
+        router, active = load(trained.content, self.serving.encoder), self.serving.router_for(rows)
+        held_out = HeldOut.of(self._rows_to_judge_on(changes.since(rows)), self.prices)
+        self._judge(note, router, active, held_out, figures)
 
     def _was_tried(self, rows_sha256: str) -> bool:
         last = self.events.latest_attempt()
@@ -311,17 +298,16 @@ class Learner:
         decision = replace(decision, reason=why)
         self._carry_out(note, router.version, decision, former, figures)
 
-    def _rows_to_judge_on(self, rows: LoggedRows, half_lives: HalfLives) -> LoggedRows:
+    def _rows_to_judge_on(self, rows: LoggedRows) -> LoggedRows:
         """After a router was rolled back, those since it began to serve.
 
-        The older ones had spoken for it, and would speak for the next one like it. Where a model
-        changed, those since then: the older ones would speak against who noticed it.
+        The older ones had spoken for it, and would speak for the next one like it.
         """
         last = self.events.latest(*SERVING)
-        if last is not None and last.what == "rolled_back":
-            begun = self.events.latest("activated", "canary", version=last.router_version)
-            return rows if begun is None else self.evidence.rows(begun.at)
-        return since_changes(rows, half_lives) if half_lives else rows
+        if last is None or last.what != "rolled_back":
+            return rows
+        begun = self.events.latest("activated", "canary", version=last.router_version)
+        return rows if begun is None else self.evidence.rows(begun.at)
 
     def _carry_out(
         self,
@@ -339,9 +325,9 @@ class Learner:
         outcome: Outcome = "activated" if activates else "candidate"
         if activates:
             self._keep_lease()
-            let_serve(self.store, version, self.default_artifact)
+            let_serve(self.serving.store, version, self.serving.default_artifact)
         made = Assessment(outcome, decision.reason, self.clock(), decision.figures)
-        self.store.note(version, made)
+        self.serving.store.note(version, made)
         what: What = "refused"
         if decision.is_accepted:
             what = ACCEPTED[way]
@@ -352,7 +338,7 @@ class Learner:
             decision = replace(decision, reason=f"{describe(share)}: {decision.reason}")
         versions = {"router_version": version, "former_version": former}
         note(what, decision.reason, figures=figures, **versions)
-        self.store.prune(KEPT)
+        self.serving.store.prune(KEPT)
 
     def _keep_lease(self) -> None:
         """Make sure that nobody else learns: this process may have slept for an hour.
@@ -363,41 +349,9 @@ class Learner:
         if not self.lease.take():
             raise LeaseLost
 
-    def _active(self, rows: LoggedRows) -> Router | None:
-        """Return what serves; None where nothing does that knows a model of the log."""
-        serving = self._serving()
-        if self._active_version() is not None:
-            return serving
-        if serving is not None and any(serving.column(name) is not None for name in rows.models):
-            return serving
-        return None if self.first is None else self.first.of(rows)
-
-    def _serving(self) -> Router | None:
-        """Return the router that was activated, or else the packaged one."""
-        version = self._active_version()
-        if version is not None or self.default_artifact is None:
-            return self._open(version)
-        return load(self.default_artifact, self.encoder)
-
-    def _active_version(self) -> str | None:
-        try:
-            return self.store.active()
-        except ArtifactRejected:
-            return None
-
-    def _open(self, version: str | None) -> Router | None:
-        """Load a router; None where it cannot serve either."""
-        if version is None:
-            return None
-        try:
-            return load(self.store.read(version), self.encoder)
-        except ArtifactRejected as error:
-            _log.warning("%s cannot be compared with: %s", version, error)
-            return None
-
     def _publish(self) -> None:
         try:
-            LearningFile(self.store.folder).write(self.events.count())
+            LearningFile(self.serving.store.folder).write(self.events.count())
         except OSError as error:
             _log.warning("the metrics of the learner are out of date: %s", error)
 

@@ -17,6 +17,7 @@ from gateway.learning.evidence import Evidence
 from gateway.learning.first import FirstRouter
 from gateway.learning.learner import Learner
 from gateway.learning.lease import Lease
+from gateway.learning.serving import Serving
 from gateway.routing.encoders import load_encoder
 from gateway.routing.prior import open_prior
 from gateway.settings.config import GatewaySettings
@@ -41,14 +42,16 @@ def open_learner(
         settings=settings.learning,
         events=LearningEvents(engine),
         evidence=Evidence(engine, encoder, settings.learning.max_rows),
-        store=router_store(settings),
-        encoder=encoder,
+        serving=Serving(
+            router_store(settings),
+            encoder,
+            None if packaged is None else packaged.read_bytes(),
+            _first_router(settings, encoder),
+        ),
         lease=Lease(engine, holder=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"),
-        default_artifact=None if packaged is None else packaged.read_bytes(),
         prices=prices_of(settings),
         willingness_to_pay_usd=default_profile.willingness_to_pay_usd,
         clock=clock,
-        first=_first_router(settings, encoder),
     )
 
 

@@ -7,8 +7,9 @@ beyond doubt they do: to forget what is still true makes a router worse. Age cou
 answers. So what was found stays true when routers hardly use the model any more.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,44 +37,62 @@ JUDGED_HALF_LIVES: Final = 2
 LEAST_JUDGED: Final = 1_000
 """Answers that a router is judged on in any case; a fifth of them are held out."""
 
-HalfLives = Mapping[int, int]
-"""By the place of a model, in answers of it; a model that did not change has none."""
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Which models do otherwise than they did.
+
+    Attributes:
+        half_lives: After how many more answers of a model one counts half, for each that changed.
+    """
+
+    half_lives: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """Name the models, where there are any, for reports."""
+        return {"half_life_answers": dict(self.half_lives)} if self.half_lives else {}
+
+    def fading(self, rows: LoggedRows) -> LoggedRows:
+        """Let the older answers of models that changed count less."""
+        if not self.half_lives:
+            return rows
+        factor = np.ones(len(rows.query))
+        for own, half_life in self._own(rows):
+            factor[own] = _faded(len(own), half_life)
+        return rows.weighed(factor)
+
+    def since(self, rows: LoggedRows) -> LoggedRows:
+        """Keep the answers since the latest change, to judge by: older ones speak for what was."""
+        starts = [
+            int(own[-min(JUDGED_HALF_LIVES * half_life, len(own))])
+            for own, half_life in self._own(rows)
+        ]
+        if not starts:
+            return rows
+        return rows.latest(max(len(rows.query) - max(starts), LEAST_JUDGED))
+
+    def _own(self, rows: LoggedRows) -> Iterator[tuple[NDArray[np.intp], int]]:
+        """Yield the places of each such model's answers, and its half-life."""
+        for name, half_life in self.half_lives.items():
+            yield np.flatnonzero(rows.model == rows.models.index(name)), half_life
 
 
-def find_half_lives(rows: LoggedRows, seed: int) -> HalfLives:
-    """Say after how many more answers of a model one counts half, for each that changed.
+def find_changes(rows: LoggedRows, seed: int) -> Changes:
+    """Compare each model's latest answers with its older ones.
 
     The test rows, which routers are judged on, are not looked at.
     """
     learned = np.flatnonzero(rows.split[rows.query] != SPLITS.index("test"))[-MOST_ANSWERS:]
     if not len(learned):
-        return {}
-    of_query = _clusters(rows, learned, seed)
-    found = {}
-    for model in range(len(rows.models)):
+        return Changes()
+    of_query, found = _clusters(rows, learned, seed), {}
+    for model, name in enumerate(rows.models):
         own = learned[rows.model[learned] == model]
         half_life = _half_life(rows, own, of_query[rows.query[own]])
         if half_life is not None:
-            found[model] = half_life
-    return found
-
-
-def fading(rows: LoggedRows, half_lives: HalfLives) -> LoggedRows:
-    """Let the older answers of models that changed count less."""
-    factor = np.ones(len(rows.query))
-    for model, half_life in half_lives.items():
-        own = np.flatnonzero(rows.model == model)
-        factor[own] = _faded(len(own), half_life)
-    return rows.weighed(factor)
-
-
-def since_changes(rows: LoggedRows, half_lives: HalfLives) -> LoggedRows:
-    """Keep the answers since the latest change, to judge by: older ones speak for what was."""
-    answers, start = len(rows.query), 0
-    for model, half_life in half_lives.items():
-        own = np.flatnonzero(rows.model == model)
-        start = max(start, int(own[-min(JUDGED_HALF_LIVES * half_life, len(own))]))
-    return rows.latest(max(answers - start, LEAST_JUDGED))
+            found[name] = half_life
+    return Changes(found)
 
 
 def _clusters(rows: LoggedRows, learned: NDArray[np.intp], seed: int) -> NDArray[np.intp]:

@@ -1,7 +1,5 @@
 """From an accepted router to one that serves, share by share; or back, after few of its turns."""
 
-# ruff: noqa: F811 (the fixture `loop` is another module's)
-
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -18,15 +16,8 @@ from router_models.artifacts.artifact import load
 from router_models.errors import ArtifactRejected
 from router_models.types import Evaluations
 from tests.fakes.evaluations import MODELS, made_up
+from tests.fakes.learning_loop import BEGIN, ENCODER, SETTINGS, Loop, mistaken
 from tests.fakes.logged import fill, records
-from tests.unit.gateway.learning.test_learner import (  # noqa: F401
-    BEGIN,
-    ENCODER,
-    SETTINGS,
-    Loop,
-    loop,
-    mistaken,
-)
 
 SHARES = (0.1, 0.3)
 CANARY = SETTINGS.model_copy(

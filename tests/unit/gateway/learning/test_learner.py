@@ -1,137 +1,28 @@
 """The decisions of the loop, on a real log, a real store and routers that were really trained."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import pytest
-from sqlalchemy import Engine, delete
+from sqlalchemy import delete
 
 from gateway.artifacts.learning_file import LearningFile
-from gateway.artifacts.store import ArtifactStore
-from gateway.evaluation_log import log_export
-from gateway.evaluation_log.grades import GradeRecord, GradeSource
-from gateway.evaluation_log.judged_answers import JudgedAnswer, read_judged
-from gateway.learning.events import LearningEvents
-from gateway.learning.evidence import Evidence
+from gateway.evaluation_log.grades import GradeRecord
 from gateway.learning.first import FirstRouter
-from gateway.learning.learner import Learner
 from gateway.learning.lease import Lease
 from gateway.learning.operating import approve, roll_back
 from gateway.learning.watching import step_with_lease
-from gateway.settings.learning import LearningSettings
 from gateway.storage.database import create_database_engine, writing
-from gateway.types import TurnRecord
 from migrations.tables import LEARNING_EVENTS
-from router_models.artifacts.artifact import dump, load
 from router_models.day_one.shipped import load_prior
 from router_models.errors import ArtifactRejected
-from router_models.training.train import train
-from router_models.types import Evaluations, Float32
-from tests.fakes.artifacts import EncoderIdentity
-from tests.fakes.evaluations import DIMENSION, MODELS, counted, made_up
+from router_models.types import Evaluations
+from tests.fakes.evaluations import MODELS, counted, made_up
+from tests.fakes.learning_loop import ENCODER, SETTINGS, Clock, Loop, mistaken
 from tests.fakes.logged import fill, records
 from tests.fakes.priors import prior_bytes
-from tests.fakes.schemas import closing, with_schema
-from tests.fakes.turns import START_UNIX_S
-
-ENCODER = EncoderIdentity(dimension=DIMENSION)
-BEGIN = datetime.fromtimestamp(START_UNIX_S, UTC)
-SETTINGS = LearningSettings(
-    on_acceptance="activate", estimator="ridge", min_new_grades=300, watch_risk=0.05
-)
-
-
-@dataclass(eq=False)
-class Clock:
-    now: datetime = BEGIN
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@dataclass(frozen=True, eq=False)
-class Loop:
-    """A gateway's log and store, and who learns from them."""
-
-    engine: Engine
-    folder: Path
-    clock: Clock
-
-    @property
-    def store(self) -> ArtifactStore:
-        return ArtifactStore(self.folder / "routers")
-
-    @property
-    def events(self) -> LearningEvents:
-        return LearningEvents(self.engine)
-
-    def learner(self, settings: LearningSettings = SETTINGS) -> Learner:
-        return Learner(
-            settings=settings,
-            events=self.events,
-            evidence=Evidence(self.engine, ENCODER, settings.max_rows),
-            store=self.store,
-            encoder=ENCODER,
-            lease=Lease(self.engine, "this one"),
-            default_artifact=None,
-            prices=np.geomspace(1.0, 100.0, 5),
-            willingness_to_pay_usd=1.0,
-            clock=self.clock,
-        )
-
-    def step(self, settings: LearningSettings = SETTINGS) -> list[str]:
-        """Take a step; returns what was done."""
-        return [event.what for event in step_with_lease(self.learner(settings)) or ()]
-
-    async def serve(
-        self,
-        truth: Evaluations,
-        prefix: str = "",
-        *,
-        answers: int = 1,
-        source: GradeSource = "feedback",
-    ) -> None:
-        """Let callers ask, and have what they are answered graded; an hour later it is over."""
-        later_s = (self.clock.now - BEGIN).total_seconds()
-        moved = (
-            replace(row, started_at_unix_s=row.started_at_unix_s + later_s)
-            if isinstance(row, TurnRecord)
-            else replace(row, created_at_unix_s=row.created_at_unix_s + later_s, source=source)
-            for row in records(truth, answers=answers, prefix=prefix)
-        )
-        await fill(self.engine, self.folder, moved)
-        self.clock.now += timedelta(hours=1)
-
-    def activate(self, truth: Evaluations) -> str:
-        """Let a router serve that was made of other rows."""
-        made = train(truth, made_up(100, seed=8), "ridge", 0)
-        data = dump(made, ENCODER, created_at=BEGIN, training={}, provenance={})
-        return self.store.activate(self.store.put_own(data).version).version
-
-
-@pytest.fixture
-def loop(tmp_path: Path) -> Iterator[Loop]:
-    engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}")
-    with closing(with_schema(engine)):
-        yield Loop(engine, tmp_path, Clock())
-
-
-def predicted(loop: Loop, version: str | None, model: str, asked: Evaluations) -> Float32:
-    assert version is not None
-    router = load(loop.store.read(version), ENCODER)
-    column = router.column(model)
-    assert column is not None
-    return router.serving_estimator.predict(asked.embeddings).quality[:, column]
-
-
-def mistaken(seed: int = 5) -> Evaluations:
-    """Answers that say the opposite of the truth."""
-    rows = made_up(300, seed=seed)
-    return replace(rows, quality=1.0 - rows.quality)
 
 
 async def test_from_graded_answers_a_router_is_trained_and_serves(loop):
@@ -151,7 +42,7 @@ async def test_from_graded_answers_a_router_is_trained_and_serves(loop):
 
 async def test_the_first_router_has_to_stand_beside_the_prior_that_served_so_far(loop):
     prior = load_prior(prior_bytes(ENCODER), ENCODER)
-    learner = replace(loop.learner(), first=FirstRouter(prior, {}))
+    learner = loop.learner(first=FirstRouter(prior, {}))
     await loop.serve(counted(made_up(800)))
 
     done = step_with_lease(learner) or ()
@@ -265,42 +156,6 @@ async def test_after_a_rollback_only_what_was_seen_since_speaks_for_the_next_rou
     assert event is not None
     assert event.figures["acceptance"]["answers"] < 0.25 * 900
     assert loop.store.active() != bad
-
-
-async def test_a_model_that_got_worse_is_routed_around_though_older_answers_praise_it(loop):
-    before = loop.activate(made_up(2000, seed=1))
-    await loop.serve(made_up(3000), "before")
-    worse = made_up(900, seed=2)
-    worse.quality[:, MODELS.index("coder")] = 0.0
-    await loop.serve(worse, "after")
-
-    assert loop.step() == ["activated", "trained", "activated"]
-
-    trained = loop.events.latest("trained")
-    assert trained is not None
-    assert set(trained.figures["half_life_answers"]) == {"coder"}
-    assert "coder does otherwise lately, so its answers count half after" in trained.why
-    old, new = (
-        predicted(loop, version, "coder", worse).mean() for version in (before, loop.store.active())
-    )
-    assert new < 0.5 * old
-
-
-async def test_judges_are_measured_once_in_a_step(loop, monkeypatch):
-    measured = []
-
-    def read(engine: Engine) -> list[JudgedAnswer]:
-        measured.append(engine)
-        return read_judged(engine)
-
-    monkeypatch.setattr(log_export, "read_judged", read)
-    loop.activate(mistaken())
-    loop.activate(made_up(2000, seed=1))
-    loop.step(SETTINGS.model_copy(update={"min_new_grades": 10_000}))
-    await loop.serve(made_up(400, seed=3))
-    measured.clear()
-    assert loop.step()[:2] == ["watched", "trained"]
-    assert len(measured) == 1
 
 
 async def test_the_same_rows_are_not_learned_from_twice(loop):

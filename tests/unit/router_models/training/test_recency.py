@@ -1,5 +1,6 @@
 """A model's old answers count less where it does otherwise lately, and nowhere else."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,13 @@ from router_models.evaluation.log_rows import LoggedRows
 from router_models.training.recency import (
     HALF_LIVES,
     LEAST_JUDGED,
-    fading,
-    find_half_lives,
-    since_changes,
+    Changes,
+    find_changes,
 )
 from tests.fakes.evaluations import MODELS, made_up
 
-SPOILED = MODELS.index("dear")
+NAME = "dear"
+SPOILED = MODELS.index(NAME)
 
 
 def logged(answers: int, *, spoiled: int = 0, quality: float = 0.0, seed: int = 0) -> LoggedRows:
@@ -39,18 +40,22 @@ def logged(answers: int, *, spoiled: int = 0, quality: float = 0.0, seed: int = 
     )
 
 
+def found(rows: LoggedRows) -> Mapping[str, int]:
+    return find_changes(rows, 0).half_lives
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_where_nothing_changed_old_answers_count_as_much(seed):
-    assert find_half_lives(logged(6_000, seed=seed), 0) == {}
+    assert found(logged(6_000, seed=seed)) == {}
 
 
 @pytest.mark.parametrize("spoiled", [150, 400])
 def test_old_answers_of_a_model_that_got_worse_fade(spoiled):
-    assert set(find_half_lives(logged(6_000, spoiled=spoiled), 0)) == {SPOILED}
+    assert set(found(logged(6_000, spoiled=spoiled))) == {NAME}
 
 
 def test_a_sudden_change_is_followed_fast():
-    assert find_half_lives(logged(6_000, spoiled=150), 0)[SPOILED] == HALF_LIVES[-1]
+    assert found(logged(6_000, spoiled=150))[NAME] == HALF_LIVES[-1]
 
 
 def test_what_was_found_stays_true_while_others_answer():
@@ -65,24 +70,24 @@ def test_what_was_found_stays_true_while_others_answer():
         score=np.concatenate([rows.score, later.score[others]]),
         cost_usd=np.concatenate([rows.cost_usd, later.cost_usd[others]]),
     )
-    assert set(find_half_lives(longer, 0)) == {SPOILED}
+    assert set(found(longer)) == {NAME}
 
 
 def test_of_few_answers_all_count():
-    assert find_half_lives(logged(600, spoiled=60), 0) == {}
+    assert found(logged(600, spoiled=60)) == {}
     test_rows = replace(logged(1_000), split=np.full(1_000, 2, np.int8))
-    assert find_half_lives(test_rows, 0) == {}
+    assert found(test_rows) == {}
 
 
 def test_the_answers_that_routers_are_judged_on_do_not_make_the_others_fade():
     rows, true = logged(6_000, spoiled=400), logged(6_000)
     learned = rows.split[rows.query] != 2
     kept = replace(rows, score=np.where(learned, true.score, rows.score))
-    assert find_half_lives(kept, 0) == {}
+    assert found(kept) == {}
 
 
 def test_an_answer_counts_half_after_a_half_life_of_the_model_s_own():
-    rows = fading(logged(6_000), {SPOILED: 100})
+    rows = Changes({NAME: 100}).fading(logged(6_000))
     assert rows.weight is not None
     own = rows.weight[rows.model == SPOILED]
     np.testing.assert_allclose(own[[-1, -101, -201, 0]], [1.0, 0.5, 0.25, 2.0**-10], rtol=1e-6)
@@ -91,8 +96,8 @@ def test_an_answer_counts_half_after_a_half_life_of_the_model_s_own():
 
 def test_weights_of_grades_fade_too():
     half = replace(logged(6_000, spoiled=400), weight=np.full(6_000, 0.5, np.float32))
-    assert set(find_half_lives(half, 0)) == {SPOILED}
-    weight = fading(half, {SPOILED: 100}).weight
+    assert set(found(half)) == {NAME}
+    weight = Changes({NAME: 100}).fading(half).weight
     assert weight is not None
     own = weight[half.model == SPOILED]
     np.testing.assert_allclose(own[[-1, -101]], [0.5, 0.25], rtol=1e-6)
@@ -100,10 +105,16 @@ def test_weights_of_grades_fade_too():
 
 def test_routers_are_judged_by_the_answers_since_the_latest_change():
     rows = logged(6_000)
-    judged = since_changes(rows, {0: 1_000, SPOILED: 300})
+    judged = Changes({MODELS[0]: 1_000, NAME: 300}).since(rows)
     assert (judged.model == SPOILED).sum() == 600
     assert judged.query[0] == np.flatnonzero(rows.model == SPOILED)[-600]
-    assert len(since_changes(rows, {SPOILED: 100}).query) == LEAST_JUDGED
+    assert len(Changes({NAME: 100}).since(rows).query) == LEAST_JUDGED
+
+
+def test_where_nothing_changed_all_answers_teach_and_judge():
+    rows = logged(3_000)
+    assert Changes().fading(rows) is rows
+    assert Changes().since(rows) is rows
 
 
 def test_the_latest_rows_keep_what_was_drawn_among_them():
