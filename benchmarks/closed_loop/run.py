@@ -1,8 +1,8 @@
 """Thirty days of changing traffic through the gateway's own routing, judge and learner.
 
 ``python -m benchmarks.closed_loop.run --data DIR`` writes a line per seed to ``results.jsonl``,
-leaves out seeds that all contenders took part in, and writes the page and the picture. ``--tune`` prints how each
-setting of the bandit does on other seeds.
+leaves out seeds that all contenders took part in, and writes the page and the picture. ``--tune``
+prints how each setting of the bandit does on other seeds.
 """
 
 import argparse
