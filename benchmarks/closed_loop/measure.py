@@ -78,7 +78,7 @@ def compare(utility: Float64, first: Float64, world: World) -> dict[str, Any]:
     difference = Differences(utility - first, nothing, nothing, np.ones_like(utility))
     found = look(difference, LESS * float(first.mean()))
     return {
-        "ratio": ratio.tolist(),
+        "ratio": ratio.round(4).tolist(),
         "worst_day": float(ratio.min()),
         "days_below": int((ratio < 1.0 - LESS).sum()),
         "p_worse": found.p_value,
@@ -95,7 +95,7 @@ def measure(world: World, utilities: Float64, choices: Mapping[str, Choices]) ->
     for name, made in choices.items():
         line: dict[str, Any] = {
             "total": float(of[name].sum()),
-            "by_day": by_day(of[name], world).tolist(),
+            "by_day": by_day(of[name], world).round(4).tolist(),
             "first": compare(of[name], of[FIRST], world),
             "exploring_usd": made.exploring_usd,
             "explored": made.explored,
@@ -108,7 +108,7 @@ def measure(world: World, utilities: Float64, choices: Mapping[str, Choices]) ->
         }
         columns = {one.name: world.answers.models.index(one.model) for one in changes_of(world)}
         line["shares"] = {
-            change: share_by_day(made.chosen, column, world).tolist()
+            change: share_by_day(made.chosen, column, world).round(4).tolist()
             for change, column in columns.items()
         }
         line["days_until_found"] = {

@@ -80,9 +80,14 @@ def interval(values: Sequence[float] | Float64) -> tuple[float, float]:
     return mean, reach
 
 
+def with_contender(rows: Sequence[Row], name: str) -> list[Row]:
+    """Return the seeds that a contender took part in."""
+    return [row for row in rows if name in row["contenders"]]
+
+
 def of_seeds(rows: Sequence[Row], name: str, read_one: Callable[[Row], float]) -> list[float]:
-    """Read a figure of a contender from each seed."""
-    return [read_one(row["contenders"][name]) for row in rows if name in row["contenders"]]
+    """Read a figure of a contender from each seed that it took part in."""
+    return [read_one(row["contenders"][name]) for row in with_contender(rows, name)]
 
 
 def shown(values: Sequence[float] | Float64, digits: int) -> str:
@@ -108,12 +113,16 @@ def _total(line: Row) -> float:
 def _totals(rows: Sequence[Row]) -> str:
     plan = Plan()
     turns = plan.days * plan.turns_per_day
-    lines = _begun(("contender", "utility per turn", "more than the first router, %", TO_INFORMED))
-    first, informed = (np.array(of_seeds(rows, name, _total)) for name in (FIRST, INFORMED))
+    more_than_first = "more than the first router, %"
+    lines = _begun(("contender", "seeds", "utility per turn", more_than_first, TO_INFORMED))
     for name in _names(rows):
-        total = np.array(of_seeds(rows, name, _total))
-        more, way = 100.0 * (total / first - 1.0), (total - first) / (informed - first)
-        cells = (shown(total / turns, 4), shown(more, 1), shown(way, 2))
+        there = with_contender(rows, name)
+        total, first, informed = (
+            np.array(of_seeds(there, one, _total)) for one in (name, FIRST, INFORMED)
+        )
+        way = float((total - first).mean() / (informed - first).mean())
+        more = 100.0 * (total / first - 1.0)
+        cells = (str(len(there)), shown(total / turns, 4), shown(more, 1), f"{way:.2f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -123,7 +132,8 @@ def _phases(rows: Sequence[Row]) -> str:
     heads = [f"{name}, from day {day + 1}" for name, day in zip(PHASES, phases, strict=False)]
     lines = _begun(("contender", *heads))
     for name in _names(rows):
-        days = np.array([row["contenders"][name]["by_day"] for row in rows])
+        there = with_contender(rows, name)
+        days = np.array([row["contenders"][name]["by_day"] for row in there])
         cells = [shown(days[:, begin:end].mean(axis=1), 3) for begin, end in pairwise(phases)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -141,7 +151,7 @@ def _first(rows: Sequence[Row]) -> str:
     )
     lines = _begun(heads)
     for name in (*SITES, BANDIT):
-        found = [row["contenders"][name]["first"] for row in rows if name in row["contenders"]]
+        found = [row["contenders"][name]["first"] for row in with_contender(rows, name)]
         if not found:
             continue
         ratios = np.array([one["ratio"] for one in found])
@@ -223,9 +233,10 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     for name, colour in COLOURS.items():
         if name not in rows[0]["contenders"]:
             continue
-        lines = [row["contenders"][name] for row in rows]
+        there = with_contender(rows, name)
+        lines = [row["contenders"][name] for row in there]
         gained = np.array([line["by_day"] for line in lines])
-        base = np.array([row["contenders"][FIRST]["by_day"] for row in rows])
+        base = np.array([row["contenders"][FIRST]["by_day"] for row in there])
         axes[0].plot(days, gained.mean(axis=0), color=colour, label=name)
         if name != STATIC:
             axes[1].plot(

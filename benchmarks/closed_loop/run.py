@@ -1,8 +1,8 @@
 """Thirty days of changing traffic through the gateway's own routing, judge and learner.
 
-``python -m benchmarks.closed_loop.run --data DIR`` appends a line per seed to ``results.jsonl``,
-leaves out seeds that have one, and writes the page and the picture. ``--tune`` prints how each
-setting of the bandit does on other seeds.
+``python -m benchmarks.closed_loop.run --data DIR`` writes a line per seed to ``results.jsonl``,
+leaves out seeds that all contenders took part in, and writes the page and the picture. ``--tune``
+prints how each setting of the bandit does on other seeds.
 """
 
 import argparse
@@ -43,14 +43,14 @@ def main() -> None:
         tune(answers, encoder, features)
         return
     file = arguments.out / RESULTS
-    done = {row["seed"] for row in report.read(file)}
+    wanted = set(names(with_bandit=bandit.is_installed()))
     for seed in range(arguments.seeds):
-        if seed in done:
+        rows = {row["seed"]: row for row in report.read(file)}
+        if seed in rows and wanted <= rows[seed]["contenders"].keys():
             continue
         arena = arena_of(answers, encoder, features, arguments.estimator, seed)
-        row = {"seed": seed, "estimator": arguments.estimator, **run_seed(arena)}
-        with file.open("a") as lines:
-            lines.write(json.dumps(row) + "\n")
+        rows[seed] = {"seed": seed, "estimator": arguments.estimator, **run_seed(arena)}
+        file.write_text("".join(json.dumps(rows[one]) + "\n" for one in sorted(rows)))
         report.write(report.read(file), arguments.out)
 
 
