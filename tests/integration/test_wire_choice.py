@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -86,9 +87,12 @@ def gateway(running: RunningGateway) -> RunningGateway:
     return running
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="session")
 async def http(running: RunningGateway) -> AsyncIterator[httpx2.AsyncClient]:
-    async with running.caller() as client:
+    """A caller of a team that has seen no refusal yet."""
+    store, team = KeyStore(running.engine), f"team-{uuid4().hex}"
+    store.create_team(team)
+    async with running.caller(store.create_key(team, "k").secret.get_secret_value()) as client:
         yield client
 
 
