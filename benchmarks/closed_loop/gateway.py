@@ -240,7 +240,8 @@ async def open_site(
         refusals=Refusals(clock.seconds),
         prior=prior,
     )
-    learner = replace(open_learner(settings, engine, clock.time), default_artifact=None)
+    learner = open_learner(settings, engine, clock.time)
+    learner = replace(learner, serving=replace(learner.serving, default_artifact=None))
     judge = open_judge(host)
     try:
         yield Site(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.grading.checks import FormGrader
-from gateway.grading.desk import SHORT, Grade
+from gateway.grading.desk import SHORT, Grade, Grader
 from gateway.grading.exchange import Exchange
 from gateway.grading.languages import load_languages
 from gateway.grading.next_turn import MAX_TEAMS, MAX_TURNS, NextTurnGrader
@@ -162,7 +162,7 @@ async def test_a_long_answer_is_read_in_a_thread(has_text):
     long = "x" * (SHORT + 1)
     given = make_exchange(long) if has_text else make_exchange("", ("weather", long))
     work = LongWork()
-    graders = [
+    graders: list[Grader] = [
         NextTurnGrader(load_phrases(), work),
         FormGrader(load_phrases(), load_languages(), work),
     ]

@@ -38,7 +38,8 @@ def expected(rows: LoggedRows) -> Float32:
     router = first.of(rows)
     assert router is not None
     predicted: Float32 = router.serving_estimator.predict(rows.embeddings).quality
-    return predicted.mean(axis=0)
+    means: Float32 = predicted.mean(axis=0)
+    return means
 
 
 def test_it_knows_models_by_what_providers_call_them():
