@@ -42,7 +42,7 @@ CLIENTS: Final = {
     "opencode": Client(("opencode-ai",), "opencode.py", "npm"),
     "Continue": Client(("@continuedev/cli",), "continue_cli.py", "npm"),
     "Cline": Client(("cline",), "cline.py", "npm"),
-    "dspy": Client(("dspy",), "dspy_any.py"),
+    "dspy": Client(("dspy", "numpy"), "dspy_any.py"),
     "haystack": Client(("haystack-ai",), "haystack_any.py"),
     "smolagents": Client(("smolagents[openai,toolkit]",), "smolagents_any.py"),
     "autogen": Client(
