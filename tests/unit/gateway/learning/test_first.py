@@ -37,8 +37,8 @@ def expected(rows: LoggedRows) -> Float32:
     first = FirstRouter(day_one().prior, {"mine": "acme/able", "yours": "weak"})
     router = first.of(rows)
     assert router is not None
-    predicted: Float32 = router.serving_estimator.predict(rows.embeddings).quality
-    return predicted.mean(axis=0)
+    mean: Float32 = router.serving_estimator.predict(rows.embeddings).quality.mean(axis=0)
+    return mean
 
 
 def test_it_knows_models_by_what_providers_call_them():

@@ -229,6 +229,7 @@ async def test_a_turn_earns_a_share_of_what_the_best_answer_to_it_is_worth(routi
     plan = await planned(it, request())
     assert budget.left_usd() == 0.0
     it.follow(plan)
-    best = max(record.utility for record in plan.candidates)
+    best = max(record.utility or 0.0 for record in plan.candidates)
     assert best > 0.0
+    assert plan.willingness_to_pay_usd is not None
     assert budget.left_usd() == pytest.approx(0.02 * best * plan.willingness_to_pay_usd)
