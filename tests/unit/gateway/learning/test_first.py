@@ -37,14 +37,8 @@ def expected(rows: LoggedRows) -> Float32:
     first = FirstRouter(day_one().prior, {"mine": "acme/able", "yours": "weak"})
     router = first.of(rows)
     assert router is not None
-<<<<<<< HEAD
-    predicted: Float32 = router.serving_estimator.predict(rows.embeddings).quality
-    means: Float32 = predicted.mean(axis=0)
-    return means
-=======
     mean: Float32 = router.serving_estimator.predict(rows.embeddings).quality.mean(axis=0)
     return mean
->>>>>>> d17
 
 
 def test_it_knows_models_by_what_providers_call_them():
