@@ -36,14 +36,17 @@ def clean_errors(secrets: tuple[str, ...], answer: dict[str, Any]) -> bool:
     """Cut `secrets` out of the errors that an answer, or one of its choices, tells of.
 
     Returns:
-        Whether there are any.
+        Whether any of them changed.
     """
     choices = answer.get("choices")
     parts = [answer, *(choices if isinstance(choices, list) else ())]
     telling = [part for part in parts if isinstance(part, dict) and part.get("error")]
+    has_changed = False
     for part in telling:
-        part["error"] = without_secrets(secrets, part["error"])
-    return bool(telling)
+        clean = without_secrets(secrets, part["error"])
+        has_changed |= clean != part["error"]
+        part["error"] = clean
+    return has_changed
 
 
 def _cut_out(secrets: tuple[str, ...], text: str) -> str:
