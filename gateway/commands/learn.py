@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 import orjson
-from sqlalchemy import Engine
 
 from gateway.artifacts.store import ArtifactStore, router_store
 from gateway.commands.artifact_kinds import explained
@@ -21,7 +20,7 @@ from gateway.learning.lease import Lease
 from gateway.learning.opening import open_learner
 from gateway.learning.operating import approve, roll_back
 from gateway.learning.watching import step_with_lease, watch
-from gateway.routing.canary import read_canary
+from gateway.routing.canary import CanaryState, read_canary
 from gateway.settings.config import GatewaySettings, process_environment
 from gateway.storage.engines import opened
 from gateway.telemetry.log_lines import log_to_stderr
@@ -78,10 +77,13 @@ def status(settings: GatewaySettings, count: int, *, as_json: bool) -> None:
     with opened(settings) as engine, explained():
         events = LearningEvents(engine)
         newest = events.newest(count)
+        second = read_canary(engine)
+        canary, kept = (second, None) if second is None or second.is_new else (None, second)
         found: dict[str, Any] = {
             "object": "waypost.learning",
             "active": _active(router_store(settings)),
-            "canary": _canary(engine),
+            "canary": _shown(canary),
+            "kept": _shown(kept),
             "waiting": _waiting(events),
             "learner": Lease(engine, "").current_holder(),
             "counts": {what: number for what, (number, _) in events.count().items()},
@@ -94,6 +96,8 @@ def status(settings: GatewaySettings, count: int, *, as_json: bool) -> None:
     click.echo(f"active router: {found['active'] or 'none was activated'}")
     if canary := found["canary"]:
         click.echo(f"canary: {canary['version']} decides {canary['share']:.3g} of the turns")
+    if kept := found["kept"]:
+        click.echo(f"router before it: {kept['version']} decides {kept['share']:.3g} of the turns")
     click.echo(f"waiting for approval: {found['waiting'] or 'none'}")
     click.echo(f"learner: {found['learner'] or 'none runs; see learning.enabled'}")
     for event in newest:
@@ -108,7 +112,8 @@ def approve_router(settings: GatewaySettings, version: str | None) -> None:
     with opened(settings) as engine, explained():
         learner = open_learner(settings, engine)
         store, packaged = learner.serving.store, learner.serving.default_artifact
-        event = approve(learner.events, store, version, learner.clock(), packaged)
+        share = settings.learning.kept_share
+        event = approve(learner.events, store, version, learner.clock(), packaged, share)
         _print(event)
 
 
@@ -167,9 +172,8 @@ def _active(store: ArtifactStore) -> str | None:
         return str(error)
 
 
-def _canary(engine: Engine) -> dict[str, Any] | None:
-    state = read_canary(engine)
-    return None if state is None else state._asdict()
+def _shown(state: CanaryState | None) -> dict[str, Any] | None:
+    return None if state is None else {"version": state.version, "share": state.share}
 
 
 def _waiting(events: LearningEvents) -> str | None:

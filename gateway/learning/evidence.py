@@ -59,7 +59,7 @@ class Evidence:
         batches = self.log.iter_latest(self.max_rows, selection)
         return read_log_rows(batches, RequestEncoder.of(self.encoder).dimension, self.max_rows)
 
-    def choices_since(self, time: datetime, *, is_canary: bool = False) -> LoggedChoices:
+    def choices_since(self, time: datetime, *, is_shared: bool = False) -> LoggedChoices:
         """Read the answers to turns after `time` whose model was drawn at random.
 
         In the order in which they were graded first. So a later look sees the same answers in the
@@ -67,10 +67,10 @@ class Evidence:
 
         Args:
             time: When the first turn of these began.
-            is_canary: Drawn by two routers that shared the turns among them.
+            is_shared: Drawn by two routers that shared the turns among them.
         """
         graded_at = self._graded_at(time)
-        if is_canary:
+        if is_shared:
             # Routers are drawn for conversations. Whoever stays in one does not draw again, so
             # later turns would let one caller's word count as often as it pleases.
             first = self._begin_conversations(time)
@@ -81,7 +81,7 @@ class Evidence:
         held_out = [replace(row, split="test") for row in rows]
         width = RequestEncoder.of(self.encoder).dimension
         most = max(len(held_out), 1)
-        return read_log_rows([held_out], width, most, is_canary=is_canary).choices()
+        return read_log_rows([held_out], width, most, is_shared=is_shared).choices()
 
     def _since(self, time: datetime) -> Iterator[EvaluationRow]:
         selection = Selection(since=time, encoder_id=self.encoder.id)

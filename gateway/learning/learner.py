@@ -6,7 +6,6 @@ leaves either nothing or a router that serves, and the next step notes what it f
 """
 
 import logging
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -24,7 +23,7 @@ from gateway.learning.operating import let_serve
 from gateway.learning.serving import Serving
 from gateway.learning.training import train_router
 from gateway.learning.wording import explain_look, explain_training, figures_of
-from gateway.routing.canary import SALT, SHARE, STATES
+from gateway.routing.canary import SHARE, STATES, beginning
 from gateway.settings.learning import LearningSettings
 from router_models.artifacts.artifact import load
 from router_models.artifacts.assessment import Assessment, Outcome
@@ -96,6 +95,8 @@ class Learner:
         self.evidence.look_anew()
 
         def note(what: What, why: str, **fields: Any) -> None:
+            if what == "activated":
+                fields["figures"] = fields.get("figures", {}) | self._kept(fields["router_version"])
             event = Event(self.clock(), LEARNER, what, why, **fields)
             self.events.add(event)
             done.append(event)
@@ -119,6 +120,11 @@ class Learner:
         if active is not None and active != noted:
             why = "it was found active: an operator activated it, or a step ended before it said so"
             note("activated", why, router_version=active, former_version=self._former(active))
+
+    def _kept(self, active: str) -> dict[str, Any]:
+        """Let the router before `active`, if there is one, go on deciding a share of the turns."""
+        share = self.settings.kept_share
+        return beginning(share) if share and self._former(active) is not None else {}
 
     def _former(self, active: str) -> str | None:
         """Return what `rollback` would return to."""
@@ -149,7 +155,7 @@ class Learner:
             return False  # there is nothing to compare with, and nothing to return to
         if not self._has_news(begun.at):
             return False
-        choices = self.evidence.choices_since(begun.at)
+        choices = self.evidence.choices_since(begun.at, is_shared=SHARE in begun.figures)
         if not len(choices.answered):
             return False
         compared = differences(
@@ -179,7 +185,7 @@ class Learner:
         new, former = self.serving.open(stage.router_version), self.serving.router()
         verdict = why_it_ends(stage, new, former, self.settings)
         if verdict is None and new and former and self._has_news(stage.at):
-            choices = self.evidence.choices_since(stage.at, is_canary=True)
+            choices = self.evidence.choices_since(stage.at, is_shared=True)
             paid_usd = self.willingness_to_pay_usd
             verdict = judge_canary(stage, new, former, choices, self.settings, paid_usd)
         if verdict is not None:
@@ -334,7 +340,7 @@ class Learner:
         if what == "canary":
             self._keep_lease()
             share = self.settings.canary_shares[0]
-            figures = figures | {SHARE: share, SALT: secrets.token_hex(8)}
+            figures = figures | beginning(share)
             decision = replace(decision, reason=f"{describe(share)}: {decision.reason}")
         versions = {"router_version": version, "former_version": former}
         note(what, decision.reason, figures=figures, **versions)

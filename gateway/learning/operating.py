@@ -4,7 +4,7 @@ from datetime import datetime
 
 from gateway.artifacts.store import ArtifactStore
 from gateway.learning.events import OPERATOR, Event, LearningEvents
-from gateway.routing.canary import STATES
+from gateway.routing.canary import STATES, beginning
 from router_models.errors import ArtifactRejected
 
 
@@ -26,12 +26,14 @@ def approve(
     version: str | None,
     now: datetime,
     default_artifact: bytes | None = None,
+    kept_share: float = 0.0,
 ) -> Event:
     """Let a router serve that the learner proposed, or that decides a share of the turns.
 
     Args:
         version: None for the one that was proposed last.
         default_artifact: The router that serves while none was activated.
+        kept_share: Of the turns, that the router before it goes on deciding.
 
     Raises:
         ArtifactRejected: None was proposed, or it did worse than another one when it served.
@@ -48,7 +50,8 @@ def approve(
     former = store.active()
     let_serve(store, proposed.router_version, default_artifact)
     why = f"approved: {proposed.why}"
-    event = Event(now, OPERATOR, "activated", why, proposed.router_version, former)
+    figures = beginning(kept_share) if kept_share and former is not None else {}
+    event = Event(now, OPERATOR, "activated", why, proposed.router_version, former, figures)
     events.add(event)
     return event
 

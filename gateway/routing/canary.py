@@ -1,4 +1,7 @@
-"""A new router that decides a share of the turns, before it decides them all.
+"""A second router that decides a share of the turns.
+
+It is a new one, before it decides them all; or the one before the active one, so that the two can
+be compared for as long as the active one serves.
 
 Which one, and how large a share, is a row of the learner's events: every replica reads the same.
 What is logged is the probability of a model under both routers together, as turns were drawn.
@@ -6,10 +9,11 @@ What is logged is the probability of a model under both routers together, as tur
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from sqlalchemy import Engine, select
@@ -24,7 +28,7 @@ from router_models.decide import RouteDecision
 from router_models.errors import ArtifactRejected
 
 STATES: Final = ("canary", "activated", "rolled_back")
-"""Events of which the last one says whether a canary runs."""
+"""Events of which the last one says which router decides a share."""
 SHARE: Final = "share"
 """Figure of the event: the share of turns."""
 SALT: Final = "salt"
@@ -34,27 +38,39 @@ _log = logging.getLogger(__name__)
 
 
 class CanaryState(NamedTuple):
-    """Which router decides a share of the turns."""
+    """Which router decides a share of the turns.
+
+    Attributes:
+        is_new: It is to serve if it does well; else it served before the active one.
+    """
 
     version: str
     share: float
     salt: str
+    is_new: bool = True
+
+
+def beginning(share: float) -> dict[str, Any]:
+    """Return the figures of an event with which a router begins to decide `share` of the turns."""
+    return {SHARE: share, SALT: secrets.token_hex(8)}
 
 
 def read_canary(engine: Engine) -> CanaryState | None:
-    """Read which router is a canary now; None where none is."""
+    """Read which router decides a share of the turns now; None where none does."""
     table = LEARNING_EVENTS
     query = (
-        select(table.c.what, table.c.router_version, table.c.figures)
+        select(table.c.what, table.c.router_version, table.c.former_version, table.c.figures)
         .where(table.c.what.in_(STATES))
         .order_by(table.c.id.desc())
         .limit(1)
     )
     with engine.connect() as connection:
         row = connection.execute(query).one_or_none()
-    if row is None or row.what != "canary":
+    if row is None or SHARE not in (row.figures or {}) or row.what == "rolled_back":
         return None
-    return CanaryState(row.router_version, float(row.figures[SHARE]), row.figures[SALT])
+    is_new = row.what == "canary"
+    version = row.router_version if is_new else row.former_version
+    return CanaryState(version, float(row.figures[SHARE]), row.figures[SALT], is_new)
 
 
 @dataclass(slots=True, eq=False)
@@ -63,9 +79,9 @@ class Canary:
 
     Attributes:
         read: Reads the state; runs in a thread.
-        routers: Opens the canary, and says what serves beside it.
+        routers: Opens the router, and says what serves beside it.
         rng: Draws turns that belong to no conversation.
-        current: The canary and its share; None where none runs.
+        current: The router and its share; None where there is none.
         salt: Of the state.
     """
 

@@ -54,14 +54,12 @@ async def make_routing(
     )
     await follow(router, settings.routing.artifact_poll_s, stack)
     prior = open_prior(embedder.encoder) if settings.routing.prior else None
-    is_graded = never
+    is_graded, rng, canary = never, np.random.default_rng(), None
     if engine is not None:
         grades = GradedAnswers(engine, embedder.encoder_id)
         use = LearningFromUse(grades, prior, pool.models, lambda: datetime.now(UTC))
         is_graded = use.is_graded
         await follow(use, POLL_S, stack)
-    rng, canary = np.random.default_rng(), None
-    if engine is not None and settings.learning.on_acceptance == "canary":
         canary = Canary(partial(read_canary, engine), router, rng)
         await follow(canary, settings.routing.artifact_poll_s, stack)
     return Routing(

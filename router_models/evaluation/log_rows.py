@@ -224,18 +224,18 @@ def read_log_rows(
     dimension: int,
     most_rows: int,
     *,
-    is_canary: bool = False,
+    is_shared: bool = False,
 ) -> LoggedRows:
     """Read rows until there are `most_rows`; what cannot be learned from is left out.
 
     Vectors of texts alone are filled up with zeros where `dimension` is that of whole requests.
 
     Args:
-        is_canary: The rows are to compare two routers that shared the turns among them.
+        is_shared: The rows are to compare two routers that shared the turns among them.
     """
     # Pages of memory that no row is written to are never taken.
     embeddings = np.empty((most_rows, dimension), np.float32)
-    gathering = _LogRowReader(embeddings, is_canary=is_canary)
+    gathering = _LogRowReader(embeddings, is_shared=is_shared)
     for row in _usable(batches, dimension):
         gathering.add(row)
         if len(gathering.query) == most_rows:
@@ -282,7 +282,7 @@ class _LogRowReader:
     weight: list[float] = field(default_factory=list)
     drawn: list[int] = field(default_factory=list)
     propensities: list[Float32] = field(default_factory=list)
-    is_canary: bool = False
+    is_shared: bool = False
 
     def add(self, row: LogRow) -> None:
         place = self.query_of.setdefault(row.query_id, len(self.query_of))
@@ -307,7 +307,7 @@ class _LogRowReader:
         candidates = json.loads(row.candidates)
         offered = {c["model"]: c["propensity"] for c in candidates if c["is_eligible"]}
         least = 2
-        if self.is_canary:
+        if self.is_shared:
             offered, least = {model: odds for model, odds in offered.items() if odds > 0}, 1
         if len(offered) < least or min(offered.values()) <= 0 or row.model not in offered:
             return

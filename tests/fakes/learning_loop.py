@@ -29,7 +29,11 @@ from tests.fakes.turns import START_UNIX_S
 ENCODER = EncoderIdentity(dimension=DIMENSION)
 BEGIN = datetime.fromtimestamp(START_UNIX_S, UTC)
 SETTINGS = LearningSettings(
-    on_acceptance="activate", estimator="ridge", min_new_grades=300, watch_risk=0.05
+    on_acceptance="activate",
+    estimator="ridge",
+    min_new_grades=300,
+    watch_risk=0.05,
+    kept_share=0.0,
 )
 
 

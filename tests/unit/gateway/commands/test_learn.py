@@ -93,8 +93,8 @@ def test_shows_how_much_a_canary_decides_and_ends_it(settings_file):
         )
     assert "canary: new-1 decides 0.05 of the turns" in run(settings_file, "status").output
     found = json.loads(run(settings_file, "status", "--json").output)
-    assert found["canary"] == {"version": "new-1", "share": 0.05, "salt": "s"}
-    assert found["waiting"] is None
+    assert found["canary"] == {"version": "new-1", "share": 0.05}
+    assert (found["kept"], found["waiting"]) == (None, None)
 
     assert "rolled_back by the operator new-1" in run(settings_file, "rollback").output
     assert json.loads(run(settings_file, "status", "--json").output)["canary"] is None

@@ -223,3 +223,30 @@ async def test_a_caller_that_stays_in_a_conversation_of_the_canary_ends_none(loo
         await serve_turns(loop, right, f"lucky{hour}-", conversation="the lucky one")
         loop.step(waits)
     assert loop.events.latest("rolled_back") is None
+
+
+@pytest.mark.parametrize("share", [0.1, 0.0], ids=["kept", "not kept"])
+async def test_the_router_before_decides_a_share_so_that_a_loss_is_found(loop, share):
+    settings = SETTINGS.model_copy(update={"kept_share": share, "min_new_grades": 100_000})
+    former, worse = loop.activate(made_up(300, seed=5)), loop.activate(mistaken())
+    assert "activated" in loop.step(settings)
+    state = read_canary(loop.engine)
+    assert (state and state[:2]) == ((former, share) if share else None)
+    for hour in range(5):
+        await serve_turns(loop, made_up(200, seed=70 + hour), f"h{hour}-")
+        loop.step(settings)
+    # Where each router is sure and nothing else is tried, nobody else knows of the other's choices.
+    assert loop.store.active() == (former if share else worse)
+    assert read_canary(loop.engine) is None
+
+
+async def test_a_router_that_an_operator_lets_serve_is_compared_too(loop):
+    settings = SETTINGS.model_copy(update={"on_acceptance": "propose"})
+    former = loop.activate(mistaken())
+    loop.step(settings)
+    await loop.serve(made_up(900, seed=3))
+    assert loop.step(settings)[-1] == "proposed"
+    approve(loop.events, loop.store, None, loop.clock(), kept_share=0.1)
+    state = read_canary(loop.engine)
+    assert state is not None
+    assert (state.version, state.share, state.is_new) == (former, 0.1, False)

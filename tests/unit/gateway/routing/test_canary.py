@@ -176,6 +176,9 @@ def test_the_last_event_says_whether_a_canary_runs(tmp_path):
         assert note("rolled_back") is None
         assert note("canary", share=0.01, salt="s") is not None
         assert note("activated") is None
+        kept = CanaryState("old-1", 0.05, "s", is_new=False)
+        assert note("activated", share=0.05, salt="s") == kept
+        assert note("rolled_back", share=0.05, salt="s") is None
 
 
 async def test_two_replicas_draw_the_same_conversations(store, routing):
