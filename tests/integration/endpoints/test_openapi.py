@@ -167,6 +167,22 @@ async def test_a_request_and_its_answer_follow_their_schemas(
     assert follows(document, answer_schema(document, described, 200), answer.json())
 
 
+async def test_stored_responses_follow_their_schemas(gateway, document):
+    store = KeyStore(gateway.engine)
+    store.create_team("keepers", stores_responses=True)
+    secret = store.create_key("keepers", "one").secret.get_secret_value()
+    async with gateway.caller(secret) as keeper:
+        made = await keeper.post("/v1/responses", json=responses.HELLO)
+        one = f"/v1/responses/{made.json()['id']}"
+        calls = (("GET", one), ("GET", f"{one}/input_items"), ("DELETE", one))
+        for method, path in calls:
+            answer = await keeper.request(method, path)
+
+            assert answer.status_code == 200, answer.text
+            schema = answer_schema(document, operation(document, method, path), 200)
+            assert follows(document, schema, answer.json()), answer.text
+
+
 async def test_a_grade_follows_its_schema(http, document):
     answer = await http.post("/v1/chat/completions", json=CHAT)
     grade = {"id": answer.json()["waypost"]["decision_id"], "score": 1}
