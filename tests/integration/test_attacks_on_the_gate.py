@@ -168,7 +168,7 @@ FLOODS = {
         b"x: " + b"y" * 1_000 + b"\r\n",
     ),
 }
-MOST_BYTES = 16_000_000
+MOST_BYTES = 64_000_000
 """That a flood may send: what sockets and TLS hold between it and a gate that reads no further."""
 
 
