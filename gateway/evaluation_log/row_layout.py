@@ -146,7 +146,8 @@ def _short(value: str | None) -> str | None:
     return None if value is None else storable(value[:MAX_ID_CHARS])
 
 
-_OF_USAGE: Final = tuple(field.name for field in fields(Usage))
+# What is odd about a report is counted and not kept.
+_OF_USAGE: Final = tuple(field.name for field in fields(Usage) if field.name != "doubt")
 _NO_USAGE: Final = (None,) * len(_OF_USAGE)
 # SQLAlchemy's names are of a class of their own, which JSON does not take for keys.
 _SAME_NAMED: Final = tuple(

@@ -299,7 +299,7 @@ def test_sqlite_runs_in_wal_mode_with_foreign_keys(tmp_path):
 
 
 def test_every_column_of_a_turn_is_filled_in_from_a_field():
-    known = {field.name for field in (*fields(TurnRecord), *fields(Usage))} - {"usage"}
+    known = {field.name for field in (*fields(TurnRecord), *fields(Usage))} - {"usage", "doubt"}
     known = known - {"started_at_unix_s"} | {"started_at"}
 
     assert set(TURNS.c.keys()) == known
@@ -319,5 +319,7 @@ def test_a_turn_is_stored_whole_from_memory_and_from_the_spool(engine, changes):
     assert {first.pop("request_id"), second.pop("request_id")} == {"req_000001", "req_2"}
     assert first == second
     assert {name for name, value in first.items() if value is None} == (
-        set() if not changes else {field.name for field in fields(Usage)} | {"query_embedding"}
+        set()
+        if not changes
+        else {field.name for field in fields(Usage)} - {"doubt"} | {"query_embedding"}
     )
