@@ -51,6 +51,12 @@ class Refusals:
         self._forgotten_at: dict[str, float] = {}
         self._rested_until: dict[str, dict[str, float]] = {}
 
+    def forget(self) -> None:
+        """Know of no refusal any more."""
+        self._teams.clear()
+        self._forgotten_at.clear()
+        self._rested_until.clear()
+
     def rest(self, team_id: str, model: str, seconds: float) -> None:
         """Note that a provider asks the team to leave `model` alone for so long."""
         if team_id not in self._rested_until and len(self._rested_until) >= MAX_TEAMS:

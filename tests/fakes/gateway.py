@@ -14,6 +14,7 @@ from sqlalchemy import Engine, Row, select
 
 from gateway.app import Gateway, open_gateway
 from gateway.artifacts.store import ArtifactStore, router_store
+from gateway.providers.refusals import Refusals
 from gateway.routing.encoders import load_encoder
 from gateway.settings.config import GatewaySettings
 from gateway.startup import prepare
@@ -112,6 +113,12 @@ class RunningGateway:
     engine: Engine
     app: Gateway
     settings: GatewaySettings
+
+    @property
+    def refusals(self) -> Refusals:
+        """What models refused lately."""
+        found: Refusals = self.app.public.turns["/v1/chat/completions"].service.refusals
+        return found
 
     @property
     def alpha(self) -> ScriptedUpstream:

@@ -22,8 +22,9 @@ async def shared_gateway(
 
 @pytest.fixture
 def gateway(shared_gateway: RunningGateway) -> RunningGateway:
-    """The shared gateway with upstreams that have seen nothing."""
+    """The shared gateway with upstreams that have seen nothing, and none of which is spared."""
     shared_gateway.upstreams.reset()
+    shared_gateway.refusals.forget()
     return shared_gateway
 
 

@@ -23,7 +23,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "metrics.md"
 
 @pytest.fixture
 async def gateway(tmp_path) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(tmp_path, limits={"breaker_failures": 1}) as running:
+    limits, grading = {"breaker_failures": 1}, {"checks": True, "signals": True}
+    async with running_gateway(tmp_path, limits=limits, grading=grading) as running:
         running.alpha.answers = [json_answer(completion())]
         running.beta.answers = [json_answer(completion())]
         yield running
