@@ -12,6 +12,8 @@ import click
 
 from gateway.embedded.process import PASSED_VARIABLES
 
+# The prior that ships knows nothing of these models, and a router of so few answers has to stand
+# beside what serves.
 SETTINGS: Final = """\
 data_dir = {folder}
 [server]
@@ -25,6 +27,7 @@ router = false
 flush_interval_s = 0.1
 [routing]
 artifact_poll_s = 0.1
+prior = false
 [routing.exploration]
 kind = "epsilon"
 epsilon = {epsilon}
