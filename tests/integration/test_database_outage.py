@@ -147,7 +147,7 @@ async def test_a_frozen_postgres_does_not_hold_up_the_end(postgres: Postgres, tm
 
     await log.aclose(grace_s=0.2)
 
-    assert log.counters.spooled == 2
+    await until(lambda: log.counters.spooled == 2)
     postgres.resume()
     following = EvaluationLog(engine, SETTINGS, tmp_path / "spool")
     following.start()

@@ -244,13 +244,17 @@ async def test_a_cut_off_stream_fails_and_is_charged(gateway, http):
 async def test_a_caller_who_leaves_is_charged_for_what_was_forwarded(gateway, http):
     upstream = SteppedUpstream()
     gateway.upstreams.by_name["alpha"] = upstream
-    asked = STREAM | {"model": SMALL, "max_output_tokens": 500, "metadata": {"job": "left"}}
+    asked = STREAM | {
+        "model": SMALL,
+        "max_output_tokens": 500,
+        "metadata": {"job": "left response"},
+    }
     upstream.send(chunk({"content": "Hello there"}))
     async with http.stream("POST", RESPONSES, json=asked) as response:
         assert await anext(response.aiter_bytes())
     await asyncio.wait_for(upstream.client_has_left.wait(), PATIENCE_S)
 
-    row = await gateway.labelled_turn("left")
+    row = await gateway.labelled_turn("left response")
     assert row.error == CLIENT_LEFT
     assert 0 < row.completion_tokens < 500
 
