@@ -26,6 +26,8 @@ async def demonstration(folder: Path, *arguments: str) -> AsyncIterator[asyncio.
         env={**kept, "TMPDIR": str(folder), "OPENAI_API_KEY": "sk-of-somebody"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        # Whoever runs the tests in the background may have had SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process
