@@ -23,7 +23,7 @@ from gateway.learning.operating import let_serve
 from gateway.learning.serving import Serving
 from gateway.learning.training import train_router
 from gateway.learning.wording import explain_look, explain_training, figures_of
-from gateway.routing.canary import SHARE, STATES, beginning
+from gateway.routing.canary import SHARE, STATES, beginning, kept
 from gateway.settings.learning import LearningSettings
 from router_models.artifacts.artifact import load
 from router_models.artifacts.assessment import Assessment, Outcome
@@ -96,7 +96,10 @@ class Learner:
 
         def note(what: What, why: str, **fields: Any) -> None:
             if what == "activated":
-                fields["figures"] = fields.get("figures", {}) | self._kept(fields["router_version"])
+                former = self._former(fields["router_version"])
+                fields["figures"] = fields.get("figures", {}) | kept(
+                    self.settings.kept_share, former
+                )
             event = Event(self.clock(), LEARNER, what, why, **fields)
             self.events.add(event)
             done.append(event)
@@ -120,11 +123,6 @@ class Learner:
         if active is not None and active != noted:
             why = "it was found active: an operator activated it, or a step ended before it said so"
             note("activated", why, router_version=active, former_version=self._former(active))
-
-    def _kept(self, active: str) -> dict[str, Any]:
-        """Let the router before `active`, if there is one, go on deciding a share of the turns."""
-        share = self.settings.kept_share
-        return beginning(share) if share and self._former(active) is not None else {}
 
     def _former(self, active: str) -> str | None:
         """Return what `rollback` would return to."""

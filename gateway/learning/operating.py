@@ -4,7 +4,7 @@ from datetime import datetime
 
 from gateway.artifacts.store import ArtifactStore
 from gateway.learning.events import OPERATOR, Event, LearningEvents
-from gateway.routing.canary import STATES, beginning
+from gateway.routing.canary import STATES, kept
 from router_models.errors import ArtifactRejected
 
 
@@ -50,7 +50,7 @@ def approve(
     former = store.active()
     let_serve(store, proposed.router_version, default_artifact)
     why = f"approved: {proposed.why}"
-    figures = beginning(kept_share) if kept_share and former is not None else {}
+    figures = kept(kept_share, former)
     event = Event(now, OPERATOR, "activated", why, proposed.router_version, former, figures)
     events.add(event)
     return event

@@ -55,6 +55,11 @@ def beginning(share: float) -> dict[str, Any]:
     return {SHARE: share, SALT: secrets.token_hex(8)}
 
 
+def kept(share: float, former: str | None) -> dict[str, Any]:
+    """Return the figures with which `former` goes on deciding `share`; none where neither is."""
+    return beginning(share) if share and former is not None else {}
+
+
 def read_canary(engine: Engine) -> CanaryState | None:
     """Read which router decides a share of the turns now; None where none does."""
     table = LEARNING_EVENTS

@@ -1,20 +1,18 @@
 """Nobody but its team reads, deletes or goes on from a stored response, nor for ever."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import openai
 import pytest
-import pytest_asyncio
 from sqlalchemy import func, select
 
 from gateway.access.keys import KeyStore
 from migrations.tables import STORED_RESPONSES
 from tests.fakes.gateway import SMALL, RunningGateway
-from tests.fakes.stored_responses import ids_in, neighbour, opted_in, sdk_of
-from tests.fakes.upstream import Answer, chunk, completion, json_answer
+from tests.fakes.stored_responses import ids_in, neighbour, sdk_of
+from tests.fakes.upstream import Answer, chunk
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -22,32 +20,6 @@ pytestmark = [
 ]
 
 RESPONSES = "/v1/responses"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
-    async with opted_in(tmp_path_factory.mktemp("stored")) as running:
-        yield running
-
-
-@pytest.fixture
-def gateway(shared: RunningGateway) -> RunningGateway:
-    """The gateway, whose upstream greets and has seen nothing."""
-    shared.upstreams.reset()
-    shared.alpha.answers = [json_answer(completion())]
-    return shared
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def client(gateway: RunningGateway) -> AsyncIterator[Any]:
-    async with sdk_of(gateway) as client:
-        yield client
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def http(gateway: RunningGateway) -> AsyncIterator[httpx2.AsyncClient]:
-    async with gateway.caller() as client:
-        yield client
 
 
 async def test_no_other_team_sees_deletes_or_goes_on_from_a_response(

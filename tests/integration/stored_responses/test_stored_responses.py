@@ -9,7 +9,6 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-import pytest_asyncio
 from openai import AsyncOpenAI
 from sqlalchemy import Engine, update
 
@@ -27,7 +26,7 @@ from tests.fakes.gateway import (
 from tests.fakes.responses import WEATHER, response, response_chunks
 from tests.fakes.schemas import closing
 from tests.fakes.server import serve
-from tests.fakes.stored_responses import NATIVE, ids_in, opted_in, sdk_of
+from tests.fakes.stored_responses import NATIVE, ids_in
 from tests.fakes.turns import until
 from tests.fakes.upstream import (
     Answer,
@@ -52,34 +51,6 @@ CALL = {
     "type": "function",
     "function": {"name": "get_weather", "arguments": '{"city":"Oslo"}'},
 }
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
-    async with opted_in(tmp_path_factory.mktemp("stored")) as running:
-        yield running
-
-
-@pytest.fixture
-def gateway(shared: RunningGateway) -> RunningGateway:
-    """The gateway, whose upstreams greet and have seen nothing."""
-    shared.upstreams.reset()
-    shared.alpha.answers = [json_answer(completion())]
-    shared.beta.answers = [json_answer(response())]
-    shared.gamma.answers = [json_answer(anthropic_message())]
-    return shared
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def client(gateway: RunningGateway) -> AsyncIterator[Any]:
-    async with sdk_of(gateway) as client:
-        yield client
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def http(gateway: RunningGateway) -> AsyncIterator[httpx2.AsyncClient]:
-    async with gateway.caller() as client:
-        yield client
 
 
 def calls_weather() -> dict[str, Answer]:
