@@ -7,6 +7,9 @@ from typing import Final, ParamSpec, TypeVar
 
 LONG_BYTES: Final = 256 * 1024
 """Of a body or an event: a shorter one is read within 2 ms, and a thread costs 0.1 ms."""
+SWITCH_S: Final = 0.0005
+"""After so long a thread gives Python's lock to one that waits for it; Python's own value is ten
+times this. The event loop takes the lock anew for each connection that is ready."""
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")

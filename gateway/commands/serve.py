@@ -12,6 +12,7 @@ import click
 from gateway.app import Gateway, open_gateway
 from gateway.commands.options import settings_option
 from gateway.learning.child import learner_beside
+from gateway.long_work import SWITCH_S
 from gateway.server.allocator import map_large_buffers
 from gateway.server.serving import Ports, loop_factory, serve
 from gateway.server.workers import Workers, check_settings
@@ -110,6 +111,7 @@ async def _serve_as_worker(
 
 def _run(serving: Coroutine[Any, Any, None]) -> None:
     map_large_buffers(ctypes.CDLL(None))
+    sys.setswitchinterval(SWITCH_S)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serving)

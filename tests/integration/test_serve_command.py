@@ -134,6 +134,22 @@ def loaded_to_serve() -> set[str]:
     return set(ended.stdout.split())
 
 
+def test_threads_of_a_serving_process_let_the_event_loop_in_sooner_than_python_would():
+    program = """
+import sys
+from gateway.commands import serve
+
+async def serving():
+    print(sys.getswitchinterval())
+
+serve._run(serving())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True
+    )
+    assert float(ended.stdout) < 0.001
+
+
 def test_a_serving_process_loads_no_training_library():
     training = {"torch", "sklearn", "pyarrow", "matplotlib", "flwr", "scipy", "pandas", "alembic"}
     assert not loaded_to_serve() & training
