@@ -266,7 +266,7 @@ def forwarded_paths(forwarder: Forwarder, settings: GatewaySettings, pool: Pool)
         other_models=pool.others,
         profiles=settings.all_profiles,
         default_profile=settings.routing.default_profile,
-        kinds={name: provider.kind for name, provider in pool.providers.items()},
+        kinds={name: provider.api for name, provider in pool.providers.items()},
         bound_prompt=forwarder.service.counter.bound,
         long_work=forwarder.long_work,
     )
