@@ -101,7 +101,8 @@ def _model(
     kind = table.kind or kind_of(upstream_name)
     if kind != "chat" and provider.api == "anthropic":
         raise ConfigurationError(
-            f"models.{name}.kind: a provider of the kind {provider.kind!r} has no endpoint for {kind}"
+            f"models.{name}.kind: a provider of the kind {provider.kind!r} has no endpoint for "
+            f"{kind}"
         )
     has_output = kind in WITH_OUTPUT
     catalogue, entry = None, None
