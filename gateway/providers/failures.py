@@ -30,7 +30,10 @@ from gateway.providers.vendor_words import is_about_the_model
 _STATUS = re.compile(r"[45][0-9]{2}")
 _UNPAID = frozenset({"insufficient_quota", "billing_not_active", "billing_error"})
 _NO_SUCH_MODEL = frozenset(
-    {"model_not_found", "DeploymentNotFound", "not_found_error", "ResourceNotFoundException"}
+    {
+        *("model_not_found", "DeploymentNotFound", "not_found_error", "NOT_FOUND"),
+        "ResourceNotFoundException",
+    }
 )
 _BAD_KEY = "API_KEY_INVALID"
 """Google's reason, beside the status of a malformed request."""

@@ -317,17 +317,29 @@ class HttpProvider:
             return await self._sent(method, url, headers, body, timeout_s)
         ends_s = self.resilience.clock() + timeout_s
         credentials = await self.keeper.credentials()
-        response = await self._sent(
-            method, url, _signed(credentials, method, url, headers, body), body, timeout_s
-        )
+        signed = await self._signed(credentials, method, url, headers, body)
+        response = await self._sent(method, url, signed, body, self._left_s(ends_s))
         if response.status not in _NOT_ADMITTED:
             return response
         others = await self.keeper.instead_of(credentials)
         if others is None:
             return response
         response.close()
-        signed = _signed(others, method, url, headers, body)
+        signed = await self._signed(others, method, url, headers, body)
         return await self._sent(method, url, signed, body, self._left_s(ends_s))
+
+    async def _signed(
+        self,
+        credentials: Credentials,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> Mapping[str, str]:
+        """Add what signs a request in; a long body is signed in a thread."""
+        kind, size = headers.get("content-type"), len(body or b"")
+        own = await self.long_work.read(size, credentials.headers, method, url, kind, body)
+        return {**headers, **own}
 
     async def _sent(
         self,
@@ -374,9 +386,3 @@ class HttpProvider:
 
     def _left_s(self, deadline_s: float) -> float:
         return max(deadline_s - self.resilience.clock(), 0.0)
-
-
-def _signed(
-    credentials: Credentials, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-) -> Mapping[str, str]:
-    return {**headers, **credentials.headers(method, url, headers.get("content-type"), body)}
