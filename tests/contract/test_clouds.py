@@ -189,6 +189,17 @@ async def test_secrets_of_credentials_are_cut_out_of_what_a_provider_says(
     assert not any(secret in told for secret in provider.secrets)
 
 
+async def test_an_environment_without_any_keys_is_the_operators_fault(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+
+    with pytest.raises(ProviderMisconfigured):
+        await cloud.provider(auth=AWS).complete(call())
+
+    assert "AWS's usual places hold no credentials" in caplog.text
+
+
 async def test_without_credentials_no_request_is_sent_and_the_service_is_not_pressed(
     cloud: Cloud, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -58,7 +58,8 @@ async def test_a_stream_in_frames_reaches_a_caller_of_chat_and_is_charged(
         parts = [part async for part in stream]
 
     assert "".join(p.choices[0].delta.content or "" for p in parts if p.choices) == "Hello!"
-    assert parts[-1].model_extra["waypost"]["cost_usd"] == pytest.approx(15e-6)
+    said = parts[-1].model_extra or {}
+    assert said["waypost"]["cost_usd"] == pytest.approx(15e-6)
 
 
 async def test_an_exception_in_mid_stream_ends_it_with_an_error(bedrock: RunningGateway) -> None:

@@ -155,6 +155,12 @@ async def test_what_stands_for_no_path_of_the_gateway_is_not_found(gateway, http
     assert gateway.alpha.requests == []
 
 
+async def test_a_deployment_is_asked_by_post_alone(http) -> None:
+    answer = await http.get(f"/openai/deployments/{SMALL}/chat/completions")
+
+    assert answer.status_code == 404
+
+
 async def test_a_deployments_requests_are_counted_as_those_of_the_endpoint(gateway, azure) -> None:
     gateway.alpha.answers = [json_answer(completion())]
     before = _chats(gateway)

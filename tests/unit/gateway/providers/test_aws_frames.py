@@ -52,6 +52,13 @@ def test_an_error_that_no_service_modelled_is_one_too() -> None:
     assert orjson.loads(event.partition(b"data: ")[2])["error"]["message"] == "It broke."
 
 
+def test_an_exception_that_says_nothing_readable_is_one_all_the_same() -> None:
+    event = read(frame(b'"no"', exception_type="newException", message_type="exception"))
+
+    said = orjson.loads(event.partition(b"data: ")[2])["error"]
+    assert said == {"type": "newException", "code": 500, "message": ""}
+
+
 def test_headers_of_every_kind_are_stepped_over() -> None:
     payload = b'{"bytes":"eyJ0eXBlIjoicGluZyJ9"}'
     others = b"\x01a\x00" + b"\x01b\x04\x00\x00\x00\x01" + b"\x01c\x06\x00\x02xy"
