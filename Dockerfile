@@ -28,7 +28,7 @@ COPY waypost.py ./
 RUN /opt/pip/bin/pip wheel --no-deps --wheel-dir /wheels ./router_models/encoders/minilm
 
 FROM build AS gateway-environment
-ARG GATEWAY_EXTRAS=accurate,postgres,redis,tokens,tracing
+ARG GATEWAY_EXTRAS=accurate,aws,azure,google,postgres,redis,tokens,tracing
 RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --find-links /wheels \
     ".[${GATEWAY_EXTRAS}]"
 

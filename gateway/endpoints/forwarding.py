@@ -26,6 +26,7 @@ from gateway.endpoints.asgi import (
     send_rendered,
     take_opaque,
 )
+from gateway.endpoints.azure_paths import DEPLOYMENT_OF_SCOPE
 from gateway.endpoints.chat import SSE_HEADERS
 from gateway.errors import GatewayError, NotFound, render
 from gateway.forwarding.call import Call
@@ -154,8 +155,8 @@ class OfModels(ForwardEndpoint):
         self, scope: Scope, body: bytes, headers: Mapping[bytes, bytes], caller: Caller
     ) -> Call:
         """Check a request, and bound what it may cost."""
-        del scope
-        return await self._calls.prepare(self._endpoint, body, headers, caller)
+        named = scope.get(DEPLOYMENT_OF_SCOPE)
+        return await self._calls.prepare(self._endpoint, body, headers, caller, named)
 
 
 class PassedThrough(ForwardEndpoint):
@@ -266,7 +267,7 @@ def forwarded_paths(forwarder: Forwarder, settings: GatewaySettings, pool: Pool)
         other_models=pool.others,
         profiles=settings.all_profiles,
         default_profile=settings.routing.default_profile,
-        kinds={name: provider.kind for name, provider in pool.providers.items()},
+        kinds={name: provider.api for name, provider in pool.providers.items()},
         bound_prompt=forwarder.service.counter.bound,
         long_work=forwarder.long_work,
     )

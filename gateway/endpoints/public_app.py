@@ -1,13 +1,19 @@
 """The callers' application as a whole: what it does before a request reaches its endpoint."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from gateway.endpoints.access import Access
 from gateway.endpoints.asgi import Receive, Scope, Send, closing
+from gateway.endpoints.azure_paths import (
+    AZURE,
+    DEPLOYMENT_OF_SCOPE,
+    DeploymentWire,
+    translated,
+)
 from gateway.endpoints.chat import TurnEndpoint
 from gateway.endpoints.forwarding import NO_CALLS, ForwardedPaths
 from gateway.pool.readiness import Readiness
@@ -56,7 +62,11 @@ class PublicApp:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
+        if scope["path"].startswith(AZURE):
+            scope = translated(scope)
         turn = self.turns.get(scope["path"]) if scope["method"] == "POST" else None
+        if turn is not None and DEPLOYMENT_OF_SCOPE in scope:
+            turn = replace(turn, wire=DeploymentWire(scope[DEPLOYMENT_OF_SCOPE]))
         await self.access.serve(turn or self._others, scope, receive, send)
 
     async def _others(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -123,16 +123,24 @@ class ModelCalls:
     long_work: LongWork
 
     async def prepare(
-        self, endpoint: ModelEndpoint, raw: bytes, headers: Mapping[bytes, bytes], caller: Caller
+        self,
+        endpoint: ModelEndpoint,
+        raw: bytes,
+        headers: Mapping[bytes, bytes],
+        caller: Caller,
+        named: str | None = None,
     ) -> Call:
         """Check a request, and bound what it may cost.
+
+        Args:
+            named: The model, where the path names it and not the body.
 
         Raises:
             InvalidRequest: It is malformed, or asks for what may change its price.
             ModelNotFound: The key may use no such model.
         """
         body = await self.long_work.read(len(raw), decoded_body, raw)
-        name = body.get("model")
+        name = named or body.get("model")
         if not isinstance(name, str) or not name:
             raise InvalidRequest("`model` must be the name of a model.", param="model")
         scopes = scopes_of(name, body, headers)

@@ -99,9 +99,10 @@ def _model(
         )
     upstream_name = table.upstream_name or name
     kind = table.kind or kind_of(upstream_name)
-    if kind != "chat" and provider.kind == "anthropic":
+    if kind != "chat" and provider.api == "anthropic":
         raise ConfigurationError(
-            f"models.{name}.kind: a provider of the kind 'anthropic' has no endpoint for {kind}"
+            f"models.{name}.kind: a provider of the kind {provider.kind!r} has no endpoint for "
+            f"{kind}"
         )
     has_output = kind in WITH_OUTPUT
     catalogue, entry = None, None
@@ -119,10 +120,10 @@ def _model(
         capabilities=capabilities_of(upstream_name, table.capabilities, entry),
         system_prompt=table.system_prompt,
         request_defaults=table.request_defaults,
-        fields=admitted_fields(provider.kind, provider.extra_fields),
+        fields=admitted_fields(provider.api, provider.extra_fields),
         lacks=lacks_of(
-            provider.kind,
-            host_of(provider.kind, provider.base_url, provider.catalogue),
+            provider.api,
+            host_of(provider.api, provider.base_url, provider.catalogue),
             upstream_name,
         ),
         kind=kind,

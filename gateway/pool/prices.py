@@ -25,6 +25,10 @@ KINDS: Final = (
 """The catalogue's names of the prices, in the order of `ModelPrice`."""
 
 
+_PREFIXES: Final = {"google": "google/"}
+"""What a host puts before names, where the catalogue does not: Vertex AI's OpenAI endpoint."""
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
     """What the catalogue knows of one model.
@@ -48,8 +52,9 @@ def catalogue_entry(
     Args:
         has_output: The model puts out tokens; where it does not, what it reads is all that costs.
     """
+    named = model.removeprefix(_PREFIXES.get(catalogue, ""))
     try:
-        _, known = _snapshot().find_provider_model(model, None, catalogue, None)
+        _, known = _snapshot().find_provider_model(named, None, catalogue, None)
     except LookupError:
         return None
     prices = known.get_prices(now)

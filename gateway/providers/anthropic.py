@@ -28,9 +28,9 @@ class AnthropicDialect:
     base_url: str
     unix_time: Callable[[], float] = time.time
 
-    def url(self, call: UpstreamCall) -> str:
+    def url(self, call: UpstreamCall, *, is_stream: bool) -> str:
         """Where `call` is sent."""
-        del call
+        del call, is_stream
         return self.address("/messages", None)
 
     def address(self, path: str, upstream_name: str | None) -> str:
@@ -46,30 +46,37 @@ class AnthropicDialect:
         """
         limit = call.model.capabilities.max_output_tokens
         try:
-            if _is_native(call):
-                return dumps(native_body(call, is_stream=is_stream))
+            if is_native(call):
+                return dumps(self.addressed(native_body(call, is_stream=is_stream), call))
             body = prepared_body(call)
             body["stream"] = is_stream
-            return dumps(to_anthropic(body, call.model.upstream_name, limit, call.dropped))
+            translated = to_anthropic(body, call.model.upstream_name, limit, call.dropped)
+            return dumps(self.addressed(translated, call))
         except (KeyError, TypeError, AttributeError) as error:
             raise malformed(error, "body") from error
+
+    def addressed(self, body: dict[str, Any], call: UpstreamCall) -> dict[str, Any]:
+        """Return the body with what only this address wants otherwise."""
+        del call
+        return body
 
     def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
         """Read a whole answer."""
         translated = from_anthropic(body, int(self.unix_time()))
         reason = translated["choices"][0]["finish_reason"]
-        native = body if _is_native(call) else None
+        native = body if is_native(call) else None
         return Completion(translated, usage_of(body.get("usage")), reason, native=native)
 
     def tap(self, call: UpstreamCall) -> AnthropicTap:
         """Make what reads a streamed answer."""
-        kind = NativeAnthropicTap if _is_native(call) else AnthropicTap
+        kind = NativeAnthropicTap if is_native(call) else AnthropicTap
         return kind(self.provider, int(self.unix_time()))
 
     def headers(self, call: UpstreamCall) -> Mapping[str, str]:
         """Headers of the caller's that `call` is sent with: the betas that it asks for."""
-        return native_headers(call) if _is_native(call) else NO_HEADERS
+        return native_headers(call) if is_native(call) else NO_HEADERS
 
 
-def _is_native(call: UpstreamCall) -> bool:
+def is_native(call: UpstreamCall) -> bool:
+    """Whether a call came in Anthropic's own form."""
     return call.native is not None and call.native.wire == MESSAGES

@@ -11,7 +11,7 @@ from gateway.providers.sse import Tap
 class Dialect(Protocol):
     """How one kind of upstream is spoken to."""
 
-    def url(self, call: UpstreamCall) -> str:
+    def url(self, call: UpstreamCall, *, is_stream: bool) -> str:
         """Where `call` is sent."""
         ...
 

@@ -38,6 +38,9 @@ class EventTap(ABC):
 
     def feed(self, data: bytes) -> bytes:
         """Take what arrived; return what is forwarded of the whole events in it."""
+        return self._take(data)
+
+    def _take(self, data: bytes) -> bytes:
         if self.is_done or self.error:
             return b""
         whole, ends = self._events.feed(data)
@@ -60,7 +63,7 @@ class EventTap(ABC):
         if self.is_done or self.error:
             return b""
         rest = self._events.rest()
-        forward = self.feed(rest + b"\n\n") if rest.strip() else b""
+        forward = self._take(rest + b"\n\n") if rest.strip() else b""
         if not self.is_done and not self.error:
             if self.finish_reason is None:
                 self.error = ended_early(self._provider)

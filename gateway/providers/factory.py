@@ -8,6 +8,9 @@ from dataclasses import replace
 
 from gateway.long_work import LongWork
 from gateway.providers.anthropic import API_VERSION, AnthropicDialect
+from gateway.providers.anthropic_clouds import BedrockDialect, VertexDialect
+from gateway.providers.clouds import fetcher, is_at_aws
+from gateway.providers.credentials import Keeper
 from gateway.providers.dialect import Dialect, Timeouts
 from gateway.providers.fields import useless_entry
 from gateway.providers.hosts import host_of
@@ -19,6 +22,8 @@ from gateway.settings.config import ConfigurationError, ProviderSettings
 
 USER_AGENT = "waypost"
 MIN_SECRET_CHARS = 8
+LEAST_PATIENCE_S = 15.0
+"""For credentials: clouds' libraries look in several places, one after the other."""
 
 
 def build_providers(
@@ -72,11 +77,19 @@ def _build(
             deadline_s=table.deadline_s,
         ),
         resilience=resilience,
-        secrets=tuple(
+        own_secrets=tuple(
             text for text in (key, *extra.values(), table.base_url) if text and _is_secret(text)
         ),
         long_work=long_work,
+        keeper=_keeper(name, table, resilience.clock),
     )
+
+
+def _keeper(name: str, table: ProviderSettings, clock: Clock) -> Keeper | None:
+    if table.auth is None:
+        return None
+    fetch = fetcher(name, table.base_url, table.auth)
+    return Keeper(name, fetch, max(table.connect_timeout_s, LEAST_PATIENCE_S), clock)
 
 
 def _is_secret(text: str) -> bool:
@@ -107,8 +120,15 @@ _COMMON_HEADERS = {
 }
 
 
+_OF_CLAUDE: Mapping[str, type[AnthropicDialect]] = {
+    "anthropic": AnthropicDialect,
+    "anthropic-bedrock": BedrockDialect,
+    "anthropic-vertex": VertexDialect,
+}
+
+
 def _dialect(name: str, table: ProviderSettings) -> Dialect:
-    host = host_of(table.kind, table.base_url, table.catalogue)
+    host = host_of(table.api, table.base_url, table.catalogue)
     if table.responses is not None:
         host = replace(host, speaks_responses=table.responses)
     if table.kind == "azure":
@@ -117,17 +137,18 @@ def _dialect(name: str, table: ProviderSettings) -> Dialect:
                 f'providers.{name}.api_version: required for kind = "azure", such as "2024-10-21"'
             )
         return AzureDialect(name, table.base_url, host, table.api_version)
-    if table.kind == "anthropic":
-        return AnthropicDialect(name, table.base_url)
+    of_claude = _OF_CLAUDE.get(table.kind)
+    if of_claude is not None:
+        return of_claude(name, table.base_url)
     return OpenAIDialect(name, table.base_url, host)
 
 
 def _credentials(table: ProviderSettings, key: str | None) -> dict[str, str]:
-    if table.kind == "anthropic":
-        version = {"anthropic-version": API_VERSION}
-        return version if key is None else version | {"x-api-key": key}
+    version = {"anthropic-version": API_VERSION} if table.kind == "anthropic" else {}
     if key is None:
-        return {}
+        return version
+    if table.kind == "anthropic" and not is_at_aws(table.base_url):
+        return version | {"x-api-key": key}
     if table.kind == "azure":
         return {"api-key": key}
-    return {"authorization": f"Bearer {key}"}
+    return version | {"authorization": f"Bearer {key}"}

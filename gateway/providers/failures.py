@@ -29,7 +29,16 @@ from gateway.providers.vendor_words import is_about_the_model
 
 _STATUS = re.compile(r"[45][0-9]{2}")
 _UNPAID = frozenset({"insufficient_quota", "billing_not_active", "billing_error"})
-_NO_SUCH_MODEL = frozenset({"model_not_found", "DeploymentNotFound", "not_found_error"})
+_NO_SUCH_MODEL = frozenset(
+    {
+        *("model_not_found", "DeploymentNotFound", "not_found_error", "NOT_FOUND"),
+        "ResourceNotFoundException",
+    }
+)
+_BAD_KEY = "API_KEY_INVALID"
+"""Google's reason, beside the status of a malformed request."""
+AWS_ERROR_TYPE = "x-amzn-errortype"
+"""Where AWS names an error whose body has nothing but a message."""
 _UNKNOWN_MODEL = re.compile(
     r"(the |requested |the requested )?(model|deployment)s?\b.{0,300}?(not found|not exist)"
     r"|\S{1,300} is not a valid model",
@@ -50,9 +59,12 @@ _MODERATED = frozenset(
 _STATUS_OF_NAME = {
     **dict.fromkeys(("invalid_request_error", "invalid_request", "INVALID_ARGUMENT"), 400),
     **dict.fromkeys(("BadRequestError", *_MODERATED), 400),
+    "ValidationException": 400,
     **dict.fromkeys(("authentication_error", "invalid_api_key", "UNAUTHENTICATED"), 401),
     "billing_error": 402,
     **dict.fromkeys(("permission_error", "permission_denied", "PERMISSION_DENIED"), 403),
+    **dict.fromkeys(("AccessDeniedException", "ExpiredTokenException"), 403),
+    **dict.fromkeys(("InvalidSignatureException", "UnrecognizedClientException"), 403),
     "not_found_error": 404,
     "request_too_large": 413,
     **dict.fromkeys(("rate_limit_error", "rate_limit_exceeded", "RESOURCE_EXHAUSTED"), 429),
@@ -62,9 +74,14 @@ _STATUS_OF_NAME = {
     **dict.fromkeys(("timeout_error", "DEADLINE_EXCEEDED"), 504),
     "overloaded_error": 529,
 }
-"""What hosts name in `code` or `type`: OpenAI, Azure, Anthropic, Google, vLLM. A name that
-is not here says nothing about whose fault it was, and a caller may have provoked it."""
-_RETRYABLE_STATUS = frozenset({408, 409, 429})
+"""What hosts name in `code`, `type` or `status`: OpenAI, Azure, Anthropic, Google, AWS, vLLM. A
+name that is not here says nothing about whose fault it was, and a caller may have provoked it."""
+_RETRYABLE_STATUS = frozenset({408, 409, 424, 429})
+"""424 is Bedrock's word for a model that failed."""
+
+
+_NAMING = ("code", "type", "status")
+"""Fields in which hosts name an error."""
 
 
 class AttemptFailed(Exception):
@@ -107,7 +124,7 @@ def failed_status(
     status: int, headers: Mapping[str, str], body: bytes, provider: str, secrets: tuple[str, ...]
 ) -> AttemptFailed:
     """Judge an answer whose status is not 2xx; `secrets` are cut out of what is passed on."""
-    said = error_object(body, secrets)
+    said = _named_by_aws(error_object(body, secrets), headers)
     retry_after_s = retry_after(headers)
     is_certain = _is_misconfigured(status, said)
     if is_certain or (status in {400, 404} and _says_unknown_model(said)):
@@ -195,7 +212,7 @@ def redacted(error: ProviderError, secrets: tuple[str, ...]) -> ProviderError:
 def reason_in(body: bytes, secrets: tuple[str, ...]) -> str:
     """Name what a provider gives as its reason; its words may quote a prompt, names do not."""
     said = error_object(body, secrets)
-    names = (str(said.get(field)) for field in ("code", "type") if said.get(field) is not None)
+    names = (str(said.get(field)) for field in _NAMING if said.get(field) is not None)
     return next((name for name in names if _NAME.fullmatch(name)), "not named")
 
 
@@ -203,13 +220,16 @@ def error_object(body: bytes, secrets: tuple[str, ...]) -> dict[str, Any]:
     """Find the error object in any of the shapes that hosts use; empty if there is none.
 
     OpenAI and most others nest it under ``error``; vLLM put it at the top; FastAPI hosts say
-    ``detail``; Ollama's ``error`` is a string. One longer than `MAX_ERROR_BYTES` is none.
+    ``detail``; Ollama's ``error`` is a string; Google puts all into a list. One longer than
+    `MAX_ERROR_BYTES` is none.
     """
     read = body.decode("utf-8", "replace") if len(body) <= MAX_ERROR_BYTES else "{}"
     try:
         value = without_secrets(secrets, orjson.loads(read))
     except orjson.JSONDecodeError:
         return {}
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if not isinstance(value, dict):
         return {}
     inner = value.get("error", value)
@@ -220,6 +240,12 @@ def error_object(body: bytes, secrets: tuple[str, ...]) -> dict[str, Any]:
     if "message" in inner:
         return inner
     return {"message": str(inner["detail"])} if "detail" in inner else {}
+
+
+def _named_by_aws(said: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+    """Add the name of an error that AWS has in a header: ``ValidationException:http://...``."""
+    name = headers.get(AWS_ERROR_TYPE, "").partition(":")[0]
+    return {"type": name, **said} if _NAME.fullmatch(name) else said
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -243,6 +269,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _is_misconfigured(status: int, said: Mapping[str, Any]) -> bool:
     names = _names(said)
+    if status == 400 and _has_bad_key(said):
+        return True
     if status == 403 and (_is_flagged(said) or bool(names & _MODERATED)):
         return False
     if status in (401, 402, 403) or 300 <= status < 400 or names & _UNPAID:
@@ -265,8 +293,14 @@ def _blames_request(said: Mapping[str, Any]) -> bool:
     return any(_STATUS_OF_NAME.get(name) in _STATUS_OF_A_REFUSAL for name in _names(said))
 
 
+def _has_bad_key(said: Mapping[str, Any]) -> bool:
+    details = said.get("details")
+    parts = details if isinstance(details, list) else ()
+    return any(isinstance(part, dict) and part.get("reason") == _BAD_KEY for part in parts)
+
+
 def _names(said: Mapping[str, Any]) -> set[str]:
-    return {str(said.get("code")), str(said.get("type"))}
+    return {str(said.get(field)) for field in _NAMING}
 
 
 def _is_about_the_model(status: int, said: Mapping[str, Any]) -> bool:
@@ -297,7 +331,7 @@ def _status_in(error: Mapping[str, Any]) -> int | None:
             return int(value)
     if _is_about_the_model(400, error):
         return 400
-    names = (str(error.get(name)) for name in ("code", "type"))
+    names = (str(error.get(name)) for name in _NAMING)
     return next((_STATUS_OF_NAME[name] for name in names if name in _STATUS_OF_NAME), None)
 
 

@@ -144,17 +144,9 @@ async def _sent(provider: HttpProvider, call: Forwarded, deadline_s: float) -> H
         headers["accept"] = "*/*"
     if call.body is None:
         headers.pop("content-type", None)
-    try:
-        response = await provider.http.request(
-            call.method,
-            provider.dialect.address(call.path, call.upstream_name),
-            headers=headers,
-            body=call.body,
-            connect_timeout_s=provider.timeouts.connect_s,
-            timeout_s=max(deadline_s - provider.resilience.clock(), 0.0),
-        )
-    except HttpFailure as failure:
-        raise provider.not_sent(failure) from failure
+    url = provider.dialect.address(call.path, call.upstream_name)
+    left_s = max(deadline_s - provider.resilience.clock(), 0.0)
+    response = await provider.sent(call.method, url, headers, call.body, left_s)
     if 200 <= response.status < 300:
         return response
     failed = await provider.refused(response, call.name, call.request_id, deadline_s)

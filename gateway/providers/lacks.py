@@ -112,7 +112,7 @@ def lacks_of(kind: str, host: Host, model: str) -> Lacks:
         refused |= {"logit_bias", "logprobs", "top_logprobs"}
     lacks = Lacks(
         refused=frozenset(refused),
-        dropped=_SAMPLING if always else frozenset(),
+        dropped=host.dropped | _SAMPLING if always else host.dropped,
         dropped_thinking=_SAMPLING if thinks else frozenset(),
         output_limit=host.output_limit or ("max_completion_tokens" if thinks else None),
         output_tokens=next((n for name, n in _LONGEST_ANSWERS if name.search(model)), None),

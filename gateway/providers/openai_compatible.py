@@ -46,8 +46,9 @@ class OpenAIDialect:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_foreign", foreign_fields(self.host))
 
-    def url(self, call: UpstreamCall) -> str:
+    def url(self, call: UpstreamCall, *, is_stream: bool) -> str:
         """Where `call` is sent."""
+        del is_stream
         path = "responses" if self._is_native(call) else "chat/completions"
         return f"{self.base_url.rstrip('/')}/{path}"
 
@@ -76,7 +77,9 @@ class OpenAIDialect:
             body.pop("stream", None)
             body.pop("stream_options", None)
         if "messages" in body:
-            body["messages"] = as_taken(body["messages"], self.host, self._foreign)
+            body["messages"] = as_taken(
+                body["messages"], self.host, self._foreign, call.model.upstream_name
+            )
         return dumps(body)
 
     def decode(self, call: UpstreamCall, body: dict[str, Any]) -> Completion:
@@ -86,7 +89,8 @@ class OpenAIDialect:
         choices = body["choices"]
         reason = choices[0].get("finish_reason") if choices else None
         kept = reason[:MAX_REASON_CHARS] if isinstance(reason, str) else None
-        return Completion(body, usage_of(body.get("usage")), kept)
+        usage = usage_of(body.get("usage"), hides_reasoning=self.host.hides_reasoning)
+        return Completion(body, usage, kept)
 
     def tap(self, call: UpstreamCall) -> Tap:
         """Make what reads a streamed answer."""
@@ -97,6 +101,7 @@ class OpenAIDialect:
             self.provider,
             n_choices if isinstance(n_choices, int) else 1,
             takes_usage=isinstance(options, dict) and options.get("include_usage") is True,
+            hides_reasoning=self.host.hides_reasoning,
         )
 
     def headers(self, call: UpstreamCall) -> Mapping[str, str]:
@@ -111,8 +116,9 @@ class AzureDialect(OpenAIDialect):
 
     api_version: str = ""
 
-    def url(self, call: UpstreamCall) -> str:
+    def url(self, call: UpstreamCall, *, is_stream: bool) -> str:
         """Where `call` is sent: Responses have no deployment in their path."""
+        del is_stream
         if self._is_native(call):
             base = self.base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
             return f"{base}/openai/v1/responses"

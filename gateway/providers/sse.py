@@ -124,11 +124,19 @@ class StreamTap:
 
     Args:
         takes_usage: The caller gets usage in a chunk at the end, so no other chunk may have it.
+        hides_reasoning: See `gateway.providers.usage.usage_of`.
     """
 
     is_native = False
 
-    def __init__(self, provider: str, n_choices: int = 1, *, takes_usage: bool = False) -> None:
+    def __init__(
+        self,
+        provider: str,
+        n_choices: int = 1,
+        *,
+        takes_usage: bool = False,
+        hides_reasoning: bool = False,
+    ) -> None:
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.usage_event: dict[str, Any] | None = None
@@ -139,6 +147,7 @@ class StreamTap:
         self._provider = provider
         self._n_choices = n_choices
         self._takes_usage = takes_usage
+        self._hides_reasoning = hides_reasoning
         self._finished_choices: set[int] = set()
         self._events = EventCutter()
         self._head_tries = _HEAD_TRIES
@@ -229,7 +238,8 @@ class StreamTap:
         self, event: bytes, chunk: dict[str, Any], reported: Mapping[str, Any]
     ) -> bytes:
         """Keep usage for one chunk at the end: clients add up what several of them say."""
-        self.usage = usage_of(reported) or self.usage
+        usage = usage_of(reported, hides_reasoning=self._hides_reasoning)
+        self.usage = usage or self.usage
         if not chunk.get("choices"):
             self.usage_event = chunk
             return b""

@@ -20,6 +20,7 @@ from gateway.inflating import InflatedTooLong, inflate
 from gateway.long_work import LongWork
 from gateway.providers.answers import WholeTap, decode_answer, gathered, is_stream
 from gateway.providers.base import Completion, Condition, UpstreamCall
+from gateway.providers.credentials import Credentials, Keeper
 from gateway.providers.dialect import Dialect, Timeouts
 from gateway.providers.failures import (
     MAX_ERROR_BYTES,
@@ -48,6 +49,8 @@ from gateway.providers.upstream_stream import UpstreamStream
 from gateway.settings.server import MEMORY_PER_BODY_BYTE
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+_NOT_ADMITTED = frozenset({401, 403})
+"""What credentials that have ended are answered: by Google and Azure, by AWS."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,8 +60,9 @@ class HttpProvider:
     """A provider reached over HTTP; `dialect` knows its words, this knows its manners.
 
     Args:
-        headers: Sent with every call; they carry the gateway's credentials.
-        secrets: Strings that must not reach a caller even inside a provider's error.
+        headers: Sent with every call; they carry the gateway's key, where it has one.
+        own_secrets: Strings that must not reach a caller even inside a provider's error.
+        keeper: Of credentials that take the place of a key.
     """
 
     name: str
@@ -68,7 +72,13 @@ class HttpProvider:
     timeouts: Timeouts
     resilience: Resilience
     long_work: LongWork
-    secrets: tuple[str, ...] = ()
+    own_secrets: tuple[str, ...] = ()
+    keeper: Keeper | None = None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Strings that must not reach a caller, those of credentials that change included."""
+        return self.own_secrets if self.keeper is None else self.own_secrets + self.keeper.secrets
 
     async def complete(self, call: UpstreamCall) -> Completion:
         """Answer `call` with one JSON body."""
@@ -143,7 +153,8 @@ class HttpProvider:
             raise
 
     async def _read(self, call: UpstreamCall, body: bytes, deadline_s: float) -> bytes:
-        response = await self._send(call, body, deadline_s, self._left_s(deadline_s))
+        patience_s = self._left_s(deadline_s)
+        response = await self._send(call, body, deadline_s, patience_s, is_stream=False)
         return await self.rest(response, call.transit.memory, deadline_s)
 
     async def rest(self, response: HttpResponse, memory: Hold | None, deadline_s: float) -> bytes:
@@ -197,7 +208,7 @@ class HttpProvider:
         patience_s = min(self.timeouts.first_byte_s, self._left_s(deadline_s))
         call.transit.is_upstream = True
         try:
-            response = await self._send(call, body, deadline_s, patience_s)
+            response = await self._send(call, body, deadline_s, patience_s, is_stream=True)
             try:
                 if response.is_json:
                     tap, begun = await self._whole(response, call, deadline_s)
@@ -269,33 +280,88 @@ class HttpProvider:
         return bytes(begun)
 
     async def _send(
-        self, call: UpstreamCall, body: bytes, deadline_s: float, timeout_s: float
+        self,
+        call: UpstreamCall,
+        body: bytes,
+        deadline_s: float,
+        timeout_s: float,
+        *,
+        is_stream: bool,
+    ) -> HttpResponse:
+        headers = {
+            **self.headers,
+            "x-request-id": call.request_id,
+            **call.trace_headers,
+            **self.dialect.headers(call),
+        }
+        url = self.dialect.url(call, is_stream=is_stream)
+        response = await self.sent("POST", url, headers, body, timeout_s)
+        if response.status == 200:
+            return response
+        raise await self.refused(response, call.model.name, call.request_id, deadline_s)
+
+    async def sent(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_s: float,
+    ) -> HttpResponse:
+        """Send a request, signed in; once more where its credentials turn out to have ended.
+
+        Raises:
+            AttemptFailed: There was no answer, or there are no credentials.
+        """
+        if self.keeper is None:
+            return await self._sent(method, url, headers, body, timeout_s)
+        ends_s = self.resilience.clock() + timeout_s
+        credentials = await self.keeper.credentials()
+        signed = await self._signed(credentials, method, url, headers, body)
+        response = await self._sent(method, url, signed, body, self._left_s(ends_s))
+        if response.status not in _NOT_ADMITTED:
+            return response
+        others = await self.keeper.instead_of(credentials)
+        if others is None:
+            return response
+        response.close()
+        signed = await self._signed(others, method, url, headers, body)
+        return await self._sent(method, url, signed, body, self._left_s(ends_s))
+
+    async def _signed(
+        self,
+        credentials: Credentials,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> Mapping[str, str]:
+        """Add what signs a request in; a long body is signed in a thread."""
+        kind, size = headers.get("content-type"), len(body or b"")
+        own = await self.long_work.read(size, credentials.headers, method, url, kind, body)
+        return {**headers, **own}
+
+    async def _sent(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_s: float,
     ) -> HttpResponse:
         try:
-            response = await self.http.request(
-                "POST",
-                self.dialect.url(call),
-                headers={
-                    **self.headers,
-                    "x-request-id": call.request_id,
-                    **call.trace_headers,
-                    **self.dialect.headers(call),
-                },
+            return await self.http.request(
+                method,
+                url,
+                headers=headers,
                 body=body,
                 connect_timeout_s=self.timeouts.connect_s,
                 timeout_s=timeout_s,
             )
         except HttpFailure as failure:
-            raise self.not_sent(failure) from failure
-        if response.status == 200:
-            return response
-        raise await self.refused(response, call.model.name, call.request_id, deadline_s)
-
-    def not_sent(self, failure: HttpFailure) -> AttemptFailed:
-        """Judge a failure below HTTP."""
-        if isinstance(failure, NotTrusted):
-            _log.warning("provider %r: no TLS connection could be made: %s", self.name, failure)
-        return failed_exchange(failure, self.name)
+            if isinstance(failure, NotTrusted):
+                _log.warning("provider %r: no TLS connection could be made: %s", self.name, failure)
+            raise failed_exchange(failure, self.name) from failure
 
     async def refused(
         self, response: HttpResponse, model: str, request_id: str, deadline_s: float

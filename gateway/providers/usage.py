@@ -14,11 +14,14 @@ MAX_TOKENS: Final = 2**31 - 1
 """No call has more; what is above is a fault, and would overflow counters of 64 bits."""
 
 
-def usage_of(reported: object) -> Usage | None:
+def usage_of(reported: object, *, hides_reasoning: bool = False) -> Usage | None:
     """Read OpenAI's `usage` object; None if it is not one, or counts nothing.
 
     Beside OpenAI's own names it knows DeepSeek's for cached tokens. Some hosts leave reasoning out
     of `completion_tokens`, which their `total_tokens` shows.
+
+    Args:
+        hides_reasoning: What `total_tokens` has above the others is reasoning that is not named.
     """
     # dict, not Mapping: what was decoded from JSON is one, and the check is ten times quicker.
     if not isinstance(reported, dict):
@@ -27,7 +30,10 @@ def usage_of(reported: object) -> Usage | None:
     completion = count_of(reported, "completion_tokens")
     inputs = object_of(reported, "prompt_tokens_details")
     reasoning = count_of(object_of(reported, "completion_tokens_details"), "reasoning_tokens")
-    if reasoning and count_of(reported, "total_tokens") == prompt + completion + reasoning:
+    total = count_of(reported, "total_tokens")
+    if hides_reasoning and not reasoning:
+        reasoning = max(total - prompt - completion, 0)
+    if reasoning and total == prompt + completion + reasoning:
         completion += reasoning
     return whole_usage(
         prompt=prompt,

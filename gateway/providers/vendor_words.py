@@ -27,14 +27,17 @@ _TOO_LONG: Final = re.compile(
     r"|The input token count \(?\d+\)? exceeds the maximum number of tokens allowed"
     r"|Input validation error: `inputs` tokens \+ `max_new_tokens` must be <= \d+"
     r"|Prompt contains \d+ tokens"
+    r"|Input is too long for requested model"
 )
-"""How Anthropic, vLLM, DeepSeek, OpenRouter, Google, TGI and Mistral begin it."""
+"""How Anthropic, vLLM, DeepSeek, OpenRouter, Google, TGI, Mistral and Bedrock begin it."""
 _FIELD: Final = re.compile(
     r"(?P<unknown>[\w.]{1,64}): Extra inputs are not permitted\Z"
     r"|`(?P<deprecated>temperature|top_p|top_k)` is deprecated for this model"
     r"|`temperature` and `(?P<second>top_p)` cannot both be specified for this model"
+    r'|Invalid JSON payload received\. Unknown name "(?P<google>\w{1,64})": Cannot find field'
+    r"|Malformed input request: #: extraneous key \[(?P<bedrock>\w{1,64})\] is not permitted"
 )
-"""How Anthropic names a field that may not be there."""
+"""How Anthropic, Google and Bedrock name a field that may not be there."""
 _THOUGHTS: Final = re.compile(
     r"messages\.\d+(\.content\.\d+)?(\.thinking\.signature)?: "
     r"(Invalid `signature` in `thinking` block"

@@ -1,11 +1,15 @@
 """The settings of the pool: providers, the models they host, and the embedded models."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from gateway.settings.base import Settings
+from gateway.settings.cloud import CloudSettings
+
+ProviderApi = Literal["openai", "azure", "anthropic"]
+"""Whose API a provider speaks, whatever its paths."""
 
 
 class RateSettings(Settings):
@@ -126,10 +130,12 @@ class ProviderSettings(Settings):
     """One upstream that hosts models."""
 
     kind: Annotated[
-        Literal["openai", "azure", "anthropic"],
+        Literal["openai", "azure", "anthropic", "anthropic-bedrock", "anthropic-vertex"],
         Field(
             description="API that the upstream speaks: `openai` for every OpenAI-compatible "
-            "server, `azure` for Azure OpenAI, `anthropic` for Anthropic's Messages API."
+            "server, `azure` for Azure OpenAI by deployment, `anthropic` for Anthropic's Messages "
+            "API, `anthropic-bedrock` and `anthropic-vertex` for the same API at the paths of "
+            "Amazon Bedrock's InvokeModel and of Google's Vertex AI."
         ),
     ] = "openai"
     base_url: Annotated[
@@ -147,6 +153,7 @@ class ProviderSettings(Settings):
             "variable. By default calls carry no key."
         ),
     ] = None
+    auth: CloudSettings | None = None
     api_version: Annotated[
         str | None,
         Field(
@@ -250,6 +257,17 @@ class ProviderSettings(Settings):
             "is tried: if it succeeds the breaker closes, else it stays open as long again.",
         ),
     ] = 10.0
+
+    @property
+    def api(self) -> ProviderApi:
+        """Whose API it speaks."""
+        return "anthropic" if self.kind not in ("openai", "azure") else self.kind
+
+    @model_validator(mode="after")
+    def _signs_in_one_way(self) -> Self:
+        if self.api_key is not None and self.auth is not None:
+            raise ValueError("give `api_key` or `auth`, not both")
+        return self
 
 
 class ModelSettings(Settings):

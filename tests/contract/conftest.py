@@ -1,6 +1,7 @@
 """The implementations under one contract."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from budget.ledger.redis_store import RedisStore
 from tests.fakes.clocks import ManualClock
 from tests.fakes.ledger_calls import PATIENT, opened
 from tests.fakes.redis import RedisServer, running_cluster, running_redis
+from tests.fakes.running_cloud import Cloud, running_cloud
 
 NEW_YEARS_EVE = 1_798_761_570.0  # 2026-12-31T23:59:30Z, a Thursday
 
@@ -58,3 +60,9 @@ async def cluster_store(
 def store(request: pytest.FixtureRequest) -> MemoryStore | RedisStore:
     found: MemoryStore | RedisStore = request.getfixturevalue(f"{request.param}_store")
     return found
+
+
+@pytest.fixture
+async def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cloud]:
+    async with running_cloud(tmp_path, monkeypatch) as running:
+        yield running

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ from gateway.providers.factory import build_providers
 from gateway.providers.http import HttpClient
 from gateway.settings.config import ProviderSettings
 from gateway.types import HostedModel, ModelPrice, Usage
+from tests.fakes.clouds import FRAMES, aws_error, framed
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import serve
 from tests.fakes.upstream import (
+    EVENTS,
     Answer,
     ScriptedUpstream,
     anthropic_error,
@@ -48,6 +50,11 @@ class Kind:
     stream: list[bytes]
     begun: list[bytes]
     error: Callable[[int, str, str], Answer]
+    headers: dict[str, str] = field(default_factory=lambda: EVENTS)
+
+    def begins(self, **ending: Any) -> Answer:
+        """Answer with the beginning of a stream."""
+        return Answer(tuple(self.begun), headers=self.headers, **ending)
 
 
 def openai_error(status: int, message: str, kind: str) -> Answer:
@@ -66,6 +73,21 @@ KINDS = {
     ),
     "anthropic": Kind(
         {"kind": "anthropic"},
+        anthropic_message(),
+        anthropic_stream_chunks("Hello!"),
+        anthropic_stream_chunks("Hel")[:6],
+        anthropic_error,
+    ),
+    "bedrock": Kind(
+        {"kind": "anthropic-bedrock"},
+        anthropic_message(),
+        framed(anthropic_stream_chunks("Hello!")),
+        framed(anthropic_stream_chunks("Hel")[:6]),
+        aws_error,
+        FRAMES,
+    ),
+    "vertex": Kind(
+        {"kind": "anthropic-vertex"},
         anthropic_message(),
         anthropic_stream_chunks("Hello!"),
         anthropic_stream_chunks("Hel")[:6],
@@ -120,7 +142,7 @@ async def test_answers_in_openais_form(kind: Kind, http: HttpClient) -> None:
 async def test_streams_in_openais_form_without_usage_and_done(kind: Kind, http: HttpClient) -> None:
     received: list[bytes] = []
     async with (
-        serve(ScriptedUpstream(Answer(tuple(kind.stream)))) as url,
+        serve(ScriptedUpstream(Answer(tuple(kind.stream), headers=kind.headers))) as url,
         provider_at(url, kind, http).stream(call()) as stream,
     ):
         await collect(stream, received)
@@ -137,7 +159,7 @@ async def test_streams_in_openais_form_without_usage_and_done(kind: Kind, http: 
 
 
 async def test_forwards_before_the_upstream_has_ended(kind: Kind, http: HttpClient) -> None:
-    upstream = ScriptedUpstream(Answer(tuple(kind.begun), stalls=True))
+    upstream = ScriptedUpstream(kind.begins(stalls=True))
     async with serve(upstream) as url, provider_at(url, kind, http).stream(call()) as stream:
         events = aiter(stream)
         forwarded = b""
@@ -148,7 +170,7 @@ async def test_forwards_before_the_upstream_has_ended(kind: Kind, http: HttpClie
 async def test_leaving_the_stream_closes_the_upstream_connection(
     kind: Kind, http: HttpClient
 ) -> None:
-    upstream = ScriptedUpstream(Answer(tuple(kind.begun), stalls=True))
+    upstream = ScriptedUpstream(kind.begins(stalls=True))
     async with serve(upstream) as url:
         async with provider_at(url, kind, http).stream(call()) as stream:
             await anext(aiter(stream))
@@ -179,7 +201,7 @@ async def test_half_a_stream_is_cut_off(
     kind: Kind, http: HttpClient, ending: dict[str, Any]
 ) -> None:
     received: list[bytes] = []
-    upstream = ScriptedUpstream(Answer(tuple(kind.begun), **ending))
+    upstream = ScriptedUpstream(kind.begins(**ending))
     async with serve(upstream) as url, provider_at(url, kind, http).stream(call()) as stream:
         with pytest.raises(ProviderCutOff):
             await collect(stream, received)
@@ -187,7 +209,7 @@ async def test_half_a_stream_is_cut_off(
 
 
 async def test_a_stalled_stream_times_out(kind: Kind, http: HttpClient) -> None:
-    upstream = ScriptedUpstream(Answer(tuple(kind.begun), stalls=True))
+    upstream = ScriptedUpstream(kind.begins(stalls=True))
     async with serve(upstream) as url:
         provider = provider_at(url, kind, http, idle_timeout_s=0.05)
         async with provider.stream(call()) as stream:

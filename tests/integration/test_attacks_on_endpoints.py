@@ -90,6 +90,8 @@ async def raw(gateway: RunningGateway, path: str, method: str = "POST") -> int:
         "/v1/images//generations",
         "//v1/images/generations",
         "/v1/images%2fgenerations",
+        "/openai/v1/images%2fgenerations",
+        "/%6fpenai/v1/images/generations",
         "/v1/images/generations%2f..%2f..%2ffiles",
         "/v1/images/generations%3fa=b",
         "/v1/images/generations%23",

@@ -23,7 +23,7 @@ def call_of(**body: Any) -> UpstreamCall:
 
 @pytest.mark.parametrize("base", ["https://a", "https://a/", "https://a/v1", "https://a/v1/"])
 def test_takes_an_address_with_or_without_version(base: str) -> None:
-    assert AnthropicDialect("p", base).url(call_of()) == "https://a/v1/messages"
+    assert AnthropicDialect("p", base).url(call_of(), is_stream=False) == "https://a/v1/messages"
 
 
 def test_writes_the_body_with_prompt_and_limit() -> None:

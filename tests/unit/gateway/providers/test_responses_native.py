@@ -88,12 +88,15 @@ def test_each_kind_of_host_has_its_path() -> None:
     openai = OpenAIDialect("p", "https://a.example/v1/", SPEAKS)
     azure = AzureDialect("p", "https://a.example/openai", SPEAKS, "2024-10-21")
 
-    assert openai.url(call({})) == "https://a.example/v1/responses"
-    assert openai.url(call({}, wire="messages")) == "https://a.example/v1/chat/completions"
-    assert azure.url(call({})) == "https://a.example/openai/v1/responses"
-    assert "/deployments/up/" in azure.url(call({}, wire="messages"))
+    assert openai.url(call({}), is_stream=False) == "https://a.example/v1/responses"
+    assert (
+        openai.url(call({}, wire="messages"), is_stream=False)
+        == "https://a.example/v1/chat/completions"
+    )
+    assert azure.url(call({}), is_stream=False) == "https://a.example/openai/v1/responses"
+    assert "/deployments/up/" in azure.url(call({}, wire="messages"), is_stream=False)
     other = OpenAIDialect("p", "https://a.example/v1", ANY_HOST)
-    assert other.url(call({})) == "https://a.example/v1/chat/completions"
+    assert other.url(call({}), is_stream=False) == "https://a.example/v1/chat/completions"
 
 
 def test_only_openai_speaks_it_unless_it_is_said() -> None:
