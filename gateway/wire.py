@@ -78,6 +78,11 @@ class Keeping(Protocol):
         ...
 
     @property
+    def first_id(self) -> str | None:
+        """Names the response that the conversation began with; None where this one begins it."""
+        ...
+
+    @property
     def is_wanted(self) -> bool:
         """Whether the caller has not asked for the contrary."""
         ...
