@@ -37,8 +37,6 @@ REQUEST_FIELDS: Final = {
     "temperature": "gen_ai.request.temperature",
     "top_p": "gen_ai.request.top_p",
 }
-MAX_NUMBER: Final = 2**63 - 1
-"""An attribute has 64 bits: a larger number would cost a whole batch of other callers' spans."""
 _CONTEXT: Final = TraceContextTextMapPropagator()
 
 
@@ -157,7 +155,7 @@ def _request_attributes(request: ChatRequest) -> dict[str, Any]:
     if request.options.conversation_id is not None:
         asked["gen_ai.conversation.id"] = request.options.conversation_id
     for name, attribute in REQUEST_FIELDS.items():
-        if isinstance(body.get(name), int | float) and abs(body[name]) <= MAX_NUMBER:
+        if isinstance(body.get(name), int | float):
             asked[attribute] = body[name]
     return asked
 
