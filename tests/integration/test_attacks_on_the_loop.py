@@ -309,6 +309,14 @@ async def test_a_long_body_of_combining_marks_holds_up_nobody(target, upstreams)
     assert await attacked_at_once(target, asking("a" + MARKS * 1_000_000), 1) == {200}
 
 
+async def test_a_long_schema_within_schemas_holds_up_nobody(target, upstreams) -> None:
+    schema: dict[str, Any] = {"properties": {"a": {"description": "x" * 4_000_000}}}
+    for n in range(90):
+        schema = {"allOf": [schema, {"properties": {"a": {"description": str(n)}}}]}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    assert await attacked_at_once(target, chat(CLAUDE, tools=[tool]), 1) == {200}
+
+
 async def test_long_events_at_once_hold_up_nobody(target, upstreams) -> None:
     pieces = [*in_pieces(chunk({"content": "x" * 7_000_000}), 65_536), *stream_chunks()]
     upstreams.by_name["alpha"].answers = [Answer(pieces)]
