@@ -15,7 +15,7 @@ import orjson
 from gateway.errors import InvalidRequest
 from gateway.exact_json import dumps, exact
 from gateway.expected_tokens import expected_prompt_tokens
-from gateway.nesting import MAX_DEPTH, is_too_deep
+from gateway.nesting import MAX_DEPTH, MAX_INDENTATION_BYTES, indentation_of, is_too_deep
 from gateway.types import NativeRequest
 
 OWN_FIELD = "waypost"
@@ -75,6 +75,11 @@ class Keeping(Protocol):
     @property
     def previous_id(self) -> str | None:
         """Names the response that the request goes on from."""
+        ...
+
+    @property
+    def first_id(self) -> str | None:
+        """Names the response that the conversation began with; None where this one begins it."""
         ...
 
     @property
@@ -238,7 +243,7 @@ def decoded_body(raw: bytes) -> dict[str, Any]:
     """Decode a request body.
 
     Raises:
-        InvalidRequest: It is not a JSON object, or nested too deeply.
+        InvalidRequest: It is not a JSON object, or too much of it is nested too deeply.
     """
     try:
         body = orjson.loads(raw)
@@ -248,6 +253,8 @@ def decoded_body(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body must be a JSON object, not {_shown(body)}.")
     if is_too_deep(raw, body):
         raise InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.")
+    if indentation_of(raw, body) > MAX_INDENTATION_BYTES:
+        raise InvalidRequest("The body has too many values that are nested deeply.")
     whole: dict[str, Any] = exact(raw, body)
     return whole
 

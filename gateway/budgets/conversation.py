@@ -39,9 +39,10 @@ def conversation(
 ) -> str | None:
     """Return the digest of the conversation, by the first of these that the request has.
 
-    The gateway's own id (header or `waypost` object); OpenAI's `conversation`; the answer that
-    `previous_response_id` names, where it is remembered; `prompt_cache_key`; that id itself; and,
-    where `from_prefix`, the conversation's opening.
+    The gateway's own id (header or `waypost` object); OpenAI's `conversation`; the first of the
+    stored responses that the request goes on from; the answer that `previous_response_id` names,
+    where it is remembered; `prompt_cache_key`; that id itself; and, where `from_prefix`, the
+    conversation's opening.
     """
     body = request.body
     previous = _text(body.get("previous_response_id"))
@@ -50,6 +51,7 @@ def conversation(
         request.options.conversation_id
         or _text(given)
         or (_text(given.get("id")) if isinstance(given, dict) else None)
+        or (None if request.keeping is None else request.keeping.first_id)
     )
     if name is None and previous is not None and answers is not None:
         known = answers.conversation_of(caller.team_id, previous)

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from multiprocessing.connection import Connection
@@ -14,7 +15,7 @@ from gateway.commands.options import settings_option
 from gateway.learning.child import learner_beside
 from gateway.long_work import SWITCH_S
 from gateway.server.allocator import map_large_buffers
-from gateway.server.serving import Ports, loop_factory, serve
+from gateway.server.serving import Ports, heeded, loop_factory, serve
 from gateway.server.workers import Workers, check_settings
 from gateway.settings.config import ConfigurationError, GatewaySettings, process_environment
 from gateway.startup import Startup, open_prepared, prepare
@@ -69,6 +70,7 @@ async def _serve_alone(settings: GatewaySettings, startup: Startup) -> None:
             settings.server,
             ports,
             lambda: _announce(_lines_of(gateway), startup, ports.public_url, ports.admin_url),
+            heeded(),
         )
 
 
@@ -106,7 +108,8 @@ async def _serve_as_worker(
     tell: Callable[[list[str]], None],
 ) -> None:
     async with open_gateway(settings, process_environment(), startup, metrics) as gateway:
-        await serve(gateway, settings.server, ports, lambda: tell(_lines_of(gateway)))
+        stops = [signal.SIGTERM]  # from the parent
+        await serve(gateway, settings.server, ports, lambda: tell(_lines_of(gateway)), stops)
 
 
 def _run(serving: Coroutine[Any, Any, None]) -> None:

@@ -26,8 +26,9 @@ def main() -> int:
     options: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
     tie_to_parent(int(options["parent_pid"]))
     threading.Thread(target=leave_at_end_of, args=(sys.stdin.buffer,), daemon=True).start()
-    # Ctrl-C reaches the whole process group; the gateway drains first and then lets go of us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal tells the whole process group; the gateway drains first and then lets go of us.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     try:
         server = run_server(options)
     except RuntimeError as error:

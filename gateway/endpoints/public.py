@@ -103,7 +103,7 @@ class PublicEndpoints:
             shown = info_of if wire_of(request.scope) is MESSAGES else _listed
             return shown(name, self._find(name, caller))
 
-        add_stored_responses(endpoints, requires_key, self.responses, self.memory)
+        add_stored_responses(endpoints, requires_key, self.responses, self.memory, self.long_work)
         add_description(endpoints, requires_key, self.passthrough)
 
         @endpoints.post("/v1/route", tags=["routing"])

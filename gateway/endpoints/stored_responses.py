@@ -3,7 +3,7 @@
 Teams opt in. Others are told that nothing is stored.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
@@ -13,7 +13,12 @@ from budget.in_flight import Hold, InFlight
 from gateway.endpoints.access import RESPONSES_PATH
 from gateway.endpoints.asgi import memory_of
 from gateway.errors import BodyTooLarge, InvalidRequest, NoSuchResponse, NotFound
-from gateway.evaluation_log.stored_responses import ResponseRecord, ResponseStore, conversation_of
+from gateway.evaluation_log.stored_responses import (
+    ResponseRecord,
+    ResponseStore,
+    StoredResponse,
+    conversation_of,
+)
 from gateway.exact_json import dumps
 from gateway.long_work import LongWork
 from gateway.providers.responses_native import OWN_MARK, RESPONSE_PREFIX
@@ -38,6 +43,7 @@ class KeptAnswer:
     team_id: str
     answer_id: str
     previous_id: str | None
+    first_id: str | None
     is_wanted: bool
     items: str
 
@@ -78,23 +84,26 @@ class KeptResponses:
             BodyTooLarge: The conversation is longer than a request may be.
             DependencyUnavailable: The database cannot be asked.
         """
-        previous_id, items = None, None
+        previous_id, first_id, items = None, None, None
         if b'"previous_response_id"' in body:
             asked = await self.long_work.read(len(body), decoded_body, body)
             previous_id = asked.get(_PREVIOUS)
             if previous_id is not None:
                 items = _items(asked.get("input"))
-                body = await self._whole(asked, previous_id, items, caller, held)
+                body, first_id = await self._whole(asked, previous_id, items, caller, held)
                 held.grow(held.amount + memory_of(body))
         request = await self.long_work.read(len(body), parse, body, headers)
         given = {} if request.native is None else request.native.body
+        own = _items(given.get("input")) if items is None else items
+        written = await self.long_work.read(len(body), dumps, own)
         keeping = KeptAnswer(
             store=self.store,
             team_id=caller.team_id,
             answer_id=self.new_id(),
             previous_id=previous_id,
+            first_id=first_id,
             is_wanted=given.get("store") is not False,
-            items=dumps(_items(given.get("input")) if items is None else items).decode(),
+            items=written.decode(),
         )
         return replace(request, keeping=keeping)
 
@@ -105,23 +114,26 @@ class KeptResponses:
         items: list[Any],
         caller: Caller,
         held: Hold,
-    ) -> bytes:
-        """Write the request that sends the whole conversation."""
+    ) -> tuple[bytes, str]:
+        """Write the request that sends the whole conversation, and name its first response."""
         if not isinstance(previous_id, str):
             raise InvalidRequest(f"{_PREVIOUS}: it must be a string", param=_PREVIOUS)
         chain = await self.store.chain(caller.team_id, previous_id, _growing(held))
         if not chain:
             raise NoSuchResponse(_NONE, param=_PREVIOUS)
-        joined = {**asked, _PREVIOUS: None, "input": [*conversation_of(chain), *items]}
-        body = await self.long_work.aside(dumps, joined)
+        body = await self.long_work.aside(_joined, asked, chain, items)
         if len(body) > self.store.max_bytes:
             raise BodyTooLarge(f"The conversation is longer than {self.store.max_bytes} bytes.")
         await self.long_work.read(len(body), refuse_excess, body)
-        return body
+        return body, chain[0].id
 
 
 def _growing(held: Hold) -> Callable[[int], None]:
     return lambda n_bytes: held.grow(held.amount + MEMORY_PER_BODY_BYTE * n_bytes)
+
+
+def _joined(asked: Mapping[str, Any], chain: Sequence[StoredResponse], items: list[Any]) -> bytes:
+    return dumps({**asked, _PREVIOUS: None, "input": [*conversation_of(chain), *items]})
 
 
 def _items(given: object) -> list[Any]:
@@ -139,6 +151,7 @@ def add_stored_responses(
     requires_key: Callable[..., Any],
     store: ResponseStore,
     memory: InFlight,
+    long_work: LongWork,
 ) -> None:
     """Add the endpoints."""
     one = f"{RESPONSES_PATH}/{{response_id}}"
@@ -181,12 +194,19 @@ def add_stored_responses(
         _refuse_strangers(caller)
         with memory.hold(caller.key_id) as held:
             chain = await store.chain(caller.team_id, response_id, _growing(held))
-        if not chain:
-            raise NotFound(_NONE, param="response_id")
-        given = [*conversation_of(chain[:-1]), *chain[-1].own_items()]
-        items = [_named(item, response_id, place) for place, item in enumerate(given)]
-        page = _page(items if order == "asc" else items[::-1], after, limit)
-        return Response(dumps(page), media_type="application/json")
+            if not chain:
+                raise NotFound(_NONE, param="response_id")
+            page = await long_work.aside(_page_of, chain, response_id, order, after, limit)
+        return Response(page, media_type="application/json")
+
+
+def _page_of(
+    chain: Sequence[StoredResponse], response_id: str, order: str, after: str | None, limit: int
+) -> bytes:
+    """Write a page of what a stored response answered."""
+    given = [*conversation_of(chain[:-1]), *chain[-1].own_items()]
+    items = [_named(item, response_id, place) for place, item in enumerate(given)]
+    return dumps(_page(items if order == "asc" else items[::-1], after, limit))
 
 
 def _page(items: list[dict[str, Any]], after: str | None, limit: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.errors import BodyTooLarge, DependencyUnavailable
 from gateway.exact_json import exact
 from gateway.storage.database import is_row_fault, writing
+from gateway.wire import refuse_excess
 from migrations.tables import STORED_RESPONSES
 
 MAX_LINKS: Final = 1_000
@@ -46,14 +47,15 @@ class ResponseRecord:
 
     @property
     def n_bytes(self) -> int:
-        """About what it takes."""
-        return len(self.input) + len(self.response)
+        """What it takes in the database: of characters beyond ASCII, each is two to four."""
+        return _n_bytes(self.input) + _n_bytes(self.response)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
     """A response as it is kept; both texts are JSON."""
 
+    id: str
     input: str
     response: str
 
@@ -189,7 +191,7 @@ def _contents(engine: Engine, team_id: str, ids: list[str]) -> dict[str, StoredR
     query = select(table.id, table.input, table.response)
     query = query.where(table.team_id == team_id, table.id.in_(ids))
     with engine.connect() as connection:
-        return {name: StoredResponse(*texts) for name, *texts in connection.execute(query)}
+        return {row.id: StoredResponse(*row) for row in connection.execute(query)}
 
 
 def _response(engine: Engine, oldest: datetime, team_id: str, response_id: str) -> str | None:
@@ -213,5 +215,14 @@ def _is_kept(oldest: datetime, team_id: str) -> Any:
 
 
 def conversation_of(chain: Sequence[StoredResponse]) -> list[Any]:
-    """Join the items of a conversation."""
+    """Join the items of a conversation; takes long where it is long.
+
+    Raises:
+        InvalidRequest: What was asked has more pieces than any request may have.
+    """
+    refuse_excess("".join(one.input for one in chain).encode())
     return [item for one in chain for item in one.items()]
+
+
+def _n_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

@@ -81,13 +81,17 @@ def _merged(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _joined(forms: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Join properties by name, in linear time."""
-    given: dict[str, dict[bytes, Any]] = {}
+    """Join properties by name; only those that are there twice are written out to be compared."""
+    given: dict[str, list[Any]] = {}
     for form in forms:
         for name, value in form.items():
-            given.setdefault(name, {})[dumps(value)] = value
-    each = {name: list(values.values()) for name, values in given.items()}
-    return {name: one[0] if len(one) == 1 else {"anyOf": one} for name, one in each.items()}
+            given.setdefault(name, []).append(value)
+    return {name: one[0] if len(one) == 1 else _any_of(one) for name, one in given.items()}
+
+
+def _any_of(schemas: list[Any]) -> Any:
+    different = list({dumps(schema): schema for schema in schemas}.values())
+    return different[0] if len(different) == 1 else {"anyOf": different}
 
 
 def _resolved(parts: list[Any], root: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:

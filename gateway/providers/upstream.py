@@ -82,7 +82,7 @@ class HttpProvider:
 
     async def complete(self, call: UpstreamCall) -> Completion:
         """Answer `call` with one JSON body."""
-        body = self._encode(call, is_stream=False)
+        body = await self._encoded(call, is_stream=False)
         breaker = self.resilience.breaker(call.model.upstream_name)
         deadline_s = self._deadline_s(call)
         async with self.resilience.limiter:
@@ -98,7 +98,7 @@ class HttpProvider:
     @asynccontextmanager
     async def stream(self, call: UpstreamCall) -> AsyncIterator[UpstreamStream]:
         """Answer `call` as a stream; leaving the context cancels the upstream call."""
-        body = self._encode(call, is_stream=True)
+        body = await self._encoded(call, is_stream=True)
         breaker = self.resilience.breaker(call.model.upstream_name)
         deadline_s = self._deadline_s(call)
         async with self.resilience.limiter:
@@ -129,6 +129,12 @@ class HttpProvider:
 
     async def aclose(self) -> None:
         """Do nothing: the connections belong to the client that all providers share."""
+
+    async def _encoded(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
+        """Write the request; a long one in a thread: dialects join and copy what is in it."""
+        memory = call.transit.memory
+        n_bytes = 0 if memory is None else memory.amount // MEMORY_PER_BODY_BYTE
+        return await self.long_work.read(n_bytes, self._encode, call, is_stream=is_stream)
 
     def _encode(self, call: UpstreamCall, *, is_stream: bool) -> bytes:
         try:

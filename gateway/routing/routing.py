@@ -206,7 +206,10 @@ class Routing:
         budget = self.exploration.budget
         if budget is None:
             return
-        budget.earn(plan.worth_usd)
+        if plan.profile is not None and plan.willingness_to_pay_usd is not None:
+            # A caller may say that it pays any amount, which others would pay for.
+            usual_usd = self.profiles[plan.profile].willingness_to_pay_usd
+            budget.earn(plan.worth_usd * min(1.0, usual_usd / plan.willingness_to_pay_usd))
         if plan.regret_usd:
             budget.spend(plan.regret_usd)
 

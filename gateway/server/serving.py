@@ -7,7 +7,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -67,10 +67,24 @@ class Ports:
         return _url(self.admin)
 
 
+def heeded() -> Iterator[signal.Signals]:
+    """List the signals that tell a process to stop; a terminal that closes sends SIGHUP.
+
+    It is left ignored where it is, as `nohup` has it.
+    """
+    yield from (signal.SIGINT, signal.SIGTERM)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        yield signal.SIGHUP
+
+
 async def serve(
-    gateway: Gateway, server: ServerSettings, ports: Ports, on_listening: Callable[[], None]
+    gateway: Gateway,
+    server: ServerSettings,
+    ports: Ports,
+    on_listening: Callable[[], None],
+    stops: Iterable[signal.Signals],
 ) -> None:
-    """Serve until told to stop by SIGTERM or SIGINT, and until the last answer is out."""
+    """Serve until told to stop by one of the signals, and until the last answer is out."""
     _allow_many_files()
     public = _EmbeddableServer(server, gateway.public, server.max_connections, 1 / 2)
     admin = _EmbeddableServer(server, gateway.admin, ADMIN_CONNECTIONS, 1 / 8)
@@ -84,7 +98,7 @@ async def serve(
         gateway.readiness.is_leaving = True
         loop.call_later(0 if public.force_exit else server.drain_s, public.close)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stops:
         loop.add_signal_handler(number, stop)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_serve_callers(public, admin, ports.public))

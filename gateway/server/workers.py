@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from gateway.server.serving import Ports
+from gateway.server.serving import Ports, heeded
 from gateway.settings.config import ConfigurationError, GatewaySettings
 from gateway.telemetry.worker_metrics import WorkerMetrics
 
@@ -97,7 +97,7 @@ class Workers:
         A worker that ends before it ever served ends all: its settings would never do.
         """
         self._workers = [_Worker(number) for number in range(self.settings.server.workers)]
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in heeded():
             signal.signal(number, self._note_signal)
         with tempfile.TemporaryDirectory(prefix="waypost-") as folder:
             self._folder = Path(folder)
@@ -229,8 +229,9 @@ def _run(
     metrics: WorkerMetrics,
     ready_end: Connection,
 ) -> None:
-    # Ctrl-C reaches the whole process group, and the parent passes it on as SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal tells the whole process group, and the parent passes it on as SIGTERM.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     work(settings, ports, metrics, ready_end)
 

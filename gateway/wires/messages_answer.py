@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.exact_json import dumps, exact
+from gateway.nesting import is_too_deep
 from gateway.types import Usage
 
 _STOP_REASONS: Final = {
@@ -120,10 +121,16 @@ def arguments_in(function: Mapping[str, Any]) -> str:
 
 
 def tool_input(arguments: str) -> dict[str, Any]:
-    """Decode the arguments of a call, which must be an object in this form."""
+    """Decode the arguments of a call, which must be an object in this form.
+
+    What is no JSON, or is nested more deeply than a request may be, stays a text.
+    """
+    raw = (arguments or "{}").encode()
     try:
-        value = exact((arguments or "{}").encode(), orjson.loads(arguments or "{}"))
+        value = exact(raw, orjson.loads(raw))
     except orjson.JSONDecodeError:
+        value = arguments
+    if is_too_deep(raw, value):
         value = arguments
     return value if isinstance(value, dict) else {"arguments": value}
 

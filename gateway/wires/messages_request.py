@@ -17,6 +17,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import InvalidRequest
+from gateway.nesting import is_too_deep
 from gateway.providers.anthropic_native import BETA_HEADER, MESSAGES
 from gateway.types import CARRIED, NativeRequest
 from gateway.wire import OWN_FIELD, ChatRequest, RouteOptions, decoded_body, read_chat_request
@@ -224,6 +225,8 @@ def _from_json(name: str) -> tuple[str, str | None]:
     try:
         parts = orjson.loads(name)
     except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return name, None
+    if is_too_deep(name.encode(), parts):
         return name, None
     session = parts.pop("session_id", None)
     user = "/".join(str(parts[key]) for key in sorted(parts) if parts[key])

@@ -41,26 +41,35 @@ def chat_messages(system: object, messages: object) -> list[Message]:
         translated.append(_at("system", _system, system))
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("messages: at least one message is required", param="messages")
+    reminders: list[Message] = []
     for i, message in enumerate(messages):
         turns = _at(f"messages.{i}", _turn, message)
         if turns and turns[0]["role"] == "system" and i:
-            _remind(translated, turns[0])
-        else:
+            reminders += turns
+        elif turns:
+            _remind(translated, reminders)
+            reminders = []
             translated += turns
+    _remind(translated, reminders)
     return translated
 
 
-def _remind(messages: list[Message], instruction: Message) -> None:
-    """Add an instruction amid a conversation: many hosts take system messages only before it."""
-    text = f"<system-reminder>\n{instruction['content']}\n</system-reminder>"
-    last = messages[-1] if messages else instruction
-    if last["role"] != "user":
-        messages.append({**instruction, "role": "user", "content": text})
+def _remind(messages: list[Message], instructions: list[Message]) -> None:
+    """Add instructions amid a conversation: many hosts take system messages only before it.
+
+    All that follow each other at once: to add one after the other would take quadratic time.
+    """
+    if not instructions:
         return
-    content = last["content"]
-    part = {"type": "text", "text": text}
-    last["content"] = f"{content}\n\n{text}" if isinstance(content, str) else [*content, part]
-    _carrying(last, last.get(CARRIED, []) + instruction.get(CARRIED, []))
+    texts = [f"<system-reminder>\n{one['content']}\n</system-reminder>" for one in instructions]
+    if not messages or messages[-1]["role"] != "user":
+        messages.append({"role": "user", "content": "\n\n".join(texts)})
+    elif isinstance(messages[-1]["content"], str):
+        messages[-1]["content"] = "\n\n".join([messages[-1]["content"], *texts])
+    else:
+        messages[-1]["content"] += [{"type": "text", "text": text} for text in texts]
+    own = messages[-1].get(CARRIED, [])
+    _carrying(messages[-1], own + [rest for one in instructions for rest in one.get(CARRIED, [])])
 
 
 def _at(where: str, translate: Any, value: Any) -> Any:

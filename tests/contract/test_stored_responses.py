@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from gateway.access.keys import KeyStore
-from gateway.errors import BodyTooLarge, DependencyUnavailable
+from gateway.errors import BodyTooLarge, DependencyUnavailable, InvalidRequest
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.stored_responses import (
     MAX_LINKS,
     ResponseRecord,
     ResponseStore,
+    StoredResponse,
     conversation_of,
 )
 from gateway.settings.config import EvaluationLogSettings
@@ -80,6 +81,23 @@ async def test_a_conversation_is_read_along_its_links(log, store):
     assert conversation_of(chain) == ["a", "A", "b", "B", "c", "C"]
     assert held == [sum(len(one.input) + len(one.response) for one in chain)]
     assert orjson.loads(await store.response("blue", "b") or "")["id"] == "b"
+
+
+async def test_characters_beyond_ascii_count_by_their_bytes(log, store):
+    await write(log, record("a", input='["\U0001f600\u0416"]'))
+
+    held: list[int] = []
+    (kept,) = await store.chain("blue", "a", held.append)
+
+    assert held == [len(kept.input.encode()) + len(kept.response)]
+
+
+def test_a_conversation_of_too_many_pieces_is_not_decoded():
+    many = "[" + "[]," * 100_000 + "[]]"
+    chain = [StoredResponse(name, many, '{"output":[]}') for name in ("a", "b")]
+
+    with pytest.raises(InvalidRequest, match="more than 250000"):
+        conversation_of(chain)
 
 
 async def test_texts_come_back_byte_for_byte(log, store):

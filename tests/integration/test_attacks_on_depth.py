@@ -203,3 +203,23 @@ async def test_a_grade_that_no_database_holds_is_refused(gateway, field, odd) ->
         answer = await http.post("/v1/feedback", content=raw, headers=kind)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == field
+
+
+@pytest.mark.parametrize("levels", [150, 254, 600, 1_000, 1_023])
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/v1/responses"])
+async def test_arguments_that_a_model_nests_deeply_reach_their_caller(
+    gateway: RunningGateway, path: str, levels: int
+) -> None:
+    function = {"name": "f", "arguments": nested(levels).decode()}
+    call = {"id": "call_1", "type": "function", "function": function}
+    said = {"role": "assistant", "content": None, "tool_calls": [call]}
+    choice = {"index": 0, "message": said, "finish_reason": "tool_calls"}
+    hello = [{"role": "user", "content": "Hi"}]
+    async with gateway.caller() as http:
+        gateway.alpha.answers = [json_answer(completion(choices=[choice]))]
+        given = "input" if path == "/v1/responses" else "messages"
+        limit = {"max_tokens": 9} if path == "/v1/messages" else {}
+        answer = await http.post(path, json={"model": SMALL, given: hello, **limit})
+
+    assert answer.status_code == 200, answer.text
+    assert str(answer.json()).count("{") >= levels

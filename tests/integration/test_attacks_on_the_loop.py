@@ -199,6 +199,31 @@ async def test_no_request_for_a_response_holds_up_others(target, upstreams, body
     assert await attacked(target, "/v1/responses", body) == status
 
 
+def messages(given: Any, **fields: Any) -> bytes:
+    return orjson.dumps({"model": SMALL, "max_tokens": 9, "messages": given, **fields})
+
+
+RULE = {"role": "system", "content": "a" * 2_900}
+MARKED = {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}
+NO_TURN = {"role": "user", "content": []}
+MESSAGES_BODIES = {
+    "reminders": (messages([USER, *[RULE] * 6_000]), 200),
+    "reminders_amid_nothing": (messages([USER, *[RULE, NO_TURN] * 6_000]), 200),
+    "reminders_of_what_is_listed": (
+        messages([{"role": "user", "content": [MARKED]}, *[RULE | {"content": [MARKED]}] * 12_000]),
+        200,
+    ),
+    "marks_of_the_cache": (messages([{"role": "user", "content": [MARKED] * 15_000}]), 200),
+    "tools": (messages([USER], tools=[{"name": "f", "input_schema": {}}] * 25_000), 200),
+    "a_long_name": (messages([USER], metadata={"user_id": '{"a":"' + "x" * 8_000_000}), 200),
+}
+
+
+@pytest.mark.parametrize(("body", "status"), MESSAGES_BODIES.values(), ids=MESSAGES_BODIES)
+async def test_no_message_holds_up_others(target, upstreams, body, status) -> None:
+    assert await attacked(target, "/v1/messages", body) == status
+
+
 async def test_no_stream_of_mixed_calls_holds_up_a_caller_of_responses(target, upstreams) -> None:
     calls = [
         chunk({"tool_calls": [{"index": n % 2_000, "function": {"name": "f", "arguments": "{"}}]})
@@ -282,6 +307,14 @@ async def test_texts_of_very_many_commas_at_once_hold_up_nobody(target, upstream
 
 async def test_a_long_body_of_combining_marks_holds_up_nobody(target, upstreams) -> None:
     assert await attacked_at_once(target, asking("a" + MARKS * 1_000_000), 1) == {200}
+
+
+async def test_a_long_schema_within_schemas_holds_up_nobody(target, upstreams) -> None:
+    schema: dict[str, Any] = {"properties": {"a": {"description": "x" * 4_000_000}}}
+    for n in range(90):
+        schema = {"allOf": [schema, {"properties": {"a": {"description": str(n)}}}]}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    assert await attacked_at_once(target, chat(CLAUDE, tools=[tool]), 1) == {200}
 
 
 async def test_long_events_at_once_hold_up_nobody(target, upstreams) -> None:

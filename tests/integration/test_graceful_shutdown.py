@@ -1,6 +1,7 @@
-"""SIGTERM under load with streams open: no answer is lost, and no row of the log."""
+"""Told to stop under load with streams open: no answer is lost, and no row of the log."""
 
 import asyncio
+import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -49,6 +50,10 @@ SHORT = {"model": "small", "messages": [{"role": "user", "content": "Say hello."
 LONG = SHORT | {"stream": True}
 DONE = b"data: [DONE]\n\n"
 
+by_any_signal = pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name
+)
+"""Of an orchestrator, of Ctrl-C, and of a terminal that closes."""
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -165,8 +170,20 @@ def logged(url: str) -> dict[str, str | None]:
         engine.dispose()
 
 
+def tell(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Send a signal to a process, and one that a terminal sends to its children as well."""
+    pids = [str(process.pid)]
+    if number is not signal.SIGTERM:
+        pids += Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for pid in pids:
+        os.kill(int(pid), number)
+
+
 async def load(
-    gateway: Serving, upstream: HeldUpstream, balancer: Balancer
+    gateway: Serving,
+    upstream: HeldUpstream,
+    balancer: Balancer,
+    number: signal.Signals = signal.SIGTERM,
 ) -> tuple[list[bytes], int]:
     """Stop a gateway in the middle of everything; returns its streams and its exit status."""
     async with asyncio.TaskGroup() as tasks:
@@ -175,7 +192,7 @@ async def load(
             tasks.create_task(balancer.call())
         tasks.create_task(balancer.probe())
         await until(lambda: upstream.held == STREAMS and len(balancer.answered) > 2 * STREAMS)
-        gateway.process.send_signal(signal.SIGTERM)
+        tell(gateway.process, number)
         await balancer.not_ready.wait()
         await refused(balancer.http.base_url)
         upstream.released.set()
@@ -195,12 +212,13 @@ async def refused(address: httpx2.URL) -> None:
             await asyncio.sleep(0.02)
 
 
+@by_any_signal
 async def test_no_answer_and_no_row_is_lost_when_told_to_stop_under_load(
-    settings_file: Path, upstream: HeldUpstream, database_url: str
+    settings_file: Path, upstream: HeldUpstream, database_url: str, number: signal.Signals
 ):
     async with calling(settings_file) as (gateway, http):
         balancer = Balancer(http)
-        streams, status = await load(gateway, upstream, balancer)
+        streams, status = await load(gateway, upstream, balancer, number)
 
     assert status == 0
     assert set(balancer.statuses) == {200}
@@ -211,12 +229,13 @@ async def test_no_answer_and_no_row_is_lost_when_told_to_stop_under_load(
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@by_any_signal
 async def test_nor_is_any_with_several_workers(
-    several_workers: Path, upstream: HeldUpstream, database_url: str
+    several_workers: Path, upstream: HeldUpstream, database_url: str, number: signal.Signals
 ):
     async with calling(several_workers) as (gateway, http):
         balancer = Balancer(http)
-        streams, status = await load(gateway, upstream, balancer)
+        streams, status = await load(gateway, upstream, balancer, number)
 
     assert status == 0
     assert set(balancer.statuses) == {200}

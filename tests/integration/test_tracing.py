@@ -109,6 +109,16 @@ async def test_a_refused_turn_says_why(traced):
     assert told(turn)["error.type"] == told(route)["error.type"] == "ModelNotFound"
 
 
+async def test_a_number_that_no_span_can_hold_costs_nobody_a_trace(traced):
+    async with traced() as (gateway, collector), gateway.caller() as http:
+        for number in (10**30, -(10**30), 2**63, 1.5):
+            await http.post(CHAT, json=BODY | {"seed": number, "temperature": number})
+        await http.post(CHAT, json=BODY | {"seed": 7})
+
+    seeds = [told(turn).get("gen_ai.request.seed") for turn in collector.named("chat auto")]
+    assert seeds == [None, None, None, 1.5, 7]
+
+
 @pytest.mark.parametrize(("content", "keeps_text"), [(False, True), (True, False)])
 async def test_prompts_stay_out_unless_both_operator_and_team_agree(traced, content, keeps_text):
     async with traced(content=content) as (gateway, collector):

@@ -1,6 +1,7 @@
 """Nobody but its team reads, deletes or goes on from a stored response, nor for ever."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -9,10 +10,13 @@ import pytest
 from sqlalchemy import func, select
 
 from gateway.access.keys import KeyStore
+from gateway.budgets.definitions import BudgetDefinitions
 from migrations.tables import STORED_RESPONSES
+from tests.fakes.budgets import budget
 from tests.fakes.gateway import SMALL, RunningGateway
-from tests.fakes.stored_responses import ids_in, neighbour, sdk_of
-from tests.fakes.upstream import Answer, chunk
+from tests.fakes.stored_responses import ids_in, neighbour, opted_in, sdk_of
+from tests.fakes.turns import until
+from tests.fakes.upstream import Answer, chunk, completion, json_answer
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -66,6 +70,27 @@ async def test_a_conversation_is_no_longer_than_a_request_may_be(
     body = {"model": SMALL, "input": long, "previous_response_id": told.id}
     assert (await http.post(RESPONSES, json=body)).status_code == 413
     assert (await http.post(RESPONSES, json={**body, "input": "Hi"})).status_code == 200
+
+
+async def test_going_on_by_ids_does_not_leave_the_budget_of_a_conversation(tmp_path: Path) -> None:
+    settings = {"definitions_poll_s": 0.01}
+    async with opted_in(tmp_path, budgets=settings) as gateway, sdk_of(gateway) as client:
+        gateway.alpha.answers = [json_answer(completion())]
+        cap = {"team_id": "default", "scope": "conversation", "measure": "requests"}
+        budget(gateway.engine, 2, **cap)
+        book = gateway.app.budgets.book
+        newest = BudgetDefinitions(gateway.engine).changes(0, 1000)[-1].revision
+        await until(lambda: book.revision >= newest)
+        begun = await client.responses.create(model=SMALL, input="1")
+        second, _ = [await going_on(client, begun.id) for _ in range(2)]
+        for refused in (begun.id, second.id):
+            with pytest.raises(openai.RateLimitError):
+                await going_on(client, refused)
+        await going_on(client, (await client.responses.create(model=SMALL, input="1")).id)
+
+
+def going_on(client: Any, response_id: str) -> Any:
+    return client.responses.create(model=SMALL, input="x", previous_response_id=response_id)
 
 
 async def test_a_team_that_did_not_opt_in_is_told_so(gateway: RunningGateway) -> None:

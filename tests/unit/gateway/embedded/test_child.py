@@ -100,7 +100,7 @@ def test_keeps_no_prompts_between_adapters(monkeypatch: pytest.MonkeyPatch) -> N
     assert params.cache_ram_mib == 0
 
 
-def test_serves_on_and_ignores_the_interrupt_key(
+def test_serves_on_and_ignores_what_a_terminal_tells_all_of_its_processes(
     process: SimpleNamespace, stdin: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = SimpleNamespace(listening_address="http://127.0.0.1:4711")
@@ -110,7 +110,8 @@ def test_serves_on_and_ignores_the_interrupt_key(
     own = SimpleNamespace(Event=lambda: event, Thread=threading.Thread)
     monkeypatch.setattr(child, "threading", own)
     assert child.main() == 0
-    assert process.signals == [(signal.SIGINT, signal.SIG_IGN)]
+    ignored = (signal.SIGINT, signal.SIGHUP)
+    assert process.signals == [(number, signal.SIG_IGN) for number in ignored]
 
 
 def test_says_why_the_model_cannot_be_loaded(

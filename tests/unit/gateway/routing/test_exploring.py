@@ -233,3 +233,20 @@ async def test_a_turn_earns_a_share_of_what_the_best_answer_to_it_is_worth(routi
     assert best > 0.0
     assert plan.willingness_to_pay_usd is not None
     assert budget.left_usd() == pytest.approx(0.02 * best * plan.willingness_to_pay_usd)
+
+
+async def test_who_says_that_it_pays_any_amount_earns_no_more_than_its_profile(routing) -> None:
+    clock = Clock()
+    budget = RegretBudget(1000.0, clock, most_share=0.02)
+    it = await routing(
+        hosted("able"),
+        hosted("new"),
+        with_router=False,
+        prior=day_one(),
+        exploration=Exploring(OFF, always, budget),
+    )
+    clock.now_s = DAY_S
+    plan = await planned(it, request(waypost={"willingness_to_pay": 1e9}))
+    assert plan.profile is not None
+    it.follow(plan)
+    assert 0.0 < budget.left_usd() <= 0.02 * it.profiles[plan.profile].willingness_to_pay_usd

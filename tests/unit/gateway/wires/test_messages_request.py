@@ -252,6 +252,32 @@ def test_an_instruction_amid_a_conversation_reminds_in_the_users_turn() -> None:
     assert [part["text"].splitlines()[0] for part in content] == ["a", "b", "<system-reminder>"]
 
 
+def test_instructions_that_follow_each_other_are_one_reminder_after_the_other() -> None:
+    rules = [
+        {"role": "system", "content": [{"type": "text", "text": "1", "extra": 1}]},
+        {"role": "user", "content": []},
+        {"role": "system", "content": "2"},
+    ]
+
+    (message,) = parsed(messages=[*said("hi"), *rules]).body["messages"]
+    (alone,) = parsed(messages=[{"role": "user", "content": []}, *rules]).body["messages"]
+
+    told = [f"<system-reminder>\n{text}\n</system-reminder>" for text in "12"]
+    assert message["content"] == "\n\n".join(["hi", *told])
+    assert alone["content"] == "\n\n".join(told)
+    assert alone["role"] == "user"
+    assert message[CARRIED] == alone[CARRIED] == [{"extra": 1}]
+
+
+def test_a_user_s_name_that_is_nested_deeply_is_a_name() -> None:
+    named = {parsed(metadata={"user_id": deep(n)}).body["user"] for n in (190, 210, 1_010, 9_000)}
+    assert len(named) == 4
+
+
+def deep(levels: int) -> str:
+    return '{"a":' + "[" * levels + "]" * levels + "}"
+
+
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
