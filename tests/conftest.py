@@ -12,6 +12,9 @@ from tests.fakes.postgres import Postgres, running_postgres
 # Every core has a worker already; more threads wait for each other and cost up to twice the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+LONGEST_ID = 80
+"""Of one parameter of a test in its name."""
+
 # A busy machine is no failure, and a failure must come back at the next run.
 settings.register_profile("waypost", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("waypost")
@@ -20,6 +23,14 @@ settings.load_profile("waypost")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the golden files be rewritten; review the difference."""
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a long text by its beginning: every worker tells every name to the first process."""
+    if isinstance(val, str | bytes) and len(val) > LONGEST_ID:
+        beginning = val[:LONGEST_ID] if isinstance(val, str) else str(val[:LONGEST_ID])[2:-1]
+        return f"{beginning} and {len(val) - LONGEST_ID} more"
+    return None
 
 
 @pytest.fixture(scope="session")
