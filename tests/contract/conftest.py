@@ -26,9 +26,9 @@ def clock() -> ManualClock:
     return ManualClock(NEW_YEARS_EVE)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[list[RedisServer]]:
-    with running_cluster() as nodes:
+    with running_cluster() as nodes:  # they talk to each other until the end
         yield nodes
 
 
