@@ -26,9 +26,9 @@ def clock() -> ManualClock:
     return ManualClock(NEW_YEARS_EVE)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[list[RedisServer]]:
-    with running_cluster() as nodes:  # they talk to each other until the end
+    with running_cluster() as nodes:
         yield nodes
 
 
