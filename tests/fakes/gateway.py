@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,7 @@ from gateway.providers.refusals import Refusals
 from gateway.routing.encoders import load_encoder
 from gateway.settings.config import GatewaySettings
 from gateway.startup import prepare
+from gateway.storage.database import create_database_engine
 from migrations.tables import TURNS
 from router_models.artifacts.artifact import dump
 from router_models.estimators.arrays import Scaler
@@ -25,7 +27,7 @@ from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
 from router_models.types import Encoder
 from tests.fakes.artifacts import CREATED_AT
 from tests.fakes.patience import PATIENCE_S
-from tests.fakes.schemas import closing
+from tests.fakes.schemas import closing, with_schema
 from tests.fakes.server import serve
 from tests.fakes.turns import until
 from tests.fakes.upstream import ScriptedUpstream
@@ -252,6 +254,11 @@ def router_for(encoder: Encoder, best: str = SMALL, seed: int = 0) -> bytes:
     )
 
 
+@cache
+def _usual_router() -> bytes:
+    return router_for(load_encoder("static"))
+
+
 @asynccontextmanager
 async def running_gateway(
     data_dir: Path,
@@ -276,8 +283,9 @@ async def running_gateway(
         settings = make_settings(data_dir, upstream_url, limits, also, **changes)
         store = router_store(settings)
         if not keeps_store:
-            artifact = router_for(load_encoder("static")) if router is None else router
-            store.activate(store.put(artifact).version)
+            store.activate(store.put(_usual_router() if router is None else router).version)
+        # Else each of some hundred gateways would migrate a database of its own.
+        with_schema(create_database_engine(settings.database_url)).dispose()
         startup = prepare(settings)
         assert startup.new_key is not None
         environ: Mapping[str, str] = {}

@@ -28,7 +28,9 @@ def with_schema(engine: Engine) -> Engine:
     """Bring a database to the newest schema; a new SQLite file becomes a copy of a migrated one."""
     name = engine.url.database
     if engine.dialect.name == "sqlite" and name and not Path(name).exists():
+        Path(name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         Path(name).write_bytes(_migrated())
+        Path(name).chmod(0o600)
     else:
         ensure_schema(engine)
     return engine

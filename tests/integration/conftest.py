@@ -29,6 +29,22 @@ def gateway(shared_gateway: RunningGateway) -> RunningGateway:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_strict_gateway(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[RunningGateway]:
+    folder = tmp_path_factory.mktemp("strict")
+    async with running_gateway(folder, limits={"extra_fields": []}) as running:
+        yield running
+
+
+@pytest.fixture
+def strict_gateway(shared_strict_gateway: RunningGateway) -> RunningGateway:
+    """A shared gateway that passes on no field that it does not know."""
+    shared_strict_gateway.upstreams.reset()
+    return shared_strict_gateway
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def http(shared_gateway: RunningGateway) -> AsyncIterator[httpx2.AsyncClient]:
     """A plain HTTP client with a key of the shared gateway."""
     async with shared_gateway.caller() as client:

@@ -34,10 +34,13 @@ def asking(model: str, **fields: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "Hi"}], **fields}
 
 
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("model", ["auto", SMALL])
 @pytest.mark.parametrize("dear", DEAR, ids=[next(iter(fields)) for fields in DEAR])
-async def test_a_field_that_may_change_model_or_price_is_refused(gateway, model, dear) -> None:
-    async with gateway.caller() as http:
+async def test_a_field_that_may_change_model_or_price_is_refused(
+    strict_gateway, model, dear
+) -> None:
+    async with strict_gateway.caller() as http:
         answer = await http.post(CHAT, json=asking(model, max_tokens=5, **dear))
         dry_run = await http.post("/v1/route", json=asking(model, **dear))
 
@@ -45,7 +48,7 @@ async def test_a_field_that_may_change_model_or_price_is_refused(gateway, model,
     assert (answer.status_code, dry_run.status_code) == (400, 400)
     assert (error["code"], error["param"]) == ("invalid_request", next(iter(dear)))
     assert "extra_fields" in error["message"]
-    assert gateway.alpha.requests == gateway.beta.requests == []
+    assert strict_gateway.alpha.requests == strict_gateway.beta.requests == []
 
 
 async def test_a_key_with_a_cap_gets_no_other_model_than_it_may_use(gateway) -> None:

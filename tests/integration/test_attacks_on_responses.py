@@ -77,14 +77,13 @@ async def test_deep_nesting_is_refused_wherever_it_is(accommodating, http, place
     ids=str,
 )
 @pytest.mark.parametrize("model", ["auto", SMALL])
-async def test_a_field_that_may_change_model_or_price_is_refused(tmp_path, model, dear):
-    async with running_gateway(tmp_path, limits={"extra_fields": []}) as gateway:
-        async with gateway.caller() as http:
-            answer = await http.post(RESPONSES, json=HELLO | {"model": model} | dear)
+async def test_a_field_that_may_change_model_or_price_is_refused(strict_gateway, model, dear):
+    async with strict_gateway.caller() as http:
+        answer = await http.post(RESPONSES, json=HELLO | {"model": model} | dear)
 
-        assert answer.status_code == 400, answer.text
-        assert answer.json()["error"]["param"] == next(iter(dear))
-        assert gateway.alpha.requests == gateway.gamma.requests == []
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == next(iter(dear))
+    assert strict_gateway.alpha.requests == strict_gateway.gamma.requests == []
 
 
 async def test_the_operator_can_allow_a_tool_that_a_host_runs(tmp_path):

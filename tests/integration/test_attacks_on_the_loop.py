@@ -46,7 +46,7 @@ LONGEST_TOGETHER_S = 0.15
 SEEDS = range(12)
 MARKS = "\u0315\u0300"
 USER = {"role": "user", "content": "Say hello."}
-LARGE = b"x" * 8_000_000
+LARGE = "x" * 8_000_000
 SETTINGS = f"""
 data_dir = "{{data}}"
 [server]
@@ -142,29 +142,33 @@ def calling(arguments: str) -> bytes:
     return chat(CLAUDE, stream=True, messages=[USER, said])
 
 
+# Made when they are sent: all of them at once would fill a gigabyte in every worker.
 BODIES = {
-    "marks": (asking("a" + MARKS * 80_000), 200),
-    "marks_that_are_compositions": (asking("\uff9e\u0344" * 80_000), 200),
-    "one_character": (asking("\n" * 8_000_000), 200),
-    "one_letter_of_another_script": (asking("\u0915" * 2_000_000), 200),
-    "brackets_in_a_text": (asking(',[{"\\' * 1_000_000), 200),
-    "messages": (chat(messages=[USER] * 400_000), 400),
-    "parts": (asking([{"type": "text", "text": "a"}] * 500_000), 400),
-    "lists": (chat(seed=[[]] * 6_000_000), 400),
-    "numbers": (chat(seed=[0] * 9_000_000), 400),
-    "keys": (chat(logit_bias={str(n): 1 for n in range(900_000)}), 400),
-    "quotes": (b'"' * 19_000_000, 400),
-    "escaped_quotes": (b'{"a":"' + b'\\"' * 9_000_000, 400),
-    "levels": (nested(1_000), 400),
-    "more_levels": (nested(9_000_000), 400),
-    "arguments_of_a_tool": (calling("[" + "[]," * 6_000_000 + "[]]"), 400),
-    "as_many_messages_as_may_be": (chat(messages=[{"role": "user", "content": "a"}] * 35_000), 200),
+    "marks": (lambda: asking("a" + MARKS * 80_000), 200),
+    "marks_that_are_compositions": (lambda: asking("\uff9e\u0344" * 80_000), 200),
+    "one_character": (lambda: asking("\n" * 8_000_000), 200),
+    "one_letter_of_another_script": (lambda: asking("\u0915" * 2_000_000), 200),
+    "brackets_in_a_text": (lambda: asking(',[{"\\' * 1_000_000), 200),
+    "messages": (lambda: chat(messages=[USER] * 400_000), 400),
+    "parts": (lambda: asking([{"type": "text", "text": "a"}] * 500_000), 400),
+    "lists": (lambda: chat(seed=[[]] * 6_000_000), 400),
+    "numbers": (lambda: chat(seed=[0] * 9_000_000), 400),
+    "keys": (lambda: chat(logit_bias={str(n): 1 for n in range(900_000)}), 400),
+    "quotes": (lambda: b'"' * 19_000_000, 400),
+    "escaped_quotes": (lambda: b'{"a":"' + b'\\"' * 9_000_000, 400),
+    "levels": (lambda: nested(1_000), 400),
+    "more_levels": (lambda: nested(9_000_000), 400),
+    "arguments_of_a_tool": (lambda: calling("[" + "[]," * 6_000_000 + "[]]"), 400),
+    "as_many_messages_as_may_be": (
+        lambda: chat(messages=[{"role": "user", "content": "a"}] * 35_000),
+        200,
+    ),
 }
 
 
 @pytest.mark.parametrize(("body", "status"), BODIES.values(), ids=BODIES)
 async def test_no_body_of_a_caller_holds_up_others(target, upstreams, body, status) -> None:
-    assert await attacked(target, CHAT, body) == status
+    assert await attacked(target, CHAT, body()) == status
 
 
 def responding(given: Any, **fields: Any) -> bytes:
@@ -178,25 +182,33 @@ CALLS = [
 ]
 TOOL = {"type": "custom", "name": "f", "format": {"type": "grammar", "definition": "x" * 90}}
 RESPONSES_BODIES = {
-    "items": (responding([USER] * 500_000), 400),
-    "as_many_items_as_may_be": (responding([USER] * 35_000), 200),
-    "reminders": (responding([USER, *[{"role": "developer", "content": "a"}] * 34_000]), 200),
-    "results_of_one_call": (responding([USER, *[OUTPUT] * 15_000]), 200),
-    "calls_and_their_results": (
-        responding([USER, *CALLS, *(OUTPUT | {"call_id": one["call_id"]} for one in CALLS)]),
+    "items": (lambda: responding([USER] * 500_000), 400),
+    "as_many_items_as_may_be": (lambda: responding([USER] * 35_000), 200),
+    "reminders": (
+        lambda: responding([USER, *[{"role": "developer", "content": "a"}] * 34_000]),
         200,
     ),
-    "a_long_id": (responding([USER, OUTPUT | {"call_id": "c" * 8_000_000}]), 200),
-    "tools": (responding("Hi.", tools=[TOOL] * 10_000), 200),
-    "a_long_name": (responding("Hi.", tools=[TOOL | {"name": "f" * 8_000_000}]), 200),
-    "parts": (responding([{"role": "user", "content": [{"type": "input_text"}] * 500_000}]), 400),
-    "levels": (responding("Hi.")[:-1] + b',"metadata":' + b"[" * 9_000_000, 400),
+    "results_of_one_call": (lambda: responding([USER, *[OUTPUT] * 15_000]), 200),
+    "calls_and_their_results": (
+        lambda: responding(
+            [USER, *CALLS, *(OUTPUT | {"call_id": one["call_id"]} for one in CALLS)]
+        ),
+        200,
+    ),
+    "a_long_id": (lambda: responding([USER, OUTPUT | {"call_id": "c" * 8_000_000}]), 200),
+    "tools": (lambda: responding("Hi.", tools=[TOOL] * 10_000), 200),
+    "a_long_name": (lambda: responding("Hi.", tools=[TOOL | {"name": "f" * 8_000_000}]), 200),
+    "parts": (
+        lambda: responding([{"role": "user", "content": [{"type": "input_text"}] * 500_000}]),
+        400,
+    ),
+    "levels": (lambda: responding("Hi.")[:-1] + b',"metadata":' + b"[" * 9_000_000, 400),
 }
 
 
 @pytest.mark.parametrize(("body", "status"), RESPONSES_BODIES.values(), ids=RESPONSES_BODIES)
 async def test_no_request_for_a_response_holds_up_others(target, upstreams, body, status) -> None:
-    assert await attacked(target, "/v1/responses", body) == status
+    assert await attacked(target, "/v1/responses", body()) == status
 
 
 def messages(given: Any, **fields: Any) -> bytes:
@@ -260,31 +272,37 @@ def crlf(event: bytes) -> bytes:
     return event.replace(b"\n", b"\r\n")
 
 
-TEXT = LARGE.decode()
 ANTHROPIC = anthropic_stream_chunks()
-LARGE_DELTA = anthropic_event(
-    "content_block_delta", index=0, delta={"type": "text_delta", "text": TEXT}
-)
+
+
+def large_delta() -> bytes:
+    delta = {"type": "text_delta", "text": LARGE}
+    return anthropic_event("content_block_delta", index=0, delta=delta)
+
+
 STREAMS = {
-    "a_large_event": (SMALL, [*in_pieces(crlf(chunk({"content": TEXT}))), *stream_chunks()]),
+    "a_large_event": (
+        SMALL,
+        lambda: [*in_pieces(crlf(chunk({"content": LARGE}))), *stream_chunks()],
+    ),
     "a_large_event_of_claude": (
         CLAUDE,
-        [ANTHROPIC[0], *in_pieces(crlf(LARGE_DELTA)), *ANTHROPIC[1:]],
+        lambda: [ANTHROPIC[0], *in_pieces(crlf(large_delta())), *ANTHROPIC[1:]],
     ),
     "a_large_event_of_many_lines": (
         SMALL,
-        [*in_pieces(b"data: 1\r\n" * 900_000 + b"\r\n"), *stream_chunks()],
+        lambda: [*in_pieces(b"data: 1\r\n" * 900_000 + b"\r\n"), *stream_chunks()],
     ),
-    "an_event_of_lists": (SMALL, [b'data: {"usage":[' + b"[]," * 4_000_000 + b"0]}\n\n"]),
-    "comments": (SMALL, [b": ping\n\n" * 128] * 2_000),
-    "tiny_deltas": (SMALL, stream_chunks("a" * 20_000)),
-    "empty_lines": (SMALL, [b"\n" * 1_000] * 3_000 + stream_chunks()),
+    "an_event_of_lists": (SMALL, lambda: [b'data: {"usage":[' + b"[]," * 4_000_000 + b"0]}\n\n"]),
+    "comments": (SMALL, lambda: [b": ping\n\n" * 128] * 2_000),
+    "tiny_deltas": (SMALL, lambda: stream_chunks("a" * 20_000)),
+    "empty_lines": (SMALL, lambda: [b"\n" * 1_000] * 3_000 + stream_chunks()),
 }
 
 
 @pytest.mark.parametrize(("model", "chunks"), STREAMS.values(), ids=STREAMS)
 async def test_no_stream_of_an_upstream_holds_up_others(target, upstreams, model, chunks) -> None:
-    upstreams.by_name["alpha"].answers = upstreams.by_name["gamma"].answers = [Answer(chunks)]
+    upstreams.by_name["alpha"].answers = upstreams.by_name["gamma"].answers = [Answer(chunks())]
     assert await attacked(target, CHAT, chat(model, stream=True)) in {200, 502, 503}
 
 
@@ -329,9 +347,9 @@ async def test_long_answers_at_once_hold_up_nobody(target, upstreams) -> None:
 
 
 ANSWERS = {
-    "lists": Answer((b'{"choices":[' + b"[]," * 6_000_000 + b"0]}",)),
-    "a_message_that_names_a_model": error_answer(400, "model " * 10_000),
-    "an_error_within_a_stream": Answer(
+    "lists": lambda: Answer((b'{"choices":[' + b"[]," * 6_000_000 + b"0]}",)),
+    "a_message_that_names_a_model": lambda: error_answer(400, "model " * 10_000),
+    "an_error_within_a_stream": lambda: Answer(
         (b'data: {"error":{"code":400,"message":"' + b"model " * 1_000_000 + b'"}}\n\n',)
     ),
 }
@@ -339,7 +357,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 async def test_no_answer_of_an_upstream_holds_up_others(target, upstreams, answer) -> None:
-    upstreams.by_name["alpha"].answers = [answer]
+    upstreams.by_name["alpha"].answers = [answer()]
     is_stream = answer is ANSWERS["an_error_within_a_stream"]
     assert await attacked(target, CHAT, chat(stream=is_stream)) >= 400
 

@@ -4,7 +4,7 @@ import asyncio
 import re
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 
 from gateway.artifacts.store import ArtifactStore
 from gateway.routing.encoders import load_encoder
@@ -24,6 +25,11 @@ from tests.fakes.processes import CHAT, Serving, caller, start
 from tests.fakes.redis import running_redis
 from tests.fakes.server import serve
 from tests.fakes.upstream import completion, json_answer
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("replicas"),  # two gateways
+]
 
 ADMIN_TOKEN = "an-admin-token-of-the-test"
 SETTINGS = """
@@ -87,6 +93,16 @@ class Replica:
             r'^waypost_router_info\{.*version="([^"]+)".*\} 1\.0$', scraped.text, re.M
         )
 
+    async def follows(self, version: str) -> bool:
+        """Whether this process serves that router."""
+        return await self.serves() == [version]
+
+    async def new_key(self) -> tuple[str, str]:
+        """Make a key of the default team; returns its id and itself."""
+        asked = {"team_id": "default", "name": "other"}
+        made = (await self.operators.post("/admin/keys", json=asked)).json()
+        return made["id"], made["key"]
+
 
 @dataclass
 class Replicas:
@@ -98,21 +114,21 @@ class Replicas:
     store: ArtifactStore
 
 
-@pytest.fixture
-async def replicas(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Replicas]:
+@asynccontextmanager
+async def two_replicas(folder: Path, postgres: Postgres) -> AsyncIterator[Replicas]:
     upstreams = Upstreams()
     for name in ("alpha", "beta"):
         upstreams.by_name[name].answers = [json_answer(completion())]
-    store = ArtifactStore(tmp_path / "data" / "routers")
+    store = ArtifactStore(folder / "data" / "routers")
     store.activate(store.put(FIRST).version)
     store.put(SECOND)
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(serve(upstreams, lifespan="off"))
         redis = stack.enter_context(running_redis())
-        file = tmp_path / "waypost.toml"
+        file = folder / "waypost.toml"
         file.write_text(
             SETTINGS.format(
-                data=tmp_path / "data",
+                data=folder / "data",
                 token=ADMIN_TOKEN,
                 database=postgres.new_database(),
                 redis=redis.url,
@@ -136,6 +152,23 @@ async def _replica(file: Path, stack: AsyncExitStack) -> Replica:
     return Replica(process, callers, operators)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres
+) -> AsyncIterator[Replicas]:
+    async with two_replicas(tmp_path_factory.mktemp("replicas"), postgres) as replicas:
+        yield replicas
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def replicas(running: Replicas) -> Replicas:
+    """Two processes that run on; both serve the first router."""
+    running.store.activate(V1)
+    for each in (running.first, running.second):
+        await eventually(partial(each.follows, V1))
+    return running
+
+
 def decision(answer: httpx2.Response) -> dict[str, Any]:
     """Return what the gateway says of its choice, without what differs by nature."""
     assert answer.status_code == 200, answer.text
@@ -157,11 +190,8 @@ async def test_a_router_activated_once_is_served_and_reported_by_both(replicas: 
 
     replicas.store.activate(V2)
 
-    async def follows(which: Replica) -> bool:
-        return await which.serves() == [V2]
-
     for each in both:
-        await eventually(partial(follows, each))
+        await eventually(partial(each.follows, V2))
     answers = [await each.ask(replicas.key) for each in both]
     assert [answer.headers["x-waypost-router-version"] for answer in answers] == [V2, V2]
     assert [answer.headers["x-waypost-model"] for answer in answers] == [LARGE, LARGE]
@@ -170,22 +200,23 @@ async def test_a_router_activated_once_is_served_and_reported_by_both(replicas: 
 async def test_a_key_made_and_revoked_at_one_is_known_and_forgotten_by_the_other(
     replicas: Replicas,
 ):
-    team = {"team_id": "default", "name": "other"}
-    made = (await replicas.first.operators.post("/admin/keys", json=team)).json()
-    assert (await replicas.second.ask(made["key"])).status_code == 200
+    key_id, key = await replicas.first.new_key()
+    assert (await replicas.second.ask(key)).status_code == 200
 
-    await replicas.first.operators.post(f"/admin/keys/{made['id']}/revoke")
+    await replicas.first.operators.post(f"/admin/keys/{key_id}/revoke")
 
     async def is_refused() -> bool:
-        return (await replicas.second.ask(made["key"])).status_code == 401
+        return (await replicas.second.ask(key)).status_code == 401
 
     await eventually(is_refused)
 
 
 async def test_what_is_spent_at_one_is_gone_at_the_other(replicas: Replicas):
+    key_id, key = await replicas.first.new_key()
     budget = {
         "team_id": "default",
-        "scope": "team",
+        "scope": "key",
+        "scope_id": key_id,
         "measure": "requests",
         "window": "total",
         "cap": 3,
@@ -194,7 +225,7 @@ async def test_what_is_spent_at_one_is_gone_at_the_other(replicas: Replicas):
     assert created.status_code == 201, created.text
 
     async def is_spent(at: Replica) -> bool:
-        return (await at.ask(replicas.key)).status_code == 429
+        return (await at.ask(key)).status_code == 429
 
     await eventually(partial(is_spent, replicas.second))
     await eventually(partial(is_spent, replicas.first))
@@ -202,7 +233,8 @@ async def test_what_is_spent_at_one_is_gone_at_the_other(replicas: Replicas):
     assert [each["spent"] for each in usage.json()["data"]] == [3]
 
 
-async def test_one_goes_on_when_the_other_is_told_to_stop(replicas: Replicas):
-    assert await replicas.first.process.end(signal.SIGTERM) == 0
+async def test_one_goes_on_when_the_other_is_told_to_stop(tmp_path: Path, postgres: Postgres):
+    async with two_replicas(tmp_path, postgres) as replicas:
+        assert await replicas.first.process.end(signal.SIGTERM) == 0
 
-    assert (await replicas.second.ask(replicas.key)).status_code == 200
+        assert (await replicas.second.ask(replicas.key)).status_code == 200
