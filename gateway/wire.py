@@ -78,12 +78,21 @@ class Keeping(Protocol):
         ...
 
     @property
+    def conversation_id(self) -> str | None:
+        """Names the stored conversation that request and answer are added to."""
+        ...
+
+    @property
     def is_wanted(self) -> bool:
         """Whether the caller has not asked for the contrary."""
         ...
 
     def keep(self, response: Mapping[str, Any]) -> bool:
         """Keep a response; False where it is not kept."""
+        ...
+
+    async def settle(self) -> None:
+        """Wait, where a next request could otherwise miss what was kept, until it cannot."""
         ...
 
 
