@@ -107,7 +107,7 @@ def _tool(tool: Any) -> Any:
     return {**tool, "input_schema": tool_schema(tool["input_schema"], is_strict=is_strict)}
 
 
-def _format(given: Mapping[str, Any]) -> Mapping[str, Any]:
+def _format(given: Any) -> Any:
     return _with(given, "schema", enforced_schema)
 
 
