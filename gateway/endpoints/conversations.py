@@ -206,6 +206,6 @@ def _shown_item(item: dict[str, Any]) -> dict[str, Any]:
     content = item.get("content")
     if item["type"] == "message" and isinstance(content, str):
         kind = "output_text" if item.get("role") == "assistant" else "input_text"
-        more = {"annotations": []} if kind == "output_text" else {}
+        more: dict[str, Any] = {"annotations": []} if kind == "output_text" else {}
         shown["content"] = [{"type": kind, "text": content, **more}]
     return shown

@@ -185,8 +185,8 @@ def _has_room(connection: Connection, team_id: str, part: Mapping[str, Any]) -> 
     table = STORED_RESPONSES.c
     mine = select(func.coalesce(func.sum(table.n_bytes), 0))
     mine = mine.where(table.team_id == team_id, table.response == "")
-    taken: int = connection.execute(mine).scalar_one()
-    return taken + part["n_bytes"] <= MAX_ADDED_BYTES
+    taken: int = connection.execute(mine).scalar_one() + part["n_bytes"]
+    return taken <= MAX_ADDED_BYTES
 
 
 def _found(
@@ -252,8 +252,9 @@ def _without(
     with writing(engine) as connection:
         if _read(connection, oldest, team_id, conversation_id) is None:
             return None
-        for name, *texts in connection.execute(query.where(_is_in(team_id, conversation_id))).all():
-            changed = _texts_without(*texts, item_id)
+        parts = connection.execute(query.where(_is_in(team_id, conversation_id))).all()
+        for name, given, response in parts:
+            changed = _texts_without(given, response, item_id)
             if changed is None:
                 continue
             here = and_(table.team_id == team_id, table.id == name)
