@@ -13,7 +13,7 @@ from tests.fakes.upstream import Answer, chunk, completion, json_answer, stream_
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHAT = "/v1/chat/completions"
-HELLO = [{"role": "user", "content": "Say hello."}]
+HELLO: list[Any] = [{"role": "user", "content": "Say hello."}]
 PLAIN = (
     b"".join((chunk({"content": "Grüße "}), chunk({"content": "你好"}), chunk({}, "stop")))
     + b"data: [DONE]\n\n"
@@ -32,7 +32,7 @@ async def said(client: AsyncOpenAI, model: str = SMALL) -> str:
     stream: Any = await client.chat.completions.create(
         model=model,
         messages=HELLO,
-        stream=True,  # type: ignore[arg-type]
+        stream=True,
     )
     return "".join([event.choices[0].delta.content or "" async for event in stream])
 

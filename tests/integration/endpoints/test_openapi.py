@@ -196,7 +196,7 @@ async def test_conversations_follow_their_schemas(gateway, document):
         )
         added = await talker.post(f"{one}/items", json={"items": [item]})
         named = f"{one}/items/{added.json()['first_id']}"
-        calls = (
+        calls: tuple[tuple[str, str, Any], ...] = (
             ("POST", "/v1/conversations", begun),
             ("GET", one, None),
             ("POST", one, {"metadata": {}}),

@@ -13,11 +13,11 @@ from gateway.access.keys import KeyStore
 from migrations.tables import CONVERSATIONS as CONVERSATIONS_TABLE
 from migrations.tables import STORED_RESPONSES
 from tests.fakes.gateway import CLAUDE, SMALL, RunningGateway
+from tests.fakes.responses import WEATHER
 from tests.fakes.stored_responses import NATIVE, neighbour, sdk_of
 from tests.fakes.upstream import Answer, anthropic_stream_chunks, stream_answer
 from tests.integration.stored_responses.test_stored_responses import (
     CALL,
-    WEATHER,
     calls_weather,
     native_stream,
 )
