@@ -65,7 +65,6 @@ REFUSED: list[tuple[str, Any]] = [
     ("/v1/embeddings", {"model": EMBEDDER, "input": []}),
     ("/v1/completions", {"model": WRITER, "prompt": "Once", "n": 0}),
     ("/v1/rerank", {"model": RERANKER, "query": "a", "documents": []}),
-    ("/v1/conversations", {"items": ["Hi"]}),
     ("/v1/feedback", {"id": "", "score": 1}),
     ("/v1/feedback", {"id": "x", "score": 2}),
     ("/v1/feedback", {"id": "x", "score": 1, "unknown": 1}),
