@@ -29,6 +29,7 @@ from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.forwarding import Forwarder, forwarded_paths
 from gateway.endpoints.public import PublicEndpoints
 from gateway.endpoints.public_app import PublicApp
+from gateway.evaluation_log.conversations import ConversationStore
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
 from gateway.evaluation_log.stored_responses import ResponseStore
@@ -305,6 +306,7 @@ def _build_public_app(
     install_error_handlers(app)
     stored_days = settings.evaluation_log.stored_responses_days
     responses = ResponseStore(log, startup.engine, stored_days, server.max_body_bytes)
+    conversations = ConversationStore(responses)
     PublicEndpoints(
         service=service,
         authenticator=authenticator,
@@ -314,7 +316,7 @@ def _build_public_app(
             service.metrics.graded,
             patience_s=2 * settings.evaluation_log.flush_interval_s,
         ),
-        responses=responses,
+        conversations=conversations,
         models=readiness.pool.models,
         other_models=readiness.pool.others,
         profiles=settings.all_profiles,
@@ -324,7 +326,7 @@ def _build_public_app(
         long_work=service.long_work,
         passthrough=settings.passthrough.values(),
     ).install(app)
-    turns = turn_endpoints(service, authenticator, server, memory, responses)
+    turns = turn_endpoints(service, authenticator, server, memory, conversations)
     forwarder = Forwarder(forwarding, authenticator, server, memory, service.long_work)
     calls = forwarded_paths(forwarder, settings, readiness.pool)
     # In the table of routes too: what walks it must see every endpoint there is.

@@ -78,6 +78,11 @@ class Keeping(Protocol):
         ...
 
     @property
+    def conversation_id(self) -> str | None:
+        """Names the stored conversation that request and answer are added to."""
+        ...
+
+    @property
     def first_id(self) -> str | None:
         """Names the response that the conversation began with; None where this one begins it."""
         ...
@@ -89,6 +94,10 @@ class Keeping(Protocol):
 
     def keep(self, response: Mapping[str, Any]) -> bool:
         """Keep a response; False where it is not kept."""
+        ...
+
+    async def settle(self) -> None:
+        """Wait, where a next request could otherwise miss what was kept, until it cannot."""
         ...
 
 

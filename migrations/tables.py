@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0011"
+HEAD_REVISION = "0012"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 
@@ -201,6 +201,8 @@ STORED_RESPONSES = Table(
     Column("n_bytes", Integer, nullable=False),
     Column("input", Text, nullable=False),
     Column("response", Text, nullable=False),
+    Column("conversation_id", String),
+    Index("ix_stored_responses_conversation", "team_id", "conversation_id", "created_at"),
 )
 """A response of a team that opted in; nobody else can name it, since `team_id` is in its key.
 
@@ -208,6 +210,22 @@ Attributes:
     previous_id: The response that it goes on from, whose conversation comes before its own input.
     n_bytes: Of `input` and `response`.
     input: The request's own items, as JSON; text, because it comes back byte for byte.
+    response: Empty where callers added items to a conversation and no model answered.
+    conversation_id: The conversation that it is a part of, after all that came earlier.
+"""
+
+CONVERSATIONS = Table(
+    "conversations",
+    METADATA,
+    Column("team_id", String, primary_key=True),
+    Column("id", String, primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+    Column("metadata", Text, nullable=False),
+)
+"""A conversation (OpenAI's) of a team that stores its responses; they are what it consists of.
+
+Attributes:
+    metadata: As JSON.
 """
 
 BUDGETS = Table(

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, RowMapping, Select, delete, insert, o
 from gateway.errors import InvalidRequest, NotFound
 from gateway.settings.config import ConfigurationError
 from gateway.storage.database import one_start_at_a_time, writing
-from migrations.tables import GRADES, KEYS, STORED_RESPONSES, TEAMS, TURNS
+from migrations.tables import CONVERSATIONS, GRADES, KEYS, STORED_RESPONSES, TEAMS, TURNS
 
 KEY_PREFIX = "wp"
 SECRET_BYTES = 32
@@ -124,7 +124,7 @@ class KeyStore:
         """Change what the team chose; None leaves a choice as it is.
 
         Where `trains_reasoner` is taken back, the prompts, answers and verifiers kept so far are
-        erased; where `stores_responses` is, the responses.
+        erased; where `stores_responses` is, responses and conversations.
 
         Raises:
             NotFound: There is no such team.
@@ -142,8 +142,8 @@ class KeyStore:
             if trains_reasoner is False:
                 _forget_exchanges(connection, team_id)
             if stores_responses is False:
-                responses = delete(STORED_RESPONSES).where(STORED_RESPONSES.c.team_id == team_id)
-                connection.execute(responses)
+                for table in (STORED_RESPONSES, CONVERSATIONS):
+                    connection.execute(delete(table).where(table.c.team_id == team_id))
         return self.team(team_id)
 
     def team(self, team_id: str) -> TeamInfo:

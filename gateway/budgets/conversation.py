@@ -46,12 +46,12 @@ def conversation(
     """
     body = request.body
     previous = _text(body.get("previous_response_id"))
-    given = body.get("conversation")
+    given, keeping = body.get("conversation"), request.keeping
     name = (
         request.options.conversation_id
         or _text(given)
         or (_text(given.get("id")) if isinstance(given, dict) else None)
-        or (None if request.keeping is None else request.keeping.first_id)
+        or (None if keeping is None else keeping.conversation_id or keeping.first_id)
     )
     if name is None and previous is not None and answers is not None:
         known = answers.conversation_of(caller.team_id, previous)

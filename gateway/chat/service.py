@@ -17,13 +17,7 @@ from gateway.budgets.base import Ledger
 from gateway.budgets.enforcement import asked_of, with_reasoning
 from gateway.budgets.reservation import Reservation
 from gateway.budgets.turn_budgets import TurnBudgets
-from gateway.chat.charging import (
-    charge_abandoned,
-    charge_answer,
-    charge_stream,
-    id_of,
-    most_used,
-)
+from gateway.chat.charging import charge_abandoned, charge_answer, charge_stream, id_of, most_used
 from gateway.chat.turn import Turn
 from gateway.chat.usage import SentCall, TokenCounter
 from gateway.errors import (
@@ -286,6 +280,7 @@ class ChatService:
             native=turn.request.native,
             dropped=turn.dropped,
             refused=refused,
+            is_chosen=model.name != turn.request.model,
         )
 
     async def _fall_back_or_raise(

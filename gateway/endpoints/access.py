@@ -13,6 +13,7 @@ MESSAGES_PATH: Final = "/v1/messages"
 COUNT_PATH: Final = "/v1/messages/count_tokens"
 RESPONSES_PATH: Final = "/v1/responses"
 INPUT_TOKENS_PATH: Final = "/v1/responses/input_tokens"
+CONVERSATIONS_PATH: Final = "/v1/conversations"
 PASSTHROUGH: Final = "passthrough"
 OTHER: Final = "other"
 ENDPOINT_OF_SCOPE: Final = "waypost.endpoint"
@@ -23,6 +24,7 @@ ENDPOINTS: Final = {
     COUNT_PATH: "count_tokens",
     RESPONSES_PATH: "responses",
     INPUT_TOKENS_PATH: "input_tokens",
+    CONVERSATIONS_PATH: "conversations",
     "/v1/completions": "completions",
     "/v1/embeddings": "embeddings",
     "/v1/rerank": "rerank",
@@ -138,4 +140,6 @@ def endpoint_of(path: str) -> str:
         return known
     if path.startswith(f"{RESPONSES_PATH}/"):
         return "responses"
+    if path.startswith(f"{CONVERSATIONS_PATH}/"):
+        return "conversations"
     return "models" if path.startswith("/v1/models/") else OTHER

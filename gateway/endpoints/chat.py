@@ -35,7 +35,7 @@ from gateway.endpoints.asgi import (
 )
 from gateway.endpoints.stored_responses import KeptResponses
 from gateway.errors import GatewayError, drop_tracebacks
-from gateway.evaluation_log.stored_responses import ResponseStore
+from gateway.evaluation_log.conversations import ConversationStore
 from gateway.long_work import LongWork
 from gateway.providers.base import Transit
 from gateway.settings.server import ServerSettings
@@ -124,6 +124,8 @@ class TurnEndpoint:
                 await self._stream(request, caller, transit, send)
             else:
                 answer = await self.service.complete(request, caller, transit, self.wire)
+                if request.keeping is not None:
+                    await request.keeping.settle()
         # Once the response is complete the server reports the caller as gone, so the last message
         # is sent where nobody listens for that: it would cancel the turn before it is recorded.
         if request.is_stream:
@@ -143,6 +145,8 @@ class TurnEndpoint:
                 }
             )
             async for events in answer.events:
+                if request.keeping is not None:
+                    await request.keeping.settle()
                 await send({"type": "http.response.body", "body": events, "more_body": True})
 
 
@@ -171,7 +175,7 @@ def turn_endpoints(
     authenticator: Authenticator,
     server: ServerSettings,
     memory: InFlight,
-    responses: ResponseStore,
+    conversations: ConversationStore,
 ) -> dict[str, TurnEndpoint]:
     """Make the endpoints of all wires, by path; each is served by POST."""
     given: dict[str, Any] = {
@@ -183,7 +187,8 @@ def turn_endpoints(
         "json_grace_s": server.abandoned_json_s,
         "stream_grace_s": server.abandoned_stream_s,
     }
-    kept = KeptResponses(responses, service.long_work, lambda: new_id(service.rng))
+    made = (service.long_work, lambda: new_id(service.rng))
+    kept = KeptResponses(conversations.responses, conversations, *made)
     return {
         CHAT_PATH: TurnEndpoint(**given),
         MESSAGES_PATH: TurnEndpoint(**given, wire=MESSAGES),

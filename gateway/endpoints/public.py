@@ -12,15 +12,17 @@ from budget.in_flight import InFlight
 from budget.ledger.amounts import NUSD_PER_USD
 from gateway.access.auth import Authenticator, credential, declares
 from gateway.chat.service import ChatService
+from gateway.chat.turn import new_id
 from gateway.endpoints.bodies import Body
+from gateway.endpoints.conversations import ConversationEndpoints
 from gateway.endpoints.errors import wire_of
 from gateway.endpoints.guard import GuardedBody
 from gateway.endpoints.models import info_of, page_of
 from gateway.endpoints.openapi import add_description
 from gateway.endpoints.stored_responses import add_stored_responses
 from gateway.errors import InvalidRequest, ModelNotFound
+from gateway.evaluation_log.conversations import ConversationStore
 from gateway.evaluation_log.grades import GradeBook
-from gateway.evaluation_log.stored_responses import ResponseStore
 from gateway.long_work import LongWork
 from gateway.providers.responses_native import RESPONSE_PREFIX
 from gateway.routing.plan import AUTO, RoutePlan
@@ -66,7 +68,7 @@ class PublicEndpoints:
     service: ChatService
     authenticator: Authenticator
     grades: GradeBook
-    responses: ResponseStore
+    conversations: ConversationStore
     models: Mapping[str, HostedModel]
     other_models: Mapping[str, HostedModel]
     profiles: Mapping[str, ProfileSettings]
@@ -103,7 +105,9 @@ class PublicEndpoints:
             shown = info_of if wire_of(request.scope) is MESSAGES else _listed
             return shown(name, self._find(name, caller))
 
-        add_stored_responses(endpoints, requires_key, self.responses, self.memory, self.long_work)
+        responses = self.conversations.responses
+        add_stored_responses(endpoints, requires_key, responses, self.memory, self.long_work)
+        self._conversations().add_to(endpoints, requires_key)
         add_description(endpoints, requires_key, self.passthrough)
 
         @endpoints.post("/v1/route", tags=["routing"])
@@ -126,6 +130,14 @@ class PublicEndpoints:
 
         self._add_probes(endpoints)
         app.include_router(endpoints)
+
+    def _conversations(self) -> ConversationEndpoints:
+        return ConversationEndpoints(
+            store=self.conversations,
+            memory=self.memory,
+            long_work=self.long_work,
+            new_id=lambda: new_id(self.service.rng),
+        )
 
     def _add_probes(self, endpoints: APIRouter) -> None:
         public = declares("public", _nobody)

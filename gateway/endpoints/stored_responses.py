@@ -4,6 +4,7 @@ Teams opt in. Others are told that nothing is stored.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
@@ -12,7 +13,14 @@ from fastapi import APIRouter, Depends, Query, Response
 from budget.in_flight import Hold, InFlight
 from gateway.endpoints.access import RESPONSES_PATH
 from gateway.endpoints.asgi import memory_of
-from gateway.errors import BodyTooLarge, InvalidRequest, NoSuchResponse, NotFound
+from gateway.errors import (
+    BodyTooLarge,
+    DependencyUnavailable,
+    InvalidRequest,
+    NoSuchResponse,
+    NotFound,
+)
+from gateway.evaluation_log.conversations import ConversationStore
 from gateway.evaluation_log.stored_responses import (
     ResponseRecord,
     ResponseStore,
@@ -27,6 +35,10 @@ from gateway.types import Caller
 from gateway.wire import ChatRequest, decoded_body, refuse_excess
 
 MAX_ITEMS: Final = 100
+NO_CONVERSATION: Final = (
+    "This team has no conversation of that id. It may have expired or been deleted."
+)
+_CONVERSATION: Final = "conversation"
 _PREVIOUS: Final = "previous_response_id"
 _ADVICE: Final = (
     "No response is stored here. Keep it yourself, and send the whole `input` with `store: false`."
@@ -35,7 +47,7 @@ _NONE: Final = "This team has no stored response of that id. It may have expired
 Parse = Callable[[bytes, Mapping[bytes, bytes]], ChatRequest]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeptAnswer:
     """Keeps the answer to one request; see `gateway.wire.Keeping`."""
 
@@ -43,9 +55,11 @@ class KeptAnswer:
     team_id: str
     answer_id: str
     previous_id: str | None
+    conversation_id: str | None
     first_id: str | None
     is_wanted: bool
     items: str
+    waits_for: str | None = None
 
     def keep(self, response: Mapping[str, Any]) -> bool:
         """Have a response written; False where it is not."""
@@ -56,8 +70,27 @@ class KeptAnswer:
             created_at_unix_s=self.store.clock(),
             input=self.items,
             response=dumps(response).decode(),
+            conversation_id=self.conversation_id,
         )
-        return self.store.log.record_response(record)
+        is_kept = self.store.log.record_response(record)
+        if is_kept and self.conversation_id is not None:
+            self.waits_for = record.response_id
+        return is_kept
+
+    async def settle(self) -> None:
+        """Wait until the conversation has it: the next request names no response to wait for."""
+        name, self.waits_for = self.waits_for, None
+        if name is not None:
+            with suppress(DependencyUnavailable):
+                await self.store.is_written(self.team_id, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What a request goes on from: a response, a conversation, or neither."""
+
+    previous_id: str | None = None
+    conversation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +98,7 @@ class KeptResponses:
     """Reads requests that may go on from a stored response, and whose answers may be stored."""
 
     store: ResponseStore
+    conversations: ConversationStore
     long_work: LongWork
     new_id: Callable[[], str]
 
@@ -81,16 +115,19 @@ class KeptResponses:
         Raises:
             InvalidRequest: It is malformed.
             NoSuchResponse: The team has no such response.
+            NotFound: It has no such conversation.
             BodyTooLarge: The conversation is longer than a request may be.
             DependencyUnavailable: The database cannot be asked.
         """
-        previous_id, first_id, items = None, None, None
-        if b'"previous_response_id"' in body:
+        names, items, before = _Names(), None, None
+        if b'"previous_response_id"' in body or b'"conversation"' in body:
             asked = await self.long_work.read(len(body), decoded_body, body)
-            previous_id = asked.get(_PREVIOUS)
-            if previous_id is not None:
-                items = _items(asked.get("input"))
-                body, first_id = await self._whole(asked, previous_id, items, caller, held)
+            names, items = _names_in(asked), _items(asked.get("input"))
+            if names.conversation_id is not None:
+                items = named_items(items, self.new_id())
+            before = await self._before(names, caller, held)
+            if before is not None:
+                body = await self._whole(asked, before, items)
                 held.grow(held.amount + memory_of(body))
         request = await self.long_work.read(len(body), parse, body, headers)
         given = {} if request.native is None else request.native.body
@@ -100,40 +137,74 @@ class KeptResponses:
             store=self.store,
             team_id=caller.team_id,
             answer_id=self.new_id(),
-            previous_id=previous_id,
-            first_id=first_id,
+            previous_id=names.previous_id,
+            conversation_id=names.conversation_id,
+            first_id=before[0].id if before else None,
             is_wanted=given.get("store") is not False,
             items=written.decode(),
         )
         return replace(request, keeping=keeping)
 
-    async def _whole(
-        self,
-        asked: Mapping[str, Any],
-        previous_id: object,
-        items: list[Any],
-        caller: Caller,
-        held: Hold,
-    ) -> tuple[bytes, str]:
-        """Write the request that sends the whole conversation, and name its first response."""
-        if not isinstance(previous_id, str):
-            raise InvalidRequest(f"{_PREVIOUS}: it must be a string", param=_PREVIOUS)
-        chain = await self.store.chain(caller.team_id, previous_id, _growing(held))
+    async def _before(
+        self, names: _Names, caller: Caller, held: Hold
+    ) -> Sequence[StoredResponse] | None:
+        """Return what was said before a request; None where it begins by itself."""
+        team_id = caller.team_id
+        if names.conversation_id is not None:
+            said = await self.conversations.parts(team_id, names.conversation_id, growing(held))
+            if said is None:
+                raise NotFound(NO_CONVERSATION, param=_CONVERSATION)
+            return said
+        if names.previous_id is None:
+            return None
+        chain = await self.store.chain(team_id, names.previous_id, growing(held))
         if not chain:
             raise NoSuchResponse(_NONE, param=_PREVIOUS)
-        body = await self.long_work.aside(_joined, asked, chain, items)
+        if chain[0].conversation_id is not None:
+            raise NoSuchResponse(
+                "That response is part of a conversation; name it as `conversation`.",
+                param=_PREVIOUS,
+            )
+        return chain
+
+    async def _whole(
+        self, asked: Mapping[str, Any], before: Sequence[StoredResponse], items: list[Any]
+    ) -> bytes:
+        """Write the request that sends the whole conversation."""
+        body = await self.long_work.aside(_joined, asked, before, items)
         if len(body) > self.store.max_bytes:
             raise BodyTooLarge(f"The conversation is longer than {self.store.max_bytes} bytes.")
         await self.long_work.read(len(body), refuse_excess, body)
-        return body, chain[0].id
+        return body
 
 
-def _growing(held: Hold) -> Callable[[int], None]:
+def _names_in(asked: Mapping[str, Any]) -> _Names:
+    """Read what a request goes on from.
+
+    Raises:
+        InvalidRequest: It names two things, or something that is no name.
+    """
+    previous_id, conversation = asked.get(_PREVIOUS), asked.get(_CONVERSATION)
+    if isinstance(conversation, dict):
+        conversation = conversation.get("id", conversation)
+    if previous_id is not None and conversation is not None:
+        raise InvalidRequest(
+            f"Give only one of `{_PREVIOUS}` and `{_CONVERSATION}`.", param=_PREVIOUS
+        )
+    for name, value in ((_PREVIOUS, previous_id), (_CONVERSATION, conversation)):
+        if value is not None and not isinstance(value, str):
+            raise InvalidRequest(f"{name}: it must be a string", param=name)
+    return _Names(previous_id, conversation)
+
+
+def growing(held: Hold) -> Callable[[int], None]:
+    """Hold memory for what is read from the database too."""
     return lambda n_bytes: held.grow(held.amount + MEMORY_PER_BODY_BYTE * n_bytes)
 
 
 def _joined(asked: Mapping[str, Any], chain: Sequence[StoredResponse], items: list[Any]) -> bytes:
-    return dumps({**asked, _PREVIOUS: None, "input": [*conversation_of(chain), *items]})
+    whole = [*conversation_of(chain), *items]
+    return dumps({**asked, _PREVIOUS: None, _CONVERSATION: None, "input": whole})
 
 
 def _items(given: object) -> list[Any]:
@@ -164,7 +235,7 @@ def add_stored_responses(
         stream: bool = False,
     ) -> Response:
         """Show a stored response."""
-        _refuse_strangers(caller)
+        refuse_strangers(caller)
         if stream:
             raise InvalidRequest("stream: a stored response comes whole", param="stream")
         found = await store.response(caller.team_id, response_id)
@@ -177,7 +248,7 @@ def add_stored_responses(
         response_id: str, caller: Annotated[Caller, Depends(requires_key)]
     ) -> dict[str, Any]:
         """Delete a stored response, and its own input with it."""
-        _refuse_strangers(caller)
+        refuse_strangers(caller)
         if not await store.delete(caller.team_id, response_id):
             raise NotFound(_NONE, param="response_id")
         return {"id": response_id, "object": "response.deleted", "deleted": True}
@@ -191,25 +262,25 @@ def add_stored_responses(
         limit: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 20,
     ) -> Response:
         """List what a stored response answered: the conversation before it, and its own input."""
-        _refuse_strangers(caller)
+        refuse_strangers(caller)
         with memory.hold(caller.key_id) as held:
-            chain = await store.chain(caller.team_id, response_id, _growing(held))
+            chain = await store.chain(caller.team_id, response_id, growing(held))
             if not chain:
                 raise NotFound(_NONE, param="response_id")
-            page = await long_work.aside(_page_of, chain, response_id, order, after, limit)
+            page = await long_work.aside(_input_page, chain, response_id, order, after, limit)
         return Response(page, media_type="application/json")
 
 
-def _page_of(
+def _input_page(
     chain: Sequence[StoredResponse], response_id: str, order: str, after: str | None, limit: int
 ) -> bytes:
     """Write a page of what a stored response answered."""
     given = [*conversation_of(chain[:-1]), *chain[-1].own_items()]
-    items = [_named(item, response_id, place) for place, item in enumerate(given)]
-    return dumps(_page(items if order == "asc" else items[::-1], after, limit))
+    items = named_items(given, response_id)
+    return dumps(page_of(items if order == "asc" else items[::-1], after, limit))
 
 
-def _page(items: list[dict[str, Any]], after: str | None, limit: int) -> dict[str, Any]:
+def page_of(items: list[dict[str, Any]], after: str | None, limit: int) -> dict[str, Any]:
     """Write a page of a list, as OpenAI does."""
     names = [item["id"] for item in items]
     begin = names.index(after) + 1 if after in names else 0
@@ -224,12 +295,18 @@ def _page(items: list[dict[str, Any]], after: str | None, limit: int) -> dict[st
     }
 
 
-def _refuse_strangers(caller: Caller) -> None:
+def refuse_strangers(caller: Caller) -> None:
+    """Refuse a caller whose team stores nothing."""
     if not caller.stores_responses:
         raise NotFound(_ADVICE, param="response_id")
 
 
-def _named(item: dict[str, Any], response_id: str, place: int) -> dict[str, Any]:
-    """Give an item a name where it has none; one of the gateway's, which no host is sent."""
-    own = f"in{OWN_MARK}{response_id.removeprefix(RESPONSE_PREFIX)[:32]}_{place}"
-    return {"type": "message", **item, "id": item.get("id") or own}
+def named_items(items: list[Any], owner_id: str) -> list[Any]:
+    """Give items a name where they have none; one of the gateway's, which no host is sent."""
+    owner = owner_id.removeprefix(RESPONSE_PREFIX)[:32]
+    return [
+        {"type": "message", **item, "id": item.get("id") or f"in{OWN_MARK}{owner}_{place}"}
+        if isinstance(item, dict)
+        else item
+        for place, item in enumerate(items)
+    ]

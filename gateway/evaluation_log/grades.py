@@ -120,9 +120,10 @@ class RecentAnswers:
             None if expected is None else expected.quality,
             turn.answer,
         )
+        n_bytes = answer.n_bytes
         for name in (turn.request_id, turn.decision_id, turn.answer_id):
             if name is not None:
-                self._bytes += answer.n_bytes - self._forgotten(name)
+                self._bytes += n_bytes - self._forgotten(name)
                 self._answers[name] = answer
         while len(self._answers) > self._max_entries or self._bytes > self._max_bytes:
             self._bytes -= self._answers.popitem(last=False)[1].n_bytes

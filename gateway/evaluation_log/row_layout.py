@@ -123,6 +123,7 @@ def _response_row(response: ResponseRecord) -> Row:
         "n_bytes": response.n_bytes,
         "input": response.input,
         "response": response.response,
+        "conversation_id": response.conversation_id,
     }
     return Row("stored_responses", columns)
 

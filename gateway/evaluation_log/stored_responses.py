@@ -36,6 +36,7 @@ class ResponseRecord:
 
     Attributes:
         input: The request's own items, as JSON; `response` likewise.
+        conversation_id: The conversation that it is a part of.
     """
 
     team_id: str
@@ -44,28 +45,35 @@ class ResponseRecord:
     created_at_unix_s: float
     input: str
     response: str
+    conversation_id: str | None = None
 
     @property
     def n_bytes(self) -> int:
-        """What it takes in the database: of characters beyond ASCII, each is two to four."""
-        return _n_bytes(self.input) + _n_bytes(self.response)
+        """What it takes in the database."""
+        return bytes_of(self.input) + bytes_of(self.response)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response as it is kept; both texts are JSON."""
+    """A response as it is kept; both texts are JSON.
+
+    Attributes:
+        response: Empty where items were added to a conversation, and no model answered.
+    """
 
     id: str
     input: str
     response: str
+    conversation_id: str | None = None
 
     def items(self) -> list[Any]:
         """Return what a request that goes on from it begins with: its input and its output."""
-        return [*self.own_items(), *_decoded(self.response)["output"]]
+        output = decoded(self.response)["output"] if self.response else []
+        return [*self.own_items(), *output]
 
     def own_items(self) -> list[Any]:
         """Return its own input."""
-        items: list[Any] = _decoded(self.input)
+        items: list[Any] = decoded(self.input)
         return items
 
 
@@ -114,7 +122,7 @@ class ResponseStore:
         if n_bytes > self.max_bytes:
             raise BodyTooLarge(f"The conversation is longer than {self.max_bytes} bytes.")
         hold(n_bytes)
-        found = await self._ask(_contents, team_id, list(links)) or {}
+        found = await self.ask(_contents, team_id, list(links)) or {}
         return [found[name] for name in reversed(links)] if len(found) == len(links) else []
 
     async def response(self, team_id: str, response_id: str) -> str | None:
@@ -133,20 +141,38 @@ class ResponseStore:
         """
         return await self._look_for(_deleted, team_id, response_id) is not None
 
+    async def is_written(self, team_id: str, response_id: str) -> bool:
+        """Wait until a response is in the database, as long as patience lasts.
+
+        Raises:
+            DependencyUnavailable: The database cannot be asked.
+        """
+        return await self._look_for(_is_there, team_id, response_id) is not None
+
+    @property
+    def oldest(self) -> datetime:
+        """When the oldest that there may be was made."""
+        return datetime.fromtimestamp(self.clock(), UTC) - timedelta(days=self.max_days)
+
     async def _look_for(
         self, read: Callable[..., Found | None], team_id: str, response_id: str
     ) -> Found | None:
-        oldest = datetime.fromtimestamp(self.clock(), UTC) - timedelta(days=self.max_days)
+        oldest = self.oldest
         waited_s = 0.0
         for wait_s in (*WAITS_S, None):
-            found = await self._ask(read, oldest, team_id, response_id)
+            found = await self.ask(read, oldest, team_id, response_id)
             if found is not None or wait_s is None or waited_s + wait_s > self.patience_s:
                 return found
             await asyncio.sleep(wait_s)
             waited_s += wait_s
         return None
 
-    async def _ask(self, read: Callable[..., Found | None], *about: Any) -> Found | None:
+    async def ask(self, read: Callable[..., Found | None], *about: Any) -> Found | None:
+        """Have a thread ask the database; None where it has nothing of that id.
+
+        Raises:
+            DependencyUnavailable: The database cannot be asked.
+        """
         try:
             async with asyncio.timeout(self.lookup_timeout_s):
                 return await asyncio.to_thread(read, self.engine, *about)
@@ -158,7 +184,8 @@ class ResponseStore:
             ) from error
 
 
-def _decoded(text: str) -> Any:
+def decoded(text: str) -> Any:
+    """Read JSON that was stored."""
     raw = text.encode()
     return exact(raw, orjson.loads(raw))
 
@@ -171,7 +198,7 @@ def _links(
     named = (table.id, table.previous_id, table.n_bytes)
     link = (
         select(*named, literal(0).label("place"))
-        .where(_is_kept(oldest, team_id), table.id == response_id)
+        .where(_is_one(oldest, team_id, response_id))
         .cte("link", recursive=True)
     )
     before = (
@@ -188,7 +215,7 @@ def _links(
 
 def _contents(engine: Engine, team_id: str, ids: list[str]) -> dict[str, StoredResponse]:
     table = STORED_RESPONSES.c
-    query = select(table.id, table.input, table.response)
+    query = select(table.id, table.input, table.response, table.conversation_id)
     query = query.where(table.team_id == team_id, table.id.in_(ids))
     with engine.connect() as connection:
         return {row.id: StoredResponse(*row) for row in connection.execute(query)}
@@ -196,14 +223,20 @@ def _contents(engine: Engine, team_id: str, ids: list[str]) -> dict[str, StoredR
 
 def _response(engine: Engine, oldest: datetime, team_id: str, response_id: str) -> str | None:
     table = STORED_RESPONSES.c
-    query = select(table.response).where(_is_kept(oldest, team_id), table.id == response_id)
+    query = select(table.response).where(_is_one(oldest, team_id, response_id))
     with engine.connect() as connection:
         found: str | None = connection.execute(query).scalar()
     return found
 
 
+def _is_there(engine: Engine, oldest: datetime, team_id: str, response_id: str) -> bool | None:
+    query = select(literal(value=True)).where(_is_one(oldest, team_id, response_id))
+    with engine.connect() as connection:
+        return connection.execute(query).scalar()
+
+
 def _deleted(engine: Engine, oldest: datetime, team_id: str, response_id: str) -> bool | None:
-    here = and_(_is_kept(oldest, team_id), STORED_RESPONSES.c.id == response_id)
+    here = _is_one(oldest, team_id, response_id)
     with writing(engine) as connection:
         is_gone = connection.execute(delete(STORED_RESPONSES).where(here)).rowcount > 0
     return True if is_gone else None
@@ -212,6 +245,12 @@ def _deleted(engine: Engine, oldest: datetime, team_id: str, response_id: str) -
 def _is_kept(oldest: datetime, team_id: str) -> Any:
     table = STORED_RESPONSES.c
     return and_(table.team_id == team_id, table.created_at >= oldest)
+
+
+def _is_one(oldest: datetime, team_id: str, response_id: str) -> Any:
+    """Whether a row is this response; one without a response is only a part of a conversation."""
+    table = STORED_RESPONSES.c
+    return and_(_is_kept(oldest, team_id), table.id == response_id, table.response != "")
 
 
 def conversation_of(chain: Sequence[StoredResponse]) -> list[Any]:
@@ -224,5 +263,6 @@ def conversation_of(chain: Sequence[StoredResponse]) -> list[Any]:
     return [item for one in chain for item in one.items()]
 
 
-def _n_bytes(text: str) -> int:
+def bytes_of(text: str) -> int:
+    """Return what a text takes in the database: two to four for a character beyond ASCII."""
     return len(text) if text.isascii() else len(text.encode())

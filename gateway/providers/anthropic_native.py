@@ -2,12 +2,14 @@
 
 It passes as it was sent, but for what the gateway decides (model, output limit, the model's own
 system prompt and defaults) and for what this model would refuse: with `auto` its caller cannot know
-which one answers.
+which one answers. What every Claude model would refuse is mended for those callers alone: who named
+a Claude model is told what Anthropic says.
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gateway.providers.anthropic_mending import SAMPLING, mend, thinks
 from gateway.providers.anthropic_models import Traits, traits_of
 from gateway.providers.anthropic_wire import MIN_THINKING_TOKENS, THINKING_TOKENS, to_anthropic
 from gateway.providers.base import UpstreamCall
@@ -19,7 +21,6 @@ MESSAGES: Final = "messages"
 BETA_HEADER: Final = "anthropic-beta"
 LONG_CONTEXT: Final = "context-1m"
 USUAL_CONTEXT_TOKENS: Final = 200_000
-SAMPLING: Final = ("temperature", "top_p", "top_k")
 _EFFORT: Final = "opus-4-5"
 """The one model before Claude 4.6 that takes an effort."""
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
@@ -42,6 +43,8 @@ def native_body(call: UpstreamCall, *, is_stream: bool) -> dict[str, Any]:
         body["thinking"] = call.body["thinking"]  # that a turn budget allots
     _add_own(body, call.model)
     _fit(body, call.model.upstream_name)
+    if call.is_chosen:
+        call.dropped.update(mend(body, traits_of(call.model.upstream_name)))
     return body
 
 
@@ -145,13 +148,8 @@ def _add_own(body: dict[str, Any], model: HostedModel) -> None:
         return
     asked = {"messages": _ANY_PROMPT, "max_tokens": body["max_tokens"], **model.request_defaults}
     for name, value in to_anthropic(asked, model.upstream_name, None).items():
-        if not (name in SAMPLING and _thinks(body)):
+        if not (name in SAMPLING and thinks(body)):
             body.setdefault(name, value)
-
-
-def _thinks(body: Mapping[str, Any]) -> bool:
-    thinking = body.get("thinking")
-    return isinstance(thinking, dict) and thinking.get("type") != "disabled"
 
 
 def _fit(body: dict[str, Any], model: str) -> None:

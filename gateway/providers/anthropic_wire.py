@@ -325,7 +325,7 @@ def _add_stops(translated: dict[str, Any], body: Mapping[str, Any]) -> set[str]:
     taken = [stop for stop in stops if not isinstance(stop, str) or stop.strip()]
     if taken:
         translated["stop_sequences"] = taken
-    return {"stop"} if any(stop and stop not in taken for stop in stops) else set()
+    return {"stop"} if any(isinstance(stop, str) and stop.isspace() for stop in stops) else set()
 
 
 def _add_user(translated: dict[str, Any], body: Mapping[str, Any]) -> None:

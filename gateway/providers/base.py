@@ -39,6 +39,7 @@ class UpstreamCall:
         dropped: Fields of the caller's that are not sent; its provider adds to them.
         refused: Fields that the model refused the caller's team lately: a `native` request, which
             is sent as it came, is sent without them.
+        is_chosen: The caller named no model, or another one, so it cannot know what this one takes.
     """
 
     model: HostedModel
@@ -51,6 +52,7 @@ class UpstreamCall:
     native: NativeRequest | None = None
     dropped: set[str] = field(default_factory=set)
     refused: frozenset[str] = frozenset()
+    is_chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Events: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -78,10 +79,11 @@ class EventCutter:
     What was searched is not searched again, but for its last bytes: a boundary may begin there.
     """
 
-    __slots__ = ("_carry",)
+    __slots__ = ("_carry", "_has_begun")
 
     def __init__(self) -> None:
         self._carry = bytearray()
+        self._has_begun = False
 
     @property
     def is_too_long(self) -> bool:
@@ -94,7 +96,18 @@ class EventCutter:
         return len(self._carry) + len(data) if may_end else 0
 
     def feed(self, data: bytes) -> tuple[bytes, list[int]]:
-        """Take what arrived; return the whole events, maybe none, and the offset after each."""
+        """Take what arrived; return the whole events, maybe none, and the offset after each.
+
+        A byte order mark before the first one is left out: clients do not look for it.
+        """
+        whole, ends = self._cut(data)
+        if ends and not self._has_begun:
+            self._has_begun = True
+            if whole.startswith(BOM_UTF8):
+                return whole[len(BOM_UTF8) :], [end - len(BOM_UTF8) for end in ends]
+        return whole, ends
+
+    def _cut(self, data: bytes) -> tuple[bytes, list[int]]:
         carry = self._carry
         if not carry:
             ends = boundaries(data)
@@ -116,7 +129,7 @@ class EventCutter:
         """Take out the event that has begun."""
         rest = bytes(self._carry)
         self._carry.clear()
-        return rest
+        return rest if self._has_begun else rest.removeprefix(BOM_UTF8)
 
 
 class StreamTap:

@@ -366,6 +366,8 @@ def _has_decided(decision: RouteDecision | None) -> bool:
     """Say whether a prediction had a part in the decision: only then is a router named."""
     if decision is None:
         return False
+    if None not in decision.utilities:
+        return True
     figures = zip(decision.utilities, decision.propensities, strict=True)
     return any(utility is not None and propensity > 0.0 for utility, propensity in figures)
 

@@ -292,9 +292,9 @@ class EvaluationLogSettings(Settings):
         int,
         Field(
             gt=0,
-            description="Days for which a response is kept of a team that stores them. After that "
-            "no request can go on from it, and it is deleted. A shorter time keeps less of what "
-            "callers said.",
+            description="Days for which a response is kept of a team that stores them, and a "
+            "conversation from its beginning. After that no request can go on from it, and it is "
+            "deleted. A shorter time keeps less of what callers said.",
         ),
     ] = 30
 

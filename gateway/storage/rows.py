@@ -30,7 +30,7 @@ from sqlalchemy import (
 from budget.ledger.settlements import EXPIRED, RECOVERED
 from budget.ledger.types import UnjournaledCharge
 from gateway.storage.database import JSON_OPTIONS, insertion_into
-from migrations.tables import GRADES, KEYS, SETTLEMENTS, STORED_RESPONSES, TURNS
+from migrations.tables import CONVERSATIONS, GRADES, KEYS, SETTLEMENTS, STORED_RESPONSES, TURNS
 
 TABLES: dict[str, Table] = {
     table.name: table for table in (TURNS, GRADES, SETTLEMENTS, STORED_RESPONSES)
@@ -135,17 +135,23 @@ def prune_rows(connection: Connection, before: datetime, max_rows: int = PRUNE_R
 
 
 def prune_responses(connection: Connection, before: datetime, max_rows: int = PRUNE_ROWS) -> int:
-    """Delete up to `max_rows` stored responses older than `before`; returns how many."""
-    table = STORED_RESPONSES
-    key = tuple_(table.c.team_id, table.c.id)
-    old = (
-        select(table.c.team_id, table.c.id)
-        .where(table.c.created_at < before)
-        .order_by(table.c.created_at)
-        .limit(max_rows)
-        .with_for_update(skip_locked=True)
-    )
-    return connection.execute(delete(table).where(key.in_(old))).rowcount
+    """Delete up to `max_rows` stored responses older than `before`, and as many conversations.
+
+    Returns:
+        How many were deleted.
+    """
+    deleted = 0
+    for table in (STORED_RESPONSES, CONVERSATIONS):
+        key = tuple_(table.c.team_id, table.c.id)
+        old = (
+            select(table.c.team_id, table.c.id)
+            .where(table.c.created_at < before)
+            .order_by(table.c.created_at)
+            .limit(max_rows)
+            .with_for_update(skip_locked=True)
+        )
+        deleted += connection.execute(delete(table).where(key.in_(old))).rowcount
+    return deleted
 
 
 @dataclass(frozen=True, slots=True)

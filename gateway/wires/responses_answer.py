@@ -63,8 +63,7 @@ class Wanted:
         self.logprobs = bool(body.get("top_logprobs") or LOGPROBS in (body.get("include") or ()))
         self.tools = renamed_tools(body.get("tools"))
         if keeping is not None:
-            self.echo["store"] = keeping.is_wanted
-            self.echo["previous_response_id"] = keeping.previous_id
+            self.echo |= {"store": keeping.is_wanted, **_went_on_from(keeping)}
 
 
 @dataclass(slots=True)
@@ -246,8 +245,15 @@ def kept(response: dict[str, Any], keeping: Keeping | None) -> dict[str, Any]:
     """Keep a response where that is wanted; returns it with what is to be said of that."""
     if keeping is None:
         return response
-    told = {**response, "store": True, "previous_response_id": keeping.previous_id}
+    told = {**response, "store": True, **_went_on_from(keeping)}
     return told if keeping.is_wanted and keeping.keep(told) else {**told, "store": False}
+
+
+def _went_on_from(keeping: Keeping) -> dict[str, Any]:
+    """Say what the response goes on from, which the request that its host was sent did not."""
+    name = keeping.conversation_id
+    joined = {} if name is None else {"conversation": {"id": name}}
+    return {"previous_response_id": keeping.previous_id, **joined}
 
 
 def item_id(kind: str, answer_id: str, index: int) -> str:

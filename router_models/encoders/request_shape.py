@@ -10,6 +10,7 @@ and zeros in their place mean the same. Whoever reads vectors takes both lengths
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from math import sqrt
 from struct import Struct
@@ -31,6 +32,7 @@ FIELDS: Final = frozenset({
     "max_completion_tokens", "max_tokens", "stop",
 })  # fmt: skip
 """Request fields that are read beside `messages`."""
+_STRUCTURES: Final = FIELDS - {"max_completion_tokens", "max_tokens", "stop"}
 
 _SYSTEM_SIGNS: Final = 16
 _TOOL_SIGNS: Final = 12
@@ -100,8 +102,8 @@ def measure_shape(body: Mapping[str, Any]) -> Float32 | None:
     """
     messages = body.get("messages")
     messages = messages if isinstance(messages, list) else []
-    if len(messages) == 1 and FIELDS.isdisjoint(body) and _is_text(messages[0]):
-        return None  # as in most logs, and every table of texts
+    if len(messages) == 1 and _STRUCTURES.isdisjoint(body) and _is_text(messages[0]):
+        return _shape_of_limits(_limit(body), bool(body.get("stop")))
     told = _Told()
     for message in messages:
         if isinstance(message, dict):
@@ -118,6 +120,20 @@ def measure_shape(body: Mapping[str, Any]) -> Float32 | None:
         *_system_signs(told.system),
         *_tool_signs(tools),
     )
+    return _scaled(figures)
+
+
+@lru_cache(maxsize=64)
+def _shape_of_limits(limit: float, stops: bool) -> Float32 | None:  # noqa: FBT001
+    """Measure a request that is one text and has no field but these, as most requests have."""
+    figures = dict.fromkeys(SHAPE_NAMES, 0.0) | {"max_tokens": limit, "stop": float(stops)}
+    shape = _scaled(tuple(figures.values()))
+    if shape is not None:
+        shape.setflags(write=False)  # all that are alike share it
+    return shape
+
+
+def _scaled(figures: Sequence[float]) -> Float32 | None:
     shape = np.frombuffer(_FLOATS.pack(*figures), np.float32)
     length = sqrt(shape.dot(shape))
     if length == 0.0:
@@ -225,14 +241,18 @@ def _answer(body: Mapping[str, Any]) -> tuple[float, ...]:
     schema = asked.get("json_schema")
     schema = schema.get("schema") if isinstance(schema, dict) else None
     properties = schema.get("properties") if isinstance(schema, dict) else None
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
     return (
         float(kind == "json_object"),
         float(kind == "json_schema"),
         _bits(len(properties), 8) if isinstance(properties, dict) else 0.0,
-        _bits(limit, 20) if type(limit) is int and limit > 0 else 0.0,
+        _limit(body),
         float(bool(body.get("stop"))),
     )
+
+
+def _limit(body: Mapping[str, Any]) -> float:
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    return _bits(limit, 20) if type(limit) is int and limit > 0 else 0.0
 
 
 def _system_signs(head: str) -> Sequence[float]:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, func, select
 
 from gateway.access.keys import KeyStore
 from gateway.errors import BodyTooLarge, DependencyUnavailable, InvalidRequest
+from gateway.evaluation_log.conversations import ConversationStore
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.stored_responses import (
     MAX_LINKS,
@@ -21,7 +22,8 @@ from gateway.evaluation_log.stored_responses import (
 )
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
-from migrations.tables import STORED_RESPONSES
+from gateway.storage.rows import prune_responses
+from migrations.tables import CONVERSATIONS, STORED_RESPONSES
 from tests.fakes.schemas import closing, with_schema
 from tests.fakes.turns import START_UNIX_S
 
@@ -181,17 +183,138 @@ async def test_more_than_there_is_memory_for_is_not_kept(log, monkeypatch):
     assert log.record_response(record("b"))
 
 
-async def test_who_opts_out_has_its_own_responses_erased(engine, log, store):
+async def test_who_opts_out_has_its_own_responses_erased(engine, log, store, conversations):
     teams = KeyStore(engine)
     for team in ("blue", "red"):
         teams.create_team(team, stores_responses=True)
     await write(log, record("a"), record("a", team_id="red"))
+
+    for team in ("blue", "red"):
+        await conversations.create(team, "c", {}, [])
 
     teams.update_team("blue", stores_responses=False)
 
     with engine.connect() as connection:
         assert connection.execute(select(STORED_RESPONSES.c.team_id)).scalars().all() == ["red"]
         assert connection.execute(select(func.count(STORED_RESPONSES.c.id))).scalar() == 1
+        assert connection.execute(select(CONVERSATIONS.c.team_id)).scalars().all() == ["red"]
+
+
+@pytest.fixture
+def conversations(store: ResponseStore) -> ConversationStore:
+    return ConversationStore(store)
+
+
+def message(text: str) -> dict[str, str]:
+    return {"type": "message", "id": f"in_{text}", "role": "user", "content": text}
+
+
+async def test_a_conversation_has_items_and_answers_in_their_order(log, store, conversations):
+    begun = await conversations.create("blue", "c", {"a": "b"}, [message("one")])
+    answered = record("r", conversation_id="c", created_at_unix_s=START_UNIX_S + 1)
+    await write(log, answered, record("other"))
+    later = replace(store, clock=lambda: START_UNIX_S + 2)
+    assert await ConversationStore(later).add("blue", "c", [message("two"), message("three")])
+
+    held: list[int] = []
+    said = [message("one"), "r", "R", message("two"), message("three")]
+    assert await said_in(conversations, "blue", "c", held.append) == said
+    assert held[0] > answered.n_bytes
+    assert await conversations.find("blue", "c") == begun
+    changed = await conversations.update("blue", "c", {"a": "c"})
+    assert changed is not None
+    assert changed.decoded_metadata == {"a": "c"}
+
+
+async def said_in(conversations: ConversationStore, *about: Any) -> list[Any]:
+    return conversation_of(await conversations.parts(*about) or [])
+
+
+async def test_nobody_else_has_a_conversation_and_its_end_is_of_all_it_was(
+    engine, log, store, conversations
+):
+    await conversations.create("blue", "c", {}, [message("one")])
+    await conversations.create("red", "c", {}, [message("red")])
+    await write(log, record("r", conversation_id="c"))
+
+    assert not await conversations.delete("green", "c")
+    assert await conversations.parts("green", "c", nothing) is None
+    assert not await conversations.add("green", "c", [message("x")])
+    assert await conversations.delete("blue", "c")
+
+    assert await conversations.find("blue", "c") is None
+    assert await store.response("blue", "r") is None
+    assert await said_in(conversations, "red", "c", nothing) == [message("red")]
+    with engine.connect() as connection:
+        assert connection.execute(select(STORED_RESPONSES.c.team_id)).scalars().all() == ["red"]
+
+
+async def test_what_callers_add_is_no_response(store, conversations):
+    await conversations.create("blue", "c", {}, [message("one")])
+
+    assert await store.response("blue", "in_one") is None
+    assert await store.chain("blue", "in_one", nothing) == []
+    assert not await store.delete("blue", "in_one")
+
+
+async def test_an_item_is_taken_out_of_what_was_asked_or_answered(log, store, conversations):
+    answer = orjson.dumps({"id": "r", "output": [message("R1"), message("R2")]}).decode()
+    asked = orjson.dumps([message("one")]).decode()
+    await conversations.create("blue", "c", {}, [])
+    await write(log, record("r", conversation_id="c", input=asked, response=answer))
+
+    assert not await conversations.delete_item("blue", "c", "in_R3")
+    assert not await conversations.delete_item("red", "c", "in_R1")
+    assert not await conversations.delete_item("blue", "other", "in_R1")
+    assert await conversations.delete_item("blue", "c", "in_R1")
+    assert await said_in(conversations, "blue", "c", nothing) == [message("one"), message("R2")]
+    assert await conversations.delete_item("blue", "c", "in_one")
+    assert await said_in(conversations, "blue", "c", nothing) == [message("R2")]
+    assert "R1" not in (await store.response("blue", "r") or "")
+
+
+async def test_a_team_has_so_much_room_for_conversations(monkeypatch, conversations):
+    place = "gateway.evaluation_log.conversations"
+    monkeypatch.setattr(f"{place}.MAX_ADDED_BYTES", 100)
+    await conversations.create("blue", "c", {}, [message("one")])
+    for ask in (
+        conversations.add("blue", "c", [message("two")]),
+        conversations.create("blue", "d", {}, [message("two")]),
+    ):
+        with pytest.raises(BodyTooLarge):
+            await ask
+    assert await conversations.find("blue", "d") is None
+    await conversations.create("red", "c", {}, [message("one")])
+    monkeypatch.setattr(f"{place}.MAX_CONVERSATIONS", 1)
+    with pytest.raises(BodyTooLarge):
+        await conversations.create("blue", "d", {}, [])
+
+
+async def test_a_conversation_is_no_longer_than_a_request_may_be(monkeypatch, conversations):
+    await conversations.create("blue", "c", {}, [message("x" * MAX_BYTES)])
+    with pytest.raises(BodyTooLarge):
+        await conversations.parts("blue", "c", nothing)
+    monkeypatch.setattr("gateway.evaluation_log.conversations.MAX_LINKS", 0)
+    await conversations.create("blue", "d", {}, [message("x")])
+    with pytest.raises(BodyTooLarge):
+        await conversations.parts("blue", "d", nothing)
+
+
+async def test_a_conversation_that_began_too_long_ago_is_gone(engine, store, conversations):
+    old = replace(store, clock=lambda: START_UNIX_S - (DAYS + 1) * 86_400)
+    await ConversationStore(old).create("blue", "c", {}, [message("one")])
+    assert await ConversationStore(old).find("blue", "c") is not None
+    await conversations.create("blue", "d", {}, [])
+
+    assert await conversations.find("blue", "c") is None
+    assert await conversations.parts("blue", "c", nothing) is None
+    assert not await conversations.add("blue", "c", [message("x")])
+    assert not await conversations.delete("blue", "c")
+    assert await conversations.update("blue", "c", {}) is None
+    with engine.begin() as connection:
+        assert prune_responses(connection, store.oldest) == 2
+        assert connection.execute(select(CONVERSATIONS.c.id)).scalars().all() == ["d"]
+        assert connection.execute(select(STORED_RESPONSES.c.id)).all() == []
 
 
 async def test_without_a_database_it_is_to_be_tried_again(store, tmp_path):

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pytest
+
 from docs import llms, settings_page
 from gateway.errors import INTERNAL, RENDERINGS
 from tests.fakes.pages import FENCE, PAGES, ROOT
@@ -49,8 +51,9 @@ def test_every_error_code_is_documented() -> None:
     assert missing(codes, "http-api.md") == []
 
 
-def test_the_page_of_defences_names_tests_that_exist() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (DOCS / "explanation" / "defences.md").read_text()))
+@pytest.mark.parametrize("page", ["defences.md", "wire-cases.md"])
+def test_a_page_that_names_tests_names_those_that_exist(page: str) -> None:
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "explanation" / page).read_text()))
     sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     written = set(re.findall(r"def (test_\w+)\(", sources))
 

@@ -183,6 +183,37 @@ async def test_stored_responses_follow_their_schemas(gateway, document):
             assert follows(document, schema, answer.json()), answer.text
 
 
+async def test_conversations_follow_their_schemas(gateway, document):
+    store = KeyStore(gateway.engine)
+    store.create_team("talkers", stores_responses=True)
+    secret = store.create_key("talkers", "one").secret.get_secret_value()
+    item = {"role": "user", "content": "Say hello."}
+    async with gateway.caller(secret) as talker:
+        begun = {"items": [item], "metadata": {"a": "b"}}
+        one = (
+            f"/v1/conversations/{(await talker.post('/v1/conversations', json=begun)).json()['id']}"
+        )
+        added = await talker.post(f"{one}/items", json={"items": [item]})
+        named = f"{one}/items/{added.json()['first_id']}"
+        calls: tuple[tuple[str, str, Any], ...] = (
+            ("POST", "/v1/conversations", begun),
+            ("GET", one, None),
+            ("POST", one, {"metadata": {}}),
+            ("POST", f"{one}/items", {"items": [item]}),
+            ("GET", f"{one}/items", None),
+            ("GET", named, None),
+            ("DELETE", named, None),
+            ("DELETE", one, None),
+        )
+        for method, path, body in calls:
+            answer = await talker.request(method, path, json=body)
+
+            described = operation(document, method, path)
+            assert answer.status_code == 200, answer.text
+            assert body is None or follows(document, asked_schema(described), body)
+            assert follows(document, answer_schema(document, described, 200), answer.json())
+
+
 async def test_a_grade_follows_its_schema(http, document):
     answer = await http.post("/v1/chat/completions", json=CHAT)
     grade = {"id": answer.json()["waypost"]["decision_id"], "score": 1}

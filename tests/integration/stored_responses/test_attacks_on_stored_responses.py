@@ -49,7 +49,7 @@ BAD = {
     "no string": ({"previous_response_id": 3}, 400),
     "unknown": ({"previous_response_id": "resp_0"}, 400),
     "NUL": ({"previous_response_id": "resp_\0"}, 400),
-    "conversation": ({"conversation": "conv_1"}, 400),
+    "conversation": ({"conversation": "conv_1"}, 404),
 }
 
 

@@ -1,3 +1,4 @@
+import time
 from typing import Any
 
 import pytest
@@ -66,6 +67,13 @@ def test_a_top_p_of_one_means_nothing() -> None:
 
 def test_keeps_a_list_of_stops() -> None:
     assert translated(stop=["a", "b"])["stop_sequences"] == ["a", "b"]
+
+
+def test_many_stops_take_time_in_proportion() -> None:
+    stops = [str(n) for n in range(100_000)] + ["\n"]
+    began_s = time.process_time()
+    assert translated(stop=stops)["stop_sequences"] == stops[:-1]
+    assert time.process_time() - began_s < 1.0  # the square of it would take minutes
 
 
 @pytest.mark.parametrize(

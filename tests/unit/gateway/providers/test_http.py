@@ -1,6 +1,8 @@
 import asyncio
+import os
 import socket
 import ssl
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -183,3 +185,50 @@ async def test_a_certificate_of_an_unknown_authority_is_told_apart(
     async with server:
         with pytest.raises(NotTrusted, match="CERTIFICATE_VERIFY_FAILED"):
             await asked(http, f"https://127.0.0.1:{port}")
+
+
+ASK = """
+import asyncio, sys
+from gateway.providers.http import HttpClient
+
+async def main():
+    http = HttpClient.open()
+    times = {"connect_timeout_s": 60.0, "timeout_s": 60.0}
+    response = await http.request("POST", sys.argv[1], headers={}, body=b"", **times)
+    await http.aclose()
+    print(response.status)
+
+asyncio.run(main())
+"""
+
+
+async def test_an_authority_that_the_environment_names_is_trusted(tmp_path: Path) -> None:
+    folder = CertificateFolder(tmp_path / "certificates")
+    folder.issue_server(["127.0.0.1"], datetime.now(UTC))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder.server, folder.server_key)
+    server = await asyncio.start_server(greet, "127.0.0.1", 0, ssl=context)
+    async with server:
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", ASK),
+            f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+            env={**os.environ, "SSL_CERT_FILE": str(folder.authority)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        written, _ = await child.communicate()
+    assert written == b"200\n"
+
+
+async def test_reaches_a_host_by_an_address_of_ipv6(http: HttpClient) -> None:
+    server = await asyncio.start_server(greet, "::1", 0)
+    async with server:
+        response = await asked(http, f"http://[::1]:{server.sockets[0].getsockname()[1]}")
+        assert response.status == 200
+
+
+async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer one request."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    await writer.drain()
+    writer.close()

@@ -1,6 +1,5 @@
 """Chunks of chat completions become events of Messages, in Anthropic's order."""
 
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,7 +15,6 @@ from tests.fakes.messages import events_of
 from tests.fakes.providers import FakeStream
 from tests.fakes.upstream import chunk
 
-GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "streams"
 THINKING = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
 USAGE = Usage(9, 3)
 
@@ -62,21 +60,6 @@ def message_in(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         block["json" if name == "partial_json" else name] += delta[name]
     assert not is_open
     return blocks
-
-
-@pytest.mark.parametrize("size", [7, 100_000])
-@pytest.mark.parametrize("case", ["messages_plain", "messages_tools"])
-def test_a_caller_gets_the_golden_events(case, size, pytestconfig) -> None:
-    chunks = (GOLDEN / f"{case}.upstream.sse").read_bytes().split(b"\n\n")[:-1]
-    whole = [event + b"\n\n" for event in chunks]
-    pieces = [b"".join(whole[start : start + size]) for start in range(0, len(whole), size)]
-
-    received = wire(*pieces, **THINKING)
-
-    golden = GOLDEN / f"{case}.forwarded.sse"
-    if pytestconfig.getoption("update_golden", default=False):
-        golden.write_bytes(received)
-    assert received == golden.read_bytes()
 
 
 def test_thoughts_come_before_the_text_in_a_block_of_their_own() -> None:

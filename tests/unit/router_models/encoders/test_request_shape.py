@@ -119,6 +119,21 @@ def test_whatever_is_sent_is_finite_and_no_longer_than_it_may_be(sent):
     )
 
 
+@given(
+    limit=st.one_of(st.integers(-1, 2**21), st.floats(), st.text(max_size=2), st.none()),
+    stop=st.one_of(st.none(), st.text(max_size=2), st.lists(st.text(max_size=2), max_size=2)),
+)
+def test_what_most_requests_have_is_measured_as_all_is(limit, stop):
+    fields = {"max_tokens": limit, "stop": stop}
+    text = measure_shape({"messages": [{"role": "user", "content": "Hi"}], **fields})
+    parts = [{"type": "text", "text": "Hi"}]
+    whole = measure_shape({"messages": [{"role": "user", "content": parts}], **fields})
+
+    np.testing.assert_array_equal(
+        np.zeros(WIDTH) if text is None else text, np.zeros(WIDTH) if whole is None else whole
+    )
+
+
 def test_requests_of_one_application_are_alike_and_those_of_two_are_not():
     others = [f"You are the assistant of shop {number}." for number in range(20)]
     shapes = [shape_of({"role": "system", "content": text}, USER) for text in others]
