@@ -48,8 +48,8 @@ async def test_the_first_router_has_to_stand_beside_the_prior_that_served_so_far
     done = step_with_lease(learner) or ()
 
     assert [event.what for event in done] == ["trained", "activated"]
-    assert done[-1].former_version == prior.manifest.version
-    assert f"against {prior.manifest.version}" in done[-1].why
+    assert done[-1].former_version == loop.store.history()[0]
+    assert f"against {done[-1].former_version}" in done[-1].why
 
 
 async def test_a_proposed_router_serves_when_an_operator_says_so(loop):
