@@ -226,9 +226,9 @@ class Learner:
             return False
         if is_forced or new >= self.settings.min_new_grades:
             return True
-        if last is None:
-            return False
-        return self.clock() - last.at >= timedelta(hours=self.settings.interval_h)
+        since = self.evidence.first_graded_at() if last is None else last.at
+        waits = timedelta(hours=self.settings.interval_h)
+        return since is not None and self.clock() - since >= waits
 
     def _train(self, note: Callable[..., None], figures: dict[str, Any]) -> None:
         rows = self.evidence.rows()

@@ -81,6 +81,15 @@ async def test_few_new_grades_wait_until_it_is_time(loop):
     assert "trained" in loop.step()
 
 
+async def test_the_first_training_waits_no_longer_than_any_other_one(loop):
+    await loop.serve(made_up(120))
+    assert loop.step() == []
+    loop.clock.now += timedelta(hours=22)
+    assert loop.step() == []
+    loop.clock.now += timedelta(hours=2)
+    assert loop.step()[0] == "trained"
+
+
 def test_without_grades_it_says_so_once(loop):
     assert loop.step() == ["skipped"]
     assert loop.step() == []
