@@ -12,9 +12,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from redis.asyncio import Redis
 
+from budget.ledger.redis_store import RedisStore
+from budget.ledger.types import Limit, Scope
 from gateway.artifacts.store import ArtifactStore
 from gateway.routing.encoders import load_encoder
+from gateway.routing.shared_regret import TEAM
 from router_models.artifacts.artifact import read_manifest
 from tests.fakes.gateway import LARGE, SMALL, Upstreams, router_for
 from tests.fakes.gateways import eventually
@@ -87,6 +91,12 @@ class Replica:
             r'^waypost_router_info\{.*version="([^"]+)".*\} 1\.0$', scraped.text, re.M
         )
 
+    async def lost_usd(self) -> float:
+        """Read from the metrics what exploring was expected to lose."""
+        scraped = await self.operators.get("/metrics")
+        (found,) = re.findall(r"^waypost_exploration_regret_usd_total (\S+)$", scraped.text, re.M)
+        return float(found)
+
 
 @dataclass
 class Replicas:
@@ -96,10 +106,14 @@ class Replicas:
     second: Replica
     key: str
     store: ArtifactStore
+    redis_url: str
 
 
 @pytest.fixture
-async def replicas(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Replicas]:
+async def replicas(
+    tmp_path: Path, postgres: Postgres, request: pytest.FixtureRequest
+) -> AsyncIterator[Replicas]:
+    """Two of them; a test may add to their settings."""
     upstreams = Upstreams()
     for name in ("alpha", "beta"):
         upstreams.by_name[name].answers = [json_answer(completion())]
@@ -119,11 +133,12 @@ async def replicas(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Replicas
                 patience_s=PATIENCE_S,
                 upstream=url,
             )
+            + getattr(request, "param", "")
         )
         first, second = await asyncio.gather(_replica(file, stack), _replica(file, stack))
         (key,) = {first.process.key, second.process.key} - {None}
         assert key is not None
-        yield Replicas(first, second, key, store)
+        yield Replicas(first, second, key, store, redis.url)
 
 
 async def _replica(file: Path, stack: AsyncExitStack) -> Replica:
@@ -200,6 +215,36 @@ async def test_what_is_spent_at_one_is_gone_at_the_other(replicas: Replicas):
     await eventually(partial(is_spent, replicas.first))
     usage = await replicas.first.operators.get(f"/admin/budgets/{created.json()['id']}/usage")
     assert [each["spent"] for each in usage.json()["data"]] == [3]
+
+
+EXPLORING = """
+[routing.exploration]
+kind = "epsilon"
+epsilon = 1.0
+max_regret_usd_per_day = 24.0
+"""
+"""Trying the other model is expected to lose about 0.6 USD; a sixteenth pays for two of these."""
+
+
+@pytest.mark.parametrize("replicas", [EXPLORING], indirect=True)
+async def test_what_exploring_loses_at_either_is_taken_from_one_cap(replicas: Replicas):
+    both, tried = (replicas.first, replicas.second), []
+    for each in both:
+        answers = [await each.ask(replicas.key) for _ in range(12)]
+        tried.append(sum(one.headers["x-waypost-model"] == LARGE for one in answers))
+    lost_usd = [await each.lost_usd() for each in both]
+
+    # Right after midnight in UTC there may be but one part.
+    assert 1 <= max(tried) <= 2
+    assert lost_usd == [pytest.approx(0.6 * count, abs=0.15 * count) for count in tried]
+    for each in both:
+        await each.process.end(signal.SIGTERM)
+    client = Redis.from_url(replicas.redis_url)
+    counters = RedisStore(client)
+    (standing,) = await counters.standings([Limit(Scope(TEAM, "team"), "nusd", "day", 0)])
+    assert (standing.spent, standing.held) == (pytest.approx(sum(lost_usd) * 1e9, abs=10), 0)
+    await counters.aclose()
+    await client.aclose()
 
 
 async def test_one_goes_on_when_the_other_is_told_to_stop(replicas: Replicas):
