@@ -206,8 +206,8 @@ class LoggedRows:
         found = self.all_choices()
         if found.could_answer is None:
             return found
-        is_open = ~(found.could_answer & (found.propensity <= 0)).any(axis=1)
-        return replace(found.select(is_open), could_answer=None)
+        is_closed = (found.could_answer & (found.propensity <= 0)).any(axis=1)
+        return replace(found.select(np.flatnonzero(~is_closed)), could_answer=None)
 
     def all_choices(self) -> LoggedChoices:
         """Return the drawn answers of split ``test``, though some models had no chance."""

@@ -1,6 +1,6 @@
 """Comparing routers on a log whose exploration gave some models no chance; the truth is known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import mean
 
@@ -70,7 +70,7 @@ class World:
         for price, new, active in both:
             utility = self.quality - price * self.cost_usd
             gains.append((utility[at, new] - utility[at, active]).mean())
-        return mean(gains)
+        return float(np.mean(gains))
 
     def log(self, rows: int, rng: np.random.Generator) -> tuple[Design, float]:
         """Draw queries and answers; returns how many of these an estimate is worth, too."""
@@ -137,13 +137,7 @@ def test_where_every_model_had_a_chance_nothing_is_left_to_expectations():
     world = World.make(0.1, 0.1)
     design, _ = world.log(300, np.random.default_rng(0))
     odds = np.full(design.choices.propensity.shape, 0.2, np.float32)
-    choices = LoggedChoices(
-        *(getattr(design.choices, name) for name in ("embeddings", "answered")),
-        *(getattr(design.choices, name) for name in ("quality", "cost_usd")),
-        odds,
-        MODELS,
-        design.choices.query,
-    )
+    choices = replace(design.choices, propensity=odds, could_answer=None)
     whole = Design(choices, design.outcomes, design.shares)
     assert whole.unseen("new", "active") == (0.0, 0.0, 0.0)
 
