@@ -57,6 +57,7 @@ from gateway.readings import (
 )
 from gateway.routing.encoders import QueryEmbedder
 from gateway.routing.opening import make_routing, open_query_embedder
+from gateway.routing.routing import Routing
 from gateway.settings.config import GatewaySettings
 from gateway.settings.server import MEMORY_PER_BODY_BYTE, ServerSettings
 from gateway.startup import Startup
@@ -108,7 +109,7 @@ async def open_gateway(
         budgets = await stack.enter_async_context(_budgets(settings, startup, log, counter))
         embedder = open_query_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
-        routing = await make_routing(settings, pool, embedder, providers, stack, startup.engine)
+        routing = await _open_routing(settings, pool, embedder, providers, startup, budgets, stack)
         ungraded = ChatService(
             routing=routing,
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
@@ -150,6 +151,19 @@ def _budgets(
     """Make the ledger, which also holds what judges may cost."""
     caps = caps_of(settings.grading)
     return open_budgets(settings.budgets, startup.engine, log, counter.bound, fixed=caps)
+
+
+async def _open_routing(
+    settings: GatewaySettings,
+    pool: Pool,
+    embedder: QueryEmbedder,
+    providers: Mapping[str, HttpProvider],
+    startup: Startup,
+    budgets: Budgets,
+    stack: AsyncExitStack,
+) -> Routing:
+    engine, counters = startup.engine, budgets.shared
+    return await make_routing(settings, pool, embedder, providers, stack, engine, counters)
 
 
 def _open_http(stack: AsyncExitStack) -> HttpClient:

@@ -232,7 +232,7 @@ async def open_site(
         profiles=settings.all_profiles,
         default_profile=settings.routing.default_profile,
         default_model=next(iter(models)),
-        exploration=exploring(settings.routing.exploration, 1, use.is_graded, clock.seconds),
+        exploration=exploring(settings.routing.exploration, use.is_graded, clock.seconds),
         embedder=embedder,
         router=active,
         paused=lambda: (),

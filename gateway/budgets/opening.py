@@ -24,11 +24,16 @@ from gateway.settings.config import BudgetSettings, ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """A running ledger and what watches over it."""
+    """A running ledger and what watches over it.
+
+    Attributes:
+        shared: Counters that all gateways share; None where they are in this process's memory.
+    """
 
     ledger: MeteredLedger
     book: BudgetBook
     desk: BudgetDesk
+    shared: LedgerStore | None = None
 
 
 @asynccontextmanager
@@ -70,7 +75,8 @@ async def open_budgets(
             )
             try:
                 async with _running(book.watch(), ledger.run()):
-                    yield Budgets(ledger, book, BudgetDesk(engine, store, clock))
+                    shared = None if settings.store == "memory" else store
+                    yield Budgets(ledger, book, BudgetDesk(engine, store, clock), shared)
             finally:
                 await ledger.aclose()
     finally:

@@ -111,10 +111,8 @@ def approve_router(settings: GatewaySettings, version: str | None) -> None:
     """Let the router serve that was proposed last, or is the canary, or VERSION."""
     with opened(settings) as engine, explained():
         learner = open_learner(settings, engine)
-        store, packaged = learner.serving.store, learner.serving.default_artifact
-        share = settings.learning.kept_share
-        event = approve(learner.events, store, version, learner.clock(), packaged, share)
-        _print(event)
+        store, share = learner.serving.store, settings.learning.kept_share
+        _print(approve(learner.events, store, version, learner.clock(), share))
 
 
 @command.command("rollback")

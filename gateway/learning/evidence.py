@@ -53,6 +53,13 @@ class Evidence:
             last = connection.execute(newest).scalar()
             return int(connection.execute(count).scalar_one()), last
 
+    def first_graded_at(self) -> datetime | None:
+        """Say when the first grade was given that is learned from; None where there is none."""
+        query = select(func.min(GRADES.c.created_at)).where(GRADES.c.source.in_(ASKED))
+        with self.engine.connect() as connection:
+            first: datetime | None = connection.execute(query).scalar()
+            return first
+
     def rows(self, since: datetime | None = None) -> LoggedRows:
         """Read the latest graded answers, of turns after `since` alone where it is given."""
         selection = Selection(since=since, encoder_id=self.encoder.id)

@@ -2,19 +2,23 @@
 
 The first trained router has to stand beside that. Compared with nothing it was let in at once,
 whatever it had learned from: with 315 graded answers it lost 8 % of utility against the prior
-(`benchmarks/closed_loop`).
+(`benchmarks/closed_loop`). Before another router takes its place it is kept as an artefact, so that
+the two can be compared from then on, and the store has something to return to.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import numpy as np
 
 from gateway.routing.prior import known_names
+from router_models.artifacts.artifact import dump
 from router_models.artifacts.router import Router
+from router_models.artifacts.sealed_file import EncoderIdentity
 from router_models.day_one.answers import Answers
-from router_models.day_one.shipped import PoolModel, ShippedPrior
+from router_models.day_one.shipped import KIND, PoolModel, ShippedPrior
 from router_models.evaluation.log_rows import SPLITS, LoggedRows
 from router_models.types import TOKENS_PER_MTOK, Float32
 
@@ -51,6 +55,18 @@ class FirstRouter:
             if len(answers):
                 learned[name] = self.prior.learn(model, answers)
         return self.prior.router(pool, learned)
+
+    def keep(self, router: Router, encoder: EncoderIdentity, now: datetime) -> bytes:
+        """Turn what `of` made into an artefact; `ShippedPrior.is_kept_as` knows it again."""
+        return dump(
+            router.estimator,
+            encoder,
+            created_at=now,
+            training={"kind": KIND},
+            provenance={"models": len(router.models)},
+            parent=self.prior.version,
+            unit=router.unit,
+        )
 
     def _answers(self, rows: LoggedRows, model: int, tokens: Float32) -> Answers:
         own = (rows.model == model) & (rows.split[rows.query] != TEST)

@@ -19,8 +19,8 @@ from gateway.learning.canary import describe, judge_canary, why_it_ends
 from gateway.learning.events import ACCEPTED, GRADED_UNTIL, LEARNER, Event, LearningEvents, What
 from gateway.learning.evidence import Evidence, fingerprint, no_answers
 from gateway.learning.lease import Lease
-from gateway.learning.operating import let_serve
-from gateway.learning.serving import Serving
+from gateway.learning.operating import former_of, let_serve
+from gateway.learning.serving import Incumbent, Serving
 from gateway.learning.training import train_router
 from gateway.learning.wording import explain_look, explain_training, figures_of
 from gateway.routing.canary import SHARE, STATES, beginning, kept
@@ -96,7 +96,7 @@ class Learner:
 
         def note(what: What, why: str, **fields: Any) -> None:
             if what == "activated":
-                former = self._former(fields["router_version"])
+                former = former_of(self.serving.store, fields["router_version"])
                 fields["figures"] = fields.get("figures", {}) | kept(
                     self.settings.kept_share, former
                 )
@@ -122,14 +122,8 @@ class Learner:
         noted = None if last is None else _serving_after(last)
         if active is not None and active != noted:
             why = "it was found active: an operator activated it, or a step ended before it said so"
-            note("activated", why, router_version=active, former_version=self._former(active))
-
-    def _former(self, active: str) -> str | None:
-        """Return what `rollback` would return to."""
-        history = self.serving.store.history()
-        while history and history.pop() != active:
-            pass
-        return history[-1] if history else None
+            former = former_of(self.serving.store, active)
+            note("activated", why, router_version=active, former_version=former)
 
     def _has_returned(self, note: Callable[..., None]) -> bool:
         """Watch what serves; say once, and not at every look, that it cannot be watched."""
@@ -148,8 +142,9 @@ class Learner:
         active = self.serving.version
         if begun is None or active is None or begun.router_version != active:
             return False
-        new, former = self.serving.open(active), self.serving.open(self._former(active))
-        if new is None or former is None:
+        new = self.serving.open(active)
+        former = self.serving.open(former_of(self.serving.store, active))
+        if new is None or former is None or self.serving.is_prior(new):
             return False  # there is nothing to compare with, and nothing to return to
         if not self._has_news(begun.at):
             return False
@@ -189,7 +184,7 @@ class Learner:
         if verdict is not None:
             self._keep_lease()
             if verdict.what == "activated":
-                let_serve(self.serving.store, stage.router_version, self.serving.default_artifact)
+                let_serve(self.serving.store, stage.router_version, stage.former_version)
             versions = {name: getattr(stage, name) for name in ("router_version", "former_version")}
             note(verdict.what, verdict.why, figures=verdict.figures, **versions)
         return True
@@ -231,9 +226,9 @@ class Learner:
             return False
         if is_forced or new >= self.settings.min_new_grades:
             return True
-        if last is None:
-            return False
-        return self.clock() - last.at >= timedelta(hours=self.settings.interval_h)
+        since = self.evidence.first_graded_at() if last is None else last.at
+        waits = timedelta(hours=self.settings.interval_h)
+        return since is not None and self.clock() - since >= waits
 
     def _train(self, note: Callable[..., None], figures: dict[str, Any]) -> None:
         rows = self.evidence.rows()
@@ -261,9 +256,10 @@ class Learner:
         made = figures | {"training": trained.training, **trained.provenance, **changes.figures}
         why = explain_training(trained, changes.half_lives)
         note("trained", why, router_version=version, figures=made)
-        router, active = load(trained.content, self.serving.encoder), self.serving.router_for(rows)
+        router, now = load(trained.content, self.serving.encoder), self.clock()
+        incumbent = self.serving.incumbent(rows, now)
         held_out = HeldOut.of(self._rows_to_judge_on(changes.since(rows)), self.prices)
-        self._judge(note, router, active, held_out, figures)
+        self._judge(note, router, incumbent, held_out, figures)
 
     def _was_tried(self, rows_sha256: str) -> bool:
         last = self.events.latest_attempt()
@@ -273,11 +269,12 @@ class Learner:
         self,
         note: Callable[..., None],
         router: Router,
-        active: Router | None,
+        incumbent: Incumbent,
         held_out: HeldOut,
         figures: dict[str, Any],
     ) -> None:
         """Say whether the router may serve, and let it; the rules are the federation's."""
+        active = incumbent.router
         nonsense = find_invalid_predictions(router, held_out.answers.embeddings)
         if nonsense is not None:
             decision = Decision(CANDIDATE, is_accepted=False, reason=nonsense, figures={})
@@ -298,9 +295,8 @@ class Learner:
                 "is_enough": single.is_enough,
             }
             why = f"{why}. {single}"
-        former = None if active is None else active.version
         decision = replace(decision, reason=why)
-        self._carry_out(note, router.version, decision, former, figures)
+        self._carry_out(note, router.version, decision, incumbent, figures)
 
     def _rows_to_judge_on(self, rows: LoggedRows) -> LoggedRows:
         """After a router was rolled back, those since it began to serve.
@@ -318,18 +314,21 @@ class Learner:
         note: Callable[..., None],
         version: str,
         decision: Decision,
-        former: str | None,
+        incumbent: Incumbent,
         figures: dict[str, Any],
     ) -> None:
         """Store the verdict, and let an accepted router serve, or wait for an operator."""
         way = self.settings.on_acceptance
-        if way == "canary" and former is None:
+        former = None if incumbent.router is None else incumbent.router.version
+        if decision.is_accepted and incumbent.artifact is not None:
+            former = self.serving.store.put_own(incumbent.artifact).version
+        if way == "canary" and incumbent.router is None:
             way = "activate"  # there is nothing that it could share the turns with
         activates = decision.is_accepted and way == "activate"
         outcome: Outcome = "activated" if activates else "candidate"
         if activates:
             self._keep_lease()
-            let_serve(self.serving.store, version, self.serving.default_artifact)
+            let_serve(self.serving.store, version, former)
         made = Assessment(outcome, decision.reason, self.clock(), decision.figures)
         self.serving.store.note(version, made)
         what: What = "refused"
@@ -337,12 +336,20 @@ class Learner:
             what = ACCEPTED[way]
         if what == "canary":
             self._keep_lease()
+            self._serve_beside_canary(note, former)
             share = self.settings.canary_shares[0]
             figures = figures | beginning(share)
             decision = replace(decision, reason=f"{describe(share)}: {decision.reason}")
         versions = {"router_version": version, "former_version": former}
         note(what, decision.reason, figures=figures, **versions)
         self.serving.store.prune(KEPT)
+
+    def _serve_beside_canary(self, note: Callable[..., None], former: str | None) -> None:
+        """Activate what served so far, though nobody activated it: it must not change meanwhile."""
+        if former is not None and former != self.serving.version:
+            self.serving.store.activate(former)
+            why = "it served so far, and stays as it is while a canary is compared with it"
+            note("activated", why, router_version=former)
 
     def _keep_lease(self) -> None:
         """Make sure that nobody else learns: this process may have slept for an hour.

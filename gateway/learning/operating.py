@@ -1,5 +1,6 @@
 """Which router serves from now on: a proposed one, or the one before it."""
 
+from contextlib import suppress
 from datetime import datetime
 
 from gateway.artifacts.store import ArtifactStore
@@ -8,16 +9,29 @@ from gateway.routing.canary import STATES, kept
 from router_models.errors import ArtifactRejected
 
 
-def let_serve(store: ArtifactStore, version: str, default_artifact: bytes | None) -> None:
-    """Activate a version; a packaged router that served so far becomes one to return to.
+def let_serve(store: ArtifactStore, version: str, former: str | None) -> None:
+    """Activate a version; what served so far, though nobody activated it, can be returned to.
+
+    Args:
+        former: What served so far; None where nothing did.
 
     Raises:
         ArtifactRejected: There is no such version, or it cannot serve.
         OSError: The folder cannot be written to.
     """
-    if default_artifact is not None and not store.history():
-        store.activate(store.put_own(default_artifact).version)
+    if former is not None:
+        # One that is not stored, or that nobody signed, is nothing to return to.
+        with suppress(ArtifactRejected):
+            store.activate(former)
     store.activate(version)
+
+
+def former_of(store: ArtifactStore, version: str) -> str | None:
+    """Return what `rollback` would return to from `version`."""
+    history = store.history()
+    while history and history.pop() != version:
+        pass
+    return history[-1] if history else None
 
 
 def approve(
@@ -25,14 +39,12 @@ def approve(
     store: ArtifactStore,
     version: str | None,
     now: datetime,
-    default_artifact: bytes | None = None,
     kept_share: float = 0.0,
 ) -> Event:
     """Let a router serve that the learner proposed, or that decides a share of the turns.
 
     Args:
         version: None for the one that was proposed last.
-        default_artifact: The router that serves while none was activated.
         kept_share: Of the turns, that the router before it goes on deciding.
 
     Raises:
@@ -47,8 +59,8 @@ def approve(
             f"{proposed.router_version} was rolled back; `waypost router activate` lets it serve "
             "all the same"
         )
-    former = store.active()
-    let_serve(store, proposed.router_version, default_artifact)
+    let_serve(store, proposed.router_version, store.active() or proposed.former_version)
+    former = former_of(store, proposed.router_version)
     why = f"approved: {proposed.why}"
     figures = kept(kept_share, former)
     event = Event(now, OPERATOR, "activated", why, proposed.router_version, former, figures)

@@ -2,6 +2,8 @@
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 from gateway.artifacts.store import ArtifactStore
 from gateway.learning.first import FirstRouter
@@ -12,6 +14,18 @@ from router_models.errors import ArtifactRejected
 from router_models.evaluation.log_rows import LoggedRows
 
 _log = logging.getLogger(__name__)
+
+
+class Incumbent(NamedTuple):
+    """What serves before another router does.
+
+    Attributes:
+        router: That the other one has to stand beside; None where none knows a model of the log.
+        artifact: To be stored, to return to; None where the store has it, or there is nothing.
+    """
+
+    router: Router | None
+    artifact: bytes | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,14 +60,22 @@ class Serving:
             return self.open(version)
         return load(self.default_artifact, self.encoder)
 
-    def router_for(self, rows: LoggedRows) -> Router | None:
-        """Return what serves; None where nothing does that knows a model of the log."""
-        serving = self.router()
-        if self.version is not None:
-            return serving
-        if serving is not None and any(serving.column(name) is not None for name in rows.models):
-            return serving
-        return None if self.first is None else self.first.of(rows)
+    def incumbent(self, rows: LoggedRows, now: datetime) -> Incumbent:
+        """Return what serves; where the prior does, with what the log has taught it by now."""
+        serving, is_activated = self.router(), self.version is not None
+        if is_activated and (serving is None or not self.is_prior(serving)):
+            return Incumbent(serving, None)
+        if not is_activated and serving is not None and _knows_any(serving, rows):
+            return Incumbent(serving, self.default_artifact)
+        made = None if self.first is None else self.first.of(rows)
+        if self.first is not None and made is not None:
+            content = self.first.keep(made, self.encoder, now)
+            return Incumbent(load(content, self.encoder), content)
+        return Incumbent(serving, None) if is_activated else Incumbent(None, self.default_artifact)
+
+    def is_prior(self, router: Router) -> bool:
+        """Say whether it is the prior that would serve if nothing had been activated."""
+        return self.first is not None and self.first.prior.is_kept_as(router)
 
     def open(self, version: str | None) -> Router | None:
         """Load a router; None where it cannot serve either."""
@@ -64,3 +86,7 @@ class Serving:
         except ArtifactRejected as error:
             _log.warning("%s cannot be compared with: %s", version, error)
             return None
+
+
+def _knows_any(router: Router, rows: LoggedRows) -> bool:
+    return any(router.column(name) is not None for name in rows.models)

@@ -47,11 +47,13 @@ class RegretBudget:
 
     def left_usd(self) -> float:
         """Return what an exploring choice may lose now."""
-        now_s = self.clock()
+        self._come_in(self.clock())
+        return min(self._left_usd, self._earned_usd)
+
+    def _come_in(self, now_s: float) -> None:
         came = (1.0 - SAVED_SHARE) * self.usd_per_day * (now_s - self._at_s) / DAY_S
         self._left_usd = min(self._left_usd + came, SAVED_SHARE * self.usd_per_day)
         self._at_s = now_s
-        return min(self._left_usd, self._earned_usd)
 
     def earn(self, worth_usd: float) -> None:
         """Allow a share of what an answer is expected to be worth; it is saved up as well."""
@@ -64,6 +66,34 @@ class RegretBudget:
         self._left_usd -= regret_usd
         self._earned_usd -= regret_usd
         self.spent_usd += regret_usd
+
+
+@dataclass(slots=True, eq=False)
+class LentRegret(RegretBudget):
+    """A part of what many processes may lose together: nothing comes in but what is lent.
+
+    Attributes:
+        lent_usd: What this process was lent last, and did not give back.
+    """
+
+    lent_usd: float = field(default=0.0, init=False)
+    _until_s: float = field(default=0.0, init=False)
+
+    def lend(self, usd: float, until_s: float) -> None:
+        """Allow `usd` until then; afterwards the lender takes all of it for spent."""
+        self.lent_usd = self._left_usd = usd
+        self._until_s = until_s
+
+    def give_back(self) -> float:
+        """End what was lent; return how much of it was spent."""
+        self._come_in(self.clock())
+        used_usd = self.lent_usd - self._left_usd
+        self.lent_usd = self._left_usd = 0.0
+        return used_usd
+
+    def _come_in(self, now_s: float) -> None:
+        if now_s >= self._until_s:
+            self._left_usd = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,22 +129,24 @@ def never() -> bool:
 
 def exploring(
     settings: ExplorationSettings,
-    workers: int,
     is_graded: Callable[[], bool],
     clock: Callable[[], float],
+    *,
+    is_shared: bool = False,
 ) -> Exploring:
     """Make it of the settings.
 
     Args:
-        workers: Processes that share the cap; each gets an equal share of it.
         is_graded: Says whether answers are graded, which `auto` waits for.
         clock: Monotonic seconds.
+        is_shared: The cap is that of many processes, and somebody lends parts of it to this one.
     """
     is_auto = settings.kind == "auto"
     cap = settings.regret_cap_usd
     most_share = MOST_SHARE if settings.max_regret_usd_per_day is None else inf
+    kind = LentRegret if is_shared else RegretBudget
     return Exploring(
         Exploration("uncertainty" if settings.kind == "auto" else settings.kind, settings.epsilon),
         is_graded if is_auto else always,
-        None if cap is None else RegretBudget(cap / workers, clock, most_share),
+        None if cap is None else kind(cap, clock, most_share),
     )

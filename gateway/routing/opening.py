@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
 from sqlalchemy import Engine
 
+from budget.errors import LedgerUnavailable
+from budget.ledger.store import LedgerStore
 from gateway.artifacts.active import ActiveRouter, follow
 from gateway.artifacts.store import router_store
 from gateway.embedded.routers import packaged_router
@@ -19,9 +21,10 @@ from gateway.providers.http import HttpClient
 from gateway.providers.refusals import Refusals
 from gateway.routing.canary import Canary, read_canary
 from gateway.routing.encoders import QueryEmbedder, load_encoder, open_embedder
-from gateway.routing.exploring import exploring, never
+from gateway.routing.exploring import Exploring, LentRegret, exploring, never
 from gateway.routing.prior import open_prior
 from gateway.routing.routing import Routing
+from gateway.routing.shared_regret import POLLS, SharedRegret
 from gateway.routing.use import POLL_S, LearningFromUse
 from gateway.settings.config import ConfigurationError, GatewaySettings
 
@@ -41,11 +44,13 @@ async def make_routing(
     providers: Mapping[str, Provider],
     stack: AsyncExitStack,
     engine: Engine | None = None,
+    counters: LedgerStore | None = None,
 ) -> Routing:
     """Make routing with the active router; one that is refused leaves none.
 
     Args:
         engine: Of the log that routing learns from; without it, it learns nothing.
+        counters: That all gateways share; None where each has its own cap on exploration.
     """
     router = ActiveRouter(
         router_store(settings),
@@ -62,14 +67,17 @@ async def make_routing(
         await follow(use, POLL_S, stack)
         canary = Canary(partial(read_canary, engine), router, rng)
         await follow(canary, settings.routing.artifact_poll_s, stack)
+    explored = exploring(
+        settings.routing.exploration, is_graded, time.monotonic, is_shared=counters is not None
+    )
+    if counters is not None:
+        await _share_cap(explored, counters, settings.budgets.lease_s, stack)
     return Routing(
         models=pool.models,
         profiles=settings.all_profiles,
         default_profile=settings.routing.default_profile,
         default_model=_default_model(settings, pool),
-        exploration=exploring(
-            settings.routing.exploration, settings.server.workers, is_graded, time.monotonic
-        ),
+        exploration=explored,
         embedder=embedder,
         router=router,
         paused=_paused_of(providers),
@@ -78,6 +86,22 @@ async def make_routing(
         prior=prior,
         canary=canary,
     )
+
+
+async def _share_cap(
+    explored: Exploring, counters: LedgerStore, lease_s: float, stack: AsyncExitStack
+) -> None:
+    """Have parts of the cap lent to this process, and the last one given back at the end."""
+    if not isinstance(explored.budget, LentRegret):
+        return
+    shared = SharedRegret(explored.budget, counters, lease_s)
+
+    async def end() -> None:
+        with suppress(LedgerUnavailable):
+            await shared.aclose()
+
+    stack.push_async_callback(end)
+    await follow(shared, lease_s / POLLS, stack)
 
 
 @asynccontextmanager

@@ -49,7 +49,7 @@ class DayOne:
     @property
     def version(self) -> str:
         """Name of the prior; its routers bear it."""
-        return self.prior.manifest.version
+        return self.prior.version
 
     def router(self, offered: Mapping[str, HostedModel]) -> Router:
         """Return the router of all hosted models; adapters come and go."""

@@ -271,10 +271,20 @@ class Routing:
             # The prior does not stand in for a router that was activated and cannot be used: the
             # default model is what the operator expects then, and the failure stays in sight.
             return router
+        if router is not None and self._is_prior(router):
+            return self.prior.router(self.models)
         able = [n for n, verdict in zip(pool.names, verdicts, strict=True) if verdict.is_eligible]
         if router is not None and any(router.column(name) is not None for name in able):
             return router
         return self.prior.router(self.models)
+
+    def _is_prior(self, router: Router) -> bool:
+        """Say whether a router is the prior as it was kept, and nothing is compared with it.
+
+        Then the prior itself serves, with what use has taught it since.
+        """
+        is_kept = self.prior is not None and self.prior.prior.is_kept_as(router)
+        return is_kept and (self.canary is None or self.canary.current is None)
 
     def _score(
         self,

@@ -76,8 +76,9 @@ class LearningSettings(Settings):
         float,
         Field(
             gt=0,
-            description="Hours after the last training at which the next one begins with fewer "
-            "grades too, as long as there is a new one.",
+            description="Hours after the last training, or before the first one after the first "
+            "grade, at which the next one begins with fewer grades too, as long as there is a new "
+            "one.",
         ),
     ] = 24.0
     max_rows: Annotated[

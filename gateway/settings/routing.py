@@ -30,11 +30,12 @@ class ExplorationSettings(Settings):
         Field(
             ge=0,
             allow_inf_nan=False,
-            description="USD that exploration may be expected to lose within any 24 hours, in each "
-            "gateway: the difference of predicted utilities between the best model and the one "
-            "that is tried, times the willingness to pay. A quarter of it can be saved up, the "
-            "rest comes in evenly. When it is spent, the best model is taken. The processes of "
-            "`server.workers` share it equally; replicas do not share it. By default "
+            description="USD that exploration may be expected to lose within any 24 hours: the "
+            "difference of predicted utilities between the best model and the one that is tried, "
+            "times the willingness to pay. A quarter of it can be saved up, the rest comes in "
+            "evenly. When it is spent, the best model is taken. Processes and replicas with "
+            '`budgets.store = "redis"` share it, and lose at most half of it in a day of UTC; '
+            "without Redis each gateway has its own. By default "
             f"{AUTO_MAX_REGRET_USD_PER_DAY} with `auto`, and at most 2 % of what the answers are "
             "expected to be worth (their utility times the willingness to pay); else no limit.",
         ),

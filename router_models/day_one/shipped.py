@@ -1,7 +1,7 @@
 """A prior as a sealed file, and the router that it makes of any pool of models."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -74,6 +74,11 @@ class ShippedPrior:
     items: ItemModel
     lengths: LengthPrior
     abilities: AbilityPrior
+    version: str = field(init=False)
+    """Name of the file; kept, since every turn reads it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "version", self.manifest.version)
 
     @property
     def registry(self) -> ModelRegistry:
@@ -84,6 +89,10 @@ class ShippedPrior:
     def residual(self) -> float:
         """How little profiles transfer to a model that is left out; see `choice.transfers`."""
         return float(self.manifest.training["residual"])
+
+    def is_kept_as(self, router: Router) -> bool:
+        """Say whether an artefact is this prior, as it was when another router took its place."""
+        return router.manifest.parent == self.version
 
     def router(
         self, pool: Sequence[PoolModel], learned: Mapping[str, Learned] = MappingProxyType({})

@@ -28,10 +28,10 @@ from router_models.evaluation.off_policy import (
     predict_columns,
 )
 from router_models.evaluation.outcome_model import (
-    OutcomeModel,
     fit_outcome_model,
     guess_outcomes,
 )
+from router_models.evaluation.unseen import Design, Unseen
 from router_models.pricing import Prompts
 from router_models.statistics import select
 from router_models.types import Evaluations, Float32, Prediction
@@ -93,22 +93,6 @@ class Evidence:
     def best(self, names: tuple[str, ...]) -> str:
         """Return which of `names` does best; the first of equals."""
         return max(names, key=lambda name: float(self.scores[name].mean()))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Design:
-    """How the rows came about: what was drawn, what was to be expected, what each router chose."""
-
-    choices: LoggedChoices
-    outcomes: OutcomeModel
-    shares: Mapping[str, Shares]
-
-    def standard_error(self, new: str) -> float:
-        """Return the standard error of the difference between `new` and the active router."""
-        shares = self.shares[new].minus(self.shares[ACTIVE])
-        found = weighed(self.outcomes, shares, self.choices)
-        _, query = np.unique(self.choices.query, return_inverse=True)
-        return found.standard_error(query, self.outcomes.persistence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +195,7 @@ def _decide_by_evidence(
     for evidence in found:
         compared = _compare(evidence, new, criteria, rng)
         is_accepted = compared["odds_of_loss"] <= criteria.risk
-        if is_accepted or compared["difference"] < -criteria.tolerance:
+        if is_accepted or compared["difference"] + compared["unseen_above"] < -criteria.tolerance:
             break
     return is_accepted, evidence, compared
 
@@ -223,6 +207,7 @@ def _compare(
     difference = evidence.scores[new] - evidence.scores[ACTIVE]
     chance = _by_bootstrap if evidence.design is None else _by_design
     low, high, odds_of_loss = chance(evidence, new, criteria, rng)
+    unseen = Unseen() if evidence.design is None else evidence.design.unseen(new, ACTIVE)
     return {
         **{f"merit_{name}": float(score.mean()) for name, score in evidence.scores.items()},
         **{f"snips_{name}": value for name, value in evidence.snips.items()},
@@ -230,6 +215,7 @@ def _compare(
         "difference_low": low,
         "difference_high": high,
         "odds_of_loss": odds_of_loss,
+        **{f"unseen_{name}": value for name, value in unseen._asdict().items()},
         "rows": float(len(difference)),
         "queries": float(len(np.unique(evidence.query))),
         "effective_rows": evidence.effective_rows,
@@ -257,13 +243,17 @@ def _by_design(
     """Take what could have been drawn into account too: a bootstrap sees only what was."""
     del rng
     difference = float((evidence.scores[new] - evidence.scores[ACTIVE]).mean())
-    error = 0.0 if evidence.design is None else evidence.design.standard_error(new)
+    error, unseen = 0.0, Unseen()
+    if evidence.design is not None:
+        error = evidence.design.standard_error(new, ACTIVE)
+        unseen = evidence.design.unseen(new, ACTIVE)
     # A risk of nothing, or of everything, has no quantile.
     quantile = -NormalDist().inv_cdf(min(max(criteria.risk, 1e-9), 1.0 - 1e-9))
     error *= widened(quantile, evidence.effective_rows)
-    loss = difference + criteria.tolerance
+    low, high = difference + unseen.below, difference + unseen.above
+    loss = low + criteria.tolerance
     odds = NormalDist().cdf(-loss / error) if error else float(loss < 0.0)
-    return difference - quantile * error, difference + quantile * error, odds
+    return low - quantile * error, high + quantile * error, odds
 
 
 def _explain(
@@ -275,11 +265,18 @@ def _explain(
     is_accepted: bool,
 ) -> str:
     verb = "does not lose" if is_accepted else "may lose"
+    unseen = ""
+    if compared["unseen_share"]:
+        unseen = (
+            f"; in {100 * compared['unseen_share']:.2g} % of them what one would choose had no "
+            "chance, so the interval holds whatever that may be worth"
+        )
     return (
         f"it {verb} more than {criteria.tolerance:g} against {active.version} on "
         f"{compared['rows']:.0f} held-out rows: difference {compared['difference']:+.4f} "
         f"[{compared['difference_low']:+.4f}, {compared['difference_high']:+.4f}] "
         f"{UNITS[evidence.kind]}, measured by {evidence.kind.replace('_', ' ')}"
+        f"{unseen}"
     )
 
 
@@ -315,10 +312,10 @@ def _off_policy(
     routers: Mapping[str, Router], held_out: HeldOut, criteria: AcceptanceCriteria
 ) -> Evidence | None:
     """Value each router on drawn answers; per price in units of 1 + what a call costs there."""
-    choices = held_out.choices
+    choices = held_out.all_choices or held_out.choices
     usable = np.ones(len(choices.answered), bool)
     for router in routers.values():
-        usable &= (choices.propensity[:, known_models(router, choices.models)] > 0).any(axis=1)
+        usable &= choices.offered[:, known_models(router, choices.models)].any(axis=1)
     if usable.sum() < criteria.least_effective_rows:
         return None
     choices = choices.select(usable)

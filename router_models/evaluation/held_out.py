@@ -14,15 +14,17 @@ class HeldOut:
 
     Attributes:
         answers: One row per query.
-        choices: The answers among them whose model was drawn at random.
+        choices: The answers among them that any model might have been drawn to give.
         prior: Train rows, for the outcome model of the doubly robust estimate.
         prices: Quality per USD at the operating points that callers use.
+        all_choices: The drawn answers, though some models had no chance; None where each had one.
     """
 
     answers: Evaluations
     choices: LoggedChoices
     prior: Evaluations
     prices: Float64
+    all_choices: LoggedChoices | None = None
 
     @classmethod
     def of(cls, rows: LoggedRows, prices: Float64) -> "HeldOut":
@@ -33,4 +35,5 @@ class HeldOut:
             rows.choices(),
             rows.evaluations("train", rows.models, names),
             prices,
+            None if rows.could_answer is None else rows.all_choices(),
         )

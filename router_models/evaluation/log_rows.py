@@ -103,14 +103,16 @@ class LoggedRows:
         score: Quality of each answer; same shape.
         cost_usd: Cost of each answer; same shape.
         drawn: Answers of split ``test`` whose model was drawn at random.
-        propensities: Of every model for each of these, 0 where it was not offered; shape
-            ``(n_drawn, n_models)``.
+        propensities: Of every model for each of these, 0 where it was not offered or had no chance;
+            shape ``(n_drawn, n_models)``.
         tokens: Of prompt and completion of each answer, NaN where unknown; shape
             ``(2, n_answers)``; None where too many answers of some model lack them.
         prices: USD per token of a prompt and of a completion, as `tokens` and costs imply; shape
             ``(2, n_models)``; None without tokens.
         weight: How much is learned from each answer, above 0 and at most 1; shape
             ``(n_answers,)``; None where that is 1 for all.
+        could_answer: Which models were offered for the drawn answers; same shape as `propensities`.
+            None where all that were offered had a chance.
     """
 
     embeddings: Float32
@@ -125,6 +127,7 @@ class LoggedRows:
     tokens: Float32 | None = None
     prices: Float64 | None = None
     weight: Float32 | None = None
+    could_answer: NDArray[np.bool_] | None = None
 
     def evaluations(
         self, split: str, columns: Sequence[str], registry: ModelRegistry
@@ -173,6 +176,7 @@ class LoggedRows:
             weight=None if self.weight is None else self.weight[answers],
             drawn=self.drawn[:0],
             propensities=self.propensities[:0, is_kept],
+            could_answer=None,
         )
 
     def latest(self, answers: int) -> "LoggedRows":
@@ -189,6 +193,7 @@ class LoggedRows:
             weight=None if self.weight is None else self.weight[start:],
             drawn=self.drawn[is_drawn] - start,
             propensities=self.propensities[is_drawn],
+            could_answer=None if self.could_answer is None else self.could_answer[is_drawn],
         )
 
     def weighed(self, factor: Float64) -> "LoggedRows":
@@ -197,7 +202,15 @@ class LoggedRows:
         return replace(self, weight=weight.astype(np.float32))
 
     def choices(self) -> LoggedChoices:
-        """Return the answers of split ``test`` whose model was drawn at random."""
+        """Return the answers of split ``test`` that any model might have been drawn to give."""
+        found = self.all_choices()
+        if found.could_answer is None:
+            return found
+        is_closed = (found.could_answer & (found.propensity <= 0)).any(axis=1)
+        return replace(found.select(np.flatnonzero(~is_closed)), could_answer=None)
+
+    def all_choices(self) -> LoggedChoices:
+        """Return the drawn answers of split ``test``, though some models had no chance."""
         return LoggedChoices(
             self.embeddings[self.query[self.drawn]],
             self.model[self.drawn],
@@ -207,6 +220,7 @@ class LoggedRows:
             self.models,
             self.query[self.drawn],
             self._prompts(),
+            self.could_answer,
         )
 
     def _prompts(self) -> Prompts | None:
@@ -282,6 +296,7 @@ class _LogRowReader:
     weight: list[float] = field(default_factory=list)
     drawn: list[int] = field(default_factory=list)
     propensities: list[Float32] = field(default_factory=list)
+    could_answer: list[NDArray[np.bool_]] = field(default_factory=list)
     is_shared: bool = False
 
     def add(self, row: LogRow) -> None:
@@ -299,7 +314,7 @@ class _LogRowReader:
             self._add_propensities(row)
 
     def _add_propensities(self, row: LogRow) -> None:
-        """Keep the propensities where at least two models could answer, and each had a chance.
+        """Keep the propensities where at least two models could answer.
 
         Where two routers decided by chance, keep those of the models that had one: routers are
         then compared in what they make of these, which is nothing where there is one alone.
@@ -309,21 +324,29 @@ class _LogRowReader:
         least = 2
         if self.is_shared:
             offered, least = {model: odds for model, odds in offered.items() if odds > 0}, 1
-        if len(offered) < least or min(offered.values()) <= 0 or row.model not in offered:
+        if len(offered) < least or offered.get(str(row.model), 0.0) <= 0:
             return
         places = [self._place(name) for name in offered]
         propensities = np.zeros(len(self.model_of), np.float32)
         propensities[places] = list(offered.values())
+        could_answer = np.zeros(len(self.model_of), bool)
+        could_answer[places] = True
         self.drawn.append(len(self.query) - 1)
         self.propensities.append(propensities)
+        self.could_answer.append(could_answer)
 
     def _place(self, model: str) -> int:
         return self.model_of.setdefault(model, len(self.model_of))
 
     def rows(self) -> LoggedRows:
         propensities = np.zeros((len(self.propensities), len(self.model_of)), np.float32)
-        for place, known in enumerate(self.propensities):
-            propensities[place, : len(known)] = known
+        could_answer = np.zeros(propensities.shape, bool)
+        for place, (odds, offered) in enumerate(
+            zip(self.propensities, self.could_answer, strict=True)
+        ):
+            propensities[place, : len(odds)] = odds
+            could_answer[place, : len(odds)] = offered
+        has_closed = bool((could_answer & (propensities <= 0)).any())
         figures = np.array(self.figures, np.float64).reshape(-1, 4).T
         score, cost_usd, prompt, completion = figures
         model = np.array(self.model, np.intp)
@@ -343,4 +366,5 @@ class _LogRowReader:
             np.stack([prompt, completion]).astype(np.float32) if is_counted else None,
             implied_prices(model, prompt, completion, cost_usd, n_models) if is_counted else None,
             None if all_one(weight) else weight,
+            could_answer if has_closed else None,
         )

@@ -36,6 +36,8 @@ class LoggedChoices:
         models: Names of the columns.
         query: Which rows are the same query, asked again; shape ``(n_rows,)``.
         prompts: What the models charge for them; None where tokens were not counted.
+        could_answer: Models that were offered, with a chance or without; same shape as
+            `propensity`. None where all that were offered had one.
     """
 
     embeddings: Float32
@@ -46,6 +48,12 @@ class LoggedChoices:
     models: tuple[str, ...]
     query: NDArray[np.intp]
     prompts: Prompts | None = None
+    could_answer: NDArray[np.bool_] | None = None
+
+    @property
+    def offered(self) -> NDArray[np.bool_]:
+        """Models that a router may choose; shape ``(n_rows, n_models)``."""
+        return self.propensity > 0 if self.could_answer is None else self.could_answer
 
     def select(self, rows: NDArray[Any]) -> "LoggedChoices":
         """Keep the answers at `rows`, places or a mask."""
@@ -58,6 +66,7 @@ class LoggedChoices:
             self.models,
             self.query[rows],
             self.prompts and self.prompts.select(rows),
+            None if self.could_answer is None else self.could_answer[rows],
         )
 
 
@@ -90,7 +99,7 @@ def choose(prediction: Prediction, choices: LoggedChoices, price: float) -> NDAr
     if not choices.models:
         return np.zeros(len(choices.answered), np.intp)  # there is no row either
     utility = prediction.quality - price * prediction.cost_usd
-    chosen: NDArray[np.intp] = np.where(choices.propensity > 0, utility, -np.inf).argmax(axis=1)
+    chosen: NDArray[np.intp] = np.where(choices.offered, utility, -np.inf).argmax(axis=1)
     return chosen
 
 
@@ -134,18 +143,19 @@ def effective_answers(chosen: NDArray[np.intp], choices: LoggedChoices) -> float
     Of no answers, to none.
 
     By what could have matched, not by what did: otherwise the count would depend on the very
-    answers that the estimate is made of.
+    answers that the estimate is made of. Where what is chosen had no chance, none could.
 
     Args:
         chosen: What a router would choose; shape ``(n_rows,)``.
         choices: What really happened.
     """
-    if not len(chosen):
+    propensity = choices.propensity[np.arange(len(chosen)), chosen].astype(np.float64)
+    could_match = propensity > 0
+    if not could_match.any():
         return 0.0
-    rows = np.arange(len(chosen))
-    weight = 1.0 / choices.propensity[rows, chosen].astype(np.float64)
-    size = np.bincount(choices.query)
-    return len(rows) ** 2 / float(weight.sum() + (size * (size - 1.0)).sum())
+    weight = 1.0 / propensity[could_match]
+    size = np.bincount(choices.query[could_match])
+    return len(weight) ** 2 / float(weight.sum() + (size * (size - 1.0)).sum())
 
 
 def constant_outcome_model(prior: Evaluations, rows: int) -> Prediction:

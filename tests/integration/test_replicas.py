@@ -13,9 +13,13 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 
+from budget.ledger.redis_store import RedisStore
+from budget.ledger.types import Limit, Scope
 from gateway.artifacts.store import ArtifactStore
 from gateway.routing.encoders import load_encoder
+from gateway.routing.shared_regret import TEAM
 from router_models.artifacts.artifact import read_manifest
 from tests.fakes.gateway import LARGE, SMALL, Upstreams, router_for
 from tests.fakes.gateways import eventually
@@ -97,6 +101,12 @@ class Replica:
         """Whether this process serves that router."""
         return await self.serves() == [version]
 
+    async def lost_usd(self) -> float:
+        """Read from the metrics what exploring was expected to lose."""
+        scraped = await self.operators.get("/metrics")
+        (found,) = re.findall(r"^waypost_exploration_regret_usd_total (\S+)$", scraped.text, re.M)
+        return float(found)
+
     async def new_key(self) -> tuple[str, str]:
         """Make a key of the default team; returns its id and itself."""
         asked = {"team_id": "default", "name": "other"}
@@ -112,10 +122,12 @@ class Replicas:
     second: Replica
     key: str
     store: ArtifactStore
+    redis_url: str
 
 
 @asynccontextmanager
-async def two_replicas(folder: Path, postgres: Postgres) -> AsyncIterator[Replicas]:
+async def two_replicas(folder: Path, postgres: Postgres, more: str = "") -> AsyncIterator[Replicas]:
+    """Start two of them; `more` is added to their settings."""
     upstreams = Upstreams()
     for name in ("alpha", "beta"):
         upstreams.by_name[name].answers = [json_answer(completion())]
@@ -135,11 +147,12 @@ async def two_replicas(folder: Path, postgres: Postgres) -> AsyncIterator[Replic
                 patience_s=PATIENCE_S,
                 upstream=url,
             )
+            + more
         )
         first, second = await asyncio.gather(_replica(file, stack), _replica(file, stack))
         (key,) = {first.process.key, second.process.key} - {None}
         assert key is not None
-        yield Replicas(first, second, key, store)
+        yield Replicas(first, second, key, store, redis.url)
 
 
 async def _replica(file: Path, stack: AsyncExitStack) -> Replica:
@@ -231,6 +244,39 @@ async def test_what_is_spent_at_one_is_gone_at_the_other(replicas: Replicas):
     await eventually(partial(is_spent, replicas.first))
     usage = await replicas.first.operators.get(f"/admin/budgets/{created.json()['id']}/usage")
     assert [each["spent"] for each in usage.json()["data"]] == [3]
+
+
+EXPLORING = """
+[routing.exploration]
+kind = "epsilon"
+epsilon = 1.0
+max_regret_usd_per_day = 24.0
+"""
+"""Trying the other model is expected to lose about 0.6 USD; a sixteenth pays for two of these."""
+
+
+async def test_what_exploring_loses_at_either_is_taken_from_one_cap(
+    tmp_path: Path, postgres: Postgres
+):
+    async with two_replicas(tmp_path, postgres, EXPLORING) as replicas:
+        both, tried = (replicas.first, replicas.second), []
+        for each in both:
+            answers = [await each.ask(replicas.key) for _ in range(12)]
+            tried.append(sum(one.headers["x-waypost-model"] == LARGE for one in answers))
+        lost_usd = [await each.lost_usd() for each in both]
+
+        # Right after midnight in UTC there may be but one part.
+        assert 1 <= max(tried) <= 2
+        assert lost_usd == [pytest.approx(0.6 * count, abs=0.15 * count) for count in tried]
+        for each in both:
+            await each.process.end(signal.SIGTERM)
+        client = Redis.from_url(replicas.redis_url)
+        counters = RedisStore(client)
+        (standing,) = await counters.standings([Limit(Scope(TEAM, "team"), "nusd", "day", 0)])
+        assert standing.held == 0
+        assert standing.spent == pytest.approx(sum(lost_usd) * 1e9, abs=10)
+        await counters.aclose()
+        await client.aclose()
 
 
 async def test_one_goes_on_when_the_other_is_told_to_stop(tmp_path: Path, postgres: Postgres):

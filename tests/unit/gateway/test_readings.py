@@ -77,10 +77,10 @@ async def test_the_router_that_serves_and_the_one_that_waits_are_told(store):
 
 
 def test_what_exploration_may_have_lost_is_told():
-    it = exploring(ExplorationSettings(), 1, always, clock=lambda: 0.0)
+    it = exploring(ExplorationSettings(), always, clock=lambda: 0.0)
     assert it.budget is not None
     it.budget.spend(0.125)
-    uncapped = exploring(ExplorationSettings(kind="epsilon"), 1, always, clock=lambda: 0.0)
+    uncapped = exploring(ExplorationSettings(kind="epsilon"), always, clock=lambda: 0.0)
 
     assert read(read_exploration(it)).sum("waypost_exploration_regret_usd_total") == 0.125
     assert read(read_exploration(uncapped)).sum("waypost_exploration_regret_usd_total") == 0

@@ -48,8 +48,8 @@ async def test_the_first_router_has_to_stand_beside_the_prior_that_served_so_far
     done = step_with_lease(learner) or ()
 
     assert [event.what for event in done] == ["trained", "activated"]
-    assert done[-1].former_version == prior.manifest.version
-    assert f"against {prior.manifest.version}" in done[-1].why
+    assert done[-1].former_version == loop.store.history()[0]
+    assert f"against {done[-1].former_version}" in done[-1].why
 
 
 async def test_a_proposed_router_serves_when_an_operator_says_so(loop):
@@ -79,6 +79,15 @@ async def test_few_new_grades_wait_until_it_is_time(loop):
     assert loop.step() == []
     loop.clock.now += timedelta(hours=25)
     assert "trained" in loop.step()
+
+
+async def test_the_first_training_waits_no_longer_than_any_other_one(loop):
+    await loop.serve(made_up(120))
+    assert loop.step() == []
+    loop.clock.now += timedelta(hours=22)
+    assert loop.step() == []
+    loop.clock.now += timedelta(hours=2)
+    assert loop.step()[0] == "trained"
 
 
 def test_without_grades_it_says_so_once(loop):

@@ -60,17 +60,9 @@ def test_a_gateway_that_starts_again_and_again_spends_no_more() -> None:
         assert RegretBudget(1.0, clock).left_usd() == 0.0
 
 
-def test_workers_share_the_cap() -> None:
-    clock = Clock()
-    settings = ExplorationSettings(kind="epsilon", max_regret_usd_per_day=1.0)
-    shares = [exploring(settings, 4, always, clock) for _ in range(4)]
-    clock.now_s = DAY_S
-    assert sum(one.now()[1] for one in shares) == pytest.approx(0.25)
-
-
 def test_auto_explores_under_a_cap_once_answers_are_graded() -> None:
     clock, graded = Clock(), list[bool]()
-    it = exploring(ExplorationSettings(), 1, lambda: bool(graded), clock)
+    it = exploring(ExplorationSettings(), lambda: bool(graded), clock)
     clock.now_s = DAY_S
     assert it.now() == (OFF, inf)
     graded.append(True)
@@ -83,7 +75,7 @@ def test_auto_explores_under_a_cap_once_answers_are_graded() -> None:
 
 def test_auto_loses_no_more_than_a_share_of_what_the_answers_are_worth() -> None:
     clock = Clock()
-    it = exploring(ExplorationSettings(), 1, always, clock)
+    it = exploring(ExplorationSettings(), always, clock)
     budget = it.budget
     assert budget is not None
     clock.now_s = DAY_S
@@ -97,14 +89,14 @@ def test_auto_loses_no_more_than_a_share_of_what_the_answers_are_worth() -> None
 
 def test_a_cap_that_an_operator_sets_is_the_only_one() -> None:
     clock = Clock()
-    it = exploring(ExplorationSettings(max_regret_usd_per_day=1.0), 1, always, clock)
+    it = exploring(ExplorationSettings(max_regret_usd_per_day=1.0), always, clock)
     clock.now_s = DAY_S
     assert it.now()[1] == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "thompson", "uncertainty"])
 def test_what_an_operator_asks_for_waits_for_no_grade_and_has_no_cap(kind) -> None:
-    it = exploring(ExplorationSettings(kind=kind), 1, lambda: False, Clock())
+    it = exploring(ExplorationSettings(kind=kind), lambda: False, Clock())
     assert it.now() == (Exploration(kind), inf)
 
 

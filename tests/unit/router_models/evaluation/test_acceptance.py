@@ -189,6 +189,35 @@ def test_off_policy_evidence_says_what_it_rests_on():
     assert figures["snips_shared"] == pytest.approx(figures["merit_shared"], abs=0.05)
 
 
+def with_dear_closed(n_rows: int, share: float) -> HeldOut:
+    """Give the dearest model no chance in a share of the draws, which others answered."""
+    choices, dear = draws(n_rows), MODELS.index("dear")
+    is_closed = (np.arange(n_rows) % 100 < 100 * share) & (choices.answered != dear)
+    odds = choices.propensity.copy()
+    odds[is_closed] = 1 / 3
+    odds[is_closed, dear] = 0.0
+    found = replace(choices, propensity=odds, could_answer=np.ones(odds.shape, bool))
+    return HeldOut(made_up(10, seed=2), draws(0), TRAIN, PRICES, found)
+
+
+def test_draws_count_though_a_model_had_no_chance_in_some():
+    decision = decided(GOOD, BAD, with_dear_closed(1500, 0.05))
+    assert decision.is_accepted
+    assert decision.figures["rows"] == 1500
+    assert 0.0 < decision.figures["unseen_share"] < 0.05
+    assert "what one would choose had no chance" in decision.reason
+    assert not decided(BAD, GOOD, with_dear_closed(1500, 0.05)).is_accepted
+
+
+def test_what_had_no_chance_may_be_worth_anything():
+    little, much = (decided(GOOD, BAD, with_dear_closed(1500, share)) for share in (0.05, 0.9))
+    for decision, share in ((little, 0.05), (much, 0.9)):
+        assert -share <= decision.figures["unseen_below"] < 0.0
+        assert 0.0 < decision.figures["unseen_above"] <= share
+    widths = [d.figures["difference_high"] - d.figures["difference_low"] for d in (little, much)]
+    assert widths[1] > widths[0] + 0.1
+
+
 def test_a_model_that_was_hardly_ever_drawn_leaves_the_difference_in_doubt():
     # One answer in 50 should be of it and none is, so the answers alone seem to agree.
     choices, dear = draws(3000), MODELS.index("dear")

@@ -181,6 +181,21 @@ def test_answers_nothing_else_could_have_given_are_no_draws(changes):
     )
 
 
+def test_draws_in_which_a_model_had_no_chance_are_told_apart():
+    closed = OFFERED.replace('0.0, "is_eligible": false', '0.0, "is_eligible": true')
+    assert closed != OFFERED
+    asked = row(1, split="test"), row(2, split="test", candidates=closed)
+    rows = read_log_rows([asked], 2, 10)
+    assert rows.choices().embeddings[:, 0].tolist() == [1]
+    assert rows.choices().could_answer is None
+    found = rows.all_choices()
+    assert found.embeddings[:, 0].tolist() == [1, 2]
+    assert found.models == ("small", "large", "blind")
+    assert found.offered.tolist() == [[True, True, False], [True, True, True]]
+    np.testing.assert_array_equal(found.propensity[1], np.array([0.9, 0.1, 0.0], np.float32))
+    assert rows.latest(1).all_choices().offered.tolist() == [[True, True, True]]
+
+
 def test_models_that_turn_up_later_had_no_odds_before():
     late = OFFERED.replace("large", "late")
     rows = read_log_rows([[row(1, split="test"), row(2, split="test", candidates=late)]], 2, 10)
