@@ -101,10 +101,9 @@ class EventCutter:
         A byte order mark before the first one is left out: clients do not look for it.
         """
         whole, ends = self._cut(data)
-        if ends and not self._has_begun:
-            self._has_begun = True
-            if whole.startswith(BOM_UTF8):
-                return whole[len(BOM_UTF8) :], [end - len(BOM_UTF8) for end in ends]
+        is_first, self._has_begun = not self._has_begun, self._has_begun or bool(ends)
+        if ends and is_first and whole.startswith(BOM_UTF8):
+            return whole[len(BOM_UTF8) :], [end - len(BOM_UTF8) for end in ends]
         return whole, ends
 
     def _cut(self, data: bytes) -> tuple[bytes, list[int]]:
@@ -251,8 +250,7 @@ class StreamTap:
         self, event: bytes, chunk: dict[str, Any], reported: Mapping[str, Any]
     ) -> bytes:
         """Keep usage for one chunk at the end: clients add up what several of them say."""
-        usage = usage_of(reported, hides_reasoning=self._hides_reasoning)
-        self.usage = usage or self.usage
+        self.usage = usage_of(reported, hides_reasoning=self._hides_reasoning) or self.usage
         if not chunk.get("choices"):
             self.usage_event = chunk
             return b""
