@@ -9,7 +9,7 @@ import inspect
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -79,12 +79,19 @@ def write_files() -> None:
     Path("picture.png").write_bytes(base64.b64decode(PIXEL))
 
 
-def run(modes: Mapping[str, Mapping[str, Check]]) -> None:
-    """Check each capability with each model; print a line of JSON for each."""
+def run(
+    modes: Mapping[str, Mapping[str, Check]], leaves_out: Mapping[str, Sequence[str]] = {}
+) -> None:
+    """Check each capability with each model; print a line of JSON for each.
+
+    Args:
+        leaves_out: Columns whose models a mode cannot be asked for.
+    """
     signal.signal(signal.SIGALRM, _too_late)
     for column, model in COLUMNS.items():
         globals()["MODEL"] = model
-        for mode, checks in modes.items():
+        taking_part = {m: c for m, c in modes.items() if column not in leaves_out.get(m, ())}
+        for mode, checks in taking_part.items():
             for capability, check in checks.items():
                 told = {"mode": mode, "capability": capability, "column": column}
                 print(json.dumps({**told, "error": _failure(check)}), flush=True)
