@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,6 +25,7 @@ from gateway.learning.opening import open_learner
 from gateway.learning.operating import let_serve
 from gateway.learning.training import train_router
 from gateway.providers.refusals import Refusals
+from gateway.routing.canary import Canary, read_canary
 from gateway.routing.encoders import QueryEmbedder
 from gateway.routing.exploring import exploring
 from gateway.routing.plan import RoutePlan
@@ -100,6 +102,7 @@ class Site:
     routing: Routing
     use: LearningFromUse
     active: ActiveRouter
+    canary: Canary
     learner: Learner
     judge: Judge
     host: JudgeHost
@@ -191,6 +194,7 @@ class Site:
         if self.setup.learns == "loop":
             self.learner.step()
             await self.active.refresh()
+            await self.canary.refresh()
 
     async def _retrain(self) -> None:
         """Do by hand what is done without a learner: train on everything, let it serve."""
@@ -225,7 +229,8 @@ async def open_site(
     prior = open_prior(encoder)
     use = LearningFromUse(GradedAnswers(engine, encoder.id), prior, models, clock.time)
     active = ActiveRouter(router_store(settings), encoder)
-    judging, exploration, grading = (np.random.default_rng([seed, n]) for n in range(3))
+    judging, exploration, grading, second = (np.random.default_rng([seed, n]) for n in range(4))
+    canary = Canary(partial(read_canary, engine), active, second)
     host = JudgeHost(Opinions(), setup.judge_cap_usd, clock.seconds, judging)
     routing = Routing(
         models=models,
@@ -239,13 +244,26 @@ async def open_site(
         rng=exploration,
         refusals=Refusals(clock.seconds),
         prior=prior,
+        canary=canary,
     )
     learner = open_learner(settings, engine, clock.time)
     learner = replace(learner, serving=replace(learner.serving, default_artifact=None))
     judge = open_judge(host)
     try:
         yield Site(
-            world, setup, clock, engine, models, routing, use, active, learner, judge, host, grading
+            world,
+            setup,
+            clock,
+            engine,
+            models,
+            routing,
+            use,
+            active,
+            canary,
+            learner,
+            judge,
+            host,
+            grading,
         )
     finally:
         engine.dispose()
