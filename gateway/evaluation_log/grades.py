@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy import Engine, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.errors import DependencyUnavailable, InvalidRequest, NotFound
+from gateway.errors import DependencyUnavailable, InvalidRequest, NotFound, RateLimited
 from gateway.storage.database import is_row_fault
 from gateway.types import TurnRecord
 from migrations.tables import TURNS
@@ -33,6 +33,9 @@ MAX_VERIFIER_CHARS = 32_768
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 """Of the latest answers; the texts of 2,000 can take 262 MB. An older one is in the database."""
 IDS_PER_ANSWER = 3
+MOST_GRADES = 100
+"""Of an answer under one of its ids: grades cost their caller nothing, and rows of the database."""
+COUNTED_ANSWERS = 10_000
 NO_TEXT = (
     "The text of this answer was not kept, so it cannot be verified: the team must let a reasoner "
     "learn from its answers (`waypost teams update TEAM --train-reasoner`) before it asks, and "
@@ -172,6 +175,7 @@ class GradeBook:
     patience_s: float = 0.0
     checks: Executor = field(default_factory=_one_thread)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    _given: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
 
     async def record_grade(
         self,
@@ -192,6 +196,7 @@ class GradeBook:
         Raises:
             InvalidRequest: The score is not in [0, 1], or the comment is too long.
             NotFound: The team has no such answer.
+            RateLimited: It has more grades than it needs.
         """
         if not 0.0 <= score <= 1.0:
             raise InvalidRequest("score must be a number from 0 to 1", param="score")
@@ -202,6 +207,8 @@ class GradeBook:
         answer, may_grade = await self._find(answer_id, team_id)
         if not may_grade:
             raise _no_answer(answer_id)
+        self._refuse_more(team_id, answer_id)
+        self._add_to_count(team_id, answer_id)
         grade = GradeRecord(
             grade_id=secrets.token_hex(16),
             answer_id=answer_id,
@@ -217,6 +224,16 @@ class GradeBook:
         if answer is not None:
             self.count(answer, grade)
         return grade
+
+    def _refuse_more(self, team_id: str, answer_id: str) -> None:
+        if self._given.get((team_id, answer_id), 0) >= MOST_GRADES:
+            raise RateLimited(f"an answer takes {MOST_GRADES} grades")
+
+    def _add_to_count(self, team_id: str, answer_id: str) -> None:
+        """Count a grade of an answer; the answer that was graded longest ago is forgotten."""
+        self._given[team_id, answer_id] = self._given.pop((team_id, answer_id), 0) + 1
+        if len(self._given) > COUNTED_ANSWERS:
+            self._given.popitem(last=False)
 
     async def _check(self, team_id: str, function: Callable[[*Given], Made], *args: *Given) -> Made:
         """Run a verifier's work once it is the team's turn: no team waits for two of another."""
@@ -246,6 +263,7 @@ class GradeBook:
             InvalidRequest: The table is no verifier, the answer's text was not kept, or it is
                 beyond what the verifier can check.
             NotFound: The team has no such answer.
+            RateLimited: It has more grades than it needs.
             DependencyUnavailable: The database has to be asked and is down.
         """
         if len(json.dumps(verifier)) > MAX_VERIFIER_CHARS:
@@ -259,6 +277,7 @@ class GradeBook:
             raise DependencyUnavailable("The answer cannot be looked up now. Try again soon.")
         if answer is None:
             raise _no_answer(answer_id)
+        self._refuse_more(team_id, answer_id)
         if answer.text is None:
             raise InvalidRequest(NO_TEXT, param="verifier")
         try:

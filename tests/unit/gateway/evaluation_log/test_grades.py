@@ -7,7 +7,7 @@ from sys import getsizeof
 
 import pytest
 
-from gateway.errors import DependencyUnavailable, InvalidRequest, NotFound
+from gateway.errors import DependencyUnavailable, InvalidRequest, NotFound, RateLimited
 from gateway.evaluation_log import grades as grades_module
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook, KnownAnswer, RecentAnswers
@@ -67,6 +67,21 @@ async def test_an_answer_of_another_process_is_found_in_the_database(
     with pytest.raises(NotFound):
         await grade(book, answer_id, team_id="blue")
     assert counted == [(KnownAnswer("default", "small", "r-1", 0.5), 0.5)]
+
+
+async def test_an_answer_takes_so_many_grades_and_no_more(monkeypatch, book, log):
+    monkeypatch.setattr("gateway.evaluation_log.grades.MOST_GRADES", 2)
+    for number in (1, 2):
+        log.record(make_turn(number, answer="4"))
+    for _ in range(2):
+        await grade(book, "req_000001")
+
+    with pytest.raises(RateLimited, match="2 grades"):
+        await grade(book, "req_000001")
+    with pytest.raises(RateLimited, match="2 grades"):
+        await check(book, "req_000001")
+    assert await grade(book, "req_000002")
+    assert log.queue_depth == 5
 
 
 async def test_an_answer_that_another_process_has_yet_to_write_is_waited_for(log, engine, tmp_path):
