@@ -132,4 +132,4 @@ def test_no_alternatives_take_long_to_join() -> None:
     begun_s = time.process_time()
     assert tool_schema(refs, is_strict=False)["properties"] == many
     assert len(tool_schema(forms, is_strict=False)["properties"]["a"]["anyOf"]) == 10_000
-    assert time.process_time() - begun_s < 1
+    assert time.process_time() - begun_s < 5
