@@ -207,7 +207,8 @@ async def test_propensities_are_exact_with_an_allotment_and_models_the_prior_fil
     assert all(plan.propensity == shares[plan.models[0].name] for plan in plans)
 
 
-async def test_a_turn_earns_a_share_of_what_the_best_answer_to_it_is_worth(routing) -> None:
+async def earning(routing):
+    """Make a routing whose turns alone limit what exploring may lose."""
     clock = Clock()
     budget = RegretBudget(1000.0, clock, most_share=0.02)
     it = await routing(
@@ -218,6 +219,11 @@ async def test_a_turn_earns_a_share_of_what_the_best_answer_to_it_is_worth(routi
         exploration=Exploring(OFF, always, budget),
     )
     clock.now_s = DAY_S
+    return it, budget
+
+
+async def test_a_turn_earns_a_share_of_what_the_best_answer_to_it_is_worth(routing) -> None:
+    it, budget = await earning(routing)
     plan = await planned(it, request())
     assert budget.left_usd() == 0.0
     it.follow(plan)
@@ -228,16 +234,7 @@ async def test_a_turn_earns_a_share_of_what_the_best_answer_to_it_is_worth(routi
 
 
 async def test_who_says_that_it_pays_any_amount_earns_no_more_than_its_profile(routing) -> None:
-    clock = Clock()
-    budget = RegretBudget(1000.0, clock, most_share=0.02)
-    it = await routing(
-        hosted("able"),
-        hosted("new"),
-        with_router=False,
-        prior=day_one(),
-        exploration=Exploring(OFF, always, budget),
-    )
-    clock.now_s = DAY_S
+    it, budget = await earning(routing)
     plan = await planned(it, request(waypost={"willingness_to_pay": 1e9}))
     assert plan.profile is not None
     it.follow(plan)
