@@ -4,22 +4,16 @@ import asyncio
 import random
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import httpx2
 import orjson
 import pytest
 import pytest_asyncio
 
-from gateway.access.keys import KeyStore, ensure_first_key
-from gateway.storage.database import create_database_engine, ensure_schema
-from tests.fakes.budgets import budget
-from tests.fakes.gateway import CLAUDE, PRICE, SMALL, Upstreams
-from tests.fakes.patience import PATIENCE_S
-from tests.fakes.processes import CHAT, caller, start
-from tests.fakes.server import serve
+from tests.fakes.gateway import CLAUDE, SMALL, Upstreams
+from tests.fakes.processes import CHAT
 from tests.fakes.stalls import watched
+from tests.fakes.under_attack import Target, under_attack
 from tests.fakes.upstream import (
     Answer,
     anthropic_event,
@@ -48,71 +42,18 @@ SEEDS = range(12)
 MARKS = "\u0315\u0300"
 USER = {"role": "user", "content": "Say hello."}
 LARGE = "x" * 8_000_000
-SETTINGS = f"""
-data_dir = "{{data}}"
-[server]
-port = 0
-admin_port = 0
-[embedded]
-enabled = false
-[evaluation_log]
-flush_interval_s = 0.01
-[keys]
-read_timeout_s = {PATIENCE_S}
-[providers.alpha]
-base_url = "{{upstream}}/alpha/v1"
-max_retries = 2
-breaker_failures = 1000
-[providers.gamma]
-base_url = "{{upstream}}/gamma"
-kind = "anthropic"
-max_retries = 2
-breaker_failures = 1000
-[models.{SMALL}]
-provider = "alpha"
-price = {{{{ input_usd_per_mtok = {PRICE["input_usd_per_mtok"]}, output_usd_per_mtok = 2.0 }}}}
-[models.{CLAUDE}]
-provider = "gamma"
-price = {{{{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}}}
-"""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A gateway process under attack."""
-
-    url: str
-    pid: int
-    upstreams: Upstreams
-    http: httpx2.AsyncClient
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Target]:
-    """A gateway whose team lets its answers be verified, under a budget that is never reached."""
-    directory, upstreams = tmp_path_factory.mktemp("target"), Upstreams()
-    engine = create_database_engine(f"sqlite:///{directory / 'waypost.db'}")
-    ensure_schema(engine)
-    key = ensure_first_key(engine)
-    assert key is not None
-    KeyStore(engine).update_team("default", trains_reasoner=True)
-    budget(engine, 2**50, team_id="default", scope="key", measure="tokens")
-    engine.dispose()
-    async with serve(upstreams, lifespan="off") as upstream_url:
-        file = directory / "waypost.toml"
-        file.write_text(SETTINGS.format(data=directory, upstream=upstream_url))
-        async with start(file, covered=False) as serving:
-            url = await serving.started()
-            async with caller(url, key) as http:
-                yield Target(url, serving.process.pid, upstreams, http)
+    async with under_attack(tmp_path_factory.mktemp("target")) as gateway:
+        yield gateway
 
 
 @pytest.fixture
 def upstreams(target: Target) -> Upstreams:
     """Upstreams that answer as usual."""
-    target.upstreams.reset()
-    target.upstreams.by_name["alpha"].answers = [json_answer(completion())]
-    target.upstreams.by_name["gamma"].answers = [Answer(tuple(anthropic_stream_chunks()))]
+    target.answer_as_usual()
     return target.upstreams
 
 
