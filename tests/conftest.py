@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import os
+import signal
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LONGEST_ID = 80
 """Of one parameter of a test in its name."""
+
+# What this process ignores (under nohup, or as a shell's job in the background), the programs that
+# tests start would ignore too, and never end. What it handles is reset in them.
+for each in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(each) is signal.SIG_IGN:
+        signal.signal(each, lambda number, frame: None)
 
 # A busy machine is no failure, and a failure must come back at the next run.
 settings.register_profile("waypost", deadline=None, derandomize=True, print_blob=True)
