@@ -10,13 +10,16 @@ import pytest
 import pytest_asyncio
 
 from gateway.access.keys import KeyStore
+from gateway.settings.server import MEMORY_PER_BODY_BYTE
 from tests.fakes.gateway import SMALL, RunningGateway, running_gateway
 from tests.fakes.patience import PATIENCE_S
+from tests.fakes.turns import until
 from tests.fakes.upstream import completion, json_answer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HUGE = 600_000_000
+HALF_SENT = 900_000
 PATHS = ("/v1/chat/completions", "/v1/feedback", "/v1/route", "/v1/embeddings", "/health")
 
 
@@ -70,16 +73,18 @@ async def small_gateway(
 
 @asynccontextmanager
 async def half_sent(
-    gateway: RunningGateway, path: str, key: str, count: int
+    gateway: RunningGateway, path: str, key: str, count: int, *, beside: int = 0
 ) -> AsyncIterator[None]:
-    """Have so many requests under way whose long bodies do not end."""
+    """Have so many requests under way whose long bodies do not end, `beside` those that are."""
     place = urlsplit(gateway.url)
+    memory = gateway.app.public.turns[PATHS[0]].memory
     writers = []
     for _ in range(count):
         _, writer = await asyncio.open_connection(place.hostname, place.port)
         head = (f"POST {path} HTTP/1.1", "host: x", f"authorization: Bearer {key}")
-        writer.write("\r\n".join((*head, "content-length: 900000", "", "{")).encode())
+        writer.write("\r\n".join((*head, f"content-length: {HALF_SENT}", "", "{")).encode())
         writers.append(writer)
+    await until(lambda: memory.held == (beside + count) * HALF_SENT * MEMORY_PER_BODY_BYTE)
     yield
     for writer in writers:
         writer.close()
@@ -88,16 +93,7 @@ async def half_sent(
 async def send_a_long_body(gateway: RunningGateway, path: str, key: str) -> httpx2.Response:
     async with gateway.caller(key) as http:
         headers = {"content-type": "application/json"}
-        return await http.post(path, content=b" " * 900_000, headers=headers)
-
-
-async def comes_to(gateway: RunningGateway, path: str, key: str, status: int) -> httpx2.Response:
-    """Send bodies until one gets this status: what others sent arrives when it does."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            answer = await send_a_long_body(gateway, path, key)
-            if answer.status_code == status:
-                return answer
+        return await http.post(path, content=b" " * HALF_SENT, headers=headers)
 
 
 @pytest.mark.parametrize("path", PATHS[:3])
@@ -106,15 +102,18 @@ async def test_bodies_under_way_are_limited_by_key_and_in_all(small_gateway, pat
     new = KeyStore(gateway.engine).create_key("default", "other")
     other = new.secret.get_secret_value()
     async with half_sent(gateway, path, gateway.key, 2):
-        refused = await comes_to(gateway, path, gateway.key, 429)
+        refused = await send_a_long_body(gateway, path, gateway.key)
+        assert refused.status_code == 429
         assert refused.headers["retry-after"] == "1"
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
         assert (await send_a_long_body(gateway, path, other)).status_code == 400
-        async with half_sent(gateway, path, other, 1):
-            refused = await comes_to(gateway, path, other, 503)
+        async with half_sent(gateway, path, other, 1, beside=2):
+            refused = await send_a_long_body(gateway, path, other)
+            assert refused.status_code == 503
             assert refused.headers["retry-after"] == "1"
             assert refused.json()["error"]["code"] == "overloaded"
-    await comes_to(gateway, path, gateway.key, 400)
+    await until(lambda: gateway.app.public.turns[PATHS[0]].memory.held == 0)
+    assert (await send_a_long_body(gateway, path, gateway.key)).status_code == 400
 
 
 async def test_a_body_of_very_many_values_is_as_long_as_what_they_take(small_gateway) -> None:
