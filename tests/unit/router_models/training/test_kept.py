@@ -43,7 +43,8 @@ def fitted(rows: Evaluations) -> Guard:
 def test_keeps_more_where_held_out_parts_bear_predictions_out():
     alike, at_odds = fitted(rows_of(ALIKE)), fitted(rows_of(AT_ODDS))
     assert alike.kept_quality > 0.5
-    assert at_odds.kept_quality < 0.2
+    # How much less differs by .1 from one kind of CPU to another: clusters are found by sums.
+    assert alike.kept_quality > at_odds.kept_quality + 0.3
     assert alike.kept_cost > at_odds.kept_cost + 0.3
 
 
