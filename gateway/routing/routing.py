@@ -387,10 +387,8 @@ def _no_model(
 ) -> Exception:
     """Say whether waiting helps, as a model that could answer is down, or another request."""
     if not pool.models:
-        held = ", ".join(("this key", *caller.data_rules))
-        return NoCapableModel(
-            f"No served model is allowed by {held} and this profile, all at once."
-        )
+        all_of_them = " and ".join(("this key", *caller.data_rules, "this profile"))
+        return NoCapableModel(f"No served model is allowed by {all_of_them}.")
     if all(verdict == FIELD_REFUSED for verdict in verdicts):
         return refusal(request.body, pool.models)
     reasons = ", ".join(f"{n}: {v.reason}" for n, v in zip(pool.names, verdicts, strict=True))
