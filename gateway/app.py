@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from budget.in_flight import InFlight
 from gateway.access.auth import Authenticator
+from gateway.access.data_rules import DataRules
 from gateway.artifacts.active import ActivePolicy, follow
 from gateway.artifacts.frontier_file import FrontierFile
 from gateway.artifacts.learning_file import LearningFile
@@ -175,7 +176,7 @@ def _open_http(stack: AsyncExitStack) -> HttpClient:
 def _open_authenticator(
     settings: GatewaySettings, startup: Startup, stack: AsyncExitStack
 ) -> Authenticator:
-    authenticator = Authenticator(startup.engine, settings.keys)
+    authenticator = Authenticator(startup.engine, settings.keys, DataRules(settings.data_rules))
     stack.callback(authenticator.close)
     return authenticator
 

@@ -153,6 +153,7 @@ class HostedModel:
         fields: Request fields that callers may send to its provider; None means any.
         lacks: What it has no way to do.
         kind: What it is asked for.
+        attributes: What its operator says of where and how it is hosted; data rules require them.
     """
 
     name: str
@@ -165,6 +166,7 @@ class HostedModel:
     fields: frozenset[str] | None = None
     lacks: Lacks = LACKS_NOTHING
     kind: ModelKind = "chat"
+    attributes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,8 @@ class Caller:
         trains_reasoner: It opted in to keeping prompts and answers for a reasoner to learn from.
         is_judged: It opted in to having answers judged by models, and compared with second ones.
         stores_responses: It opted in to keeping its responses, to go on from them by their ids.
+        requires: Attributes of models that the request's data may go to.
+        data_rules: The rules that say so, as ``name@version``.
     """
 
     key_id: str
@@ -205,10 +209,20 @@ class Caller:
     trains_reasoner: bool = False
     is_judged: bool = False
     stores_responses: bool = False
+    requires: frozenset[str] = frozenset()
+    data_rules: tuple[str, ...] = ()
 
-    def may_use(self, model: str) -> bool:
-        """Whether the key admits `model`."""
+    def may_use(self, model: HostedModel) -> bool:
+        """Whether the key and all data rules admit `model`."""
+        return self.may_name(model.name) and self.may_send_to(model.attributes)
+
+    def may_name(self, model: str) -> bool:
+        """Whether the key admits what is called `model`."""
         return self.allowed_models is None or model in self.allowed_models
+
+    def may_send_to(self, attributes: frozenset[str]) -> bool:
+        """Whether the data rules let the request's data go where these attributes hold."""
+        return self.requires <= attributes
 
 
 @dataclass(slots=True)
@@ -258,6 +272,7 @@ class TurnRecord:
         policy_version: Budget policy that shared out the conversation's `budget_tokens`.
         proposed_tokens: What it proposed for this turn; `allotted_tokens` is what fitted.
         policy_propensity: Probability with which it drew that proposal.
+        data_rules: Those that the turn was held to, as ``name@version``, separated by commas.
         messages: The prompt, and `answer`, what it was answered: only where the team opted in,
             and both are text.
     """
@@ -298,6 +313,7 @@ class TurnRecord:
     proposed_tokens: int | None = None
     allotted_tokens: int | None = None
     policy_propensity: float | None = None
+    data_rules: str | None = None
     messages: tuple[Mapping[str, str], ...] | None = None
     answer: str | None = None
 

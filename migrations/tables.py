@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0012"
+HEAD_REVISION = "0013"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 
@@ -81,6 +81,7 @@ TEAMS = Table(
     Column("trains_reasoner", Boolean, nullable=False, server_default=false()),
     Column("is_judged", Boolean, nullable=False, server_default=false()),
     Column("stores_responses", Boolean, nullable=False, server_default=false()),
+    Column("data_rule", String),
     Column("created_at", UtcDateTime, nullable=False),
 )
 """A tenant: owns keys, and nobody else reads its turns.
@@ -93,6 +94,7 @@ Attributes:
         second answers; nothing more is kept for that.
     stores_responses: It opted in to keeping its responses (OpenAI's Responses) for a while, so
         that a request can go on from one by its id.
+    data_rule: Name of the rule in the settings that its data is held to; NULL where to none.
 """
 
 KEYS = Table(
@@ -106,6 +108,7 @@ KEYS = Table(
     Column("previous_valid_until", UtcDateTime),
     Column("allowed_models", Json),
     Column("profile", String),
+    Column("data_rule", String),
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
@@ -150,6 +153,7 @@ TURNS = Table(
     Column("is_estimated", Boolean),
     Column("cost_nusd", BigInteger),
     Column("given_up_nusd", BigInteger),
+    Column("data_rules", String),
     Column("latency_s", Double, nullable=False),
     Column("first_byte_s", Double),
     Column("gateway_s", Double),

@@ -181,7 +181,7 @@ class Site:
             usage = record.usage
             tokens = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
             answer = answer_of(quality, model, tokens)
-            opinion = await self.judge.score("", answer, (model,))
+            opinion = await self.judge.score("", answer, (model,), CALLER)
             if opinion is not None:
                 self.waiting.append(judged_record(record, opinion))
 

@@ -22,8 +22,9 @@ from typing import Any, Final
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.access.data_rules import HEADER, DataRules
 from gateway.access.keys import KEY_PREFIX, digest
-from gateway.errors import DependencyUnavailable, Unauthenticated
+from gateway.errors import DependencyUnavailable, Forbidden, Unauthenticated
 from gateway.settings.config import KeySettings
 from gateway.types import Caller
 from migrations.tables import KEYS, TEAMS
@@ -38,6 +39,8 @@ RETRY_AFTER_OUTAGE_S = 0.5
 NO_DIGEST = digest(secrets.token_bytes(32))
 """What the secret of an unknown key is compared with, so that it takes as long."""
 PREFIX = KEY_PREFIX.encode() + b"-"
+
+NO_RULES: Final = DataRules({})
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +84,13 @@ def declared_authentication(route: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _KnownKey:
-    """What the database said of a key; `read_at_s` is monotonic, the others are Unix time."""
+    """What the database said of a key; `read_at_s` is monotonic, the others are Unix time.
 
-    caller: Caller
+    Attributes:
+        caller: Why there is none, where the settings lack a data rule that holds for the key.
+    """
+
+    caller: Caller | Forbidden
     secret_sha256: bytes
     previous_sha256: bytes
     previous_until_unix_s: float
@@ -99,11 +106,13 @@ class Authenticator:
         self,
         engine: Engine,
         settings: KeySettings,
+        rules: DataRules = NO_RULES,
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
+        self._rules = rules
         self._staleness_s = settings.staleness_s
         self._grace_s = settings.outage_grace_s
         self._clock = clock
@@ -122,11 +131,22 @@ class Authenticator:
         """Let go of the threads; a read that hangs is left behind."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    async def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
+        """Return who sends a request, under all data rules that hold for it.
+
+        Raises:
+            Unauthenticated, Forbidden, DependencyUnavailable: As `authenticate` does.
+            InvalidRequest: The request asks for a data rule that there is not.
+        """
+        caller = await self.authenticate(credential(headers))
+        return self._rules.add(caller, headers.get(HEADER))
+
     async def authenticate(self, credential: bytes | None) -> Caller:
         """Return who sends `credential`, a key with or without ``Bearer`` before it.
 
         Raises:
             Unauthenticated: The key is missing, malformed, unknown, revoked or expired.
+            Forbidden: It is held to a data rule that the settings do not have.
             DependencyUnavailable: It cannot be checked because the database is down.
         """
         key_id, secret = _split(credential)
@@ -153,6 +173,8 @@ class Authenticator:
             raise Unauthenticated(
                 "The API key has expired. Ask the gateway's operator for a new one."
             )
+        if isinstance(known.caller, Forbidden):
+            raise Forbidden(known.caller.message)
         return known.caller
 
     def _matches(self, known: _KnownKey | None, secret: bytes) -> bool:
@@ -220,9 +242,7 @@ class Authenticator:
             began_s = self._monotonic()
             try:
                 async with asyncio.timeout(self._read_timeout_s):
-                    found = await loop.run_in_executor(
-                        self._threads, _read_keys, self._engine, ids, began_s
-                    )
+                    found = await loop.run_in_executor(self._threads, self._read_keys, ids, began_s)
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 self._is_down = True
                 self._retry_at_s = self._monotonic() + RETRY_AFTER_OUTAGE_S
@@ -233,6 +253,30 @@ class Authenticator:
             finally:
                 for future in futures:
                     future.set_result(None)
+
+    def _read_keys(self, ids: list[str], read_at_s: float) -> dict[str, _KnownKey]:
+        query = (
+            select(KEYS, *(TEAMS.c[name] for name in _CHOICES), TEAMS.c.data_rule.label(_OF_TEAM))
+            .join(TEAMS, TEAMS.c.id == KEYS.c.team_id)
+            .where(KEYS.c.id.in_(ids))
+        )
+        with self._engine.connect() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        return {row["id"]: _known_key(row, self._caller_of(row), read_at_s) for row in rows}
+
+    def _caller_of(self, row: Mapping[str, Any]) -> Caller | Forbidden:
+        allowed = row["allowed_models"]
+        caller = Caller(
+            key_id=row["id"],
+            team_id=row["team_id"],
+            allowed_models=None if allowed is None else frozenset(allowed),
+            profile=row["profile"],
+            **{name: row[name] for name in _CHOICES},
+        )
+        try:
+            return self._rules.hold(caller, (row[_OF_TEAM], row["data_rule"]))
+        except Forbidden as error:
+            return error
 
     def _keep(self, ids: Iterable[str], found: Mapping[str, _KnownKey], began_s: float) -> None:
         for key_id in ids:
@@ -272,31 +316,14 @@ def _split(credential: bytes | None) -> tuple[str, bytes]:
 
 _CHOICES: Final = ("logs_text", "trains_reasoner", "is_judged", "stores_responses")
 """Of a team, which `Caller` has under the same names."""
+_OF_TEAM: Final = "data_rule_of_team"
 
 
-def _read_keys(engine: Engine, ids: list[str], read_at_s: float) -> dict[str, _KnownKey]:
-    query = (
-        select(KEYS, *(TEAMS.c[name] for name in _CHOICES))
-        .join(TEAMS, TEAMS.c.id == KEYS.c.team_id)
-        .where(KEYS.c.id.in_(ids))
-    )
-    with engine.connect() as connection:
-        rows = [dict(row) for row in connection.execute(query).mappings()]
-    return {row["id"]: _known_key(row, read_at_s) for row in rows}
-
-
-def _known_key(row: Mapping[str, Any], read_at_s: float) -> _KnownKey:
-    allowed = row["allowed_models"]
+def _known_key(row: Mapping[str, Any], caller: Caller | Forbidden, read_at_s: float) -> _KnownKey:
     previous_until = row["previous_valid_until"]
     expires_at = row["expires_at"]
     return _KnownKey(
-        caller=Caller(
-            key_id=row["id"],
-            team_id=row["team_id"],
-            allowed_models=None if allowed is None else frozenset(allowed),
-            profile=row["profile"],
-            **{name: row[name] for name in _CHOICES},
-        ),
+        caller=caller,
         secret_sha256=row["secret_sha256"],
         previous_sha256=row["previous_secret_sha256"] or NO_DIGEST,
         previous_until_unix_s=0.0 if previous_until is None else previous_until.timestamp(),

@@ -28,6 +28,7 @@ SECRET_BYTES = 32
 FIRST_TEAM = "default"
 MAX_PAGE = 500
 TEAM_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_CHANGEABLE = frozenset({"name", "allowed_models", "profile", "data_rule", "expires_at"})
 KEY_COLUMNS = [c for c in KEYS.c if not c.name.endswith("secret_sha256")]
 
 
@@ -41,6 +42,7 @@ class TeamInfo:
     is_judged: bool
     stores_responses: bool
     created_at: datetime
+    data_rule: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class KeyInfo:
     Attributes:
         previous_valid_until: After a rotation, how long the secret before it is honoured.
         allowed_models: None means all.
+        data_rule: Name of the rule in the settings that its data is held to.
         last_used_at: Exact to a minute.
     """
 
@@ -63,6 +66,7 @@ class KeyInfo:
     revoked_at: datetime | None
     previous_valid_until: datetime | None
     last_used_at: datetime | None
+    data_rule: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class KeyStore:
         trains_reasoner: bool = False,
         is_judged: bool = False,
         stores_responses: bool = False,
+        data_rule: str | None = None,
     ) -> TeamInfo:
         """Add a team.
 
@@ -105,7 +110,7 @@ class KeyStore:
                 param="id",
             )
         chosen = (logs_text, trains_reasoner, is_judged, stores_responses)
-        team = TeamInfo(team_id, *chosen, self.now())
+        team = TeamInfo(team_id, *chosen, self.now(), data_rule or None)
         with writing(self.engine) as connection:
             if _team(connection, team_id) is not None:
                 raise InvalidRequest(f"team {team_id!r} exists already", param="id")
@@ -120,8 +125,9 @@ class KeyStore:
         trains_reasoner: bool | None = None,
         is_judged: bool | None = None,
         stores_responses: bool | None = None,
+        data_rule: str | None = None,
     ) -> TeamInfo:
-        """Change what the team chose; None leaves a choice as it is.
+        """Change what the team chose; None leaves a choice as it is, an empty rule ends one.
 
         Where `trains_reasoner` is taken back, the prompts, answers and verifiers kept so far are
         erased; where `stores_responses` is, responses and conversations.
@@ -135,7 +141,9 @@ class KeyStore:
             "is_judged": is_judged,
             "stores_responses": stores_responses,
         }
-        changes = {name: choice for name, choice in given.items() if choice is not None}
+        changes: dict[str, Any] = {n: choice for n, choice in given.items() if choice is not None}
+        if data_rule is not None:
+            changes["data_rule"] = data_rule or None
         with writing(self.engine) as connection:
             if changes:
                 connection.execute(update(TEAMS).where(TEAMS.c.id == team_id).values(changes))
@@ -171,6 +179,7 @@ class KeyStore:
         *,
         allowed_models: Sequence[str] | None = None,
         profile: str | None = None,
+        data_rule: str | None = None,
         expires_at: datetime | None = None,
     ) -> NewKey:
         """Add a key to a team; its secret is in the answer and nowhere else.
@@ -191,6 +200,7 @@ class KeyStore:
                     secret_sha256=digest(secret.encode()),
                     allowed_models=None if allowed_models is None else sorted(set(allowed_models)),
                     profile=profile,
+                    data_rule=data_rule or None,
                     created_at=self.now(),
                     expires_at=expires_at,
                 )
@@ -217,12 +227,12 @@ class KeyStore:
             return [KeyInfo(**row) for row in connection.execute(query).mappings()]
 
     def update_key(self, key_id: str, **changes: Any) -> KeyInfo:
-        """Set `name`, `allowed_models`, `profile` or `expires_at`.
+        """Set `name`, `allowed_models`, `profile`, `data_rule` or `expires_at`.
 
         Raises:
             NotFound: There is no such key.
         """
-        unknown = set(changes) - {"name", "allowed_models", "profile", "expires_at"}
+        unknown = set(changes) - _CHANGEABLE
         if unknown:
             raise TypeError(f"a key's {', '.join(sorted(unknown))} cannot be changed")
         with writing(self.engine) as connection:

@@ -77,6 +77,7 @@ class Turn:
             turn_index=request.turn_index,
             is_stream=request.is_stream,
             conversation_id=request.options.conversation_id,
+            data_rules=",".join(caller.data_rules) or None,
             query_text=request.query[:MAX_LOGGED_CHARS] if caller.logs_text else None,
             metadata=_metadata(request),
             messages=prompt_of(request) if caller.trains_reasoner else None,

@@ -39,6 +39,11 @@ model_option = click.option(
 )
 
 
+rule_option = click.option(
+    "--data-rule", help="Data rule of the settings that all requests of the key are held to."
+)
+
+
 @click.group()
 def command() -> None:
     """Create, list and revoke virtual keys."""
@@ -50,6 +55,7 @@ def command() -> None:
 @click.option("--name", default="", help="Name that says what the key is for.")
 @model_option
 @click.option("--profile", help="Routing profile used where a request names none.")
+@rule_option
 @click.option(
     "--expires-in", type=Duration(), help="Lifetime of the key, such as 90d; unlimited by default."
 )
@@ -59,16 +65,18 @@ def create(
     name: str,
     models: tuple[str, ...],
     profile: str | None,
+    data_rule: str | None,
     expires_in: timedelta | None,
 ) -> None:
     """Create a key and print it; it cannot be shown again."""
-    _warn_of_unknown(settings, models, profile)
+    _warn_of_unknown(settings, models, profile, data_rule)
     with opened(settings) as engine:
         new = KeyStore(engine).create_key(
             team,
             name,
             allowed_models=models or None,
             profile=profile,
+            data_rule=data_rule,
             expires_at=None if expires_in is None else datetime.now(UTC) + expires_in,
         )
     click.echo(new.secret.get_secret_value())
@@ -94,6 +102,8 @@ def list_keys(settings: GatewaySettings, team: str | None) -> None:
 @model_option
 @click.option("--all-models", is_flag=True, help="Let the key use all models.")
 @click.option("--profile", help="Routing profile used where a request names none.")
+@rule_option
+@click.option("--no-data-rule", is_flag=True, help="Hold the key to no data rule of its own.")
 @click.option("--expires-in", type=Duration(), help="New lifetime from now, such as 90d.")
 def update(
     settings: GatewaySettings,
@@ -101,15 +111,19 @@ def update(
     models: tuple[str, ...],
     all_models: bool,  # noqa: FBT001 - click hands flags over by name
     profile: str | None,
+    data_rule: str | None,
+    no_data_rule: bool,  # noqa: FBT001
     expires_in: timedelta | None,
 ) -> None:
     """Change what a key may do, or when it expires."""
-    _warn_of_unknown(settings, models, profile)
+    _warn_of_unknown(settings, models, profile, data_rule)
     changes: dict[str, Any] = {}
     if models or all_models:
         changes["allowed_models"] = None if all_models else sorted(set(models))
     if profile is not None:
         changes["profile"] = profile
+    if data_rule is not None or no_data_rule:
+        changes["data_rule"] = None if no_data_rule else data_rule
     if expires_in is not None:
         changes["expires_at"] = datetime.now(UTC) + expires_in
     with opened(settings) as engine:
@@ -142,7 +156,7 @@ def rotate(settings: GatewaySettings, key_id: str, overlap: timedelta) -> None:
 
 
 def _warn_of_unknown(
-    settings: GatewaySettings, models: tuple[str, ...], profile: str | None
+    settings: GatewaySettings, models: tuple[str, ...], profile: str | None, rule: str | None
 ) -> None:
     """Say which names the settings do not have; they are kept, as they may be added later.
 
@@ -152,9 +166,11 @@ def _warn_of_unknown(
     embedded = embedded_models(settings.embedded.context_tokens)
     served = {"auto", *all_profiles, *settings.models, *embedded}
     profiles = () if profile is None else (profile,)
+    rules = () if rule is None else (rule,)
     for kind, names, known in (
         ("model", models if settings.models else (), served),
         ("profile", profiles, all_profiles),
+        ("data rule", rules, set(settings.data_rules)),
     ):
         for name in sorted(set(names) - known):
             listed = ", ".join(sorted(known))

@@ -43,6 +43,11 @@ def choices_of_team(function: Any) -> Any:
             "`evaluation_log.stored_responses_days`, so that a request can go on from an earlier "
             "answer. Turning it off erases what was kept.",
         ),
+        click.option(
+            "--data-rule",
+            help="Data rule of the settings that all requests of the team are held to; an empty "
+            "name ends it.",
+        ),
     ):
         function = option(function)
     return function
@@ -57,21 +62,25 @@ def command() -> None:
 @settings_option
 @click.argument("team_id")
 @choices_of_team
-def create(settings: GatewaySettings, team_id: str, **choices: bool | None) -> None:
+def create(
+    settings: GatewaySettings, team_id: str, data_rule: str | None, **choices: bool | None
+) -> None:
     """Create a team; what it does not choose to keep is not kept."""
     made = {name: bool(choice) for name, choice in choices.items()}
     with opened(settings) as engine:
-        click.echo(_line(KeyStore(engine).create_team(team_id, **made)))
+        click.echo(_line(KeyStore(engine).create_team(team_id, data_rule=data_rule, **made)))
 
 
 @command.command()
 @settings_option
 @click.argument("team_id")
 @choices_of_team
-def update(settings: GatewaySettings, team_id: str, **choices: bool | None) -> None:
+def update(
+    settings: GatewaySettings, team_id: str, data_rule: str | None, **choices: bool | None
+) -> None:
     """Change what the team chose; a choice that is not named stays as it is."""
     with opened(settings) as engine:
-        click.echo(_line(KeyStore(engine).update_team(team_id, **choices)))
+        click.echo(_line(KeyStore(engine).update_team(team_id, data_rule=data_rule, **choices)))
 
 
 @command.command("list")
@@ -93,4 +102,7 @@ def _line(team: TeamInfo) -> str:
         "judged": team.is_judged,
         "responses stored": team.stores_responses,
     }
-    return f"{team.id:16} {', '.join([text, *(name for name in chosen if chosen[name])])}"
+    said = [text, *(name for name in chosen if chosen[name])]
+    if team.data_rule is not None:
+        said.append(f"held to {team.data_rule}")
+    return f"{team.id:16} {', '.join(said)}"

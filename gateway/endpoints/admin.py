@@ -45,6 +45,7 @@ class TeamBody(Body):
     trains_reasoner: bool = False
     is_judged: bool = False
     stores_responses: bool = False
+    data_rule: Name | None = None
 
 
 class TeamChanges(Body):
@@ -54,6 +55,7 @@ class TeamChanges(Body):
     trains_reasoner: bool | None = None
     is_judged: bool | None = None
     stores_responses: bool | None = None
+    data_rule: Name | None = None
 
 
 class KeyBody(Body):
@@ -63,6 +65,7 @@ class KeyBody(Body):
     name: Name
     allowed_models: Models | None = None
     profile: Name | None = None
+    data_rule: Name | None = None
     expires_at: AwareDatetime | None = None
 
 
@@ -72,6 +75,7 @@ class KeyChanges(Body):
     name: Name = ""
     allowed_models: Models | None = None
     profile: Name | None = None
+    data_rule: Name | None = None
     expires_at: AwareDatetime | None = None
 
 

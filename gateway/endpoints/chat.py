@@ -12,7 +12,7 @@ import orjson
 
 from budget.errors import BudgetError
 from budget.in_flight import Hold, InFlight
-from gateway.access.auth import Authenticator, credential
+from gateway.access.auth import Authenticator
 from gateway.chat.service import ChatService
 from gateway.chat.turn import new_id
 from gateway.endpoints.access import (
@@ -101,7 +101,7 @@ class TurnEndpoint:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        caller = await self.authenticator.authenticate(credential(headers))
+        caller = await self.authenticator.caller(headers)
         with self.memory.hold(caller.key_id) as held:
             request = await self._read(headers, receive, held, caller)
             await self._answer(request, caller, Transit(held), receive, send)

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from budget.errors import BudgetError
 from budget.in_flight import InFlight
-from gateway.access.auth import Authenticator, credential
+from gateway.access.auth import Authenticator
 from gateway.endpoints.access import ENDPOINT_OF_SCOPE, OTHER, PASSTHROUGH, endpoint_of, watch
 from gateway.endpoints.asgi import (
     JSON,
@@ -83,7 +83,7 @@ class Forwarder:
         self, endpoint: "ForwardEndpoint", scope: Scope, receive: Receive, send: Send
     ) -> None:
         headers = dict(scope["headers"])
-        caller = await self.authenticator.authenticate(credential(headers))
+        caller = await self.authenticator.caller(headers)
         endpoint.admit(caller)
         with self.memory.hold(caller.key_id) as held:
             take = take_opaque if is_multipart(headers.get(b"content-type", b"")) else None
@@ -271,7 +271,10 @@ def forwarded_paths(forwarder: Forwarder, settings: GatewaySettings, pool: Pool)
         bound_prompt=forwarder.service.counter.bound,
         long_work=forwarder.long_work,
     )
-    passthroughs = (Passthrough(name, table) for name, table in settings.passthrough.items())
+    passthroughs = (
+        Passthrough(name, table, frozenset(pool.providers[table.provider].attributes))
+        for name, table in settings.passthrough.items()
+    )
     return ForwardedPaths(
         {f"/v1{row.path}": OfModels(forwarder, row, calls) for row in MODEL_ENDPOINTS},
         tuple(PassedThrough(forwarder, one) for one in passthroughs),

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from budget.in_flight import InFlight
 from budget.ledger.amounts import NUSD_PER_USD
-from gateway.access.auth import Authenticator, credential, declares
+from gateway.access.auth import Authenticator, declares
 from gateway.chat.service import ChatService
 from gateway.chat.turn import new_id
 from gateway.endpoints.bodies import Body
@@ -161,12 +161,12 @@ class PublicEndpoints:
         return (await self._admit(headers)).key_id
 
     async def _admit(self, headers: Mapping[bytes, bytes]) -> Caller:
-        return await self.authenticator.authenticate(credential(headers))
+        return await self.authenticator.caller(headers)
 
     def _named(self, caller: Caller) -> list[tuple[str, HostedModel | ProfileSettings | None]]:
         """List what `caller` may name, and what each name stands for; None is `auto`."""
         every = (*self.models.values(), *self.other_models.values())
-        hosted = [(m.name, m) for m in every if caller.may_use(m.name)]
+        hosted = [(m.name, m) for m in every if caller.may_use(m)]
         return [(AUTO, None), *self.profiles.items(), *hosted]
 
     def _find(self, name: str, caller: Caller) -> HostedModel | ProfileSettings | None:

@@ -174,7 +174,7 @@ class ModelCalls:
         if name == AUTO or name in self.profiles:
             return self._only(endpoint, name, caller)
         model = self.other_models.get(name) or self.chat_models.get(name)
-        if model is None or not caller.may_use(name):
+        if model is None or not caller.may_use(model):
             raise ModelNotFound(
                 f"No model {name!r} is served to this key; GET /v1/models lists them.",
                 param="model",
@@ -201,7 +201,7 @@ class ModelCalls:
             model
             for model in self.other_models.values()
             if model.kind == endpoint.own_kind
-            and caller.may_use(model.name)
+            and caller.may_use(model)
             and (admitted is None or model.name in admitted)
         ]
         if len(found) == 1:

@@ -66,8 +66,11 @@ class FixedTariff:
 class Passthrough:
     """One endpoint that an operator allows."""
 
-    def __init__(self, name: str, settings: PassthroughSettings) -> None:
-        """Compile its path."""
+    def __init__(
+        self, name: str, settings: PassthroughSettings, attributes: frozenset[str]
+    ) -> None:
+        """Compile its path; `attributes` are those of its provider."""
+        self._attributes = attributes
         self.name = name
         self.settings = settings
         self.method = settings.method
@@ -80,13 +83,16 @@ class Passthrough:
         return self._path.fullmatch(path) is not None
 
     def admit(self, caller: Caller) -> None:
-        """Refuse a caller whose team may not use it.
+        """Refuse a caller whose team may not use it, or whose data may not go to its provider.
 
         Raises:
             Forbidden: It may not.
         """
         if self.settings.teams and caller.team_id not in self.settings.teams:
             raise Forbidden("This key's team may not use this endpoint.")
+        if not caller.may_send_to(self._attributes):
+            rules = ", ".join(caller.data_rules)
+            raise Forbidden(f"What is held to {rules} may not be sent to this endpoint.")
 
     def prepare(
         self, path: str, raw: bytes, headers: Mapping[bytes, bytes], query: bytes, caller: Caller
@@ -121,7 +127,7 @@ class Passthrough:
         """A key that may use some models only may use this if it names one, or this by name."""
         model, admitted = fields.get("model"), self.settings.models
         named = model if isinstance(model, str) else self.name
-        if (admitted and model not in admitted) or not caller.may_use(named):
+        if (admitted and model not in admitted) or not caller.may_name(named):
             known = f"name one of {', '.join(admitted)}" if admitted else "ask your operator"
             raise ModelNotFound(
                 f"The model of this request is not served to this key here; {known}.",

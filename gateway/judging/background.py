@@ -7,7 +7,7 @@ reads the log of a team never meets them.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -114,10 +114,11 @@ class BackgroundCalls:
         team_id = TEAM_OF[self.purpose]
         return Caller(key_id=team_id, team_id=team_id)
 
-    async def ask(self, request: ChatRequest, log: RowLog) -> Reply | None:
+    async def ask(self, request: ChatRequest, log: RowLog, asked_for: Caller) -> Reply | None:
         """Ask the model that `request` names; None where the cap has no room, or it failed.
 
         Args:
+            asked_for: Whose data the request holds: the data rules of that caller hold for it.
             log: Gets the turn's row, also where the model failed.
         """
         count = self.counts.calls.add
@@ -125,7 +126,10 @@ class BackgroundCalls:
             count((self.purpose, request.model, "over_cap"))
             return None
         try:
-            answer = await self.serving(log).complete(request, self.caller)
+            caller = replace(
+                self.caller, requires=asked_for.requires, data_rules=asked_for.data_rules
+            )
+            answer = await self.serving(log).complete(request, caller)
         except (BudgetExhausted, RateLimited) as refusal:
             rest_s = MAX_REST_S if refusal.retry_after_s is None else refusal.retry_after_s
             self._rests_until_s = self.monotonic() + min(rest_s, MAX_REST_S)

@@ -67,18 +67,19 @@ class JudgeGrader:
 
     async def _judge(self, exchange: Exchange) -> Sequence[Grade]:
         conversation, answer = self._texts(exchange)
-        opinion = await self.judge.score(conversation, answer, _written_by(exchange))
+        written_by, asker = _written_by(exchange), exchange.caller
+        opinion = await self.judge.score(conversation, answer, written_by, asker)
         return () if opinion is None else (_grade(opinion),)
 
     async def _compare(self, exchange: Exchange, model: str, reply: Reply) -> Sequence[Grade]:
         """Grade both answers by the same judges, the second one in the order that they prefer."""
         conversation, answer = self._texts(exchange)
         other = cut(written(reply.message), self.judge.settings.max_chars)
-        written_by = (*_written_by(exchange), model)
-        first = await self.judge.score(conversation, answer, written_by)
-        second = await self.judge.score(conversation, other, written_by)
+        known = (*_written_by(exchange), model), exchange.caller
+        first = await self.judge.score(conversation, answer, *known)
+        second = await self.judge.score(conversation, other, *known)
         if first is not None and second is not None:
-            preference = await self.judge.prefer(conversation, answer, other, written_by)
+            preference = await self.judge.prefer(conversation, (answer, other), *known)
             second = placed(second, first, preference)
         grades = [] if first is None else [_grade(first)]
         return grades if second is None else [*grades, _grade(second, reply.request_id)]

@@ -16,7 +16,7 @@ from gateway.judging.prompts import (
 )
 from gateway.judging.verdicts import Preference, agreed, preference_in, score_in
 from gateway.settings.judging import JudgeSettings
-from gateway.types import HostedModel, TurnRecord
+from gateway.types import Caller, HostedModel, TurnRecord
 from gateway.wire import read_chat_request, text_of
 
 OWN: Final = "own"
@@ -68,17 +68,18 @@ class Judge:
     draw: Callable[[], str] = draw_code
 
     async def score(
-        self, conversation: str, answer: str, written_by: Collection[str]
+        self, conversation: str, answer: str, written_by: Collection[str], asker: Caller
     ) -> Opinion | None:
         """Grade an answer; None where no judge gave a usable score.
 
         Args:
             written_by: Models that must not judge it where another one can.
+            asker: Who was answered: no judge reads it that its data must not be sent to.
         """
-        judges, is_own = self.judges(written_by)
+        judges, is_own = self.judges(written_by, asker)
         for judge in judges:
             code = code_for((conversation, answer), self.draw)
-            reply = await self._ask(judge, pointwise(conversation, answer, code))
+            reply = await self._ask(judge, pointwise(conversation, answer, code), asker)
             if reply is None:
                 continue
             score = score_in(reply, code)
@@ -90,28 +91,41 @@ class Judge:
         return None
 
     async def prefer(
-        self, conversation: str, first: str, second: str, written_by: Collection[str]
+        self,
+        conversation: str,
+        answers: tuple[str, str],
+        written_by: Collection[str],
+        asker: Caller,
     ) -> Preference | None:
         """Say which answer is better, asked in both orders; None without two usable verdicts."""
-        forward = await self._prefer(conversation, first, second, written_by)
+        forward = await self._prefer(conversation, answers, written_by, asker)
         if forward is None:
             return None
-        return agreed(forward, await self._prefer(conversation, second, first, written_by))
+        turned = answers[1], answers[0]
+        return agreed(forward, await self._prefer(conversation, turned, written_by, asker))
 
-    def judges(self, written_by: Collection[str]) -> tuple[Sequence[str], bool]:
+    def judges(self, written_by: Collection[str], asker: Caller) -> tuple[Sequence[str], bool]:
         """Name the judges in order, and whether they are among those that wrote what is judged."""
-        offered = [name for name in self.settings.models if name in self.models]
+        offered = [
+            name
+            for name in self.settings.models
+            if name in self.models and asker.may_send_to(self.models[name].attributes)
+        ]
         written = {_origin(self.models[name]) for name in written_by if name in self.models}
         others = [name for name in offered if _origin(self.models[name]) not in written]
         return (others, False) if others else (offered, True)
 
     async def _prefer(
-        self, conversation: str, first: str, second: str, written_by: Collection[str]
+        self,
+        conversation: str,
+        answers: tuple[str, str],
+        written_by: Collection[str],
+        asker: Caller,
     ) -> Preference | None:
-        judges, _ = self.judges(written_by)
+        judges, _ = self.judges(written_by, asker)
         for judge in judges:
-            code = code_for((conversation, first, second), self.draw)
-            reply = await self._ask(judge, pairwise(conversation, first, second, code))
+            code = code_for((conversation, *answers), self.draw)
+            reply = await self._ask(judge, pairwise(conversation, *answers, code), asker)
             if reply is None:
                 continue
             preference = preference_in(reply, code)
@@ -119,14 +133,14 @@ class Judge:
             return preference
         return None
 
-    async def _ask(self, judge: str, messages: Iterable[Message]) -> str | None:
+    async def _ask(self, judge: str, messages: Iterable[Message], asker: Caller) -> str | None:
         body = {
             "model": judge,
             "messages": list(messages),
             "max_tokens": self.settings.max_completion_tokens,
             "temperature": 0,
         }
-        reply = await self.calls.ask(read_chat_request(body, {}), self.log)
+        reply = await self.calls.ask(read_chat_request(body, {}), self.log, asker)
         return None if reply is None else text_of(reply.message.get("content"))
 
 

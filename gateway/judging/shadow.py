@@ -121,7 +121,8 @@ class Shadow:
             drawn.odds[drawn.model],
             prediction.router_version,
         )
-        reply = await self.calls.ask(second_request(exchange.request, drawn.model), log)
+        asked = second_request(exchange.request, drawn.model)
+        reply = await self.calls.ask(asked, log, exchange.caller)
         return None if reply is None else (drawn.model, reply)
 
 

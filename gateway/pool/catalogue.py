@@ -127,4 +127,5 @@ def _model(
             upstream_name,
         ),
         kind=kind,
+        attributes=frozenset((*provider.attributes, *table.attributes)),
     )

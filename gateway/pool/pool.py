@@ -13,7 +13,12 @@ from gateway.pool.catalogue import build_models
 from gateway.pool.discovery import discover
 from gateway.providers.fields import admitted_fields
 from gateway.providers.http import HttpClient
-from gateway.settings.config import ConfigurationError, GatewaySettings, ProviderSettings
+from gateway.settings.config import (
+    ConfigurationError,
+    EmbeddedSettings,
+    GatewaySettings,
+    ProviderSettings,
+)
 from gateway.types import HostedModel
 from router_models.artifacts.adapter import AdapterManifest
 from router_models.errors import ArtifactRejected
@@ -61,7 +66,7 @@ async def open_pool(
     adapters = _embedded_adapters(store, announced, notes)
     embedded = _embedded(settings, environ, log_dir, adapters.values(), notes)
     if embedded is not None:
-        models |= _untuned(embedded_models(settings.embedded.context_tokens), len(adapters))
+        models |= _untuned(settings.embedded, len(adapters))
         providers[EMBEDDED_PROVIDER] = embedded_provider_settings(
             embedded.base_url, embedded.api_key, embedded.max_concurrency
         )
@@ -100,12 +105,18 @@ def _is_trusted(store: SealedStore[AdapterManifest], file: Path, notes: list[str
     return True
 
 
-def _untuned(models: Mapping[str, HostedModel], n_adapters: int) -> dict[str, HostedModel]:
+def _untuned(settings: EmbeddedSettings, n_adapters: int) -> dict[str, HostedModel]:
     """Turn all adapters off in the requests of the models themselves, and let no caller choose."""
+    models, attributes = embedded_models(settings.context_tokens), frozenset(settings.attributes)
     off = adapter_field(n_adapters, None)
     fields = admitted_fields("openai", ())
     return {
-        name: replace(model, request_defaults={**model.request_defaults, **off}, fields=fields)
+        name: replace(
+            model,
+            request_defaults={**model.request_defaults, **off},
+            fields=fields,
+            attributes=attributes,
+        )
         for name, model in models.items()
     }
 

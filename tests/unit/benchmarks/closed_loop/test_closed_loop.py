@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.closed_loop.gateway import CALLER
 from benchmarks.closed_loop.grading import JudgeHost, Opinions, answer_of, open_judge
 from benchmarks.closed_loop.measure import compare, days_until_found
 from benchmarks.closed_loop.world import CHEAPER, NEWCOMER, POOL, WORSE, Answers, Plan, World
@@ -79,7 +80,7 @@ async def test_the_judge_reads_how_good_an_answer_is_and_errs_as_often_as_it_sha
     judge = open_judge(host)
     said = {
         quality: [
-            await judge.score("", answer_of(quality, "small", 300.0), ("small",))
+            await judge.score("", answer_of(quality, "small", 300.0), ("small",), CALLER)
             for _ in range(300)
         ]
         for quality in (0.0, 1.0)
@@ -98,7 +99,9 @@ async def test_the_judge_costs_no_more_than_its_cap_on_any_day() -> None:
     graded = []
     for day in (0, 1):
         now_s[0] = day * 86_400.0
-        answers = [await judge.score("", answer_of(1.0, "small", 300.0), ()) for _ in range(50)]
+        answers = [
+            await judge.score("", answer_of(1.0, "small", 300.0), (), CALLER) for _ in range(50)
+        ]
         graded.append(sum(answer is not None for answer in answers))
     assert 0 < graded[0] < 50
     assert graded[1] > 0

@@ -282,7 +282,9 @@ async def test_known_keys_do_not_wait_for_a_database_that_hangs(database, clock,
     await authenticator.authenticate(key)
     authenticator._read_timeout_s = 0.01
     released = threading.Event()
-    monkeypatch.setattr(auth, "_read_keys", lambda *arguments: released.wait(PATIENCE_S) and {})
+    monkeypatch.setattr(
+        Authenticator, "_read_keys", lambda *arguments: released.wait(PATIENCE_S) and {}
+    )
     try:
         clock.now_s += 20
         assert await authenticator.authenticate(key)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from gateway.judging.background import MAX_REST_S, cap_of
 from gateway.judging.grader import MAX_RUNNING
 from gateway.judging.judge import OWN_WEIGHT, WEIGHT, Opinion, placed
 from gateway.types import Caller
-from tests.fakes.judging import CODE, Says, exchange, make_grader, model, verdict
+from tests.fakes.judging import ARBITER, CODE, JUDGED, Says, exchange, make_grader, model, verdict
 
 
 async def test_a_judge_grades_the_answer_with_its_version_and_weight() -> None:
@@ -140,3 +141,19 @@ def test_the_second_answer_s_score_follows_the_preference(scores, preference, ex
     found = placed(second, first, preference)
     assert found.score == pytest.approx(expected)
     assert (found.version, first.version) == ("rubric-1+pair-1", "rubric-1")
+
+
+async def test_no_judge_reads_what_must_not_be_sent_to_it() -> None:
+    held = replace(JUDGED, requires=frozenset({"eu"}), data_rules=("europe@1",))
+    it = make_grader({"arbiter": verdict(0.5)})
+    assert await it.grader.grade(exchange(caller=held)) == ()
+    assert it.asked.names == []
+
+
+async def test_a_judge_in_bounds_is_asked_under_the_same_rules() -> None:
+    held = replace(JUDGED, requires=frozenset({"eu"}), data_rules=("europe@1",))
+    near = replace(ARBITER, attributes=frozenset({"eu"}))
+    it = make_grader({"arbiter": verdict(0.5)}, models=(near,))
+    (grade,) = await it.grader.grade(exchange(caller=held))
+    assert grade.score == 0.5
+    assert [caller.requires for _, caller in it.asked.asked] == [held.requires]

@@ -13,7 +13,7 @@ from gateway.settings.judging import ShadowSettings
 from gateway.wire import NO_OPTIONS, parse_chat_request
 from router_models.errors import NoModelAvailable
 from tests.fakes.chat import request
-from tests.fakes.judging import CODE, Predicted, exchange, make_grader, verdict
+from tests.fakes.judging import CODE, JUDGED, Predicted, exchange, make_grader, verdict
 
 ALWAYS = ShadowSettings(share=1.0)
 FUNCTION = {"type": "function", "function": {"name": "look", "parameters": {}}}
@@ -184,5 +184,5 @@ async def test_without_a_usable_comparison_the_scores_stay() -> None:
 
 async def test_no_judge_that_answers_gives_no_preference() -> None:
     it = make_grader({"arbiter": ProviderUnavailable("down")})
-    assert await it.judge.prefer("Hi", "a", "b", ("small", "large")) is None
-    assert await it.judge.score("Hi", "a", ("small",)) is None
+    assert await it.judge.prefer("Hi", ("a", "b"), ("small", "large"), JUDGED) is None
+    assert await it.judge.score("Hi", "a", ("small",), JUDGED) is None

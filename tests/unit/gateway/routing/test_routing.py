@@ -228,7 +228,7 @@ async def test_a_request_that_no_model_can_take_is_the_caller_s_to_change(routin
 
 
 async def test_a_key_without_any_served_model_is_told_so(routing) -> None:
-    with pytest.raises(NoCapableModel, match="both this key and this profile"):
+    with pytest.raises(NoCapableModel, match="by this key and this profile"):
         await planned(await routing(), request(), Caller("k", "t", allowed_models=frozenset()))
 
 
