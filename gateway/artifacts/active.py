@@ -105,7 +105,12 @@ class ActiveArtifact(Generic[ServedT]):
 
         Never raises for an artefact that cannot be used: what serves goes on serving.
         """
-        target = await asyncio.to_thread(self._find_target)
+        try:
+            target = await asyncio.to_thread(self._find_target)
+        except Exception as error:
+            self.rejected += 1
+            self.last_error = f"looking into {self._store.folder} failed: {error!r}"
+            raise
         if target == self._seen:
             return False
         try:
@@ -121,18 +126,6 @@ class ActiveArtifact(Generic[ServedT]):
         self.swaps += 1
         _log.info("%s %s serves", self._noun, "none" if artifact is None else artifact.version)
         return True
-
-    async def watch(self, poll_s: float) -> None:
-        """Look for another artefact every `poll_s` seconds, until cancelled."""
-        while True:
-            try:
-                await self.refresh()
-            except Exception as error:  # noqa: BLE001
-                # Whatever is wrong with the folder, the next poll may find it mended.
-                self.rejected += 1
-                self.last_error = f"polling {self._store.folder} failed: {error!r}"
-                _log.exception("polling %s failed", self._store.folder)
-            await asyncio.sleep(poll_s)
 
     async def pinned(self, version: str) -> ServedT:
         """Return the artefact of `version`, from memory or from the store.
@@ -297,19 +290,15 @@ class Followed(Protocol):
         """Look once."""
         ...
 
-    async def watch(self, poll_s: float) -> None:
-        """Look every `poll_s` seconds, until cancelled."""
-        ...
-
 
 async def follow(
     followed: Followed,
     poll_s: float,
     stack: AsyncExitStack,
 ) -> None:
-    """Load what serves, then whatever shall serve instead, until the stack is closed."""
+    """Look now, then again and again until the stack is closed."""
     await followed.refresh()
-    watching = asyncio.create_task(followed.watch(poll_s))
+    watching = asyncio.create_task(watch(followed, poll_s))
 
     async def stop() -> None:
         watching.cancel()
@@ -317,3 +306,13 @@ async def follow(
             await watching
 
     stack.push_async_callback(stop)
+
+
+async def watch(followed: Followed, poll_s: float) -> None:
+    """Look every `poll_s` seconds, until cancelled; what serves goes on if a look fails."""
+    while True:
+        await asyncio.sleep(poll_s)
+        try:
+            await followed.refresh()
+        except Exception:  # noqa: BLE001 - whatever is wrong, the next look may find it mended
+            _log.exception("%s: a look failed", type(followed).__name__)

@@ -164,12 +164,6 @@ class OfferedModels(Mapping[str, HostedModel]):
         _log.info("offered: %s", ", ".join(self._all))
         return True
 
-    async def watch(self, poll_s: float) -> None:
-        """Look every `poll_s` seconds, until cancelled."""
-        while True:
-            await self.refresh()
-            await asyncio.sleep(poll_s)
-
     def _verified(self, announced: Iterable[Announcement]) -> list[Announcement]:
         verified = []
         for one in announced:

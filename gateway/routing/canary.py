@@ -107,16 +107,6 @@ class Canary:
         self.current, self.salt = now, "" if state is None else state.salt
         return now != former
 
-    async def watch(self, poll_s: float) -> None:
-        """Look every `poll_s` seconds, until cancelled."""
-        while True:
-            await asyncio.sleep(poll_s)
-            try:
-                await self.refresh()
-            except Exception:  # noqa: BLE001
-                # What serves goes on; the next look may find it mended.
-                _log.exception("the canary was not looked up")
-
     async def _open(self, state: CanaryState | None) -> tuple[Router, float] | None:
         if state is None or state.version == self.routers.version:
             return None

@@ -6,8 +6,6 @@ later. So at every moment all that was spent and all that may be spent is at mos
 that dies is taken to have spent its part; one that cannot reach the counters stops exploring.
 """
 
-import asyncio
-import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -30,8 +28,6 @@ PARTS: Final = 16
 """As many parts has the cap. A choice of a larger regret than a part is not tried."""
 POLLS: Final = 3
 """Within the lease of a part."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,16 +54,6 @@ class SharedRegret:
             return await self._take()
         except LedgerUnavailable:
             return False
-
-    async def watch(self, poll_s: float) -> None:
-        """Do so every `poll_s` seconds, until cancelled."""
-        while True:
-            await asyncio.sleep(poll_s)
-            try:
-                await self.refresh()
-            except Exception:  # noqa: BLE001
-                # What was lent runs out by itself.
-                _log.exception("the cap on exploration was not looked up")
 
     async def aclose(self) -> None:
         """Give back what is left.

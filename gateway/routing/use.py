@@ -81,15 +81,5 @@ class LearningFromUse:
         self._seen = seen
         return True
 
-    async def watch(self, poll_s: float = POLL_S) -> None:
-        """Look for new grades every `poll_s` seconds, until cancelled."""
-        while True:
-            await asyncio.sleep(poll_s)
-            try:
-                await self.refresh()
-            except Exception:  # noqa: BLE001
-                # What serves goes on; the next look may find the log mended.
-                _log.exception("learning from grades failed")
-
     def _learn(self, prior: DayOne, models: tuple[HostedModel, ...]) -> None:
         prior.learn(models, self.grades.read())

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.artifacts.active import ActivePolicy, ActiveRouter
+from gateway.artifacts.active import ActivePolicy, ActiveRouter, watch
 from gateway.artifacts.store import ArtifactStore, policy_store
 from gateway.settings.config import GatewaySettings
 from router_models.artifacts.artifact import read_manifest
@@ -214,7 +214,7 @@ async def until(condition) -> None:
 
 
 async def test_watches_the_folder_until_cancelled(store, active):
-    task = asyncio.create_task(active.watch(poll_s=0.001))
+    task = asyncio.create_task(watch(active, 0.001))
     store.activate(VERSIONS[0])
     await until(lambda: version_of(active) == VERSIONS[0])
     store.activate(VERSIONS[1])
@@ -231,7 +231,7 @@ async def test_a_poll_that_fails_does_not_end_the_watch(store, active, monkeypat
     store.activate(VERSIONS[0])
     with monkeypatch.context() as patch:
         patch.setattr(ArtifactStore, "active", fail)
-        task = asyncio.create_task(active.watch(poll_s=0.001))
+        task = asyncio.create_task(watch(active, 0.001))
         await until(lambda: active.rejected > 1)
         assert "Input/output error" in active.last_error
     await until(lambda: active.current is not None)

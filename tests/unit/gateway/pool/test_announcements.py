@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.artifacts.active import watch
 from gateway.pool.announcements import Announcement, AnnouncementFile, OfferedModels
 from gateway.types import HostedModel, ModelPrice
 from router_models.errors import ArtifactRejected
@@ -130,7 +131,7 @@ async def test_goes_on_offering_while_the_file_is_damaged(file, offered, caplog)
 
 
 async def test_watches_the_file(file, offered):
-    watching = asyncio.create_task(offered.watch(0.001))
+    watching = asyncio.create_task(watch(offered, 0.001))
     file.put(Announcement("maths", "base", FIRST))
     await until(lambda: "maths" in offered)
     watching.cancel()

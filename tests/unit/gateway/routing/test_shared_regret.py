@@ -12,6 +12,7 @@ from budget.ledger.memory import MemoryStore
 from budget.ledger.redis_store import RedisStore
 from budget.ledger.store import LedgerStore
 from budget.ledger.types import Granted, Hold, Refused
+from gateway.artifacts.active import watch
 from gateway.routing.exploring import DAY_S, LentRegret
 from gateway.routing.shared_regret import PARTS, SHARE_OF_DAY, SharedRegret
 from tests.fakes.redis import RedisServer, running_redis
@@ -151,7 +152,7 @@ class FailingOnce(MemoryStore):
 
 async def test_a_look_that_fails_is_not_the_last_one(clock) -> None:
     (one,) = gateways(FailingOnce(clock), clock, 1)
-    watching = asyncio.create_task(one.watch(0.0))
+    watching = asyncio.create_task(watch(one, 0.0))
     await until(lambda: one.budget.left_usd() > 0.0)
     watching.cancel()
     with suppress(asyncio.CancelledError):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from gateway.artifacts.active import watch
 from gateway.evaluation_log.graded_answers import GradedAnswer
 from gateway.routing.use import LearningFromUse
 from tests.fakes.artifacts import ENCODER
@@ -167,7 +168,7 @@ async def test_it_looks_again_and_again_whatever_becomes_of_one_look() -> None:
             loop.call_soon_threadsafe(looked.put_nowait, None)
             raise RuntimeError("the log is in disorder")
 
-    watching = asyncio.create_task(learning(Disordered()).watch(0.001))
+    watching = asyncio.create_task(watch(learning(Disordered()), 0.001))
     async with asyncio.timeout(PATIENCE_S):
         for _ in range(3):
             await looked.get()
