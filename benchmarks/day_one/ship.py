@@ -73,7 +73,6 @@ def make_prior(
     linked = [part for name, part in zip(sets, parts, strict=True) if name != UNLINKED]
     known = joined(linked)
     prior = fit_prior(known, 0, spread=typical_spread(parts))
-    _print(prior, known)
     registry = ModelRegistry({m: aliases[m] for m in known.models if aliases.get(m)})
     provenance = {name: len(part.score) for name, part in zip(sets, parts, strict=True)}
     return shipped(prior, provenance), registry
@@ -206,17 +205,6 @@ def shipped(prior: Prior, provenance: dict[str, int]) -> ShippedPrior:
         prior.lengths,
         prior.abilities,
     )
-
-
-def _print(prior: Prior, known: KnownAnswers) -> None:
-    order = np.argsort(-prior.places[:, 1])
-    for column in order:
-        print(
-            f"{known.models[column]:40s} {prior.places[column, 1]:6.2f} "
-            f"{known.score[:, column].mean():.3f} {known.completion_tokens[:, column].mean():7.0f} "
-            f"{known.price[column]:7.2f}"
-        )
-    print(prior.spread, prior.abilities.shares, prior.lengths)
 
 
 if __name__ == "__main__":
