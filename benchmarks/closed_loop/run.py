@@ -20,7 +20,7 @@ from benchmarks.closed_loop.world import DATA, Answers, Float64, Plan, World, re
 from benchmarks.day_one.ship import make_prior
 from gateway.routing.encoders import load_encoder
 from gateway.routing.prior import open_prior
-from router_models.day_one.shipped import ShippedPrior
+from router_models.day_one.shipped import ShippedPrior, load_prior
 from router_models.types import Encoder
 
 HERE: Final = Path(__file__).parent
@@ -62,7 +62,7 @@ def main() -> None:
 def first_prior(folder: Path, encoder: Encoder, *, is_shipped: bool) -> ShippedPrior:
     """Make a prior that has not seen the answers of the simulation, or open the one that ships."""
     if not is_shipped:
-        return make_prior(folder, encoder, DATA)[0]
+        return load_prior(make_prior(folder, encoder, DATA), encoder)
     shipped = open_prior(encoder)
     assert shipped is not None
     return shipped.prior

@@ -51,17 +51,14 @@ def main() -> None:
     parser.add_argument("--encoder", choices=["static", "minilm"], default="static")
     arguments = parser.parse_args()
     encoder = load_encoder(arguments.encoder)
-    prior, registry = make_prior(arguments.data, encoder, arguments.without)
-    data = dump_prior(prior, encoder, CREATED_AT, registry)
+    data = make_prior(arguments.data, encoder, arguments.without)
     file = arguments.out / f"prior-{encoder.id}.safetensors"
     file.write_bytes(data)
-    print(f"{file}: {len(data) / 1e3:.0f} kB, {len(prior.manifest.models)} models")
+    print(f"{file}: {len(data) / 1e3:.0f} kB")
 
 
-def make_prior(
-    folder: Path, encoder: Encoder, without: str | None = None
-) -> tuple[ShippedPrior, ModelRegistry]:
-    """Make a prior of the tables in `folder`, and of what its models are called besides.
+def make_prior(folder: Path, encoder: Encoder, without: str | None = None) -> bytes:
+    """Make a prior of the tables in `folder`, as a sealed file.
 
     Args:
         without: A set to leave out, so that what is measured on it was not seen.
@@ -75,7 +72,7 @@ def make_prior(
     prior = fit_prior(known, 0, spread=typical_spread(parts))
     registry = ModelRegistry({m: aliases[m] for m in known.models if aliases.get(m)})
     provenance = {name: len(part.score) for name, part in zip(sets, parts, strict=True)}
-    return shipped(prior, provenance), registry
+    return dump_prior(shipped(prior, provenance), encoder, CREATED_AT, registry)
 
 
 class _Part:
