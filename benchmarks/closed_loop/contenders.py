@@ -16,8 +16,9 @@ from benchmarks.closed_loop.bandit import BanditSettings
 from benchmarks.closed_loop.gateway import BEGIN, Setup, hosted_models, open_site
 from benchmarks.closed_loop.grading import Opinions
 from benchmarks.closed_loop.world import Float64, World
-from gateway.routing.prior import as_pool_model, open_prior
+from gateway.routing.prior import as_pool_model
 from gateway.settings.learning import LearningSettings
+from router_models.day_one.shipped import ShippedPrior
 from router_models.training.ridge import fit_ridge
 from router_models.training.settings import RidgeSettings
 from router_models.types import TOKENS_PER_MTOK, Encoder, Evaluations
@@ -69,6 +70,7 @@ class Arena:
         paid_usd: Willingness to pay for an answer of quality 1.
         features: Of the queries, for the bandit.
         estimator: That learners train.
+        prior: That all begin with.
     """
 
     world: World
@@ -77,6 +79,7 @@ class Arena:
     features: Float64
     estimator: str
     seed: int
+    prior: ShippedPrior
 
     def run(self, name: str, settings: BanditSettings = TUNED) -> Choices:
         """Let one contender route all turns."""
@@ -123,7 +126,8 @@ class Arena:
     async def _site(self, setup: Setup) -> Choices:
         with TemporaryDirectory() as folder:
             seed = self.seed
-            async with open_site(self.world, setup, self.encoder, Path(folder), seed) as site:
+            place = Path(folder)
+            async with open_site(self.world, setup, self.encoder, self.prior, place, seed) as site:
                 await site.run()
                 events = [
                     ((event.at - BEGIN).total_seconds() / 86_400.0, event.what, event.why)
@@ -140,10 +144,8 @@ class Arena:
 
     def _prior(self, day: int) -> tuple[Float64, Float64]:
         """Return quality and cost that the prior expects of a day's turns, of the new model too."""
-        prior = open_prior(self.encoder)
-        assert prior is not None
         models = hosted_models(self.world, self.world.plan.days - 1)
-        router = prior.prior.router([as_pool_model(model) for model in models.values()])
+        router = self.prior.router([as_pool_model(model) for model in models.values()])
         queries = self.world.asked[day]
         found = router.serving_estimator.predict(self.world.answers.embeddings[queries])
         prompt, completion = self.world.price(day).T
@@ -157,7 +159,7 @@ class Arena:
         return np.where(self.world.is_hosted(day), quality - cost / self.paid_usd, -np.inf)
 
     def _first(self) -> NDArray[np.intp]:
-        """Route by the prior as it ships, at the prices of the day, and learn nothing."""
+        """Route by the prior that all begin with, at the prices of the day, and learn nothing."""
         days = range(self.world.plan.days)
         return np.concatenate([self._expected(day).argmax(axis=1) for day in days])
 

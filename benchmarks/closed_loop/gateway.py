@@ -29,7 +29,7 @@ from gateway.routing.canary import Canary, read_canary
 from gateway.routing.encoders import QueryEmbedder
 from gateway.routing.exploring import exploring
 from gateway.routing.plan import RoutePlan
-from gateway.routing.prior import open_prior
+from gateway.routing.prior import DayOne
 from gateway.routing.routing import Routing
 from gateway.routing.use import LearningFromUse
 from gateway.settings.config import GatewaySettings
@@ -39,6 +39,7 @@ from gateway.storage.rows import insert_rows
 from gateway.types import Caller, HostedModel, ModelPrice, TurnRecord, Usage
 from gateway.wire import read_chat_request
 from router_models.artifacts.registry import ModelRegistry
+from router_models.day_one.shipped import ShippedPrior
 from router_models.errors import InvalidEvaluations
 from router_models.types import Encoder
 
@@ -218,7 +219,7 @@ class Site:
 
 @asynccontextmanager
 async def open_site(
-    world: World, setup: Setup, encoder: Encoder, folder: Path, seed: int
+    world: World, setup: Setup, encoder: Encoder, first: ShippedPrior, folder: Path, seed: int
 ) -> AsyncIterator[Site]:
     """Make a gateway with an empty log in `folder`."""
     settings = GatewaySettings(data_dir=folder, learning=setup.learning)
@@ -226,7 +227,7 @@ async def open_site(
     ensure_schema(engine)
     clock, models = Clock(), hosted_models(world, 0)
     embedder = QueryEmbedder(encoder, max_entries=20_000)
-    prior = open_prior(encoder)
+    prior = DayOne(first)
     use = LearningFromUse(GradedAnswers(engine, encoder.id), prior, models, clock.time)
     active = ActiveRouter(router_store(settings), encoder)
     judging, exploration, grading, second = (np.random.default_rng([seed, n]) for n in range(4))

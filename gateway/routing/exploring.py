@@ -13,7 +13,7 @@ DAY_S: Final = 86_400.0
 SAVED_SHARE: Final = 0.25
 """Of a day's cap, that may be saved up and spent at once. The rest comes in evenly: whatever the
 traffic, no 24 hours see more than the cap."""
-MOST_SHARE: Final = 0.02
+MOST_SHARE: Final = 0.01
 """Of what answers are worth, that `auto` may lose where no cap is set: the default cap in USD is a
 tenth of what 200 turns a day are worth (`benchmarks/closed_loop`)."""
 

@@ -36,7 +36,7 @@ class ExplorationSettings(Settings):
             "evenly. When it is spent, the best model is taken. Processes and replicas with "
             '`budgets.store = "redis"` share it, and lose at most half of it in a day of UTC; '
             "without Redis each gateway has its own. By default "
-            f"{AUTO_MAX_REGRET_USD_PER_DAY} with `auto`, and at most 2 % of what the answers are "
+            f"{AUTO_MAX_REGRET_USD_PER_DAY} with `auto`, and at most 1 % of what the answers are "
             "expected to be worth (their utility times the willingness to pay); else no limit.",
         ),
     ] = None

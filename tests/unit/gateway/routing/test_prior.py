@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from gateway.evaluation_log.graded_answers import GradedAnswer
 from gateway.routing.encoders import load_encoder
 from gateway.routing.plan import Scores
 from gateway.routing.prior import as_pool_model, fill_in, open_prior
@@ -68,3 +69,17 @@ def test_what_ships_knows_public_models_and_puts_the_able_ones_first(encoder):
     prediction = router.predict_pool(query, tuple(model.name for model in pool))
     best, middling, weakest = np.array(prediction.quality, float)
     assert best > middling > weakest
+
+
+@pytest.mark.parametrize("encoder", ["static", "minilm"])
+def test_two_wrong_answers_put_no_known_model_behind_one_that_evaluations_find_weaker(encoder):
+    prior = open_prior(load_encoder(encoder))
+    assert prior is not None
+    able, weaker = hosted("gpt-4o"), hosted("gpt-4o-mini")
+    texts = ["Prove that the square root of 2 is irrational.", "Write a haiku about rain."]
+    asked = load_encoder(encoder).encode(texts)
+    wrong = [GradedAnswer(able.name, query, 0.0, 1.0, None) for query in asked]
+    prior.learn((able, weaker), wrong)
+    router = prior.router(offered(able, weaker))
+    found = np.array(router.predict_pool(asked[0], (able.name, weaker.name)).quality, float)
+    assert found[0] > found[1]
