@@ -1,6 +1,7 @@
 """Tables are read as they were written, and what no router can learn from is said."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 from gateway.problems.datasets import read_dataset
 from router_models.errors import InvalidEvaluations
 
-SINGLE = {
+SINGLE: dict[str, list[Any]] = {
     "query_id": ["001", "001", "1", "1"],
     "text": ["one", "one", "two", "two"],
     "model": ["a", "b", "a", "b"],
