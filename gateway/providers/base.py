@@ -91,6 +91,7 @@ class Condition:
         waiting: Calls that wait for one of the `limit` places.
         retries: Attempts repeated so far.
         breakers: By upstream name, of the models that were called.
+        refused: Calls that got no place, by reason: ``full`` or ``late``.
     """
 
     in_flight: int
@@ -98,6 +99,7 @@ class Condition:
     limit: int
     retries: int
     breakers: Mapping[str, BreakerState]
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 class AnswerStream(Protocol):

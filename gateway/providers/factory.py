@@ -106,7 +106,7 @@ def _resilience(
         max_retries=table.max_retries,
         breaker_failures=table.breaker_failures,
         breaker_cooldown_s=table.breaker_cooldown_s,
-        limiter=Limiter(name, table.max_concurrency, wait_s=table.connect_timeout_s),
+        limiter=Limiter(name, table.max_concurrency, wait_s=table.queue_timeout_s),
         backoff=backoff,
         clock=clock,
         sleep=sleep,

@@ -28,6 +28,7 @@ class Limiter:
         self.limit = slots
         self.in_flight = 0
         self.waiting = 0
+        self.refused = {"full": 0, "late": 0}
         self._provider = provider
         self._wait_s = wait_s
         self._lines: OrderedDict[str, OrderedDict[Waiter, None]] = OrderedDict()
@@ -71,10 +72,10 @@ class Limiter:
         except BaseException as error:
             self._give_up(team_id, waiter)
             if isinstance(error, TimeoutError):
-                raise self._full() from error
+                raise self._refusal("late") from error
             raise
         if not has_place:
-            raise self._full()
+            raise self._refusal("full")
 
     def _give_up(self, team_id: str, waiter: Waiter) -> None:
         if waiter in self._lines.get(team_id, ()):
@@ -84,7 +85,7 @@ class Limiter:
 
     def _make_room(self, team_id: str) -> None:
         if self._longest < len(self._lines.get(team_id, ())) + 2:
-            raise self._full()
+            raise self._refusal("full")
         longest = next(iter(self._of_length[self._longest]))
         last = next(reversed(self._lines[longest]))
         self._remove(longest, last)
@@ -115,7 +116,8 @@ class Limiter:
         if now > self._longest or not self._of_length[self._longest]:
             self._longest = now
 
-    def _full(self) -> ProviderUnavailable:
+    def _refusal(self, reason: str) -> ProviderUnavailable:
+        self.refused[reason] += 1
         return ProviderUnavailable(
             f"provider {self._provider!r} has {self.limit} calls in progress, the most allowed",
             provider=self._provider,

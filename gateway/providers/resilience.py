@@ -135,7 +135,14 @@ class Resilience:
             model: BreakerState(breaker.is_open, breaker.times_opened)
             for model, breaker in list(self._breakers.items())
         }
-        return Condition(limiter.in_flight, limiter.waiting, limiter.limit, self.retries, breakers)
+        return Condition(
+            limiter.in_flight,
+            limiter.waiting,
+            limiter.limit,
+            self.retries,
+            breakers,
+            dict(limiter.refused),
+        )
 
     async def attempt(
         self,
