@@ -274,6 +274,7 @@ class ChatService:
             dropped=turn.dropped,
             refused=refused,
             is_chosen=model.name != turn.request.model,
+            team_id=turn.caller.team_id,
         )
 
     async def _fall_back_or_raise(
