@@ -1,16 +1,13 @@
 """Tables are read as they were written, and what no router can learn from is said."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 import pytest
 
 from gateway.problems.datasets import read_dataset
 from router_models.errors import InvalidEvaluations
+from tests.fakes.evaluation_tables import write_table
 
 SINGLE: dict[str, list[Any]] = {
     "query_id": ["001", "001", "1", "1"],
@@ -21,17 +18,8 @@ SINGLE: dict[str, list[Any]] = {
 }
 
 
-def write(path: Path, columns) -> Path:
-    table = pa.table(columns)
-    if path.suffix == ".csv":
-        pyarrow.csv.write_csv(table, path)
-    else:
-        pyarrow.parquet.write_table(table, path)
-    return path
-
-
 def test_an_id_of_digits_keeps_its_zeros(tmp_path):
-    dataset = read_dataset(write(tmp_path / "t.csv", SINGLE))
+    dataset = read_dataset(write_table(tmp_path / "t.csv", SINGLE))
 
     assert sorted(dataset.query_ids) == ["001", "1"]
     assert np.isfinite(dataset.quality).all()
@@ -46,7 +34,7 @@ def test_line_ends_within_cells_are_text_however_long_the_file_is(tmp_path):
         "score": [1.0, 0.0] * 500,
         "cost_usd": [0.1] * 1_000,
     }
-    path = write(tmp_path / "t.csv", rows)
+    path = write_table(tmp_path / "t.csv", rows)
     assert path.stat().st_size > 3_000_000
 
     assert list(read_dataset(path).texts) == texts
@@ -55,7 +43,7 @@ def test_line_ends_within_cells_are_text_however_long_the_file_is(tmp_path):
 @pytest.mark.parametrize("column", ["text", "model", "query_id"])
 def test_refuses_bytes_that_are_no_utf_8_and_says_what_to_do(tmp_path, column):
     changed = SINGLE | {column: [value + "\xe9" for value in SINGLE[column]]}
-    path = write(tmp_path / "t.csv", changed)
+    path = write_table(tmp_path / "t.csv", changed)
     path.write_bytes(path.read_text(encoding="utf-8").encode("latin-1"))
 
     with pytest.raises(InvalidEvaluations, match="save the file as UTF-8"):
@@ -67,7 +55,7 @@ def test_refuses_two_texts_of_one_query_and_names_it(tmp_path, suffix):
     changed = SINGLE | {"text": ["one", "another", "two", "two"]}
 
     with pytest.raises(InvalidEvaluations, match=r"another text.*row 2, query_id '001'"):
-        read_dataset(write(tmp_path / f"t{suffix}", changed))
+        read_dataset(write_table(tmp_path / f"t{suffix}", changed))
 
 
 @pytest.mark.parametrize(
@@ -83,4 +71,4 @@ def test_refuses_two_texts_of_one_query_and_names_it(tmp_path, suffix):
     ],
 )
 def test_says_what_no_router_can_learn_from(tmp_path, changes, said):
-    assert said in read_dataset(write(tmp_path / "t.csv", SINGLE | changes)).notes
+    assert said in read_dataset(write_table(tmp_path / "t.csv", SINGLE | changes)).notes
