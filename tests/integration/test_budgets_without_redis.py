@@ -176,6 +176,7 @@ async def test_a_gateway_that_never_reached_redis_is_not_ready_and_says_why_once
         assert len([line for line in caplog.messages if "budgets cannot be checked" in line]) == 1
         redis.start()
         health = gateway.app.budgets.health
+        assert health is not None
         await until(lambda: health.has_answered)
         assert await ready(gateway) == (200, "3 models")
         redis.kill()
