@@ -26,14 +26,21 @@ class BudgetExhausted(BudgetError):
     Args:
         message: What ran out and what the caller can do.
         limit_source: Kind of the scope that refused: team, key, user, conversation or turn.
+        is_money: Whether money ran out, of which another model may need less.
         retry_after_s: When trying again may help; None where only a higher cap does.
     """
 
     def __init__(
-        self, message: str, *, limit_source: str = "", retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        limit_source: str = "",
+        is_money: bool = False,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
         self.limit_source = limit_source
+        self.is_money = is_money
 
 
 class LedgerUnavailable(BudgetError):

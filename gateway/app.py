@@ -13,7 +13,7 @@ from starlette.routing import Route
 from budget.in_flight import InFlight
 from gateway.access.auth import Authenticator
 from gateway.access.data_rules import DataRules
-from gateway.artifacts.active import ActivePolicy, follow
+from gateway.artifacts.active import ActivePolicy
 from gateway.artifacts.frontier_file import FrontierFile
 from gateway.artifacts.learning_file import LearningFile
 from gateway.artifacts.store import policy_store, router_store
@@ -34,6 +34,7 @@ from gateway.evaluation_log.conversations import ConversationStore
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeBook
 from gateway.evaluation_log.stored_responses import ResponseStore
+from gateway.following import follow
 from gateway.forwarding.service import ForwardService
 from gateway.grading.desk import GradingDesk
 from gateway.grading.readings import read_grading
@@ -130,7 +131,7 @@ async def open_gateway(
         service = await stack.enter_async_context(open_graded(ungraded, settings.grading, log))
         connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
         _observe(settings, service, embedder, pool, log, budgets, connections)
-        readiness = Readiness(pool)
+        readiness = Readiness(pool, counters_problem=budgets.problem)
         forwarding = _forwarding(settings, service, providers, budgets, counter)
         page = await _open_page(service.metrics, workers, stack)
         serving = (service, forwarding, authenticator, log, startup, readiness)

@@ -306,6 +306,15 @@ def read_providers(
         yield counters(
             "waypost_provider_retries", "Attempts repeated after a failure.", "provider", retries
         )
+        refused = CounterMetricFamily(
+            "waypost_provider_calls_refused",
+            "Calls that got no place: the line was `full`, or a place came too `late`.",
+            labels=["provider", "reason"],
+        )
+        for provider, condition in conditions.items():
+            for reason, number in condition.refused.items():
+                refused.add_metric([provider, reason], number)
+        yield refused
         is_ready = None if embedded is None else embedded.is_ready
         restarts = None if embedded is None else embedded.restarts
         yield gauge(

@@ -1,11 +1,9 @@
 """What serves, router or budget policy: found, verified, and swapped while requests run."""
 
 import asyncio
-import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -27,7 +25,7 @@ from router_models.artifacts.router import Router
 from router_models.artifacts.sealed_file import EncoderIdentity, Manifest
 from router_models.errors import ArtifactRejected
 
-__all__ = ["ActivePolicy", "ActiveRouter", "ArtifactStore", "follow"]
+__all__ = ["ActivePolicy", "ActiveRouter", "ArtifactStore"]
 
 MAX_PINNED: Final = 4
 """How many pinned versions stay in memory; K-means takes about 0.3 MB, kNN tens."""
@@ -281,38 +279,3 @@ def _fingerprint(path: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-class Followed(Protocol):
-    """What changes while it serves: artefacts of a folder, models that others announce, grades."""
-
-    async def refresh(self) -> object:
-        """Look once."""
-        ...
-
-
-async def follow(
-    followed: Followed,
-    poll_s: float,
-    stack: AsyncExitStack,
-) -> None:
-    """Look now, then again and again until the stack is closed."""
-    await followed.refresh()
-    watching = asyncio.create_task(watch(followed, poll_s))
-
-    async def stop() -> None:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
-
-    stack.push_async_callback(stop)
-
-
-async def watch(followed: Followed, poll_s: float) -> None:
-    """Look every `poll_s` seconds, until cancelled; what serves goes on if a look fails."""
-    while True:
-        await asyncio.sleep(poll_s)
-        try:
-            await followed.refresh()
-        except Exception:  # noqa: BLE001 - whatever is wrong, the next look may find it mended
-            _log.exception("%s: a look failed", type(followed).__name__)

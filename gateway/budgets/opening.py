@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +19,8 @@ from gateway.budgets.definitions import BudgetDefinition, BudgetDefinitions
 from gateway.budgets.journal import rebuild
 from gateway.budgets.metered import MeteredLedger
 from gateway.budgets.operations import BudgetDesk
+from gateway.budgets.store_health import PERIOD_S, StoreHealth
+from gateway.following import follow
 from gateway.settings.config import BudgetSettings, ConfigurationError
 
 
@@ -28,12 +30,26 @@ class Budgets:
 
     Attributes:
         shared: Counters that all gateways share; None where they are in this process's memory.
+        health: Of those; None likewise.
+        serves_unchecked: Callers with budgets are served while it is down.
     """
 
     ledger: MeteredLedger
     book: BudgetBook
     desk: BudgetDesk
     shared: LedgerStore | None = None
+    health: StoreHealth | None = None
+    serves_unchecked: bool = False
+
+    def problem(self) -> tuple[bool, str | None]:
+        """Say whether callers with budgets could be served since the start, and what is wrong."""
+        if self.health is None:
+            return True, None
+        is_well = self.health.has_answered and not self.health.is_down
+        return (
+            self.health.has_answered or self.serves_unchecked,
+            None if is_well else "budgets cannot be checked: the store of their counters is down",
+        )
 
 
 @asynccontextmanager
@@ -74,9 +90,16 @@ async def open_budgets(
                 clock=clock,
             )
             try:
-                async with _running(book.watch(), ledger.run()):
-                    shared = None if settings.store == "memory" else store
-                    yield Budgets(ledger, book, BudgetDesk(engine, store, clock), shared)
+                async with _running(book.watch(), ledger.run()), AsyncExitStack() as stack:
+                    budgets = Budgets(ledger, book, BudgetDesk(engine, store, clock))
+                    if settings.store != "memory":
+                        health = StoreHealth(store)
+                        await follow(health, PERIOD_S, stack)
+                        is_open = settings.when_store_is_down == "open"
+                        budgets = replace(
+                            budgets, shared=store, health=health, serves_unchecked=is_open
+                        )
+                    yield budgets
             finally:
                 await ledger.aclose()
     finally:

@@ -207,7 +207,28 @@ def _usd(measure: str, **amounts: int) -> dict[str, float]:
 def _narrowed(
     definition: BudgetDefinition, rules: BudgetRules, team_id: str | None, scope_id: str | None
 ) -> Limit | None:
-    """Find the one limit meant; None where a default means many."""
+    """Find the one limit meant; None where a default means many.
+
+    Raises:
+        InvalidRequest: A choice does not apply to this budget. To leave it out of account would
+            show or reset another counter than was meant.
+    """
+    if team_id is not None and definition.team_id not in (None, team_id):
+        raise InvalidRequest(
+            f"team_id (--team): this budget is of the team {definition.team_id!r}, not {team_id!r}",
+            param="team_id",
+        )
+    if scope_id is not None and definition.scope == "team":
+        raise InvalidRequest(
+            "scope_id (--id): this budget counts what a whole team spends, nobody's apart",
+            param="scope_id",
+        )
+    if scope_id is not None and definition.scope_id not in (None, scope_id):
+        raise InvalidRequest(
+            f"scope_id (--id): this budget is of the {definition.scope} {definition.scope_id!r}, "
+            f"not {scope_id!r}",
+            param="scope_id",
+        )
     scope = definition.counted_scope()
     team_id = definition.team_id or team_id
     if scope is None and team_id is not None and (definition.scope == "team" or scope_id):

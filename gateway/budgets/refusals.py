@@ -40,14 +40,21 @@ def refused(
         limited.limit_source = limit.scope.kind
         limited.headers = headers
         return limited
-    exhausted = BudgetExhausted(message, limit_source=limit.scope.kind, retry_after_s=retry_after_s)
+    exhausted = BudgetExhausted(
+        message,
+        limit_source=limit.scope.kind,
+        is_money=limit.measure == "nusd",
+        retry_after_s=retry_after_s,
+    )
     exhausted.headers = headers
     return exhausted
 
 
 def turn_refused(limit: Limit, need: WorstCase) -> BudgetExhausted:
     """Make the error of a request that is dearer than a single one may be."""
-    return BudgetExhausted(_message(limit, limit.cap, need, None), limit_source="turn")
+    is_money = limit.measure == "nusd"
+    message = _message(limit, limit.cap, need, None)
+    return BudgetExhausted(message, limit_source="turn", is_money=is_money)
 
 
 def most_within(limits: Sequence[Limit], need: WorstCase, charged: Charge | None) -> int:

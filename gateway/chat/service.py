@@ -15,9 +15,9 @@ from budget.ledger.amounts import NUSD_PER_USD
 from budget.ledger.types import Charge
 from gateway.budgets.base import Ledger
 from gateway.budgets.enforcement import asked_of, with_reasoning
-from gateway.budgets.reservation import Reservation
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.chat.charging import charge_abandoned, charge_answer, charge_stream, id_of, most_used
+from gateway.chat.reserving import afford, reserve
 from gateway.chat.turn import Turn
 from gateway.chat.usage import SentCall, TokenCounter
 from gateway.errors import (
@@ -42,7 +42,7 @@ from gateway.long_work import LongWork
 from gateway.providers.base import AnswerStream, Completion, Provider, Transit, UpstreamCall
 from gateway.providers.lacks import THOUGHTS, made_fit
 from gateway.providers.refusals import Refusals
-from gateway.routing.plan import RoutePlan
+from gateway.routing.plan import Prediction, RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Tracing
@@ -121,9 +121,14 @@ class ChatService:
         self, request: ChatRequest, caller: Caller, *, with_stderr: bool = False
     ) -> RoutePlan:
         """Say how `request` is to be routed, and what it is allotted, without serving it."""
+        return (await self._plan(request, caller, with_stderr=with_stderr))[0]
+
+    async def _plan(
+        self, request: ChatRequest, caller: Caller, *, with_stderr: bool = False
+    ) -> tuple[RoutePlan, Prediction]:
         prediction = await self.routing.predict(request, caller, with_stderr=with_stderr)
         allotment = await self.turn_budgets.allot(request, caller, prediction)
-        return self.routing.choose(prediction, allotment)
+        return self.routing.choose(prediction, allotment), prediction
 
     async def complete(
         self,
@@ -199,12 +204,14 @@ class ChatService:
         turn.trace = trace = self.tracing.begin(request, caller)
         try:
             with trace.step("route"):
-                plan = await self.plan(request, caller)
+                plan, prediction = await self._plan(request, caller)
                 self.routing.follow(plan)
             turn.follow(plan)
-            self.metrics.decided(plan)
-            with trace.step("reserve"):
-                turn.reservation = await self._reserve(turn, turn.record.request_id, plan.models)
+            try:
+                with trace.step("reserve"):
+                    await afford(self.ledger, self.routing, turn, prediction)
+            finally:
+                self.metrics.decided(turn.plan or plan)
             yield turn
         except BaseException as error:
             turn.fail(error)
@@ -218,20 +225,6 @@ class ChatService:
                 await self._settle(turn, record.error or ANSWERED, record.usage, record.cost_nusd)
             finally:
                 self._record(turn)
-
-    async def _reserve(
-        self,
-        turn: Turn,
-        name: str,
-        models: Sequence[HostedModel],
-        charged: Charge | None = None,
-    ) -> Reservation:
-        """Hold the worst case of an answer by any of `models`."""
-        allotment = None if turn.plan is None else turn.plan.allotment
-        cap = None if allotment is None else allotment.cap
-        return await self.ledger.reserve(
-            name, turn.caller, turn.request, models, cap, charged=charged
-        )
 
     async def _complete(self, turn: Turn) -> Completion:
         left = self._candidates(turn)
@@ -281,6 +274,7 @@ class ChatService:
             dropped=turn.dropped,
             refused=refused,
             is_chosen=model.name != turn.request.model,
+            team_id=turn.caller.team_id,
         )
 
     async def _fall_back_or_raise(
@@ -325,7 +319,7 @@ class ChatService:
         first, charged = turn.reservation, await self._give_up(turn, call, type(error).__name__)
         name = f"{turn.record.request_id}-{turn.record.attempts}"
         try:
-            held = await self._reserve(turn, name, left, charged)
+            held = await reserve(self.ledger, turn, name, left, charged)
         except (BudgetExhausted, GatewayError) as refusal:
             raise error from refusal
         turn.reservation = held if first is None else held.after(first)

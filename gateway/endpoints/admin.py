@@ -22,7 +22,7 @@ from gateway.endpoints.admin_budgets import budget_endpoints
 from gateway.endpoints.bodies import Body
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.guard import GuardedBody
-from gateway.errors import Unauthenticated
+from gateway.errors import InvalidRequest, Unauthenticated
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.long_work import LongWork
 
@@ -109,6 +109,24 @@ class AdminToken:
         return "admin"
 
 
+async def refuse_unknown_parameters(request: Request) -> None:
+    """Refuse what the endpoint does not read: who sent it meant something by it.
+
+    Raises:
+        InvalidRequest: A parameter of the query string is unknown, or comes twice.
+    """
+    known = {each.alias for each in request.scope["route"].dependant.query_params}
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in given:
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise InvalidRequest(
+                f"There is no parameter {name[:80]!r} here; known: {listed}.", param=name[:80]
+            )
+        if given.count(name) > 1:
+            raise InvalidRequest(f"The parameter {name!r} comes more than once.", param=name)
+
+
 async def admit_anybody() -> None:
     """Authenticate nobody: the endpoint is public on purpose."""
 
@@ -138,14 +156,13 @@ def build_admin_app(
     app.add_middleware(GuardedBody, admin.admit, MAX_BODY_BYTES, memory, LongWork())
     install_error_handlers(app)
     store = KeyStore(engine)
-    app.include_router(_team_endpoints(store), prefix="/admin", dependencies=[requires_admin])
-    app.include_router(_key_endpoints(store), prefix="/admin", dependencies=[requires_admin])
+    guarded = [requires_admin, Depends(refuse_unknown_parameters)]
+    app.include_router(_team_endpoints(store), prefix="/admin", dependencies=guarded)
+    app.include_router(_key_endpoints(store), prefix="/admin", dependencies=guarded)
     if budgets is not None:
-        app.include_router(
-            budget_endpoints(budgets), prefix="/admin", dependencies=[requires_admin]
-        )
+        app.include_router(budget_endpoints(budgets), prefix="/admin", dependencies=guarded)
 
-    @app.get("/admin/log", tags=["log"], dependencies=[requires_admin])
+    @app.get("/admin/log", tags=["log"], dependencies=guarded)
     def show_log() -> dict[str, Any]:
         """Show what became of the evaluation log's rows since this process started."""
         return {

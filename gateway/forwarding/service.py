@@ -86,7 +86,9 @@ class ForwardService:
             state.held = await self.ledger.reserve_call(
                 state.request_id, caller, call.scopes, call.tariff.need
             )
-            async with forwarding(self.providers[call.provider], self._sent(state)) as begun:
+            async with forwarding(
+                self.providers[call.provider], self._sent(state, caller)
+            ) as begun:
                 try:
                     yield self._begun(state, begun)
                 finally:
@@ -100,7 +102,7 @@ class ForwardService:
         finally:
             await self._settle(state)
 
-    def _sent(self, state: _State) -> Forwarded:
+    def _sent(self, state: _State, caller: Caller) -> Forwarded:
         call = state.call
         return Forwarded(
             method=call.method,
@@ -117,6 +119,7 @@ class ForwardService:
             n_choices=call.n_choices,
             takes_usage=call.takes_usage,
             transit=state.transit,
+            team_id=caller.team_id,
         )
 
     def _begun(self, state: _State, begun: Forwarding) -> ForwardedAnswer:

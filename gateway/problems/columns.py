@@ -110,3 +110,27 @@ def repeated_answers(rows: pa.Table, pairs: NDArray[np.intp]) -> list[str]:
         "their scores and costs are averaged"
     )
     return [said]
+
+
+def refuse_other_texts(queries: pa.Table, path: Path) -> None:
+    """Complain where one query has two texts: nobody knows which of them was answered."""
+    if "text" not in queries.column_names:
+        return
+    known: dict[str, str] = {}
+    ids, texts = queries["query_id"].to_pylist(), queries["text"].to_pylist()
+    other = [known.setdefault(i, text) != text for i, text in zip(ids, texts, strict=True)]
+    refuse(queries, np.array(other, bool), path, "a query has another text than in a row before")
+
+
+def doubts(
+    score: NDArray[np.float64], cost: NDArray[np.float64], models: Sequence[str]
+) -> list[str]:
+    """Say what makes a table useless to a router, though each of its rows is well formed."""
+    said = []
+    if len(models) == 1:
+        said.append(f"all rows are of one model, {models[0]}: there is nothing to choose between")
+    if (score == score[0]).all():
+        said.append(f"every score is {score[0]:g}: no answer is better than another")
+    if (cost == 0).all():
+        said.append("every cost is 0: no model is cheaper than another")
+    return said

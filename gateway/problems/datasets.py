@@ -15,11 +15,10 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from gateway.problems import columns
+from gateway.problems.table_files import SUFFIXES, read_table, suffix_of
 from router_models.artifacts.sealed_file import RequestEncoder
 from router_models.encoders.request_shape import SUFFIX, WIDTH, encoder_ids
 from router_models.errors import InvalidEvaluations
@@ -29,7 +28,6 @@ from router_models.rows import all_one, pivot, pivot_weight
 from router_models.types import Encoder, Evaluations, Float32, TokenCounts
 
 SPLITS = ("train", "val", "test")
-SUFFIXES = (".parquet", ".csv", ".csv.gz")
 NEEDED = ("query_id", "model", "score")
 COUNTS = ("prompt_tokens", "completion_tokens")
 ENCODE_AT_ONCE = 256
@@ -175,7 +173,7 @@ def read_dataset(path: Path, *, skip_incomplete: bool = False) -> Dataset:
         InvalidEvaluations: A file is missing or unreadable, a column is missing, or values are out
             of range; the message names the column and the first such row.
     """
-    rows = _read(path)
+    rows = read_table(path)
     columns.require(rows, NEEDED, path)
     rows = columns.number_rows(rows)
     rows = rows.filter(pc.is_valid(rows["score"]))
@@ -215,7 +213,12 @@ def read_dataset(path: Path, *, skip_incomplete: bool = False) -> Dataset:
         cost_usd=cost_usd,
         hidden_reasoning=_hidden(rows, names),
         tokens=tokens,
-        notes=(*notes, *uncounted, *columns.repeated_answers(rows, query * len(models) + model)),
+        notes=(
+            *notes,
+            *uncounted,
+            *columns.repeated_answers(rows, query * len(models) + model),
+            *columns.doubts(score, cost, models),
+        ),
         weight=None if weight is None else pivot_weight(query, model, weight, shape),
     )
 
@@ -229,25 +232,6 @@ def _weights(rows: pa.Table, path: Path) -> NDArray[np.float64] | None:
     complaint = "column 'score_weight' must be above 0 and at most 1"
     columns.refuse(rows, ~((weight > 0) & (weight <= 1)), path, complaint)
     return None if all_one(weight) else weight
-
-
-def _suffix(path: Path) -> str:
-    for suffix in SUFFIXES:
-        if path.name.endswith(suffix):
-            return suffix
-    raise InvalidEvaluations(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
-
-
-def _read(path: Path) -> pa.Table:
-    suffix = _suffix(path)
-    if not path.is_file():
-        raise InvalidEvaluations(f"{path} does not exist")
-    try:
-        if suffix == ".parquet":
-            return pyarrow.parquet.read_table(path)
-        return pyarrow.csv.read_csv(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InvalidEvaluations(f"{path} cannot be read as {suffix}: {error}") from error
 
 
 def _labels(queries: pa.Table, column: str) -> tuple[str, ...]:
@@ -295,12 +279,12 @@ def _token_counts(
 
 def _queries(path: Path, rows: pa.Table) -> pa.Table:
     """One row per query: of the file beside the table, else the first row of each query."""
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     stem = path.name.removesuffix(suffix)
     beside = [path.with_name(f"{stem}.queries{other}") for other in (suffix, *SUFFIXES)]
     found = next((file for file in beside if file.is_file()), None)
     if found is not None:
-        queries = _read(found)
+        queries = read_table(found)
         columns.require(queries, ("query_id", "text"), found)
         missing = set(columns.read_strings(rows, "query_id", path)) - set(
             columns.read_strings(queries, "query_id", found)
@@ -316,6 +300,7 @@ def _queries(path: Path, rows: pa.Table) -> pa.Table:
         raise InvalidEvaluations(
             f"{path} has neither 'text' nor 'query_embedding', and {beside[0].name} is not there"
         )
+    columns.refuse_other_texts(queries, found or path)
     ids = pa.array([str(value) for value in queries["query_id"].to_pylist()])
     _, first = np.unique(np.asarray(ids.to_pylist()), return_index=True)
     queries = queries.set_column(queries.column_names.index("query_id"), "query_id", ids)
@@ -372,7 +357,7 @@ def _vector(cell: Any, path: Path) -> list[float] | None:
 
 def _splits(queries: pa.Table, keys: Sequence[str], path: Path) -> tuple[str, ...]:
     found = columns.read_optional(queries, "split")
-    unknown = {str(split) for split in found if split is not None} - set(SPLITS)
+    unknown = {str(split) for split in found if split} - set(SPLITS)
     if unknown:
         raise InvalidEvaluations(
             f"{path}: unknown split {', '.join(sorted(unknown))}; use {', '.join(SPLITS)}"

@@ -40,6 +40,7 @@ class UpstreamCall:
         refused: Fields that the model refused the caller's team lately: a `native` request, which
             is sent as it came, is sent without them.
         is_chosen: The caller named no model, or another one, so it cannot know what this one takes.
+        team_id: Whose line it waits in for a place.
     """
 
     model: HostedModel
@@ -53,6 +54,7 @@ class UpstreamCall:
     dropped: set[str] = field(default_factory=set)
     refused: frozenset[str] = frozenset()
     is_chosen: bool = False
+    team_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Condition:
         waiting: Calls that wait for one of the `limit` places.
         retries: Attempts repeated so far.
         breakers: By upstream name, of the models that were called.
+        refused: Calls that got no place, by reason: ``full`` or ``late``.
     """
 
     in_flight: int
@@ -96,6 +99,7 @@ class Condition:
     limit: int
     retries: int
     breakers: Mapping[str, BreakerState]
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 class AnswerStream(Protocol):

@@ -15,8 +15,9 @@ from gateway.providers.dialect import Dialect, Timeouts
 from gateway.providers.fields import useless_entry
 from gateway.providers.hosts import host_of
 from gateway.providers.http import HttpClient
+from gateway.providers.limiter import Limiter
 from gateway.providers.openai_compatible import AzureDialect, OpenAIDialect
-from gateway.providers.resilience import Backoff, Clock, Limiter, Resilience, Sleep
+from gateway.providers.resilience import Backoff, Clock, Resilience, Sleep
 from gateway.providers.upstream import HttpProvider
 from gateway.settings.config import ConfigurationError, ProviderSettings
 
@@ -105,7 +106,7 @@ def _resilience(
         max_retries=table.max_retries,
         breaker_failures=table.breaker_failures,
         breaker_cooldown_s=table.breaker_cooldown_s,
-        limiter=Limiter(name, table.max_concurrency, wait_s=table.connect_timeout_s),
+        limiter=Limiter(name, table.max_concurrency, wait_s=table.queue_timeout_s),
         backoff=backoff,
         clock=clock,
         sleep=sleep,

@@ -41,6 +41,7 @@ class Forwarded:
         is_read: The answer says what it costs, so that it has to be decoded.
         n_choices: How many answers a stream of events has.
         takes_usage: The caller wants a stream's usage.
+        team_id: Whose line it waits in for a place.
     """
 
     method: str
@@ -57,6 +58,7 @@ class Forwarded:
     n_choices: int = 1
     takes_usage: bool = False
     transit: Transit = field(default_factory=Transit)
+    team_id: str = ""
 
 
 @dataclass(slots=True)
@@ -105,7 +107,7 @@ async def forwarding(provider: HttpProvider, call: Forwarded) -> AsyncIterator[F
     resilience = provider.resilience
     breaker = resilience.breaker(call.upstream_name or call.name)
     deadline_s = min(call.deadline_s, resilience.clock() + provider.timeouts.deadline_s)
-    async with resilience.limiter:
+    async with resilience.limiter.place(call.team_id):
         answer, answer_attempts = await resilience.attempt(
             breaker, deadline_s, lambda: _once(provider, call, deadline_s)
         )

@@ -1,6 +1,5 @@
 """Keeps one provider's failures from becoming everybody's: limits, breakers and retries."""
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import TypeVar
 from gateway.errors import ProviderError, ProviderTimeout, ProviderUnavailable, drop_tracebacks
 from gateway.providers.base import BreakerState, Condition
 from gateway.providers.failures import AttemptFailed
+from gateway.providers.limiter import Limiter
 
 FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 8.0
@@ -100,52 +100,6 @@ class Backoff:
         return max(self.rng.uniform(0.0, ceiling), retry_after_s or 0.0)
 
 
-class Limiter:
-    """At most `slots` calls at a time, at most as many waiting, each for at most `wait_s`.
-
-    An asynchronous context manager that holds a place; entering raises ProviderUnavailable where
-    there was none in time, or too many wait already.
-    """
-
-    def __init__(self, provider: str, slots: int, wait_s: float) -> None:
-        self.limit = slots
-        self.in_flight = 0
-        self.waiting = 0
-        self._provider = provider
-        self._slots = asyncio.Semaphore(slots)
-        self._wait_s = wait_s
-
-    async def __aenter__(self) -> None:
-        if self._slots.locked():
-            await self._queue()
-        else:
-            await self._slots.acquire()
-        self.in_flight += 1
-
-    async def __aexit__(self, *_: object) -> None:
-        self.in_flight -= 1
-        self._slots.release()
-
-    async def _queue(self) -> None:
-        if self.waiting >= self.limit:
-            raise self._full()
-        self.waiting += 1
-        try:
-            async with asyncio.timeout(self._wait_s):
-                await self._slots.acquire()
-        except TimeoutError as error:
-            raise self._full() from error
-        finally:
-            self.waiting -= 1
-
-    def _full(self) -> ProviderUnavailable:
-        return ProviderUnavailable(
-            f"provider {self._provider!r} has {self.limit} calls in progress, the most allowed",
-            provider=self._provider,
-            retry_after_s=1.0,
-        )
-
-
 @dataclass(slots=True)
 class Resilience:
     """The limits of one provider and the breakers of its models."""
@@ -181,7 +135,14 @@ class Resilience:
             model: BreakerState(breaker.is_open, breaker.times_opened)
             for model, breaker in list(self._breakers.items())
         }
-        return Condition(limiter.in_flight, limiter.waiting, limiter.limit, self.retries, breakers)
+        return Condition(
+            limiter.in_flight,
+            limiter.waiting,
+            limiter.limit,
+            self.retries,
+            breakers,
+            dict(limiter.refused),
+        )
 
     async def attempt(
         self,

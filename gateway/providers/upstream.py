@@ -85,7 +85,7 @@ class HttpProvider:
         body = await self._encoded(call, is_stream=False)
         breaker = self.resilience.breaker(call.model.upstream_name)
         deadline_s = self._deadline_s(call)
-        async with self.resilience.limiter:
+        async with self.resilience.limiter.place(call.team_id):
             completion, attempts = await self.resilience.attempt(
                 breaker,
                 deadline_s,
@@ -101,7 +101,7 @@ class HttpProvider:
         body = await self._encoded(call, is_stream=True)
         breaker = self.resilience.breaker(call.model.upstream_name)
         deadline_s = self._deadline_s(call)
-        async with self.resilience.limiter:
+        async with self.resilience.limiter.place(call.team_id):
             stream, attempts = await self.resilience.attempt(
                 breaker,
                 deadline_s,

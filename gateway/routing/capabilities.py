@@ -6,19 +6,22 @@ bound is and another model surely has room. So is one that found a prompt too lo
 prompts that are no shorter, where another model did not.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from gateway.budgets.enforcement import own_limit
+from gateway.errors import NoCapableModel
 from gateway.exact_json import dumps
-from gateway.providers.fields import asked_fields, is_admitted
+from gateway.providers.fields import asked_fields, is_admitted, refusal
 from gateway.providers.lacks import FEATURES, REFUSABLE, asked_features
 from gateway.providers.refusals import LEARNED_NOTHING, NOTHING_LEARNED, Learned
 from gateway.routing.candidates import CandidatePool, longest_answer
-from gateway.types import HostedModel
+from gateway.types import Caller, HostedModel
+from gateway.wire import ChatRequest
+from router_models.errors import NoModelAvailable
 
 MOST_CHARS_PER_TOKEN: Final = 6.0
 """English prose has 4 to 5 with current tokenizers; long texts do not reach 6."""
@@ -42,8 +45,8 @@ class Verdict:
     Attributes:
         reason: ``ok``, or why not: ``no_tools``, ``no_vision``, ``no_audio``, ``no_video``,
             ``no_json_schema``, ``context_too_long``, ``context_may_be_too_long``,
-            ``output_too_long``, ``field_refused``, ``over_allotment``, ``unavailable``, or ``no_``
-            and the name of a feature or field that it lacks.
+            ``output_too_long``, ``field_refused``, ``over_allotment``, ``over_budget``,
+            ``unavailable``, or ``no_`` and the name of a feature or field that it lacks.
     """
 
     is_eligible: bool
@@ -60,6 +63,7 @@ CONTEXT_TOO_LONG: Final = Verdict(is_eligible=False, reason="context_too_long")
 CONTEXT_MAY_BE_TOO_LONG: Final = Verdict(is_eligible=False, reason="context_may_be_too_long")
 OUTPUT_TOO_LONG: Final = Verdict(is_eligible=False, reason="output_too_long")
 FIELD_REFUSED: Final = Verdict(is_eligible=False, reason="field_refused")
+OVER_BUDGET: Final = Verdict(is_eligible=False, reason="over_budget")
 OVER_ALLOTMENT: Final = Verdict(is_eligible=False, reason="over_allotment")
 UNAVAILABLE: Final = Verdict(is_eligible=False, reason="unavailable")
 LACKS: Final = {name: Verdict(is_eligible=False, reason=f"no_{name}") for name in sorted(FEATURES)}
@@ -196,6 +200,33 @@ def within_allotment(
     return tuple(
         OVER_ALLOTMENT if verdict.is_eligible and limit > tokens else verdict
         for verdict, limit in zip(verdicts, limits, strict=True)
+    )
+
+
+def no_model(
+    request: ChatRequest, caller: Caller, pool: CandidatePool, verdicts: tuple[Verdict, ...]
+) -> Exception:
+    """Say whether waiting helps, as a model that could answer is down, or another request."""
+    if not pool.models:
+        all_of_them = " and ".join(("this key", *caller.data_rules, "this profile"))
+        return NoCapableModel(f"No served model is allowed by {all_of_them}.")
+    if all(verdict == FIELD_REFUSED for verdict in verdicts):
+        return refusal(request.body, pool.models)
+    reasons = ", ".join(f"{n}: {v.reason}" for n, v in zip(pool.names, verdicts, strict=True))
+    message = f"No model can take this request ({reasons})."
+    if any(verdict == UNAVAILABLE for verdict in verdicts):
+        return NoModelAvailable(message)
+    return NoCapableModel(message)
+
+
+def within_budget(
+    models: Sequence[HostedModel], verdicts: tuple[Verdict, ...], among: Container[str]
+) -> tuple[Verdict, ...]:
+    """Rule out the models that budgets have no money left for."""
+    judged = zip(models, verdicts, strict=True)
+    return tuple(
+        OVER_BUDGET if verdict.is_eligible and model.name not in among else verdict
+        for model, verdict in judged
     )
 
 

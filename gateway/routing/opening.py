@@ -11,10 +11,11 @@ from sqlalchemy import Engine
 
 from budget.errors import LedgerUnavailable
 from budget.ledger.store import LedgerStore
-from gateway.artifacts.active import ActiveRouter, follow
+from gateway.artifacts.active import ActiveRouter
 from gateway.artifacts.store import router_store
 from gateway.embedded.routers import packaged_router
 from gateway.evaluation_log.graded_answers import GradedAnswers
+from gateway.following import follow
 from gateway.pool.pool import Pool, open_pool
 from gateway.providers.base import Provider
 from gateway.providers.http import HttpClient

@@ -5,7 +5,7 @@ the two steps the turn's budget is allotted, which rests on the prediction and b
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,18 +13,18 @@ import numpy as np
 
 from gateway.artifacts.active import ActiveRouter
 from gateway.budgets.turn_budgets import TurnAllotment
-from gateway.errors import InvalidRequest, ModelNotFound, NoCapableModel
+from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.providers.fields import asked_fields, is_admitted, refusal
 from gateway.providers.refusals import Refusals
 from gateway.routing.canary import Canary, mixed
 from gateway.routing.candidates import CandidatePool, CandidatePools
 from gateway.routing.capabilities import (
-    FIELD_REFUSED,
     OK,
-    UNAVAILABLE,
     Verdict,
     judge,
+    no_model,
     within_allotment,
+    within_budget,
     without_resting,
 )
 from gateway.routing.exploring import Exploring
@@ -47,7 +47,7 @@ from gateway.wire import ChatRequest
 from router_models.artifacts.router import Router
 from router_models.decide import RouteDecision, decide
 from router_models.encoders.request_shape import append_shape
-from router_models.errors import ArtifactRejected, NoModelAvailable
+from router_models.errors import ArtifactRejected
 from router_models.types import Float32
 
 _log = logging.getLogger(__name__)
@@ -152,17 +152,25 @@ class Routing:
             canary=canary,
         )
 
-    def choose(self, prediction: Prediction, allotment: TurnAllotment | None = None) -> RoutePlan:
+    def choose(
+        self,
+        prediction: Prediction,
+        allotment: TurnAllotment | None = None,
+        among: Container[str] | None = None,
+    ) -> RoutePlan:
         """Choose the models to call, in order.
 
         Args:
             allotment: What the turn gets of its conversation's budget; None where it has none.
+            among: The models that budgets leave money for; None where that is not in question.
         """
         pool, scores, verdicts = prediction.pool, prediction.scores, prediction.verdicts
         is_named = prediction.reason == NAMED
         if allotment is not None and not is_named:
             verdicts = within_allotment(pool.models, verdicts, allotment.cap.tokens)
             scores = prediction.scores_within(allotment.cap.tokens)
+        if among is not None:
+            verdicts = within_budget(pool.models, verdicts, among)
         decision, version = self._decide(prediction, scores, verdicts), prediction.router_version
         canary = prediction.canary
         # Turns with a budget are the active router's: it was allotted by what that one predicts.
@@ -249,7 +257,7 @@ class Routing:
         if resting := self.refusals.resting(team_id):
             verdicts = without_resting(pool.models, verdicts, resting)
         if not any(verdict.is_eligible for verdict in verdicts):
-            raise _no_model(request, caller, pool, verdicts)
+            raise no_model(request, caller, pool, verdicts)
         return pool, verdicts
 
     async def _router(
@@ -380,19 +388,3 @@ def _has_decided(decision: RouteDecision | None) -> bool:
         return True
     figures = zip(decision.utilities, decision.propensities, strict=True)
     return any(utility is not None and propensity > 0.0 for utility, propensity in figures)
-
-
-def _no_model(
-    request: ChatRequest, caller: Caller, pool: CandidatePool, verdicts: tuple[Verdict, ...]
-) -> Exception:
-    """Say whether waiting helps, as a model that could answer is down, or another request."""
-    if not pool.models:
-        all_of_them = " and ".join(("this key", *caller.data_rules, "this profile"))
-        return NoCapableModel(f"No served model is allowed by {all_of_them}.")
-    if all(verdict == FIELD_REFUSED for verdict in verdicts):
-        return refusal(request.body, pool.models)
-    reasons = ", ".join(f"{n}: {v.reason}" for n, v in zip(pool.names, verdicts, strict=True))
-    message = f"No model can take this request ({reasons})."
-    if any(verdict == UNAVAILABLE for verdict in verdicts):
-        return NoModelAvailable(message)
-    return NoCapableModel(message)

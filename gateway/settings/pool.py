@@ -200,8 +200,8 @@ class ProviderSettings(Settings):
         float,
         Field(
             gt=0,
-            description="Seconds to open a connection (DNS, TCP and TLS), and to wait for one of "
-            "the `max_concurrency` places. After that the attempt fails.",
+            description="Seconds to open a connection (DNS, TCP and TLS). After that the attempt "
+            "fails.",
         ),
     ] = 5.0
     first_byte_timeout_s: Annotated[
@@ -243,10 +243,18 @@ class ProviderSettings(Settings):
         Field(
             gt=0,
             description="Most calls to this provider at a time, per gateway process. As many more "
-            "may wait for `connect_timeout_s`; beyond that another model answers, or the caller "
-            "gets status 503.",
+            "may wait for `queue_timeout_s`; teams take turns. Beyond that another model answers, "
+            "or the caller gets status 503.",
         ),
     ] = 1000
+    queue_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds that a call may wait for one of the `max_concurrency` places. "
+            "After that another model answers, or the caller gets status 503.",
+        ),
+    ] = 5.0
     breaker_failures: Annotated[
         int,
         Field(

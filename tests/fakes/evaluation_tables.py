@@ -1,9 +1,12 @@
 """Tables of made-up evaluations as files, and the commands that read them."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 from click.testing import CliRunner
 
@@ -15,6 +18,16 @@ SUBJECTS = {
     "letters": "Dear editor, write {} lines of praise and {} of blame.",
     "riddles": "Who walks on {} legs at dawn and {} at dusk?",
 }
+
+
+def write_table(path: Path, columns: Mapping[str, Any]) -> Path:
+    """Write a table in the form that the file's name says."""
+    table = pa.table(columns)
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(table, path)
+    else:
+        pyarrow.parquet.write_table(table, path)
+    return path
 
 
 def table_of(

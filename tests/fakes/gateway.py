@@ -191,7 +191,8 @@ def make_settings(
         also: Added to the tables of providers by name; ``delta`` is a fourth one without models.
         changes: Tables to replace.
     """
-    limits = {"max_retries": 0, "breaker_failures": 1000, "connect_timeout_s": PATIENCE_S, **limits}
+    patient = {"connect_timeout_s": PATIENCE_S, "queue_timeout_s": PATIENCE_S}
+    limits = {"max_retries": 0, "breaker_failures": 1000, **patient, **limits}
     alpha = {"base_url": f"{upstream_url}/alpha/v1", "api_key": ALPHA_KEY, **limits}
     beta = {"base_url": f"{upstream_url}/beta/v1", **limits}
     gamma: dict[str, Any] = {

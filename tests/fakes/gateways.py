@@ -51,6 +51,7 @@ enabled = false
 [providers.alpha]
 base_url = "{upstream}/v1"
 connect_timeout_s = {patience_s}
+queue_timeout_s = {patience_s}
 max_retries = 0
 [models.small]
 provider = "alpha"

@@ -52,6 +52,7 @@ def make_turn(number: int = 0, **changes: Any) -> TurnRecord:
         ),
         cost_nusd=12_345_678_901,
         given_up_nusd=7,
+        data_rules="europe@1a2b3c4d",
         latency_s=0.4,
         first_byte_s=0.1,
         gateway_s=0.0005,

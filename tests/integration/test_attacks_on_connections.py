@@ -51,6 +51,7 @@ base_url = "{upstream}/alpha/v1"
 max_retries = 0
 max_concurrency = 2
 connect_timeout_s = 120
+queue_timeout_s = 120
 [models.small]
 provider = "alpha"
 price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}

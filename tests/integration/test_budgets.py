@@ -4,16 +4,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI
 from sqlalchemy import select
 
 from gateway.budgets.definitions import BudgetDefinitions
+from gateway.routing.encoders import load_encoder
 from migrations.tables import SETTLEMENTS
 from tests.fakes.budgets import NOON_UNIX_S, budget
 from tests.fakes.clocks import ManualClock
-from tests.fakes.gateway import SMALL, RunningGateway, running_gateway
+from tests.fakes.gateway import LARGE, PRICE, SMALL, RunningGateway, router_for, running_gateway
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import until
 from tests.fakes.upstream import completion, json_answer, stream_answer
@@ -111,3 +113,55 @@ async def test_a_stream_says_what_is_left_in_its_final_chunk_and_is_journaled(ga
 def journal(gateway: RunningGateway) -> list[Any]:
     with gateway.engine.connect() as connection:
         return list(connection.execute(select(SETTLEMENTS)))
+
+
+@pytest.fixture
+async def dear(tmp_path: Path) -> AsyncIterator[RunningGateway]:
+    """A gateway whose router prefers `LARGE`, which costs a thousand times as much as `SMALL`."""
+    models = {
+        SMALL: {"provider": "alpha", "price": PRICE},
+        LARGE: {"provider": "beta", "price": {name: 1000 * usd for name, usd in PRICE.items()}},
+    }
+    polls = {"definitions_poll_s": 0.01}
+    router = router_for(load_encoder("static"), best=LARGE)
+    async with running_gateway(tmp_path, router=router, models=models, budgets=polls) as running:
+        running.alpha.answers = running.beta.answers = [json_answer(completion())]
+        yield running
+
+
+async def ask(gateway: RunningGateway, model: str = "auto") -> httpx2.Response:
+    async with gateway.caller() as http:
+        body = {"model": model, "messages": HELLO, "max_tokens": 100}
+        return await http.post("/v1/chat/completions", json=body)
+
+
+async def test_auto_keeps_to_a_model_that_what_is_left_pays_for(dear):
+    assert (await ask(dear)).headers["x-waypost-model"] == LARGE
+    await cap(dear, 10_000_000, scope="key")
+    answer = await ask(dear)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-waypost-model"] == SMALL
+    row = await dear.turn(answer.headers["x-request-id"])
+    assert row.chosen_model == SMALL
+    assert {one["model"]: one["verdict"] for one in row.candidates}[LARGE] == "over_budget"
+    assert {one["model"]: one["propensity"] for one in row.candidates} == {SMALL: 1.0, LARGE: 0.0}
+
+
+async def test_a_model_that_is_named_is_refused_where_it_is_too_dear(dear):
+    await cap(dear, 10_000_000, scope="key")
+    assert (await ask(dear, LARGE)).status_code == 429
+
+
+async def test_where_money_is_left_for_no_model_auto_is_refused(dear):
+    await cap(dear, 10, scope="key")
+    answer = await ask(dear)
+    assert answer.status_code == 429
+    assert not dear.alpha.requests
+    assert not dear.beta.requests
+
+
+async def test_a_budget_of_tokens_is_the_same_for_every_model(dear):
+    await cap(dear, 1, scope="key", measure="tokens")
+    answer = await ask(dear)
+    assert answer.status_code == 429
+    assert (await dear.turn(answer.headers["x-request-id"])).chosen_model == LARGE

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.access.keys import KeyStore
+from gateway.budgets import opening
 from tests.fakes.budgets import budget
-from tests.fakes.gateway import SMALL, running_gateway
+from tests.fakes.gateway import SMALL, RunningGateway, running_gateway
 from tests.fakes.gateways import CHAT, Gateways, Outcome, eventually, gateways_of
 from tests.fakes.postgres import Postgres, running_postgres
 from tests.fakes.redis import RedisServer, running_redis
@@ -155,3 +156,38 @@ async def test_a_frozen_redis_refuses_budgeted_keys_in_time_and_no_others(tmp_pa
     assert [before.status_code, refused.status_code, free.status_code] == [200, 503, 200]
     assert took_s < 5
     assert int(refused.headers["retry-after"]) >= 1
+
+
+async def ready(gateway: RunningGateway) -> tuple[int, str]:
+    async with gateway.caller() as http:
+        answer = await http.get("/ready")
+    return answer.status_code, answer.json()["reason"]
+
+
+async def test_a_gateway_that_never_reached_redis_is_not_ready_and_says_why_once(
+    tmp_path, redis, caplog, monkeypatch
+):
+    monkeypatch.setattr(opening, "PERIOD_S", 0.01)
+    settings = {"store": "redis", "redis_url": redis.url, "store_timeout_s": 0.3}
+    redis.kill()
+    async with running_gateway(tmp_path, budgets=settings) as gateway:
+        status, reason = await ready(gateway)
+        assert (status, "budgets cannot be checked" in reason) == (503, True)
+        assert len([line for line in caplog.messages if "budgets cannot be checked" in line]) == 1
+        redis.start()
+        health = gateway.app.budgets.health
+        assert health is not None
+        await until(lambda: health.has_answered)
+        assert await ready(gateway) == (200, "3 models")
+        redis.kill()
+        await until(lambda: health.is_down)
+        status, reason = await ready(gateway)
+        assert (status, "budgets cannot be checked" in reason) == (200, True)
+
+
+async def test_where_unchecked_callers_are_served_a_gateway_without_redis_is_ready(tmp_path, redis):
+    settings = {"store": "redis", "redis_url": redis.url, "when_store_is_down": "open"}
+    redis.kill()
+    async with running_gateway(tmp_path, budgets=settings) as gateway:
+        status, reason = await ready(gateway)
+    assert (status, "budgets cannot be checked" in reason) == (200, True)

@@ -300,7 +300,7 @@ async def settled(read: Callable[[], int]) -> int:
 
 @pytest.mark.parametrize("request_body", [BODY, STREAM], ids=["json", "stream"])
 async def test_callers_that_leave_at_any_moment_leave_nothing_behind(tmp_path, request_body):
-    limits = {"max_concurrency": 2, "connect_timeout_s": PATIENCE_S}
+    limits = {"max_concurrency": 2, "queue_timeout_s": PATIENCE_S}
     server = SERVER | {"abandoned_json_s": 0}
     async with (
         running_gateway(tmp_path, limits=limits, server=server) as gateway,

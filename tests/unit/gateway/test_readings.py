@@ -47,7 +47,9 @@ class Pool:
 class Working(FakeProvider):
     def condition(self) -> Condition:
         breakers = {"up": BreakerState(is_open=True, times_opened=2)}
-        return Condition(in_flight=4, waiting=1, limit=8, retries=5, breakers=breakers)
+        return Condition(
+            in_flight=4, waiting=1, limit=8, retries=5, breakers=breakers, refused={"late": 6}
+        )
 
 
 def read(made: Read) -> Scrape:
@@ -120,6 +122,7 @@ def test_a_paused_model_and_the_places_of_its_provider_are_told():
     assert seen.sum("waypost_provider_calls_waiting") == 1
     assert seen.sum("waypost_provider_calls_limit") == 8
     assert seen.sum("waypost_provider_retries_total") == 5
+    assert seen.sum("waypost_provider_calls_refused_total", provider="acme", reason="late") == 6
     assert seen.sum("waypost_embedded_ready") == 0
     assert seen.sum("waypost_embedded_restarts_total") == 3
 

@@ -4,8 +4,9 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.artifacts.active import ActivePolicy, ActiveRouter, watch
+from gateway.artifacts.active import ActivePolicy, ActiveRouter
 from gateway.artifacts.store import ArtifactStore, policy_store
+from gateway.following import watch
 from gateway.settings.config import GatewaySettings
 from router_models.artifacts.artifact import read_manifest
 from router_models.errors import ArtifactRejected

@@ -209,3 +209,27 @@ async def test_a_budget_that_a_narrower_one_replaces_has_no_counter_for_that_sco
 
     assert (standing["cap"], narrower["cap"]) == (10 * USD, 3 * USD)
     assert standing["resets_in_s"] == 43_200
+
+
+@pytest.mark.parametrize(
+    ("which", "choice", "named"),
+    [
+        ({}, {"scope_id": "alice"}, "whole team"),
+        ({}, {"team_id": "green"}, "of the team 'blue'"),
+        ({"scope": "user", "scope_id": "alice"}, {"scope_id": "bob"}, "of the user 'alice'"),
+        ({"team_id": None}, {"team_id": "blue", "scope_id": "alice"}, "whole team"),
+    ],
+)
+async def test_a_choice_that_does_not_apply_shows_and_resets_no_other_counter(
+    engine, desk, which, choice, named
+):
+    made = budget(engine, 10 * USD, **which)
+    counted = of(which.get("scope", "team"), which.get("scope_id", ""))
+    await spend(desk, counted, 5)
+
+    for ask in (desk.usage, desk.reset):
+        with pytest.raises(InvalidRequest, match=named):
+            await ask(made.id, **choice)
+    kept = {"team_id": "blue"} if made.team_id is None else {}
+    (standing,) = await desk.usage(made.id, **kept)
+    assert standing["spent"] == 5

@@ -248,3 +248,18 @@ async def test_the_description_names_every_path(operator):
     described = json.loads((await operator.get("/openapi.json")).text)
 
     assert "/admin/keys/{key_id}/rotate" in described["paths"]
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/admin/keys?team=blue", "no parameter 'team' here; known: after, limit, team_id"),
+        ("/admin/teams/blue?limit=3", "no parameter 'limit' here; known: none"),
+        ("/admin/keys?team_id=blue&team_id=red", "'team_id' comes more than once"),
+        ("/admin/log?since=1", "no parameter 'since'"),
+    ],
+)
+async def test_a_parameter_that_would_be_ignored_is_refused(operator, path, named):
+    answer = await operator.get(path)
+    assert answer.status_code == 400
+    assert named in answer.json()["error"]["message"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.artifacts.active import watch
+from gateway.following import watch
 from gateway.pool.announcements import Announcement, AnnouncementFile, OfferedModels
 from gateway.types import HostedModel, ModelPrice
 from router_models.errors import ArtifactRejected

@@ -36,3 +36,18 @@ def test_a_gateway_told_to_stop_is_not_ready():
     readiness.is_leaving = True
 
     assert readiness.state() == (False, "the gateway is stopping")
+
+
+@pytest.mark.parametrize(
+    ("counters", "state"),
+    [
+        ((False, "the store is down"), (False, "the store is down")),
+        ((False, None), (False, "the store of the budgets' counters was not asked yet")),
+        ((True, "the store is down"), (True, "1 models; the store is down")),
+        ((True, None), (True, "1 models")),
+    ],
+)
+def test_a_gateway_is_not_ready_before_budgets_could_be_checked_once(counters, state):
+    readiness = Readiness(pool("alpha", embedded=None), counters_problem=lambda: counters)
+
+    assert readiness.state() == state

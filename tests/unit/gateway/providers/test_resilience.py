@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from gateway.errors import ProviderRejected, ProviderTimeout, ProviderUnavailable
 from gateway.providers.base import BreakerState
 from gateway.providers.failures import AttemptFailed
-from gateway.providers.resilience import Backoff, Breaker, Limiter, Resilience
+from gateway.providers.limiter import Limiter
+from gateway.providers.resilience import Backoff, Breaker, Resilience
 
 
 @dataclass
@@ -211,61 +212,6 @@ def test_waits_within_the_ceiling_or_as_asked(retry: int, seed: int, asked: floa
     assert delay_s <= max(0.2 * 2**retry, asked or 0.0)
 
 
-async def test_refuses_when_no_slot_comes_free_in_time() -> None:
-    limiter = Limiter("acme", slots=1, wait_s=0.0)
-    async with limiter:
-        with pytest.raises(ProviderUnavailable) as caught:
-            async with limiter:
-                pass
-    assert caught.value.retry_after_s == 1.0
-
-
-async def test_a_waiting_call_gets_the_slot_that_comes_free() -> None:
-    limiter = Limiter("acme", slots=1, wait_s=5.0)
-
-    async def second() -> str:
-        async with limiter:
-            return "served"
-
-    async with limiter:
-        waiting = asyncio.create_task(second())
-        await asyncio.sleep(0)
-    assert await waiting == "served"
-
-
-async def test_refuses_at_once_when_too_many_wait() -> None:
-    limiter = Limiter("acme", slots=1, wait_s=5.0)
-
-    async def second() -> None:
-        async with limiter:
-            pass
-
-    async with limiter:
-        waiting = asyncio.create_task(second())
-        await asyncio.sleep(0)
-        with pytest.raises(ProviderUnavailable):
-            async with limiter:
-                pass
-    await waiting
-
-
-async def test_a_cancelled_wait_leaves_no_trace() -> None:
-    limiter = Limiter("acme", slots=1, wait_s=5.0)
-
-    async def second() -> None:
-        async with limiter:
-            pass
-
-    async with limiter:
-        waiting = asyncio.create_task(second())
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-    async with limiter:
-        pass
-
-
 async def test_says_how_a_provider_does() -> None:
     limiter = Limiter("acme", slots=3, wait_s=1.0)
     resilience = Resilience(
@@ -279,7 +225,7 @@ async def test_says_how_a_provider_does() -> None:
         sleep=asyncio.sleep,
     )
     breaker = resilience.breaker("m")
-    async with limiter:
+    async with limiter.place("a"):
         breaker.failed()
         breaker.failed()
         condition = resilience.condition()

@@ -299,7 +299,7 @@ async def test_callers_who_leave_do_not_open_the_breaker(http: HttpClient) -> No
 async def test_refuses_more_calls_at_once_than_allowed(http: HttpClient) -> None:
     upstream = ScriptedUpstream(Answer((chunk({"content": "a"}),), stalls=True))
     async with serve(upstream) as url:
-        provider = provider_at(url, http, max_concurrency=1, connect_timeout_s=PATIENCE_S)
+        provider = provider_at(url, http, max_concurrency=1, queue_timeout_s=PATIENCE_S)
         async with provider.stream(call_of()) as stream:
             await anext(aiter(stream))
             second = asyncio.create_task(provider.complete(call_of()))

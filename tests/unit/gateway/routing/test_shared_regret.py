@@ -12,7 +12,7 @@ from budget.ledger.memory import MemoryStore
 from budget.ledger.redis_store import RedisStore
 from budget.ledger.store import LedgerStore
 from budget.ledger.types import Granted, Hold, Refused
-from gateway.artifacts.active import watch
+from gateway.following import watch
 from gateway.routing.exploring import DAY_S, LentRegret
 from gateway.routing.shared_regret import PARTS, SHARE_OF_DAY, SharedRegret
 from tests.fakes.redis import RedisServer, running_redis

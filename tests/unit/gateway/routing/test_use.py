@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from gateway.artifacts.active import watch
 from gateway.evaluation_log.graded_answers import GradedAnswer
+from gateway.following import watch
 from gateway.routing.use import LearningFromUse
 from tests.fakes.artifacts import ENCODER
 from tests.fakes.patience import PATIENCE_S
