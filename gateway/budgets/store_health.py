@@ -34,7 +34,11 @@ class StoreHealth:
             await self.store.standings([ASKED])
         except LedgerUnavailable as error:
             if not self.is_down:
-                _log.error("budgets cannot be checked: the store of the counters: %s", error)
+                cause = error.__cause__ or error
+                _log.error(
+                    "budgets cannot be checked: the store of the counters is down: %s: %s",
+                    *(type(cause).__name__, cause),
+                )
             self.is_down = True
             return False
         if self.is_down:

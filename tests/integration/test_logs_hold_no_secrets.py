@@ -106,10 +106,11 @@ async def test_no_error_path_logs_a_secret(gateway, log):
 
 
 async def test_not_even_a_bug_of_our_own_does(gateway, log, monkeypatch):
-    async def broken(*arguments: object) -> None:
+    async def broken(*arguments: object, **options: object) -> None:
         raise RuntimeError(f"{PROMPT} {gateway.key}")
 
-    monkeypatch.setattr(type(gateway.app.public.turns[CHAT_PATH].service), "plan", broken)
+    routing = gateway.app.public.turns[CHAT_PATH].service.routing
+    monkeypatch.setattr(type(routing), "predict", broken)
     async with gateway.caller() as http:
         answer = await http.post(CHAT, json=BODY)
 
