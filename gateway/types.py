@@ -19,7 +19,7 @@ CARRIED = "waypost_carried"
 """In a message or tool of a request that came on another wire: what chat completions cannot say."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one call, as the provider reported them.
 
