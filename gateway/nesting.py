@@ -12,7 +12,8 @@ that a body has, at 8 levels each."""
 
 def is_too_deep(raw: bytes, value: Any) -> bool:
     """Whether `value`, decoded from `raw`, has more than `MAX_DEPTH` levels."""
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+    # Each level is opened and closed, so what is short need not be counted.
+    if len(raw) <= 2 * MAX_DEPTH or raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return False
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):

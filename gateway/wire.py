@@ -101,7 +101,7 @@ class Keeping(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChatRequest:
     """One request in the form that the gateway works with: that of chat completions.
 

@@ -62,7 +62,7 @@ class TokenCounter(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SentCall:
     """A call whose use is to be told.
 

@@ -200,7 +200,11 @@ def _strings_of(
         yield value
     elif isinstance(value, dict) and depth:
         for name, part in value.items():
-            if name not in but:
+            if name in but:
+                continue
+            if isinstance(part, str):  # as nearly always: a generator for each takes longer
+                yield part
+            elif part is not None:
                 yield from _strings_of(part, depth - 1, but)
     elif isinstance(value, list) and depth:
         for part in value:

@@ -6,12 +6,13 @@ docs/decisions/http-client.md.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
 import aiohttp
+from aiohttp.hdrs import ACCEPT_ENCODING
 
 from budget.errors import BudgetError
 from budget.in_flight import Hold
@@ -50,7 +51,7 @@ class BodyTooLong(HttpFailure):
     """The upstream's body is longer than the gateway accepts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HttpResponse:
     """An answer whose status and headers are in, and whose body is still on its way."""
 
@@ -200,7 +201,7 @@ class HttpClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=trust_env,
-            skip_auto_headers=("User-Agent", "Accept"),
+            request_class=_Request,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             timeout=aiohttp.ClientTimeout(total=None),
@@ -252,6 +253,15 @@ class HttpClient:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request whose headers are ours: aiohttp looks them through twice to add none of its own."""
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        """Say which encodings are understood, unless the headers do."""
+        del skip_auto_headers
+        self.headers.setdefault(ACCEPT_ENCODING, self.DEFAULT_HEADERS[ACCEPT_ENCODING])
 
 
 @lru_cache

@@ -294,12 +294,18 @@ def is_noteworthy(events: bytes) -> bool:
     (``\\"usage\\"``), so text cannot pass for one.
     """
     return (
-        events.count(b'"usage"') != events.count(b'"usage":null')
-        or events.count(b'"finish_reason"') != events.count(b'"finish_reason":null')
+        _says(b'"usage"', events)
+        or _says(b'"finish_reason"', events)
         or b'"error"' in events
         or b"[DONE]" in events
         or b"event:" in events
     )
+
+
+def _says(key: bytes, events: bytes) -> bool:
+    """Whether `key` may have a value other than null; hosts in Python write a blank before it."""
+    unsaid = events.count(key) - events.count(key + b":null")
+    return unsaid != 0 and unsaid != events.count(key + b": null")
 
 
 def event_too_long(provider: str) -> ProviderCutOff:

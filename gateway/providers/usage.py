@@ -29,7 +29,8 @@ def usage_of(reported: object, *, hides_reasoning: bool = False) -> Usage | None
     prompt = count_of(reported, "prompt_tokens")
     completion = count_of(reported, "completion_tokens")
     inputs = object_of(reported, "prompt_tokens_details")
-    reasoning = count_of(object_of(reported, "completion_tokens_details"), "reasoning_tokens")
+    outputs = object_of(reported, "completion_tokens_details")
+    reasoning = count_of(outputs, "reasoning_tokens") if outputs else 0
     total = count_of(reported, "total_tokens")
     if hides_reasoning and not reasoning:
         reasoning = max(total - prompt - completion, 0)
@@ -39,7 +40,7 @@ def usage_of(reported: object, *, hides_reasoning: bool = False) -> Usage | None
         prompt=prompt,
         completion=completion,
         cached=count_of(inputs, "cached_tokens") or count_of(reported, "prompt_cache_hit_tokens"),
-        cache_write=count_of(inputs, "cache_write_tokens"),
+        cache_write=count_of(inputs, "cache_write_tokens") if inputs else 0,
         reasoning=reasoning,
     )
 

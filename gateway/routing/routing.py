@@ -281,9 +281,9 @@ class Routing:
             return router
         if router is not None and self._is_prior(router):
             return self.prior.router(self.models)
-        able = [n for n, verdict in zip(pool.names, verdicts, strict=True) if verdict.is_eligible]
-        if router is not None and any(router.column(name) is not None for name in able):
-            return router
+        for name, verdict in zip(pool.names, verdicts, strict=True):
+            if verdict.is_eligible and router is not None and router.column(name) is not None:
+                return router
         return self.prior.router(self.models)
 
     def _is_prior(self, router: Router) -> bool:

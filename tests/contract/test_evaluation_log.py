@@ -288,6 +288,17 @@ def test_rows_that_another_version_spooled_are_inserted_beside_ours(engine):
     assert stored(engine) == ["req_000001", "req_000002", "req_000003"]
 
 
+def test_a_column_that_only_some_rows_of_a_batch_fill_is_stored_for_each(engine):
+    turns = make_turn(1, answer="It is 42."), make_turn(2), make_turn(3, error="Gone")
+
+    with engine.begin() as connection:
+        insert_rows(connection, [to_row(turn) for turn in turns])
+        stored_now = select(TURNS.c.answer, TURNS.c.error).order_by(TURNS.c.request_id)
+        found = [tuple(row) for row in connection.execute(stored_now)]
+
+    assert found == [("It is 42.", None), (None, None), (None, "Gone")]
+
+
 def test_sqlite_runs_in_wal_mode_with_foreign_keys(tmp_path):
     engine = create_database_engine(f"sqlite:///{tmp_path / 'w.db'}")
     with engine.connect() as connection:
@@ -308,8 +319,8 @@ def test_every_column_of_a_turn_is_filled_in_from_a_field():
 
 @pytest.mark.parametrize("changes", [{}, {"usage": None, "query_embedding": None}])
 def test_a_turn_is_stored_whole_from_memory_and_from_the_spool(engine, changes):
-    whole = {"query_text": "q\x00\ud800", "error": "e", "answer": "It is 42.", **changes}
-    turn = make_turn(1, messages=({"role": "user", "content": "\x00é"},), **whole)
+    whole = {"query_text": "q\x00\ud800", "error": "e", "answer": "It is 42.", "data_rules": "eu"}
+    turn = make_turn(1, messages=({"role": "user", "content": "\x00é"},), **whole | changes)
     straight, spooled = to_row(turn), to_row(replace(turn, request_id="req_2"))
 
     with engine.begin() as connection:

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from gateway.errors import ProviderCutOff, ProviderRejected, ProviderUnavailable
 from gateway.long_work import LONG_BYTES, LongWork
 from gateway.providers import sse
-from gateway.providers.sse import EventCutter, StreamTap, boundaries, decode, fed, payload_of
+from gateway.providers.sse import (
+    EventCutter,
+    StreamTap,
+    boundaries,
+    decode,
+    fed,
+    is_noteworthy,
+    payload_of,
+)
 from gateway.types import Usage
 from tests.fakes.upstream import chunk, event, stream_chunks, usage_chunk
 
@@ -189,6 +197,14 @@ def test_takes_null_with_a_space() -> None:
     tap, forwarded = played(spaced, spaced, chunk({}, "stop"))
     assert forwarded == spaced + spaced + chunk({}, "stop")
     assert tap.usage is None
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_null_is_no_reason_to_decode_an_event_with_or_without_a_blank(blank: str) -> None:
+    null = f'"finish_reason":{blank}null,"usage":{blank}null'
+    assert not is_noteworthy(f"data: {{{null}}}\n\n".encode())
+    assert is_noteworthy(f'data: {{{null},"finish_reason":{blank}"stop"}}\n\n'.encode())
+    assert is_noteworthy(f'data: {{{null},"usage":{blank}{{}}}}\n\n'.encode())
 
 
 def test_an_error_body_in_place_of_events_is_an_error() -> None:
