@@ -101,7 +101,7 @@ class Keeping(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One request in the form that the gateway works with: that of chat completions.
 

@@ -52,7 +52,7 @@ _LATE: Final = "-late"
 _READABLE: Final = frozenset({"", "late", _VERSION, _VERSION + _LATE})
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Lease:
     """Who made a reservation, which limits it is charged to, and when it was made.
 

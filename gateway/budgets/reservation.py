@@ -12,7 +12,7 @@ _SHOWN_KINDS: Final[tuple[ScopeKind, ...]] = ("key", "user", "conversation")
 """What a team has left is for its operator to tell."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """What was held for one turn.
 

@@ -62,7 +62,7 @@ class TokenCounter(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SentCall:
     """A call whose use is to be told.
 

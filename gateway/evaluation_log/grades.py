@@ -75,7 +75,7 @@ class GradeRecord:
     version: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class KnownAnswer:
     """What a grade of an answer is held against.
 

@@ -25,7 +25,7 @@ class Transit:
     attempts: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class UpstreamCall:
     """One request to a provider, in OpenAI's chat-completions form.
 
@@ -57,7 +57,7 @@ class UpstreamCall:
     team_id: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Completion:
     """A whole JSON answer in OpenAI's form, unknown fields included.
 

@@ -51,7 +51,7 @@ class BodyTooLong(HttpFailure):
     """The upstream's body is longer than the gateway accepts."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class HttpResponse:
     """An answer whose status and headers are in, and whose body is still on its way."""
 
