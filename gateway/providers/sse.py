@@ -289,17 +289,11 @@ async def fed(tap: Tap, data: bytes, long_work: LongWork) -> bytes:
 def is_noteworthy(events: bytes) -> bool:
     r"""Whether `events` may hold more than text to forward; wrong only in saying yes.
 
-    Counting is several times quicker than one regular expression, and most chunks of most hosts
-    are decided by it: 20 chunks cost 0.03 ms. A key inside a JSON string has its quotes escaped
-    (``\\"usage\\"``), so text cannot pass for one.
+    Counting is several times quicker than one regular expression: 20 chunks cost 0.03 ms. A key
+    inside a JSON string has its quotes escaped (``\\"usage\\"``), so text cannot pass for one.
     """
-    return (
-        _says(b'"usage"', events)
-        or _says(b'"finish_reason"', events)
-        or b'"error"' in events
-        or b"[DONE]" in events
-        or b"event:" in events
-    )
+    says = _says(b'"usage"', events) or _says(b'"finish_reason"', events)
+    return says or b'"error"' in events or b"[DONE]" in events or b"event:" in events
 
 
 def _says(key: bytes, events: bytes) -> bool:
