@@ -102,7 +102,7 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         stack.callback(give_up_statements, startup.engine)  # last, so that no thread stays
-        http = _open_http(stack)
+        http = _open_http(settings, stack)
         pool = await _open_pool(settings, environ, http, stack)
         log = _open_log(settings, startup, stack)
         authenticator = _open_authenticator(settings, startup, stack)
@@ -168,8 +168,8 @@ async def _open_routing(
     return await make_routing(settings, pool, embedder, providers, stack, engine, counters)
 
 
-def _open_http(stack: AsyncExitStack) -> HttpClient:
-    http = HttpClient.open()
+def _open_http(settings: GatewaySettings, stack: AsyncExitStack) -> HttpClient:
+    http = HttpClient.open(trust_env=settings.server.proxy_from_environment)
     stack.push_async_callback(http.aclose)
     return http
 
