@@ -13,20 +13,23 @@ ASKED = {"model": SMALL, "messages": [{"role": "user", "content": "Hello"}]}
 
 
 @pytest.mark.parametrize(
-    ("is_switched_on", "direct", "status"),
-    [(True, "", 200), (True, HOST, 503), (False, "", 503)],
+    ("switch", "direct", "status"),
+    [
+        ({"proxy_from_environment": True}, "", 200),
+        ({"proxy_from_environment": True}, HOST, 503),
+        ({}, "", 503),
+    ],
     ids=["switched on", "a host that is called directly", "by default"],
 )
 async def test_a_provider_is_called_through_the_proxy_of_the_environment_if_that_is_switched_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    is_switched_on: bool,
+    switch: dict[str, bool],
     direct: str,
     status: int,
 ):
-    server = SERVER | {"proxy_from_environment": is_switched_on}
     alpha = {"base_url": f"http://{HOST}/alpha/v1"}
-    async with running_gateway(tmp_path, also={"alpha": alpha}, server=server) as gateway:
+    async with running_gateway(tmp_path, also={"alpha": alpha}, server=SERVER | switch) as gateway:
         gateway.alpha.answers = [json_answer(completion())]
         proxy = gateway.settings.providers["beta"].base_url.removesuffix("/beta/v1")
         monkeypatch.setenv("HTTP_PROXY", proxy)
