@@ -37,16 +37,14 @@ Secret are what the gateway says is, addresses with a password or a key in them,
 {{- end -}}
 {{- else if kindIs "slice" $value -}}
 {{- range $value }}{{ include "waypost.plainKeys" (list . $name) }}{{ end -}}
-{{- else if not (regexMatch "^\\$[A-Za-z_][A-Za-z0-9_]*$" (toString $value)) -}}
+{{- else if not (or (kindIs "invalid" $value) (regexMatch "^\\$[A-Za-z_][A-Za-z0-9_]*$" (toString $value))) -}}
 {{- $signs := list
-  "(?i)[a-z]://[^/?#\\s]*@"
-  "(?i)[?&](api[-_]?)?(key|token|secret|password|sig)="
+  "://[^/?#\\s]*@"
+  "(?i:[?&](api[-_]?)?(key|token|secret|password|sig)=)"
   "-----BEGIN [A-Z ]*PRIVATE KEY"
-  "\\b(sk|pk|rk|gsk|xai|wp|ghp|hf|r8)[-_][A-Za-z0-9_-]{16,}"
-  "\\b(AKIA|ASIA|AIza)[A-Za-z0-9_-]{16,}"
-  "(?i)\\bbearer\\s+\\S{8,}" -}}
-{{- $looks := dict -}}
-{{- range $signs }}{{ if regexMatch . (toString $value) }}{{ $_ := set $looks "so" true }}{{ end }}{{ end -}}
-{{- if or $looks (regexMatch (include "waypost.secretSettings" nil) $name) }} {{ $name }}{{ end -}}
+  "\\b(sk-|sk_|gsk_|xai-|ghp_|github_pat_|hf_|r8_|AKIA|ASIA|AIza)[A-Za-z0-9_-]{16,}"
+  "\\bwp-[0-9a-f]{12}-" -}}
+{{- $is := or (regexMatch (include "waypost.secretSettings" nil) $name) (regexMatch (join "|" $signs) (toString $value)) -}}
+{{- if $is }} {{ $name }}{{ end -}}
 {{- end -}}
 {{- end -}}
