@@ -200,7 +200,7 @@ def running_api(folder: Path) -> Iterator[KubernetesApi]:
     api = KubernetesApi(folder / "kubeconfig")
     handler = type("Handler", (_Handler,), {"api": api})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     context = {"cluster": "only", "user": "only", "namespace": NAMESPACE}
     config = {
         "apiVersion": "v1",

@@ -25,15 +25,8 @@ from tests.fakes.charts import (
 )
 from tests.fakes.kubernetes_api import KubernetesApi, running_api
 
-UNHINDERED = (
-    "--no-hooks",
-    "--disable-openapi-validation",
-    "--qps",
-    "1000",
-    "--burst-limit",
-    "1000",
-)
-"""Nothing runs in this cluster, so no hook would end; and it says nothing of the form of objects."""
+UNHINDERED = ("--no-hooks", "--disable-openapi-validation")
+"""Nothing runs in this cluster, so no hook would end; and it knows no forms of objects."""
 HOST = "https://provider.example/v1"
 ALPHABETS = (string.ascii_letters + string.digits + "-_.", string.printable, "äß→🔑日本$ '\"\\\n")
 
