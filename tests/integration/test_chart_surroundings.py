@@ -23,6 +23,7 @@ from tests.fakes.charts import (
     run_helm,
 )
 from tests.fakes.gateway import running_gateway
+from tests.fakes.oci_registry import running_registry
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import free_port
 
@@ -293,3 +294,19 @@ def test_the_chart_has_an_icon_and_a_readme():
     assert about["icon"].endswith("/docs/icon.svg")
     assert (CHART.parents[1] / "docs" / "icon.svg").read_text().startswith("<svg ")
     assert "**`gateway.replicas`** (default `2`)" in page
+
+
+def test_the_chart_is_pushed_to_a_registry_and_rendered_from_it(tmp_path: Path):
+    run_helm("package", CHART, "--destination", tmp_path)
+    (package,) = tmp_path.glob("waypost-*.tgz")
+    version = package.stem.removeprefix("waypost-")
+    with running_registry() as registry:
+        charts = f"oci://{registry.address}/charts"
+        run_helm("push", package, charts, "--plain-http")
+        printed = run_helm(
+            *("template", RELEASE, f"{charts}/waypost", "--version", version, "--plain-http"),
+            *("--values", INSTALLATIONS["gitops"][0]),
+        )
+
+    assert f"manifests/{version}" in registry.kept
+    assert read_objects(printed) == render("gitops")

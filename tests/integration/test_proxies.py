@@ -1,9 +1,15 @@
 """Providers behind a proxy, which the settings switch on and the environment names."""
 
+import asyncio
+import os
+import ssl
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from federation.deployment.certificates import CertificateFolder
 from tests.fakes.gateway import SMALL, running_gateway
 from tests.fakes.upstream import completion, json_answer
 
@@ -41,3 +47,50 @@ async def test_a_provider_is_called_through_the_proxy_of_the_environment_if_that
     assert len(gateway.alpha.requests) == (status == 200)
     if status == 200:
         assert gateway.alpha.last.headers["host"] == HOST
+
+
+CHILD = """
+import asyncio, sys
+from gateway.providers.http import HttpClient
+
+async def main():
+    http = HttpClient.open(trust_env=True)
+    times = {"connect_timeout_s": 60.0, "timeout_s": 60.0}
+    response = await http.request("POST", sys.argv[1], headers={}, body=b"", **times)
+    await http.aclose()
+    print(response.status)
+
+asyncio.run(main())
+"""
+
+
+async def test_tls_goes_through_a_proxy_that_sees_no_more_than_the_name(tmp_path: Path):
+    folder = CertificateFolder(tmp_path)
+    folder.issue_server([HOST], datetime.now(UTC))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder.server, folder.server_key)
+    asked: list[bytes] = []
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Do what a proxy does that is told CONNECT; the provider is behind the same connection."""
+        asked.append((await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await writer.start_tls(context)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    proxy = await asyncio.start_server(connect, "127.0.0.1", 0)
+    async with proxy:
+        named = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        trusted = {"HTTPS_PROXY": named, "SSL_CERT_FILE": str(folder.authority), "NO_PROXY": ""}
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", CHILD, f"https://{HOST}/v1"),
+            env=os.environ | trusted,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        printed, _ = await child.communicate()
+
+    assert printed == b"204\n"
+    assert asked == [f"CONNECT {HOST}:443 HTTP/1.1".encode()]
