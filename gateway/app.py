@@ -21,6 +21,7 @@ from gateway.budgets.base import Ledger
 from gateway.budgets.opening import Budgets, open_budgets
 from gateway.budgets.prompt_tokens import PromptCounter, find_tokenizer
 from gateway.budgets.turn_budgets import TurnBudgets
+from gateway.chat.deployments import Deployments, watched
 from gateway.chat.service import ChatService
 from gateway.chat.turn import new_id
 from gateway.endpoints.access import Access
@@ -112,10 +113,12 @@ async def open_gateway(
         embedder = open_query_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
         routing = await _open_routing(settings, pool, embedder, providers, startup, budgets, stack)
+        deployments = _deployments(pool, routing)
         ungraded = ChatService(
             routing=routing,
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
-            providers=providers,
+            providers=watched(providers, pool.models.values(), deployments),
+            deployments=deployments,
             ledger=budgets.ledger,
             log=log,
             metrics=Metrics(),
@@ -166,6 +169,14 @@ async def _open_routing(
 ) -> Routing:
     engine, counters = startup.engine, budgets.shared
     return await make_routing(settings, pool, embedder, providers, stack, engine, counters)
+
+
+def _deployments(pool: Pool, routing: Routing) -> Deployments | None:
+    """Choose among the places of models that have several, where there are such models."""
+    if not any(model.deployments for model in pool.models.values()):
+        return None
+    rng = random.Random()  # noqa: S311 (spreads calls, guards nothing)
+    return Deployments(routing.paused, routing.refusals, time.monotonic, rng)
 
 
 def _open_http(stack: AsyncExitStack) -> HttpClient:

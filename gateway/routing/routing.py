@@ -42,7 +42,7 @@ from gateway.routing.plan import (
 from gateway.routing.predictions import predicted
 from gateway.routing.prior import DayOne, fill_in
 from gateway.settings.config import ProfileSettings
-from gateway.types import Caller, HostedModel
+from gateway.types import Caller, HostedModel, Place
 from gateway.wire import ChatRequest
 from router_models.artifacts.router import Router
 from router_models.decide import RouteDecision, decide
@@ -86,7 +86,7 @@ class Routing:
     exploration: Exploring
     embedder: Embedder
     router: ActiveRouter
-    paused: Callable[[], Collection[tuple[str, str]]]
+    paused: Callable[[], Collection[Place]]
     rng: np.random.Generator
     refusals: Refusals
     prior: DayOne | None = None
@@ -233,15 +233,15 @@ class Routing:
         self, request: ChatRequest, caller: Caller
     ) -> tuple[CandidatePool, tuple[Verdict, ...]]:
         """Return the model that the caller names; whether it can answer is the caller's to know."""
-        model = self.models.get(request.model)
-        if model is None or not caller.may_use(model):
+        pool = self._pools.single(request.model, caller)
+        if pool is None:
             raise ModelNotFound(
                 f"No model {request.model!r} is served to this key; GET /v1/models lists them.",
                 param="model",
             )
-        if not is_admitted(asked_fields(request.body), model.fields):
-            raise refusal(request.body, (model,))
-        return self._pools.single(model), (OK,)
+        if not is_admitted(asked_fields(request.body), pool.fields):
+            raise refusal(request.body, pool.models)
+        return pool, (OK,)
 
     def _eligible(
         self, request: ChatRequest, caller: Caller, profile_name: str
