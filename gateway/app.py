@@ -132,15 +132,15 @@ async def open_gateway(
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
         )
         service = await stack.enter_async_context(open_graded(ungraded, settings.grading, log))
-        connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
-        _observe(settings, service, embedder, pool, log, budgets, connections)
+        connections = _observe(settings, service, embedder, pool, log, budgets)
         readiness = Readiness(pool, counters_problem=budgets.problem)
         forwarding = _forwarding(settings, service, providers, budgets, counter)
-        page = await _open_page(service.metrics, workers, stack)
         serving = (service, forwarding, authenticator, log, startup, readiness)
         yield Gateway(
             public=_build_public_app(settings, *serving),
-            admin=_build_admin_app(startup, log, budgets, page),
+            admin=_build_admin_app(
+                startup, log, budgets, await _open_page(service.metrics, workers, stack)
+            ),
             pool=pool,
             router_version=routing.serving_version,
             budgets=budgets,
@@ -238,10 +238,10 @@ def _observe(
     pool: Pool,
     log: EvaluationLog,
     budgets: Budgets,
-    connections: Mapping[str, ConnectionCounts],
-) -> None:
-    """Expose at every scrape what the collaborators count themselves."""
+) -> Mapping[str, ConnectionCounts]:
+    """Expose at every scrape what the collaborators count themselves; connections by server."""
     store = router_store(settings)
+    connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
     for read in (
         read_log(log, settings.evaluation_log),
         read_grading(service.grading),
@@ -257,6 +257,7 @@ def _observe(
         read_connections(connections),
     ):
         service.metrics.observe(read)
+    return connections
 
 
 async def _open_page(

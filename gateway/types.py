@@ -158,6 +158,8 @@ class HostedModel:
         attributes: What its operator says of where and how it is hosted; data rules require them.
         deployments: Where it can be called, if that is more than one place; in order of priority,
             and the first is what the model itself says.
+        fallbacks: Names of the models that answer in its place where a caller names it and it
+            cannot; most often none.
     """
 
     name: str
@@ -172,6 +174,7 @@ class HostedModel:
     kind: ModelKind = "chat"
     attributes: frozenset[str] = frozenset()
     deployments: "tuple[Deployment, ...]" = ()
+    fallbacks: tuple[str, ...] = ()
 
     @property
     def place(self) -> Place:

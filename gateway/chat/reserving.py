@@ -58,7 +58,7 @@ async def afford(
             places = plan.models if deployments is None else every_place(plan.models)
             turn.reservation = await reserve(ledger, turn, turn.record.request_id, places)
         except BudgetExhausted as refusal:
-            if not refusal.is_money or plan.profile is None or len(plan.models) == 1:
+            if not refusal.is_money or len(plan.models) == 1:
                 raise
             among = cheaper_half(plan, turn.request.body)
             plan = routing.choose(prediction, plan.allotment, among)
@@ -68,7 +68,12 @@ async def afford(
 
 
 def cheaper_half(plan: RoutePlan, body: dict[str, Any]) -> frozenset[str]:
-    """Name the half of a plan's models whose answers would cost least."""
+    """Name the half of a plan's models whose answers would cost least.
+
+    A model that the caller names stays alone, without its fallbacks.
+    """
+    if plan.profile is None:
+        return frozenset({plan.models[0].name})
     completion_tokens = min(asked_limit(body), USUAL_COMPLETION_TOKENS)
 
     def cost(model: HostedModel) -> float:

@@ -160,4 +160,5 @@ def _model(
         ),
         kind=kind,
         attributes=frozenset((*provider.attributes, *table.attributes)),
+        fallbacks=table.fallbacks,
     )

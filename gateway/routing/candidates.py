@@ -9,6 +9,8 @@ from gateway.routing.expected_cost import PoolPrices
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, Capabilities, HostedModel
 
+PoolKey = tuple[str, frozenset[str] | None, frozenset[str]]
+"""Of a profile or model, the models that a key admits, and what its data rules require."""
 MAX_POOLS: Final = 1_000
 """Every set of models that some key admits has one."""
 
@@ -56,8 +58,8 @@ class CandidatePools:
         self._offered = offered
         self._profiles = profiles
         self._known: tuple[HostedModel, ...] = ()
-        self._pools: dict[tuple[str, frozenset[str] | None, frozenset[str]], CandidatePool] = {}
-        self._single: dict[tuple[str, frozenset[str]], tuple[HostedModel, CandidatePool]] = {}
+        self._pools: dict[PoolKey, CandidatePool] = {}
+        self._named: dict[PoolKey, tuple[tuple[HostedModel, ...], CandidatePool]] = {}
 
     def find(self, profile: str, caller: Caller) -> CandidatePool:
         """Return the models that `profile`, the caller's key and its data rules admit."""
@@ -78,16 +80,23 @@ class CandidatePools:
             )
         return pool
 
-    def single(self, name: str, caller: Caller) -> CandidatePool | None:
-        """Return the pool of one model; None where there is no such model for the caller."""
+    def named(self, name: str, caller: Caller) -> CandidatePool | None:
+        """Return the model of that name, and its fallbacks after it.
+
+        None where there is no such model for the caller.
+        """
         model = self._offered.get(name)
         if model is None or not caller.may_use(model):
             return None
-        key = name, caller.requires
-        known, pool = self._single.get(key, (None, None))
-        if pool is None or known is not model:
-            if len(self._single) > MAX_POOLS:
-                self._single.clear()
-            pool = CandidatePool((within(model, caller.requires),))
-            self._single[key] = model, pool
+        models: tuple[HostedModel, ...] = (model,)
+        if model.fallbacks:
+            others = filter(None, map(self._offered.get, model.fallbacks))
+            models = (model, *filter(caller.may_use, others))
+        key = name, caller.allowed_models if model.fallbacks else None, caller.requires
+        known, pool = self._named.get(key, ((), None))
+        if pool is None or known != models:
+            if len(self._named) > MAX_POOLS:
+                self._named.clear()
+            pool = CandidatePool(tuple(within(one, caller.requires) for one in models))
+            self._named[key] = models, pool
         return pool

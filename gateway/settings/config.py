@@ -110,6 +110,9 @@ class GatewaySettings(Settings):
             if unknown is not None:
                 where = "deployments.provider" if model.deployments else "provider"
                 raise ValueError(f"models.{name}.{where}: there is no [providers.{unknown}] table")
+            strange = next((n for n in model.fallbacks if n == name or n not in self.models), None)
+            if strange is not None:
+                raise ValueError(f"models.{name}.fallbacks: {strange!r} is no other model")
         for name, table in self.passthrough.items():
             if table.provider not in self.providers:
                 raise ValueError(

@@ -261,6 +261,15 @@ class ModelSettings(Settings):
     ] = ()
     price: PriceSettings | None = None
     deployments: tuple[DeploymentSettings, ...] = ()
+    fallbacks: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Models that answer in its place, in this order, where a caller names it "
+            "and it fails, refuses the request as too long or for a parameter, or is at its rate "
+            "limit. They may cost more: budgets hold the dearest, where they have room for it, and "
+            "the header `x-waypost-fallback-from` says so. By default a named model has none."
+        ),
+    ] = ()
     capabilities: CapabilitySettings = CapabilitySettings()
     system_prompt: Annotated[
         str | None,

@@ -8,12 +8,16 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from budget.ledger.amounts import NUSD_PER_USD
 from gateway.access.keys import KeyStore
+from gateway.budgets.definitions import BudgetDefinitions
 from gateway.chat.deployments import Watched
 from gateway.providers.resilience import Resilience
 from gateway.providers.upstream import HttpProvider
+from tests.fakes.budgets import budget
 from tests.fakes.gateway import LARGE, PRICE, SMALL, RunningGateway, running_gateway
 from tests.fakes.scrape import scrape
+from tests.fakes.turns import until
 from tests.fakes.upstream import (
     Answer,
     anthropic_message,
@@ -46,6 +50,13 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
         "kind": "embeddings",
         "deployments": [at("alpha"), at("delta", priority=1)],
     },
+    "backed": {
+        "provider": "alpha",
+        "price": PRICE,
+        "fallbacks": ["drained", LARGE],
+    },
+    "backed-dearly": {"provider": "alpha", "price": PRICE, "fallbacks": ["dear"]},
+    "dear": {"provider": "delta", "price": DEAR},
     LARGE: {"provider": "beta", "upstream_name": "beta-large", "price": PRICE},
 }
 ALSO: Mapping[str, Mapping[str, Any]] = {
@@ -67,6 +78,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
         models=MODELS,
         profiles=PROFILES,
         limits={"breaker_failures": FAILURES},
+        budgets={"definitions_poll_s": 0.01},
         data_rules={"europe": {"requires": ["eu"]}},
     ) as running:
         for team in ("limited", "revoked", "poor"):
@@ -258,6 +270,62 @@ async def test_a_stream_that_breaks_before_its_first_event_goes_elsewhere(gatewa
         answer = await ask(http, "ranked", stream=True)
     assert answer.headers["x-waypost-provider"] == "beta"
     assert answer.text.endswith("data: [DONE]\n\n")
+
+
+async def test_a_named_model_with_fallbacks_is_answered_by_them_and_the_answer_says_so(
+    gateway,
+) -> None:
+    async with gateway.caller() as http:
+        usual = await ask(http, "backed")
+        gateway.alpha.answers = [error_answer(429, "slow down", headers={"retry-after": "60"})]
+        other = await ask(http, "backed")
+    assert usual.headers["x-waypost-model"] == "backed"
+    assert "x-waypost-fallback-from" not in usual.headers
+    assert (other.headers["x-waypost-model"], other.status_code) == ("drained", 200)
+    assert other.headers["x-waypost-fallback-from"] == "backed"
+    row = await gateway.turn(other.headers["x-request-id"])
+    assert (row.requested_model, row.chosen_model, row.served_model) == (
+        "backed",
+        "backed",
+        "drained",
+    )
+
+
+async def test_a_refusal_for_length_goes_to_the_fallback_too(gateway) -> None:
+    gateway.alpha.answers = [error_answer(400, "too long", code="context_length_exceeded")]
+    async with gateway.caller() as http:
+        answer = await ask(http, "backed")
+    assert answer.headers["x-waypost-model"] == "drained"
+
+
+async def test_without_fallbacks_a_named_model_stays_as_named(gateway) -> None:
+    gateway.beta.answers = [error_answer(500, "down")]
+    async with gateway.caller() as http:
+        answer = await ask(http, LARGE)
+    assert answer.status_code == 503
+    assert not gateway.alpha.requests
+
+
+async def test_a_fallback_that_the_key_may_not_use_is_not_called(gateway) -> None:
+    gateway.alpha.answers = [error_answer(500, "down")]
+    made = KeyStore(gateway.engine).create_key("poor", "k", allowed_models=["backed", LARGE])
+    async with gateway.caller(made.secret.get_secret_value()) as http:
+        answer = await ask(http, "backed")
+    assert answer.headers["x-waypost-model"] == LARGE
+
+
+async def test_a_dear_fallback_is_left_out_where_the_budget_has_no_room_for_it(gateway) -> None:
+    budget(gateway.engine, NUSD_PER_USD // 100, team_id="poor")
+    newest = BudgetDefinitions(gateway.engine).changes(0, 1000)[-1].revision
+    await until(lambda: gateway.app.budgets.book.revision >= newest)
+    gateway.upstreams.by_name["delta"].answers = [json_answer(completion())]
+    async with of_team(gateway, "poor") as http:
+        fits = await ask(http, "backed-dearly", max_tokens=100)
+        gateway.alpha.answers = [error_answer(500, "down")]
+        fails = await ask(http, "backed-dearly", max_tokens=100)
+        dear = await ask(http, "dear", max_tokens=100)
+    assert (fits.status_code, fails.status_code, dear.status_code) == (200, 503, 429)
+    assert not gateway.upstreams.by_name["delta"].requests
 
 
 async def test_breakers_of_all_places_are_in_the_metrics(gateway) -> None:
