@@ -132,20 +132,18 @@ async def open_gateway(
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
         )
         service = await stack.enter_async_context(open_graded(ungraded, settings.grading, log))
-        connections = _observe(settings, service, embedder, pool, log, budgets)
         readiness = Readiness(pool, counters_problem=budgets.problem)
         forwarding = _forwarding(settings, service, providers, budgets, counter)
+        page = await _open_page(service.metrics, workers, stack)
         serving = (service, forwarding, authenticator, log, startup, readiness)
         yield Gateway(
             public=_build_public_app(settings, *serving),
-            admin=_build_admin_app(
-                startup, log, budgets, await _open_page(service.metrics, workers, stack)
-            ),
+            admin=_build_admin_app(startup, log, budgets, page),
             pool=pool,
             router_version=routing.serving_version,
             budgets=budgets,
             readiness=readiness,
-            connections=connections,
+            connections=_observe(settings, service, embedder, pool, log, budgets),
             grading=service.grading,
         )
 

@@ -84,6 +84,10 @@ class Deployments:
         self._rng = rng
         self._loads: dict[Place, Load] = {}
 
+    def forget(self) -> None:
+        """Know of no load any more."""
+        self._loads.clear()
+
     def load(self, place: Place) -> Load:
         """Return what is known of a place."""
         return self._loads.setdefault(place, Load())

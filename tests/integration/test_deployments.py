@@ -91,6 +91,9 @@ def gateway(shared: RunningGateway) -> RunningGateway:
     """Upstreams that answer as usual, of which nothing bad is remembered."""
     shared.upstreams.reset()
     shared.refusals.forget()
+    deployments = shared.app.public.turns[CHAT].service.deployments
+    assert deployments is not None
+    deployments.forget()
     for name in ("alpha", "beta", "delta"):
         shared.upstreams.by_name[name].answers = [json_answer(completion())]
     shared.gamma.answers = [json_answer(anthropic_message())]
