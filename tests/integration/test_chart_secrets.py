@@ -114,7 +114,7 @@ def test_a_key_is_refused_even_where_the_schema_is_not_looked_at(tmp_path: Path)
 
 
 def test_what_is_no_key_is_not_refused(tmp_path: Path):
-    settings = {
+    settings: dict[str, Any] = {
         "providers": {
             "risk-assessment": {
                 "base_url": "https://gateway.example/@team/v1",
