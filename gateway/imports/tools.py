@@ -1,0 +1,73 @@
+"""Which tool wrote a file, by what is in it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.imports import inspect_logs, langfuse, lm_eval, promptfoo
+from gateway.imports.contents import Content, files_in, open_content
+from gateway.imports.records import Answer, InvalidImport, Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool whose files can be read."""
+
+    name: str
+    recognises: Callable[[Content], bool]
+    read: Callable[[Sequence[Content]], Iterator[Answer | Skipped]]
+
+
+TOOLS: Final = tuple(
+    Tool(module.NAME, module.recognises, module.read)
+    for module in (lm_eval, inspect_logs, promptfoo, langfuse)
+)
+KNOWN: Final = f"in a form of {', '.join(tool.name for tool in TOOLS)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A tool's files.
+
+    Attributes:
+        others: Files of the folders that no tool wrote.
+        folders: Where all of them lie; what is above is the user's own affair.
+    """
+
+    by_tool: Mapping[Tool, Sequence[Content]]
+    others: Sequence[Path]
+    folders: Sequence[Path]
+
+    def below(self, place: str) -> str:
+        """Shorten a place: a table that others may get does not say where its files lay."""
+        starts = (f"{folder}/" for folder in self.folders)
+        return place.removeprefix(next((start for start in starts if place.startswith(start)), ""))
+
+
+def find(paths: tuple[Path, ...]) -> Found:
+    """Sort the files at `paths` by tool.
+
+    Raises:
+        InvalidImport: A file is damaged, several tools might have written it, or, where it is named
+            itself, none; or nothing is found.
+    """
+    found: dict[Tool, list[Content]] = defaultdict(list)
+    others = []
+    for path, is_named in files_in(paths):
+        content = open_content(path)
+        tools = [tool for tool in TOOLS if tool.recognises(content)]
+        if len(tools) > 1:
+            names = " or ".join(tool.name for tool in tools)
+            raise InvalidImport(f"{path}: may be of {names}; name the files of one tool")
+        if tools:
+            found[tools[0]].append(content)
+        elif is_named:
+            raise InvalidImport(f"{path}: is not {KNOWN}")
+        else:
+            others.append(path)
+    if not found:
+        raise InvalidImport(f"{', '.join(map(str, paths))}: no file is {KNOWN}")
+    folders = [path if path.is_dir() else path.parent for path in paths]
+    return Found(dict(found), others, folders)
