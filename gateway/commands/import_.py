@@ -10,6 +10,7 @@ import orjson
 
 from gateway.commands.options import settings_option
 from gateway.imports.choices import Scale, parse_scale
+from gateway.imports.mapped_tables import Columns, parse_columns
 from gateway.imports.models import Models, parse_price
 from gateway.imports.records import InvalidImport
 from gateway.imports.table import ImportedRow, as_json, import_rows, lines_of, write_rows
@@ -45,7 +46,7 @@ SUFFIXES = (".parquet", ".csv")
     "--map",
     "map_file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="TOML file with a table [models]: names in the files = names in the pool.",
+    help="TOML file: [models], names in the files = names in the pool; [columns] of a table.",
 )
 @click.option(
     "--price",
@@ -75,15 +76,11 @@ def command(
         raise click.BadParameter("the name must end in .parquet or .csv", param_hint="--out")
     try:
         given = dict(parse_price(text) for text in prices)
-        models = Models(
-            build_models(settings),
-            {} if map_file is None else read_map(map_file),
-            given,
-            datetime.now(UTC),
-        )
+        mapped, columns = ({}, None) if map_file is None else read_map(map_file)
+        models = Models(build_models(settings), mapped, given, datetime.now(UTC))
         grades = Scale() if scale is None else parse_scale(scale)
         rows, report = import_rows(
-            find(paths), models, metrics, grades, skip_unpriced=skip_unpriced
+            find(paths, columns), models, metrics, grades, skip_unpriced=skip_unpriced
         )
     except (ConfigurationError, InvalidImport) as error:
         raise click.ClickException(str(error)) from error
@@ -102,8 +99,8 @@ def command(
     click.echo(f"wrote {out}: {found}", err=is_json)
 
 
-def read_map(file: Path) -> Mapping[str, str]:
-    """Read the table `[models]` of a file.
+def read_map(file: Path) -> tuple[Mapping[str, str], Columns | None]:
+    """Read the tables `[models]` and `[columns]` of a file.
 
     Raises:
         InvalidImport: The file is no TOML, or has something else in it.
@@ -113,14 +110,16 @@ def read_map(file: Path) -> Mapping[str, str]:
     except (OSError, ValueError) as error:
         raise InvalidImport(f"{file}: cannot be read as TOML: {error}") from error
     models: Mapping[str, str] = tables.pop("models", {})
+    columns = tables.pop("columns", None)
     is_map = isinstance(models, dict) and all(
         isinstance(name, str) and name for name in models.values()
     )
-    if tables or not is_map:
+    if tables or not is_map or not isinstance(columns, dict | None):
         raise InvalidImport(
-            f'{file}: must hold one table, [models], with lines such as "openai/gpt-4o" = "large"'
+            f"{file}: must hold no more than [models], with lines such as "
+            '"openai/gpt-4o" = "large", and [columns]'
         )
-    return models
+    return models, None if columns is None else parse_columns(columns, f"{file}, [columns]")
 
 
 def _write(rows: list[ImportedRow], out: Path) -> None:

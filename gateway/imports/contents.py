@@ -4,7 +4,7 @@ Only one line, member or document is held at a time, and none may be larger than
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -96,20 +96,28 @@ def open_content(path: Path) -> Content:
     return Records(path, are_lines=False) if line.lstrip()[:1] == b"[" else Document(path)
 
 
-def files_in(paths: tuple[Path, ...]) -> Iterator[tuple[Path, bool]]:
-    """Yield each file, and whether it was named rather than found in a folder.
+def files_in(
+    paths: Sequence[Path], suffixes: Sequence[str] = SUFFIXES
+) -> Iterator[tuple[Path, bool]]:
+    """Yield each file once, of folders those with such a suffix.
+
+    With it comes whether it was named, rather than found in a folder.
 
     Raises:
         InvalidImport: A path is not there.
     """
+    seen: set[Path] = set()
     for path in paths:
-        if path.is_dir():
-            found = (file for file in path.rglob("*") if file.suffix in SUFFIXES)
-            yield from ((file, False) for file in sorted(found) if file.is_file())
-        elif path.is_file():
-            yield path, True
-        else:
+        if not path.exists():
             raise InvalidImport(f"{path} does not exist")
+        is_folder = path.is_dir()
+        there = sorted(path.rglob("*")) if is_folder else [path]
+        for file in there:
+            if is_folder and (file.suffix not in suffixes or not file.is_file()):
+                continue
+            if file.resolve() not in seen:
+                seen.add(file.resolve())
+                yield file, not is_folder
 
 
 def _is_object(line: bytes) -> bool:

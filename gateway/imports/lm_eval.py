@@ -11,7 +11,15 @@ from typing import Any, Final
 
 from gateway.expected_tokens import expected_tokens
 from gateway.imports.contents import Content, Document, Records
-from gateway.imports.records import Answer, InvalidImport, Model, Record, Skipped, question_of
+from gateway.imports.records import (
+    Answer,
+    InvalidImport,
+    Model,
+    Record,
+    Skipped,
+    messages_in,
+    question_of,
+)
 
 NAME: Final = "lm-evaluation-harness"
 _SAMPLES: Final = re.compile(r"samples_(?P<task>.+)_(?P<time>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
@@ -143,8 +151,8 @@ def _answer(
 ) -> Answer:
     requests = _requests(line)
     prompt = requests[0][0]
-    if isinstance(prompt, list) and len(prompt) == 1:  # a chat as JSON text
-        prompt = prompt[0]
+    if isinstance(prompt, list) and len(prompt) == 1 and messages_in(prompt[0]):
+        prompt = prompt[0]  # a chat as JSON text, which the harness wraps (`JsonChatStr`)
     question = question_of(prompt, f"{line.place}, `arguments`")
     expected = (question.expected_tokens, _answer_tokens(line, requests))
     return Answer(

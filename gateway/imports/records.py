@@ -29,13 +29,14 @@ class Record:
     place: str
 
     def find(self, path: str, kind: Kind) -> Any:
-        """Return the field at `path` (names joined by dots); None where it is missing or null.
+        """Return the field at `path`, a name or names joined by dots; None where there is none.
 
         Raises:
             InvalidImport: It is there, and not of this kind.
         """
         value: Any = self.fields
-        for name in path.split("."):
+        names = [path] if path in self.fields else path.split(".")
+        for name in names:
             if value is None:
                 return None
             if not isinstance(value, dict):
@@ -153,7 +154,7 @@ def question_of(prompt: object, place: str) -> Question:
     Raises:
         InvalidImport: It is none of these, or has no text.
     """
-    messages = _messages(prompt)
+    messages = messages_in(prompt)
     if messages is None and isinstance(prompt, str):
         question = Question(prompt, expected_tokens(prompt) + MESSAGE_TOKENS)
     elif messages is None:
@@ -168,7 +169,7 @@ def question_of(prompt: object, place: str) -> Question:
     return question
 
 
-def _messages(prompt: object) -> Sequence[Mapping[str, Any]] | None:
+def messages_in(prompt: object) -> Sequence[Mapping[str, Any]] | None:
     """Return the messages of a chat, which may be JSON within a text; None if it is none."""
     found = prompt
     if isinstance(prompt, str) and prompt.lstrip()[:1] in ("[", "{"):

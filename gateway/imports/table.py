@@ -114,14 +114,14 @@ def import_rows(
     """
     answers: list[tuple[str, Answer]] = []
     skipped: list[Skipped] = []
-    for tool, contents in found.by_tool.items():
-        for one in tool.read(contents):
+    for tool, read in found.answers.items():
+        for one in read:
             if isinstance(one, Skipped):
                 skipped.append(one)
             elif not one.query.strip():
                 skipped.append(Skipped(one.place, "the last user message has no text"))
             else:
-                answers.append((tool.name, one))
+                answers.append((tool, one))
     models.learn(answer for _, answer in answers)
     metrics = choose((answer for _, answer in answers), wanted)
     refuse_mixtures((answer for _, answer in answers), metrics)
@@ -194,7 +194,7 @@ def _report(
         reasons[one.reason] += 1
         examples.setdefault(one.reason, one.place)
     return ImportReport(
-        files={tool.name: len(contents) for tool, contents in found.by_tool.items()},
+        files=found.files,
         metrics=dict(sorted(metrics.items())),
         rows=len(rows),
         queries=len({row.query_id for row in rows}),
