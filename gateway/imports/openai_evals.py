@@ -1,7 +1,7 @@
 """Reads the logs of OpenAI Evals (``oaieval``): JSON Lines of events.
 
-The form: openai/evals, evals/record.py (`LocalRecorder`): a line with the run's `spec`, an event per
-line, numbered without gaps, and a line with the `final_report`.
+The form: openai/evals, evals/record.py (`LocalRecorder`): a line with the run's `spec`, a line for
+each event, numbered without gaps, and a line with the `final_report`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.imports import inspect_logs, langfuse, lm_eval, mapped_tables, openai_evals, promptfoo
+from gateway.imports import (
+    helm,
+    inspect_logs,
+    langfuse,
+    lm_eval,
+    mapped_tables,
+    openai_evals,
+    promptfoo,
+)
 from gateway.imports.contents import Content, files_in, open_content
 from gateway.imports.mapped_tables import Columns
 from gateway.imports.records import Answer, InvalidImport, Skipped
@@ -23,7 +31,7 @@ class Tool:
 
 TOOLS: Final = tuple(
     Tool(module.NAME, module.recognises, module.read)
-    for module in (lm_eval, inspect_logs, promptfoo, langfuse, openai_evals)
+    for module in (lm_eval, inspect_logs, promptfoo, langfuse, openai_evals, helm)
 )
 KNOWN: Final = f"in a form of {', '.join(tool.name for tool in TOOLS)}"
 
