@@ -15,13 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from gateway.expected_tokens import expected_tokens
-from gateway.imports.contents import MAX_LINE_BYTES, Records, open_content
+from gateway.imports.contents import MAX_LINE_BYTES, Document, Records, open_content
 from gateway.imports.records import Answer, InvalidImport, Model, Record, Skipped, question_of
 
 NAME: Final = "table"
 SUFFIXES: Final = (".csv", ".parquet", ".jsonl", ".ndjson", ".json")
 MODEL: Final = "{model}"
+FILE: Final = "{file}"
 _AT_ONCE: Final = 1000
+_FORMS: Final = "must be CSV, parquet, JSON Lines, a JSON list, or JSON with `columns` and `data`"
 _WORDS: Final = {"true": True, "false": False}
 
 
@@ -32,7 +34,7 @@ class Columns:
     Attributes:
         text: The question, or messages.
         score: Grades; where there are several, one is to be chosen.
-        model: Of a long table.
+        model: Of a long table; `FILE` where each file is one model's, and called after it.
         models: Of a wide table: the models, by what stands in the columns' names.
         error: Not empty where the call failed.
         answer: Only its length is looked at, where there is neither a cost nor a count of tokens.
@@ -95,12 +97,13 @@ def read(files: Sequence[Path], columns: Columns) -> Iterator[Answer | Skipped]:
         for at, row in enumerate(_rows(file)):
             if at == 0:
                 _require(row, columns, file)
-            for model in columns.models or (_cell(row, columns.model),):
+            long = file.stem if columns.model == FILE else _cell(row, columns.model)
+            for model in columns.models or (long,):
                 yield _answer(row, columns, model)
 
 
 def _require(first: Record, columns: Columns, file: Path) -> None:
-    optional = {"models", "model"} if columns.models else {"models"}
+    optional = {"models", "model"} if columns.models or columns.model == FILE else {"models"}
     for key in (one.name for one in fields(Columns) if one.name not in optional):
         named = getattr(columns, key)
         for pattern in named if isinstance(named, tuple) else (named,):
@@ -204,9 +207,25 @@ def _rows(file: Path) -> Iterator[Record]:
     if file.suffix == ".csv":
         return _csv(file)
     content = open_content(file)
+    if isinstance(content, Document):
+        return _split(content.record())
     if not isinstance(content, Records):
-        raise InvalidImport(f"{file}: must be JSON Lines, a JSON list, CSV or parquet")
+        raise InvalidImport(f"{file}: {_FORMS}")
     return iter(content)
+
+
+def _split(table: Record) -> Iterator[Record]:
+    """Read the form in which pandas, and so MLflow, writes a table (``orient="split"``)."""
+    if not {"columns", "data"} <= table.fields.keys():
+        raise InvalidImport(f"{table.place}: {_FORMS}")
+    names = table.need("columns", "a list")
+    for number, cells in enumerate(table.need("data", "a list"), 1):
+        place = f"{table.place}, row {number}"
+        if not isinstance(cells, list) or len(cells) != len(names):
+            raise InvalidImport(
+                f"{place}: must have {len(names)} cells, one for each of `columns`; export it anew"
+            )
+        yield Record(dict(zip(map(str, names), cells, strict=True)), place)
 
 
 def _csv(file: Path) -> Iterator[Record]:

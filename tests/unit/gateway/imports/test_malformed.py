@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.imports.records import InvalidImport
 from gateway.imports.table import ImportedRow
+from tests.fakes import helm_files, openai_evals_files
 from tests.fakes.evaluation_files import (
     CLAUDE,
     INSPECT,
@@ -42,25 +43,36 @@ class Sample:
 
 
 @pytest.fixture(scope="module")
-def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Inspect's log as JSON, whose fields can be changed."""
-    folder = tmp_path_factory.mktemp("inspect")
-    (folder / "log.json").write_bytes(orjson.dumps(as_document(CLAUDE)))
-    return folder
-
-
-def samples_of(documents: Path) -> list[Sample]:
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    """Every file of JSON of every tool; of Inspect a document, whose fields can be changed."""
+    inspect, evals, run = (tmp_path_factory.mktemp(name) for name in ("inspect", "evals", "helm"))
+    (inspect / "log.json").write_bytes(orjson.dumps(as_document(CLAUDE)))
+    judged = [openai_evals_files.sampling("Is it right?"), ("metrics", {"choice": "Y", "score": 1})]
+    asked = [openai_evals_files.sampling(f"Which rope, {n}?") for n in range(3)]
+    openai_evals_files.write(
+        evals, {f"h.{n}": [one, *judged] for n, one in enumerate(asked)}, is_finished=True
+    )
+    items = ("id1", "id2", "id3")
+    helm_files.write(
+        run,
+        [helm_files.state(item, f"Which rope, {item}?") for item in items],
+        [helm_files.stats(item, helm_files.stat("em", n / 2)) for n, item in enumerate(items)]
+        + [helm_files.stats("id1", helm_files.stat("num_prompt_tokens", 9.0))]
+        + [helm_files.stats("id1", helm_files.stat("num_output_tokens", 9.0))],
+    )
     found = [
         Sample(folder, str(file.relative_to(folder)), metrics)
         for folder, metrics in (
             (LM_EVAL, ("strict-match", "acc")),
             (PROMPTFOO, ("score",)),
             (LANGFUSE, ("correctness",)),
-            (documents, ("match",)),
+            (inspect, ("match",)),
+            (evals, ("score",)),
+            (run, ("em",)),
         )
         for file in sorted(folder.rglob("*.json*"))
     ]
-    assert len(found) == 10
+    assert len(found) == 14
     return found
 
 
@@ -124,10 +136,10 @@ def written(sample: Sample, folder: str, content: bytes) -> Path:
     return copy
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_a_field_that_is_dropped_or_of_another_type_gives_no_wrong_row(documents, data):
-    sample = data.draw(st.sampled_from(samples_of(documents)))
+def test_a_field_that_is_dropped_or_of_another_type_gives_no_wrong_row(samples, data):
+    sample = data.draw(st.sampled_from(samples))
     raw = (sample.folder / sample.file).read_bytes()
     is_lines = sample.file.endswith(".jsonl")
     value = [orjson.loads(line) for line in raw.splitlines()] if is_lines else orjson.loads(raw)
@@ -152,8 +164,8 @@ def test_a_field_that_is_dropped_or_of_another_type_gives_no_wrong_row(documents
 
 @settings(max_examples=120, deadline=None)
 @given(data=st.data())
-def test_a_file_that_is_cut_is_an_error_that_names_it(documents, data):
-    sample = data.draw(st.sampled_from(samples_of(documents)))
+def test_a_file_that_is_cut_is_an_error_that_names_it(samples, data):
+    sample = data.draw(st.sampled_from(samples))
     raw = (sample.folder / sample.file).read_bytes()
     cut = data.draw(st.integers(0, len(raw) - 2))
     # Lines that end before the cut are whole: such a file is a smaller export.

@@ -75,6 +75,24 @@ def test_a_wide_table_has_a_row_for_each_model(tmp_path, name):
     assert report.skipped == {"the judge failed": 1}
 
 
+def test_tables_of_one_model_each_are_called_after_it(tmp_path):
+    for model, score in (("gpt-4o-mini", 0.5), ("claude-haiku-4-5", 1.0)):
+        table = {
+            "columns": ["inputs", "outputs", "similarity/v1/score"],
+            "data": [["Why?", "words", score], ["Who?", "words", None]],
+        }
+        (tmp_path / f"{model}.json").write_bytes(orjson.dumps(table))
+    columns = {
+        "text": "inputs",
+        "answer": "outputs",
+        "model": "{file}",
+        "score": "similarity/v1/score",
+    }
+    _, report = read(tmp_path, columns)
+    assert means(report) == {"claude-haiku-4-5": (1, 1.0), "gpt-4o-mini": (1, 0.5)}
+    assert report.skipped == {"the judge failed": 2}
+
+
 def test_costs_come_from_tokens_or_from_the_answers_text(tmp_path):
     rows = [{"q": "Why?", "m": "a", "s": "true", "in": "1000", "out": "100", "a": "x " * 200}]
     file = written(tmp_path / "t.csv", rows)
@@ -132,7 +150,8 @@ def test_what_is_wrong_in_a_csv_is_said_with_its_place(tmp_path, content, compla
     [
         ("t.csv", b"question,llm,rating,usd\n\xe9,b,1,1\n", "is not UTF-8"),
         ("t.parquet", b"PAR1", "cannot be read as parquet"),
-        ("t.json", b'{"a": 1}', "must be JSON Lines, a JSON list, CSV or parquet"),
+        ("t.json", b'{"a": 1}', "must be CSV, parquet, JSON Lines"),
+        ("t.json", b'{"columns": ["a"], "data": [[1, 2]]}', "row 1: must have 1 cells"),
         ("t.jsonl", b'{"question": "a", ', "is no whole JSON"),
     ],
 )
