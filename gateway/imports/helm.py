@@ -12,7 +12,15 @@ from typing import Any, Final, NamedTuple
 
 from gateway.expected_tokens import expected_tokens
 from gateway.imports.contents import Content, Document, Records
-from gateway.imports.records import Answer, InvalidImport, Model, Record, Skipped, question_of
+from gateway.imports.records import (
+    UNCLEAR,
+    Answer,
+    InvalidImport,
+    Model,
+    Record,
+    Skipped,
+    question_of,
+)
 
 NAME: Final = "HELM"
 _TOKENS: Final = ("num_prompt_tokens", "num_output_tokens")
@@ -122,7 +130,7 @@ def _answer(
     if not state.find("result.success", "true or false"):
         return Skipped(state.place, "the call failed")
     if asked[key] > 1:
-        return Skipped(state.place, "one grade of several calls: it is not known whose it is")
+        return Skipped(state.place, UNCLEAR)
     if key not in grades:
         return Skipped(state.place, "not graded")
     prompt = state.find("request.messages", "a list") or state.need("request.prompt", "a text")

@@ -9,6 +9,7 @@ from typing import Any, Final
 from gateway.expected_tokens import expected_tokens
 from gateway.imports.contents import Archive, Content, Document
 from gateway.imports.records import (
+    UNCLEAR,
     Answer,
     InvalidImport,
     Model,
@@ -92,7 +93,7 @@ def _sample(sample: Record, asked: str, task: str) -> Answer | Skipped:
     if not scores:
         return Skipped(sample.place, "not graded")
     if _calls(sample) > 1:
-        return Skipped(sample.place, "one grade of several calls: it is not known whose it is")
+        return Skipped(sample.place, UNCLEAR)
     question = question_of(_input(sample), f"{sample.place}, `input`")
     output = Record(sample.need("output", "an object"), f"{sample.place}, output")
     prompt, completion = _tokens(output)

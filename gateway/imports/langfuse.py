@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gateway.expected_tokens import expected_tokens
 from gateway.imports.contents import Content, Records
-from gateway.imports.records import Answer, Model, Record, Skipped, question_of
+from gateway.imports.records import UNCLEAR, Answer, Model, Record, Skipped, question_of
 
 NAME: Final = "Langfuse"
 TASK: Final = "langfuse"
@@ -135,7 +135,7 @@ def _call(record: Record, scores: _Scores, calls: Mapping[str, int]) -> Answer |
     grades = scores.of(record.need("id", "a text"), trace, is_only=calls[trace] == 1)
     if not grades:
         if trace in scores.of_traces:
-            return Skipped(record.place, "one grade of several calls: it is not known whose it is")
+            return Skipped(record.place, UNCLEAR)
         return Skipped(record.place, "not graded")
     name = record.find("provided_model_name", "a text")
     if not name:

@@ -10,7 +10,15 @@ from typing import Any, Final
 
 from gateway.expected_tokens import expected_tokens
 from gateway.imports.contents import Content, Records
-from gateway.imports.records import Answer, InvalidImport, Model, Record, Skipped, question_of
+from gateway.imports.records import (
+    UNCLEAR,
+    Answer,
+    InvalidImport,
+    Model,
+    Record,
+    Skipped,
+    question_of,
+)
 
 NAME: Final = "OpenAI Evals"
 INVALID: Final = "__invalid__"
@@ -62,7 +70,7 @@ def _run(content: Records) -> Iterator[Answer | Skipped]:
             )
         else:
             events += 1
-            _add(line, samples.setdefault(str(line.need("sample_id", "an id")), _Sample()))
+            _add(line, samples.setdefault(line.need("sample_id", "a text"), _Sample()))
     if not is_finished:
         raise InvalidImport(
             f"{content.path}: has no final report; the run was not finished, or the file is cut"
@@ -95,9 +103,10 @@ def _answer(spec: Record, item: str, sample: _Sample) -> Answer | Skipped:
         return Skipped(place, "the call failed")
     if not sample.grades:
         return Skipped(place, "not graded")
-    # A judge's call is recorded after the answer's, in the same way.
-    if sample.calls > 1 + sample.is_judged:
-        return Skipped(place, "one grade of several calls: it is not known whose it is")
+    # A judge's call is recorded after the answer's, in the same way; where answers were given by
+    # the data (`metaeval`), it is the only one.
+    if sample.calls != 1 + sample.is_judged:
+        return Skipped(place, UNCLEAR)
     call = sample.first
     question = question_of(call.fields.get("prompt"), f"{call.place}, `prompt`")
     usage = call.find("usage", "an object") or {}

@@ -14,6 +14,8 @@ MOST_TOKENS: Final = 10**9
 MOST_USD: Final = 10_000.0
 """Of one call; what is dearer is a figure of something else."""
 
+UNCLEAR: Final = "one grade of several calls: it is not known whose it is"
+
 Kind = Literal["a text", "an object", "a list", "a number", "a count", "true or false", "an id"]
 
 

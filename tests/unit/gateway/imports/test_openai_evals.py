@@ -47,12 +47,13 @@ def test_what_failed_was_not_graded_or_took_several_calls_is_skipped(tmp_path):
             "h.1": [("error", {"type": "Timeout", "message": "m"})],
             "h.2": [sampling("B?")],
             "h.3": [sampling("C?"), sampling("D?"), match()],
+            "h.4": [sampling("Is it right?"), ("metrics", {"choice": "Yes", "score": 1.0})],
         },
     )
     assert imported(log)[1].skipped == {
         "the call failed": 1,
         "not graded": 1,
-        "one grade of several calls: it is not known whose it is": 1,
+        "one grade of several calls: it is not known whose it is": 2,
     }
 
 
