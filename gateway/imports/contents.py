@@ -4,7 +4,7 @@ Only one line, member or document is held at a time, and none may be larger than
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -94,6 +94,14 @@ def open_content(path: Path) -> Content:
     if path.suffix in {".jsonl", ".ndjson"} or (has_more and _is_object(line)):
         return Records(path, are_lines=True)
     return Records(path, are_lines=False) if line.lstrip()[:1] == b"[" else Document(path)
+
+
+def fields_of(content: Content) -> Mapping[str, Any]:
+    """Return the fields of a document, or of the first of several records: they tell the tool."""
+    if isinstance(content, Document):
+        return content.record().fields
+    first = next(iter(content), None) if isinstance(content, Records) else None
+    return {} if first is None else first.fields
 
 
 def files_in(

@@ -34,17 +34,11 @@ class _Key(NamedTuple):
     trial: int
 
 
-def recognises(content: Content) -> bool:
+def recognises(content: Content, fields: Mapping[str, Any]) -> bool:
     """Tell each of a run's three files by its fields."""
     if isinstance(content, Records):
-        first = next(iter(content), None)
-        return first is not None and {"instance_id", "stats"} <= first.fields.keys()
-    if isinstance(content, Document):
-        fields = content.record().fields
-        return "adapter_spec" in fields and bool(
-            {"request_states", "scenario_spec"} & fields.keys()
-        )
-    return False
+        return {"instance_id", "stats"} <= fields.keys()
+    return "adapter_spec" in fields and bool({"request_states", "scenario_spec"} & fields.keys())
 
 
 def read(contents: Sequence[Content]) -> Iterator[Answer | Skipped]:

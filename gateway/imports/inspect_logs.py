@@ -29,15 +29,12 @@ _HOSTS: Final = {"grok": "x-ai", "bedrock": "aws", "azureai": "azure", "vertex":
 """Where Inspect calls models, in the price catalogue's words; the others are the same."""
 
 
-def recognises(content: Content) -> bool:
+def recognises(content: Content, fields: Mapping[str, Any]) -> bool:
     """Tell an archive by its members, a document by its fields."""
     if isinstance(content, Archive):
         names = content.names()
         return "header.json" in names or "_journal/start.json" in names
-    if isinstance(content, Document):
-        fields = content.record().fields
-        return isinstance(fields.get("eval"), dict) and "plan" in fields and "status" in fields
-    return False
+    return isinstance(fields.get("eval"), dict) and {"plan", "status"} <= fields.keys()
 
 
 def read(contents: Sequence[Content]) -> Iterator[Answer | Skipped]:

@@ -21,16 +21,14 @@ _SCORE: Final = frozenset({"id", "trace_id", "name", "value", "data_type", "sour
 _GRADES: Final = ("NUMERIC", "BOOLEAN")
 
 
-def recognises(content: Content) -> bool:
+def recognises(content: Content, fields: Mapping[str, Any]) -> bool:
     """Tell observations and scores by their fields, one of which may be missing."""
-    if not isinstance(content, Records):
-        return False
-    first = next(iter(content), None)
-    return first is not None and any(_has(first, fields) for fields in (_OBSERVATION, _SCORE))
+    kinds = (_OBSERVATION, _SCORE)
+    return isinstance(content, Records) and any(_has(fields, kind) for kind in kinds)
 
 
-def _has(record: Record, fields: frozenset[str]) -> bool:
-    return len(fields - record.fields.keys()) <= 1
+def _has(fields: Mapping[str, Any], kind: frozenset[str]) -> bool:
+    return len(kind - fields.keys()) <= 1
 
 
 def read(contents: Sequence[Content]) -> Iterator[Answer | Skipped]:
@@ -67,7 +65,8 @@ def read(contents: Sequence[Content]) -> Iterator[Answer | Skipped]:
 
 def _is_scores(file: Records) -> bool:
     first = next(iter(file), None)
-    return first is not None and _has(first, _SCORE) and not _has(first, _OBSERVATION)
+    fields = {} if first is None else first.fields
+    return _has(fields, _SCORE) and not _has(fields, _OBSERVATION)
 
 
 def _is_call(record: Record) -> bool:

@@ -26,15 +26,11 @@ _SAMPLES: Final = re.compile(r"samples_(?P<task>.+)_(?P<time>\d{4}-\d\d-\d\dT[\d
 _FIELDS: Final = frozenset({"doc_id", "doc", "arguments", "resps", "filter", "target"})
 
 
-def recognises(content: Content) -> bool:
+def recognises(content: Content, fields: Mapping[str, Any]) -> bool:
     """Tell by their fields the results of a run and its samples, one of which may be missing."""
     if isinstance(content, Records):
-        first = next(iter(content), None)
-        return first is not None and len(_FIELDS - first.fields.keys()) <= 1
-    if isinstance(content, Document):
-        fields = content.record().fields
-        return {"results", "configs"} <= fields.keys() and "n-shot" in fields
-    return False
+        return len(_FIELDS - fields.keys()) <= 1
+    return {"results", "configs", "n-shot"} <= fields.keys()
 
 
 def read(contents: Sequence[Content]) -> Iterator[Answer | Skipped]:

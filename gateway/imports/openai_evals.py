@@ -4,7 +4,7 @@ The form: openai/evals, evals/record.py (`LocalRecorder`): a line with the run's
 each event, numbered without gaps, and a line with the `final_report`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,13 +25,11 @@ INVALID: Final = "__invalid__"
 """What a judge is said to have chosen whose words could not be read; it gets the lowest score."""
 
 
-def recognises(content: Content) -> bool:
+def recognises(content: Content, fields: Mapping[str, Any]) -> bool:
     """Tell by the first line, the run's spec."""
-    if not isinstance(content, Records):
-        return False
-    first = next(iter(content), None)
-    spec = None if first is None else first.fields.get("spec")
-    return isinstance(spec, dict) and {"eval_name", "base_eval"} & spec.keys() != set()
+    spec = fields.get("spec")
+    names = spec.keys() if isinstance(spec, dict) else set()
+    return isinstance(content, Records) and bool({"eval_name", "base_eval"} & names)
 
 
 def read(contents: Sequence[Content]) -> Iterator[Answer | Skipped]:

@@ -37,16 +37,12 @@ _HOSTS: Final = {
 _WAYS: Final = frozenset({"chat", "completion", "responses", "messages", "converse"})
 
 
-def recognises(content: Content) -> bool:
+def recognises(content: Content, fields: Mapping[str, Any]) -> bool:
     """Tell a document by its list of results, lines by their fields."""
     if isinstance(content, Records):
-        first = next(iter(content), None)
-        return first is not None and len(_FIELDS - first.fields.keys()) <= 1
-    if isinstance(content, Document):
-        fields = content.record().fields
-        results = fields.get("results")
-        return isinstance(results, dict) and "results" in results and "evalId" in fields
-    return False
+        return len(_FIELDS - fields.keys()) <= 1
+    results = fields.get("results")
+    return isinstance(results, dict) and "results" in results and "evalId" in fields
 
 
 def read(contents: Sequence[Content]) -> Iterator[Answer | Skipped]:

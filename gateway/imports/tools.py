@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gateway.imports import (
+    fastchat,
     helm,
     inspect_logs,
     langfuse,
@@ -15,7 +16,7 @@ from gateway.imports import (
     openai_evals,
     promptfoo,
 )
-from gateway.imports.contents import Content, files_in, open_content
+from gateway.imports.contents import Content, fields_of, files_in, open_content
 from gateway.imports.mapped_tables import Columns
 from gateway.imports.records import Answer, InvalidImport, Skipped
 
@@ -25,13 +26,13 @@ class Tool:
     """A tool whose files can be read."""
 
     name: str
-    recognises: Callable[[Content], bool]
+    recognises: Callable[[Content, Mapping[str, Any]], bool]
     read: Callable[[Sequence[Content]], Iterator[Answer | Skipped]]
 
 
 TOOLS: Final = tuple(
     Tool(module.NAME, module.recognises, module.read)
-    for module in (lm_eval, inspect_logs, promptfoo, langfuse, openai_evals, helm)
+    for module in (lm_eval, inspect_logs, promptfoo, langfuse, openai_evals, helm, fastchat)
 )
 KNOWN: Final = f"in a form of {', '.join(tool.name for tool in TOOLS)}"
 
@@ -81,7 +82,8 @@ def find(paths: Sequence[Path], columns: Columns | None = None) -> Found:
     others = []
     for path, is_named in files_in(paths):
         content = open_content(path)
-        tools = [tool for tool in TOOLS if tool.recognises(content)]
+        fields = fields_of(content)
+        tools = [tool for tool in TOOLS if tool.recognises(content, fields)]
         if len(tools) > 1:
             names = " or ".join(tool.name for tool in tools)
             raise InvalidImport(f"{path}: may be of {names}; name the files of one tool")
