@@ -16,7 +16,15 @@ import pyarrow.parquet
 
 from gateway.expected_tokens import expected_tokens
 from gateway.imports.contents import MAX_LINE_BYTES, Document, Records, open_content
-from gateway.imports.records import Answer, InvalidImport, Model, Record, Skipped, question_of
+from gateway.imports.records import (
+    Answer,
+    InvalidImport,
+    Model,
+    Record,
+    Skipped,
+    question_of,
+    shown,
+)
 
 NAME: Final = "table"
 SUFFIXES: Final = (".csv", ".parquet", ".jsonl", ".ndjson", ".json")
@@ -109,11 +117,7 @@ def _require(first: Record, columns: Columns, file: Path) -> None:
         for pattern in named if isinstance(named, tuple) else (named,):
             for model in columns.models or ("",):
                 name = columns.of(pattern, model)
-                if (
-                    name
-                    and name not in first.fields
-                    and first.fields.get(name.split(".")[0]) is None
-                ):
+                if name and not _has(first.fields, name):
                     there = ", ".join(map(str, first.fields))
                     raise InvalidImport(f"{file}: has no column {name!r}; it has {there}")
 
@@ -127,7 +131,7 @@ def _answer(row: Record, columns: Columns, model: str | None) -> Answer | Skippe
 
     if _cell(row, named(columns.error)):
         return Skipped(row.place, "the call failed")
-    prompt = row.fields.get(columns.text)
+    prompt = _value(row.fields, columns.text)
     prompt = prompt if isinstance(prompt, list) else _cell(row, columns.text) or ""
     question = question_of(prompt, f"{row.place}, `{columns.text}`")
     counts = (
@@ -157,14 +161,31 @@ def _answer(row: Record, columns: Columns, model: str | None) -> Answer | Skippe
     )
 
 
+def _has(fields: Mapping[str, Any], name: str) -> bool:
+    """Whether there is such a column, or one that it may be in."""
+    parts = name.split(".")
+    return any(".".join(parts[:n]) in fields for n in range(1, len(parts) + 1))
+
+
+def _value(fields: Mapping[str, Any], name: str) -> Any:
+    """Look a column up; one within another, as of a struct, is named with a dot between them."""
+    if name in fields:
+        return fields[name]
+    for at in (at for at, letter in enumerate(name) if letter == "."):
+        within = fields.get(name[:at])
+        if isinstance(within, dict):
+            return _value(within, name[at + 1 :])
+    return None
+
+
 def _cell(row: Record, name: str | None) -> str | None:
     """Read a cell of text; numbers that stand for a name are one."""
     if name is None:
         return None
-    value = row.fields.get(name)
+    value = _value(row.fields, name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return row.find(name, "a text") or None
+    return Record({name: value}, row.place).find(name, "a text") or None
 
 
 def _number(row: Record, name: str | None) -> float | bool | None:
@@ -175,7 +196,7 @@ def _number(row: Record, name: str | None) -> float | bool | None:
     """
     if name is None:
         return None
-    value = row.fields.get(name)
+    value = _value(row.fields, name)
     if isinstance(value, str):
         text = value.strip().lower()
         if text in _WORDS:
@@ -188,8 +209,7 @@ def _number(row: Record, name: str | None) -> float | bool | None:
         return None
     if value is None or isinstance(value, bool | int | float):
         return value
-    found: float | None = row.find(name, "a number")
-    return found
+    raise row.wrong(name, f"must be a number, not {shown(value)}")
 
 
 def _count(row: Record, name: str | None) -> int | None:

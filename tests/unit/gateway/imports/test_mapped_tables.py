@@ -75,6 +75,26 @@ def test_a_wide_table_has_a_row_for_each_model(tmp_path, name):
     assert report.skipped == {"the judge failed": 1}
 
 
+def test_columns_within_columns_are_named_with_a_dot(tmp_path):
+    cell = {"score": 0.8, "num_input_tokens": 1000, "num_output_tokens": 100, "response": "words"}
+    row = {"prompt": "Why?", "gpt-4.1": cell, "large": {**cell, "score": 1.0}}
+    columns = {
+        "text": "prompt",
+        "models": ["gpt-4.1", "large"],
+        "score": "{model}.score",
+        "prompt_tokens": "{model}.num_input_tokens",
+        "completion_tokens": "{model}.num_output_tokens",
+    }
+    prices = ("large=1,10", "gpt-4.1=1,10")
+    for name in ("t.parquet", "t.jsonl"):
+        rows, report = read(written(tmp_path / name, [row]), columns, *prices)
+        assert means(report) == {"gpt-4.1": (1, 0.8), "large": (1, 1.0)}
+        assert {row.cost_usd for row in rows} == {0.002}
+    wrong = written(tmp_path / "t.jsonl", [{**row, "large": {**cell, "score": []}}])
+    with pytest.raises(InvalidImport, match=r"`large\.score` must be a number, not a list"):
+        read(wrong, columns, *prices)
+
+
 def test_tables_of_one_model_each_are_called_after_it(tmp_path):
     for model, score in (("gpt-4o-mini", 0.5), ("claude-haiku-4-5", 1.0)):
         table = {
