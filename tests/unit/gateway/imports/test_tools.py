@@ -179,11 +179,12 @@ def test_what_is_in_no_known_form_is_refused_by_name_and_reported_in_a_folder(tm
     [
         (b"", "is empty"),
         (b'{"results": {', "is no whole JSON"),
-        (gzip.compress(b"{}"), "is compressed; unpack it first"),
+        (gzip.compress(b"{}", mtime=0), "is compressed; unpack it first"),
         (b"[" * 5000 + b"]" * 5000, "is no whole JSON"),
         (b"[1, 2]", "entry 1: must be a JSON object, not 1"),
         (b"PK\x03\x04 and no more", "is no whole zip archive"),
     ],
+    ids=["empty", "cut", "compressed", "deep", "numbers", "zip"],
 )
 def test_what_cannot_be_read_says_why(tmp_path, content, complaint):
     file = tmp_path / "results.json"
