@@ -46,9 +46,7 @@ def read(contents: Sequence[Content]) -> Iterator[Answer | Skipped]:
             for record in file:
                 yield from scores.add(record)
     observed = [file for file in files if not _is_scores(file)]
-    calls: Counter[str] = Counter()
-    for file in observed:
-        calls.update(one.need("trace_id", "a text") for one in file if _is_call(one))
+    calls = _calls_of(observed)
     seen: set[str] = set()
     for file in observed:
         for record in file:
@@ -61,6 +59,16 @@ def read(contents: Sequence[Content]) -> Iterator[Answer | Skipped]:
             seen.add(key)
             yield _call(record, scores, calls)
     yield from scores.unused(calls, seen)
+
+
+def _calls_of(observed: Sequence[Records]) -> Counter[str]:
+    """Count the calls of each trace; one that was exported twice is one."""
+    traces: dict[str, str] = {}
+    for file in observed:
+        for one in file:
+            if _is_call(one):
+                traces[one.need("id", "a text")] = one.need("trace_id", "a text")
+    return Counter(traces.values())
 
 
 def _is_scores(file: Records) -> bool:

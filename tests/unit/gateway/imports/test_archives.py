@@ -56,3 +56,22 @@ def test_a_log_that_was_not_finished_says_so(tmp_path):
         archive.writestr("_journal/start.json", b"{}")
     with pytest.raises(InvalidImport, match=r"header\.json: is missing; the log was not finished"):
         read_member(log, "header.json")
+
+
+def test_a_member_that_is_there_twice_is_refused(tmp_path):
+    log = tmp_path / "a.eval"
+    with zipfile.ZipFile(log, "w") as archive:
+        archive.writestr("header.json", b"{}")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("header.json", b"{}")
+    with pytest.raises(InvalidImport, match=r"header\.json is in it twice"):
+        names_of(log)
+
+
+def test_a_damaged_member_is_named(tmp_path):
+    raw = bytearray(GPT.read_bytes())
+    raw[raw.rfind(b"PK\x03\x04") + 60] ^= 0xFF
+    log = tmp_path / "damaged.eval"
+    log.write_bytes(raw)
+    with pytest.raises(InvalidImport, match=r"header\.json: is damaged"):
+        read_member(log, "header.json")

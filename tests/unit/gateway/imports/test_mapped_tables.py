@@ -206,6 +206,22 @@ def test_several_grades_are_a_question(tmp_path):
     assert [row.score for row in read(file, columns, metrics=["y"])[0]] == [0.0]
 
 
+def test_numbers_that_name_models_are_names_and_blank_lines_no_rows(tmp_path):
+    rows = [{"q": "Why?", "m": 7, "s": 1, "usd": 1.0, "t": 3}]
+    columns = {"text": "q", "model": "m", "score": "s", "cost_usd": "usd", "task": "t"}
+    (row,), _ = read(written(tmp_path / "t.jsonl", rows), columns)
+    assert (row.model, row.task) == ("7", "3")
+    file = tmp_path / "t.csv"
+    file.write_text("question,llm,rating,usd\n\na,b,1,1\n\n")
+    assert read(file, LONG)[1].rows == 1
+
+
+def test_a_column_that_is_missing_within_another_is_no_grade(tmp_path):
+    file = written(tmp_path / "t.jsonl", [{"q": "Why?", "m": "a", "g": {}, "usd": 1.0}])
+    columns = {"text": "q", "model": "m", "score": "g.x", "cost_usd": "usd"}
+    assert read(file, columns)[1].skipped == {"the judge failed": 1}
+
+
 def test_a_folder_without_tables_is_named(tmp_path):
     with pytest.raises(InvalidImport, match="no table is there"):
         find([tmp_path], Columns("q", ("s",), "m"))

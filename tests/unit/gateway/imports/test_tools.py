@@ -198,3 +198,12 @@ def test_a_path_that_is_not_there_is_named(tmp_path):
         find((tmp_path / "nowhere",))
     with pytest.raises(InvalidImport, match="no file is in a form of"):
         find((tmp_path,))
+
+
+def test_a_file_that_two_tools_may_have_written_is_refused(tmp_path):
+    (sample, *_) = next(LM_EVAL.rglob("samples_*")).read_bytes().splitlines()
+    result = orjson.loads((PROMPTFOO / "results.json").read_bytes())["results"]["results"][0]
+    file = tmp_path / "both.jsonl"
+    file.write_bytes(b"\n\n" + orjson.dumps({**orjson.loads(sample), **result}) + b"\n")
+    with pytest.raises(InvalidImport, match="may be of lm-evaluation-harness or promptfoo"):
+        find((file,))
