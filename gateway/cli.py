@@ -12,6 +12,7 @@ from gateway.settings.config import ConfigurationError
 SUBCOMMANDS = {
     "serve": "Run the gateway.",
     "route": "Show which model the router would choose for a query.",
+    "import": "Turn results of other evaluation tools into a table to train on.",
     "train": "Train a router from the evaluation log or a table.",
     "evaluate": "Measure the quality and cost of routers on a table.",
     "frontier": "Estimate quality and cost of the active router and a candidate from the log.",

@@ -6,6 +6,7 @@ nor Flower (https://click.palletsprojects.com/en/stable/complex/#lazily-loading-
 
 from collections.abc import Mapping
 from importlib import import_module
+from keyword import iskeyword
 from types import MappingProxyType
 from typing import Any
 
@@ -73,7 +74,8 @@ class LazyGroup(click.Group):
         """Import the subcommand `cmd_name`."""
         if cmd_name not in self.subcommands:
             return None
-        module = f"{self.package}.{cmd_name.replace('-', '_')}"
+        name = cmd_name.replace("-", "_")
+        module = f"{self.package}.{name}_" if iskeyword(name) else f"{self.package}.{name}"
         try:
             command: click.Command = import_module(module).command
         except ModuleNotFoundError as error:

@@ -43,7 +43,7 @@ class CatalogueEntry:
 
 
 def catalogue_entry(
-    catalogue: str, model: str, now: datetime, *, has_output: bool = True
+    catalogue: str | None, model: str, now: datetime, *, has_output: bool = True
 ) -> CatalogueEntry | None:
     """Look `model`, an upstream name, up at the provider `catalogue`; None if it has no price.
 
@@ -51,9 +51,10 @@ def catalogue_entry(
     either direction is none.
 
     Args:
+        catalogue: None means the provider that makes models of such a name.
         has_output: The model puts out tokens; where it does not, what it reads is all that costs.
     """
-    named = model.removeprefix(_PREFIXES.get(catalogue, ""))
+    named = model.removeprefix(_PREFIXES.get(catalogue or "", ""))
     try:
         _, known = _snapshot().find_provider_model(named, None, catalogue, None)
     except LookupError:
