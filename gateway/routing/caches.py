@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from gateway.routing.expected_cost import Warmth
 from gateway.routing.prefixes import is_marked, links
-from gateway.types import HostedModel, Usage
+from gateway.types import HostedModel, Place, Usage
 from gateway.wire import ChatRequest
 from router_models.caches import LEAST_TOKENS, LONGEST_S, Returns, Survival
 
@@ -25,9 +25,6 @@ MOST_PROMPTS: Final = 10_000
 """Kept in memory, the ends of the latest calls: about 700 bytes each."""
 MOST_TOKENS: Final = 2_000_000
 """Of a prompt that is looked at: no model reads more."""
-
-Place = tuple[str, str]
-"""Where a prompt was read: the provider, and what the provider calls the model."""
 
 
 class Seen(NamedTuple):
@@ -133,7 +130,7 @@ class PromptCaches:
         """
         if not LEAST_TOKENS <= request.prompt_tokens <= MOST_TOKENS:
             return
-        place, tokens = (model.provider, model.upstream_name), float(request.prompt_tokens)
+        place, tokens = model.place, float(request.prompt_tokens)
         calls, seen, is_kept = len(request.body["messages"]) // 2, {}, False
         if conversation is None:
             link = links(request.body, self._start(team_id))[-1]
@@ -164,16 +161,20 @@ class PromptCaches:
         cached, if_called, if_not, chance = [], [], [], []
         kept: dict[str, float] = {}
         for model in models:
-            survival = self.survival[model.provider]
             if model.provider not in kept:
-                kept[model.provider] = prompt * returns.left(survival)
+                kept[model.provider] = prompt * returns.left(self.survival[model.provider])
             if_called.append(kept[model.provider])
-            place = model.provider, model.upstream_name
-            chance.append(stays if place == before.place else comes)
-            tokens, at_s = before.seen.get(place, NOTHING_SEEN)
-            tokens, age_s = min(tokens, prompt), now_s - at_s
-            cached.append(tokens * survival.share(age_s))
-            if_not.append(tokens * returns.left(survival, age_s) if tokens else 0.0)
+            is_here, now, later = model.place == before.place, 0.0, 0.0
+            for place, share in _places(model):
+                is_here = is_here or place == before.place
+                tokens, at_s = before.seen.get(place, NOTHING_SEEN)
+                if tokens:
+                    tokens, survival = share * min(tokens, prompt), self.survival[place[0]]
+                    now += tokens * survival.share(now_s - at_s)
+                    later += tokens * returns.left(survival, now_s - at_s)
+            chance.append(stays if is_here else comes)
+            cached.append(now)
+            if_not.append(later)
         native = request.native
         return Warmth(
             cached,
@@ -195,3 +196,13 @@ class PromptCaches:
             before.is_continued = True
             about = {"is_kept": before.is_kept, "is_same_model": place == before.place}
             self.returns.returned(before.calls, sent_s - before.at_s, **about)
+
+
+def _places(model: HostedModel) -> Sequence[tuple[Place, float]]:
+    """List where a model is called, and with what share of the calls: nobody asks caches there."""
+    if not model.deployments:
+        return ((model.place, 1.0),)
+    first = model.deployments[0].priority
+    used = [one for one in model.deployments if one.priority == first]
+    total = sum(one.weight for one in used)
+    return [(one.model.place, one.weight / total) for one in used if one.weight]

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gateway.deployments import joined
 from gateway.routing.caches import Conversation, PromptCaches
-from gateway.types import HostedModel, ModelPrice, Usage
+from gateway.types import Deployment, HostedModel, ModelPrice, Usage
 from gateway.wire import ChatRequest
 from tests.fakes.clocks import ManualClock
 from tests.fakes.routing import request
@@ -187,3 +189,13 @@ def test_a_model_that_has_the_conversation_is_expected_to_keep_it_sooner_than_an
     assert found is not None
     stays, comes, other = found.warmth.chance
     assert stays > comes == other
+
+
+def test_of_a_model_at_several_places_the_one_that_was_called_has_the_prompt() -> None:
+    it = Seen()
+    it.send(turn(0), FIRST)
+    places = [(FIRST, 3.0, 0), (replace(FIRST, provider="else"), 1.0, 0), (MARKED, 9.0, 1)]
+    model = joined([Deployment(*place) for place in places])
+    found = it.caches.find(turn(1), "team", [model, SECOND])
+    assert found is not None
+    assert found.warmth.cached == pytest.approx([0.75 * turn(0).prompt_tokens, 0.0])
