@@ -100,8 +100,14 @@ def main() -> None:
             calls = made_up_sessions() if WORLDS[name].of_agents else traced
             results[name] = measure(WORLDS[name], calls, queries, arguments.seeds)
             print(name, json.dumps(results[name]["savings"]), flush=True)
-            file.write_text(json.dumps(results, indent=1) + "\n")
+            file.write_text(written(results))
     write_readme(results)
+
+
+def written(results: Mapping[str, Any]) -> str:
+    """Write results as JSON, a line for each world."""
+    lines = [f"{json.dumps(name)}: {json.dumps(found)}" for name, found in results.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def measure(world: World, calls: Sequence[Call], queries: Queries, seeds: int) -> dict[str, Any]:
