@@ -272,6 +272,10 @@ class CandidateRecord:
 
     Attributes:
         completion_tokens: Predicted; None where the router predicts USD at once. Not logged.
+        cached_tokens: Of the prompt, that are expected to be in its cache; None where no cache is
+            known to hold the conversation. Not logged.
+        saved_later_usd: By the conversation's next call, if this model is called. Not logged, but
+            counted in `utility`.
     """
 
     model: str
@@ -282,6 +286,8 @@ class CandidateRecord:
     is_eligible: bool
     verdict: str
     completion_tokens: float | None = None
+    cached_tokens: float | None = None
+    saved_later_usd: float | None = None
 
 
 @dataclass(slots=True)

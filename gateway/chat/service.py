@@ -394,5 +394,7 @@ class ChatService:
             used = 0 if record.usage is None else record.usage.completion_tokens
             self.turn_budgets.note_outcome(turn.plan.allotment, used, was_cut_off=turn.was_cut_off)
         self.metrics.answered(record)
+        if self.routing.caches is not None:
+            turn.remember_in(self.routing.caches)
         if self.grading is not None:
             turn.offer_to(self.grading)

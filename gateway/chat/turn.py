@@ -14,7 +14,8 @@ from gateway.chat.usage import SentCall
 from gateway.evaluation_log.exchange import ForwardedEvents, prompt_of
 from gateway.grading.desk import GradingDesk
 from gateway.providers.base import Transit
-from gateway.routing.plan import RoutePlan
+from gateway.routing.caches import PromptCaches
+from gateway.routing.plan import NAMED, RoutePlan
 from gateway.telemetry.tracing import TurnTrace, Untraced
 from gateway.types import CLIENT_LEFT, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest
@@ -210,6 +211,16 @@ class Turn:
     def about(self) -> dict[str, Any]:
         """Say on a log line whose it is."""
         return {"fields": {"request_id": self.record.request_id}}
+
+    def remember_in(self, caches: PromptCaches) -> None:
+        """Have the prompt remembered as what the model that answered has read."""
+        record, plan, sent = self.record, self.plan, self.sent
+        if plan is None or plan.reason == NAMED or sent is None or record.error is not None:
+            return
+        usage = record.usage
+        if usage is not None and not usage.is_estimated:
+            seen = self.request, self.caller.team_id, plan.conversation, sent.model
+            caches.remember(*seen, usage, sent.sent_s)
 
     def offer_to(self, desk: GradingDesk) -> None:
         """Have the answer graded, where it was given whole."""

@@ -20,6 +20,7 @@ from gateway.pool.pool import Pool, open_pool
 from gateway.providers.base import Provider
 from gateway.providers.http import HttpClient
 from gateway.providers.refusals import Refusals
+from gateway.routing.caches import PromptCaches
 from gateway.routing.canary import Canary, read_canary
 from gateway.routing.encoders import QueryEmbedder, load_encoder, open_embedder
 from gateway.routing.exploring import Exploring, LentRegret, exploring, never
@@ -87,6 +88,7 @@ async def make_routing(
         rng=rng,
         prior=prior,
         canary=canary,
+        caches=PromptCaches(time.monotonic) if settings.routing.prompt_caches else None,
     )
 
 

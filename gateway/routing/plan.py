@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from gateway.budgets.turn_budgets import TurnAllotment
+from gateway.routing.caches import Conversation
 from gateway.routing.candidates import CandidatePool
 from gateway.routing.capabilities import Verdict
-from gateway.routing.expected_cost import bounded
+from gateway.routing.expected_cost import CacheCosts, bounded
 from gateway.settings.config import ProfileSettings
 from gateway.types import CandidateRecord, HostedModel
 from router_models.decide import RouteDecision
@@ -28,6 +29,7 @@ class Scores(NamedTuple):
         familiarity: How close the query is to what the router was trained on, 0 to 1.
         quality_stderr: Standard errors of `quality`, where they were asked for.
         completion_tokens: Of each model's answer; None where the router predicts USD at once.
+        caches: What they change in `cost_usd`, and in later calls; None where none is known.
     """
 
     quality: tuple[float | None, ...]
@@ -35,6 +37,22 @@ class Scores(NamedTuple):
     familiarity: float
     quality_stderr: tuple[float | None, ...] | None
     completion_tokens: tuple[float | None, ...] | None = None
+    caches: CacheCosts | None = None
+
+    @property
+    def whole_cost_usd(self) -> tuple[float | None, ...]:
+        """What choosing each model is expected to cost: its answer, less what later calls save."""
+        if self.caches is None:
+            return self.cost_usd
+        pairs = zip(self.cost_usd, self.caches.saved_later_usd, strict=True)
+        return tuple([None if cost is None else cost - saved for cost, saved in pairs])
+
+
+def with_caches(scores: Scores, caches: CacheCosts) -> Scores:
+    """Take what the providers' caches hold into account; `scores` are those without any."""
+    pairs = zip(scores.cost_usd, caches.added_usd, strict=True)
+    cost_usd = tuple([None if cost is None else cost + added for cost, added in pairs])
+    return scores._replace(cost_usd=cost_usd, caches=caches)
 
 
 class CanaryScores(NamedTuple):
@@ -65,6 +83,7 @@ class Prediction:
         scores: None where the router does not choose, for the reason in `reason`.
         reason: ``named``, ``router_missing`` or ``router_failed``; of no meaning beside `scores`.
         canary: None where the router decides for certain.
+        conversation: What it goes on from; None where nothing is known of that.
     """
 
     pool: CandidatePool
@@ -79,6 +98,7 @@ class Prediction:
     scores: Scores | None
     reason: str
     canary: CanaryScores | None = None
+    conversation: Conversation | None = None
 
     def scores_within(self, tokens: int) -> Scores | None:
         """Return what is expected of answers that have no more than so many tokens."""
@@ -87,7 +107,8 @@ class Prediction:
             return scores
         expected = bounded(scores.completion_tokens, tokens)
         cost_usd = self.pool.prices.cost_usd(self.prompt_tokens, expected)
-        return scores._replace(cost_usd=cost_usd, completion_tokens=expected)
+        scores = scores._replace(cost_usd=cost_usd, completion_tokens=expected)
+        return scores if scores.caches is None else with_caches(scores, scores.caches)
 
     def best(self) -> tuple[float | None, float | None]:
         """Return quality and cost of the best model that can answer; None where unpredicted."""
@@ -115,6 +136,7 @@ class RoutePlan:
         allotment: What the turn gets of its conversation's budget; None where there is none.
         prompt_tokens: About how many the request has.
         regret_usd: What the choice is expected to lose against the best model known.
+        conversation: What the request goes on from; None where nothing is known of that.
     """
 
     models: tuple[HostedModel, ...]
@@ -131,6 +153,7 @@ class RoutePlan:
     allotment: TurnAllotment | None = None
     prompt_tokens: int = 0
     regret_usd: float = 0.0
+    conversation: Conversation | None = None
 
     @property
     def worth_usd(self) -> float:
@@ -161,6 +184,10 @@ def records_of(
     )
     tokens = None if scores is None else scores.completion_tokens
     records = tuple(map(CandidateRecord, *columns, nothing if tokens is None else tokens))
+    if scores is not None and scores.caches is not None:
+        cached_tokens, _, saved_later_usd = scores.caches
+        for record, cached, saved_usd in zip(records, cached_tokens, saved_later_usd, strict=True):
+            record.cached_tokens, record.saved_later_usd = cached, saved_usd
     if scores is not None and None in scores.quality:
         for record in records:
             if record.quality is None and record.is_eligible:

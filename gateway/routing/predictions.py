@@ -1,24 +1,33 @@
 """What a router predicts for the models of a pool, at the prices of today."""
 
 from math import inf
+from typing import NamedTuple
 
 from gateway.routing.candidates import CandidatePool
-from gateway.routing.expected_cost import asked_limit, bounded
-from gateway.routing.plan import Scores
+from gateway.routing.expected_cost import CacheCosts, asked_limit, bounded
+from gateway.routing.plan import Scores, with_caches
 from gateway.wire import ChatRequest
 from router_models.artifacts.router import Router
 from router_models.types import Float32
 
 
-def predicted(
-    router: Router,
-    pool: CandidatePool,
-    asked: tuple[Float32, ChatRequest, str],
-    *,
-    with_stderr: bool,
-) -> Scores:
+class Asked(NamedTuple):
+    """What a router is asked about.
+
+    Attributes:
+        embedding: Of the query, with its request's shape.
+        caches: What they change in the costs of the pool; None where nothing is known of any.
+    """
+
+    embedding: Float32
+    request: ChatRequest
+    team_id: str
+    caches: CacheCosts | None = None
+
+
+def predicted(router: Router, pool: CandidatePool, asked: Asked, *, with_stderr: bool) -> Scores:
     """Ask a router about a query of a team; what it predicts in tokens is priced."""
-    embedding, request, team_id = asked
+    embedding, request, team_id, caches = asked
     stderr = router.quality_stderr(embedding, pool.names) if with_stderr else None
     found = router.predict_pool(embedding, pool.names, team_id)
     tokens = found.completion_tokens
@@ -28,4 +37,5 @@ def predicted(
     if limit < inf:
         tokens = bounded(tokens, limit)
     cost_usd = pool.prices.cost_usd(request.prompt_tokens, tokens)
-    return Scores(found.quality, cost_usd, found.familiarity, stderr, tokens)
+    scores = Scores(found.quality, cost_usd, found.familiarity, stderr, tokens)
+    return scores if caches is None else with_caches(scores, caches)

@@ -107,6 +107,7 @@ def fill_in(scores: Scores, guess: Scores) -> Scores:
         scores.familiarity,
         scores.quality_stderr and _first(scores.quality_stderr, guess.quality_stderr or ()),
         tokens and _first(tokens, guess.completion_tokens or ()),
+        scores.caches,
     )
 
 

@@ -16,6 +16,7 @@ from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.providers.fields import asked_fields, is_admitted, refusal
 from gateway.providers.refusals import Refusals
+from gateway.routing.caches import PromptCaches
 from gateway.routing.canary import Canary, mixed
 from gateway.routing.candidates import CandidatePool, CandidatePools
 from gateway.routing.capabilities import (
@@ -42,7 +43,7 @@ from gateway.routing.plan import (
     has_decided,
     records_of,
 )
-from gateway.routing.predictions import predicted
+from gateway.routing.predictions import Asked, predicted
 from gateway.routing.prior import DayOne, fill_in
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, HostedModel, Place
@@ -80,6 +81,7 @@ class Routing:
         refusals: What models refused lately.
         prior: Predicts models that the router does not know; None leaves them unpredicted.
         canary: A router that decides a share of the turns; None where none ever does.
+        caches: What providers have cached; None where that is not asked.
     """
 
     models: Mapping[str, HostedModel]
@@ -94,6 +96,7 @@ class Routing:
     refusals: Refusals
     prior: DayOne | None = None
     canary: Canary | None = None
+    caches: PromptCaches | None = None
     _pools: CandidatePools = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -131,9 +134,14 @@ class Routing:
         text = await self.embedder.embed(request.query, caller.team_id)
         encoder_id, embedding = append_shape(self.embedder.encoder_id, text, request.body)
         router, scores, reason, canary = None, None, NAMED, None
+        conversation, caches = None, None
         if is_routed:
             router = await self._router(request.options.router_version, pool, verdicts)
-            asked = embedding, request, caller.team_id
+            if self.caches is not None:
+                conversation = self.caches.find(request, caller.team_id, pool.models)
+            if conversation is not None:
+                caches = pool.prices.cache_costs(request.prompt_tokens, conversation.warmth)
+            asked = Asked(embedding, request, caller.team_id, caches)
             scores, reason = self._score(router, pool, asked, with_stderr=with_stderr)
             # A caller that names a router gets that one.
             if scores is not None and request.options.router_version is None:
@@ -153,6 +161,7 @@ class Routing:
             scores=scores,
             reason=reason,
             canary=canary,
+            conversation=conversation,
         )
 
     def choose(
@@ -207,6 +216,7 @@ class Routing:
             embedding=prediction.embedding,
             allotment=allotment,
             regret_usd=0.0 if decision is None else decision.regret_usd,
+            conversation=prediction.conversation,
         )
 
     def follow(self, plan: RoutePlan) -> None:
@@ -308,12 +318,7 @@ class Routing:
         return is_kept and (self.canary is None or self.canary.current is None)
 
     def _score(
-        self,
-        router: Router | None,
-        pool: CandidatePool,
-        asked: tuple[Float32, ChatRequest, str],
-        *,
-        with_stderr: bool,
+        self, router: Router | None, pool: CandidatePool, asked: Asked, *, with_stderr: bool
     ) -> tuple[Scores | None, str]:
         """Ask the router for its predictions; without them, say why there are none."""
         if router is None:
@@ -335,11 +340,7 @@ class Routing:
             return None, ROUTER_FAILED
 
     def _canary(
-        self,
-        pool: CandidatePool,
-        asked: tuple[Float32, ChatRequest, str],
-        *,
-        with_stderr: bool,
+        self, pool: CandidatePool, asked: Asked, *, with_stderr: bool
     ) -> CanaryScores | None:
         """Ask the canary too; one that fails decides nothing."""
         if self.canary is None or self.canary.current is None:
@@ -348,8 +349,7 @@ class Routing:
         scores, _ = self._score(router, pool, asked, with_stderr=with_stderr)
         if scores is None:
             return None
-        _, request, team_id = asked
-        is_drawn = self.canary.draws(team_id, request.options.conversation_id)
+        is_drawn = self.canary.draws(asked.team_id, asked.request.options.conversation_id)
         return CanaryScores(router.version, scores, share, is_drawn)
 
     def _decide(
@@ -371,7 +371,7 @@ class Routing:
         return decide(
             models=pool.names,
             quality=scores.quality,
-            cost_usd=scores.cost_usd,
+            cost_usd=scores.whole_cost_usd,
             eligible=can_answer,
             willingness_to_pay_usd=prediction.willingness_to_pay_usd,
             exploration=exploration,

@@ -137,6 +137,15 @@ class RoutingSettings(Settings):
             "knows a model of the pool."
         ),
     ] = True
+    prompt_caches: Annotated[
+        bool,
+        Field(
+            description="Whether expected costs count what the providers' prompt caches hold of a "
+            "conversation, and what leaving a warm cache costs its later turns. Each process "
+            "remembers the latest 10,000 prompts of 1,024 tokens or more that it routed (7 MB). "
+            "`false` prices every prompt as if no provider had seen any of it."
+        ),
+    ] = True
     exploration: ExplorationSettings = ExplorationSettings()
 
 

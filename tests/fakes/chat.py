@@ -11,6 +11,7 @@ from gateway.budgets.turn_budgets import TurnAllotment
 from gateway.chat.service import ChatService
 from gateway.long_work import LongWork
 from gateway.providers.refusals import Refusals
+from gateway.routing.caches import PromptCaches
 from gateway.routing.plan import RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
@@ -35,6 +36,7 @@ class Planned:
     models: tuple[HostedModel, ...] = (FIRST, SECOND)
     error: Exception | None = None
     followed: list[RoutePlan] = field(default_factory=list)
+    caches: PromptCaches | None = None
 
     async def predict(
         self, request: ChatRequest, caller: Caller, *, with_stderr: bool = False

@@ -24,7 +24,7 @@ from migrations.tables import TURNS
 from router_models.artifacts.artifact import dump
 from router_models.estimators.arrays import Scaler
 from router_models.estimators.kmeans import CellStatistics, KMeansEstimator
-from router_models.types import Encoder
+from router_models.types import USD, Encoder, Unit
 from tests.fakes.artifacts import CREATED_AT
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.schemas import closing, with_schema
@@ -227,8 +227,11 @@ def make_settings(
     )
 
 
-def router_for(encoder: Encoder, best: str = SMALL, seed: int = 0) -> bytes:
-    """Make an artefact that predicts `best` to be the better of the two models on any query."""
+def router_for(encoder: Encoder, best: str = SMALL, seed: int = 0, unit: Unit = USD) -> bytes:
+    """Make an artefact that predicts `best` to be the better of the two models on any query.
+
+    Both answer with one token, or for a millionth of a USD.
+    """
     rng = np.random.default_rng(seed)
     models = (SMALL, LARGE)
     points = rng.standard_normal((10 * N_CLUSTERS, encoder.dimension)).astype(np.float32)
@@ -252,6 +255,7 @@ def router_for(encoder: Encoder, best: str = SMALL, seed: int = 0) -> bytes:
         created_at=CREATED_AT,
         training={"seed": seed},
         provenance={"train_queries": len(points)},
+        unit=unit,
     )
 
 

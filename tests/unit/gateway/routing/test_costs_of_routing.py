@@ -1,13 +1,18 @@
+from collections import Counter
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
 from gateway.artifacts.store import ArtifactStore
+from gateway.routing.caches import PromptCaches
 from gateway.routing.routing import Routing
 from gateway.types import HostedModel, ModelPrice, Usage
+from router_models.decide import Exploration
 from router_models.types import COMPLETION_MTOK
 from tests.fakes.artifacts import router_artifact
-from tests.fakes.routing import planned, request
+from tests.fakes.clocks import ManualClock
+from tests.fakes.routing import CALLER, planned, request
 from tests.fakes.turn_budgets import make_turn_budgets
 
 CHEAP = ModelPrice(1_000_000_000, 2_000_000_000)
@@ -72,3 +77,63 @@ async def test_a_router_that_predicts_usd_is_believed_as_before(routing) -> None
     plan = await planned(await routing(), request(max_tokens=1))
     assert [c.completion_tokens for c in plan.candidates] == [None, None]
     assert all(c.cost_usd for c in plan.candidates)
+
+
+CACHED = replace(DEAR, cached_input_nusd_per_mtok=1_000_000_000)
+QUESTION = {"role": "user", "content": "Say it in other words. " * 5_000}
+NEXT = [QUESTION, {"role": "assistant", "content": "It."}, {"role": "user", "content": "Again."}]
+
+
+async def warm(routing: Any, store: ArtifactStore, **changes: Any) -> Routing:
+    """Routing over two models that cost the same, the second of which has read `QUESTION`."""
+    data = router_artifact(unit=COMPLETION_MTOK)
+    store.activate(store.put(data).version)
+    pool = [HostedModel(name, "p", name, CACHED) for name in ("small", "large")]
+    caches = PromptCaches(ManualClock(0.0))
+    first = request(messages=[QUESTION])
+    caches.remember(first, CALLER.team_id, None, pool[1], Usage(first.prompt_tokens, 1), 0.0)
+    made = await routing(*pool, with_router=False, caches=caches, **changes)
+    return cast("Routing", made)
+
+
+async def test_a_warm_cache_counts_under_a_turn_budget_too(routing, store) -> None:
+    asked = request(messages=NEXT, waypost={"turn_budget": 1000})
+    budgets = make_turn_budgets(choices=[100], expected_turns=1)
+    small, large = (await planned(await warm(routing, store), asked, budgets=budgets)).candidates
+    assert small.cost_usd == pytest.approx(10e-6 * asked.prompt_tokens, rel=0.1)
+    assert large.cost_usd == pytest.approx(1e-6 * asked.prompt_tokens, rel=0.25)
+    assert (large.utility or 0) > (small.utility or 0)
+
+
+async def test_a_model_whose_cache_is_cold_is_explored_less(routing, store) -> None:
+    asked = request(messages=NEXT, waypost={"willingness_to_pay": 0.2})
+    it = await warm(routing, store, exploration=Exploration("thompson"))
+    known, unknown = [await planned(each, asked) for each in (it, replace(it, caches=None))]
+    assert 0.0 < known.candidates[0].propensity < unknown.candidates[0].propensity
+    drawn = Counter([(await planned(it, asked)).models[0].name for _ in range(200)])
+    assert drawn["small"] / 200 == pytest.approx(known.candidates[0].propensity, abs=0.15)
+
+
+async def test_what_exploration_loses_counts_the_cache_that_it_leaves(routing, store) -> None:
+    asked = request(messages=NEXT, waypost={"willingness_to_pay": 0.2})
+    it = await warm(routing, store, exploration=Exploration("epsilon", 1.0))
+    plans = [await planned(it, asked) for _ in range(20)]
+    left = next(plan for plan in plans if plan.models[0].name == "small")
+    small, large = left.candidates
+    lost_usd = (small.cost_usd or 0) - (large.cost_usd or 0)
+    later_usd = (large.saved_later_usd or 0) - (small.saved_later_usd or 0)
+    worth_usd = 0.2 * ((large.quality or 0) - (small.quality or 0))
+    assert left.regret_usd == pytest.approx(worth_usd + lost_usd + later_usd)
+    assert lost_usd > 0.1
+
+
+async def test_a_router_that_predicts_usd_counts_no_cache(routing, store) -> None:
+    pool = [HostedModel(name, "p", name, CACHED) for name in ("small", "large")]
+    caches = PromptCaches(ManualClock(0.0))
+    first = request(messages=[QUESTION])
+    caches.remember(first, CALLER.team_id, None, pool[1], Usage(first.prompt_tokens, 1), 0.0)
+    asked = request(messages=NEXT)
+    plans = [await planned(await routing(*pool, caches=known), asked) for known in (caches, None)]
+    assert plans[0].candidates[1].cost_usd == plans[1].candidates[1].cost_usd
+    assert plans[0].candidates[1].utility == plans[1].candidates[1].utility
+    assert plans[0].candidates[1].cached_tokens is None

@@ -3,7 +3,7 @@ from math import inf
 import pytest
 
 from gateway.expected_tokens import expected_tokens
-from gateway.routing.expected_cost import PoolPrices, asked_limit
+from gateway.routing.expected_cost import PoolPrices, Warmth, asked_limit
 from gateway.types import HostedModel, ModelPrice, PriceTier, Usage
 
 DEAR = ModelPrice(3_000_000_000, 15_000_000_000, cached_input_nusd_per_mtok=300_000_000)
@@ -64,3 +64,53 @@ def test_an_empty_pool_costs_nothing() -> None:
 )
 def test_reads_the_output_limit_that_a_caller_set(body, limit) -> None:
     assert asked_limit(body) == limit
+
+
+PREMIUM = ModelPrice(3_000_000_000, 15_000_000_000, 300_000_000, 3_750_000_000)
+SAME = ModelPrice(3_000_000_000, 15_000_000_000)
+
+
+def warmth(cached, if_called, if_not, chance=0.5, *, is_marked=False) -> Warmth:
+    return Warmth([cached], [if_called], [if_not], [chance], is_marked)
+
+
+@pytest.mark.parametrize("prompt_tokens", [10_000, 60_000])
+@pytest.mark.parametrize(
+    "price", [DEAR, PREMIUM, ModelPrice(10**9, 10**9, 10**8, tiers=TIERED.tiers)]
+)
+def test_expects_what_is_charged_for_a_prompt_that_is_partly_cached(prompt_tokens, price) -> None:
+    cached, prices = 8_000, PoolPrices.of([hosted(price)])
+    found = prices.cache_costs(prompt_tokens, warmth(cached, 0.0, 0.0, is_marked=True))
+    (plain,) = prices.cost_usd(prompt_tokens, [300.0])
+    written = 0 if price.cache_write_nusd_per_mtok is None else prompt_tokens - cached
+    usage = Usage(prompt_tokens, 300, cached, written)
+    assert (plain or 0) + found.added_usd[0] == pytest.approx(price.cost_nusd(usage) / 1e9)
+
+
+def test_what_a_cache_saves_later_is_the_chance_of_it_times_what_a_call_puts_there() -> None:
+    prices = PoolPrices.of([hosted(DEAR)])
+    cold = prices.cache_costs(10_000, warmth(0.0, 9_000.0, 0.0)).saved_later_usd[0]
+    warm = prices.cache_costs(10_000, warmth(9_000.0, 9_000.0, 8_000.0)).saved_later_usd[0]
+    assert cold == pytest.approx(0.5 * 9_000 * 2.7e-6)
+    assert warm == pytest.approx(cold / 9)
+
+
+def test_reading_into_a_cold_cache_costs_each_of_the_calls_that_find_it_their_part() -> None:
+    chance, tokens = 0.9, 10_000
+    prices = PoolPrices.of([hosted(DEAR)])
+    (cold,) = prices.cost_usd(tokens, [0.0])
+    found = prices.cache_costs(tokens, warmth(0.0, tokens, 0.0, chance))
+    calls = 1 / (1 - chance)
+    spread = (tokens * 3e-6 + (calls - 1) * tokens * 0.3e-6) / calls
+    assert (cold or 0) - found.saved_later_usd[0] == pytest.approx(spread)
+
+
+@pytest.mark.parametrize(
+    ("price", "is_marked"),
+    [(SAME, True), (PREMIUM, False), (ModelPrice(10**9, 10**9, 2 * 10**9), True)],
+)
+def test_a_cache_that_is_not_cheaper_or_not_asked_for_changes_nothing(price, is_marked) -> None:
+    found = PoolPrices.of([hosted(price)]).cache_costs(
+        10_000, warmth(8_000.0, 9_000.0, 1_000.0, is_marked=is_marked)
+    )
+    assert (found.cached_tokens, found.added_usd, found.saved_later_usd) == ((0.0,), (0.0,), (0.0,))
