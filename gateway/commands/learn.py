@@ -16,13 +16,13 @@ from gateway.commands.artifact_kinds import explained
 from gateway.commands.options import settings_option
 from gateway.demo.demonstration import demonstrate
 from gateway.learning.events import OPERATOR, Event, LearningEvents
-from gateway.learning.lease import Lease
-from gateway.learning.opening import open_learner
+from gateway.learning.opening import LEARNER, open_learner
 from gateway.learning.operating import approve, roll_back
 from gateway.learning.watching import step_with_lease, watch
 from gateway.routing.canary import CanaryState, read_canary
 from gateway.settings.config import GatewaySettings, process_environment
 from gateway.storage.engines import opened
+from gateway.storage.lease import Lease
 from gateway.telemetry.log_lines import log_to_stderr
 from router_models.errors import ArtifactRejected
 
@@ -85,7 +85,7 @@ def status(settings: GatewaySettings, count: int, *, as_json: bool) -> None:
             "canary": _shown(canary),
             "kept": _shown(kept),
             "waiting": _waiting(events),
-            "learner": Lease(engine, "").current_holder(),
+            "learner": Lease(engine, LEARNER, "").current_holder(),
             "counts": {what: number for what, (number, _) in events.count().items()},
             "rolled_back": sorted(events.rolled_back()),
             "events": [asdict(event) for event in newest],

@@ -135,8 +135,10 @@ def _listen(settings: GatewaySettings) -> Ports:
 
 
 def _lines_of(gateway: Gateway) -> list[str]:
+    _, problem = gateway.budgets.problem()
     return [
         *(f"  note: {note}" for note in gateway.pool.notes),
+        *([] if problem is None else [f"  warning: {problem}"]),
         f"  models: {', '.join(gateway.pool.models)}",
         f"  router: {gateway.router_version or 'none yet; the default model serves'}",
     ]
