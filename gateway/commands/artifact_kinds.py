@@ -11,10 +11,15 @@ import click
 
 from gateway.artifacts.store import SealedStore, StoredArtifact, read_artifact
 from gateway.artifacts.trust import read_signature
-from gateway.commands.options import settings_option
+from gateway.commands.options import agree, settings_option, yes_option
 from gateway.settings.config import GatewaySettings
 from router_models.artifacts.sealed_file import EncoderManifest, ManifestT
 from router_models.errors import ArtifactRejected
+
+
+def _no_doubts(settings: GatewaySettings, manifest: Any, serving: Any) -> list[str]:
+    del settings, manifest, serving
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class ArtifactKind(Generic[ManifestT]):
         traits: What `list` says of one beside its version and date.
         brief: What is said of one that was activated.
         contents: What `show` says of its own, in order.
+        doubts: What speaks against letting one serve; the last argument is what serves now.
     """
 
     noun: str
@@ -38,6 +44,7 @@ class ArtifactKind(Generic[ManifestT]):
     traits: Callable[[ManifestT], str]
     brief: Callable[[ManifestT], str]
     contents: Callable[[ManifestT], dict[str, object]]
+    doubts: Callable[[GatewaySettings, ManifestT, ManifestT | None], list[str]] = _no_doubts
 
 
 def artifact_commands(kind: ArtifactKind[ManifestT]) -> click.Group:
@@ -88,14 +95,23 @@ def _add_serving(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
     def report(manifest: ManifestT) -> None:
         click.echo(f"active: {manifest.version} ({kind.brief(manifest)})")
 
+    def let_serve(settings: GatewaySettings, version: str, *, is_given: bool) -> None:
+        store = kind.open_store(settings)
+        doubts = kind.doubts(settings, store.manifest(version), _serving(store))
+        agree(f"let {version} serve", doubts, is_given=is_given)
+        report(store.activate(version))
+
     @group.command(
-        "activate", help="Activate VERSION; running gateways serve it within a second or so."
+        "activate",
+        help="Activate VERSION; running gateways serve it within a second or so.\n\nAsks where "
+        "there are doubts, such as one model only.",
     )
     @click.argument("version")
     @settings_option
-    def activate_artifact(version: str, settings: GatewaySettings) -> None:
+    @yes_option
+    def activate_artifact(version: str, settings: GatewaySettings, *, yes: bool) -> None:
         with explained():
-            report(kind.open_store(settings).activate(version))
+            let_serve(settings, version, is_given=yes)
 
     @group.command("rollback", help=f"Reactivate the {kind.noun} that was active before.")
     @settings_option
@@ -111,15 +127,27 @@ def _add_serving(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
     @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
     @click.option("--activate", is_flag=True, help="Activate it at once.")
     @settings_option
-    def import_artifact(file: Path, *, activate: bool, settings: GatewaySettings) -> None:
+    @yes_option
+    def import_artifact(
+        file: Path, *, activate: bool, settings: GatewaySettings, yes: bool
+    ) -> None:
         store = kind.open_store(settings)
         with explained():
             manifest = store.put(read_artifact(file), read_signature(file))
             click.echo(f"imported {manifest.version}")
             if activate:
-                report(store.activate(manifest.version))
+                let_serve(settings, manifest.version, is_given=yes)
             else:
                 click.echo(f"waypost {store.command} activate {manifest.version} lets it serve")
+
+
+def _serving(store: SealedStore[ManifestT]) -> ManifestT | None:
+    """Return the manifest of what serves; None where nothing does, or nothing that can be read."""
+    try:
+        active = store.active()
+        return None if active is None else store.manifest(active)
+    except ArtifactRejected:
+        return None
 
 
 @contextmanager

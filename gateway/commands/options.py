@@ -1,7 +1,7 @@
 """Options that several subcommands share, and what those do alike that change or destroy."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -80,6 +80,25 @@ class Consent:
         return True
 
 
+def agree(deed: str, doubts: Sequence[str], *, is_given: bool) -> None:
+    """Ask whether to do what there are doubts about; say them at least where consent is given.
+
+    Raises:
+        Abort: Who was asked says no.
+        UsageError: Nobody can be asked.
+    """
+    for doubt in doubts:
+        click.echo(f"doubt: {doubt}", err=True)
+    if not doubts or is_given:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{deed}? There are doubts; give --yes to do it all the same")
+    click.confirm(f"{deed} all the same?", abort=True, err=True)
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
 def destroys(function: Any) -> Any:
     """Give a command ``--yes`` and ``--dry-run``, and hand it a `Consent` to ask for."""
 
@@ -89,7 +108,7 @@ def destroys(function: Any) -> Any:
 
     for option in (
         click.option("--dry-run", is_flag=True, help="Say what would be destroyed, and stop."),
-        click.option("--yes", is_flag=True, help="Do not ask."),
+        yes_option,
     ):
         with_consent = option(with_consent)
     return with_consent
