@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, RowMapping, Select, insert, select, update
 
 from gateway.access.kept import count_kept, forget_exchanges, forget_responses
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.settings.config import ConfigurationError
 from gateway.storage.database import one_start_at_a_time, writing
 from migrations.tables import KEYS, TEAMS
@@ -103,7 +103,8 @@ class KeyStore:
         """Add a team.
 
         Raises:
-            InvalidRequest: The id is malformed or taken.
+            InvalidRequest: The id is malformed.
+            Conflict: It is taken.
         """
         if not TEAM_ID.fullmatch(team_id):
             raise InvalidRequest(
@@ -114,7 +115,7 @@ class KeyStore:
         team = TeamInfo(team_id, *chosen, self.now(), data_rule or None)
         with writing(self.engine) as connection:
             if _team(connection, team_id) is not None:
-                raise InvalidRequest(f"team {team_id!r} exists already", param="id")
+                raise Conflict(f"team {team_id!r} exists already", param="id")
             connection.execute(insert(TEAMS).values(asdict(team)))
         return team
 

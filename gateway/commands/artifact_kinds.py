@@ -11,7 +11,7 @@ import click
 
 from gateway.artifacts.store import SealedStore, StoredArtifact, read_artifact
 from gateway.artifacts.trust import read_signature
-from gateway.commands.options import agree, settings_option, yes_option
+from gateway.commands.options import agree, json_option, print_json, settings_option, yes_option
 from gateway.settings.config import GatewaySettings
 from router_models.artifacts.sealed_file import EncoderManifest, ManifestT
 from router_models.errors import ArtifactRejected
@@ -64,10 +64,14 @@ def add_reading(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
         "one.\n\nArtefacts from a federation show how this site assessed them, and why.",
     )
     @settings_option
-    def list_artifacts(settings: GatewaySettings) -> None:
+    @json_option
+    def list_artifacts(settings: GatewaySettings, *, as_json: bool) -> None:
         store = kind.open_store(settings)
         with explained():
             stored = store.list_all()
+        if as_json:
+            print_json([_listed(kind, item) for item in stored])
+            return
         if not stored:
             click.echo(
                 f"no {kind.noun} in {store.folder}: {kind.otherwise}; "
@@ -180,6 +184,17 @@ def encoder_contents(manifest: EncoderManifest) -> dict[str, object]:
         "encoder_id": manifest.encoder_id,
         "encoder_sha256": manifest.encoder_sha256,
         "dimension": manifest.dimension,
+    }
+
+
+def _listed(kind: ArtifactKind[ManifestT], item: StoredArtifact[ManifestT]) -> dict[str, Any]:
+    made = item.assessment
+    return {
+        "version": item.version,
+        "is_active": item.is_active,
+        "problem": item.problem,
+        "manifest": None if item.manifest is None else _to_json(kind, item.manifest),
+        "assessment": None if made is None else json.loads(made.to_json()),
     }
 
 

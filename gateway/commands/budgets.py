@@ -9,10 +9,18 @@ from budget.ledger.amounts import NUSD_PER_USD
 from budget.ledger.types import Measure, ScopeKind, Window
 from gateway.budgets.definitions import MAX_CAP, BudgetDefinition, BudgetDefinitions
 from gateway.budgets.folding import MIN_AGE_DAYS
+from gateway.budgets.operations import described
 from gateway.budgets.refusals import UNITS
 from gateway.budgets.reservation import duration
 from gateway.commands.counters import with_counters
-from gateway.commands.options import Consent, changing, destroys, settings_option
+from gateway.commands.options import (
+    Consent,
+    changing,
+    destroys,
+    json_option,
+    print_json,
+    settings_option,
+)
 from gateway.settings.config import GatewaySettings
 from gateway.storage.engines import opened
 
@@ -123,24 +131,36 @@ def create(
 @settings_option
 @team_option
 @scope_option
-def list_budgets(settings: GatewaySettings, team_id: str | None, scope: ScopeKind | None) -> None:
+@json_option
+def list_budgets(
+    settings: GatewaySettings, team_id: str | None, scope: ScopeKind | None, *, as_json: bool
+) -> None:
     """List budgets."""
-    after = None
+    found: list[BudgetDefinition] = []
     with opened(settings) as engine:
         store = BudgetDefinitions(engine)
+        after = None
         while page := store.budgets(team_id=team_id, scope=scope, after=after, limit=PAGE):
-            for budget in page:
-                click.echo(_line(budget))
+            found += page
             after = page[-1].id
+    if as_json:
+        print_json([described(budget) for budget in found])
+        return
+    for budget in found:
+        click.echo(_line(budget))
 
 
 @command.command()
 @settings_option
 @click.argument("budget_id")
-def show(settings: GatewaySettings, budget_id: str) -> None:
+@json_option
+def show(settings: GatewaySettings, budget_id: str, *, as_json: bool) -> None:
     """Show a budget."""
     with opened(settings) as engine:
         found = BudgetDefinitions(engine).budget(budget_id)
+    if as_json:
+        print_json(described(found))
+        return
     click.echo(_line(found))
     click.echo(f"created {found.created_at:%Y-%m-%d %H:%M} UTC, ", nl=False)
     click.echo(f"changed {found.updated_at:%Y-%m-%d %H:%M} UTC")
@@ -186,18 +206,24 @@ def delete(settings: GatewaySettings, budget_id: str, consent: Consent) -> None:
     show_default=True,
     help="Most lines to show.",
 )
+@json_option
 def usage(
     settings: GatewaySettings,
     budget_id: str,
     team_id: str | None,
     scope_id: str | None,
     limit: int,
+    *,
+    as_json: bool,
 ) -> None:
     """Show what is spent, held and left; of a default, for those who spent most."""
     found = with_counters(
         settings,
         lambda counters: counters.usage(budget_id, team_id=team_id, scope_id=scope_id, limit=limit),
     )
+    if as_json:
+        print_json(found)
+        return
     for standing in found:
         click.echo(_standing(standing))
     if not found:

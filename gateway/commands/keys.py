@@ -1,13 +1,22 @@
 """`waypost keys`: create, list, change, revoke and rotate virtual keys."""
 
 import re
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
 from gateway.access.keys import KeyInfo, KeyStore
-from gateway.commands.options import Consent, changing, destroys, settings_option
+from gateway.commands.options import (
+    Consent,
+    changing,
+    destroys,
+    json_option,
+    print_json,
+    settings_option,
+)
 from gateway.embedded.variants import embedded_models
 from gateway.settings.config import GatewaySettings
 from gateway.storage.engines import opened
@@ -85,15 +94,33 @@ def create(
 @command.command("list")
 @settings_option
 @click.option("--team", help="Only this team's keys.")
-def list_keys(settings: GatewaySettings, team: str | None) -> None:
+@json_option
+def list_keys(settings: GatewaySettings, team: str | None, *, as_json: bool) -> None:
     """List keys without their secrets."""
-    after = None
-    click.echo("id            team             state    last used         name")
     with opened(settings) as engine:
-        while keys := KeyStore(engine).keys(team_id=team, after=after, limit=PAGE):
-            for key in keys:
-                click.echo(_line(key))
-            after = keys[-1].id
+        keys = tuple(_every_key(KeyStore(engine), team))
+    if as_json:
+        print_json([_to_json(key) for key in keys])
+        return
+    click.echo("id            team             state    last used         name")
+    for key in keys:
+        click.echo(_line(key))
+
+
+@command.command()
+@settings_option
+@click.argument("key_id")
+@json_option
+def show(settings: GatewaySettings, key_id: str, *, as_json: bool) -> None:
+    """Show what a key may do, without its secret."""
+    with opened(settings) as engine:
+        shown = _to_json(KeyStore(engine).key(key_id))
+    if as_json:
+        print_json(shown)
+        return
+    for name, value in shown.items():
+        said = ", ".join(value) if isinstance(value, list) else value
+        click.echo(f"{name:21} {'-' if said in (None, '') else said}")
 
 
 @command.command()
@@ -184,6 +211,17 @@ def _warn_of_unknown(
         for name in sorted(set(names) - known):
             listed = ", ".join(sorted(known))
             click.echo(f"warning: there is no {kind} {name!r} yet; known: {listed}", err=True)
+
+
+def _every_key(store: KeyStore, team: str | None) -> Iterator[KeyInfo]:
+    after = None
+    while keys := store.keys(team_id=team, after=after, limit=PAGE):
+        yield from keys
+        after = keys[-1].id
+
+
+def _to_json(key: KeyInfo) -> dict[str, Any]:
+    return {"state": _state(key), **asdict(key)}
 
 
 def _line(key: KeyInfo) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import orjson
 from sqlalchemy import Engine, make_url
 
 from gateway.settings.config import GatewaySettings, load_settings, process_environment
@@ -112,6 +113,14 @@ def destroys(function: Any) -> Any:
     ):
         with_consent = option(with_consent)
     return with_consent
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def print_json(value: Any) -> None:
+    """Print what a program reads: times in UTC, money also in whole nano-USD."""
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
 
 skip_incomplete_option = click.option(

@@ -1,11 +1,19 @@
 """`waypost teams`: create, list and change teams."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from gateway.access.keys import KeyStore, TeamInfo
-from gateway.commands.options import Consent, changing, destroys, settings_option
+from gateway.commands.options import (
+    Consent,
+    changing,
+    destroys,
+    json_option,
+    print_json,
+    settings_option,
+)
 from gateway.settings.config import GatewaySettings
 from gateway.storage.engines import opened
 
@@ -99,14 +107,23 @@ def update(
 
 @command.command("list")
 @settings_option
-def list_teams(settings: GatewaySettings) -> None:
+@json_option
+def list_teams(settings: GatewaySettings, *, as_json: bool) -> None:
     """List teams."""
-    after = None
     with opened(settings) as engine:
-        while teams := KeyStore(engine).teams(after=after, limit=PAGE):
-            for team in teams:
-                click.echo(_line(team))
-            after = teams[-1].id
+        teams = tuple(_every_team(KeyStore(engine)))
+    if as_json:
+        print_json(teams)
+        return
+    for team in teams:
+        click.echo(_line(team))
+
+
+def _every_team(store: KeyStore) -> Iterator[TeamInfo]:
+    after = None
+    while teams := store.teams(after=after, limit=PAGE):
+        yield from teams
+        after = teams[-1].id
 
 
 def _line(team: TeamInfo) -> str:

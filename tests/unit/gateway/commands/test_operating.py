@@ -1,5 +1,6 @@
 """`waypost database`, `teams`, `keys` and `log`, as an operator types them."""
 
+import json
 import os
 import pty
 import re
@@ -244,6 +245,25 @@ def test_taking_back_a_choice_asks_where_it_erases_what_was_kept(waypost, url, t
     assert "erase 1 exchanges of the team default" in refused
     assert "trains" in waypost("teams", "list")
     assert "trains" not in waypost("teams", "update", "default", "--no-train-reasoner", "--yes")
+
+
+def test_programs_read_json_where_people_read_lines(waypost):
+    waypost("teams", "create", "blue")
+    key_id = waypost("keys", "create", "--team", "blue", "--model", "a").split("-")[1]
+    waypost("budgets", "create", "--team", "blue", "--usd", "2")
+
+    (team,) = json.loads(waypost("teams", "list", "--json"))
+    (key,) = json.loads(waypost("keys", "list", "--json"))
+    (budget,) = json.loads(waypost("budgets", "list", "--json"))
+
+    assert (team["id"], team["logs_text"]) == ("blue", False)
+    assert (key["id"], key["state"], key["allowed_models"]) == (key_id, "active", ["a"])
+    assert json.loads(waypost("keys", "show", key_id, "--json")) == key
+    assert "secret" not in json.dumps(key)
+    assert "allowed_models        a\n" in waypost("keys", "show", key_id)
+    assert (budget["cap_usd"], budget["team_id"]) == (2, "blue")
+    assert json.loads(waypost("budgets", "show", budget["id"], "--json")) == budget
+    assert json.loads(waypost("router", "list", "--json")) == []
 
 
 def test_a_key_is_rotated_at_once_or_revoked_only_if_the_operator_says_so(waypost):
