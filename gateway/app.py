@@ -21,6 +21,7 @@ from gateway.budgets.base import Ledger
 from gateway.budgets.opening import Budgets, open_budgets
 from gateway.budgets.prompt_tokens import PromptCounter, find_tokenizer
 from gateway.budgets.turn_budgets import TurnBudgets
+from gateway.chat.deployments import Deployments, watched
 from gateway.chat.service import ChatService
 from gateway.chat.turn import new_id
 from gateway.endpoints.access import Access
@@ -102,7 +103,7 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         stack.callback(give_up_statements, startup.engine)  # last, so that no thread stays
-        http = _open_http(stack)
+        http = _open_http(settings, stack)
         pool = await _open_pool(settings, environ, http, stack)
         log = _open_log(settings, startup, stack)
         authenticator = _open_authenticator(settings, startup, stack)
@@ -112,10 +113,12 @@ async def open_gateway(
         embedder = open_query_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
         routing = await _open_routing(settings, pool, embedder, providers, startup, budgets, stack)
+        deployments = _deployments(pool, routing)
         ungraded = ChatService(
             routing=routing,
             turn_budgets=await _open_turn_budgets(settings, budgets.ledger, embedder, stack),
-            providers=providers,
+            providers=watched(providers, pool.models.values(), deployments),
+            deployments=deployments,
             ledger=budgets.ledger,
             log=log,
             metrics=Metrics(),
@@ -129,8 +132,6 @@ async def open_gateway(
             rng=random.Random(),  # noqa: S311 (ids must differ, not be secret)
         )
         service = await stack.enter_async_context(open_graded(ungraded, settings.grading, log))
-        connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
-        _observe(settings, service, embedder, pool, log, budgets, connections)
         readiness = Readiness(pool, counters_problem=budgets.problem)
         forwarding = _forwarding(settings, service, providers, budgets, counter)
         page = await _open_page(service.metrics, workers, stack)
@@ -142,7 +143,7 @@ async def open_gateway(
             router_version=routing.serving_version,
             budgets=budgets,
             readiness=readiness,
-            connections=connections,
+            connections=_observe(settings, service, embedder, pool, log, budgets),
             grading=service.grading,
         )
 
@@ -168,8 +169,16 @@ async def _open_routing(
     return await make_routing(settings, pool, embedder, providers, stack, engine, counters)
 
 
-def _open_http(stack: AsyncExitStack) -> HttpClient:
-    http = HttpClient.open()
+def _deployments(pool: Pool, routing: Routing) -> Deployments | None:
+    """Choose among the places of models that have several, where there are such models."""
+    if not any(model.deployments for model in pool.models.values()):
+        return None
+    rng = random.Random()  # noqa: S311 (spreads calls, guards nothing)
+    return Deployments(routing.paused, routing.refusals, time.monotonic, rng)
+
+
+def _open_http(settings: GatewaySettings, stack: AsyncExitStack) -> HttpClient:
+    http = HttpClient.open(trust_env=settings.server.proxy_from_environment)
     stack.push_async_callback(http.aclose)
     return http
 
@@ -227,10 +236,10 @@ def _observe(
     pool: Pool,
     log: EvaluationLog,
     budgets: Budgets,
-    connections: Mapping[str, ConnectionCounts],
-) -> None:
-    """Expose at every scrape what the collaborators count themselves."""
+) -> Mapping[str, ConnectionCounts]:
+    """Expose at every scrape what the collaborators count themselves; connections by server."""
     store = router_store(settings)
+    connections = {"public": ConnectionCounts(), "admin": ConnectionCounts()}
     for read in (
         read_log(log, settings.evaluation_log),
         read_grading(service.grading),
@@ -246,6 +255,7 @@ def _observe(
         read_connections(connections),
     ):
         service.metrics.observe(read)
+    return connections
 
 
 async def _open_page(

@@ -14,6 +14,7 @@ from gateway.artifacts.store import ArtifactStore
 from gateway.budgets.definitions import SCOPE_KINDS
 from gateway.budgets.opening import Budgets
 from gateway.budgets.turn_budgets import TurnBudgets
+from gateway.deployments import every_place
 from gateway.embedded.process import EmbeddedPool
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.providers.base import Provider
@@ -298,7 +299,7 @@ def read_providers(
             "Times the circuit breaker of the model opened.",
             labels=by,
         )
-        for model in (*models.values(), *other_models.values()):
+        for model in every_place((*models.values(), *other_models.values())):
             breaker = conditions[model.provider].breakers.get(model.upstream_name)
             labels = [model.provider, model.name]
             is_open.add_metric(labels, breaker is not None and breaker.is_open)

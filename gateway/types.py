@@ -1,8 +1,8 @@
 """The nouns of serving: hosted models, prices, usage, callers and turns."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from budget.ledger.amounts import TOKENS_PER_MTOK
 from router_models.types import Float32
@@ -15,6 +15,8 @@ ModelKind = Literal["chat", "completions", "embeddings", "rerank"]
 Doubt = Literal["missing", "too_few", "few", "too_many"]
 """About what a provider reports of a complete answer: it counts nothing, fewer tokens than any
 tokenizer makes of the answer, far fewer than is usual, or more than can be true or was held."""
+Place = tuple[str, str]
+"""Where a model is called: the provider, and what the provider calls the model."""
 CARRIED = "waypost_carried"
 """In a message or tool of a request that came on another wire: what chat completions cannot say."""
 
@@ -154,6 +156,10 @@ class HostedModel:
         lacks: What it has no way to do.
         kind: What it is asked for.
         attributes: What its operator says of where and how it is hosted; data rules require them.
+        deployments: Where it can be called, if that is more than one place; in order of priority,
+            and the first is what the model itself says.
+        fallbacks: Names of the models that answer in its place where a caller names it and it
+            cannot; most often none.
     """
 
     name: str
@@ -167,6 +173,39 @@ class HostedModel:
     lacks: Lacks = LACKS_NOTHING
     kind: ModelKind = "chat"
     attributes: frozenset[str] = frozenset()
+    deployments: "tuple[Deployment, ...]" = ()
+    fallbacks: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """Where it is called."""
+        return self.provider, self.upstream_name
+
+    def is_at(self, places: Collection[Place]) -> bool:
+        """Whether it is called at none but these places."""
+        if not self.deployments:
+            return self.place in places
+        return all(one.model.place in places for one in self.deployments)
+
+    def is_admitted(self, requires: frozenset[str]) -> bool:
+        """Whether what requires these attributes may be sent to any of its deployments."""
+        if not self.deployments:
+            return requires <= self.attributes
+        return any(requires <= one.model.attributes for one in self.deployments)
+
+
+class Deployment(NamedTuple):
+    """One of several places where a model is called.
+
+    Attributes:
+        model: As it is there: with that place's price, fields and attributes.
+        weight: Its share of the calls, relative to others of its priority; 0 is called last.
+        priority: Those with the lowest number are called first.
+    """
+
+    model: HostedModel
+    weight: float = 1.0
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +253,7 @@ class Caller:
 
     def may_use(self, model: HostedModel) -> bool:
         """Whether the key and all data rules admit `model`."""
-        return self.may_name(model.name) and self.may_send_to(model.attributes)
+        return self.may_name(model.name) and model.is_admitted(self.requires)
 
     def may_name(self, model: str) -> bool:
         """Whether the key admits what is called `model`."""

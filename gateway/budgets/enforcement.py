@@ -5,10 +5,10 @@ https://platform.claude.com/docs/en/build-with-claude/extended-thinking
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from gateway.budgets.worst_case import with_output_limit
+from gateway.deployments import with_system_prompt
 from gateway.providers.lacks import OUTPUT_LIMITS, may_think
 from gateway.types import HostedModel
 from gateway.wire import ChatRequest
@@ -80,7 +80,7 @@ def with_instruction(models: Sequence[HostedModel], tokens: int) -> tuple[Hosted
     """
     line = f"Think for at most {tokens} tokens."
     return tuple(
-        replace(model, system_prompt="\n".join(filter(None, (line, model.system_prompt))))
+        with_system_prompt(model, "\n".join(filter(None, (line, model.system_prompt))))
         for model in models
     )
 

@@ -17,6 +17,7 @@ from gateway.budgets.base import Ledger
 from gateway.budgets.enforcement import asked_of, with_reasoning
 from gateway.budgets.turn_budgets import TurnBudgets
 from gateway.chat.charging import charge_abandoned, charge_answer, charge_stream, id_of, most_used
+from gateway.chat.deployments import Deployments
 from gateway.chat.reserving import afford, reserve
 from gateway.chat.turn import Turn
 from gateway.chat.usage import SentCall, TokenCounter
@@ -99,6 +100,7 @@ class ChatService:
         clock: Monotonic seconds. Not the event loop's time: uvloop counts in milliseconds.
         rng: Makes ids; seeded apart in every process.
         grading: Has answers graded once they are given; None where nothing grades.
+        deployments: Orders the places of models that have several; None where no model has.
     """
 
     routing: Routing
@@ -116,6 +118,7 @@ class ChatService:
     clock: Callable[[], float]
     rng: random.Random
     grading: GradingDesk | None = None
+    deployments: Deployments | None = None
 
     async def plan(
         self, request: ChatRequest, caller: Caller, *, with_stderr: bool = False
@@ -209,7 +212,7 @@ class ChatService:
             turn.follow(plan)
             try:
                 with trace.step("reserve"):
-                    await afford(self.ledger, self.routing, turn, prediction)
+                    await afford(self.ledger, self.routing, turn, prediction, self.deployments)
             finally:
                 self.metrics.decided(turn.plan or plan)
             yield turn
@@ -231,7 +234,7 @@ class ChatService:
         while True:
             model = left.pop(0)
             try:
-                return await self.providers[model.provider].complete(self._call(turn, model))
+                return await self.providers[model.provider].complete(self._call(turn, model, left))
             except ANOTHER_MODEL_MAY_ANSWER as error:
                 await self._fall_back_or_raise(turn, model, left, error)
                 drop_tracebacks(error)
@@ -243,7 +246,8 @@ class ChatService:
             model = left.pop(0)
             provider = self.providers[model.provider]
             try:
-                upstream = await stack.enter_async_context(provider.stream(self._call(turn, model)))
+                call = self._call(turn, model, left)
+                upstream = await stack.enter_async_context(provider.stream(call))
             except ANOTHER_MODEL_MAY_ANSWER as error:
                 await self._fall_back_or_raise(turn, model, left, error)
                 drop_tracebacks(error)
@@ -252,9 +256,13 @@ class ChatService:
                 return upstream
 
     def _candidates(self, turn: Turn) -> list[HostedModel]:
-        return list(turn.plan.models) if turn.plan is not None else []
+        models = list(turn.plan.models) if turn.plan is not None else []
+        if self.deployments is None:
+            return models
+        team_id, is_stream = turn.caller.team_id, turn.request.is_stream
+        return self.deployments.in_order(models, team_id, is_stream=is_stream)
 
-    def _call(self, turn: Turn, model: HostedModel) -> UpstreamCall:
+    def _call(self, turn: Turn, model: HostedModel, left: Sequence[HostedModel]) -> UpstreamCall:
         body = asked_of(model, turn.request, turn.completion_tokens)
         if turn.plan is not None and turn.plan.allotment is not None:
             body = with_reasoning(body, model)
@@ -275,6 +283,7 @@ class ChatService:
             refused=refused,
             is_chosen=model.name != turn.request.model,
             team_id=turn.caller.team_id,
+            is_elsewhere=bool(left) and left[0].name == model.name,
         )
 
     async def _fall_back_or_raise(
@@ -291,7 +300,7 @@ class ChatService:
             left.insert(0, model)  # which is sent less
             return
         if isinstance(error, ProviderRateLimited):
-            self.refusals.rest(turn.caller.team_id, model.name, error.retry_after_s or 0.0)
+            self.refusals.rest(turn.caller.team_id, model.place, error.retry_after_s or 0.0)
         if error.repeatable_after:
             left.insert(0, model)
         if not left or is_late:
@@ -301,7 +310,7 @@ class ChatService:
         turn.trace.fail_call(type(error).__name__)
         _log.warning(
             "%s: %s failed, trying %s: %s",
-            *(turn.record.request_id, model.name, left[0].name, error),
+            *(turn.record.request_id, model.name, "/".join(left[0].place), error),
             extra=turn.about(),
         )
         if turn.sent is not None and turn.transit.is_upstream:

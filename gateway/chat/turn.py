@@ -165,6 +165,8 @@ class Turn:
         if served is not None:
             headers.append((b"x-waypost-model", served.name.encode("utf-8")))
             headers.append((b"x-waypost-provider", served.provider.encode("utf-8")))
+            if served.name != (chosen := plan.models[0].name):
+                headers.append((b"x-waypost-fallback-from", chosen.encode("utf-8")))
         if self.dropped:
             headers.append((b"x-waypost-dropped", ", ".join(sorted(self.dropped)).encode()))
         if plan.allotment is not None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from budget.ledger.amounts import TOKENS_PER_MTOK
 from gateway.budgets.base import BoundPrompt
 from gateway.budgets.worst_case import MAX_TOKENS, WorstCase, added_tokens
+from gateway.deployments import within
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.exact_json import dumps
 from gateway.forwarding.call import Call, Charged, scopes_of, worst_of
@@ -145,7 +146,7 @@ class ModelCalls:
             raise InvalidRequest("`model` must be the name of a model.", param="model")
         scopes = scopes_of(name, body, headers)
         body.pop(OWN_FIELD, None)
-        model = self._find(endpoint, name, caller)
+        model = within(self._find(endpoint, name, caller), caller.requires)
         if model.fields is not None:
             model = replace(model, fields=model.fields | endpoint.fields)
         if not is_admitted(asked_fields(body), model.fields):

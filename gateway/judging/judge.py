@@ -109,7 +109,7 @@ class Judge:
         offered = [
             name
             for name in self.settings.models
-            if name in self.models and asker.may_send_to(self.models[name].attributes)
+            if name in self.models and self.models[name].is_admitted(asker.requires)
         ]
         written = {_origin(self.models[name]) for name in written_by if name in self.models}
         others = [name for name in offered if _origin(self.models[name]) not in written]

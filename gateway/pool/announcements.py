@@ -186,7 +186,9 @@ class OfferedModels(Mapping[str, HostedModel]):
                     one.model,
                 )
             elif base.provider != self._fixed_provider:
-                offered[one.name] = replace(base, name=one.name, upstream_name=one.version)
+                offered[one.name] = replace(
+                    base, name=one.name, upstream_name=one.version, deployments=()
+                )
             elif one.version in self._tuned:
                 fields = {**base.request_defaults, **self._tuned[one.version]}
                 offered[one.name] = replace(base, name=one.name, request_defaults=fields)

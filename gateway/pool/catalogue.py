@@ -1,10 +1,12 @@
 """Makes the models the gateway serves out of settings, what was discovered, and known facts."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
+from gateway.deployments import joined
 from gateway.pool.discovery import Discovered
 from gateway.pool.kinds import WITH_OUTPUT, kind_of
 from gateway.pool.prices import CatalogueEntry, catalogue_entry, catalogue_of, price_of
@@ -18,7 +20,7 @@ from gateway.settings.config import (
     ModelSettings,
     ProviderSettings,
 )
-from gateway.types import Capabilities, HostedModel
+from gateway.types import Capabilities, Deployment, HostedModel
 
 # Conservative: a model not named here is not sent images unless its settings say so.
 _SEES = re.compile(
@@ -60,7 +62,7 @@ def build_models(
         models = {**discovered.models, **models}
         providers = {**discovered.providers, **providers}
     moment = now or datetime.now(UTC)
-    return {name: _model(name, table, providers, moment) for name, table in models.items()}
+    return {name: _deployed(name, table, providers, moment) for name, table in models.items()}
 
 
 def capabilities_of(
@@ -87,6 +89,36 @@ def _reasoning(
     if known.reasoning is None:
         return "effort" if _TAKES_EFFORT.search(upstream_name) else None
     return None if known.reasoning == "none" else known.reasoning
+
+
+def _deployed(
+    name: str, table: ModelSettings, providers: Mapping[str, ProviderSettings], now: datetime
+) -> HostedModel:
+    """Build a model, at each place where it is deployed."""
+    if not table.deployments:
+        return _model(name, table, providers, now)
+    deployments = []
+    for one in table.deployments:
+        there = table.model_copy(
+            update={
+                "provider": one.provider,
+                "upstream_name": one.upstream_name or table.upstream_name,
+                "price": one.price or table.price,
+            }
+        )
+        model = _model(name, there, providers, now)
+        deployments.append(Deployment(model, one.weight, one.priority))
+    twice = [place for place, n in Counter(d.model.place for d in deployments).items() if n > 1]
+    if twice:
+        raise ConfigurationError(
+            f"models.{name}.deployments: {'/'.join(twice[0])} is there twice; give one a weight "
+            "for both, or another provider table"
+        )
+    if len({one.model.kind for one in deployments}) > 1:
+        raise ConfigurationError(
+            f"models.{name}.deployments: they are of different kinds; say `kind` for the model"
+        )
+    return joined(deployments)
 
 
 def _model(
@@ -128,4 +160,5 @@ def _model(
         ),
         kind=kind,
         attributes=frozenset((*provider.attributes, *table.attributes)),
+        fallbacks=table.fallbacks,
     )

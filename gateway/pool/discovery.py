@@ -22,9 +22,9 @@ from gateway.settings.config import (
     CapabilitySettings,
     ConfigurationError,
     ModelSettings,
-    PriceSettings,
     ProviderSettings,
 )
+from gateway.settings.prices import PriceSettings
 
 OLLAMA_URL = "http://127.0.0.1:11434"
 OLLAMA_TIMEOUT_S = 0.2

@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import Any, Final
 
 from budget.ledger.amounts import NUSD_PER_USD
-from gateway.settings.config import ConfigurationError, PriceSettings, RateSettings
+from gateway.settings.config import ConfigurationError
+from gateway.settings.prices import PriceSettings, RateSettings
 from gateway.types import ModelPrice, PriceTier
 
 KINDS: Final = (

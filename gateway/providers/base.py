@@ -41,6 +41,7 @@ class UpstreamCall:
             is sent as it came, is sent without them.
         is_chosen: The caller named no model, or another one, so it cannot know what this one takes.
         team_id: Whose line it waits in for a place.
+        is_elsewhere: The model can be called elsewhere too, so nobody waits to call it here again.
     """
 
     model: HostedModel
@@ -55,6 +56,7 @@ class UpstreamCall:
     refused: frozenset[str] = frozenset()
     is_chosen: bool = False
     team_id: str = ""
+    is_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

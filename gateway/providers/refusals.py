@@ -14,6 +14,7 @@ from typing import Final
 from gateway.errors import ProviderError, ProviderUnsupported
 from gateway.providers.lacks import DROPPABLE, OUTPUT_LIMITS, REFUSABLE, THOUGHTS
 from gateway.providers.vendor_words import is_about_length, is_about_thoughts, refused_field
+from gateway.types import Place
 
 KEPT_S: Final = 600.0
 MAX_TEAMS: Final = 1_000
@@ -49,7 +50,7 @@ class Refusals:
         self._clock = clock
         self._teams: dict[str, dict[str, Learned]] = {}
         self._forgotten_at: dict[str, float] = {}
-        self._rested_until: dict[str, dict[str, float]] = {}
+        self._rested_until: dict[str, dict[Place, float]] = {}
 
     def forget(self) -> None:
         """Know of no refusal any more."""
@@ -57,20 +58,20 @@ class Refusals:
         self._forgotten_at.clear()
         self._rested_until.clear()
 
-    def rest(self, team_id: str, model: str, seconds: float) -> None:
-        """Note that a provider asks the team to leave `model` alone for so long."""
+    def rest(self, team_id: str, place: Place, seconds: float) -> None:
+        """Note that a provider asks the team to leave a model alone for so long."""
         if team_id not in self._rested_until and len(self._rested_until) >= MAX_TEAMS:
             del self._rested_until[next(iter(self._rested_until))]
         resting = self._rested_until.setdefault(team_id, {})
-        resting[model] = self._clock() + min(seconds, LONGEST_REST_S)
+        resting[place] = self._clock() + min(seconds, LONGEST_REST_S)
 
-    def resting(self, team_id: str) -> Collection[str]:
-        """Name the models that the team shall leave alone, as long as there are others."""
+    def resting(self, team_id: str) -> Collection[Place]:
+        """Name the places that the team shall leave alone, as long as there are others."""
         resting = self._rested_until.get(team_id)
         if not resting:
             return ()
         now_s = self._clock()
-        return [model for model, until_s in resting.items() if until_s > now_s]
+        return [place for place, until_s in resting.items() if until_s > now_s]
 
     def learn(
         self,

@@ -150,6 +150,8 @@ class Resilience:
         deadline_s: float,
         once: Callable[[], Awaitable[T]],
         before: int = 0,
+        *,
+        is_elsewhere: bool = False,
     ) -> tuple[T, int]:
         """Call `once` until it succeeds, gives a final answer, or there is no time for another.
 
@@ -160,6 +162,7 @@ class Resilience:
 
         Args:
             before: Attempts of the same call that were made already.
+            is_elsewhere: The call can be made elsewhere too, so it is made once here.
 
         Returns:
             What `once` returned, and the number of attempts.
@@ -178,7 +181,8 @@ class Resilience:
                     breaker.failed()
                 else:
                     breaker.abandoned()
-                await self._wait(failure, retries, breaker, deadline_s)
+                most = 0 if is_elsewhere else self.max_retries
+                await self._wait(failure, retries, most, breaker, deadline_s)
                 retries += 1
                 self.retries += 1
                 if failure.may_be_billed:
@@ -208,12 +212,17 @@ class Resilience:
         raise error
 
     async def _wait(
-        self, failure: AttemptFailed, retries: int, breaker: Breaker, deadline_s: float
+        self,
+        failure: AttemptFailed,
+        retries: int,
+        most: int,
+        breaker: Breaker,
+        deadline_s: float,
     ) -> None:
         """Sleep before the next attempt, or raise the error where there shall be none."""
         asked_s = failure.error.retry_after_s
         delay_s = self.backoff.delay_s(retries, asked_s)
-        is_last = retries == self.max_retries or not failure.is_retryable
+        is_last = retries >= most or not failure.is_retryable
         is_late = self.clock() + delay_s >= deadline_s or (asked_s or 0.0) > LONGEST_RETRY_AFTER_S
         if is_last or is_late or not breaker.is_available():
             raise failure.error from failure

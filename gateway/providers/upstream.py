@@ -91,6 +91,7 @@ class HttpProvider:
                 deadline_s,
                 lambda: self._complete_once(call, body, deadline_s),
                 call.transit.attempts,
+                is_elsewhere=call.is_elsewhere,
             )
         breaker.succeeded()
         return completion if attempts == 1 else replace(completion, attempts=attempts)
@@ -107,6 +108,7 @@ class HttpProvider:
                 deadline_s,
                 lambda: self._open_once(call, body, deadline_s),
                 call.transit.attempts,
+                is_elsewhere=call.is_elsewhere,
             )
             stream.attempts = attempts
             breaker.answered()

@@ -1,13 +1,16 @@
 """The models a request may be routed to, with what is worked out about them once, not per turn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.deployments import common_fields, least_of, within
 from gateway.routing.expected_cost import PoolPrices
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, Capabilities, HostedModel
 
+PoolKey = tuple[str, frozenset[str] | None, frozenset[str]]
+"""Of a profile or model, the models that a key admits, and what its data rules require."""
 MAX_POOLS: Final = 1_000
 """Every set of models that some key admits has one."""
 
@@ -34,10 +37,9 @@ class CandidatePool:
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(model.name for model in self.models))
         object.__setattr__(self, "by_name", {model.name: model for model in self.models})
-        object.__setattr__(self, "shared", _shared(self.models))
+        object.__setattr__(self, "shared", least_of(self.models))
         object.__setattr__(self, "prices", PoolPrices.of(self.models))
-        listed = [model.fields for model in self.models if model.fields is not None]
-        object.__setattr__(self, "fields", frozenset.intersection(*listed) if listed else None)
+        object.__setattr__(self, "fields", common_fields(self.models))
         refused = frozenset[str]().union(*(model.lacks.refused for model in self.models))
         object.__setattr__(self, "refused", refused)
 
@@ -56,8 +58,8 @@ class CandidatePools:
         self._offered = offered
         self._profiles = profiles
         self._known: tuple[HostedModel, ...] = ()
-        self._pools: dict[tuple[str, frozenset[str] | None, frozenset[str]], CandidatePool] = {}
-        self._single: dict[str, CandidatePool] = {}
+        self._pools: dict[PoolKey, CandidatePool] = {}
+        self._named: dict[PoolKey, tuple[tuple[HostedModel, ...], CandidatePool]] = {}
 
     def find(self, profile: str, caller: Caller) -> CandidatePool:
         """Return the models that `profile`, the caller's key and its data rules admit."""
@@ -71,37 +73,30 @@ class CandidatePools:
             admitted = self._profiles[profile].models
             pool = self._pools[key] = CandidatePool(
                 tuple(
-                    model
+                    within(model, caller.requires)
                     for model in now
                     if caller.may_use(model) and (admitted is None or model.name in admitted)
                 )
             )
         return pool
 
-    def single(self, model: HostedModel) -> CandidatePool:
-        """Return the pool that holds `model` alone."""
-        pool = self._single.get(model.name)
-        if pool is None or pool.models[0] is not model:
-            if len(self._single) > MAX_POOLS:
-                self._single.clear()
-            pool = self._single[model.name] = CandidatePool((model,))
+    def named(self, name: str, caller: Caller) -> CandidatePool | None:
+        """Return the model of that name, and its fallbacks after it.
+
+        None where there is no such model for the caller.
+        """
+        model = self._offered.get(name)
+        if model is None or not caller.may_use(model):
+            return None
+        models: tuple[HostedModel, ...] = (model,)
+        if model.fallbacks:
+            others = filter(None, map(self._offered.get, model.fallbacks))
+            models = (model, *filter(caller.may_use, others))
+        key = name, caller.allowed_models if model.fallbacks else None, caller.requires
+        known, pool = self._named.get(key, ((), None))
+        if pool is None or known != models:
+            if len(self._named) > MAX_POOLS:
+                self._named.clear()
+            pool = CandidatePool(tuple(within(one, caller.requires) for one in models))
+            self._named[key] = models, pool
         return pool
-
-
-def _shared(models: Sequence[HostedModel]) -> Capabilities:
-    """Take the least of each capability."""
-    all_of_them = [model.capabilities for model in models]
-    contexts = [one.context_tokens for one in all_of_them if one.context_tokens is not None]
-    outputs = [one for one in map(longest_answer, models) if one is not None]
-    return Capabilities(
-        tools=all(one.tools for one in all_of_them),
-        vision=all(one.vision for one in all_of_them),
-        json_schema=all(one.json_schema for one in all_of_them),
-        context_tokens=min(contexts, default=None),
-        max_output_tokens=min(outputs, default=None),
-    )
-
-
-def longest_answer(model: HostedModel) -> int | None:
-    """Return the highest output limit that may be asked of `model`; None where it is not known."""
-    return model.capabilities.max_output_tokens or model.lacks.output_tokens

@@ -13,13 +13,14 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from gateway.budgets.enforcement import own_limit
+from gateway.deployments import longest_answer
 from gateway.errors import NoCapableModel
 from gateway.exact_json import dumps
 from gateway.providers.fields import asked_fields, is_admitted, refusal
 from gateway.providers.lacks import FEATURES, REFUSABLE, asked_features
 from gateway.providers.refusals import LEARNED_NOTHING, NOTHING_LEARNED, Learned
-from gateway.routing.candidates import CandidatePool, longest_answer
-from gateway.types import Caller, HostedModel
+from gateway.routing.candidates import CandidatePool
+from gateway.types import Caller, HostedModel, Place
 from gateway.wire import ChatRequest
 from router_models.errors import NoModelAvailable
 
@@ -105,7 +106,7 @@ class Needs(NamedTuple):
 def judge(
     body: Mapping[str, Any],
     pool: CandidatePool,
-    paused: Collection[tuple[str, str]],
+    paused: Collection[Place],
     learned: Mapping[str, Learned] = NOTHING_LEARNED,
     prompt_tokens: int = 0,
 ) -> tuple[Verdict, ...]:
@@ -136,14 +137,14 @@ def judge(
 
 
 def without_resting(
-    models: Sequence[HostedModel], verdicts: tuple[Verdict, ...], resting: Collection[str]
+    models: Sequence[HostedModel], verdicts: tuple[Verdict, ...], resting: Collection[Place]
 ) -> tuple[Verdict, ...]:
-    """Rule out the models that are `resting`, by their names. Where no other is left, all stay."""
+    """Rule out the models whose places are all `resting`. Where no other is left, all stay."""
     judged = list(zip(models, verdicts, strict=True))
-    if not any(verdict.is_eligible and model.name not in resting for model, verdict in judged):
+    if not any(verdict.is_eligible and not model.is_at(resting) for model, verdict in judged):
         return verdicts
     return tuple(
-        UNAVAILABLE if verdict.is_eligible and model.name in resting else verdict
+        UNAVAILABLE if verdict.is_eligible and model.is_at(resting) else verdict
         for model, verdict in judged
     )
 
@@ -152,13 +153,13 @@ def _judged(
     needs: Needs,
     special: Sequence[tuple[str, Verdict]],
     model: HostedModel,
-    paused: Collection[tuple[str, str]],
+    paused: Collection[Place],
     learned: Mapping[str, Learned],
 ) -> Verdict:
     verdict = _verdict(needs, special, model)
     if verdict is OK and needs.features:
         verdict = _lacking(needs.features, model, learned)
-    if verdict is OK and (model.provider, model.upstream_name) in paused:
+    if verdict is OK and paused and model.is_at(paused):
         verdict = UNAVAILABLE
     return verdict
 

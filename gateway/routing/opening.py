@@ -28,6 +28,7 @@ from gateway.routing.routing import Routing
 from gateway.routing.shared_regret import POLLS, SharedRegret
 from gateway.routing.use import POLL_S, LearningFromUse
 from gateway.settings.config import ConfigurationError, GatewaySettings
+from gateway.types import Place
 
 
 def open_query_embedder(settings: GatewaySettings, stack: AsyncExitStack) -> QueryEmbedder:
@@ -111,7 +112,7 @@ async def open_routing(
 ) -> AsyncIterator[Routing]:
     """Make routing alone, for dry runs without a gateway: no model is started or called."""
     async with AsyncExitStack() as stack:
-        http = HttpClient.open()
+        http = HttpClient.open(trust_env=settings.server.proxy_from_environment)
         stack.push_async_callback(http.aclose)
         pool = await open_pool(settings, environ, http, settings.data_dir)
         if pool.embedded is not None:
@@ -130,8 +131,8 @@ def _default_model(settings: GatewaySettings, pool: Pool) -> str:
     return declared
 
 
-def _paused_of(providers: Mapping[str, Provider]) -> Callable[[], Collection[tuple[str, str]]]:
-    def paused() -> Collection[tuple[str, str]]:
+def _paused_of(providers: Mapping[str, Provider]) -> Callable[[], Collection[Place]]:
+    def paused() -> Collection[Place]:
         return {(name, model) for name, one in providers.items() for model in one.paused()}
 
     return paused

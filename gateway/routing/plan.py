@@ -166,3 +166,26 @@ def records_of(
             if record.quality is None and record.is_eligible:
                 record.verdict = NOT_IN_ROUTER
     return records
+
+
+def eligible(names: tuple[str, ...], verdicts: tuple[Verdict, ...]) -> tuple[str, ...]:
+    """Name the models that can answer."""
+    if len(names) == 1:
+        return names
+    return tuple(n for n, verdict in zip(names, verdicts, strict=True) if verdict.is_eligible)
+
+
+def any_known(scores: Scores, can_answer: list[bool]) -> bool:
+    """Say whether anything is predicted of a model that can answer."""
+    figures = zip(scores.quality, can_answer, strict=True)
+    return any(can and quality is not None for quality, can in figures)
+
+
+def has_decided(decision: RouteDecision | None) -> bool:
+    """Say whether a prediction had a part in the decision: only then is a router named."""
+    if decision is None:
+        return False
+    if None not in decision.utilities:
+        return True
+    figures = zip(decision.utilities, decision.propensities, strict=True)
+    return any(utility is not None and propensity > 0.0 for utility, propensity in figures)

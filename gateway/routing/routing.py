@@ -37,12 +37,15 @@ from gateway.routing.plan import (
     Prediction,
     RoutePlan,
     Scores,
+    any_known,
+    eligible,
+    has_decided,
     records_of,
 )
 from gateway.routing.predictions import predicted
 from gateway.routing.prior import DayOne, fill_in
 from gateway.settings.config import ProfileSettings
-from gateway.types import Caller, HostedModel
+from gateway.types import Caller, HostedModel, Place
 from gateway.wire import ChatRequest
 from router_models.artifacts.router import Router
 from router_models.decide import RouteDecision, decide
@@ -86,7 +89,7 @@ class Routing:
     exploration: Exploring
     embedder: Embedder
     router: ActiveRouter
-    paused: Callable[[], Collection[tuple[str, str]]]
+    paused: Callable[[], Collection[Place]]
     rng: np.random.Generator
     refusals: Refusals
     prior: DayOne | None = None
@@ -180,7 +183,7 @@ class Routing:
             if canary.is_drawn:
                 scores, version = canary.scores, canary.version
         if decision is None:
-            order, propensity, reason = self._default_order(pool, verdicts), 1.0, prediction.reason
+            order, propensity, reason = eligible(pool.names, verdicts), 1.0, prediction.reason
         else:
             order, propensity = (decision.model, *decision.fallbacks), decision.propensity
             # Why the router did not decide is known here alone.
@@ -197,7 +200,7 @@ class Routing:
             profile=None if is_named else prediction.profile_name,
             willingness_to_pay_usd=None if is_named else prediction.willingness_to_pay_usd,
             prompt_tokens=prediction.prompt_tokens,
-            router_version=version if _has_decided(decision) else None,
+            router_version=version if has_decided(decision) else None,
             familiarity=None if scores is None else scores.familiarity,
             quality_stderr=None if scores is None else scores.quality_stderr,
             encoder_id=prediction.encoder_id,
@@ -232,33 +235,43 @@ class Routing:
     def _named(
         self, request: ChatRequest, caller: Caller
     ) -> tuple[CandidatePool, tuple[Verdict, ...]]:
-        """Return the model that the caller names; whether it can answer is the caller's to know."""
-        model = self.models.get(request.model)
-        if model is None or not caller.may_use(model):
+        """Return the model that the caller names; whether it can answer is the caller's to know.
+
+        Its fallbacks come after it, as far as they can.
+        """
+        pool = self._pools.named(request.model, caller)
+        if pool is None:
             raise ModelNotFound(
                 f"No model {request.model!r} is served to this key; GET /v1/models lists them.",
                 param="model",
             )
-        if not is_admitted(asked_fields(request.body), model.fields):
-            raise refusal(request.body, (model,))
-        return self._pools.single(model), (OK,)
+        if not is_admitted(asked_fields(request.body), pool.models[0].fields):
+            raise refusal(request.body, pool.models[:1])
+        if len(pool.models) == 1:
+            return pool, (OK,)
+        return pool, (OK, *self._judged(request, caller.team_id, pool)[1:])
 
     def _eligible(
         self, request: ChatRequest, caller: Caller, profile_name: str
     ) -> tuple[CandidatePool, tuple[Verdict, ...]]:
         """Return the models that profile and key admit, at least one of which can answer."""
         pool = self._pools.find(profile_name, caller)
+        verdicts = self._judged(request, caller.team_id, pool)
+        if not any(verdict.is_eligible for verdict in verdicts):
+            raise no_model(request, caller, pool, verdicts)
+        return pool, verdicts
+
+    def _judged(
+        self, request: ChatRequest, team_id: str, pool: CandidatePool
+    ) -> tuple[Verdict, ...]:
         body = request.body
         if request.has_formal_limit:  # which is lowered to what a model takes
             body = {**body, "max_tokens": None}
-        team_id = caller.team_id
         learned = self.refusals.of_team(team_id)
         verdicts = judge(body, pool, self.paused(), learned, request.prompt_tokens)
         if resting := self.refusals.resting(team_id):
             verdicts = without_resting(pool.models, verdicts, resting)
-        if not any(verdict.is_eligible for verdict in verdicts):
-            raise no_model(request, caller, pool, verdicts)
-        return pool, verdicts
+        return verdicts
 
     async def _router(
         self, pinned: str | None, pool: CandidatePool, verdicts: tuple[Verdict, ...]
@@ -346,8 +359,8 @@ class Routing:
         pool = prediction.pool
         if prediction.reason == NAMED and scores is None:
             return None
-        eligible = [verdict.is_eligible for verdict in verdicts]
-        if scores is None or not _any_known(scores, eligible):
+        can_answer = [verdict.is_eligible for verdict in verdicts]
+        if scores is None or not any_known(scores, can_answer):
             # Nothing is predicted: the order of preference takes the place of costs.
             order = self._default_order(pool, verdicts)
             places = {name: float(place) for place, name in enumerate(order)}
@@ -359,7 +372,7 @@ class Routing:
             models=pool.names,
             quality=scores.quality,
             cost_usd=scores.cost_usd,
-            eligible=eligible,
+            eligible=can_answer,
             willingness_to_pay_usd=prediction.willingness_to_pay_usd,
             exploration=exploration,
             rng=self.rng,
@@ -369,22 +382,4 @@ class Routing:
 
     def _default_order(self, pool: CandidatePool, verdicts: tuple[Verdict, ...]) -> tuple[str, ...]:
         """Order the eligible models: the declared default first, then as configured."""
-        if len(pool.names) == 1:
-            return pool.names
-        names = [n for n, v in zip(pool.names, verdicts, strict=True) if v.is_eligible]
-        return tuple(sorted(names, key=lambda name: name != self.default_model))
-
-
-def _any_known(scores: Scores, eligible: list[bool]) -> bool:
-    figures = zip(scores.quality, eligible, strict=True)
-    return any(can and quality is not None for quality, can in figures)
-
-
-def _has_decided(decision: RouteDecision | None) -> bool:
-    """Say whether a prediction had a part in the decision: only then is a router named."""
-    if decision is None:
-        return False
-    if None not in decision.utilities:
-        return True
-    figures = zip(decision.utilities, decision.propensities, strict=True)
-    return any(utility is not None and propensity > 0.0 for utility, propensity in figures)
+        return tuple(sorted(eligible(pool.names, verdicts), key=self.default_model.__ne__))

@@ -22,9 +22,7 @@ from gateway.settings.pool import (
     CapabilitySettings,
     EmbeddedSettings,
     ModelSettings,
-    PriceSettings,
     ProviderSettings,
-    RateSettings,
 )
 from gateway.settings.routing import (
     DEFAULT_PROFILES,
@@ -62,10 +60,8 @@ __all__ = [
     "LearningSettings",
     "ModelSettings",
     "PassthroughSettings",
-    "PriceSettings",
     "ProfileSettings",
     "ProviderSettings",
-    "RateSettings",
     "RoutingSettings",
     "ServerSettings",
     "TracingSettings",
@@ -109,10 +105,14 @@ class GatewaySettings(Settings):
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:
         for name, model in self.models.items():
-            if model.provider not in self.providers:
-                raise ValueError(
-                    f"models.{name}.provider: there is no [providers.{model.provider}] table"
-                )
+            places = model.deployments or (model,)
+            unknown = next((p.provider for p in places if p.provider not in self.providers), None)
+            if unknown is not None:
+                where = "deployments.provider" if model.deployments else "provider"
+                raise ValueError(f"models.{name}.{where}: there is no [providers.{unknown}] table")
+            strange = next((n for n in model.fallbacks if n == name or n not in self.models), None)
+            if strange is not None:
+                raise ValueError(f"models.{name}.fallbacks: {strange!r} is no other model")
         for name, table in self.passthrough.items():
             if table.provider not in self.providers:
                 raise ValueError(

@@ -8,71 +8,11 @@ from pydantic import Field, SecretStr, model_validator
 from gateway.settings.base import Settings
 from gateway.settings.cloud import CloudSettings
 from gateway.settings.data_rules import Attribute
+from gateway.settings.deployments import DeploymentSettings
+from gateway.settings.prices import PriceSettings
 
 ProviderApi = Literal["openai", "azure", "anthropic"]
 """Whose API a provider speaks, whatever its paths."""
-
-
-class RateSettings(Settings):
-    """What tokens cost, in USD per million."""
-
-    input_usd_per_mtok: Annotated[
-        float, Field(ge=0, description="USD per million tokens of the prompt.")
-    ]
-    output_usd_per_mtok: Annotated[
-        float, Field(ge=0, description="USD per million tokens of the answer.")
-    ]
-    cached_input_usd_per_mtok: Annotated[
-        float | None,
-        Field(
-            ge=0,
-            description="USD per million prompt tokens that the provider read from its cache. "
-            "By default they cost as much as any other.",
-        ),
-    ] = None
-    cache_write_usd_per_mtok: Annotated[
-        float | None,
-        Field(
-            ge=0,
-            description="USD per million prompt tokens that the provider wrote to its cache. "
-            "By default they cost as much as any other.",
-        ),
-    ] = None
-    cache_write_1h_usd_per_mtok: Annotated[
-        float | None,
-        Field(
-            ge=0,
-            description="USD per million prompt tokens that the provider wrote to its cache for an "
-            "hour, as Anthropic does if asked to. By default they cost as much as other writes.",
-        ),
-    ] = None
-
-
-class TierSettings(RateSettings):
-    """The price of calls with long prompts, where the provider charges more for them.
-
-    The table is repeated, `[[models.NAME.price.tiers]]`, for each step of the price. The whole call
-    is charged at the price of the last step that its prompt is above, answer included.
-    """
-
-    above_prompt_tokens: Annotated[
-        int,
-        Field(gt=0, description="The price applies to calls with more tokens of prompt than this."),
-    ]
-
-
-class PriceSettings(RateSettings):
-    """The price of a model in USD per million tokens. It replaces the price of the catalogue."""
-
-    tiers: tuple[TierSettings, ...] = ()
-    search_unit_usd: Annotated[
-        float | None,
-        Field(
-            ge=0,
-            description="USD that a rerank model charges for each search unit (a query with up to "
-            "100 documents), as Cohere does, beside what its tokens cost. By default nothing.",
-        ),
-    ] = None
 
 
 class CapabilitySettings(Settings):
@@ -290,7 +230,11 @@ class ModelSettings(Settings):
     """One hosted model. Callers ask for it by the table's name."""
 
     provider: Annotated[
-        str, Field(description="Name of the `[providers.NAME]` table that hosts the model.")
+        str,
+        Field(
+            description="Name of the `[providers.NAME]` table that hosts the model. Left out where "
+            "the model has `deployments`."
+        ),
     ]
     upstream_name: Annotated[
         str | None,
@@ -316,6 +260,16 @@ class ModelSettings(Settings):
         ),
     ] = ()
     price: PriceSettings | None = None
+    deployments: tuple[DeploymentSettings, ...] = ()
+    fallbacks: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Models that answer in its place, in this order, where a caller names it "
+            "and it fails, refuses the request as too long or for a parameter, or is at its rate "
+            "limit. They may cost more: budgets hold the dearest, where they have room for it, and "
+            "the header `x-waypost-fallback-from` says so. By default a named model has none."
+        ),
+    ] = ()
     capabilities: CapabilitySettings = CapabilitySettings()
     system_prompt: Annotated[
         str | None,
@@ -331,6 +285,19 @@ class ModelSettings(Settings):
             "out, such as `{temperature = 0.2}`."
         ),
     ] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_where_it_is_deployed(cls, given: Any) -> Any:
+        """Take the provider from the first deployment, in order of priority."""
+        deployments = given.get("deployments") if isinstance(given, dict) else None
+        if not deployments:
+            return given
+        checked = [DeploymentSettings.model_validate(one) for one in deployments]
+        provider = min(checked, key=lambda one: one.priority).provider
+        if given.get("provider", provider) != provider:
+            raise ValueError("give `provider` or `deployments`, not both")
+        return {**given, "provider": provider}
 
 
 class EmbeddedSettings(Settings):

@@ -47,7 +47,9 @@ def test_settings_are_those_of_the_gateway():
     def check(block: Block) -> None:
         table = tomllib.loads(block.text)
         hosts = table.setdefault("providers", {})
-        for each in (*table.get("models", {}).values(), *table.get("passthrough", {}).values()):
+        models = table.get("models", {}).values()
+        deployments = (one for model in models for one in model.get("deployments", [model]))
+        for each in (*deployments, *table.get("passthrough", {}).values()):
             # A fragment may leave out the provider that another one shows.
             hosts.setdefault(each["provider"], {"base_url": "https://provider.example/v1"})
         GatewaySettings.model_validate({"data_dir": "data", **table})

@@ -14,7 +14,8 @@ from gateway.pool.prices import (
     price_in_tiers,
     price_of,
 )
-from gateway.settings.config import ConfigurationError, PriceSettings
+from gateway.settings.config import ConfigurationError
+from gateway.settings.prices import PriceSettings
 from gateway.types import ModelPrice, PriceTier, Usage
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

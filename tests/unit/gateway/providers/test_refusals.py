@@ -4,6 +4,7 @@ from gateway.errors import ProviderUnsupported
 from gateway.providers.refusals import KEPT_S, LONGEST_REST_S, MAX_TEAMS, Learned, Refusals
 
 SENT = frozenset({"logprobs", "max_completion_tokens", "max_tokens", "messages", "temperature"})
+PLACE, OTHER = ("one", "m"), ("two", "m")
 TOKENS = 100
 
 
@@ -56,19 +57,19 @@ def test_no_team_learns_from_another(refusals: Refusals) -> None:
 
 
 def test_a_model_rests_for_one_team_and_a_while(refusals: Refusals, now: Now) -> None:
-    refusals.rest("t", "m", 5.0)
-    refusals.rest("t", "other", 10 * LONGEST_REST_S)
-    assert (refusals.resting("t"), refusals.resting("another")) == (["m", "other"], ())
+    refusals.rest("t", PLACE, 5.0)
+    refusals.rest("t", OTHER, 10 * LONGEST_REST_S)
+    assert (refusals.resting("t"), refusals.resting("another")) == ([PLACE, OTHER], ())
     now.s = 5.0
-    assert refusals.resting("t") == ["other"]
+    assert refusals.resting("t") == [OTHER]
     now.s = LONGEST_REST_S
     assert refusals.resting("t") == []
 
 
 def test_rests_of_so_many_teams_are_remembered(refusals: Refusals) -> None:
     for number in range(MAX_TEAMS + 1):
-        refusals.rest(str(number), "m", 5.0)
-    assert (refusals.resting("0"), refusals.resting("1")) == ((), ["m"])
+        refusals.rest(str(number), PLACE, 5.0)
+    assert (refusals.resting("0"), refusals.resting("1")) == ((), [PLACE])
 
 
 def test_nothing_is_tried_twice(refusals: Refusals) -> None:

@@ -46,9 +46,9 @@ async def test_predictions_are_remembered_for_the_caller_s_team(routing, monkeyp
 async def test_a_model_that_rests_is_chosen_where_there_is_no_other(routing) -> None:
     refusals = Refusals(lambda: 0.0)
     it = await routing(refusals=refusals)
-    refusals.rest(CALLER.team_id, "small", 9.0)
+    refusals.rest(CALLER.team_id, ("p", "small"), 9.0)
     chosen = [model.name for model in (await planned(it, request())).models]
-    refusals.rest(CALLER.team_id, "large", 9.0)
+    refusals.rest(CALLER.team_id, ("p", "large"), 9.0)
     left = {model.name for model in (await planned(it, request())).models}
     assert chosen == ["large"]
     assert left == {"small", "large"}
