@@ -31,7 +31,13 @@ def find_doubts(
             f"it knows none of the models of these settings ({', '.join(pool)}), so it would "
             "decide nothing"
         )
-    spellings = {name: table.upstream_name or name for name, table in pool.items()}
+    spellings = {
+        name: {
+            table.upstream_name or name,
+            *(one.upstream_name or name for one in table.deployments),
+        }
+        for name, table in pool.items()
+    }
     doubts += _other_spellings(manifest.models, named, spellings)
     if len(known) == 1 and len(pool) != 1:
         doubts.append(f"it knows one model only, so {known[0]} would get every turn it decides")
@@ -54,13 +60,13 @@ def _names(manifest: RouterManifest | None) -> tuple[str, ...]:
 
 
 def _other_spellings(
-    models: Iterable[str], named: set[str], spellings: Mapping[str, str]
+    models: Iterable[str], named: set[str], spellings: Mapping[str, Iterable[str]]
 ) -> list[str]:
     """Find models of the pool that the router knows by a name that callers do not use."""
     found = []
     for model in models:
-        for name, upstream in spellings.items():
-            if name not in named and _plain(model) in {_plain(name), _plain(upstream)}:
+        for name, others in spellings.items():
+            if name not in named and _plain(model) in map(_plain, (name, *others)):
                 found.append(
                     f"it says {model!r} where these settings say {name!r}: rename the model in the "
                     "table that it is trained on"

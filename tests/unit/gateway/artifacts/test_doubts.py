@@ -10,7 +10,13 @@ TABLES = {
     "providers": {"host": {"base_url": "http://127.0.0.1:9/v1"}},
     "models": {
         "small": {"provider": "host"},
-        "large": {"provider": "host", "upstream_name": "maker/Large-2.5"},
+        "large": {
+            "upstream_name": "maker/Large-2.5",
+            "deployments": [
+                {"provider": "host"},
+                {"provider": "host", "upstream_name": "eu-large"},
+            ],
+        },
     },
 }
 
@@ -37,7 +43,7 @@ def test_one_that_knows_no_model_of_the_settings_would_decide_nothing(settings):
     assert doubt.startswith("it knows none of the models of these settings (small, large)")
 
 
-@pytest.mark.parametrize("name", ["Large", "maker/Large-2.5", "large-2-5", "LARGE_2.5"])
+@pytest.mark.parametrize("name", ["Large", "maker/Large-2.5", "large-2-5", "LARGE_2.5", "eu-large"])
 def test_another_spelling_is_named_with_the_one_that_callers_use(settings, name):
     doubts = find_doubts(settings, router("small", name), None)
 
