@@ -84,6 +84,10 @@ class NotFound(CallerError):
     """No such path or resource."""
 
 
+class Conflict(CallerError):
+    """What shall be created is there already."""
+
+
 class RateLimited(CallerError):
     """The caller sends faster than allowed.
 
@@ -220,6 +224,7 @@ RENDERINGS: Mapping[type[Exception], Rendering] = MappingProxyType(
         NoCapableModel: Rendering(400, "invalid_request_error", "no_capable_model"),
         NoSuchResponse: Rendering(400, "invalid_request_error", "previous_response_not_found"),
         NotFound: Rendering(404, "invalid_request_error", "not_found"),
+        Conflict: Rendering(409, "invalid_request_error", "conflict"),
         RateLimited: Rendering(429, "rate_limit_error", "rate_limit_exceeded"),
         DependencyUnavailable: Rendering(503, "server_error", "temporarily_unavailable"),
         ProviderTimeout: Rendering(504, "provider_error", "provider_timeout"),

@@ -259,6 +259,12 @@ def read_budgets(budgets: Budgets) -> Read:
             "1 if the budget store answered its last call, else 0.",
             not ledger.has_store_failed,
         )
+        is_split = budgets.sole is not None and budgets.sole.problem is not None
+        yield gauge(
+            f"{name}_counted_apart",
+            "1 if another gateway counts the same budgets in a memory of its own, else 0.",
+            is_split,
+        )
         yield gauge(f"{name}_running", "Reservations not settled yet.", ledger.running)
         yield gauge(
             f"{name}_unsettled", "Settlements that wait for the budget store.", ledger.unsettled

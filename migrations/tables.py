@@ -315,11 +315,14 @@ Attributes:
     why: A sentence for an operator.
 """
 
-LEARNING_LEASE = Table(
+LEASES = Table(
     "learning_lease",
     METADATA,
     Column("name", String, primary_key=True),
     Column("holder", String, nullable=False),
     Column("expires_unix_s", Double, nullable=False),
 )
-"""Which of several processes learns, and until when, by the clock of the database."""
+"""Which process does what only one may, and until when, by the clock of the database.
+
+The name is from when only learners had a lease.
+"""

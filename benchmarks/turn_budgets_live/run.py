@@ -48,7 +48,7 @@ context_tokens = 16384
 ARMS: Final = ("off", "static", "split", "tab")
 AT_ONCE: Final = 8
 SERVES: Final = re.compile(r"Waypost serves (http://127\.0\.0\.1:\d+)/v1")
-KEY: Final = re.compile(r"your key, shown only now: (\S+)")
+KEY: Final = re.compile(r"your key: in (.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +79,22 @@ async def gateway(data: Path) -> AsyncIterator[httpx2.AsyncClient]:
             if not line:
                 raise SystemExit(f"the gateway did not start:\n{said}")
             said += line.decode()
-        found, key = SERVES.search(said), KEY.search(said)
+        found = SERVES.search(said)
         assert found is not None
-        assert key is not None
-        headers = {"authorization": f"Bearer {key[1]}"}
+        headers = {"authorization": f"Bearer {_first_key(said)}"}
         async with httpx2.AsyncClient(base_url=found[1], headers=headers, timeout=600) as http:
             await _until_ready(http)
             yield http
     finally:
         process.terminate()
         await process.wait()
+
+
+def _first_key(said: str) -> str:
+    """Read the key from the file that the gateway names when it first starts."""
+    found = KEY.search(said)
+    assert found is not None
+    return Path(found[1]).read_text().strip()
 
 
 async def _until_ready(http: httpx2.AsyncClient) -> None:

@@ -9,19 +9,20 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, RowMapping, Select, delete, insert, or_, select, update
+from sqlalchemy import Connection, Engine, RowMapping, Select, insert, select, update
 
-from gateway.errors import InvalidRequest, NotFound
+from gateway.access.kept import count_kept, forget_exchanges, forget_responses
+from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.settings.config import ConfigurationError
 from gateway.storage.database import one_start_at_a_time, writing
-from migrations.tables import CONVERSATIONS, GRADES, KEYS, STORED_RESPONSES, TEAMS, TURNS
+from migrations.tables import KEYS, TEAMS
 
 KEY_PREFIX = "wp"
 SECRET_BYTES = 32
@@ -102,7 +103,8 @@ class KeyStore:
         """Add a team.
 
         Raises:
-            InvalidRequest: The id is malformed or taken.
+            InvalidRequest: The id is malformed.
+            Conflict: It is taken.
         """
         if not TEAM_ID.fullmatch(team_id):
             raise InvalidRequest(
@@ -113,7 +115,7 @@ class KeyStore:
         team = TeamInfo(team_id, *chosen, self.now(), data_rule or None)
         with writing(self.engine) as connection:
             if _team(connection, team_id) is not None:
-                raise InvalidRequest(f"team {team_id!r} exists already", param="id")
+                raise Conflict(f"team {team_id!r} exists already", param="id")
             connection.execute(insert(TEAMS).values(asdict(team)))
         return team
 
@@ -148,11 +150,25 @@ class KeyStore:
             if changes:
                 connection.execute(update(TEAMS).where(TEAMS.c.id == team_id).values(changes))
             if trains_reasoner is False:
-                _forget_exchanges(connection, team_id)
+                forget_exchanges(connection, team_id)
             if stores_responses is False:
-                for table in (STORED_RESPONSES, CONVERSATIONS):
-                    connection.execute(delete(table).where(table.c.team_id == team_id))
+                forget_responses(connection, team_id)
         return self.team(team_id)
+
+    def count_erased(self, team_id: str, choices: Mapping[str, bool | None]) -> dict[str, int]:
+        """Count by kind what these choices, as of `update_team`, would erase; none for none.
+
+        Raises:
+            NotFound: There is no such team.
+        """
+        self.team(team_id)
+        with self.engine.connect() as connection:
+            return count_kept(
+                connection,
+                team_id,
+                exchanges=choices.get("trains_reasoner") is False,
+                responses=choices.get("stores_responses") is False,
+            )
 
     def team(self, team_id: str) -> TeamInfo:
         """Return one team.
@@ -334,21 +350,6 @@ def _create_token(file: Path) -> None:
         pass  # another process was quicker; its token counts
     finally:
         fresh.unlink()
-
-
-def _forget_exchanges(connection: Connection, team_id: str) -> None:
-    """Erase what a reasoner would learn from; turns and grades themselves stay."""
-    connection.execute(
-        update(TURNS)
-        .where(TURNS.c.team_id == team_id)
-        .where(or_(TURNS.c.messages.is_not(None), TURNS.c.answer.is_not(None)))
-        .values(messages=None, answer=None)
-    )
-    connection.execute(
-        update(GRADES)
-        .where(GRADES.c.team_id == team_id, GRADES.c.verifier.is_not(None))
-        .values(verifier=None)
-    )
 
 
 def _join(key_id: str, secret: str) -> SecretStr:

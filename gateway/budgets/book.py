@@ -131,6 +131,11 @@ class BudgetBook:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="budgets")
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is capped anywhere."""
+        return self._rules.is_empty
+
+    @property
     def revision(self) -> int:
         """The newest change that counts."""
         return self._revision

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, upd
 
 from budget.ledger.types import Measure, Scope, ScopeKind, Window
 from gateway.access.keys import MAX_PAGE, utc_now
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.storage.database import writing
 from migrations.tables import BUDGETS, KEYS, TEAMS
 
@@ -105,7 +105,8 @@ class BudgetDefinitions:
         """Add a budget; gateways follow within two seconds.
 
         Raises:
-            InvalidRequest: It makes no sense, or exists already.
+            InvalidRequest: It makes no sense.
+            Conflict: It exists already.
             NotFound: There is no such team, or no such key in it.
         """
         moment = self.now()
@@ -120,7 +121,7 @@ class BudgetDefinitions:
             if known is None:
                 connection.execute(insert(BUDGETS).values(**values, revision=revision))
             elif known.deleted_at is None:
-                raise InvalidRequest(f"budget {new.id} limits this already; change its cap instead")
+                raise Conflict(f"budget {new.id} limits this already; change its cap instead")
             else:
                 connection.execute(
                     update(BUDGETS)

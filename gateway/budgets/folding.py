@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import Engine, RowMapping, delete, select
+from sqlalchemy import Engine, RowMapping, delete, func, select
 
 from budget.ledger.settlements import parse_limit_codes
 from gateway.budgets.journal import OWNERS, SUMMED
@@ -19,6 +19,14 @@ MIN_AGE_DAYS: Final = 32
 """Every window of a row this old has ended, but `total`."""
 FOLDED_AT_ONCE: Final = 1000
 OPENING: Final = "opening"
+
+
+def foldable(engine: Engine, before_unix_s: float) -> int:
+    """Count the rows from before a time."""
+    before = datetime.fromtimestamp(before_unix_s, UTC)
+    query = select(func.count()).where(SETTLEMENTS.c.reserved_at < before)
+    with engine.connect() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
 def fold(

@@ -19,9 +19,11 @@ from gateway.budgets.definitions import BudgetDefinition, BudgetDefinitions
 from gateway.budgets.journal import rebuild
 from gateway.budgets.metered import MeteredLedger
 from gateway.budgets.operations import BudgetDesk
+from gateway.budgets.sole_counter import LEASE, TTL_S, SoleCounter
 from gateway.budgets.store_health import PERIOD_S, StoreHealth
 from gateway.following import follow
 from gateway.settings.config import BudgetSettings, ConfigurationError
+from gateway.storage.lease import RENEWALS, Lease, name_this_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Budgets:
     Attributes:
         shared: Counters that all gateways share; None where they are in this process's memory.
         health: Of those; None likewise.
+        sole: Looks out for other gateways with counters in memory; None where they are shared.
         serves_unchecked: Callers with budgets are served while it is down.
     """
 
@@ -39,12 +42,13 @@ class Budgets:
     desk: BudgetDesk
     shared: LedgerStore | None = None
     health: StoreHealth | None = None
+    sole: SoleCounter | None = None
     serves_unchecked: bool = False
 
     def problem(self) -> tuple[bool, str | None]:
         """Say whether callers with budgets could be served since the start, and what is wrong."""
         if self.health is None:
-            return True, None
+            return True, None if self.sole is None else self.sole.problem
         is_well = self.health.has_answered and not self.health.is_down
         return (
             self.health.has_answered or self.serves_unchecked,
@@ -92,18 +96,30 @@ async def open_budgets(
             try:
                 async with _running(book.watch(), ledger.run()), AsyncExitStack() as stack:
                     budgets = Budgets(ledger, book, BudgetDesk(engine, store, clock))
-                    if settings.store != "memory":
-                        health = StoreHealth(store)
-                        await follow(health, PERIOD_S, stack)
-                        is_open = settings.when_store_is_down == "open"
-                        budgets = replace(
-                            budgets, shared=store, health=health, serves_unchecked=is_open
-                        )
-                    yield budgets
+                    yield await _watched(budgets, settings, engine, store, stack)
             finally:
                 await ledger.aclose()
     finally:
         book.close()
+
+
+async def _watched(
+    budgets: Budgets,
+    settings: BudgetSettings,
+    engine: Engine,
+    store: LedgerStore,
+    stack: AsyncExitStack,
+) -> Budgets:
+    """Watch for what would make the counters wrong, or unreachable."""
+    if settings.store == "memory":
+        sole = SoleCounter(Lease(engine, LEASE, name_this_process(), TTL_S), budgets.book)
+        stack.push_async_callback(sole.aclose)
+        await follow(sole, TTL_S / RENEWALS, stack)
+        return replace(budgets, sole=sole)
+    health = StoreHealth(store)
+    await follow(health, PERIOD_S, stack)
+    is_open = settings.when_store_is_down == "open"
+    return replace(budgets, shared=store, health=health, serves_unchecked=is_open)
 
 
 @asynccontextmanager

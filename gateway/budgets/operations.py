@@ -15,7 +15,7 @@ from budget.ledger.windows import DAY_S
 from gateway.budgets import journal
 from gateway.budgets.book import BudgetRules
 from gateway.budgets.definitions import BudgetDefinition, BudgetDefinitions, scope_of
-from gateway.budgets.folding import MIN_AGE_DAYS, fold
+from gateway.budgets.folding import MIN_AGE_DAYS, fold, foldable
 from gateway.errors import InvalidRequest
 from gateway.evaluation_log.row_layout import to_row
 from gateway.storage.database import writing
@@ -69,9 +69,17 @@ class BudgetDesk:
         return [shown(standing) for standing in await journal.standings_of(self.store, entries)]
 
     async def reset(
-        self, budget_id: str, *, team_id: str | None = None, scope_id: str | None = None
+        self,
+        budget_id: str,
+        *,
+        team_id: str | None = None,
+        scope_id: str | None = None,
+        dry_run: bool = False,
     ) -> dict[str, Any]:
         """Set what was spent in the current window to 0, and journal that.
+
+        Args:
+            dry_run: Show the counter that would be reset, and leave it as it is.
 
         Raises:
             NotFound: There is no such budget.
@@ -87,7 +95,8 @@ class BudgetDesk:
                 "a default of all teams by team_id (--team) too",
                 param="scope_id",
             )
-        await journal.reset(self.engine, self.store, one, self.clock())
+        if not dry_run:
+            await journal.reset(self.engine, self.store, one, self.clock())
         return shown((await self.store.standings([one]))[0])
 
     async def rebuild(self) -> dict[str, Any]:
@@ -110,8 +119,11 @@ class BudgetDesk:
         ]
         return {"differences": differences, "expired_leases": expired}
 
-    async def prune(self, older_than_days: int) -> dict[str, Any]:
+    async def prune(self, older_than_days: int, *, dry_run: bool = False) -> dict[str, Any]:
         """Fold old journal rows into opening rows; what the journal adds up to stays the same.
+
+        Args:
+            dry_run: Count the rows, and leave them as they are.
 
         Raises:
             InvalidRequest: Rows that young may count in a window that has not ended.
@@ -121,6 +133,9 @@ class BudgetDesk:
                 f"older_than_days: at least {MIN_AGE_DAYS}: younger rows may count this month",
                 param="older_than_days",
             )
+        if dry_run:
+            before = self.clock() - older_than_days * DAY_S
+            return {"folded_rows": await asyncio.to_thread(foldable, self.engine, before)}
         expired = await self._collect()  # told later, a folded charge would be journaled again
         now, folded = self.clock(), 0
         before = now - older_than_days * DAY_S

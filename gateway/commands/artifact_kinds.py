@@ -11,10 +11,15 @@ import click
 
 from gateway.artifacts.store import SealedStore, StoredArtifact, read_artifact
 from gateway.artifacts.trust import read_signature
-from gateway.commands.options import settings_option
+from gateway.commands.options import agree, json_option, print_json, settings_option, yes_option
 from gateway.settings.config import GatewaySettings
 from router_models.artifacts.sealed_file import EncoderManifest, ManifestT
 from router_models.errors import ArtifactRejected
+
+
+def _no_doubts(settings: GatewaySettings, manifest: Any, serving: Any) -> list[str]:
+    del settings, manifest, serving
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class ArtifactKind(Generic[ManifestT]):
         traits: What `list` says of one beside its version and date.
         brief: What is said of one that was activated.
         contents: What `show` says of its own, in order.
+        doubts: What speaks against letting one serve; the last argument is what serves now.
     """
 
     noun: str
@@ -38,6 +44,7 @@ class ArtifactKind(Generic[ManifestT]):
     traits: Callable[[ManifestT], str]
     brief: Callable[[ManifestT], str]
     contents: Callable[[ManifestT], dict[str, object]]
+    doubts: Callable[[GatewaySettings, ManifestT, ManifestT | None], list[str]] = _no_doubts
 
 
 def artifact_commands(kind: ArtifactKind[ManifestT]) -> click.Group:
@@ -57,10 +64,14 @@ def add_reading(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
         "one.\n\nArtefacts from a federation show how this site assessed them, and why.",
     )
     @settings_option
-    def list_artifacts(settings: GatewaySettings) -> None:
+    @json_option
+    def list_artifacts(settings: GatewaySettings, *, as_json: bool) -> None:
         store = kind.open_store(settings)
         with explained():
             stored = store.list_all()
+        if as_json:
+            print_json([_listed(kind, item) for item in stored])
+            return
         if not stored:
             click.echo(
                 f"no {kind.noun} in {store.folder}: {kind.otherwise}; "
@@ -88,14 +99,23 @@ def _add_serving(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
     def report(manifest: ManifestT) -> None:
         click.echo(f"active: {manifest.version} ({kind.brief(manifest)})")
 
+    def let_serve(settings: GatewaySettings, version: str, *, is_given: bool) -> None:
+        store = kind.open_store(settings)
+        doubts = kind.doubts(settings, store.manifest(version), _serving(store))
+        agree(f"let {version} serve", doubts, is_given=is_given)
+        report(store.activate(version))
+
     @group.command(
-        "activate", help="Activate VERSION; running gateways serve it within a second or so."
+        "activate",
+        help="Activate VERSION; running gateways serve it within a second or so.\n\nAsks where "
+        "there are doubts, such as one model only.",
     )
     @click.argument("version")
     @settings_option
-    def activate_artifact(version: str, settings: GatewaySettings) -> None:
+    @yes_option
+    def activate_artifact(version: str, settings: GatewaySettings, *, yes: bool) -> None:
         with explained():
-            report(kind.open_store(settings).activate(version))
+            let_serve(settings, version, is_given=yes)
 
     @group.command("rollback", help=f"Reactivate the {kind.noun} that was active before.")
     @settings_option
@@ -111,15 +131,27 @@ def _add_serving(group: click.Group, kind: ArtifactKind[ManifestT]) -> None:
     @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
     @click.option("--activate", is_flag=True, help="Activate it at once.")
     @settings_option
-    def import_artifact(file: Path, *, activate: bool, settings: GatewaySettings) -> None:
+    @yes_option
+    def import_artifact(
+        file: Path, *, activate: bool, settings: GatewaySettings, yes: bool
+    ) -> None:
         store = kind.open_store(settings)
         with explained():
             manifest = store.put(read_artifact(file), read_signature(file))
             click.echo(f"imported {manifest.version}")
             if activate:
-                report(store.activate(manifest.version))
+                let_serve(settings, manifest.version, is_given=yes)
             else:
                 click.echo(f"waypost {store.command} activate {manifest.version} lets it serve")
+
+
+def _serving(store: SealedStore[ManifestT]) -> ManifestT | None:
+    """Return the manifest of what serves; None where nothing does, or nothing that can be read."""
+    try:
+        active = store.active()
+        return None if active is None else store.manifest(active)
+    except ArtifactRejected:
+        return None
 
 
 @contextmanager
@@ -152,6 +184,17 @@ def encoder_contents(manifest: EncoderManifest) -> dict[str, object]:
         "encoder_id": manifest.encoder_id,
         "encoder_sha256": manifest.encoder_sha256,
         "dimension": manifest.dimension,
+    }
+
+
+def _listed(kind: ArtifactKind[ManifestT], item: StoredArtifact[ManifestT]) -> dict[str, Any]:
+    made = item.assessment
+    return {
+        "version": item.version,
+        "is_active": item.is_active,
+        "problem": item.problem,
+        "manifest": None if item.manifest is None else _to_json(kind, item.manifest),
+        "assessment": None if made is None else json.loads(made.to_json()),
     }
 
 

@@ -9,10 +9,18 @@ from budget.ledger.amounts import NUSD_PER_USD
 from budget.ledger.types import Measure, ScopeKind, Window
 from gateway.budgets.definitions import MAX_CAP, BudgetDefinition, BudgetDefinitions
 from gateway.budgets.folding import MIN_AGE_DAYS
+from gateway.budgets.operations import described
 from gateway.budgets.refusals import UNITS
 from gateway.budgets.reservation import duration
 from gateway.commands.counters import with_counters
-from gateway.commands.options import settings_option
+from gateway.commands.options import (
+    Consent,
+    changing,
+    destroys,
+    json_option,
+    print_json,
+    settings_option,
+)
 from gateway.settings.config import GatewaySettings
 from gateway.storage.engines import opened
 
@@ -107,7 +115,7 @@ def create(
             raise click.UsageError("--concurrent counts requests in progress now; leave out --per")
         window = "now"
     default: Window = "minute" if measure == "requests" else "total"
-    with opened(settings) as engine:
+    with changing(settings) as engine:
         new = BudgetDefinitions(engine).create(
             team_id=team_id,
             scope=scope or "team",
@@ -123,24 +131,36 @@ def create(
 @settings_option
 @team_option
 @scope_option
-def list_budgets(settings: GatewaySettings, team_id: str | None, scope: ScopeKind | None) -> None:
+@json_option
+def list_budgets(
+    settings: GatewaySettings, team_id: str | None, scope: ScopeKind | None, *, as_json: bool
+) -> None:
     """List budgets."""
-    after = None
+    found: list[BudgetDefinition] = []
     with opened(settings) as engine:
         store = BudgetDefinitions(engine)
+        after = None
         while page := store.budgets(team_id=team_id, scope=scope, after=after, limit=PAGE):
-            for budget in page:
-                click.echo(_line(budget))
+            found += page
             after = page[-1].id
+    if as_json:
+        print_json([described(budget) for budget in found])
+        return
+    for budget in found:
+        click.echo(_line(budget))
 
 
 @command.command()
 @settings_option
 @click.argument("budget_id")
-def show(settings: GatewaySettings, budget_id: str) -> None:
+@json_option
+def show(settings: GatewaySettings, budget_id: str, *, as_json: bool) -> None:
     """Show a budget."""
     with opened(settings) as engine:
         found = BudgetDefinitions(engine).budget(budget_id)
+    if as_json:
+        print_json(described(found))
+        return
     click.echo(_line(found))
     click.echo(f"created {found.created_at:%Y-%m-%d %H:%M} UTC, ", nl=False)
     click.echo(f"changed {found.updated_at:%Y-%m-%d %H:%M} UTC")
@@ -153,7 +173,7 @@ def show(settings: GatewaySettings, budget_id: str) -> None:
 def raise_budget(settings: GatewaySettings, budget_id: str, **amounts: int | None) -> None:
     """Set a new cap, higher or lower; what was spent stays spent."""
     measure, cap = _amount(amounts)
-    with opened(settings) as engine:
+    with changing(settings) as engine:
         store = BudgetDefinitions(engine)
         known = store.budget(budget_id).measure
         if known != measure:
@@ -165,10 +185,13 @@ def raise_budget(settings: GatewaySettings, budget_id: str, **amounts: int | Non
 @command.command()
 @settings_option
 @click.argument("budget_id")
-def delete(settings: GatewaySettings, budget_id: str) -> None:
+@destroys
+def delete(settings: GatewaySettings, budget_id: str, consent: Consent) -> None:
     """Lift a budget."""
-    with opened(settings) as engine:
-        click.echo(f"deleted {_line(BudgetDefinitions(engine).delete(budget_id))}")
+    with changing(settings) as engine:
+        store = BudgetDefinitions(engine)
+        if consent.to(f"delete {_line(store.budget(budget_id))}"):
+            click.echo(f"deleted {_line(store.delete(budget_id))}")
 
 
 @command.command()
@@ -183,18 +206,24 @@ def delete(settings: GatewaySettings, budget_id: str) -> None:
     show_default=True,
     help="Most lines to show.",
 )
+@json_option
 def usage(
     settings: GatewaySettings,
     budget_id: str,
     team_id: str | None,
     scope_id: str | None,
     limit: int,
+    *,
+    as_json: bool,
 ) -> None:
     """Show what is spent, held and left; of a default, for those who spent most."""
     found = with_counters(
         settings,
         lambda counters: counters.usage(budget_id, team_id=team_id, scope_id=scope_id, limit=limit),
     )
+    if as_json:
+        print_json(found)
+        return
     for standing in found:
         click.echo(_standing(standing))
     if not found:
@@ -206,24 +235,36 @@ def usage(
 @click.argument("budget_id")
 @team_option
 @id_option
+@destroys
 def reset(
-    settings: GatewaySettings, budget_id: str, team_id: str | None, scope_id: str | None
+    settings: GatewaySettings,
+    budget_id: str,
+    team_id: str | None,
+    scope_id: str | None,
+    consent: Consent,
 ) -> None:
     """Set what was spent in this window to 0."""
-    click.echo(
-        _standing(
+
+    def reset_counter(*, dry_run: bool) -> str:
+        return _standing(
             with_counters(
-                settings, lambda c: c.reset(budget_id, team_id=team_id, scope_id=scope_id)
+                settings,
+                lambda counters: counters.reset(
+                    budget_id, team_id=team_id, scope_id=scope_id, dry_run=dry_run
+                ),
+                is_change=not dry_run,
             )
         )
-    )
+
+    if consent.to(f"set to 0 what was spent by {reset_counter(dry_run=True)}"):
+        click.echo(reset_counter(dry_run=False))
 
 
 @command.command()
 @settings_option
 def rebuild(settings: GatewaySettings) -> None:
     """Set live counters to what the journal says, as after Redis lost its data."""
-    done = with_counters(settings, lambda counters: counters.rebuild())
+    done = with_counters(settings, lambda counters: counters.rebuild(), is_change=True)
     click.echo(
         f"{done['counters']} counters set, {done['expired_leases']} expired reservations charged"
     )
@@ -255,10 +296,20 @@ def verify(settings: GatewaySettings) -> None:
     required=True,
     help="Age of the rows.",
 )
-def prune(settings: GatewaySettings, older_than_days: int) -> None:
+@destroys
+def prune(settings: GatewaySettings, older_than_days: int, consent: Consent) -> None:
     """Fold old journal rows into one opening row per total; sums stay exact."""
-    done = with_counters(settings, lambda counters: counters.prune(older_than_days))
-    click.echo(f"{done['folded_rows']} rows folded")
+
+    def fold_rows(*, dry_run: bool) -> int:
+        done = with_counters(
+            settings,
+            lambda counters: counters.prune(older_than_days, dry_run=dry_run),
+            is_change=not dry_run,
+        )
+        return int(done["folded_rows"])
+
+    if consent.to(f"fold {fold_rows(dry_run=True)} rows of the journal"):
+        click.echo(f"{fold_rows(dry_run=False)} rows folded")
 
 
 def _amount(amounts: dict[str, int | None]) -> tuple[Measure, int]:

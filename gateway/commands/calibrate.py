@@ -380,4 +380,4 @@ def _finish(rows: Sequence[CalibrationRow], outcome: Outcome, out: Path) -> None
         )
     if outcome.untold:
         click.echo(f"{outcome.untold} grades were not taken by the gateway's log", err=True)
-    click.echo(f"wrote {len(rows)} rows to {out}; next: waypost train {out}")
+    click.echo(f"wrote {len(rows)} rows to {out}; next: waypost learn run")

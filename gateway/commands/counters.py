@@ -12,7 +12,8 @@ from sqlalchemy import Engine
 
 from gateway.budgets.opening import open_store
 from gateway.budgets.operations import BudgetDesk
-from gateway.settings.config import BudgetSettings, GatewaySettings
+from gateway.commands.options import say_database
+from gateway.settings.config import BudgetSettings, GatewaySettings, ServerSettings
 from gateway.storage.engines import opened
 
 ADMIN_TIMEOUT_S = 60.0
@@ -30,9 +31,9 @@ class Counters(Protocol):
         ...
 
     async def reset(
-        self, budget_id: str, *, team_id: str | None, scope_id: str | None
+        self, budget_id: str, *, team_id: str | None, scope_id: str | None, dry_run: bool
     ) -> dict[str, Any]:
-        """Set what was spent to 0."""
+        """Set what was spent to 0, or show what was."""
         ...
 
     async def rebuild(self) -> dict[str, Any]:
@@ -43,8 +44,8 @@ class Counters(Protocol):
         """Compare counters with the journal."""
         ...
 
-    async def prune(self, older_than_days: int) -> dict[str, Any]:
-        """Fold old journal rows."""
+    async def prune(self, older_than_days: int, *, dry_run: bool) -> dict[str, Any]:
+        """Fold old journal rows, or count them."""
         ...
 
 
@@ -65,10 +66,10 @@ class RemoteCounters:
         return found
 
     async def reset(
-        self, budget_id: str, *, team_id: str | None, scope_id: str | None
+        self, budget_id: str, *, team_id: str | None, scope_id: str | None, dry_run: bool
     ) -> dict[str, Any]:
-        """Set what was spent to 0."""
-        body = {"team_id": team_id, "scope_id": scope_id}
+        """Set what was spent to 0, or show what was."""
+        body = {"team_id": team_id, "scope_id": scope_id, "dry_run": dry_run}
         return await self._call("POST", f"{budget_id}/reset", json=body)
 
     async def rebuild(self) -> dict[str, Any]:
@@ -79,9 +80,10 @@ class RemoteCounters:
         """Compare counters with the journal."""
         return await self._call("POST", "verify")
 
-    async def prune(self, older_than_days: int) -> dict[str, Any]:
-        """Fold old journal rows."""
-        return await self._call("POST", "prune", json={"older_than_days": older_than_days})
+    async def prune(self, older_than_days: int, *, dry_run: bool) -> dict[str, Any]:
+        """Fold old journal rows, or count them."""
+        body = {"older_than_days": older_than_days, "dry_run": dry_run}
+        return await self._call("POST", "prune", json=body)
 
     async def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         try:
@@ -98,12 +100,24 @@ class RemoteCounters:
         return answer
 
 
-def with_counters(settings: GatewaySettings, call: Callable[[Counters], Awaitable[T]]) -> T:
+def with_counters(
+    settings: GatewaySettings,
+    call: Callable[[Counters], Awaitable[T]],
+    *,
+    is_change: bool = False,
+) -> T:
     """Call with the live counters: those in Redis, or of the gateway that runs here.
+
+    Args:
+        is_change: Say on standard error whose counters change.
 
     Raises:
         ClickException: They cannot be reached, or refuse; the message says why.
     """
+    if is_change and settings.budgets.store == "memory":
+        click.echo(f"counters: of the gateway at {_admin_url(settings.server)}", err=True)
+    elif is_change:
+        say_database(settings)
     return asyncio.run(_with_counters(settings, call))
 
 
@@ -129,13 +143,17 @@ def _admin_client(settings: GatewaySettings) -> httpx2.AsyncClient:
         secret = _kept_token(settings.data_dir / "admin-token")
     else:
         secret = server.admin_token.get_secret_value()
-    host = f"[{server.admin_host}]" if ":" in server.admin_host else server.admin_host
     return httpx2.AsyncClient(
-        base_url=f"http://{host}:{server.admin_port}",
+        base_url=_admin_url(server),
         headers={"authorization": f"Bearer {secret}"},
         timeout=ADMIN_TIMEOUT_S,
         trust_env=False,
     )
+
+
+def _admin_url(server: ServerSettings) -> str:
+    host = f"[{server.admin_host}]" if ":" in server.admin_host else server.admin_host
+    return f"http://{host}:{server.admin_port}"
 
 
 def _kept_token(file: Path) -> str:

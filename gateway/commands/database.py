@@ -2,7 +2,7 @@
 
 import click
 
-from gateway.commands.options import settings_option
+from gateway.commands.options import say_database, settings_option
 from gateway.settings.config import GatewaySettings
 from gateway.storage.database import (
     ensure_schema,
@@ -23,6 +23,7 @@ def command() -> None:
 def upgrade(settings: GatewaySettings) -> None:
     """Bring the schema to the newest revision; safe while gateways run, and to run again."""
     with connected(settings) as engine:
+        say_database(settings)
         wait_for_database(engine, settings.database.wait_s)
         has_changed = ensure_schema(engine)
     click.echo(f"{'upgraded to' if has_changed else 'already at'} {HEAD_REVISION}")

@@ -1,13 +1,22 @@
 """`waypost keys`: create, list, change, revoke and rotate virtual keys."""
 
 import re
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
 from gateway.access.keys import KeyInfo, KeyStore
-from gateway.commands.options import settings_option
+from gateway.commands.options import (
+    Consent,
+    changing,
+    destroys,
+    json_option,
+    print_json,
+    settings_option,
+)
 from gateway.embedded.variants import embedded_models
 from gateway.settings.config import GatewaySettings
 from gateway.storage.engines import opened
@@ -70,7 +79,7 @@ def create(
 ) -> None:
     """Create a key and print it; it cannot be shown again."""
     _warn_of_unknown(settings, models, profile, data_rule)
-    with opened(settings) as engine:
+    with changing(settings) as engine:
         new = KeyStore(engine).create_key(
             team,
             name,
@@ -85,15 +94,33 @@ def create(
 @command.command("list")
 @settings_option
 @click.option("--team", help="Only this team's keys.")
-def list_keys(settings: GatewaySettings, team: str | None) -> None:
+@json_option
+def list_keys(settings: GatewaySettings, team: str | None, *, as_json: bool) -> None:
     """List keys without their secrets."""
-    after = None
-    click.echo("id            team             state    last used         name")
     with opened(settings) as engine:
-        while keys := KeyStore(engine).keys(team_id=team, after=after, limit=PAGE):
-            for key in keys:
-                click.echo(_line(key))
-            after = keys[-1].id
+        keys = tuple(_every_key(KeyStore(engine), team))
+    if as_json:
+        print_json([_to_json(key) for key in keys])
+        return
+    click.echo("id            team             state    last used         name")
+    for key in keys:
+        click.echo(_line(key))
+
+
+@command.command()
+@settings_option
+@click.argument("key_id")
+@json_option
+def show(settings: GatewaySettings, key_id: str, *, as_json: bool) -> None:
+    """Show what a key may do, without its secret."""
+    with opened(settings) as engine:
+        shown = _to_json(KeyStore(engine).key(key_id))
+    if as_json:
+        print_json(shown)
+        return
+    for name, value in shown.items():
+        said = ", ".join(value) if isinstance(value, list) else value
+        click.echo(f"{name:21} {'-' if said in (None, '') else said}")
 
 
 @command.command()
@@ -126,17 +153,20 @@ def update(
         changes["data_rule"] = None if no_data_rule else data_rule
     if expires_in is not None:
         changes["expires_at"] = datetime.now(UTC) + expires_in
-    with opened(settings) as engine:
+    with changing(settings) as engine:
         click.echo(_line(KeyStore(engine).update_key(key_id, **changes)))
 
 
 @command.command()
 @settings_option
 @click.argument("key_id")
-def revoke(settings: GatewaySettings, key_id: str) -> None:
+@destroys
+def revoke(settings: GatewaySettings, key_id: str, consent: Consent) -> None:
     """Revoke a key for good."""
-    with opened(settings) as engine:
-        click.echo(_line(KeyStore(engine).revoke_key(key_id)))
+    with changing(settings) as engine:
+        store = KeyStore(engine)
+        if consent.to(f"revoke the key {_named(store.key(key_id))}"):
+            click.echo(_line(store.revoke_key(key_id)))
 
 
 @command.command()
@@ -148,11 +178,17 @@ def revoke(settings: GatewaySettings, key_id: str) -> None:
     default="0s",
     help="How long the old secret stays valid, such as 12h.",
 )
-def rotate(settings: GatewaySettings, key_id: str, overlap: timedelta) -> None:
-    """Give a key a new secret and print it."""
-    with opened(settings) as engine:
-        new = KeyStore(engine).rotate_key(key_id, overlap=overlap)
-    click.echo(new.secret.get_secret_value())
+@destroys
+def rotate(settings: GatewaySettings, key_id: str, overlap: timedelta, consent: Consent) -> None:
+    """Give a key a new secret and print it; asks where the old one ends at once."""
+    with changing(settings) as engine:
+        store = KeyStore(engine)
+        key = store.key(key_id)
+        is_asked = not overlap or consent.is_dry_run
+        until = "at once" if not overlap else f"after {overlap}"
+        if not is_asked or consent.to(f"end {until} the present secret of the key {_named(key)}"):
+            new = store.rotate_key(key_id, overlap=overlap)
+            click.echo(new.secret.get_secret_value())
 
 
 def _warn_of_unknown(
@@ -177,9 +213,29 @@ def _warn_of_unknown(
             click.echo(f"warning: there is no {kind} {name!r} yet; known: {listed}", err=True)
 
 
+def _every_key(store: KeyStore, team: str | None) -> Iterator[KeyInfo]:
+    after = None
+    while keys := store.keys(team_id=team, after=after, limit=PAGE):
+        yield from keys
+        after = keys[-1].id
+
+
+def _to_json(key: KeyInfo) -> dict[str, Any]:
+    return {"state": _state(key), **asdict(key)}
+
+
 def _line(key: KeyInfo) -> str:
-    used = "never" if key.last_used_at is None else f"{key.last_used_at:%Y-%m-%d %H:%M}"
+    used = _used(key).removesuffix(" UTC")
     return f"{key.id:13} {key.team_id:16} {_state(key):8} {used:17} {key.name}"
+
+
+def _named(key: KeyInfo) -> str:
+    name = f" {key.name!r}" if key.name else ""
+    return f"{key.id}{name} of the team {key.team_id}, {_state(key)}, last used: {_used(key)}"
+
+
+def _used(key: KeyInfo) -> str:
+    return "never" if key.last_used_at is None else f"{key.last_used_at:%Y-%m-%d %H:%M} UTC"
 
 
 def _state(key: KeyInfo) -> str:

@@ -13,16 +13,16 @@ import orjson
 
 from gateway.artifacts.store import ArtifactStore, router_store
 from gateway.commands.artifact_kinds import explained
-from gateway.commands.options import settings_option
+from gateway.commands.options import changing, settings_option
 from gateway.demo.demonstration import demonstrate
 from gateway.learning.events import OPERATOR, Event, LearningEvents
-from gateway.learning.lease import Lease
-from gateway.learning.opening import open_learner
+from gateway.learning.opening import LEARNER, open_learner
 from gateway.learning.operating import approve, roll_back
 from gateway.learning.watching import step_with_lease, watch
 from gateway.routing.canary import CanaryState, read_canary
 from gateway.settings.config import GatewaySettings, process_environment
 from gateway.storage.engines import opened
+from gateway.storage.lease import Lease
 from gateway.telemetry.log_lines import log_to_stderr
 from router_models.errors import ArtifactRejected
 
@@ -41,7 +41,7 @@ def run(settings: GatewaySettings, *, is_watching: bool) -> None:
     Without --watch the step trains however few new grades there are.
     """
     log_to_stderr(settings.server)
-    with opened(settings) as engine:
+    with changing(settings) as engine:
         learner = open_learner(settings, engine)
         if is_watching:
             is_over = threading.Event()
@@ -85,7 +85,7 @@ def status(settings: GatewaySettings, count: int, *, as_json: bool) -> None:
             "canary": _shown(canary),
             "kept": _shown(kept),
             "waiting": _waiting(events),
-            "learner": Lease(engine, "").current_holder(),
+            "learner": Lease(engine, LEARNER, "").current_holder(),
             "counts": {what: number for what, (number, _) in events.count().items()},
             "rolled_back": sorted(events.rolled_back()),
             "events": [asdict(event) for event in newest],
@@ -109,7 +109,7 @@ def status(settings: GatewaySettings, count: int, *, as_json: bool) -> None:
 @settings_option
 def approve_router(settings: GatewaySettings, version: str | None) -> None:
     """Let the router serve that was proposed last, or is the canary, or VERSION."""
-    with opened(settings) as engine, explained():
+    with changing(settings) as engine, explained():
         learner = open_learner(settings, engine)
         store, share = learner.serving.store, settings.learning.kept_share
         _print(approve(learner.events, store, version, learner.clock(), share))
@@ -119,7 +119,7 @@ def approve_router(settings: GatewaySettings, version: str | None) -> None:
 @settings_option
 def roll_back_router(settings: GatewaySettings) -> None:
     """End the canary, or let the router serve that served before; it will not serve again."""
-    with opened(settings) as engine, explained():
+    with changing(settings) as engine, explained():
         learner = open_learner(settings, engine)
         _print(roll_back(learner.events, learner.serving.store, learner.clock()))
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from gateway.commands.options import settings_option
+from gateway.commands.options import Consent, changing, destroys, settings_option
 from gateway.evaluation_log.log_export import DatabaseRows, Selection, write_csv
 from gateway.settings.config import GatewaySettings
 from gateway.storage.database import writing
 from gateway.storage.engines import opened
-from gateway.storage.rows import prune_rows
+from gateway.storage.rows import count_old, prune_rows
 
 TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
 
@@ -77,7 +77,8 @@ def export(
     type=click.IntRange(min=1),
     help="Age of the rows to delete; evaluation_log.retention_days by default.",
 )
-def prune(settings: GatewaySettings, older_than_days: int | None) -> None:
+@destroys
+def prune(settings: GatewaySettings, older_than_days: int | None, consent: Consent) -> None:
     """Delete old turns and grades; a running gateway does so every hour."""
     days = older_than_days or settings.evaluation_log.retention_days
     if days is None:
@@ -86,7 +87,12 @@ def prune(settings: GatewaySettings, older_than_days: int | None) -> None:
         )
     before = datetime.now(UTC) - timedelta(days=days)
     pruned = 0
-    with opened(settings) as engine:
+    with changing(settings) as engine:
+        with engine.connect() as connection:
+            old = count_old(connection, before)
+        rows = " and ".join(f"{count} {name}" for name, count in old.items())
+        if not consent.to(f"delete {rows} from before {before:%Y-%m-%d %H:%M} UTC"):
+            return
         while True:
             with writing(engine) as connection:
                 batch = prune_rows(connection, before)

@@ -1,18 +1,30 @@
-"""Options that several subcommands share."""
+"""Options that several subcommands share, and what those do alike that change or destroy."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+import orjson
+from sqlalchemy import Engine, make_url
 
 from gateway.settings.config import GatewaySettings, load_settings, process_environment
+from gateway.storage.engines import opened
 from gateway.wire import MAX_WILLINGNESS_TO_PAY_USD
+
+NO_SETTINGS: Final = "gateway.commands.options.no_settings"
+"""Key of a command's context: neither --config nor the environment names a file."""
 
 
 def _load(ctx: click.Context, param: click.Parameter, value: Path | None) -> GatewaySettings:
-    del ctx, param
-    return load_settings(value, process_environment())
+    del param
+    environ = process_environment()
+    ctx.meta[NO_SETTINGS] = value is None and not environ.get("WAYPOST_CONFIG")
+    return load_settings(value, environ)
 
 
 def settings_option(function: Any) -> Any:
@@ -24,6 +36,91 @@ def settings_option(function: Any) -> Any:
         callback=_load,
         help="TOML file of settings; by default $WAYPOST_CONFIG, else no file.",
     )(function)
+
+
+def say_database(settings: GatewaySettings) -> None:
+    """Say on standard error which database a command is about to change."""
+    url = make_url(settings.database_url).render_as_string(hide_password=True)
+    context = click.get_current_context()
+    why = " (no --config and no WAYPOST_CONFIG: the default)" if context.meta[NO_SETTINGS] else ""
+    click.echo(f"database: {url}{why}", err=True)
+
+
+@contextmanager
+def changing(settings: GatewaySettings) -> Iterator[Engine]:
+    """Lend the database to a command that changes it, and say on standard error which it is."""
+    with opened(settings) as engine:
+        say_database(settings)
+        yield engine
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """Whether a command may destroy: asked for, given beforehand, or not wanted."""
+
+    is_given: bool
+    is_dry_run: bool
+
+    def to(self, deed: str) -> bool:
+        """Return whether to do it; `deed` says exactly what would be destroyed.
+
+        Raises:
+            Abort: Who was asked says no.
+            UsageError: Nobody can be asked.
+        """
+        if self.is_dry_run:
+            click.echo(f"would do: {deed}")
+            return False
+        if self.is_given:
+            return True
+        if not sys.stdin.isatty():
+            raise click.UsageError(
+                f"this would do: {deed}. It cannot be undone; give --yes, or --dry-run to look"
+            )
+        click.confirm(f"{deed}. This cannot be undone. Do it?", abort=True, err=True)
+        return True
+
+
+def agree(deed: str, doubts: Sequence[str], *, is_given: bool) -> None:
+    """Ask whether to do what there are doubts about; say them at least where consent is given.
+
+    Raises:
+        Abort: Who was asked says no.
+        UsageError: Nobody can be asked.
+    """
+    for doubt in doubts:
+        click.echo(f"doubt: {doubt}", err=True)
+    if not doubts or is_given:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{deed}? There are doubts; give --yes to do it all the same")
+    click.confirm(f"{deed} all the same?", abort=True, err=True)
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def destroys(function: Any) -> Any:
+    """Give a command ``--yes`` and ``--dry-run``, and hand it a `Consent` to ask for."""
+
+    @wraps(function)
+    def with_consent(*args: Any, yes: bool, dry_run: bool, **named: Any) -> Any:
+        return function(*args, consent=Consent(yes, dry_run), **named)
+
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Say what would be destroyed, and stop."),
+        yes_option,
+    ):
+        with_consent = option(with_consent)
+    return with_consent
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def print_json(value: Any) -> None:
+    """Print what a program reads: times in UTC, money also in whole nano-USD."""
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
 
 skip_incomplete_option = click.option(

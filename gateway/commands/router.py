@@ -1,5 +1,6 @@
 """`waypost router`: list, show, import, activate and roll back router artefacts."""
 
+from gateway.artifacts.doubts import find_doubts
 from gateway.artifacts.store import ArtifactStore, router_store
 from gateway.commands.artifact_kinds import ArtifactKind, artifact_commands, encoder_contents
 from gateway.settings.config import GatewaySettings
@@ -38,5 +39,6 @@ command = artifact_commands(
         traits=_traits,
         brief=_brief,
         contents=_contents,
+        doubts=find_doubts,
     )
 )

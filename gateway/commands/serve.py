@@ -18,7 +18,7 @@ from gateway.server.allocator import map_large_buffers
 from gateway.server.serving import Ports, heeded, loop_factory, serve
 from gateway.server.workers import Workers, check_settings
 from gateway.settings.config import ConfigurationError, GatewaySettings, process_environment
-from gateway.startup import Startup, open_prepared, prepare
+from gateway.startup import Startup, first_key_line, open_prepared, prepare
 from gateway.telemetry.log_lines import log_to_stderr
 from gateway.telemetry.worker_metrics import WorkerMetrics
 from router_models.errors import ArtifactRejected
@@ -48,9 +48,6 @@ def command(
     log_to_stderr(settings.server)
     startup = prepare(settings)
     try:
-        if startup.new_key is not None:
-            # At once: should this start fail further on, the next one makes no other key.
-            click.echo(f"  your key, shown only now: {startup.new_key}")
         if server.workers == 1:
             with learner_beside(settings):
                 _run(_serve_alone(settings, startup))
@@ -69,20 +66,19 @@ async def _serve_alone(settings: GatewaySettings, startup: Startup) -> None:
             gateway,
             settings.server,
             ports,
-            lambda: _announce(_lines_of(gateway), startup, ports.public_url, ports.admin_url),
+            lambda: _announce(settings, startup, _lines_of(gateway), ports),
             heeded(),
         )
 
 
 def _serve_with_workers(settings: GatewaySettings, startup: Startup) -> int:
     ports = _listen(settings)
-    public_url, admin_url = ports.public_url, ports.admin_url
     count = f"  workers: {settings.server.workers}"
     workers = Workers(
         settings,
         ports,
         work,
-        lambda lines: _announce([*lines, count], startup, public_url, admin_url),
+        lambda lines: _announce(settings, startup, [*lines, count], ports),
     )
     return workers.run()
 
@@ -135,16 +131,22 @@ def _listen(settings: GatewaySettings) -> Ports:
 
 
 def _lines_of(gateway: Gateway) -> list[str]:
+    _, problem = gateway.budgets.problem()
     return [
         *(f"  note: {note}" for note in gateway.pool.notes),
+        *([] if problem is None else [f"  warning: {problem}"]),
         f"  models: {', '.join(gateway.pool.models)}",
         f"  router: {gateway.router_version or 'none yet; the default model serves'}",
     ]
 
 
-def _announce(lines: list[str], startup: Startup, public_url: str, admin_url: str) -> None:
+def _announce(settings: GatewaySettings, startup: Startup, lines: list[str], ports: Ports) -> None:
     """Tell the operator, once both ports listen, where and what is served."""
+    is_terminal = sys.stdout.isatty()
+    first_key = first_key_line(startup.engine, settings.data_dir, is_terminal=is_terminal)
+    if first_key is not None:
+        click.echo(f"  {first_key}")
     for line in lines:
         click.echo(line)
-    click.echo(f"  admin and metrics: {admin_url}  (token: {startup.admin_token_source})")
-    click.echo(f"Waypost serves {public_url}/v1")
+    click.echo(f"  admin and metrics: {ports.admin_url}  (token: {startup.admin_token_source})")
+    click.echo(f"Waypost serves {ports.public_url}/v1")

@@ -1,11 +1,19 @@
 """`waypost teams`: create, list and change teams."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from gateway.access.keys import KeyStore, TeamInfo
-from gateway.commands.options import settings_option
+from gateway.commands.options import (
+    Consent,
+    changing,
+    destroys,
+    json_option,
+    print_json,
+    settings_option,
+)
 from gateway.settings.config import GatewaySettings
 from gateway.storage.engines import opened
 
@@ -67,7 +75,7 @@ def create(
 ) -> None:
     """Create a team; what it does not choose to keep is not kept."""
     made = {name: bool(choice) for name, choice in choices.items()}
-    with opened(settings) as engine:
+    with changing(settings) as engine:
         click.echo(_line(KeyStore(engine).create_team(team_id, data_rule=data_rule, **made)))
 
 
@@ -75,24 +83,47 @@ def create(
 @settings_option
 @click.argument("team_id")
 @choices_of_team
+@destroys
 def update(
-    settings: GatewaySettings, team_id: str, data_rule: str | None, **choices: bool | None
+    settings: GatewaySettings,
+    team_id: str,
+    data_rule: str | None,
+    consent: Consent,
+    **choices: bool | None,
 ) -> None:
-    """Change what the team chose; a choice that is not named stays as it is."""
-    with opened(settings) as engine:
-        click.echo(_line(KeyStore(engine).update_team(team_id, data_rule=data_rule, **choices)))
+    """Change what the team chose; a choice that is not named stays as it is.
+
+    Asks where it erases what was kept.
+    """
+    with changing(settings) as engine:
+        store = KeyStore(engine)
+        erased = store.count_erased(team_id, choices)
+        deed = ", ".join(f"{count} {what}" for what, count in erased.items())
+        if not erased and consent.is_dry_run:
+            click.echo("nothing would be erased")
+        elif not erased or consent.to(f"erase {deed} of the team {team_id}"):
+            click.echo(_line(store.update_team(team_id, data_rule=data_rule, **choices)))
 
 
 @command.command("list")
 @settings_option
-def list_teams(settings: GatewaySettings) -> None:
+@json_option
+def list_teams(settings: GatewaySettings, *, as_json: bool) -> None:
     """List teams."""
-    after = None
     with opened(settings) as engine:
-        while teams := KeyStore(engine).teams(after=after, limit=PAGE):
-            for team in teams:
-                click.echo(_line(team))
-            after = teams[-1].id
+        teams = tuple(_every_team(KeyStore(engine)))
+    if as_json:
+        print_json(teams)
+        return
+    for team in teams:
+        click.echo(_line(team))
+
+
+def _every_team(store: KeyStore) -> Iterator[TeamInfo]:
+    after = None
+    while teams := store.teams(after=after, limit=PAGE):
+        yield from teams
+        after = teams[-1].id
 
 
 def _line(team: TeamInfo) -> str:

@@ -81,7 +81,7 @@ def _address(process: "subprocess.Popen[str]", log: Path) -> Address:
     key = ""
     for line in process.stdout or ():
         if "your key" in line:
-            key = line.split()[-1]
+            key = Path(line.split(" in ", 1)[1].strip()).read_text().strip()
         if line.startswith("Waypost serves "):
             return Address(line.split()[2], key)
     raise click.ClickException(f"the gateway did not start:\n{log.read_text()}")

@@ -67,10 +67,17 @@ class CounterChoice(Body):
     scope_id: ScopeId | None = None
 
 
+class Reset(CounterChoice):
+    """Which counter to reset."""
+
+    dry_run: Annotated[bool, Field(description="Show the counter, and leave it.")] = False
+
+
 class Age(Body):
     """How old rows must be."""
 
     older_than_days: Annotated[int, Field(le=36_500)]
+    dry_run: Annotated[bool, Field(description="Count the rows, and leave them.")] = False
 
 
 def budget_endpoints(desk: BudgetDesk) -> APIRouter:
@@ -142,10 +149,12 @@ def _add_counters(endpoints: APIRouter, desk: BudgetDesk) -> None:
         }
 
     @endpoints.post("/{budget_id}/reset")
-    async def reset_budget(budget_id: str, body: CounterChoice) -> dict[str, Any]:
+    async def reset_budget(budget_id: str, body: Reset) -> dict[str, Any]:
         """Set what was spent in this window to 0."""
         async with lock:
-            return await desk.reset(budget_id, team_id=body.team_id, scope_id=body.scope_id)
+            return await desk.reset(
+                budget_id, team_id=body.team_id, scope_id=body.scope_id, dry_run=body.dry_run
+            )
 
     @endpoints.post("/rebuild")
     async def rebuild_counters() -> dict[str, Any]:
@@ -157,7 +166,7 @@ def _add_counters(endpoints: APIRouter, desk: BudgetDesk) -> None:
     async def prune_journal(body: Age) -> dict[str, Any]:
         """Fold old journal rows into opening rows; what the journal adds up to stays the same."""
         async with lock:
-            return await desk.prune(body.older_than_days)
+            return await desk.prune(body.older_than_days, dry_run=body.dry_run)
 
     @endpoints.post("/verify")
     async def verify_counters() -> dict[str, Any]:

@@ -18,13 +18,13 @@ from gateway.artifacts.learning_file import LearningFile
 from gateway.learning.canary import describe, judge_canary, why_it_ends
 from gateway.learning.events import ACCEPTED, GRADED_UNTIL, LEARNER, Event, LearningEvents, What
 from gateway.learning.evidence import Evidence, fingerprint, no_answers
-from gateway.learning.lease import Lease
 from gateway.learning.operating import former_of, let_serve
 from gateway.learning.serving import Incumbent, Serving
 from gateway.learning.training import train_router
 from gateway.learning.wording import explain_look, explain_training, figures_of
 from gateway.routing.canary import SHARE, STATES, beginning, kept
 from gateway.settings.learning import LearningSettings
+from gateway.storage.lease import Lease
 from router_models.artifacts.artifact import load
 from router_models.artifacts.assessment import Assessment, Outcome
 from router_models.artifacts.registry import ModelRegistry

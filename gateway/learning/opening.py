@@ -1,10 +1,8 @@
 """Makes the learner of a gateway's settings: the one place where its collaborators meet."""
 
-import os
-import secrets
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from sqlalchemy import Engine
 
@@ -16,12 +14,15 @@ from gateway.learning.events import LearningEvents
 from gateway.learning.evidence import Evidence
 from gateway.learning.first import FirstRouter
 from gateway.learning.learner import Learner
-from gateway.learning.lease import Lease
 from gateway.learning.serving import Serving
 from gateway.routing.encoders import load_encoder
 from gateway.routing.prior import open_prior
 from gateway.settings.config import GatewaySettings
+from gateway.storage.lease import Lease, name_this_process
 from router_models.artifacts.sealed_file import EncoderIdentity
+
+LEARNER: Final = "learner"
+"""Name of the lease of who learns."""
 
 
 def open_learner(
@@ -48,7 +49,7 @@ def open_learner(
             None if packaged is None else packaged.read_bytes(),
             _first_router(settings, encoder),
         ),
-        lease=Lease(engine, holder=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"),
+        lease=Lease(engine, LEARNER, name_this_process()),
         prices=prices_of(settings),
         willingness_to_pay_usd=default_profile.willingness_to_pay_usd,
         clock=clock,

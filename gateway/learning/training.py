@@ -1,5 +1,6 @@
 """From rows to a router's artefact: what `waypost train` and the learner have in common."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gateway.artifacts.doubts import ANSWERS
 from router_models.artifacts.artifact import dump
 from router_models.artifacts.sealed_file import EncoderIdentity
 from router_models.errors import InvalidEvaluations
@@ -67,6 +69,7 @@ def train_router(
     else:
         estimator = train(rows, held_out, kind, seed, best.settings)
     training = _training_figures(estimator, held_out, best, seed)
+    training[ANSWERS] = _answers(rows, held_out)
     if kind == AUTO:
         training["compared"] = {_name(trial): trial.gain.value for trial in trials}
     provenance = _provenance(rows, held_out)
@@ -117,6 +120,15 @@ def _training_figures(
     training["best_single_quality"] = float(quality[single])
     training["best_single_cost_usd"] = float(cost[single])
     return training
+
+
+def _answers(*parts: Evaluations) -> dict[str, int]:
+    """Count the graded answers of each model."""
+    counted: Counter[str] = Counter()
+    for part in parts:
+        counts = np.isfinite(part.quality).sum(axis=0).tolist()
+        counted.update(dict(zip(part.models, counts, strict=True)))
+    return dict(counted)
 
 
 def _name(trial: Trial) -> str:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     and_,
     delete,
+    func,
     literal_column,
     or_,
     select,
@@ -116,6 +117,16 @@ def touch_keys(connection: Connection, last_used: dict[str, datetime]) -> None:
             .where(or_(KEYS.c.last_used_at.is_(None), KEYS.c.last_used_at < moment))
             .values(last_used_at=moment)
         )
+
+
+def count_old(connection: Connection, before: datetime) -> dict[str, int]:
+    """Count the turns and grades older than `before`, by table."""
+    return {
+        name: connection.execute(
+            select(func.count()).select_from(TABLES[name]).where(TABLES[name].c[moment] < before)
+        ).scalar_one()
+        for name, _, moment in PRUNED
+    }
 
 
 def prune_rows(connection: Connection, before: datetime, max_rows: int = PRUNE_ROWS) -> int:

@@ -151,8 +151,8 @@ def decide(
 ) -> Decision:
     """Choose one of the contenders and say whether it may take the place of `active`.
 
-    Without an active router there is nothing to lose and the best, or the first, is accepted; with
-    one, and too few rows to compare them, nothing is.
+    Without an active router there is nothing to lose, and the best, or the first, is accepted if it
+    has a choice between these models; with one, and too few rows to compare them, nothing is.
 
     Args:
         contenders: The first is chosen where there is too little evidence.
@@ -168,8 +168,9 @@ def decide(
     answers = int(np.isfinite(held_out.answers.quality).sum())
     figures = {"answers": float(answers)}
     if active is None:
-        reason = "no other router is active here for these models"
-        return Decision(best, is_accepted=True, reason=reason, figures=figures)
+        unfit = _choice_missing(contenders[best], held_out)
+        reason = unfit or "no other router is active here for these models"
+        return Decision(best, is_accepted=unfit is None, reason=reason, figures=figures)
     if first is None:
         reason = f"{answers} held-out answers are too few to compare it with {active.version}"
         return Decision(best, is_accepted=False, reason=reason, figures=figures)
@@ -365,6 +366,20 @@ def _prediction(
     unit = max(float(squares[next(iter(routers))].mean()), 1e-12)
     scores = {name: -square / unit for name, square in squares.items()}
     return Evidence("prediction", scores, np.nonzero(answered)[0], float(answered.sum()), {})
+
+
+def _choice_missing(router: Router, held_out: HeldOut) -> str | None:
+    """Say why a router could not choose between models that were answered by; None where it can.
+
+    One that knows none of several would decide nothing, and one that knows one would give it all.
+    """
+    answers = held_out.answers
+    here = np.isfinite(answers.quality).any(axis=0)
+    known = here & known_models(router, answers.models)
+    if known.sum() >= min(2, here.sum()):
+        return None
+    names = [model for model, is_known in zip(answers.models, known, strict=True) if is_known]
+    return f"of the {here.sum()} models of these answers it knows {', '.join(names) or 'none'}"
 
 
 def lost_models(new: Router, active: Router, held_out: HeldOut) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import httpx2
 import numpy as np
 from sqlalchemy import Engine, Row, select
 
+from gateway.access.keys import ensure_first_key
 from gateway.app import Gateway, open_gateway
 from gateway.artifacts.store import ArtifactStore, router_store
 from gateway.providers.refusals import Refusals
@@ -292,13 +293,12 @@ async def running_gateway(
         # Else each of some hundred gateways would migrate a database of its own.
         with_schema(create_database_engine(settings.database_url)).dispose()
         startup = prepare(settings)
-        assert startup.new_key is not None
+        key = ensure_first_key(startup.engine)
+        assert key is not None
         environ: Mapping[str, str] = {}
         with closing(startup.engine):
             async with (
                 open_gateway(settings, environ, startup) as app,
                 serve(app.public, lifespan="off") as url,
             ):
-                yield RunningGateway(
-                    url, upstreams, startup.new_key, store, startup.engine, app, settings
-                )
+                yield RunningGateway(url, upstreams, key, store, startup.engine, app, settings)

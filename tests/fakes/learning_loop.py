@@ -13,10 +13,11 @@ from gateway.learning.events import LearningEvents
 from gateway.learning.evidence import Evidence
 from gateway.learning.first import FirstRouter
 from gateway.learning.learner import Learner
-from gateway.learning.lease import Lease
+from gateway.learning.opening import LEARNER
 from gateway.learning.serving import Serving
 from gateway.learning.watching import step_with_lease
 from gateway.settings.learning import LearningSettings
+from gateway.storage.lease import Lease
 from gateway.types import TurnRecord
 from router_models.artifacts.artifact import dump
 from router_models.training.train import train
@@ -69,7 +70,7 @@ class Loop:
             events=self.events,
             evidence=Evidence(self.engine, ENCODER, settings.max_rows),
             serving=Serving(self.store, ENCODER, first=first),
-            lease=Lease(self.engine, "this one"),
+            lease=Lease(self.engine, LEARNER, "this one"),
             prices=np.geomspace(1.0, 100.0, 5),
             willingness_to_pay_usd=1.0,
             clock=self.clock,

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHAT = "/v1/chat/completions"
 LAST_LINE = re.compile(r"Waypost serves (http://127\.0\.0\.1:\d+)/v1")
 ADMIN = re.compile(r"admin and metrics: (http://127\.0\.0\.1:\d+) ")
-KEY = re.compile(r"your key, shown only now: (wp-\S+)")
+KEY = re.compile(r"your key: in (.+)")
 
 COVERED = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 """Says to a process that its coverage is measured."""
@@ -67,7 +67,7 @@ class Serving:
     def key(self) -> str | None:
         """The first key, where this start made it."""
         found = KEY.search("".join(self.printed))
-        return None if found is None else found[1]
+        return None if found is None else Path(found[1]).read_text().strip()
 
     async def end(self, number: signal.Signals) -> int:
         """Send a signal and return the exit status."""

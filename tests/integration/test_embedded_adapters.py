@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from gateway.access.keys import ensure_first_key
 from gateway.app import open_gateway
 from gateway.artifacts.store import adapter_store
 from gateway.artifacts.trust import ANYBODY, Trust, public_text
@@ -61,8 +62,7 @@ async def http(data_dir: Path) -> AsyncIterator[httpx2.AsyncClient]:
         }
     )
     startup = prepare(settings)
-    assert startup.new_key is not None
-    headers = {"authorization": f"Bearer {startup.new_key}"}
+    headers = {"authorization": f"Bearer {ensure_first_key(startup.engine)}"}
     async with (
         open_gateway(settings, process_environment(), startup) as gateway,
         serve(gateway.public, lifespan="off") as url,

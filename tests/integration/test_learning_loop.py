@@ -18,9 +18,10 @@ from openai import AsyncOpenAI
 from gateway.access.keys import KeyStore
 from gateway.learning.child import learner_beside
 from gateway.learning.events import LearningEvents
-from gateway.learning.lease import Lease
+from gateway.learning.opening import LEARNER
 from gateway.routing.encoders import load_encoder
 from gateway.storage.database import create_database_engine
+from gateway.storage.lease import Lease
 from router_models.artifacts.artifact import read_manifest
 from tests.fakes.gateway import LARGE, SMALL, RunningGateway, router_for, running_gateway
 from tests.fakes.judged_gateway import FENCED, JUDGE, MODELS
@@ -186,7 +187,7 @@ async def test_serve_runs_the_learner_in_a_process_that_ends_with_it(tmp_path, n
         async with start(file) as serving:
             await serving.started()
             await until(lambda: LearningEvents(engine).latest() is not None)
-            learner = int(str(Lease(engine, "").current_holder()).split("/")[1])
+            learner = int(str(Lease(engine, LEARNER, "").current_holder()).split("/")[1])
             assert learner != serving.process.pid
             await serving.end(number)
             await until(lambda: not is_alive(learner))

@@ -1,7 +1,7 @@
 """The real process: what it prints, what it loads, and how it ends."""
 
-import asyncio
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -13,12 +13,13 @@ import pytest
 
 from tests.fakes.gateway import SMALL, SteppedUpstream, Upstreams
 from tests.fakes.patience import PATIENCE_S
-from tests.fakes.processes import CHAT, KEY, ROOT, caller, start, stream_across_the_end
+from tests.fakes.processes import CHAT, ROOT, caller, start, stream_across_the_end
 from tests.fakes.server import serve
 from tests.fakes.turns import until
 from tests.fakes.upstream import completion, json_answer, stream_chunks
 
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "Say hello."}]}
+STORES = {1: "memory", 2: "redis"}
 DONE = b"data: [DONE]\n\n"
 SETTINGS = """
 data_dir = "{data}"
@@ -79,6 +80,33 @@ async def test_a_first_start_shows_a_key_that_works_and_later_ones_none(settings
     assert "  models: small\n" in first.printed
     assert second.key is None
     assert key not in "".join(second.printed)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_start_that_fails_makes_no_key_and_the_next_one_does(
+    settings_file, upstreams, workers
+):
+    settings = settings_file.read_text()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings_file.write_text(
+            settings.replace("\nport = 0", f"\nport = {port}\nworkers = {workers}")
+            + f'[embedded]\nenabled = false\n[budgets]\nstore = "{STORES[workers]}"\n'
+            + 'redis_url = "redis://127.0.0.1:1/0"\n'
+        )
+        async with start(settings_file) as failing:
+            status = await failing.ended()
+            said = failing.logged
+    settings_file.write_text(settings)
+    async with start(settings_file) as serving:
+        await serving.started()
+        assert serving.key is not None
+        assert await serving.end(signal.SIGTERM) == 0
+
+    assert status == 2
+    assert "address already in use" in said
+    assert "Traceback" not in said
+    assert failing.key is None
 
 
 async def test_a_running_stream_ends_before_the_process_does(settings_file, upstreams):
@@ -190,21 +218,3 @@ async def test_a_stream_that_outlasts_the_grace_is_cut_and_logged(settings_file,
     assert received == first
     assert status == 0
     assert [error for error, *_ in logged(settings_file)] == ["ClientLeft"]
-
-
-async def test_a_key_made_by_a_start_that_fails_is_shown_all_the_same(settings_file):
-    async with serve(Upstreams(), lifespan="off") as taken:
-        port = str(httpx2.URL(taken).port)
-        ended = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "gateway", "serve", "--config", settings_file, "--port", port],
-            cwd=ROOT,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-
-    assert ended.returncode != 0
-    assert "address already in use" in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert KEY.search(ended.stdout)

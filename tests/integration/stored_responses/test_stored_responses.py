@@ -12,7 +12,7 @@ import pytest
 from openai import AsyncOpenAI
 from sqlalchemy import Engine, update
 
-from gateway.access.keys import KeyStore
+from gateway.access.keys import KeyStore, ensure_first_key
 from gateway.app import open_gateway
 from gateway.settings.config import GatewaySettings
 from gateway.startup import prepare
@@ -224,8 +224,9 @@ async def generation(settings: GatewaySettings) -> AsyncIterator[tuple[str, str 
             open_gateway(settings, {}, startup) as app,
             serve(app.public, lifespan="off") as url,
         ):
+            key = ensure_first_key(startup.engine)
             KeyStore(startup.engine).update_team("default", stores_responses=True)
-            yield f"{url}/v1", startup.new_key, startup.engine
+            yield f"{url}/v1", key, startup.engine
 
 
 async def test_responses_outlive_the_process_and_not_their_time(tmp_path: Path) -> None:

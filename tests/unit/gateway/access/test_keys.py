@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from gateway.access.keys import KeyStore, ensure_first_key, load_admin_token
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.settings.config import ConfigurationError
 from gateway.storage.database import create_database_engine
 from migrations.tables import KEYS
@@ -56,7 +56,7 @@ def test_a_malformed_team_id_is_refused(store, team_id):
 
 
 def test_a_taken_team_id_is_refused(store):
-    with pytest.raises(InvalidRequest, match="exists already"):
+    with pytest.raises(Conflict, match="exists already"):
         store.create_team("blue")
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from budget.ledger.types import Scope
 from gateway.access.keys import KeyStore
 from gateway.budgets.definitions import MAX_CAP, BudgetDefinitions, scope_digest, scope_of
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import Conflict, InvalidRequest, NotFound
 from tests.fakes.budgets import budget, migrated
 
 
@@ -32,7 +32,7 @@ def test_a_budget_lives_from_creation_to_deletion(engine: Engine):
 def test_what_is_capped_already_is_raised_not_created(engine: Engine):
     budget(engine, 5)
 
-    with pytest.raises(InvalidRequest, match="change its cap instead"):
+    with pytest.raises(Conflict, match="change its cap instead"):
         budget(engine, 6)
 
 

@@ -48,7 +48,7 @@ def budgets(config: Path):
     def run(name: str, *arguments: str, fails: bool = False) -> str:
         result = CliRunner().invoke(command, [name, "--config", str(config), *arguments])
         assert (result.exit_code != 0) == fails, result.output
-        return result.output
+        return result.output if fails else result.stdout
 
     return run
 
@@ -65,7 +65,9 @@ def test_a_budget_lives_from_creation_to_deletion(budgets):
     assert budgets("list") == f"{made}  {'blue':40} 12.5 USD per month\n"
     assert "0.000000001 USD" in budgets("raise", made, "--usd", "0.000000001")
     assert "created 2" in budgets("show", made)
-    assert budgets("delete", made).startswith("deleted bud_")
+    assert f"delete {made}" in budgets("delete", made, fails=True)
+    assert f"delete {made}" in budgets("delete", made, "--dry-run")
+    assert budgets("delete", made, "--yes").startswith("deleted bud_")
     assert budgets("list") == ""
 
 
@@ -151,15 +153,20 @@ async def test_counters_in_memory_are_those_of_the_running_gateway(
         assert shown.endswith("resets in 12h0m0s\n")
         assert "nothing was spent" in await run("usage", default)
         assert "user" in await run("usage", default, "--id", "alice")
-        assert "say whose" in await run("reset", default, fails=True)
+        assert "say whose" in await run("reset", default, "--dry-run", fails=True)
         await desk.store.settle("blue", "r", 10**8, 0)
         output = await run("verify", fails=True)
         assert "blue day: counted 0.1 USD, journal 0 USD" in output
         assert "1 counters differ" in output
-        assert "spent 0 USD" in await run("reset", made)
+        for arguments, fails in ((("--dry-run",), False), ((), True)):
+            said = await run("reset", made, *arguments, fails=fails)
+            assert f"set to 0 what was spent by {'blue':40} spent 0.1 USD" in said
+        assert "spent 0 USD" in await run("reset", made, "--yes")
         assert await run("rebuild") == "1 counters set, 0 expired reservations charged\n"
         assert await run("verify") == "counters and journal agree\n"
-        assert await run("prune", "--older-than-days", "90") == "0 rows folded\n"
+        age = ("--older-than-days", "90")
+        assert "fold 0 rows" in await run("prune", *age, "--dry-run")
+        assert await run("prune", *age, "--yes") == "0 rows folded\n"
 
 
 async def test_counters_in_redis_are_reached_directly(engine, tmp_path):

@@ -134,7 +134,7 @@ def test_reports_quality_cost_and_what_routing_can_reach(
     lines = [line.split() for line in result.output.splitlines()]
     assert ["good", "4", "1.000", "0.510", "to", "1.000", "4.0000"] in [x[:7] for x in lines]
     assert "best model for each query: 1.000" in result.output
-    assert "next: waypost train" in result.output
+    assert "next: waypost learn run" in result.output
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])

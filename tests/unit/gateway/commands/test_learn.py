@@ -7,9 +7,10 @@ from click.testing import CliRunner, Result
 from gateway.artifacts.store import ArtifactStore
 from gateway.commands.learn import command
 from gateway.learning.events import Event, LearningEvents
-from gateway.learning.lease import Lease
+from gateway.learning.opening import LEARNER
 from gateway.settings.config import load_settings
 from gateway.storage.database import create_database_engine
+from gateway.storage.lease import Lease
 from tests.fakes.organisations import encoder, organisations
 from tests.fakes.schemas import closing
 
@@ -71,7 +72,7 @@ def test_says_that_another_process_learns(settings_file):
     run(settings_file, "status")  # makes the database
     url = load_settings(settings_file, {}).database_url
     with closing(create_database_engine(url)) as engine:
-        assert Lease(engine, "replica-2").take()
+        assert Lease(engine, LEARNER, "replica-2").take()
         done = run(settings_file, "run")
     assert done.exit_code == 1
     assert "another process learns now: replica-2" in done.output

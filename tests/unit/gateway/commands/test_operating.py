@@ -1,6 +1,12 @@
 """`waypost database`, `teams`, `keys` and `log`, as an operator types them."""
 
+import json
+import os
+import pty
 import re
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,8 +18,10 @@ from gateway.cli import cli
 from gateway.commands import log as log_command
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeRecord
+from gateway.evaluation_log.row_layout import to_row
 from gateway.settings.config import EvaluationLogSettings, GatewaySettings
 from gateway.storage.database import create_database_engine
+from gateway.storage.rows import insert_rows
 from migrations.tables import HEAD_REVISION, TURNS
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.schemas import with_schema
@@ -38,7 +46,16 @@ def waypost(config: Path):
         group, command, *rest = arguments
         result = CliRunner().invoke(cli, [group, command, "--config", str(config), *rest])
         assert (result.exit_code != 0) == fails, result.output
-        return result.output
+        return result.output if fails else result.stdout
+
+    return run
+
+
+@pytest.fixture
+def warned(config: Path):
+    def run(*arguments: str) -> str:
+        group, command, *rest = arguments
+        return CliRunner().invoke(cli, [group, command, "--config", str(config), *rest]).stderr
 
     return run
 
@@ -123,7 +140,7 @@ def test_a_key_lives_from_creation_to_revocation(waypost):
     )
     assert "active" in waypost("keys", "update", key_id, "--model", "b")
     assert "expired" in waypost("keys", "update", key_id, "--expires-in", "0s")
-    assert "revoked" in waypost("keys", "revoke", key_id)
+    assert "revoked" in waypost("keys", "revoke", key_id, "--yes")
     assert waypost("keys", "list", "--team", "green").count("\n") == 1
 
 
@@ -150,6 +167,24 @@ def test_the_last_use_of_a_key_is_listed(waypost, url):
 )
 def test_a_mistake_is_answered_with_what_to_do(waypost, arguments, message):
     assert message in waypost(*arguments, fails=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["teams", "list"], 0),
+        (["keys", "revoke", "nothing", "--yes"], 1),
+        (["database", "current"], 1),
+        (["keys", "list", "--unknown"], 2),
+        (["log", "prune"], 2),
+        (["teams", "list", "--config", "missing.toml"], 2),
+    ],
+)
+def test_the_exit_code_says_whether_it_was_refused_or_wrongly_asked(config, arguments, code):
+    given = arguments if "--config" in arguments else [*arguments, "--config", str(config)]
+    command = [sys.executable, "-m", "gateway", *given]
+
+    assert subprocess.run(command, check=False, capture_output=True).returncode == code
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.parquet"])
@@ -179,7 +214,9 @@ def test_parquet_without_pyarrow_says_what_to_install(waypost, tmp_path, monkeyp
 
 
 def test_old_rows_are_pruned(waypost, filled, url):
-    assert "4 rows older than 30 days deleted" in waypost("log", "prune", "--older-than-days", "30")
+    assert "4 rows older than 30 days deleted" in waypost(
+        "log", "prune", "--older-than-days", "30", "--yes"
+    )
 
     engine = create_database_engine(url)
     with engine.connect() as connection:
@@ -187,8 +224,96 @@ def test_old_rows_are_pruned(waypost, filled, url):
     engine.dispose()
 
 
+@pytest.mark.parametrize("flag", ["--dry-run", None])
+def test_nothing_is_pruned_without_a_word_from_the_operator(waypost, filled, flag):
+    said = waypost("log", "prune", *([flag] if flag else []), fails=flag is None)
+
+    assert "delete 3 turns and 1 grades from before " in said
+    assert "4 rows" in waypost("log", "prune", "--yes")
+
+
+def test_taking_back_a_choice_asks_where_it_erases_what_was_kept(waypost, url, tmp_path):
+    waypost("teams", "create", "default", "--train-reasoner")
+    assert "nothing" in waypost("teams", "update", "default", "--no-train-reasoner", "--dry-run")
+    engine = create_database_engine(url)
+    with engine.begin() as connection:
+        exchange = {"messages": [{"role": "user", "content": "?"}], "answer": "!"}
+        insert_rows(connection, [to_row(make_turn(1, **exchange))])
+    engine.dispose()
+
+    refused = waypost("teams", "update", "default", "--no-train-reasoner", fails=True)
+    assert "erase 1 exchanges of the team default" in refused
+    assert "trains" in waypost("teams", "list")
+    assert "trains" not in waypost("teams", "update", "default", "--no-train-reasoner", "--yes")
+
+
+def test_programs_read_json_where_people_read_lines(waypost):
+    waypost("teams", "create", "blue")
+    key_id = waypost("keys", "create", "--team", "blue", "--model", "a").split("-")[1]
+    waypost("budgets", "create", "--team", "blue", "--usd", "2")
+
+    (team,) = json.loads(waypost("teams", "list", "--json"))
+    (key,) = json.loads(waypost("keys", "list", "--json"))
+    (budget,) = json.loads(waypost("budgets", "list", "--json"))
+
+    assert (team["id"], team["logs_text"]) == ("blue", False)
+    assert (key["id"], key["state"], key["allowed_models"]) == (key_id, "active", ["a"])
+    assert json.loads(waypost("keys", "show", key_id, "--json")) == key
+    assert "secret" not in json.dumps(key)
+    assert "allowed_models        a\n" in waypost("keys", "show", key_id)
+    assert (budget["cap_usd"], budget["team_id"]) == (2, "blue")
+    assert json.loads(waypost("budgets", "show", budget["id"], "--json")) == budget
+    assert json.loads(waypost("router", "list", "--json")) == []
+
+
+def test_a_key_is_rotated_at_once_or_revoked_only_if_the_operator_says_so(waypost):
+    waypost("teams", "create", "default")
+    key_id = waypost("keys", "create", "--name", "ci").split("-")[1]
+    for command in ("rotate", "revoke"):
+        assert "--yes" in waypost("keys", command, key_id, fails=True)
+        said = waypost("keys", command, key_id, "--dry-run")
+        assert f"{key_id} 'ci' of the team default, active, last used: never" in said
+    assert "active" in waypost("keys", "list")
+    assert waypost("keys", "rotate", key_id, "--yes").startswith(f"wp-{key_id}-")
+
+
+@pytest.mark.parametrize("answer", ["y\n", "n\n"])
+def test_on_a_terminal_the_operator_is_asked(waypost, config, answer):
+    waypost("teams", "create", "default")
+    key_id = waypost("keys", "create").split("-")[1]
+    command = [sys.executable, "-m", "gateway", "keys", "revoke", key_id, "--config", str(config)]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, command)
+    os.write(terminal, answer.encode())
+    said = b""
+    with suppress(OSError):  # how a terminal says that nobody writes to it any more
+        while read := os.read(terminal, 4096):
+            said += read
+    os.waitpid(child, 0)
+
+    assert "Do it?" in said.decode()
+    assert ("revoked" in waypost("keys", "list")) == (answer == "y\n")
+
+
+def test_what_changes_names_the_database_and_what_looks_does_not(warned, config, url):
+    for change in (("teams", "create", "default"), ("keys", "create"), ("database", "upgrade")):
+        assert f"database: {url}\n" in warned(*change)
+    for look in (("teams", "list"), ("keys", "list"), ("database", "current")):
+        assert warned(*look) == ""
+
+
+def test_the_default_database_is_named_as_the_default(tmp_path, monkeypatch):
+    monkeypatch.setenv("WAYPOST_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("WAYPOST_CONFIG", raising=False)
+
+    said = CliRunner().invoke(cli, ["teams", "create", "blue"]).stderr
+
+    assert f"{tmp_path}/waypost.db (no --config and no WAYPOST_CONFIG: the default)" in said
+
+
 def test_pruning_takes_its_age_from_the_settings(waypost, filled):
-    assert "4 rows older than 90 days" in waypost("log", "prune")
+    assert "4 rows older than 90 days" in waypost("log", "prune", "--yes")
 
 
 def test_pruning_needs_an_age_where_rows_are_kept_for_ever(filled, tmp_path):
@@ -199,7 +324,7 @@ def test_pruning_needs_an_age_where_rows_are_kept_for_ever(filled, tmp_path):
     prune = log_command.prune.callback
     assert prune is not None
     with pytest.raises(ClickException, match="--older-than-days"):
-        prune(settings, None)
+        prune(settings, None, yes=True, dry_run=False)
 
 
 MODEL = """
@@ -210,19 +335,19 @@ provider = "host"
 """
 
 
-def test_a_name_that_the_settings_do_not_have_is_kept_with_a_warning(waypost, config):
+def test_a_name_that_the_settings_do_not_have_is_kept_with_a_warning(waypost, warned, config):
     waypost("database", "upgrade")
     waypost("teams", "create", "default")
-    assert "warning" not in waypost(
+    assert "warning" not in warned(
         "keys", "create", "--model", "discovered", "--profile", "economy"
     )
 
     config.write_text(config.read_text() + MODEL)
-    told = waypost("keys", "create", "--model", "smal", "--model", "auto", "--profile", "cheap")
+    told = warned("keys", "create", "--model", "smal", "--model", "auto", "--profile", "cheap")
 
     assert "warning: there is no model 'smal' yet; known: auto, " in told
     assert "warning: there is no profile 'cheap' yet; known: balanced, economy, " in told
     assert "'auto'" not in told
-    key_id = told.splitlines()[-1].split("-")[1]
-    assert "warning" in waypost("keys", "update", key_id, "--model", "larg")
-    assert "warning" not in waypost("keys", "update", key_id, "--model", "small")
+    key_id = waypost("keys", "create").split("-")[1]
+    assert "warning" in warned("keys", "update", key_id, "--model", "larg")
+    assert "warning" not in warned("keys", "update", key_id, "--model", "small")

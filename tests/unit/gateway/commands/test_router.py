@@ -43,6 +43,30 @@ def test_imports_activates_and_lists(waypost):
     assert "2 models  static-cheap-1  guarded" in active
 
 
+@pytest.mark.parametrize(
+    "arguments", [("activate", VERSIONS[0]), ("import", "first", "--activate")]
+)
+def test_a_router_that_there_are_doubts_about_serves_only_if_the_operator_says_so(
+    waypost, tmp_path, monkeypatch, arguments
+):
+    config = tmp_path / "waypost.toml"
+    config.write_text(
+        f'data_dir = "{tmp_path / "data"}"\n[providers.host]\nbase_url = "http://127.0.0.1:9/v1"\n'
+        '[models.medium]\nprovider = "host"\n'
+    )
+    monkeypatch.setenv("WAYPOST_CONFIG", str(config))
+    waypost("import", "first")
+
+    refused = waypost(*arguments)
+    assert refused.exit_code == 2
+    assert "doubt: it knows none of the models of these settings (medium)" in refused.stderr
+    assert "*" not in waypost("list").output
+    agreed = waypost(*arguments, "--yes")
+    assert agreed.exit_code == 0
+    assert "doubt: " in agreed.stderr
+    assert "* " in waypost("list").output
+
+
 def test_rolls_back(waypost):
     waypost("import", "first", "--activate")
     waypost("import", "second")

@@ -108,6 +108,14 @@ async def test_a_team_is_created_shown_changed_and_listed(operator):
     assert listed == {"data": [changed.json()], "next_after": None}
 
 
+async def test_a_team_that_is_there_already_is_a_conflict(operator):
+    first = await operator.post("/admin/teams", json={"id": "blue"})
+    second = await operator.post("/admin/teams", json={"id": "blue"})
+
+    assert (first.status_code, second.status_code) == (201, 409)
+    assert second.json()["error"]["code"] == "conflict"
+
+
 async def test_a_team_opts_in_to_training_without_changing_its_other_choices(operator):
     created = await operator.post("/admin/teams", json={"id": "blue", "logs_text": True})
     assert created.json()["trains_reasoner"] is False

@@ -11,10 +11,11 @@ from sqlalchemy import delete
 from gateway.artifacts.learning_file import LearningFile
 from gateway.evaluation_log.grades import GradeRecord
 from gateway.learning.first import FirstRouter
-from gateway.learning.lease import Lease
+from gateway.learning.opening import LEARNER
 from gateway.learning.operating import approve, roll_back
 from gateway.learning.watching import step_with_lease
 from gateway.storage.database import create_database_engine, writing
+from gateway.storage.lease import Lease
 from migrations.tables import LEARNING_EVENTS
 from router_models.day_one.shipped import load_prior
 from router_models.errors import ArtifactRejected
@@ -221,7 +222,7 @@ async def test_a_full_disk_changes_nothing_and_says_why(loop):
 async def test_whoever_lost_the_lease_changes_nothing(loop):
     await loop.serve(made_up(400))
     learner = loop.learner()
-    Lease(loop.engine, "another one").take()
+    Lease(loop.engine, LEARNER, "another one").take()
 
     done = learner.step()
 

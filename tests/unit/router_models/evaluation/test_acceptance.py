@@ -182,6 +182,17 @@ def test_where_none_serves_there_is_nothing_to_lose(rows):
     assert "no other router" in decision.reason
 
 
+@pytest.mark.parametrize(
+    ("router", "knows"),
+    [(knowing(("dear",)), "dear"), (packed(guarded_kmeans(("x", "y"), DIMENSION)), "none")],
+)
+def test_where_none_serves_a_router_without_a_choice_may_not_either(router, knows):
+    decision = decided(router, None, HARDLY_ANY)
+
+    assert not decision.is_accepted
+    assert decision.reason == f"of the 4 models of these answers it knows {knows}"
+
+
 def test_off_policy_evidence_says_what_it_rests_on():
     figures = decided(GOOD, BAD, DRAWN).figures
     assert figures["rows"] == 1500
