@@ -82,6 +82,15 @@ def test_priorities_come_before_weights_and_what_is_shut_comes_last() -> None:
     assert bench.order() == ["low", "drained", "high"]
 
 
+def test_of_places_at_their_rate_limit_the_one_that_is_open_first_is_left() -> None:
+    bench = Bench(at("a"), at("b", weight=0), at("c", priority=1))
+    for provider, seconds in (("a", 9.0), ("b", 3.0), ("c", 6.0)):
+        bench.refusals.rest(TEAM, (provider, "m"), seconds)
+    assert bench.order() == ["b"]
+    bench.now_s += 4.0
+    assert bench.order() == ["b", "c"]
+
+
 def test_a_model_at_one_place_stays_as_it_is() -> None:
     bench = Bench(at("a"))
     alone = bench.model
