@@ -28,6 +28,8 @@ MEMORY_S: Final = 10.0
 """In which a time that was measured loses most of its weight. So a slow place is tried again."""
 FAILED_S: Final = 10.0
 """A failed call counts as one that took at least so long."""
+MOST_WAITS: Final = 2
+"""For a place at its rate limit, before the caller is told so."""
 _OF_THE_PLACE: Final = (ProviderMisconfigured, ProviderTimeout, ProviderUnavailable)
 
 
@@ -96,26 +98,27 @@ class Deployments:
     async def rest(self, call: UpstreamCall) -> None:
         """Wait until the place of a call may be called, if it asked to be left alone.
 
-        The wait stands for a first attempt, so one retry less is left after it.
+        Of several that wait, the first finds out whether it is open; if not, the others wait again.
+        Each wait stands for an attempt, so there are fewer retries after it.
 
         Raises:
             ProviderRateLimited: It can be called elsewhere, or the wait would be too long.
         """
-        wait_s = self._refusals.resting(call.team_id).get(call.model.place)
-        if wait_s is None:
-            return
-        is_late = self.clock() + wait_s >= call.deadline_s or wait_s > LONGEST_RETRY_AFTER_S
-        if is_late or not call.is_last:
-            error = ProviderRateLimited(
-                f"provider {call.model.provider!r} is at its rate limit",
-                provider=call.model.provider,
-                upstream_status=429,
-                retry_after_s=wait_s,
-            )
-            error.attempts = 0
-            raise error
-        call.transit.attempts = max(call.transit.attempts, 1)
-        await self._sleep(wait_s + self._rng.uniform(0.0, FIRST_BACKOFF_S))
+        waits, place = 0, call.model.place
+        while (wait_s := self._refusals.resting(call.team_id).get(place)) is not None:
+            is_late = self.clock() + wait_s >= call.deadline_s or wait_s > LONGEST_RETRY_AFTER_S
+            if is_late or waits == MOST_WAITS or not call.is_last:
+                error = ProviderRateLimited(
+                    f"provider {call.model.provider!r} is at its rate limit",
+                    provider=call.model.provider,
+                    upstream_status=429,
+                    retry_after_s=wait_s,
+                )
+                error.attempts = 0
+                raise error
+            waits += 1
+            await self._sleep(wait_s + self._rng.uniform(0.0, FIRST_BACKOFF_S))
+        call.transit.attempts = max(call.transit.attempts, waits)
 
     def load(self, place: Place) -> Load:
         """Return what is known of a place."""

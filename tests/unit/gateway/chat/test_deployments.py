@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from gateway.chat.deployments import FAILED_S, MEMORY_S, Deployments, Latency
+from gateway.chat.deployments import FAILED_S, MEMORY_S, MOST_WAITS, Deployments, Latency
 from gateway.deployments import joined, within
 from gateway.errors import ProviderRateLimited
 from gateway.providers.base import UpstreamCall
@@ -30,6 +30,7 @@ class Bench:
         self.refusals = Refusals(lambda: self.now_s)
         self.model = joined(deployments)
         self.slept_s: list[float] = []
+        self.rests_again_s = 0.0
         self.deployments = Deployments(
             lambda: self.paused,
             self.refusals,
@@ -40,6 +41,9 @@ class Bench:
 
     async def sleep(self, seconds: float) -> None:
         self.slept_s.append(seconds)
+        self.now_s += seconds
+        if self.rests_again_s:
+            self.refusals.rest(TEAM, ("a", "m"), self.rests_again_s)
 
     def call(self, provider: str, *, is_last: bool) -> UpstreamCall:
         return UpstreamCall(
@@ -122,6 +126,15 @@ async def test_a_call_waits_until_its_place_is_open_and_has_one_retry_less() -> 
     assert bench.slept_s == [pytest.approx(3.0, abs=FIRST_BACKOFF_S)]
     assert bench.slept_s[0] >= 3.0
     assert call.transit.attempts == 1
+
+
+async def test_who_waits_waits_again_where_another_found_the_place_closed() -> None:
+    bench = Bench(at("a"), at("b"))
+    bench.rests_again_s = 2.0
+    bench.refusals.rest(TEAM, ("a", "m"), 1.0)
+    with pytest.raises(ProviderRateLimited):
+        await bench.deployments.rest(bench.call("a", is_last=True))
+    assert len(bench.slept_s) == MOST_WAITS
 
 
 @pytest.mark.parametrize(("rests_s", "is_last"), [(3.0, False), (LONGEST_RETRY_AFTER_S + 1, True)])
