@@ -1,5 +1,6 @@
 """Chooses among the places where a model can be called, by weight and by what they have to do."""
 
+import asyncio
 import math
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
@@ -11,11 +12,13 @@ from typing import Final
 from gateway.errors import (
     ProviderError,
     ProviderMisconfigured,
+    ProviderRateLimited,
     ProviderTimeout,
     ProviderUnavailable,
 )
 from gateway.providers.base import AnswerStream, Completion, Condition, Provider, UpstreamCall
 from gateway.providers.refusals import Refusals
+from gateway.providers.resilience import FIRST_BACKOFF_S, LONGEST_RETRY_AFTER_S, Sleep
 from gateway.types import Deployment, HostedModel, Place
 
 MUCH: Final = 2.0
@@ -25,6 +28,8 @@ MEMORY_S: Final = 10.0
 """In which a time that was measured loses most of its weight. So a slow place is tried again."""
 FAILED_S: Final = 10.0
 """A failed call counts as one that took at least so long."""
+MOST_WAITS: Final = 2
+"""For a place at its rate limit, before the caller is told so."""
 _OF_THE_PLACE: Final = (ProviderMisconfigured, ProviderTimeout, ProviderUnavailable)
 
 
@@ -77,16 +82,43 @@ class Deployments:
         refusals: Refusals,
         clock: Callable[[], float],
         rng: random.Random,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.clock = clock
         self._paused = paused
         self._refusals = refusals
         self._rng = rng
+        self._sleep = sleep
         self._loads: dict[Place, Load] = {}
 
     def forget(self) -> None:
         """Know of no load any more."""
         self._loads.clear()
+
+    async def rest(self, call: UpstreamCall) -> None:
+        """Wait until the place of a call may be called, if it asked to be left alone.
+
+        Of several that wait, the first finds out whether it is open; if not, the others wait again.
+        Each wait stands for an attempt, so there are fewer retries after it.
+
+        Raises:
+            ProviderRateLimited: It can be called elsewhere, or the wait would be too long.
+        """
+        waits, place = 0, call.model.place
+        while (wait_s := self._refusals.resting(call.team_id).get(place)) is not None:
+            is_late = self.clock() + wait_s >= call.deadline_s or wait_s > LONGEST_RETRY_AFTER_S
+            if is_late or waits == MOST_WAITS or not call.is_last:
+                error = ProviderRateLimited(
+                    f"provider {call.model.provider!r} is at its rate limit",
+                    provider=call.model.provider,
+                    upstream_status=429,
+                    retry_after_s=wait_s,
+                )
+                error.attempts = 0
+                raise error
+            waits += 1
+            await self._sleep(wait_s + self._rng.uniform(0.0, FIRST_BACKOFF_S))
+        call.transit.attempts = max(call.transit.attempts, waits)
 
     def load(self, place: Place) -> Load:
         """Return what is known of a place."""
@@ -107,8 +139,14 @@ class Deployments:
     def _places(
         self, deployments: Collection[Deployment], team_id: str, *, is_stream: bool
     ) -> Iterable[HostedModel]:
-        """Draw the places of each priority; those that should be left alone come last."""
-        shut = {*self._paused(), *self._refusals.resting(team_id)}
+        """Draw the places of each priority; those that should be left alone come last.
+
+        Of those at their rate limit only the one that will be open first is there.
+        """
+        resting = self._refusals.resting(team_id)
+        if resting:
+            deployments = _without_most(deployments, resting)
+        shut = {*self._paused(), *resting}
 
         def rank(one: Deployment) -> tuple[bool, bool, int]:
             return one.model.place in shut, not one.weight, one.priority
@@ -166,6 +204,7 @@ class Watched:
         """Answer `call` with one JSON body."""
         if call.model.place not in self.places:
             return await self.provider.complete(call)
+        await self.deployments.rest(call)
         load, clock = self.deployments.load(call.model.place), self.deployments.clock
         load.in_flight += 1
         began_s = clock()
@@ -182,6 +221,8 @@ class Watched:
     @asynccontextmanager
     async def stream(self, call: UpstreamCall) -> AsyncIterator[AnswerStream]:
         """Answer `call` as a stream; leaving the context cancels the upstream call."""
+        if call.model.place in self.places:
+            await self.deployments.rest(call)
         load, clock = self.deployments.load(call.model.place), self.deployments.clock
         load.in_flight += 1
         began_s = clock()
@@ -225,6 +266,15 @@ def watched(
         name: Watched(name, provider, deployments, places) if name in hosts else provider
         for name, provider in providers.items()
     }
+
+
+def _without_most(
+    deployments: Collection[Deployment], resting: Mapping[Place, float]
+) -> Collection[Deployment]:
+    """Leave out the places at their rate limit, except the one that will be open first."""
+    at_limit = [one for one in deployments if one.model.place in resting]
+    first = min(at_limit, key=lambda one: resting[one.model.place], default=None)
+    return [one for one in deployments if one is first or one.model.place not in resting]
 
 
 def _note_failure(latency: Latency, error: ProviderError, began_s: float, now_s: float) -> None:

@@ -284,6 +284,7 @@ class ChatService:
             is_chosen=model.name != turn.request.model,
             team_id=turn.caller.team_id,
             is_elsewhere=bool(left) and left[0].name == model.name,
+            is_last=not left,
         )
 
     async def _fall_back_or_raise(

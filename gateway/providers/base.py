@@ -42,6 +42,7 @@ class UpstreamCall:
         is_chosen: The caller named no model, or another one, so it cannot know what this one takes.
         team_id: Whose line it waits in for a place.
         is_elsewhere: The model can be called elsewhere too, so nobody waits to call it here again.
+        is_last: Neither this model elsewhere nor another model is called after this.
     """
 
     model: HostedModel
@@ -57,6 +58,7 @@ class UpstreamCall:
     is_chosen: bool = False
     team_id: str = ""
     is_elsewhere: bool = False
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

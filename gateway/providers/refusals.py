@@ -36,6 +36,7 @@ class Learned:
 
 
 LEARNED_NOTHING: Final = Learned()
+NOBODY_RESTS: Final[Mapping[Place, float]] = MappingProxyType({})
 NOTHING_LEARNED: Final[Mapping[str, Learned]] = MappingProxyType({})
 
 
@@ -65,13 +66,13 @@ class Refusals:
         resting = self._rested_until.setdefault(team_id, {})
         resting[place] = self._clock() + min(seconds, LONGEST_REST_S)
 
-    def resting(self, team_id: str) -> Collection[Place]:
-        """Name the places that the team shall leave alone, as long as there are others."""
+    def resting(self, team_id: str) -> Mapping[Place, float]:
+        """Return the places that the team shall leave alone, and for how many seconds more."""
         resting = self._rested_until.get(team_id)
         if not resting:
-            return ()
+            return NOBODY_RESTS
         now_s = self._clock()
-        return [place for place, until_s in resting.items() if until_s > now_s]
+        return {place: until_s - now_s for place, until_s in resting.items() if until_s > now_s}
 
     def learn(
         self,

@@ -55,6 +55,12 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
         "price": PRICE,
         "fallbacks": ["drained", LARGE],
     },
+    "small-backed": {
+        "price": PRICE,
+        "fallbacks": ["plain"],
+        "deployments": [at("alpha"), at("beta")],
+    },
+    "plain": {"provider": "delta", "price": PRICE},
     "backed-dearly": {"provider": "alpha", "price": PRICE, "fallbacks": ["dear"]},
     "dear": {"provider": "delta", "price": DEAR},
     LARGE: {"provider": "beta", "upstream_name": "beta-large", "price": PRICE},
@@ -159,9 +165,42 @@ async def test_where_all_places_are_at_their_limit_the_caller_is_told_when_to_co
         upstream.answers = [error_answer(429, "slow down", headers={"retry-after": "30"})]
     async with of_team(gateway, "limited") as http:
         answer = await ask(http, SMALL)
-    assert answer.status_code == 429
-    assert answer.headers["retry-after"] == "30"
-    assert len(gateway.alpha.requests) == len(gateway.beta.requests) == 1
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"] == "30"
+        assert len(gateway.alpha.requests) == len(gateway.beta.requests) == 1
+        again = await ask(http, SMALL)
+    assert again.status_code == 429
+    assert int(again.headers["retry-after"]) <= 30
+    assert len(gateway.alpha.requests) == len(gateway.beta.requests) == 1  # nobody was asked
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_where_all_places_rest_a_call_waits_for_the_one_that_is_open_first(
+    gateway, is_stream
+) -> None:
+    whole = stream_answer("Hello!") if is_stream else json_answer(completion())
+    for upstream, seconds in ((gateway.alpha, "0.3"), (gateway.beta, "30")):
+        limited = error_answer(429, "slow down", headers={"retry-after": seconds})
+        upstream.answers = [limited, whole]
+    async with of_team(gateway, "limited") as http:
+        first = await ask(http, "ranked", stream=is_stream)
+        assert first.status_code == 429  # beta, which was asked last, wants to be left too long
+        second = await ask(http, "ranked", stream=is_stream)
+    assert second.headers["x-waypost-provider"] == "alpha"
+    assert (len(gateway.alpha.requests), len(gateway.beta.requests)) == (2, 1)
+
+
+async def test_nobody_waits_for_a_place_where_a_fallback_can_answer(gateway) -> None:
+    for upstream in (gateway.alpha, gateway.beta):
+        upstream.answers = [
+            error_answer(429, "slow down", headers={"retry-after": "30"}),
+            json_answer(completion()),
+        ]
+    async with of_team(gateway, "limited") as http:
+        await ask(http, "drained")
+        answer = await ask(http, "small-backed")
+    assert answer.headers["x-waypost-fallback-from"] == "small-backed"
+    assert answer.headers["x-waypost-provider"] == "delta"
 
 
 async def test_a_failing_place_is_called_once_and_the_next_at_once(gateway) -> None:

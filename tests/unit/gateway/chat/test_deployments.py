@@ -5,9 +5,12 @@ from collections import Counter
 
 import pytest
 
-from gateway.chat.deployments import FAILED_S, MEMORY_S, Deployments, Latency
+from gateway.chat.deployments import FAILED_S, MEMORY_S, MOST_WAITS, Deployments, Latency
 from gateway.deployments import joined, within
+from gateway.errors import ProviderRateLimited
+from gateway.providers.base import UpstreamCall
 from gateway.providers.refusals import Refusals
+from gateway.providers.resilience import FIRST_BACKOFF_S, LONGEST_RETRY_AFTER_S
 from gateway.types import Deployment, HostedModel, ModelPrice
 
 DRAWS = 4_000
@@ -26,8 +29,30 @@ class Bench:
         self.paused: set[tuple[str, str]] = set()
         self.refusals = Refusals(lambda: self.now_s)
         self.model = joined(deployments)
+        self.slept_s: list[float] = []
+        self.rests_again_s = 0.0
         self.deployments = Deployments(
-            lambda: self.paused, self.refusals, lambda: self.now_s, random.Random(0)
+            lambda: self.paused,
+            self.refusals,
+            lambda: self.now_s,
+            random.Random(0),
+            self.sleep,
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept_s.append(seconds)
+        self.now_s += seconds
+        if self.rests_again_s:
+            self.refusals.rest(TEAM, ("a", "m"), self.rests_again_s)
+
+    def call(self, provider: str, *, is_last: bool) -> UpstreamCall:
+        return UpstreamCall(
+            HostedModel("m", provider, "m", ModelPrice(1, 1)),
+            {},
+            deadline_s=self.now_s + 60.0,
+            request_id="r",
+            team_id=TEAM,
+            is_last=is_last,
         )
 
     def order(self) -> list[str]:
@@ -80,6 +105,48 @@ def test_priorities_come_before_weights_and_what_is_shut_comes_last() -> None:
     assert bench.order() == ["drained", "high", "low"]
     bench.now_s += 6.0
     assert bench.order() == ["low", "drained", "high"]
+
+
+def test_of_places_at_their_rate_limit_the_one_that_is_open_first_is_left() -> None:
+    bench = Bench(at("a"), at("b", weight=0), at("c", priority=1))
+    for provider, seconds in (("a", 9.0), ("b", 3.0), ("c", 6.0)):
+        bench.refusals.rest(TEAM, (provider, "m"), seconds)
+    assert bench.order() == ["b"]
+    bench.now_s += 4.0
+    assert bench.order() == ["b", "c"]
+
+
+async def test_a_call_waits_until_its_place_is_open_and_has_one_retry_less() -> None:
+    bench = Bench(at("a"), at("b"))
+    call = bench.call("a", is_last=True)
+    await bench.deployments.rest(call)
+    assert (bench.slept_s, call.transit.attempts) == ([], 0)
+    bench.refusals.rest(TEAM, ("a", "m"), 3.0)
+    await bench.deployments.rest(call)
+    assert bench.slept_s == [pytest.approx(3.0, abs=FIRST_BACKOFF_S)]
+    assert bench.slept_s[0] >= 3.0
+    assert call.transit.attempts == 1
+
+
+async def test_who_waits_waits_again_where_another_found_the_place_closed() -> None:
+    bench = Bench(at("a"), at("b"))
+    bench.rests_again_s = 2.0
+    bench.refusals.rest(TEAM, ("a", "m"), 1.0)
+    with pytest.raises(ProviderRateLimited):
+        await bench.deployments.rest(bench.call("a", is_last=True))
+    assert len(bench.slept_s) == MOST_WAITS
+
+
+@pytest.mark.parametrize(("rests_s", "is_last"), [(3.0, False), (LONGEST_RETRY_AFTER_S + 1, True)])
+async def test_nobody_waits_where_another_can_be_called_or_the_wait_is_long(
+    rests_s: float, *, is_last: bool
+) -> None:
+    bench = Bench(at("a"), at("b"))
+    bench.refusals.rest(TEAM, ("a", "m"), rests_s)
+    with pytest.raises(ProviderRateLimited) as refused:
+        await bench.deployments.rest(bench.call("a", is_last=is_last))
+    assert (refused.value.retry_after_s, refused.value.attempts) == (rests_s, 0)
+    assert not bench.slept_s
 
 
 def test_a_model_at_one_place_stays_as_it_is() -> None:

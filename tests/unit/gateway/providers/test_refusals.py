@@ -59,17 +59,18 @@ def test_no_team_learns_from_another(refusals: Refusals) -> None:
 def test_a_model_rests_for_one_team_and_a_while(refusals: Refusals, now: Now) -> None:
     refusals.rest("t", PLACE, 5.0)
     refusals.rest("t", OTHER, 10 * LONGEST_REST_S)
-    assert (refusals.resting("t"), refusals.resting("another")) == ([PLACE, OTHER], ())
+    assert refusals.resting("t") == {PLACE: 5.0, OTHER: LONGEST_REST_S}
+    assert not refusals.resting("another")
     now.s = 5.0
-    assert refusals.resting("t") == [OTHER]
+    assert refusals.resting("t") == {OTHER: LONGEST_REST_S - 5.0}
     now.s = LONGEST_REST_S
-    assert refusals.resting("t") == []
+    assert not refusals.resting("t")
 
 
 def test_rests_of_so_many_teams_are_remembered(refusals: Refusals) -> None:
     for number in range(MAX_TEAMS + 1):
         refusals.rest(str(number), PLACE, 5.0)
-    assert (refusals.resting("0"), refusals.resting("1")) == ((), [PLACE])
+    assert (refusals.resting("0"), refusals.resting("1")) == ({}, {PLACE: 5.0})
 
 
 def test_nothing_is_tried_twice(refusals: Refusals) -> None:
