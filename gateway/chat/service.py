@@ -257,10 +257,9 @@ class ChatService:
 
     def _candidates(self, turn: Turn) -> list[HostedModel]:
         models = list(turn.plan.models) if turn.plan is not None else []
-        if self.deployments is None:
+        if (spread := self.deployments) is None:
             return models
-        team_id, is_stream = turn.caller.team_id, turn.request.is_stream
-        return self.deployments.in_order(models, team_id, is_stream=is_stream)
+        return spread.in_order(models, turn.caller.team_id, is_stream=turn.request.is_stream)
 
     def _call(self, turn: Turn, model: HostedModel, left: Sequence[HostedModel]) -> UpstreamCall:
         body = asked_of(model, turn.request, turn.completion_tokens)

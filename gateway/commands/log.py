@@ -1,6 +1,7 @@
 """`waypost log`: export and prune the evaluation log."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -64,7 +65,8 @@ def export(
     except OSError as error:
         raise click.ClickException(f"{out}: cannot be written: {error.strerror}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be none
+            partial.unlink(missing_ok=True)
     click.echo(f"{written} rows in {out}")
     if not written and not is_whole:
         click.echo("Only graded turns are exported: send grades to /v1/feedback, or use --all.")

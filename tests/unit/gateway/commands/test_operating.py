@@ -163,6 +163,7 @@ def test_the_last_use_of_a_key_is_listed(waypost, url):
         (["keys", "create", "--expires-in", "soon"], "not a duration"),
         (["log", "export", "--out", "log.txt"], "must end in .parquet or .csv"),
         (["log", "export", "--out", "/nowhere/log.csv"], "cannot be written"),
+        (["log", "export", "--out", "/dev/null/log.csv"], "cannot be written"),
     ],
 )
 def test_a_mistake_is_answered_with_what_to_do(waypost, arguments, message):
