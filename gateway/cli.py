@@ -28,7 +28,7 @@ SUBCOMMANDS = {
     "turn-policy": "Train and measure policies for the tokens of each turn.",
     "budgets": "Limit what teams, keys, users and conversations may spend.",
     "openapi": "Print the callers' API as an OpenAPI document.",
-    "log": "Export and prune the evaluation log.",
+    "log": "Show turns of the evaluation log, export and prune it.",
     "database": "Create or upgrade the database schema.",
 }
 RENAMED = {"budget": "turn-policy"}

@@ -26,10 +26,11 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     false,
+    text,
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0013"
+HEAD_REVISION = "0015"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 
@@ -125,6 +126,7 @@ TURNS = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("key_id", String, nullable=False),
     Column("team_id", String, nullable=False),
+    Column("user_digest", String),
     Column("conversation_id", String),
     Column("turn_index", Integer, nullable=False),
     Column("requested_model", String, nullable=False),
@@ -161,11 +163,18 @@ TURNS = Table(
     Column("finish_reason", String),
     Column("error", Text),
     Column("attempts", Integer, nullable=False),
+    Column("trace_id", String),
     Column("metadata", Json, nullable=False),
     Column("messages", Json),
     Column("answer", Text),
     Index("ix_turns_started_at", "started_at", "request_id"),
     Index("ix_turns_team_id", "team_id", "started_at"),
+    Index(
+        "ix_turns_trace_id",
+        "trace_id",
+        postgresql_where=text("trace_id IS NOT NULL"),
+        sqlite_where=text("trace_id IS NOT NULL"),
+    ),
 )
 """One answered or failed turn; each column is the field of that name of `gateway.types.TurnRecord`.
 

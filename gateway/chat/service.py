@@ -46,7 +46,7 @@ from gateway.providers.refusals import Refusals
 from gateway.routing.plan import Prediction, RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tracing import Tracing
+from gateway.telemetry.tracing import Tracing, trace_of
 from gateway.types import ANSWERED, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest
 from gateway.wires.base import StreamWriter, Wire
@@ -205,6 +205,7 @@ class ChatService:
         turn = Turn.begin(request, caller, self.clock, self.rng)
         turn.transit = transit or turn.transit
         turn.trace = trace = self.tracing.begin(request, caller)
+        turn.record.trace_id = trace.trace_id or trace_of(request.trace_headers)
         try:
             with trace.step("route"):
                 plan, prediction = await self._plan(request, caller)

@@ -8,6 +8,7 @@ from typing import Any
 
 from budget.ledger.amounts import NUSD_PER_USD
 from budget.ledger.types import Charge
+from gateway.budgets.conversation import end_user
 from gateway.budgets.enforcement import own_limit
 from gateway.budgets.reservation import Reservation, budget_headers, budget_summary
 from gateway.chat.usage import SentCall
@@ -78,6 +79,7 @@ class Turn:
             is_stream=request.is_stream,
             conversation_id=request.options.conversation_id,
             data_rules=",".join(caller.data_rules) or None,
+            user_digest=end_user(request, caller),
             query_text=request.query[:MAX_LOGGED_CHARS] if caller.logs_text else None,
             metadata=_metadata(request),
             messages=prompt_of(request) if caller.trains_reasoner else None,

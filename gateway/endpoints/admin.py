@@ -19,6 +19,7 @@ from gateway.access.auth import credential, declares
 from gateway.access.keys import MAX_PAGE, KeyStore, NewKey, digest
 from gateway.budgets.operations import BudgetDesk
 from gateway.endpoints.admin_budgets import budget_endpoints
+from gateway.endpoints.admin_log import log_endpoints
 from gateway.endpoints.bodies import Body
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.guard import GuardedBody
@@ -159,6 +160,7 @@ def build_admin_app(
     guarded = [requires_admin, Depends(refuse_unknown_parameters)]
     app.include_router(_team_endpoints(store), prefix="/admin", dependencies=guarded)
     app.include_router(_key_endpoints(store), prefix="/admin", dependencies=guarded)
+    app.include_router(log_endpoints(engine), prefix="/admin", dependencies=guarded)
     if budgets is not None:
         app.include_router(budget_endpoints(budgets), prefix="/admin", dependencies=guarded)
 

@@ -78,7 +78,7 @@ async def test_every_other_route_refuses_strangers(app, operator, stranger):
     paths = (await operator.get("/openapi.json")).json()["paths"]
     calls = [(m, p) for p, methods in paths.items() for m in methods if p.startswith("/admin")]
 
-    assert len(calls) == 11
+    assert len(calls) == 12
     for method, path in calls:
         response = await stranger.request(method, path)
         assert response.status_code == 401, (method, path)
@@ -263,3 +263,15 @@ async def test_a_parameter_that_would_be_ignored_is_refused(operator, path, name
     answer = await operator.get(path)
     assert answer.status_code == 400
     assert named in answer.json()["error"]["message"]
+
+
+async def test_a_turn_is_shown_by_any_of_its_ids(operator, log):
+    log.record(make_turn(1))
+    log.start()
+    await log.aclose()
+
+    by_request = await operator.get("/admin/turns/req_000001")
+
+    assert by_request.json()["data"][0]["route"]["served_model"] == "small"
+    assert (await operator.get("/admin/turns/chatcmpl-000001")).json() == by_request.json()
+    assert (await operator.get("/admin/turns/none")).status_code == 404
