@@ -1,5 +1,6 @@
 """One turn while it is being served: what happens is written into the record that the log keeps."""
 
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from gateway.routing.plan import RoutePlan
 from gateway.telemetry.tracing import TurnTrace, Untraced
 from gateway.types import CLIENT_LEFT, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest
+
+_log = logging.getLogger(__name__)
 
 MAX_LOGGED_CHARS = 32_768
 """The log's queue is bounded in rows, so a row must be bounded too."""
@@ -212,6 +215,10 @@ class Turn:
     def about(self) -> dict[str, Any]:
         """Say on a log line whose it is."""
         return {"fields": {"request_id": self.record.request_id}}
+
+    def warn(self, message: str, *told: object) -> None:
+        """Log what an operator should see of this turn; `message` begins with its request id."""
+        _log.warning(message, self.record.request_id, *told, extra=self.about())
 
     def offer_to(self, desk: GradingDesk) -> None:
         """Have the answer graded, where it was given whole."""
