@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import orjson
 
-from gateway.commands.options import settings_option
+from gateway.commands.options import TIME, in_utc, settings_option
 from gateway.commands.turn_text import turn_text
 from gateway.evaluation_log.log_export import DatabaseRows, Selection, write_csv
 from gateway.evaluation_log.one_turn import find_turns
@@ -16,8 +16,6 @@ from gateway.settings.config import GatewaySettings
 from gateway.storage.database import writing
 from gateway.storage.engines import opened
 from gateway.storage.rows import prune_rows
-
-TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
 
 
 @click.group()
@@ -80,7 +78,7 @@ def export(
     write = _writer(out)
     teams = None if team is None else (team,)
     selection = Selection(
-        _utc(since), _utc(until), teams, encoder, is_whole=is_whole, with_checks=with_checks
+        in_utc(since), in_utc(until), teams, encoder, is_whole=is_whole, with_checks=with_checks
     )
     partial = out.with_name(f"{out.name}.partial")
     try:
@@ -137,7 +135,3 @@ def _writer(out: Path) -> Callable[..., int]:
             "parquet needs pyarrow: pip install 'waypost[train]', or write a .csv file"
         ) from error
     return write
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=UTC)

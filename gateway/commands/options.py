@@ -1,6 +1,7 @@
 """Options that several subcommands share."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,13 @@ import click
 
 from gateway.settings.config import GatewaySettings, load_settings, process_environment
 from gateway.wire import MAX_WILLINGNESS_TO_PAY_USD
+
+TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
+
+
+def in_utc(moment: datetime | None) -> datetime | None:
+    """Take a time of the command line for one in UTC."""
+    return None if moment is None else moment.replace(tzinfo=UTC)
 
 
 def _load(ctx: click.Context, param: click.Parameter, value: Path | None) -> GatewaySettings:

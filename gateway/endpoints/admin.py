@@ -116,7 +116,9 @@ async def refuse_unknown_parameters(request: Request) -> None:
     Raises:
         InvalidRequest: A parameter of the query string is unknown, or comes twice.
     """
-    known = {each.alias for each in request.scope["route"].dependant.query_params}
+    own = request.scope["route"].dependant
+    asked = (own, *own.dependencies)
+    known = {each.alias for dependant in asked for each in dependant.query_params}
     given = [name for name, _ in request.query_params.multi_items()]
     for name in given:
         if name not in known:
