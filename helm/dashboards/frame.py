@@ -8,9 +8,11 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
 
 from helm.dashboards.panels import SOURCE, PanelBuilder
+from helm.dashboards.sql_panels import POSTGRES
 
 PAGE: Final = "docs/how-to/see-cost-and-quality.md"
 """Which explains the dashboards."""
+SPEND_PAGE: Final = "docs/how-to/see-what-was-spent.md"
 TAG: Final = "waypost"
 
 
@@ -34,22 +36,37 @@ def frame(
         jobs_from: The metric that whoever is shown has.
         rows: From top to bottom.
     """
-    built = (
-        dashboard.Dashboard(title)
-        .uid(f"waypost-{name}")
-        .description(f"{description} See {PAGE}.")
-        .tags([TAG])
+    begun = (
+        _begun(name, title, f"{description} See {PAGE}.", "prometheus")
         .timezone("browser")
         .time("now-6h", "now")
         .refresh("30s")
-        .tooltip(models.DashboardCursorSync.CROSSHAIR)
-        .link(_other_dashboards())
-        .with_variable(
-            dashboard.DatasourceVariable("datasource").label("Source").type("prometheus")
-        )
         .with_variable(_choice("job", f"label_values({jobs_from}, job)"))
         .with_variable(_choice("instance", f'label_values({jobs_from}{{job=~"$job"}}, instance)'))
     )
+    return _filled(begun, rows)
+
+
+def sql_frame(name: str, title: str, description: str, rows: Sequence[Row]) -> models.Dashboard:
+    """Make a dashboard of what the gateway's database says; days are those of UTC."""
+    description = f"{description} See {SPEND_PAGE}."
+    begun = _begun(name, title, description, POSTGRES).timezone("utc").time("now-30d", "now")
+    return _filled(begun, rows)
+
+
+def _begun(name: str, title: str, description: str, source: str) -> dashboard.Dashboard:
+    return (
+        dashboard.Dashboard(title)
+        .uid(f"waypost-{name}")
+        .description(description)
+        .tags([TAG])
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .link(_other_dashboards())
+        .with_variable(dashboard.DatasourceVariable("datasource").label("Source").type(source))
+    )
+
+
+def _filled(built: dashboard.Dashboard, rows: Sequence[Row]) -> models.Dashboard:
     for row in rows:
         built = built.with_row(dashboard.Row(row.title))
         for panel in row.panels:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PROMETHEUS = "prometheus"
 FOLDER = Path(__file__).resolve().parents[2] / "helm" / "waypost" / "dashboards"
 
 
@@ -21,9 +22,14 @@ class Target:
     is_instant: bool
 
 
-def read_dashboards() -> dict[str, dict[str, Any]]:
-    """Read what the chart ships, by name."""
-    return {file.stem: json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))}
+def read_dashboards(source: str | None = PROMETHEUS) -> dict[str, dict[str, Any]]:
+    """Read what the chart ships for a kind of source, or for any, by name."""
+    every = {file.stem: json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))}
+    return {
+        name: dashboard
+        for name, dashboard in every.items()
+        if source in (None, dashboard["templating"]["list"][0]["query"])
+    }
 
 
 def targets(name: str, panel: Mapping[str, Any], window: str, span: str) -> Iterator[Target]:
