@@ -8,6 +8,7 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
 
 from helm.dashboards.panels import SOURCE, PanelBuilder
+from helm.dashboards.queries import at
 from helm.dashboards.sql_panels import POSTGRES
 
 PAGE: Final = "docs/how-to/see-cost-and-quality.md"
@@ -25,7 +26,13 @@ class Row:
 
 
 def frame(
-    name: str, title: str, description: str, jobs_from: str, rows: Sequence[Row]
+    name: str,
+    title: str,
+    description: str,
+    jobs_from: str,
+    rows: Sequence[Row],
+    *,
+    has_router: bool = True,
 ) -> models.Dashboard:
     """Make a dashboard.
 
@@ -35,6 +42,7 @@ def frame(
         description: What question it answers.
         jobs_from: The metric that whoever is shown has.
         rows: From top to bottom.
+        has_router: Mark when other routers began to serve.
     """
     begun = (
         _begun(name, title, f"{description} See {PAGE}.", "prometheus")
@@ -44,7 +52,7 @@ def frame(
         .with_variable(_choice("job", f"label_values({jobs_from}, job)"))
         .with_variable(_choice("instance", f'label_values({jobs_from}{{job=~"$job"}}, instance)'))
     )
-    return _filled(begun, rows)
+    return _filled(begun.annotation(_router_swaps()) if has_router else begun, rows)
 
 
 def sql_frame(name: str, title: str, description: str, rows: Sequence[Row]) -> models.Dashboard:
@@ -91,6 +99,19 @@ def _choice(name: str, query: str) -> dashboard.QueryVariable:
         .include_all(include_all=True)
         .all_value(".*")
         .current(everything)
+    )
+
+
+def _router_swaps() -> dashboard.AnnotationQuery:
+    """Mark the first minute of each router, whichever replica has it first."""
+    serving = f"count by (version) (waypost_router_info{at()}"
+    return (
+        dashboard.AnnotationQuery()
+        .name("Router swaps")
+        .datasource(SOURCE)
+        .enable(enable=True)
+        .icon_color("purple")
+        .expr(f"{serving}) unless {serving} offset 1m)")
     )
 
 

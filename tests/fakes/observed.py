@@ -145,13 +145,14 @@ class Upstream:
         events += [base | {"choices": [], "usage": self._usage(request)}]
         return [*(b"data: " + orjson.dumps(e) + b"\n\n" for e in events), b"data: [DONE]\n\n"]
 
-    def _usage(self, request: Any) -> dict[str, int]:
+    def _usage(self, request: Any) -> dict[str, Any]:
         prompt = len(request["messages"][-1]["content"]) // 4
         completion = min(self.rng.randint(20, 180), request.get("max_completion_tokens", 180))
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": prompt // 2},
         }
 
 
