@@ -250,6 +250,7 @@ def _observe(
         LearningFile(store.folder).collect,
         read_policy(service.turn_budgets),
         read_budgets(budgets),
+        budgets.headroom.collect,
         read_providers(service.providers, pool.models, pool.embedded, pool.others),
         read_process(),
         read_connections(connections),

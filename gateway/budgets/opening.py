@@ -16,6 +16,8 @@ from budget.ledger.store import LedgerStore
 from gateway.budgets.base import BoundPrompt, SettlementLog
 from gateway.budgets.book import BudgetBook
 from gateway.budgets.definitions import BudgetDefinition, BudgetDefinitions
+from gateway.budgets.headroom import PERIOD_S as HEADROOM_PERIOD_S
+from gateway.budgets.headroom import Headroom
 from gateway.budgets.journal import rebuild
 from gateway.budgets.metered import MeteredLedger
 from gateway.budgets.operations import BudgetDesk
@@ -37,6 +39,7 @@ class Budgets:
     ledger: MeteredLedger
     book: BudgetBook
     desk: BudgetDesk
+    headroom: Headroom
     shared: LedgerStore | None = None
     health: StoreHealth | None = None
     serves_unchecked: bool = False
@@ -91,7 +94,9 @@ async def open_budgets(
             )
             try:
                 async with _running(book.watch(), ledger.run()), AsyncExitStack() as stack:
-                    budgets = Budgets(ledger, book, BudgetDesk(engine, store, clock))
+                    headroom = Headroom(definitions, store)
+                    await follow(headroom, HEADROOM_PERIOD_S, stack)
+                    budgets = Budgets(ledger, book, BudgetDesk(engine, store, clock), headroom)
                     if settings.store != "memory":
                         health = StoreHealth(store)
                         await follow(health, PERIOD_S, stack)

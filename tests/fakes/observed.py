@@ -243,8 +243,11 @@ async def observed(folder: Path, rule_files: tuple[Path, ...] = ()) -> AsyncIter
         key = acme.fill(settings, encoder(), seed=0)
         _store_routers(settings)
         _run(frontier_command, "--config", str(file))
-        limits = ("--scope", "user", "--requests", "3", "--per", "day")
-        _run(budgets_command, "create", "--config", str(file), "--team", "default", *limits)
+        for limits in (
+            ("--scope", "user", "--requests", "3", "--per", "day"),
+            ("--usd", "1", "--per", "month"),
+        ):
+            _run(budgets_command, "create", "--config", str(file), "--team", "default", *limits)
         gateway = await stack.enter_async_context(start(file))
         public = await gateway.started()
         http = await stack.enter_async_context(caller(public, key))
