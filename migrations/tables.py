@@ -332,3 +332,18 @@ LEARNING_LEASE = Table(
     Column("expires_unix_s", Double, nullable=False),
 )
 """Which of several processes learns, and until when, by the clock of the database."""
+
+BUDGET_NOTICES = Table(
+    "budget_notices",
+    METADATA,
+    Column("budget_id", String, primary_key=True),
+    Column("window_start", BigInteger, primary_key=True),
+    Column("cap", BigInteger, primary_key=True),
+    Column("percent", Integer, primary_key=True),
+)
+"""What was told of a budget in a window, so that one of several gateways tells it, once.
+
+Attributes:
+    window_start: Unix seconds; 0 where the window does not end.
+    cap: As it was: a raised budget is told of anew.
+"""

@@ -24,6 +24,14 @@ class BudgetSettings(Settings):
             '`redis+cluster://` for a cluster. Required with `store = "redis"`.'
         ),
     ] = None
+    webhook_url: Annotated[
+        SecretStr | None,
+        Field(
+            description="URL that is sent a JSON object by POST when 50, 80 and 100 % of a budget "
+            "of a day or longer are spent, once in each window, whichever gateway sees it first. "
+            "Without it nobody is told."
+        ),
+    ] = None
     when_store_is_down: Annotated[
         Literal["closed", "open"],
         Field(

@@ -1,4 +1,4 @@
-"""Note of each turn its end user, as a digest, and the trace that it is a part of."""
+"""Note of each turn its end user and its trace, and of each budget who was told that it is used."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,15 +12,23 @@ INDEX = "ix_turns_trace_id"
 
 
 def upgrade() -> None:
-    """Add the columns; of the trace's id only what there is is in the index."""
+    """Add them; of the trace's id only what there is is in the index."""
     op.add_column("turns", sa.Column("user_digest", sa.String))
     op.add_column("turns", sa.Column("trace_id", sa.String))
     known = sa.text("trace_id IS NOT NULL")
     op.create_index(INDEX, "turns", ["trace_id"], postgresql_where=known, sqlite_where=known)
+    op.create_table(
+        "budget_notices",
+        sa.Column("budget_id", sa.String, primary_key=True),
+        sa.Column("window_start", sa.BigInteger, primary_key=True),
+        sa.Column("cap", sa.BigInteger, primary_key=True),
+        sa.Column("percent", sa.Integer, primary_key=True),
+    )
 
 
 def downgrade() -> None:
     """Drop them."""
+    op.drop_table("budget_notices")
     op.drop_index(INDEX, "turns")
     with op.batch_alter_table("turns") as changed:
         changed.drop_column("trace_id")
