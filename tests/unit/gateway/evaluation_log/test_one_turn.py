@@ -1,6 +1,7 @@
 """One turn by any of its ids, on SQLite and Postgres."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -29,7 +30,7 @@ def engine(database_url: str):
 
 def settled(request_id: str, charged_nusd: int, **changes) -> SettlementRecord:
     lease = Lease(request_id, "blue", "0123456789ab", "u1", None, " tnd ", START_UNIX_S)
-    known = {
+    known: dict[str, Any] = {
         "model": "small",
         "held_nusd": 900,
         "held_tokens": 90,
@@ -127,7 +128,11 @@ async def test_its_money_is_told_by_part(engine, tmp_path):
 
 
 async def test_its_grades_are_those_of_its_own_team(engine, tmp_path):
-    given = {"source": "feedback", "comment": None, "created_at_unix_s": START_UNIX_S}
+    given: dict[str, Any] = {
+        "source": "feedback",
+        "comment": None,
+        "created_at_unix_s": START_UNIX_S,
+    }
     await fill(
         engine,
         tmp_path,

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,13 +32,17 @@ def engine(database_url: str):
 
 
 def turn(number: int, cost_nusd: int, **changes) -> TurnRecord:
-    known = {"request_id": f"req_{number:032x}", "given_up_nusd": 0, "cost_nusd": cost_nusd}
+    known: dict[str, Any] = {
+        "request_id": f"req_{number:032x}",
+        "given_up_nusd": 0,
+        "cost_nusd": cost_nusd,
+    }
     return make_turn(number, **(known | changes))
 
 
 def settled(request_id: str, charged_nusd: int, team_id: str = "default", **changes):
     lease = Lease(request_id, team_id, "0123456789ab", "u1", None, " tnd ", START_UNIX_S)
-    known = {
+    known: dict[str, Any] = {
         "model": "embedder",
         "held_nusd": 900,
         "held_tokens": 90,
@@ -54,7 +59,7 @@ async def fill(engine: Engine, tmp_path: Path, *records) -> None:
     log = EvaluationLog(engine, EvaluationLogSettings(retention_days=None), tmp_path / "spool")
     for record in records:
         is_turn = isinstance(record, TurnRecord)
-        log.record(record) if is_turn else log.record_settlement(record)
+        (log.record if is_turn else log.record_settlement)(record)
     log.start()
     await log.aclose()
 
