@@ -105,7 +105,7 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         stack.callback(give_up_statements, startup.engine)  # last, so that no thread stays
-        http = _open_http(stack)
+        http = _open_http(settings, stack)
         pool = await _open_pool(settings, environ, http, stack)
         log = _open_log(settings, startup, stack)
         authenticator = _open_authenticator(settings, startup, stack)
@@ -190,8 +190,8 @@ def _deployments(pool: Pool, routing: Routing) -> Deployments | None:
     return Deployments(routing.paused, routing.refusals, time.monotonic, rng)
 
 
-def _open_http(stack: AsyncExitStack) -> HttpClient:
-    http = HttpClient.open()
+def _open_http(settings: GatewaySettings, stack: AsyncExitStack) -> HttpClient:
+    http = HttpClient.open(trust_env=settings.server.proxy_from_environment)
     stack.push_async_callback(http.aclose)
     return http
 

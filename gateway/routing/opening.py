@@ -112,7 +112,7 @@ async def open_routing(
 ) -> AsyncIterator[Routing]:
     """Make routing alone, for dry runs without a gateway: no model is started or called."""
     async with AsyncExitStack() as stack:
-        http = HttpClient.open()
+        http = HttpClient.open(trust_env=settings.server.proxy_from_environment)
         stack.push_async_callback(http.aclose)
         pool = await open_pool(settings, environ, http, settings.data_dir)
         if pool.embedded is not None:

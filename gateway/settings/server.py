@@ -201,6 +201,14 @@ class ServerSettings(Settings):
             "more requests. Answers that take longer are cut off. Fractions are rounded up.",
         ),
     ] = 30.0
+    proxy_from_environment: Annotated[
+        bool,
+        Field(
+            description="Whether providers are called through the proxies that the environment "
+            "names: `HTTPS_PROXY`, `HTTP_PROXY`, and `NO_PROXY` for hosts that are called "
+            "directly. By default these variables are ignored."
+        ),
+    ] = False
     workers: Annotated[
         int,
         Field(

@@ -19,6 +19,10 @@ VALUES = {
     "federation": (CHART / "ci" / "federation-values.yaml",),
 }
 """Values files by what they show."""
+INSTALLATIONS = {
+    path.stem: (path,) for path in sorted((ROOT / "tests/data/installations").glob("*.yaml"))
+}
+"""Values as people set them."""
 
 
 class Refused(Exception):
@@ -54,24 +58,40 @@ def render(
     """Render the chart with the values file `name`; returns its objects.
 
     Args:
+        name: One of `VALUES` or of `INSTALLATIONS`.
         changes: Values by dotted path, laid over the file's.
 
     Raises:
         Refused: The values are not accepted.
     """
-    files = [word for file in VALUES[name] for word in ("--values", file)]
+    paths = (VALUES | INSTALLATIONS)[name]
+    files = [word for file in paths for word in ("--values", file)]
     given = [
         word
         for path, value in (changes or {}).items()
         for word in ("--set-json", f"{path}={orjson.dumps(value).decode()}")
     ]
-    text = run_helm("template", release, CHART, *files, *given)
+    return read_objects(run_helm("template", release, CHART, *files, *given))
+
+
+def read_objects(text: str) -> list[Any]:
+    """Read what helm printed."""
     return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document is not None]
 
 
 def of_kind(objects: list[Any], kind: str) -> dict[str, Any]:
     """Pick the objects of a kind, by name."""
     return {each["metadata"]["name"]: each for each in objects if each["kind"] == kind}
+
+
+@cache
+def installed(name: str) -> dict[tuple[str, str], Any]:
+    """Render one of `INSTALLATIONS`, once; returns its objects by kind and name without prefix."""
+    prefix = f"{RELEASE}-waypost"
+    return {
+        (each["kind"], each["metadata"]["name"].removeprefix(prefix).lstrip("-")): each
+        for each in render(name)
+    }
 
 
 def pods(objects: list[Any]) -> Iterator[tuple[str, Any]]:
@@ -91,7 +111,7 @@ def pod(objects: list[Any], component: str) -> Any:
 def settings_of(objects: list[Any], component: str) -> tuple[str, dict[str, str]]:
     """Return the TOML that a component's pods read, and the environment they read it in."""
     spec = pod(objects, component)["spec"]
-    (container,) = spec["containers"]
+    container = spec["containers"][0]
     (volume,) = (volume for volume in spec["volumes"] if volume["name"] == "settings")
     (item,) = volume["configMap"]["items"]
     toml: str = of_kind(objects, "ConfigMap")[volume["configMap"]["name"]]["data"][item["key"]]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from helm.reference import SITE
 from tests.fakes.alerts import ROOT, RULES, read_rules
 from tests.fakes.tools import find_tool
 
@@ -52,7 +53,7 @@ def test_every_alert_is_explained():
         name, notes = rule["alert"], rule["annotations"]
 
         assert f"### {name}\n" in PAGE
-        assert notes["runbook"] == f"docs/reference/alerts.md#{name.lower()}", name
+        assert notes["runbook_url"] == f"{SITE}reference/alerts.md#{name.lower()}", name
         assert notes["summary"].endswith("."), name
         assert rule["labels"]["severity"] in {"page", "ticket"}, name
 

@@ -13,6 +13,7 @@ from gateway.cli import cli
 from gateway.settings.config import load_settings
 from tests.fakes.charts import (
     CHART,
+    INSTALLATIONS,
     RELEASE,
     VALUES,
     of_kind,
@@ -29,6 +30,7 @@ from tests.fakes.postgres import Postgres
 CRDS = Path(__file__).resolve().parents[1] / "data" / "crds"
 CUSTOM = ("ServiceMonitor", "PrometheusRule", "HTTPRoute")
 SUPPORTED = ("1.31.0", "1.37.0")
+EVERY = VALUES | INSTALLATIONS
 PROVIDER_KEY = {"OPENAI_API_KEY": "sk-openai"}
 
 
@@ -47,7 +49,7 @@ def federation() -> list[Any]:
     return render("federation")
 
 
-@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize("values", EVERY.values(), ids=EVERY)
 def test_helm_finds_no_fault(values: tuple[Path, ...]):
     files = [word for file in values for word in ("--values", file)]
 
@@ -55,16 +57,18 @@ def test_helm_finds_no_fault(values: tuple[Path, ...]):
 
 
 @pytest.mark.parametrize("version", SUPPORTED)
-def test_kubernetes_knows_every_field(objects: list[Any], version: str):
-    for each in objects:
+@pytest.mark.parametrize("name", EVERY)
+def test_kubernetes_knows_every_field(name: str, version: str):
+    for each in render(name):
         if each["kind"] not in CUSTOM:
             kubernetes_validate.validate(each, version, strict=True)
 
 
+@pytest.mark.parametrize("name", ["full", "public"])
 @pytest.mark.parametrize("kind", CUSTOM)
-def test_the_operators_know_every_field(full: list[Any], kind: str):
+def test_the_operators_know_every_field(name: str, kind: str):
     schema = orjson.loads((CRDS / f"{kind}.json").read_bytes())
-    (only,) = of_kind(full, kind).values()
+    (only,) = of_kind(render(name), kind).values()
 
     jsonschema_rs.validator_for(schema).validate(only)
 

@@ -17,37 +17,34 @@ app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
-{{/* Takes a list: root, component. */}}
+{{/* The chart's own labels over those of values, lest a selector misses. Takes a list: root, component, labels. */}}
 {{- define "waypost.labels" -}}
 {{- $root := index . 0 -}}
-{{ include "waypost.selector" . }}
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- $own := include "waypost.selector" . | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+{{- mustMergeOverwrite (dict) $root.Values.commonLabels (index . 2 | default dict) $own | toYaml -}}
 {{- end -}}
 
-{{/* Name, namespace and labels of an object. Takes a list: root, component, suffix of the name. */}}
+{{/*
+Name, namespace, labels and annotations of an object. Takes a list: root, component, suffix of the name, values with
+the object's labels and annotations, and the chart's own annotations where it has some.
+*/}}
 {{- define "waypost.metadata" -}}
 {{- $root := index . 0 -}}
+{{- $values := index . 3 -}}
+{{- $own := ternary (last .) (dict) (gt (len .) 4) -}}
 name: {{ include "waypost.fullname" $root }}{{ index . 2 }}
 namespace: {{ $root.Release.Namespace }}
 labels:
-  {{- include "waypost.labels" (list $root (index . 1)) | nindent 2 }}
+  {{- include "waypost.labels" (list $root (index . 1) $values.labels) | nindent 2 }}
+{{- with mustMergeOverwrite (dict) $root.Values.commonAnnotations ($values.annotations | default dict) $own }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{- define "waypost.serviceAccount" -}}
 {{- .Values.serviceAccount.name | default (include "waypost.fullname" .) -}}
-{{- end -}}
-
-{{/* Where the URL of the database is kept: a Secret's name and key, as YAML. */}}
-{{- define "waypost.databaseSecret" -}}
-{{- $given := .Values.database.urlSecret -}}
-name: {{ $given.name | default (printf "%s-postgres" (include "waypost.fullname" .)) }}
-key: {{ ternary $given.key "url" (ne $given.name "") }}
-{{- end -}}
-
-{{- define "waypost.redisSecret" -}}
-{{- $given := .Values.redis.urlSecret -}}
-name: {{ $given.name | default (printf "%s-redis" (include "waypost.fullname" .)) }}
-key: {{ ternary $given.key "url" (ne $given.name "") }}
 {{- end -}}

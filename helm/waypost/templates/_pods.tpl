@@ -1,36 +1,104 @@
-{{/* What every pod of the chart has in common: who it runs as and where. Takes a list: root, uid. */}}
-{{- define "waypost.pod" -}}
-{{- $root := index . 0 -}}
-{{- $uid := index . 1 -}}
-automountServiceAccountToken: false
-enableServiceLinks: false
-securityContext:
-  runAsNonRoot: true
-  runAsUser: {{ $uid }}
-  runAsGroup: {{ $uid }}
-  fsGroup: {{ $uid }}
-  fsGroupChangePolicy: OnRootMismatch
-  seccompProfile: {type: RuntimeDefault}
-{{- with $root.Values.imagePullSecrets }}
-imagePullSecrets: {{ toJson . }}
-{{- end }}
-{{- with $root.Values.nodeSelector }}
-nodeSelector: {{ toJson . }}
-{{- end }}
-{{- with $root.Values.tolerations }}
-tolerations: {{ toJson . }}
-{{- end }}
-{{- with $root.Values.affinity }}
-affinity: {{ toJson . }}
-{{- end }}
+{{/*
+A pod template: what is a pod's own, what values say of all pods, and what they say of these. Takes a dict:
+  root, component
+  values    of the component
+  spec      what is its own, as YAML; its first container is the one that values are about
+  settings  text whose change replaces the pods, where there is one
+  user      whom the image runs as, where that is not one of Waypost's
+*/}}
+{{- define "waypost.podTemplate" -}}
+{{- $root := .root -}}
+{{- $values := .values -}}
+{{- $spec := fromYaml .spec -}}
+{{- with $spec.Error }}{{ fail . }}{{ end -}}
+{{- $main := first $spec.containers -}}
+{{- $said := dict -}}
+{{- range list "podLabels" "podAnnotations" "podSecurityContext" "securityContext" "nodeSelector" "affinity" "podSpec" -}}
+{{- $common := get $root.Values . | default dict | deepCopy -}}
+{{- $_ := set $said . (mustMergeOverwrite $common (get $values . | default dict | deepCopy)) -}}
+{{- end -}}
+{{- range list "tolerations" "extraEnv" "extraEnvFrom" "extraVolumes" "extraVolumeMounts" -}}
+{{- $_ := set $said . (concat (get $root.Values . | default list) (get $values . | default list)) -}}
 {{- end -}}
 
-{{/* The restricted pod security standard, and a file system that cannot be written. */}}
-{{- define "waypost.confined" -}}
-securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities: {drop: [ALL]}
+{{- /* The restricted pod security standard, and a file system that cannot be written. */ -}}
+{{- $confined := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- if not $root.Values.openshift -}}
+{{- $user := .user | default 10001 -}}
+{{- $confined = merge $confined (dict
+  "runAsUser" $user "runAsGroup" $user "fsGroup" $user "fsGroupChangePolicy" "OnRootMismatch") -}}
+{{- end -}}
+{{- $pod := mustMergeOverwrite (dict "automountServiceAccountToken" false "enableServiceLinks" false) $said.podSpec -}}
+{{- $_ := set $pod "securityContext" (mustMergeOverwrite $confined $said.podSecurityContext) -}}
+{{- range $name, $value := dict
+  "imagePullSecrets" $root.Values.imagePullSecrets
+  "nodeSelector" $said.nodeSelector
+  "tolerations" $said.tolerations
+  "affinity" $said.affinity
+  "priorityClassName" ($values.priorityClassName | default $root.Values.priorityClassName)
+  "initContainers" $values.initContainers -}}
+{{- if $value }}{{ $_ := set $pod $name $value }}{{ end -}}
+{{- end -}}
+
+{{- $environment := $main.env | default list -}}
+{{- $mounts := $main.volumeMounts | default list -}}
+{{- $volumes := $spec.volumes | default list -}}
+{{- $authority := $root.Values.certificateAuthority -}}
+{{- if and (or $authority.configMap $authority.secret) (not .user) -}}
+{{- $items := list (dict "key" $authority.key "path" "ca.crt") -}}
+{{- $source := ternary
+  (dict "configMap" (dict "name" $authority.configMap "items" $items))
+  (dict "secret" (dict "secretName" $authority.secret "items" $items))
+  (ne $authority.configMap "") -}}
+{{- $volumes = append $volumes (merge (dict "name" "authority") $source) -}}
+{{- $mounts = append $mounts (dict "name" "authority" "mountPath" "/etc/waypost-authority" "readOnly" true) -}}
+{{- $environment = append $environment (dict "name" "SSL_CERT_FILE" "value" "/etc/waypost-authority/ca.crt") -}}
+{{- end -}}
+{{- range $name, $value := dict
+  "env" (include "waypost.laidOver" (list "name" $environment $said.extraEnv) | fromJsonArray)
+  "envFrom" (concat ($main.envFrom | default list) $said.extraEnvFrom)
+  "volumeMounts" (include "waypost.laidOver" (list "mountPath" $mounts $said.extraVolumeMounts) | fromJsonArray) -}}
+{{- $_ := set $main $name $value -}}
+{{- if not $value }}{{ $_ := unset $main $name }}{{ end -}}
+{{- end -}}
+{{- range list "startupProbe" "readinessProbe" "livenessProbe" -}}
+{{- $probe := get $values . -}}
+{{- if $probe -}}
+{{- $own := get $main . | default dict -}}
+{{- if or $probe.httpGet $probe.tcpSocket $probe.exec $probe.grpc -}}
+{{- $own = omit $own "httpGet" "tcpSocket" "exec" "grpc" -}}
+{{- end -}}
+{{- $_ := set $main . (mustMergeOverwrite (deepCopy $own) $probe) -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $main "resources" $values.resources -}}
+{{- $_ := set $main "securityContext" (mustMergeOverwrite
+  (dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")))
+  $said.securityContext) -}}
+{{- $_ := set $pod "containers" (concat $spec.containers ($values.sidecars | default list)) -}}
+{{- with include "waypost.laidOver" (list "name" $volumes $said.extraVolumes) | fromJsonArray -}}
+{{- $_ := set $pod "volumes" . -}}
+{{- end -}}
+
+{{- $metadata := dict "labels" (include "waypost.labels" (list $root .component $said.podLabels) | fromYaml) -}}
+{{- $annotations := mustMergeOverwrite (dict) $root.Values.commonAnnotations $said.podAnnotations -}}
+{{- with .settings }}{{ $_ := set $annotations "checksum/settings" (sha256sum .) }}{{ end -}}
+{{- with $annotations }}{{ $_ := set $metadata "annotations" . }}{{ end -}}
+{{- dict "metadata" $metadata "spec" (mustMergeOverwrite (omit $spec "containers" "volumes") $pod) | toYaml -}}
+{{- end -}}
+
+{{/* Lists joined; of two items with the same key the later one counts. Takes a list: key, lists. */}}
+{{- define "waypost.laidOver" -}}
+{{- $key := index . 0 -}}
+{{- $items := dict -}}
+{{- $order := list -}}
+{{- range rest . }}{{ range . -}}
+{{- $order = append $order (get . $key) -}}
+{{- $_ := set $items (get . $key) . -}}
+{{- end }}{{ end -}}
+{{- $joined := list -}}
+{{- range uniq $order }}{{ $joined = append $joined (get $items .) }}{{ end -}}
+{{- toJson $joined -}}
 {{- end -}}
 
 {{/* Takes a list: root, the image's values. */}}
@@ -44,7 +112,7 @@ imagePullPolicy: {{ $root.Values.image.pullPolicy }}
 {{- define "waypost.databaseEnvironment" -}}
 - name: WAYPOST_DATABASE_URL
   valueFrom:
-    secretKeyRef: {{- include "waypost.databaseSecret" . | nindent 6 }}
+    secretKeyRef: {{ include "waypost.databaseSecret" . }}
 {{- end -}}
 
 {{/* The volume of routers, policies and the spool; without a claim each pod has its own. */}}
@@ -73,13 +141,13 @@ imagePullPolicy: {{ $root.Values.image.pullPolicy }}
 - {name: tmp, mountPath: /tmp}
 {{- end -}}
 
-{{/* A Service for Prometheus alone. Takes a list: root, component. */}}
+{{/* A Service for Prometheus alone. Takes a list: root, component, its values. */}}
 {{- define "waypost.metricsService" -}}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
 apiVersion: v1
 kind: Service
-metadata: {{- include "waypost.metadata" (list $root "metrics" (printf "-%s-metrics" $component)) | nindent 2 }}
+metadata: {{- include "waypost.metadata" (list $root "metrics" (printf "-%s-metrics" $component) (index . 2)) | nindent 2 }}
 spec:
   clusterIP: None
   selector: {{- include "waypost.selector" (list $root $component) | nindent 4 }}

@@ -11,11 +11,10 @@ wait_s: {{ .Values.database.waitSeconds }}
 {{- $server := dict
   "host" "0.0.0.0" "port" 8080
   "admin_host" "0.0.0.0" "admin_port" 8081
+  "admin_token" "$WAYPOST_ADMIN_TOKEN"
   "drain_s" .Values.gateway.drainSeconds
   "shutdown_grace_s" .Values.gateway.streamGraceSeconds -}}
-{{- if .Values.adminTokenSecret.name -}}
-{{- $_ := set $server "admin_token" "$WAYPOST_ADMIN_TOKEN" -}}
-{{- end -}}
+{{- if .Values.proxy.url }}{{ $_ := set $server "proxy_from_environment" true }}{{ end -}}
 {{- $decided := dict
   "data_dir" "/var/lib/waypost"
   "server" $server

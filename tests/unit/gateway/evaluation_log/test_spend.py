@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 
 from budget.ledger.settlements import Lease, SettlementRecord
 from gateway.evaluation_log.evaluation_log import EvaluationLog
-from gateway.evaluation_log.spend import EVERY, SUMS, Spending, spend, total, usd
+from gateway.evaluation_log.spend import EVERY, SUMS, By, Spending, spend, total, usd
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
 from gateway.types import TurnRecord, Usage
@@ -64,7 +64,7 @@ async def fill(engine: Engine, tmp_path: Path, *records) -> None:
     await log.aclose()
 
 
-def costs(engine: Engine, by: str, **changes) -> dict[str, int]:
+def costs(engine: Engine, by: By, **changes) -> dict[str, int]:
     rows = spend(engine, Spending(by=(by,), **changes))
     return {row[by]: row["cost_nusd"] for row in rows}
 
