@@ -26,7 +26,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     false,
-    text,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -163,18 +162,12 @@ TURNS = Table(
     Column("finish_reason", String),
     Column("error", Text),
     Column("attempts", Integer, nullable=False),
-    Column("trace_id", String),
+    Column("trace_id", String, index=True),
     Column("metadata", Json, nullable=False),
     Column("messages", Json),
     Column("answer", Text),
     Index("ix_turns_started_at", "started_at", "request_id"),
     Index("ix_turns_team_id", "team_id", "started_at"),
-    Index(
-        "ix_turns_trace_id",
-        "trace_id",
-        postgresql_where=text("trace_id IS NOT NULL"),
-        sqlite_where=text("trace_id IS NOT NULL"),
-    ),
 )
 """One answered or failed turn; each column is the field of that name of `gateway.types.TurnRecord`.
 

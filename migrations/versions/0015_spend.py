@@ -12,11 +12,10 @@ INDEX = "ix_turns_trace_id"
 
 
 def upgrade() -> None:
-    """Add them; of the trace's id only what there is is in the index."""
+    """Add columns, index and table."""
     op.add_column("turns", sa.Column("user_digest", sa.String))
     op.add_column("turns", sa.Column("trace_id", sa.String))
-    known = sa.text("trace_id IS NOT NULL")
-    op.create_index(INDEX, "turns", ["trace_id"], postgresql_where=known, sqlite_where=known)
+    op.create_index(INDEX, "turns", ["trace_id"])
     op.create_table(
         "budget_notices",
         sa.Column("budget_id", sa.String, primary_key=True),
