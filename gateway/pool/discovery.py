@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from gateway.pool.kinds import WITH_OUTPUT, kind_of
 from gateway.pool.prices import catalogue_entry, catalogue_of
-from gateway.providers.http import HttpClient, HttpFailure
+from gateway.providers.exchange import HttpFailure
+from gateway.providers.http import HttpClient
 from gateway.settings.base import environment_value
 from gateway.settings.config import (
     CapabilitySettings,

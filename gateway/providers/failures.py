@@ -23,7 +23,7 @@ from gateway.errors import (
     ProviderUnpaid,
     ProviderUnsupported,
 )
-from gateway.providers.http import ConnectFailed, HttpFailure, TimedOut
+from gateway.providers.exchange import ConnectFailed, HttpFailure, TimedOut
 from gateway.providers.redaction import without_secrets
 from gateway.providers.vendor_words import is_about_the_model
 

@@ -9,6 +9,7 @@ from gateway.errors import ProviderCutOff, ProviderTimeout, ProviderUnavailable
 from gateway.exact_json import dumps
 from gateway.providers.answers import decode_answer
 from gateway.providers.base import Transit
+from gateway.providers.exchange import HttpFailure, HttpResponse, TimedOut
 from gateway.providers.failures import (
     MAX_ERROR_BYTES,
     AttemptFailed,
@@ -17,7 +18,6 @@ from gateway.providers.failures import (
     redacted,
     stream_error,
 )
-from gateway.providers.http import HttpFailure, HttpResponse, TimedOut
 from gateway.providers.redaction import clean_errors
 from gateway.providers.sse import StreamTap
 from gateway.providers.upstream import HttpProvider

@@ -1,212 +1,81 @@
-"""The one HTTP client of the request path: raw bytes over pooled connections, and nothing clever.
+"""The one HTTP client of the request path: raw bytes over kept connections, and nothing clever.
 
-No cookies, no redirects (an upstream must not choose where the gateway connects), no proxies from
-the environment, no compression asked for, TLS verified. Why this library:
-docs/decisions/http-client.md.
+No cookies, no redirects (an upstream must not choose where the gateway connects), no proxies unless
+asked for, no compression asked for, TLS verified. Why it is our own: docs/decisions/http-client.md.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import base64
+import math
+import socket
+import ssl
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Self
+from typing import Any, Final, NamedTuple, Self
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
-from aiohttp.hdrs import ACCEPT_ENCODING
+from aiohappyeyeballs import start_connection
 
-from budget.errors import BudgetError
-from budget.in_flight import Hold
-from gateway.inflating import ENCODINGS, Inflater, inflater_of
-from gateway.settings.server import MEMORY_PER_BODY_BYTE
+from gateway.providers.connection import Connection
+from gateway.providers.exchange import ConnectFailed, HttpResponse, NotTrusted, TimedOut
 
-MAX_HEADER_BYTES = 32 * 1024
-DRAIN_S = 0.25
-"""How long a finished stream may take to end its transfer before its connection is given up."""
-
-MAX_LOOKS = 32
-"""At what a connection that is dropped still brings, up to 256 KB each."""
-
-
-class HttpFailure(Exception):
-    """The exchange with the upstream failed below HTTP."""
+KEPT_S: Final = 30.0
+ADDRESSES_KEPT_S: Final = 60.0
+SECOND_ADDRESS_S: Final = 0.25
+"""After which a second address is tried beside the first (RFC 8305)."""
+TURNS_TO_CLOSE: Final = 4
+"""Of the event loop, in which dropped connections are closed."""
+MAX_PROXY_HEAD_BYTES: Final = 16 * 1024
+_SAFE: Final = "/%:=&?~#+!$,;'@()*[]"
+"""What a target may hold as it is; what else is not a letter or digit is percent-encoded."""
 
 
-class ConnectFailed(HttpFailure):
-    """No connection was made, so the upstream has seen nothing."""
+class Origin(NamedTuple):
+    """Who is connected to."""
+
+    is_secure: bool
+    host: str
+    port: int
 
 
-class NotTrusted(ConnectFailed):
-    """The upstream has a certificate that is not trusted here."""
+class Target(NamedTuple):
+    """A URL, as far as a request needs it.
+
+    Attributes:
+        lines: What follows the target in the head, up to the caller's own headers.
+        whole: As a proxy has to be told; `path` as anybody else.
+    """
+
+    origin: Origin
+    path: str
+    whole: str
+    lines: str
 
 
-class ConnectionBroken(HttpFailure):
-    """The connection ended, or what it carried was not HTTP."""
-
-
-class TimedOut(HttpFailure):
-    """The upstream was silent for too long."""
-
-
-class BodyTooLong(HttpFailure):
-    """The upstream's body is longer than the gateway accepts."""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """An answer whose status and headers are in, and whose body is still on its way."""
-
-    _response: aiohttp.ClientResponse
-    encoding: str | None = None
-    """In which the body is compressed; `next_chunk` inflates it, `read` does not."""
-    _inflater: Inflater | None = None
-
-    @property
-    def is_json(self) -> bool:
-        """The body says that it is JSON, so it is no stream."""
-        return self._response.headers.get("content-type", "").startswith("application/json")
-
-    @property
-    def status(self) -> int:
-        """HTTP status code."""
-        return self._response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Headers, by case-insensitive name."""
-        return self._response.headers
-
-    async def read(self, max_bytes: int, timeout_s: float, memory: Hold | None = None) -> bytes:
-        """Read the rest of the body.
-
-        Args:
-            memory: Grows by what a body takes that did not come with its headers.
-
-        Raises:
-            BudgetError: There is no memory for it; the connection is closed.
-            BodyTooLong: It is longer than `max_bytes`; the connection is closed.
-            ConnectionBroken: It ended early.
-            TimedOut: It took longer than `timeout_s`.
-        """
-        content = self._response.content
-        body = bytearray()  # as in `gateway.endpoints.asgi.read_body`
-        before = 0 if memory is None else memory.amount
-        try:
-            if content.is_eof():
-                # A short body comes with its headers: a timer for nothing would cost 10 µs.
-                short = content.read_nowait()
-                self._refuse_longer(len(short), max_bytes)
-                return short
-            async with asyncio.timeout(timeout_s):
-                while chunk := await content.readany():
-                    body += chunk
-                    self._refuse_longer(len(body), max_bytes)
-                    if memory is not None:
-                        memory.grow(before + MEMORY_PER_BODY_BYTE * len(body))
-        except BudgetError:
-            self._response.close()
-            raise
-        except TimeoutError as error:
-            self._response.close()
-            raise TimedOut("the body did not arrive in time") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise ConnectionBroken("the body ended early") from error
-        return bytes(body)
-
-    def _refuse_longer(self, size: int, max_bytes: int) -> None:
-        if size > max_bytes:
-            self._response.close()
-            raise BodyTooLong(f"the body is longer than {max_bytes} bytes")
-
-    async def next_chunk(self, timeout_s: float) -> bytes:
-        """Return the bytes that have come in, waiting for some; empty at the end of the body.
-
-        Raises:
-            ConnectionBroken: The body ended before its declared end.
-            TimedOut: Nothing came for `timeout_s`.
-        """
-        content, inflater = self._response.content, self._inflater
-        try:
-            if inflater is not None:
-                async with asyncio.timeout(timeout_s):
-                    return await self._inflated(inflater)
-            if waiting := content.read_nowait():
-                return waiting
-            async with asyncio.timeout(timeout_s):
-                return await content.readany()
-        except TimeoutError as error:
-            raise TimedOut("nothing arrived in time") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise ConnectionBroken("the body ended early") from error
-
-    async def leave(self) -> bytes:
-        """Drop the connection; return what has come in and was not read."""
-        content, arrived = self._response.content, b""
-        try:
-            for _ in range(MAX_LOOKS):
-                # One turn of the event loop reads what the system holds for this connection.
-                await asyncio.sleep(0)
-                more = content.read_nowait()
-                arrived += more
-                if not more:
-                    break
-        except (aiohttp.ClientError, OSError):
-            pass
-        finally:
-            self._response.close()
-        return arrived
-
-    async def _inflated(self, inflater: Inflater) -> bytes:
-        while True:
-            try:
-                piece = inflater.take()
-            except ValueError as error:
-                raise ConnectionBroken("the body cannot be inflated") from error
-            if piece:
-                return piece
-            data = await self._response.content.readany()
-            if not data:
-                return b""
-            inflater.give(data)
-
-    async def drain(self) -> None:
-        """Let a body whose content is complete end, so that its connection can be used again."""
-        try:
-            while await self.next_chunk(DRAIN_S):
-                pass
-        except HttpFailure:
-            self._response.close()
-
-    def close(self) -> None:
-        """Drop the connection unless the body was read to its end."""
-        self._response.close()
-
-
-@dataclass(frozen=True, slots=True)
 class HttpClient:
-    """A connection pool shared by all providers."""
+    """Connections to all providers, kept for a while after each request.
 
-    _session: aiohttp.ClientSession
+    Args:
+        trust_env: Go through the proxies that the environment names.
+        keepalive_s: How long an idle connection is kept.
+    """
+
+    def __init__(self, *, trust_env: bool = False, keepalive_s: float = KEPT_S) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._trust_env = trust_env
+        self._keepalive_s = keepalive_s
+        self._tls = ssl.create_default_context()
+        self._tls.set_alpn_protocols(["http/1.1"])
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._open: set[Connection] = set()
+        self._addresses: dict[Origin, tuple[float, asyncio.Future[Any]]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
 
     @classmethod
-    def open(cls, *, trust_env: bool = False, keepalive_s: float = 30.0) -> Self:
-        """Make the pool; must be called inside a running event loop.
-
-        Args:
-            trust_env: Go through the proxies that the environment names.
-            keepalive_s: How long an idle connection is kept.
-        """
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=keepalive_s, ttl_dns_cache=60)
-        session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=trust_env,
-            request_class=_Request,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            timeout=aiohttp.ClientTimeout(total=None),
-        )
-        return cls(session)
+    def open(cls, *, trust_env: bool = False, keepalive_s: float = KEPT_S) -> Self:
+        """Make the pool; must be called inside a running event loop."""
+        return cls(trust_env=trust_env, keepalive_s=keepalive_s)
 
     async def request(
         self,
@@ -227,44 +96,266 @@ class HttpClient:
             ConnectionBroken: The connection ended before an answer.
             TimedOut: No answer in `timeout_s`.
         """
+        deadline_s = self._loop.time() + timeout_s
+        target = _target(url)
+        connection = self._kept(target.origin)
+        if connection is None:
+            connection = await self._connect(target.origin, connect_timeout_s, timeout_s)
+        head = _head(method, target, headers, body, connection.proxy_lines)
+        answer = connection.send(head, body, wants_body=method != "HEAD")
         try:
-            async with asyncio.timeout(timeout_s):
-                response = await self._session.request(
-                    method,
-                    url,
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    timeout=_to_connect(connect_timeout_s),
-                )
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            raise NotTrusted(str(error)) from error
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise ConnectFailed("no connection could be made") from error
-        except TimeoutError as error:
-            raise TimedOut("no answer in time") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise ConnectionBroken("the connection ended before an answer") from error
-        encoding = response.headers.get("content-encoding", "").strip().lower()
-        if encoding not in ENCODINGS:
-            return HttpResponse(response)
-        return HttpResponse(response, encoding, inflater_of(encoding))
+            await answer.head(deadline_s)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many are open, and how many of them are idle."""
+        return len(self._open), sum(map(len, self._idle.values()))
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._session.close()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in list(self._open):
+            connection.abort()
+        self._idle.clear()
+        for _ in range(TURNS_TO_CLOSE):
+            await asyncio.sleep(0)
+
+    def _kept(self, origin: Origin) -> Connection | None:
+        """Return the connection that was used last, which the upstream is least likely to close."""
+        idle = self._idle.get(origin)
+        while idle:
+            connection = idle.pop()
+            if connection.is_usable:
+                return connection
+        return None
+
+    def _keep(self, origin: Origin, connection: Connection) -> None:
+        self._idle.setdefault(origin, []).append(connection)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(self._keepalive_s, self._close_old)
+
+    def _close_old(self) -> None:
+        """Close what was idle for long; look again where something is left."""
+        before_s = self._loop.time() - self._keepalive_s
+        for origin, idle in list(self._idle.items()):
+            left = [one for one in idle if one.is_usable and one.idle_since_s > before_s]
+            for old in idle:
+                if old.idle_since_s <= before_s:
+                    old.close()
+            if left:
+                self._idle[origin] = left
+            else:
+                del self._idle[origin]
+        again = self._keepalive_s / 2
+        self._sweep = self._loop.call_later(again, self._close_old) if self._idle else None
+
+    async def _connect(
+        self, origin: Origin, connect_timeout_s: float, timeout_s: float
+    ) -> Connection:
+        """Open a connection, through a proxy where there is one."""
+        patience_s = min(connect_timeout_s, timeout_s)
+        try:
+            async with asyncio.timeout(None if patience_s == math.inf else patience_s):
+                proxy = _proxy_for(origin) if self._trust_env else None
+                connection = await (
+                    self._direct(origin) if proxy is None else self._through(proxy, origin)
+                )
+        except TimeoutError as error:
+            self._addresses.pop(origin, None)
+            if timeout_s < connect_timeout_s:
+                raise TimedOut("no answer in time") from error
+            raise ConnectFailed("no connection could be made") from error
+        except ssl.SSLError as error:
+            raise NotTrusted(str(error)) from error
+        except (OSError, UnicodeError) as error:
+            self._addresses.pop(origin, None)
+            raise ConnectFailed("no connection could be made") from error
+        return connection
+
+    def _new(self, origin: Origin) -> Connection:
+        def ended(connection: Connection) -> None:
+            self._open.discard(connection)
+
+        def free(connection: Connection) -> None:
+            self._keep(origin, connection)
+
+        connection = Connection(self._loop, free, ended)
+        self._open.add(connection)
+        return connection
+
+    async def _direct(self, origin: Origin) -> Connection:
+        _, connection = await self._loop.create_connection(
+            lambda: self._new(origin),
+            sock=await self._socket(origin),
+            ssl=self._tls if origin.is_secure else None,
+            server_hostname=origin.host if origin.is_secure else None,
+        )
+        return connection
+
+    async def _through(self, proxy: "Proxy", origin: Origin) -> Connection:
+        """Connect by way of a proxy: TLS within a tunnel, anything else by whole addresses."""
+        sock = await self._socket(proxy.origin)
+        if not origin.is_secure:
+            _, connection = await self._loop.create_connection(lambda: self._new(origin), sock=sock)
+            connection.proxy_lines = proxy.lines
+            return connection
+        transport, tunnel = await self._loop.create_connection(Tunnel, sock=sock)
+        try:
+            host = f"{_in_brackets(origin.host)}:{origin.port}"
+            ask = f"CONNECT {host} HTTP/1.1\r\nhost: {host}\r\n{proxy.lines}\r\n"
+            transport.write(ask.encode())
+            await tunnel.opened
+            connection = self._new(origin)
+            secured = await self._loop.start_tls(
+                transport, connection, self._tls, server_hostname=origin.host
+            )
+        except BaseException:
+            transport.abort()
+            raise
+        if secured is None:
+            raise ConnectionResetError("the proxy ended the connection")
+        connection.connection_made(secured)
+        return connection
+
+    async def _socket(self, origin: Origin) -> socket.socket:
+        sock = await start_connection(
+            await self._resolved(origin), happy_eyeballs_delay=SECOND_ADDRESS_S, interleave=1
+        )
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return sock
+
+    async def _resolved(self, origin: Origin) -> Any:
+        """Look addresses up, once for all who ask at the same time, and remember them a while."""
+        until_s, lookup = self._addresses.get(origin, (0.0, None))
+        if lookup is None or until_s <= self._loop.time():
+            lookup = asyncio.ensure_future(
+                self._loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            )
+            self._addresses[origin] = self._loop.time() + ADDRESSES_KEPT_S, lookup
+        return await asyncio.shield(lookup)
 
 
-class _Request(aiohttp.ClientRequest):
-    """A request whose headers are ours: aiohttp looks them through twice to add none of its own."""
+class Proxy(NamedTuple):
+    """A proxy, and the lines of a head that sign in to it."""
 
-    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
-        """Say which encodings are understood, unless the headers do."""
-        del skip_auto_headers
-        self.headers.setdefault(ACCEPT_ENCODING, self.DEFAULT_HEADERS[ACCEPT_ENCODING])
+    origin: Origin
+    lines: str
 
 
-@lru_cache
-def _to_connect(timeout_s: float) -> aiohttp.ClientTimeout:
-    """Limit nothing but connecting; a few settings' worth of these serve all requests."""
-    return aiohttp.ClientTimeout(total=None, connect=timeout_s)
+class Tunnel(asyncio.Protocol):
+    """Waits for what a proxy says to CONNECT.
+
+    Attributes:
+        opened: Done once it said yes.
+    """
+
+    def __init__(self) -> None:
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._said = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Read up to the end of the head; nothing can follow it before TLS begins."""
+        self._said += data
+        if self.opened.done() or not (
+            b"\r\n\r\n" in self._said or len(self._said) > MAX_PROXY_HEAD_BYTES
+        ):
+            return
+        parts = self._said.split(None, 2)
+        if len(parts) > 1 and parts[0].startswith(b"HTTP/1.") and parts[1] == b"200":
+            self.opened.set_result(None)
+        else:
+            self.opened.set_exception(ConnectionRefusedError("the proxy refused the connection"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the wait."""
+        if not self.opened.done():
+            self.opened.set_exception(exc or ConnectionResetError("the proxy hung up"))
+
+
+def _proxy_for(origin: Origin) -> Proxy | None:
+    """Return the environment's proxy for an origin, as curl reads it (``NO_PROXY`` too).
+
+    Raises:
+        ConnectionRefusedError: The proxy is of a kind that is not spoken here.
+    """
+    named = getproxies().get("https" if origin.is_secure else "http")
+    if not named or proxy_bypass(f"{origin.host}:{origin.port}"):
+        return None
+    parts = urlsplit(named if "://" in named else f"http://{named}")
+    if parts.scheme != "http" or not parts.hostname:
+        raise ConnectionRefusedError("only proxies at http:// addresses can be used")
+    lines = ""
+    if parts.username is not None:
+        lines = f"proxy-authorization: {_basic(parts.username, parts.password)}\r\n"
+    return Proxy(Origin(is_secure=False, host=parts.hostname, port=parts.port or 80), lines)
+
+
+@lru_cache(maxsize=1024)
+def _target(url: str) -> Target:
+    """Take a URL apart.
+
+    Raises:
+        ConnectFailed: It names no host that can be connected to.
+    """
+    refusal = ConnectFailed("the address of the upstream is not one of HTTP")
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, (parts.hostname or "").encode("idna").decode()
+    except ValueError as error:
+        raise refusal from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise refusal
+    is_secure = parts.scheme == "https"
+    usual = 443 if is_secure else 80
+    path = quote(parts.path or "/", safe=_SAFE)
+    if parts.query:
+        path += "?" + quote(parts.query, safe=_SAFE)
+    place = _in_brackets(host) + ("" if port in (None, usual) else f":{port}")
+    lines = f" HTTP/1.1\r\nhost: {place}\r\n"
+    if parts.username is not None:
+        lines += f"authorization: {_basic(parts.username, parts.password)}\r\n"
+    origin = Origin(is_secure, host, port or usual)
+    return Target(origin, path, f"{parts.scheme}://{place}{path}", lines)
+
+
+def _head(
+    method: str,
+    target: Target,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    proxy_lines: str | None = None,
+) -> bytes:
+    """Write the head of a request.
+
+    Args:
+        proxy_lines: What a proxy is told that needs the whole address; None where there is none.
+
+    Raises:
+        ValueError: A header has a line end in it.
+    """
+    head = f"{method} {target.path}{target.lines}"
+    if proxy_lines is not None:
+        head = f"{method} {target.whole}{target.lines}{proxy_lines}"
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    if "accept-encoding" not in headers:
+        lines.append("accept-encoding: identity\r\n")
+    if body is not None:
+        lines.append(f"content-length: {len(body)}\r\n")
+    told = "".join(lines)
+    if told.count("\n") != len(lines) or told.count("\r") != len(lines) or "\0" in told:
+        raise ValueError("a header has a line end in it")
+    return f"{head}{told}\r\n".encode()
+
+
+def _basic(user: str, password: str | None) -> str:
+    pair = f"{unquote(user)}:{unquote(password or '')}".encode()
+    return f"Basic {base64.b64encode(pair).decode()}"
+
+
+def _in_brackets(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

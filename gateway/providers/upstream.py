@@ -22,6 +22,14 @@ from gateway.providers.answers import WholeTap, decode_answer, gathered, is_stre
 from gateway.providers.base import Completion, Condition, UpstreamCall
 from gateway.providers.credentials import Credentials, Keeper
 from gateway.providers.dialect import Dialect, Timeouts
+from gateway.providers.exchange import (
+    BodyTooLong,
+    ConnectionBroken,
+    HttpFailure,
+    HttpResponse,
+    NotTrusted,
+    TimedOut,
+)
 from gateway.providers.failures import (
     MAX_ERROR_BYTES,
     AttemptFailed,
@@ -33,15 +41,7 @@ from gateway.providers.failures import (
     redacted,
     stream_error,
 )
-from gateway.providers.http import (
-    BodyTooLong,
-    ConnectionBroken,
-    HttpClient,
-    HttpFailure,
-    HttpResponse,
-    NotTrusted,
-    TimedOut,
-)
+from gateway.providers.http import HttpClient
 from gateway.providers.redaction import clean_errors
 from gateway.providers.resilience import Resilience
 from gateway.providers.sse import MAX_EVENT_BYTES, Tap, event_too_long, fed

@@ -11,13 +11,9 @@ from gateway.errors import (
     ProviderTimeout,
 )
 from gateway.long_work import LongWork
+from gateway.providers.exchange import HttpFailure, HttpResponse, TimedOut
 from gateway.providers.failures import (
     redacted,
-)
-from gateway.providers.http import (
-    HttpFailure,
-    HttpResponse,
-    TimedOut,
 )
 from gateway.providers.redaction import clean_errors
 from gateway.providers.sse import Tap, decode_object, events_in, fed, payload_of

@@ -17,7 +17,7 @@ from gateway.chat.turn import Turn
 from gateway.errors import GatewayError
 from gateway.evaluation_log.grades import KnownAnswer
 from gateway.providers.base import UpstreamCall
-from gateway.providers.http import HttpFailure
+from gateway.providers.exchange import HttpFailure
 from gateway.wire import ChatRequest
 from tests.fakes.gateway import CLAUDE, LARGE, SMALL, RunningGateway, running_gateway
 from tests.fakes.turns import until

@@ -9,6 +9,12 @@ from gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from gateway.providers.exchange import (
+    ConnectFailed,
+    ConnectionBroken,
+    HttpFailure,
+    TimedOut,
+)
 from gateway.providers.failures import (
     MAX_ERROR_BYTES,
     error_object,
@@ -19,7 +25,6 @@ from gateway.providers.failures import (
     retry_after,
     stream_error,
 )
-from gateway.providers.http import ConnectFailed, ConnectionBroken, HttpFailure, TimedOut
 
 
 def failed(status: int, error: object = None, headers: dict[str, str] | None = None):

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from federation.deployment.certificates import CertificateFolder
-from gateway.providers.http import (
+from gateway.providers.exchange import (
     BodyTooLong,
     ConnectFailed,
     ConnectionBroken,
-    HttpClient,
     HttpResponse,
     NotTrusted,
     TimedOut,
 )
+from gateway.providers.http import HttpClient
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.server import free_port, serve
 from tests.fakes.upstream import Answer, ScriptedUpstream, json_answer

@@ -144,10 +144,7 @@ async def test_reuses_the_connection_after_a_whole_stream(http: HttpClient) -> N
         for _ in range(2):
             async with provider.stream(call_of()) as stream:
                 _ = [data async for data in stream]
-        connector = http._session.connector
-        assert connector is not None
-        assert len(connector._conns) == 1
-        assert sum(len(idle) for idle in connector._conns.values()) == 1
+        assert http.connections == (1, 1)
 
 
 async def test_azure_names_the_deployment_and_the_version_in_the_url(http: HttpClient) -> None:

@@ -395,6 +395,5 @@ async def test_callers_who_leave_at_any_time_leave_nothing_behind(http: HttpClie
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
         assert (await consumed(provider)).endswith(chunk({}, "stop"))
-        connector = http._session.connector
-        assert connector is not None
-        assert not connector._acquired
+        n_open, n_idle = http.connections
+        assert n_open == n_idle
