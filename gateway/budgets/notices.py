@@ -21,7 +21,8 @@ from budget.ledger.windows import window_start
 from gateway.budgets.definitions import BudgetDefinition
 from gateway.budgets.headroom import Headroom
 from gateway.budgets.operations import described
-from gateway.providers.http import HttpClient, HttpFailure
+from gateway.providers.exchange import HttpFailure
+from gateway.providers.http import HttpClient
 from gateway.storage.database import insertion_into, summary, writing
 from migrations.tables import BUDGET_NOTICES
 

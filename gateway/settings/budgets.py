@@ -1,5 +1,6 @@
 """The settings of budgets: where their counters are, and what happens when that place is down."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -97,6 +98,9 @@ class BudgetSettings(Settings):
     def _is_complete(self) -> Self:
         if self.store == "redis" and self.redis_url is None:
             raise ValueError('store = "redis" needs redis_url, such as "redis://host:6379/0"')
+        url = self.webhook_url
+        if url is not None and not re.match(r"https?://[^/?#\s]+", url.get_secret_value()):
+            raise ValueError("webhook_url: write a URL with http:// or https://")
         least, most = self.min_completion_tokens, self.default_max_completion_tokens
         if most < least:
             raise ValueError(
