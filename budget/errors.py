@@ -28,7 +28,12 @@ class BudgetExhausted(BudgetError):
         limit_source: Kind of the scope that refused: team, key, user, conversation or turn.
         is_money: Whether money ran out, of which another model may need less.
         retry_after_s: When trying again may help; None where only a higher cap does.
+
+    Attributes:
+        limit: The limit that refused, for the log.
     """
+
+    limit: str | None = None
 
     def __init__(
         self,

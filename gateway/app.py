@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from gateway.artifacts.frontier_file import FrontierFile
 from gateway.artifacts.learning_file import LearningFile
 from gateway.artifacts.store import policy_store, router_store
 from gateway.budgets.base import Ledger
+from gateway.budgets.headroom import PERIOD_S as HEADROOM_PERIOD_S
+from gateway.budgets.notices import Notices
 from gateway.budgets.opening import Budgets, open_budgets
 from gateway.budgets.prompt_tokens import PromptCounter, find_tokenizer
 from gateway.budgets.turn_budgets import TurnBudgets
@@ -109,7 +111,7 @@ async def open_gateway(
         authenticator = _open_authenticator(settings, startup, stack)
         long_work = LongWork()
         counter = PromptCounter(load=find_tokenizer, long_work=long_work)
-        budgets = await stack.enter_async_context(_budgets(settings, startup, log, counter))
+        budgets = await _open_budgets(settings, startup, log, counter, http, stack)
         embedder = open_query_embedder(settings, stack)
         providers = build_providers(pool.providers, http, long_work=long_work)
         routing = await _open_routing(settings, pool, embedder, providers, startup, budgets, stack)
@@ -148,12 +150,23 @@ async def open_gateway(
         )
 
 
-def _budgets(
-    settings: GatewaySettings, startup: Startup, log: EvaluationLog, counter: PromptCounter
-) -> AbstractAsyncContextManager[Budgets]:
-    """Make the ledger, which also holds what judges may cost."""
-    caps = caps_of(settings.grading)
-    return open_budgets(settings.budgets, startup.engine, log, counter.bound, fixed=caps)
+async def _open_budgets(
+    settings: GatewaySettings,
+    startup: Startup,
+    log: EvaluationLog,
+    counter: PromptCounter,
+    http: HttpClient,
+    stack: AsyncExitStack,
+) -> Budgets:
+    """Make the ledger, which also holds what judges may cost, and tell who wants to be told."""
+    caps, engine = caps_of(settings.grading), startup.engine
+    opening = open_budgets(settings.budgets, engine, log, counter.bound, fixed=caps)
+    budgets = await stack.enter_async_context(opening)
+    url = settings.budgets.webhook_url
+    if url is not None:
+        notices = Notices(budgets.headroom, engine, http, url.get_secret_value())
+        await follow(notices, HEADROOM_PERIOD_S, stack)
+    return budgets
 
 
 async def _open_routing(
@@ -250,6 +263,7 @@ def _observe(
         LearningFile(store.folder).collect,
         read_policy(service.turn_budgets),
         read_budgets(budgets),
+        budgets.headroom.collect,
         read_providers(service.providers, pool.models, pool.embedded, pool.others),
         read_process(),
         read_connections(connections),

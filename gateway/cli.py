@@ -28,8 +28,9 @@ SUBCOMMANDS = {
     "teams": "Create and list teams.",
     "turn-policy": "Train and measure policies for the tokens of each turn.",
     "budgets": "Limit what teams, keys, users and conversations may spend.",
+    "spend": "Show what was spent, by team, key, user, model, task or day.",
     "openapi": "Print the callers' API as an OpenAPI document.",
-    "log": "Export and prune the evaluation log.",
+    "log": "Show turns of the evaluation log, export and prune it.",
     "database": "Create or upgrade the database schema.",
 }
 RENAMED = {"budget": "turn-policy"}

@@ -93,9 +93,11 @@ class RateLimited(CallerError):
 
     Attributes:
         limit_source: Kind of the scope that refused: team, key, user, conversation or turn.
+        limit: The limit that refused, for the log.
     """
 
     limit_source: str | None = None
+    limit: str | None = None
 
 
 class DependencyUnavailable(GatewayError):

@@ -318,6 +318,8 @@ class TurnRecord:
         proposed_tokens: What it proposed for this turn; `allotted_tokens` is what fitted.
         policy_propensity: Probability with which it drew that proposal.
         data_rules: Those that the turn was held to, as ``name@version``, separated by commas.
+        user_digest: Of the end user that the request names, as scopes of budgets have it.
+        trace_id: Of the trace that the turn is a part of: W3C's, 32 hexadecimal digits.
         messages: The prompt, and `answer`, what it was answered: only where the team opted in,
             and both are text.
     """
@@ -359,6 +361,8 @@ class TurnRecord:
     allotted_tokens: int | None = None
     policy_propensity: float | None = None
     data_rules: str | None = None
+    user_digest: str | None = None
+    trace_id: str | None = None
     messages: tuple[Mapping[str, str], ...] | None = None
     answer: str | None = None
 

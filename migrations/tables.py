@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0013"
+HEAD_REVISION = "0014"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 
@@ -125,6 +125,7 @@ TURNS = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("key_id", String, nullable=False),
     Column("team_id", String, nullable=False),
+    Column("user_digest", String),
     Column("conversation_id", String),
     Column("turn_index", Integer, nullable=False),
     Column("requested_model", String, nullable=False),
@@ -161,6 +162,7 @@ TURNS = Table(
     Column("finish_reason", String),
     Column("error", Text),
     Column("attempts", Integer, nullable=False),
+    Column("trace_id", String, index=True),
     Column("metadata", Json, nullable=False),
     Column("messages", Json),
     Column("answer", Text),
@@ -325,4 +327,19 @@ LEASES = Table(
 """Which process does what only one may, and until when, by the clock of the database.
 
 The name is from when only learners had a lease.
+"""
+
+BUDGET_NOTICES = Table(
+    "budget_notices",
+    METADATA,
+    Column("budget_id", String, primary_key=True),
+    Column("window_start", BigInteger, primary_key=True),
+    Column("cap", BigInteger, primary_key=True),
+    Column("percent", Integer, primary_key=True),
+)
+"""What was told of a budget in a window, so that one of several gateways tells it, once.
+
+Attributes:
+    window_start: Unix seconds; 0 where the window does not end.
+    cap: As it was: a raised budget is told of anew.
 """

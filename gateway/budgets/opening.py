@@ -16,6 +16,8 @@ from budget.ledger.store import LedgerStore
 from gateway.budgets.base import BoundPrompt, SettlementLog
 from gateway.budgets.book import BudgetBook
 from gateway.budgets.definitions import BudgetDefinition, BudgetDefinitions
+from gateway.budgets.headroom import PERIOD_S as HEADROOM_PERIOD_S
+from gateway.budgets.headroom import Headroom
 from gateway.budgets.journal import rebuild
 from gateway.budgets.metered import MeteredLedger
 from gateway.budgets.operations import BudgetDesk
@@ -40,6 +42,7 @@ class Budgets:
     ledger: MeteredLedger
     book: BudgetBook
     desk: BudgetDesk
+    headroom: Headroom
     shared: LedgerStore | None = None
     health: StoreHealth | None = None
     sole: SoleCounter | None = None
@@ -95,7 +98,9 @@ async def open_budgets(
             )
             try:
                 async with _running(book.watch(), ledger.run()), AsyncExitStack() as stack:
-                    budgets = Budgets(ledger, book, BudgetDesk(engine, store, clock))
+                    headroom = Headroom(definitions, store)
+                    await follow(headroom, HEADROOM_PERIOD_S, stack)
+                    budgets = Budgets(ledger, book, BudgetDesk(engine, store, clock), headroom)
                     yield await _watched(budgets, settings, engine, store, stack)
             finally:
                 await ledger.aclose()

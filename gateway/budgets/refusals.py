@@ -38,7 +38,7 @@ def refused(
     if limit.measure in ("requests", "concurrent") or limit.window == "minute":
         limited = RateLimited(message, retry_after_s=retry_after_s)
         limited.limit_source = limit.scope.kind
-        limited.headers = headers
+        limited.headers, limited.limit = headers, _named(limit)
         return limited
     exhausted = BudgetExhausted(
         message,
@@ -46,7 +46,7 @@ def refused(
         is_money=limit.measure == "nusd",
         retry_after_s=retry_after_s,
     )
-    exhausted.headers = headers
+    exhausted.headers, exhausted.limit = headers, _named(limit)
     return exhausted
 
 
@@ -54,7 +54,14 @@ def turn_refused(limit: Limit, need: WorstCase) -> BudgetExhausted:
     """Make the error of a request that is dearer than a single one may be."""
     is_money = limit.measure == "nusd"
     message = _message(limit, limit.cap, need, None)
-    return BudgetExhausted(message, limit_source="turn", is_money=is_money)
+    exhausted = BudgetExhausted(message, limit_source="turn", is_money=is_money)
+    exhausted.limit = _named(limit)
+    return exhausted
+
+
+def _named(limit: Limit) -> str:
+    """Name a limit in the log: whose, of what, and how long it counts."""
+    return f"{limit.scope.kind} {limit.measure} {limit.window} {limit.cap}"
 
 
 def most_within(limits: Sequence[Limit], need: WorstCase, charged: Charge | None) -> int:

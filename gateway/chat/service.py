@@ -46,7 +46,7 @@ from gateway.providers.refusals import Refusals
 from gateway.routing.plan import Prediction, RoutePlan
 from gateway.routing.routing import Routing
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tracing import Tracing
+from gateway.telemetry.tracing import Tracing, trace_of
 from gateway.types import ANSWERED, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest
 from gateway.wires.base import StreamWriter, Wire
@@ -204,7 +204,9 @@ class ChatService:
         """Plan and reserve on the way in; settle and record on every way out."""
         turn = Turn.begin(request, caller, self.clock, self.rng)
         turn.transit = transit or turn.transit
+        turn.transit.turn = turn.record
         turn.trace = trace = self.tracing.begin(request, caller)
+        turn.record.trace_id = trace.trace_id or trace_of(request.trace_headers)
         try:
             with trace.step("route"):
                 plan, prediction = await self._plan(request, caller)
@@ -304,15 +306,13 @@ class ChatService:
         if error.repeatable_after:
             left.insert(0, model)
         if not left or is_late:
+            turn.warn("%s: %s failed, and no other is asked: %s", model.name, error)
             raise error
         if not error.repeatable_after:
             self.metrics.fell_back(model, type(error).__name__)
         turn.trace.fail_call(type(error).__name__)
-        _log.warning(
-            "%s: %s failed, trying %s: %s",
-            *(turn.record.request_id, model.name, "/".join(left[0].place), error),
-            extra=turn.about(),
-        )
+        place = "/".join(left[0].place)
+        turn.warn("%s: %s failed, trying %s: %s", model.name, place, error)
         if turn.sent is not None and turn.transit.is_upstream:
             turn.transit.is_upstream = False
             await self._hold_again(turn, turn.sent, left, error)

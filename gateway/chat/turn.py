@@ -1,5 +1,6 @@
 """One turn while it is being served: what happens is written into the record that the log keeps."""
 
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from typing import Any
 
 from budget.ledger.amounts import NUSD_PER_USD
 from budget.ledger.types import Charge
+from gateway.budgets.conversation import end_user
 from gateway.budgets.enforcement import own_limit
 from gateway.budgets.reservation import Reservation, budget_headers, budget_summary
 from gateway.chat.usage import SentCall
@@ -19,6 +21,8 @@ from gateway.routing.plan import NAMED, RoutePlan
 from gateway.telemetry.tracing import TurnTrace, Untraced
 from gateway.types import CLIENT_LEFT, Caller, HostedModel, TurnRecord, Usage
 from gateway.wire import ChatRequest
+
+_log = logging.getLogger(__name__)
 
 MAX_LOGGED_CHARS = 32_768
 """The log's queue is bounded in rows, so a row must be bounded too."""
@@ -79,6 +83,7 @@ class Turn:
             is_stream=request.is_stream,
             conversation_id=request.options.conversation_id,
             data_rules=",".join(caller.data_rules) or None,
+            user_digest=end_user(request, caller),
             query_text=request.query[:MAX_LOGGED_CHARS] if caller.logs_text else None,
             metadata=_metadata(request),
             messages=prompt_of(request) if caller.trains_reasoner else None,
@@ -221,6 +226,10 @@ class Turn:
         if usage is not None and not usage.is_estimated:
             seen = self.request, self.caller.team_id, plan.conversation, sent.model
             caches.remember(*seen, usage, sent.sent_s)
+
+    def warn(self, message: str, *told: object) -> None:
+        """Log what an operator should see of this turn; `message` begins with its request id."""
+        _log.warning(message, self.record.request_id, *told, extra=self.about())
 
     def offer_to(self, desk: GradingDesk) -> None:
         """Have the answer graded, where it was given whole."""

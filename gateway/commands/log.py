@@ -1,4 +1,4 @@
-"""`waypost log`: export and prune the evaluation log."""
+"""`waypost log`: show turns of the evaluation log, export and prune it."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -7,20 +7,44 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+import orjson
 
-from gateway.commands.options import Consent, changing, destroys, settings_option
+from gateway.commands.options import TIME, Consent, changing, destroys, in_utc, settings_option
+from gateway.commands.turn_text import turn_text
 from gateway.evaluation_log.log_export import DatabaseRows, Selection, write_csv
+from gateway.evaluation_log.one_turn import find_turns
 from gateway.settings.config import GatewaySettings
 from gateway.storage.database import writing
 from gateway.storage.engines import opened
 from gateway.storage.rows import count_old, prune_rows
 
-TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
-
 
 @click.group()
 def command() -> None:
-    """Export and prune the evaluation log."""
+    """Show turns of the evaluation log, export and prune it."""
+
+
+@command.command()
+@settings_option
+@click.argument("turn_id", metavar="ID")
+@click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+def show(settings: GatewaySettings, turn_id: str, is_json: bool) -> None:  # noqa: FBT001 - click's
+    """Show a turn: which model, why, what it cost, how long it took.
+
+    ID is that of a request, a decision, an answer or a trace. Of a trace all turns are shown.
+    """
+    with opened(settings) as engine:
+        found = find_turns(engine, turn_id)
+    if not found:
+        raise click.ClickException(
+            f"no turn has the id {turn_id}; rows are written within "
+            f"{settings.evaluation_log.flush_interval_s:g} s, and kept for "
+            "evaluation_log.retention_days"
+        )
+    if is_json:
+        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        return
+    click.echo("\n\n".join(turn_text(turn) for turn in found))
 
 
 @command.command()
@@ -55,7 +79,7 @@ def export(
     write = _writer(out)
     teams = None if team is None else (team,)
     selection = Selection(
-        _utc(since), _utc(until), teams, encoder, is_whole=is_whole, with_checks=with_checks
+        in_utc(since), in_utc(until), teams, encoder, is_whole=is_whole, with_checks=with_checks
     )
     partial = out.with_name(f"{out.name}.partial")
     try:
@@ -119,7 +143,3 @@ def _writer(out: Path) -> Callable[..., int]:
             "parquet needs pyarrow: pip install 'waypost[train]', or write a .csv file"
         ) from error
     return write
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=UTC)

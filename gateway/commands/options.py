@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,12 @@ from gateway.wire import MAX_WILLINGNESS_TO_PAY_USD
 
 NO_SETTINGS: Final = "gateway.commands.options.no_settings"
 """Key of a command's context: neither --config nor the environment names a file."""
+TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
+
+
+def in_utc(moment: datetime | None) -> datetime | None:
+    """Take a time of the command line for one in UTC."""
+    return None if moment is None else moment.replace(tzinfo=UTC)
 
 
 def _load(ctx: click.Context, param: click.Parameter, value: Path | None) -> GatewaySettings:

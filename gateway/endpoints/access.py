@@ -5,8 +5,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.endpoints.asgi import Message, Receive, Scope, Send
+from budget.ledger.amounts import NUSD_PER_USD
+from gateway.endpoints.asgi import Headers, Message, Receive, Scope, Send
+from gateway.providers.base import Transit
 from gateway.telemetry.series import Counts
+from gateway.types import Caller, TurnRecord
 
 CHAT_PATH: Final = "/v1/chat/completions"
 MESSAGES_PATH: Final = "/v1/messages"
@@ -47,9 +50,73 @@ LOGGED_HEADERS: Final = {
     b"x-waypost-provider": "provider",
     b"x-waypost-route-reason": "reason",
     b"x-waypost-router-version": "router_version",
+    b"x-waypost-cost-usd": "cost_usd",
 }
+"""Of calls that are no turns; of a turn its record is told."""
+
+_TOLD: Final = "waypost.told"
 
 _log = logging.getLogger("gateway.access")
+
+
+@dataclass(slots=True)
+class Told:
+    """What a request's line in the log says besides how it was answered."""
+
+    caller: Caller | None = None
+    transit: Transit | None = None
+    error: Exception | None = None
+
+    def fields(self, headers: Headers) -> dict[str, Any]:
+        """Lay it out as the line's fields; what is not known is left out."""
+        turn = None if self.transit is None else self.transit.turn
+        named: dict[str, Any] = {}
+        if turn is None:
+            for name, value in headers:
+                if name in LOGGED_HEADERS:
+                    named[LOGGED_HEADERS[name]] = value.decode("utf-8", "replace")
+        else:
+            named = _of_turn(turn)
+        if self.caller is not None:
+            named["team"], named["key_id"] = self.caller.team_id, self.caller.key_id
+        if self.error is not None:
+            named["error"] = type(self.error).__name__
+            limit = getattr(self.error, "limit", None)
+            if limit is not None:
+                named["limit"] = limit
+        return named
+
+
+def _of_turn(turn: TurnRecord) -> dict[str, Any]:
+    usage = turn.usage
+    named = {
+        "request_id": turn.request_id,
+        "model": turn.served_model,
+        "provider": turn.provider,
+        "reason": turn.route_reason,
+        "router_version": turn.router_version,
+        "prompt_tokens": usage and usage.prompt_tokens,
+        "completion_tokens": usage and usage.completion_tokens,
+        "cost_usd": (turn.cost_nusd + turn.given_up_nusd) / NUSD_PER_USD,
+        "first_byte_s": turn.first_byte_s and round(turn.first_byte_s, 6),
+        "trace_id": turn.trace_id,
+        "error": turn.error,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def tell(
+    scope: Scope,
+    *,
+    caller: Caller | None = None,
+    transit: Transit | None = None,
+    error: Exception | None = None,
+) -> None:
+    """Have the line of a request say whose it is, which turn it was, what went wrong."""
+    told: Told | None = scope.get(_TOLD)
+    if told is not None:
+        told.caller, told.transit = caller or told.caller, transit or told.transit
+        told.error = error or told.error
 
 
 class WatchedSend:
@@ -109,6 +176,8 @@ class Access:
         """Have `app` serve one HTTP request."""
         watched, began_s = WatchedSend(send, self.new_id), self.clock()
         endpoint = endpoint_of(scope["path"])
+        if self.is_logged:
+            scope[_TOLD] = Told()
         try:
             await app(scope, receive, watched)
         finally:
@@ -117,17 +186,13 @@ class Access:
                 endpoint = scope.get(ENDPOINT_OF_SCOPE, OTHER)
             self.requests.add((endpoint, str(status)))
             if self.is_logged:
-                self._write(scope["method"], endpoint, watched, status, self.clock() - began_s)
+                told = scope[_TOLD].fields(watched.headers)
+                self._write(scope["method"], endpoint, told, status, self.clock() - began_s)
 
     def _write(
-        self, method: str, endpoint: str, sent: WatchedSend, status: int, duration_s: float
+        self, method: str, endpoint: str, told: dict[str, Any], status: int, duration_s: float
     ) -> None:
         """Write one line; the path as sent stays out of it, since it may hold anything."""
-        told = {
-            LOGGED_HEADERS[name]: value.decode("utf-8", "replace")
-            for name, value in sent.headers
-            if name in LOGGED_HEADERS
-        }
         method = method if method in METHODS else "other"
         fields = {"endpoint": endpoint, "status": status, "duration_s": round(duration_s, 6)}
         _log.info("%s %s %d", method, endpoint, status, extra={"fields": {**fields, **told}})

@@ -19,6 +19,7 @@ from gateway.access.auth import credential, declares
 from gateway.access.keys import MAX_PAGE, KeyStore, NewKey, digest
 from gateway.budgets.operations import BudgetDesk
 from gateway.endpoints.admin_budgets import budget_endpoints
+from gateway.endpoints.admin_log import log_endpoints
 from gateway.endpoints.bodies import Body
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.guard import GuardedBody
@@ -115,7 +116,9 @@ async def refuse_unknown_parameters(request: Request) -> None:
     Raises:
         InvalidRequest: A parameter of the query string is unknown, or comes twice.
     """
-    known = {each.alias for each in request.scope["route"].dependant.query_params}
+    own = request.scope["route"].dependant
+    asked = (own, *own.dependencies)
+    known = {each.alias for dependant in asked for each in dependant.query_params}
     given = [name for name, _ in request.query_params.multi_items()]
     for name in given:
         if name not in known:
@@ -159,6 +162,7 @@ def build_admin_app(
     guarded = [requires_admin, Depends(refuse_unknown_parameters)]
     app.include_router(_team_endpoints(store), prefix="/admin", dependencies=guarded)
     app.include_router(_key_endpoints(store), prefix="/admin", dependencies=guarded)
+    app.include_router(log_endpoints(engine), prefix="/admin", dependencies=guarded)
     if budgets is not None:
         app.include_router(budget_endpoints(budgets), prefix="/admin", dependencies=guarded)
 

@@ -21,6 +21,7 @@ from gateway.endpoints.access import (
     INPUT_TOKENS_PATH,
     MESSAGES_PATH,
     RESPONSES_PATH,
+    tell,
     watch,
 )
 from gateway.endpoints.asgi import (
@@ -90,6 +91,7 @@ class TurnEndpoint:
             drop_tracebacks(error)
         except (GatewayError, BudgetError, RouterModelsError) as error:
             drop_tracebacks(error)
+            tell(scope, error=error)
             if watched.status is None:
                 await send_rendered(send, self.wire.error(error))
         except Exception as error:
@@ -97,14 +99,18 @@ class TurnEndpoint:
             if watched.status is not None:
                 raise
             drop_tracebacks(error)
+            tell(scope, error=error)
             await send_rendered(send, self.wire.error(error))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         caller = await self.authenticator.caller(headers)
+        tell(scope, caller=caller)
         with self.memory.hold(caller.key_id) as held:
             request = await self._read(headers, receive, held, caller)
-            await self._answer(request, caller, Transit(held), receive, send)
+            transit = Transit(held)
+            tell(scope, transit=transit)
+            await self._answer(request, caller, transit, receive, send)
 
     async def _read(
         self, headers: dict[bytes, bytes], receive: Receive, held: Hold, caller: Caller

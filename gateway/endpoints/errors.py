@@ -8,7 +8,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from budget.errors import BudgetError
-from gateway.endpoints.access import ENDPOINTS, MESSAGES_PATH
+from gateway.endpoints.access import ENDPOINTS, MESSAGES_PATH, tell
 from gateway.endpoints.asgi import Scope
 from gateway.errors import DependencyUnavailable, GatewayError, InvalidRequest, NotFound
 from gateway.storage.database import is_row_fault, summary
@@ -45,6 +45,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 async def _render(request: Request, error: Exception) -> Response:
+    tell(request.scope, error=error)
     rendered = wire_of(request.scope).error(error)
     headers = {name.decode(): value.decode() for name, value in rendered.headers}
     return Response(rendered.body, rendered.status, headers)

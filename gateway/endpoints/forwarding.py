@@ -14,7 +14,7 @@ from starlette.routing import Route
 from budget.errors import BudgetError
 from budget.in_flight import InFlight
 from gateway.access.auth import Authenticator
-from gateway.endpoints.access import ENDPOINT_OF_SCOPE, OTHER, PASSTHROUGH, endpoint_of, watch
+from gateway.endpoints.access import ENDPOINT_OF_SCOPE, OTHER, PASSTHROUGH, endpoint_of, tell, watch
 from gateway.endpoints.asgi import (
     JSON,
     ClientLeft,
@@ -69,6 +69,7 @@ class Forwarder:
         except ClientLeft:
             return
         except (GatewayError, BudgetError) as error:
+            tell(scope, error=error)
             if watched.status is None:
                 await send_rendered(send, render(error))
             # Else the body is not ended: the server closes the connection, so that nobody takes
@@ -77,6 +78,7 @@ class Forwarder:
             _log.exception("a forwarded request failed for an unexpected reason")
             if watched.status is not None:
                 raise
+            tell(scope, error=error)
             await send_rendered(send, render(error))
 
     async def _serve(
@@ -84,6 +86,7 @@ class Forwarder:
     ) -> None:
         headers = dict(scope["headers"])
         caller = await self.authenticator.caller(headers)
+        tell(scope, caller=caller)
         endpoint.admit(caller)
         with self.memory.hold(caller.key_id) as held:
             take = take_opaque if is_multipart(headers.get(b"content-type", b"")) else None

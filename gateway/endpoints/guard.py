@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from budget.errors import BudgetError
 from budget.in_flight import InFlight
+from gateway.endpoints.access import tell
 from gateway.endpoints.asgi import (
     ClientLeft,
     Message,
@@ -59,6 +60,7 @@ class GuardedBody:
         except ClientLeft:
             return
         except (GatewayError, BudgetError) as error:
+            tell(scope, error=error)
             await send_rendered(send, wire_of(scope).error(error))
 
 

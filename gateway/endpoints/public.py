@@ -13,6 +13,7 @@ from budget.ledger.amounts import NUSD_PER_USD
 from gateway.access.auth import Authenticator, declares
 from gateway.chat.service import ChatService
 from gateway.chat.turn import new_id
+from gateway.endpoints.access import tell
 from gateway.endpoints.bodies import Body
 from gateway.endpoints.conversations import ConversationEndpoints
 from gateway.endpoints.errors import wire_of
@@ -155,7 +156,9 @@ class PublicEndpoints:
             return {"status": "ok" if is_ready else "not ready", "reason": reason}
 
     async def _caller(self, request: Request) -> Caller:
-        return await self._admit(dict(request.scope["headers"]))
+        caller = await self._admit(dict(request.scope["headers"]))
+        tell(request.scope, caller=caller)
+        return caller
 
     async def _key_of(self, headers: Mapping[bytes, bytes]) -> str:
         return (await self._admit(headers)).key_id

@@ -72,6 +72,7 @@ class ShadowLog:
                 requested_model=first.requested_model,
                 turn_index=first.turn_index,
                 conversation_id=None,
+                user_digest=None,
                 encoder_id=first.encoder_id,
                 query_embedding=first.query_embedding,
                 query_text=first.query_text,

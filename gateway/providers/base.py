@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from budget.in_flight import Hold
-from gateway.types import HostedModel, NativeRequest, Usage
+from gateway.types import HostedModel, NativeRequest, TurnRecord, Usage
 
 
 @dataclass(slots=True)
@@ -18,11 +18,13 @@ class Transit:
         memory: Grows with what is read of an answer; None where nobody counts.
         is_upstream: The upstream has the call and has not refused it, so it may bill it.
         attempts: Those of the same call before, which their caller held a worst case for apart.
+        turn: What the log keeps of the turn that the call belongs to; None where it is no turn.
     """
 
     memory: Hold | None = None
     is_upstream: bool = False
     attempts: int = 0
+    turn: TurnRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Keeps one provider's failures from becoming everybody's: limits, breakers and retries."""
 
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ LONGEST_BACKOFF_S = 8.0
 LONGEST_RETRY_AFTER_S = 20.0
 """A provider that asks for more is given up at once: another model answers sooner."""
 
+_log = logging.getLogger(__name__)
+
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
 T = TypeVar("T")
@@ -27,11 +30,13 @@ class Breaker:
     Args:
         failures: Failed attempts in a row that open it.
         cooldown_s: How long it stays open before a probe.
+        name: Of the model, in the log.
     """
 
     failures: int
     cooldown_s: float
     clock: Clock
+    name: str = ""
     times_opened: int = 0
     _failed_in_a_row: int = 0
     _opened_at: float | None = None
@@ -62,19 +67,23 @@ class Breaker:
     def succeeded(self) -> None:
         """Note that the model answered."""
         self._failed_in_a_row = 0
-        self._opened_at = None
-        self._is_probing = False
+        self.answered()
 
     def answered(self) -> None:
         """Note that the model began to answer: enough to end a probe, not to forget failures."""
-        self._opened_at = None
+        if self._opened_at is not None:
+            self._opened_at = None
+            _log.warning("%s answers again: its circuit breaker is closed", self.name)
         self._is_probing = False
 
     def failed(self) -> None:
         """Note that the model failed."""
         self._failed_in_a_row += 1
         if self._is_probing or self._failed_in_a_row >= self.failures:
-            self.times_opened += not self.is_open
+            if not self.is_open:
+                self.times_opened += 1
+                counts = (self.name, self._failed_in_a_row, self.cooldown_s)
+                _log.warning("%s failed %d times in a row: no calls for %g s", *counts)
             self._opened_at = self.clock()
         self._is_probing = False
 
@@ -119,7 +128,8 @@ class Resilience:
         """Return the breaker of `model`, closed at first."""
         known = self._breakers.get(model)
         if known is None:
-            known = Breaker(self.breaker_failures, self.breaker_cooldown_s, self.clock)
+            name = f"{self.provider}/{model}"
+            known = Breaker(self.breaker_failures, self.breaker_cooldown_s, self.clock, name)
             self._breakers[model] = known
         return known
 

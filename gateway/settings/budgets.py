@@ -1,5 +1,6 @@
 """The settings of budgets: where their counters are, and what happens when that place is down."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -22,6 +23,14 @@ class BudgetSettings(Settings):
         Field(
             description="URL of Redis, such as `redis://:password@host:6379/0`; "
             '`redis+cluster://` for a cluster. Required with `store = "redis"`.'
+        ),
+    ] = None
+    webhook_url: Annotated[
+        SecretStr | None,
+        Field(
+            description="URL that is sent a JSON object by POST when 50, 80 and 100 % of a budget "
+            "of a day or longer are spent, once in each window, whichever gateway sees it first. "
+            "Without it nobody is told."
         ),
     ] = None
     when_store_is_down: Annotated[
@@ -89,6 +98,9 @@ class BudgetSettings(Settings):
     def _is_complete(self) -> Self:
         if self.store == "redis" and self.redis_url is None:
             raise ValueError('store = "redis" needs redis_url, such as "redis://host:6379/0"')
+        url = self.webhook_url
+        if url is not None and not re.match(r"https?://[^/?#\s]+", url.get_secret_value()):
+            raise ValueError("webhook_url: write a URL with http:// or https://")
         least, most = self.min_completion_tokens, self.default_max_completion_tokens
         if most < least:
             raise ValueError(

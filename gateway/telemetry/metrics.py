@@ -55,13 +55,18 @@ class CallSeries:
             _TOKENS,
             (*_MODEL, "gen_ai_token_type"),
         )
+        self._cache = Counts(
+            "waypost_prompt_cache_tokens",
+            "Input tokens that were read from a provider's prompt cache, or written to it, by use.",
+            (*_MODEL, "use"),
+        )
         self._doubts = Counts(
             "waypost_doubtful_usage",
             "Complete answers whose tokens the provider did not report, or not plausibly, by kind.",
             ("provider", "kind"),
         )
         spans = (self._duration, self._first_chunk, self._per_chunk)
-        self.families = (*spans, self._tokens, self._doubts)
+        self.families = (*spans, self._tokens, self._cache, self._doubts)
 
     def add(self, turn: TurnRecord) -> None:
         """Count one turn that reached a model."""
@@ -78,6 +83,10 @@ class CallSeries:
         if usage is not None:
             self._tokens.observe((*names, "input"), usage.prompt_tokens)
             self._tokens.observe((*names, "output"), usage.completion_tokens)
+            if usage.cached_tokens:
+                self._cache.add((*names, "read"), usage.cached_tokens)
+            if usage.cache_write_tokens:
+                self._cache.add((*names, "write"), usage.cache_write_tokens)
             if usage.doubt is not None:
                 self._doubts.add((names[1], usage.doubt))
 

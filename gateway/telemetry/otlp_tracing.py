@@ -16,7 +16,14 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import (
+    Span,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    format_trace_id,
+    set_span_in_context,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from budget.ledger.amounts import NUSD_PER_USD
@@ -95,6 +102,11 @@ class OtlpTrace:
     tracer: Tracer
     span: Span
     _call: Span | None = field(default=None, init=False)
+
+    @property
+    def trace_id(self) -> str:
+        """Its id, 32 hexadecimal digits; also where it is not sampled."""
+        return format_trace_id(self.span.get_span_context().trace_id)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

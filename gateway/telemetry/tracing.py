@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from importlib import import_module
@@ -16,6 +17,11 @@ from gateway.wire import ChatRequest
 
 class TurnTrace(Protocol):
     """The trace of one turn."""
+
+    @property
+    def trace_id(self) -> str | None:
+        """Its id, 32 hexadecimal digits; None where there is no trace."""
+        ...
 
     def step(self, name: str) -> AbstractContextManager[None]:
         """Time a part of the gateway's own work."""
@@ -42,12 +48,15 @@ class Tracing(Protocol):
         ...
 
 
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _NO_STEP: Final = nullcontext()
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 class Untraced:
     """Tells nobody; makes itself, and is its own trace."""
+
+    trace_id: str | None = None
 
     def begin(self, request: ChatRequest, caller: Caller) -> TurnTrace:
         """Return the trace that tells nobody."""
@@ -69,6 +78,12 @@ class Untraced:
 
     def end(self, turn: TurnRecord) -> None:
         """Do nothing."""
+
+
+def trace_of(headers: Mapping[str, str]) -> str | None:
+    """Return the id of the trace that W3C's headers name; None where they name none."""
+    found = _TRACEPARENT.match(headers.get("traceparent", ""))
+    return None if found is None else found[1]
 
 
 @asynccontextmanager

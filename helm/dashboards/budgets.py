@@ -84,6 +84,17 @@ def _limits() -> list[PanelBuilder]:
             Query(total("waypost_budget_running"), "running"),
             Query(total("waypost_budget_unsettled"), "unsettled"),
         ),
+        graph(
+            "Most used budgets",
+            "Spent and held share of the ten budgets that are closest to their cap. `waypost "
+            "budgets show ID` says whose a budget is.",
+            "percentunit",
+            Query(
+                f"topk(10, max by (budget, scope, measure, window) (waypost_budget_used{at()}"
+                f" / (waypost_budget_limit{at()} > 0)))",
+                "{{budget}}: {{scope}}, {{measure}} per {{window}}",
+            ),
+        ),
     ]
 
 

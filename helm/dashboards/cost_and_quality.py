@@ -27,6 +27,8 @@ PAID = "willingness_to_pay_usd"
 FRONTIER = "waypost_router_frontier_"
 EXPLORED = 'reason="explored"'
 ROUTED = 'reason=~"router|explored"'
+INPUT = 'gen_ai_token_type="input"'
+READ = 'use="read"'
 DOCUMENTED = "Measured by `waypost frontier` on graded answers whose model was drawn at random."
 
 
@@ -42,6 +44,7 @@ def build() -> Dashboard:
             Row("Calibration: what was predicted, and what grades said", _calibration()),
             Row("Savings", _savings()),
             Row("Decisions", _decisions()),
+            Row("Prompt caches", _caches()),
         ],
     )
 
@@ -287,6 +290,29 @@ def _decisions() -> list[PanelBuilder]:
             Query(highest("waypost_router_candidate_info", by="version"), "{{version}}"),
             shows_name=True,
             width=9,
+        ),
+    ]
+
+
+def _caches() -> list[PanelBuilder]:
+    tokens, model = "waypost_prompt_cache_tokens_total", "gen_ai_request_model"
+    put_in = per_second("gen_ai_client_token_usage_sum", INPUT, by=model)
+    read = f"({per_second(tokens, READ, by=model)} or 0 * {put_in})"
+    return [
+        graph(
+            "Share of the prompt cache",
+            "Share of input tokens that providers read from their prompt caches, by model. A model "
+            "that is at 0 while others are not has no cache, or conversations move away from it.",
+            "percentunit",
+            Query(f"{read} / {put_in}", "{{gen_ai_request_model}}"),
+            most=1.0,
+        ),
+        graph(
+            "Read from and written to prompt caches",
+            "Tokens per second. Writing costs more than plain input at some providers, so what is "
+            "written should be read more than once.",
+            "short",
+            Query(per_second(tokens, by="use"), "{{use}}"),
         ),
     ]
 

@@ -34,6 +34,7 @@ def build() -> Dashboard:
             Row("Processes", _processes()),
             Row("Node: routers received by this gateway", _node()),
         ],
+        has_router=False,
     )
 
 

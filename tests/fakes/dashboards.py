@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PROMETHEUS = "prometheus"
 FOLDER = Path(__file__).resolve().parents[2] / "helm" / "waypost" / "dashboards"
 
 
@@ -21,9 +22,32 @@ class Target:
     is_instant: bool
 
 
-def read_dashboards() -> dict[str, dict[str, Any]]:
-    """Read what the chart ships, by name."""
-    return {file.stem: json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))}
+def read_dashboards(source: str | None = PROMETHEUS) -> dict[str, dict[str, Any]]:
+    """Read what the chart ships for a kind of source, or for any, by name."""
+    every = {file.stem: json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))}
+    return {
+        name: dashboard
+        for name, dashboard in every.items()
+        if source in (None, dashboard["templating"]["list"][0]["query"])
+    }
+
+
+def filled(expr: str, window: str, span: str) -> str:
+    """Fill the variables of a query in, with everything selected."""
+    values = {"$__rate_interval": window, "$__range": span, "$job": ".*", "$instance": ".*"}
+    for variable, value in values.items():
+        expr = expr.replace(variable, value)
+    assert "$" not in expr, f"{expr} has an unknown variable"
+    return expr
+
+
+def annotations() -> dict[str, str]:
+    """Return the queries by which the dashboards mark moments, by dashboard."""
+    return {
+        name: one["expr"]
+        for name, dashboard in read_dashboards().items()
+        for one in dashboard.get("annotations", {}).get("list", ())
+    }
 
 
 def targets(name: str, panel: Mapping[str, Any], window: str, span: str) -> Iterator[Target]:
@@ -35,12 +59,8 @@ def targets(name: str, panel: Mapping[str, Any], window: str, span: str) -> Iter
         window: For ``$__rate_interval``.
         span: For ``$__range``.
     """
-    values = {"$__rate_interval": window, "$__range": span, "$job": ".*", "$instance": ".*"}
     for target in panel.get("targets", ()):
-        expr = target["expr"]
-        for variable, value in values.items():
-            expr = expr.replace(variable, value)
-        assert "$" not in expr, f"{name}: {panel['title']}: {expr} has an unknown variable"
+        expr = filled(target["expr"], window, span)
         legend = target.get("legendFormat", "")
         yield Target(
             name, panel["title"], target["refId"], legend, expr, bool(target.get("instant"))

@@ -145,13 +145,14 @@ class Upstream:
         events += [base | {"choices": [], "usage": self._usage(request)}]
         return [*(b"data: " + orjson.dumps(e) + b"\n\n" for e in events), b"data: [DONE]\n\n"]
 
-    def _usage(self, request: Any) -> dict[str, int]:
+    def _usage(self, request: Any) -> dict[str, Any]:
         prompt = len(request["messages"][-1]["content"]) // 4
         completion = min(self.rng.randint(20, 180), request.get("max_completion_tokens", 180))
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": prompt // 2},
         }
 
 
@@ -242,8 +243,11 @@ async def observed(folder: Path, rule_files: tuple[Path, ...] = ()) -> AsyncIter
         key = acme.fill(settings, encoder(), seed=0)
         _store_routers(settings)
         _run(frontier_command, "--config", str(file))
-        limits = ("--scope", "user", "--requests", "3", "--per", "day")
-        _run(budgets_command, "create", "--config", str(file), "--team", "default", *limits)
+        for limits in (
+            ("--scope", "user", "--requests", "3", "--per", "day"),
+            ("--usd", "1", "--per", "month"),
+        ):
+            _run(budgets_command, "create", "--config", str(file), "--team", "default", *limits)
         gateway = await stack.enter_async_context(start(file))
         public = await gateway.started()
         http = await stack.enter_async_context(caller(public, key))

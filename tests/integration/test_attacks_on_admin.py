@@ -16,13 +16,17 @@ from budget.ledger.memory import MemoryStore
 from gateway.budgets.operations import BudgetDesk
 from gateway.endpoints.admin import build_admin_app
 from gateway.evaluation_log.evaluation_log import EvaluationLog
+from gateway.evaluation_log.row_layout import to_row
 from gateway.settings.config import EvaluationLogSettings
-from gateway.storage.database import create_database_engine
+from gateway.storage.database import create_database_engine, writing
+from gateway.storage.rows import insert_rows
 from tests.fakes.budgets import Clock
 from tests.fakes.routes import every_route
 from tests.fakes.schemas import closing, with_schema
+from tests.fakes.turns import make_turn
 
 TOKEN = "the-admin-token-of-this-test"
+TURN = "req_0000000000000000"
 MONEY = {"scope": "user", "measure": "nusd", "window": "total", "cap": 9}
 CALLS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("POST", "/admin/teams"): {"id": "red", "logs_text": True},
@@ -51,6 +55,8 @@ CALLS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("POST", "/admin/budgets/verify"): None,
     ("DELETE", "/admin/budgets/BUDGET"): None,
     ("POST", "/admin/keys/KEY/revoke"): None,
+    ("GET", "/admin/turns/TURN"): None,
+    ("GET", "/admin/spend?by=task&team=blue&user=u&key=KEY&since=2026-01-01"): None,
 }
 """Every route, in an order in which each succeeds."""
 
@@ -59,7 +65,14 @@ CALLS: dict[tuple[str, str], dict[str, Any] | None] = {
 def engine(database_url: str) -> Iterator[Engine]:
     opened = create_database_engine(database_url, busy_timeout_s=0.05)
     with closing(with_schema(opened)) as engine:
+        add_turn(engine)
         yield engine
+
+
+def add_turn(engine: Engine) -> None:
+    """Log the turn that calls ask for."""
+    with writing(engine) as connection:
+        insert_rows(connection, [to_row(make_turn(1, request_id=TURN))])
 
 
 def application(engine: Engine, folder: Path) -> FastAPI:
@@ -88,7 +101,11 @@ async def named(http: httpx2.AsyncClient) -> list[tuple[str, str, dict[str, Any]
     key = (await http.post("/admin/keys", json={"team_id": "blue", "name": "n"})).json()
     budget = (await http.post("/admin/budgets", json={"team_id": "blue", **MONEY})).json()
     return [
-        (method, path.replace("KEY", key["id"]).replace("BUDGET", budget["id"]), body)
+        (
+            method,
+            path.replace("KEY", key["id"]).replace("BUDGET", budget["id"]).replace("TURN", TURN),
+            body,
+        )
         for (method, path), body in CALLS.items()
     ]
 
@@ -140,7 +157,9 @@ async def test_what_no_database_holds_is_refused_in_every_path_and_query(
     async with operating(application(engine, tmp_path)) as http:
         await named(http)
         for (method, path), body in CALLS.items():
-            with_odd = path.replace("KEY", odd).replace("BUDGET", odd).replace("blue", odd)
+            with_odd = path
+            for name in ("KEY", "BUDGET", "TURN", "blue"):
+                with_odd = with_odd.replace(name, odd)
             answer = await http.request(
                 method, with_odd.replace("after=a", f"after={odd}"), json=body
             )
@@ -150,7 +169,7 @@ async def test_what_no_database_holds_is_refused_in_every_path_and_query(
 
 async def test_writes_to_a_locked_database_are_to_be_tried_again(tmp_path) -> None:
     engine = create_database_engine(f"sqlite:///{tmp_path / 'waypost.db'}", busy_timeout_s=0.01)
-    with_schema(engine)
+    add_turn(with_schema(engine))
     async with operating(application(engine, tmp_path)) as http:
         calls = await named(http)
         with engine.connect() as other:

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from tests.fakes.alerts import RULES, read_rules
-from tests.fakes.dashboards import Target, read_dashboards, targets
+from tests.fakes.dashboards import Target, annotations, filled, read_dashboards, targets
 from tests.fakes.observed import Observed, observed
 
 pytestmark = [pytest.mark.xdist_group("dashboards"), pytest.mark.asyncio(loop_scope="module")]
@@ -67,6 +67,16 @@ async def test_the_legends_of_a_dashboard_name_labels_that_the_series_have(answe
     ]
 
     assert without == []
+
+
+async def test_a_router_that_began_to_serve_is_marked_on_every_dashboard_of_gateways(watched):
+    marks = {name: filled(expr, WINDOW, SPAN) for name, expr in annotations().items()}
+
+    assert marks.keys() == read_dashboards().keys() - {"federation"}
+    for expr in marks.values():
+        (series,) = await watched.prometheus.instant(expr)
+        assert series["metric"]["version"]
+        assert await watched.prometheus.instant(expr.replace("offset 1m", "")) == []
 
 
 async def test_prometheus_evaluates_every_alert(watched: Observed):

@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from gateway.access.keys import KeyStore
+from gateway.budgets.definitions import scope_digest
 from gateway.settings.config import TracingSettings
 from gateway.telemetry.tracing import Untraced, open_tracing
 from tests.fakes.collector import Collector, told
@@ -172,3 +173,38 @@ def test_a_gateway_that_does_not_trace_loads_no_tracer():
     )
 
     assert ended.stdout == "False\n"
+
+
+async def test_the_log_has_the_id_of_each_turns_trace(traced):
+    async with traced() as (gateway, collector):
+        async with gateway.caller() as http:
+            await http.post(CHAT, json=BODY)
+            await http.post(CHAT, json=BODY, headers={"traceparent": PARENT})
+        began, joined = await gateway.turns(2)
+
+    first, second = collector.named("chat auto")
+    assert began.trace_id == first.trace_id.hex()
+    assert joined.trace_id == second.trace_id.hex() == TRACE_ID
+
+
+async def test_without_tracing_the_log_has_the_id_that_the_caller_sent(tmp_path):
+    async with running_gateway(tmp_path) as gateway:
+        gateway.alpha.answers = [json_answer(completion())]
+        async with gateway.caller() as http:
+            for sent in ({"traceparent": PARENT}, {"traceparent": "marked words"}, {}):
+                await http.post(CHAT, json=BODY, headers=sent)
+        turns = await gateway.turns(3)
+
+    assert [turn.trace_id for turn in turns] == [TRACE_ID, None, None]
+
+
+async def test_the_log_has_a_digest_of_the_end_user_and_not_the_name(tmp_path):
+    async with running_gateway(tmp_path) as gateway:
+        gateway.alpha.answers = [json_answer(completion())]
+        async with gateway.caller() as http:
+            for named in ({"user": "alice"}, {"safety_identifier": "alice"}, {}):
+                await http.post(CHAT, json=BODY | named)
+        turns = await gateway.turns(3)
+
+    digest = scope_digest("default", "user", "alice")
+    assert [turn.user_digest for turn in turns] == [digest, digest, None]

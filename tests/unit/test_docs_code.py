@@ -21,7 +21,7 @@ from tests.fakes.pages import ROOT, Block, blocks, command_lines, inline_code
 
 CHART = ROOT / "helm" / "waypost"
 OTHER_YAML = {"scrape_configs", "rule_files"}  # Prometheus'
-LANGUAGES = {"sh", "bash", "python", "toml", "yaml", "json", "jsonl", "text"}
+LANGUAGES = {"sh", "bash", "python", "toml", "yaml", "json", "jsonl", "sql", "text"}
 PLACEHOLDER = re.compile(r"[A-Z_]+|\.\.\.|<.*>|\$.*")
 
 

@@ -110,3 +110,9 @@ async def test_a_missing_extra_says_what_to_install(monkeypatch):
 def test_settings_that_cannot_be_served_are_refused(table):
     with pytest.raises(ValidationError):
         BudgetSettings(**table)
+
+
+@pytest.mark.parametrize("url", ["", "example.com/hook", "ftp://example.com", "http://"])
+def test_a_webhook_that_is_no_web_address_stops_the_start(url):
+    with pytest.raises(ValidationError, match="webhook_url"):
+        BudgetSettings(webhook_url=SecretStr(url))

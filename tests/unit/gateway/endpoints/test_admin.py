@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from gateway.access.auth import Authenticator, declared_authentication
+from gateway.budgets.definitions import scope_digest
 from gateway.endpoints.admin import MAX_BODY_BYTES, build_admin_app
 from gateway.errors import Unauthenticated
 from gateway.evaluation_log.evaluation_log import EvaluationLog
@@ -78,7 +79,7 @@ async def test_every_other_route_refuses_strangers(app, operator, stranger):
     paths = (await operator.get("/openapi.json")).json()["paths"]
     calls = [(m, p) for p, methods in paths.items() for m in methods if p.startswith("/admin")]
 
-    assert len(calls) == 11
+    assert len(calls) == 13
     for method, path in calls:
         response = await stranger.request(method, path)
         assert response.status_code == 401, (method, path)
@@ -271,3 +272,64 @@ async def test_a_parameter_that_would_be_ignored_is_refused(operator, path, name
     answer = await operator.get(path)
     assert answer.status_code == 400
     assert named in answer.json()["error"]["message"]
+
+
+async def test_a_turn_is_shown_by_any_of_its_ids(operator, log):
+    log.record(make_turn(1))
+    log.start()
+    await log.aclose()
+
+    by_request = await operator.get("/admin/turns/req_000001")
+
+    assert by_request.json()["data"][0]["route"]["served_model"] == "small"
+    assert (await operator.get("/admin/turns/chatcmpl-000001")).json() == by_request.json()
+    assert (await operator.get("/admin/turns/none")).status_code == 404
+
+
+async def test_what_was_spent_comes_a_page_at_a_time(operator, log):
+    for number, team in enumerate(("blue", "green", "red"), 1):
+        log.record(make_turn(number, team_id=team, cost_nusd=number, given_up_nusd=0))
+    log.start()
+    await log.aclose()
+    asked = {"by": "team,model", "limit": 2}
+
+    first = (await operator.get("/admin/spend", params=asked)).json()
+    second = await operator.get("/admin/spend", params=asked | {"after": first["next_after"]})
+
+    assert [row["team"] for row in first["data"]] == ["blue", "green"]
+    assert [(row["team"], row["cost_usd"]) for row in second.json()["data"]] == [
+        ("red", "0.000000003")
+    ]
+    assert second.json()["next_after"] is None
+
+
+async def test_what_was_spent_can_be_narrowed(operator, log):
+    names = (("blue", scope_digest("blue", "user", "alice")), ("blue", None), ("red", None))
+    for number, (team, user) in enumerate(names, 1):
+        log.record(make_turn(number, team_id=team, user_digest=user, cost_nusd=10**number))
+    log.start()
+    await log.aclose()
+
+    asked = {"team": "blue", "user": "alice", "since": "2020-01-01", "by": "team"}
+    found = (await operator.get("/admin/spend", params=asked)).json()["data"]
+
+    assert [row["requests"] for row in found] == [1]
+    past = (await operator.get("/admin/spend", params={"until": "2020-01-01T00:00:00Z"})).json()
+    assert past["data"] == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"by": "colour"},
+        {"user": "alice"},
+        {"after": "blue"},
+        {"after": "[1]"},
+        {"after": '["a", "b"]'},
+        {"colour": "red"},
+        {"since": "yesterday"},
+        {"limit": "0"},
+    ],
+)
+async def test_spending_that_cannot_be_asked_for_is_refused(operator, asked):
+    assert (await operator.get("/admin/spend", params=asked)).status_code == 400

@@ -72,6 +72,16 @@ def test_counts_answers_whose_usage_is_doubtful(metrics: Metrics) -> None:
     assert found["waypost_doubtful_usage_total:p:missing"] == 1
 
 
+def test_counts_what_prompt_caches_held_and_took(metrics: Metrics) -> None:
+    for usage in (Usage(10, 5, cached_tokens=4), Usage(10, 5, 3, cache_write_tokens=2)):
+        metrics.answered(make_turn(served_model="m", provider="p", usage=usage))
+    metrics.answered(make_turn(served_model="n", provider="p", usage=Usage(10, 5)))
+    found = figures(metrics)
+    assert found["waypost_prompt_cache_tokens_total:chat:p:m:read"] == 7
+    assert found["waypost_prompt_cache_tokens_total:chat:p:m:write"] == 2
+    assert "waypost_prompt_cache_tokens_total:chat:p:n:read" not in found
+
+
 def test_counts_decisions_failures_fallbacks_and_refusals(metrics: Metrics) -> None:
     metrics.decided(PLAN)
     metrics.decided(replace(PLAN, router_version=None, reason="named"))
