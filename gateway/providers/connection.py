@@ -220,7 +220,9 @@ class Connection(asyncio.Protocol):
         self._wake()
         if transport is None or transport.is_closing():
             return
-        if is_reusable and not transport.get_write_buffer_size():
+        if transport.get_write_buffer_size():
+            transport.abort()  # the rest of the request is of no use to anybody
+        elif is_reusable:
             self.idle_since_s = self.loop.time()
             self._free(self)
         else:

@@ -18,9 +18,18 @@ from urllib.request import getproxies, proxy_bypass
 from aiohappyeyeballs import start_connection
 
 from gateway.providers.connection import Connection
-from gateway.providers.exchange import ConnectFailed, HttpResponse, NotTrusted, TimedOut
+from gateway.providers.exchange import (
+    ConnectFailed,
+    ConnectionBroken,
+    HttpResponse,
+    NotTrusted,
+    TimedOut,
+)
 
 KEPT_S: Final = 30.0
+REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Sent again where a kept connection breaks before the answer, as it does if the upstream closes it
+at that moment. A POST is not: the upstream may have begun with it, and bill both."""
 ADDRESSES_KEPT_S: Final = 60.0
 SECOND_ADDRESS_S: Final = 0.25
 """After which a second address is tried beside the first (RFC 8305)."""
@@ -98,17 +107,22 @@ class HttpClient:
         """
         deadline_s = self._loop.time() + timeout_s
         target = _target(url)
-        connection = self._kept(target.origin)
-        if connection is None:
-            connection = await self._connect(target.origin, connect_timeout_s, timeout_s)
-        head = _head(method, target, headers, body, connection.proxy_lines)
-        answer = connection.send(head, body, wants_body=method != "HEAD")
-        try:
-            await answer.head(deadline_s)
-        except BaseException:
-            answer.close()
-            raise
-        return answer
+        while True:
+            kept = self._kept(target.origin)
+            connection = kept or await self._connect(target.origin, connect_timeout_s, timeout_s)
+            head = _head(method, target, headers, body, connection.proxy_lines)
+            answer = connection.send(head, body, wants_body=method != "HEAD")
+            try:
+                await answer.head(deadline_s)
+            except ConnectionBroken:
+                answer.close()
+                if kept is None or method not in REPEATABLE:
+                    raise
+            except BaseException:
+                answer.close()
+                raise
+            else:
+                return answer
 
     @property
     def connections(self) -> tuple[int, int]:

@@ -185,6 +185,45 @@ async def test_a_connection_that_the_upstream_has_closed_is_not_used_again(
         assert await whole(http, port) == b"hi"
 
 
+@pytest.mark.parametrize(("method", "is_repeated"), [("GET", True), ("POST", False)])
+async def test_only_what_is_safe_to_repeat_is_sent_again_where_a_kept_connection_breaks(
+    http: HttpClient, method: str, *, is_repeated: bool
+) -> None:
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            asked += 1
+            if asked == 2:
+                return
+            writer.write(SHORT)
+
+    async with serving(serve) as port:
+        assert await whole(http, port) == b"hi"
+        if is_repeated:
+            assert (await get(http, f"http://127.0.0.1:{port}", method)).status == 200
+        else:
+            with pytest.raises(ConnectionBroken):
+                await get(http, f"http://127.0.0.1:{port}", method)
+    assert asked == (3 if is_repeated else 2)
+
+
+async def test_a_fresh_connection_that_breaks_is_not_tried_again(http: HttpClient) -> None:
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.readuntil(b"\r\n\r\n")
+        asked += 1
+
+    async with serving(serve) as port:
+        with pytest.raises(ConnectionBroken):
+            await whole(http, port)
+    assert asked == 1
+
+
 async def test_idle_connections_are_closed_after_a_while() -> None:
     http = HttpClient.open(keepalive_s=0.05)
     async with serving(answering(SHORT)) as port:
