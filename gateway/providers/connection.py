@@ -175,7 +175,8 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, or a trailer, which says nothing here."""
         if not self._status and self._answer is not None:
-            self._answer.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+            headers = self._answer.headers
+            headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         """Let who waits for the head go on, unless it is that of an interim answer."""

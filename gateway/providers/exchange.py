@@ -63,7 +63,7 @@ class HttpResponse:
 
     Attributes:
         status: HTTP status code; 0 until the head is in.
-        headers: By name in lower case; of headers of one name the last.
+        headers: By name in lower case; of headers of one name the first.
         encoding: In which the body is compressed; `next_chunk` inflates it, `read` does not.
     """
 

@@ -81,6 +81,13 @@ async def test_interim_answers_are_passed_over(http: HttpClient) -> None:
     assert (answer.status, "link" in answer.headers) == (200, False)
 
 
+async def test_of_headers_of_one_name_the_first_counts(http: HttpClient) -> None:
+    twice = OK + b"Retry-After: 1\r\nretry-after: 2\r\ncontent-length: 0\r\n\r\n"
+    async with serving(answering(twice)) as port:
+        answer = await get(http, f"http://127.0.0.1:{port}")
+    assert answer.headers["retry-after"] == "1"
+
+
 async def test_a_body_without_a_length_ends_with_its_connection(http: HttpClient) -> None:
     async with serving(answering(OK + b"\r\nhi", then="ends")) as port:
         assert await whole(http, port) == b"hi"
