@@ -127,7 +127,10 @@ class BackgroundCalls:
             return None
         try:
             caller = replace(
-                self.caller, requires=asked_for.requires, data_rules=asked_for.data_rules
+                self.caller,
+                allowed_models=frozenset({request.model}),  # no fallback answers in its place
+                requires=asked_for.requires,
+                data_rules=asked_for.data_rules,
             )
             answer = await self.serving(log).complete(request, caller)
         except (BudgetExhausted, RateLimited) as refusal:

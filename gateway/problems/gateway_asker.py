@@ -16,6 +16,7 @@ from gateway.problems.calibration import (
     ModelUnusable,
 )
 
+FALLBACK_HEADER: Final = "x-waypost-fallback-from"
 COST_HEADER: Final = "x-waypost-cost-usd"
 REQUEST_HEADER: Final = "x-request-id"
 ATTEMPTS: Final = 3
@@ -215,6 +216,8 @@ def _cost_usd(response: httpx2.Response, worst_usd: float) -> float:
 
 
 def _given(response: httpx2.Response, latency_s: float) -> GivenAnswer:
+    if FALLBACK_HEADER in response.headers:
+        raise AnswerFailed("the model failed, and a fallback answered in its place")
     cost = response.headers.get(COST_HEADER)
     if cost is None:
         raise CalibrationError(

@@ -24,10 +24,11 @@ INPUT_NUSD, OUTPUT_NUSD = 1_000, 2_000
 BIAS = 0.05
 QUALITY = {"Zanzibar": 0.75, "Tanganyika": 0.25}
 """Of the two models' answers, by a word in them."""
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     name: {"provider": provider, "upstream_name": f"{provider}-{name}", "price": PRICE}
     for name, provider in ((SMALL, "alpha"), (LARGE, "beta"), (JUDGE, "delta"))
 }
+MODELS[JUDGE]["fallbacks"] = [LARGE]
 FENCED = re.compile(r"BEGIN (ANSWER[ AB]*) (\w+)\n(.*?)\nEND \1 \2", re.DOTALL)
 
 

@@ -13,7 +13,7 @@ from tests.fakes.gateway import LARGE, SMALL
 from tests.fakes.judged_gateway import BIAS, INPUT_NUSD, JUDGE, OUTPUT_NUSD, judged
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.turns import until
-from tests.fakes.upstream import stream_answer
+from tests.fakes.upstream import ScriptedUpstream, error_answer, stream_answer
 
 SECRETS = (b"Livingstone", b"Zanzibar", b"Tanganyika")
 
@@ -52,6 +52,15 @@ async def test_a_streamed_answer_is_judged_too(tmp_path) -> None:
             pass
         await until(lambda: len(it.grades()) == 1)
         assert it.grades()[0].score == 0.75 + BIAS
+
+
+async def test_where_a_judge_fails_no_fallback_judges_in_its_place(tmp_path) -> None:
+    async with judged(tmp_path) as it:
+        it.gateway.upstreams.by_name["delta"] = ScriptedUpstream(error_answer(500, "down"))
+        await it.ask(0, model=SMALL)
+        await until(lambda: len(it.turns(team_id="@judge")) == 1)
+        assert it.gateway.beta.requests == []
+        assert it.grades() == []
 
 
 async def test_a_team_that_did_not_opt_in_is_read_by_no_judge(tmp_path) -> None:

@@ -77,6 +77,15 @@ async def test_an_answer_without_text_is_an_empty_one(ask_gateway: Any) -> None:
     assert answer.text == ""
 
 
+async def test_what_a_fallback_answered_is_not_taken_for_the_model_s(
+    ask_gateway: Any, spent: list[float]
+) -> None:
+    headers = {**COST, "x-waypost-fallback-from": "small"}
+    error, _, _ = await ask_gateway(Answer([body("hi")], headers=headers))
+    assert isinstance(error, AnswerFailed)
+    assert spent == [0.002]
+
+
 async def test_waits_as_long_as_the_gateway_asks_and_tries_again(ask_gateway: Any) -> None:
     busy = Answer([b"{}"], status=429, headers={**JSON, "retry-after": "7"})
     answer, _, waits = await ask_gateway(busy, Answer([body("hi")], headers=COST))
