@@ -30,7 +30,7 @@ def links(body: Mapping[str, Any], start: int) -> list[int]:
             link = hash((link, _digest(body[name])))
     found = []
     for message in body["messages"]:
-        link = hash((link, message["role"], _digest(message.get("content"))))
+        link = hash((link, _digest(message.get("role")), _digest(message.get("content"))))
         if len(message) > 2:
             for name, value in message.items():
                 if name not in _NAMED:
@@ -40,12 +40,12 @@ def links(body: Mapping[str, Any], start: int) -> list[int]:
 
 
 def is_marked(body: Mapping[str, Any]) -> bool:
-    """Say whether a body of chat completions or Messages marks anything of it for caching."""
+    """Say whether a body marks anything of it for caching; one of Responses has no marks."""
     if body.get(MARK):
         return True
-    system = body.get("system")
+    messages, system = body.get("messages"), body.get("system")
     # Callers mark the end of a conversation.
-    return _any_marked(reversed(body["messages"])) or (
+    return (isinstance(messages, list) and _any_marked(reversed(messages))) or (
         isinstance(system, list) and _any_marked(system)
     )
 

@@ -181,8 +181,8 @@ def test_migrations_may_run_again_with_settings_of_their_own(postgres: Postgres,
     first, second = (CliRunner().invoke(cli, container["args"], env=environ) for _ in range(2))
 
     assert (first.exit_code, second.exit_code) == (0, 0)
-    assert first.output.startswith("upgraded to ")
-    assert second.output.startswith("already at ")
+    assert first.stdout.startswith("upgraded to ")
+    assert second.stdout.startswith("already at ")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from tests.fakes.upstream import completion, json_answer
 HOW_TO = ROOT / "docs" / "how-to"
 TYPED = (
     ("manage-keys.md",),
-    ("cap-spending.md",),
+    ("cap-spending.md", "see-what-was-spent.md"),
     ("onboard-a-model.md", "train-a-router.md", "export-the-log.md"),
 )
 """Pages that are typed, in each group by one reader, who follows one after the other."""
@@ -39,6 +39,7 @@ NOT_TYPED = {
     "configure-providers.md": "keys of providers, and a gateway in the foreground",
     "deploy-on-kubernetes.md": "a cluster",
     "grade-without-labels.md": "turns that checks graded; its one command is typed in another page",
+    "import-evaluations.md": "files of other tools: tests/unit/gateway/imports/test_tools.py",
     "judge-answers.md": "hours of judged traffic",
     "keep-data-where-it-may-go.md": "providers in two regions",
     "learn-by-itself.md": "some hundred grades: tests/integration/test_learning_loop.py",

@@ -84,3 +84,14 @@ def test_a_mark_for_caching_that_moves_on_changes_no_name() -> None:
 )
 def test_marks_for_caching_are_found_wherever_they_may_be(asked, expected) -> None:
     assert is_marked(asked) is expected
+
+
+@pytest.mark.parametrize("without", [{"input": [ASKED]}, {}, {"messages": 1}])
+def test_a_body_without_messages_marks_nothing(without: dict[str, Any]) -> None:
+    assert not is_marked(without)
+
+
+def test_a_role_of_any_kind_has_a_name() -> None:
+    strange = {"role": ["user"], "content": ASKED["content"]}
+    assert links(body(strange), 0) != links(body(ASKED), 0)
+    assert len(links(body({"content": "no role"}), 0)) == 1
