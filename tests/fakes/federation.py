@@ -177,8 +177,8 @@ class Federation:
         return await self.ended(self.sessions.ask("test", datetime.now(UTC)))
 
     async def ended(self, session: SessionRecord) -> SessionRecord:
-        """Wait for a session's end."""
-        await until(lambda: not self.sessions.read(session.id).is_open, PATIENCE_S, POLL_S)
+        """Wait for a session's end: that of a whole training, perhaps beside other trainings."""
+        await until(lambda: not self.sessions.read(session.id).is_open, 3 * PATIENCE_S, POLL_S)
         return self.sessions.read(session.id)
 
 
