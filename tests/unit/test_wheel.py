@@ -88,3 +88,11 @@ def test_runs_beside_other_packages_of_our_names(
     )
     assert shown.stderr == ""
     assert "Create, list and revoke virtual keys" in shown.stdout
+
+
+def test_what_ci_asks_of_an_installed_wheel_is_true_here_too() -> None:
+    asked = ROOT / "tests" / "installed_answer.py"
+    shown = subprocess.run(
+        [sys.executable, asked], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert shown.returncode == 0, shown.stderr
