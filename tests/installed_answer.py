@@ -80,14 +80,16 @@ def main() -> None:
     upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "waypost.toml")
+        # Where the embedded models are installed, one of them might answer.
+        config.write_text("[embedded]\nenabled = false\n")
         environ = {
             "PATH": os.environ["PATH"],
             "OPENAI_API_KEY": "sk-upstream",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{upstream.server_port}/v1",
             "PYTHONPATH": str(write_packages_of_our_names(Path(folder))),
             "WAYPOST_DATA_DIR": str(Path(folder, "data")),
-            # Where the embedded models are installed, one of them might answer.
-            "WAYPOST_EMBEDDED__ENABLED": "false",
+            "WAYPOST_CONFIG": str(config),
         }
         waypost = Path(sys.executable).with_name("waypost")
         serve = [str(waypost), "serve", "--port", "0", "--admin-port", "0"]
