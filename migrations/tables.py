@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0014"
+HEAD_REVISION = "0015"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 
@@ -113,8 +113,26 @@ KEYS = Table(
     Column("expires_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
+    Column("version", BigInteger, nullable=False, server_default="0", index=True),
 )
-"""A virtual key; of its secret only the SHA-256 is kept."""
+"""A virtual key; of its secret only the SHA-256 is kept.
+
+Attributes:
+    version: Of `KEY_CHANGES`, when what decides about the key's calls last changed: of itself or of
+        its team. Triggers of the database write it.
+"""
+
+KEY_CHANGES = Table(
+    "key_changes",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("deletions", BigInteger, nullable=False),
+)
+"""How often keys or their teams changed, in the order of commits, and how often a key was deleted.
+
+One row, or none before the first change. Triggers of the database write it.
+"""
 
 TURNS = Table(
     "turns",

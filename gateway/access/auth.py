@@ -1,13 +1,13 @@
 """Who sends a request: virtual keys, checked from memory and re-read in the background.
 
-A known key costs no I/O. What is known of it is never older than `keys.staleness_s`, so a revoked
-key is refused within that time. Keys are re-read by one query at a time for all keys that are due,
-so neither many keys nor many guesses make more than one connection busy. Without a database known
-keys are honoured for `keys.outage_grace_s`, and unknown ones are refused.
+A known key costs no I/O. What is known of all keys is never older than `keys.staleness_s`, so a
+revoked key is refused within that time. One look at the database, in the background, reads what
+changed since the look before, and the keys that are new here: so neither many keys nor many guesses
+make more than one connection busy. Without a database known keys are honoured for
+`keys.outage_grace_s`, and unknown ones are refused.
 """
 
 import asyncio
-import contextlib
 import hmac
 import logging
 import secrets
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, RowMapping, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.access.data_rules import HEADER, DataRules
@@ -27,14 +27,14 @@ from gateway.access.keys import KEY_PREFIX, digest
 from gateway.errors import DependencyUnavailable, Forbidden, Unauthenticated
 from gateway.settings.config import KeySettings
 from gateway.types import Caller
-from migrations.tables import KEYS, TEAMS
+from migrations.tables import KEY_CHANGES, KEYS, TEAMS
 
 MAX_KNOWN_KEYS = 50_000
 MAX_UNKNOWN_IDS = 10_000
 MAX_IDS_PER_QUERY = 500
+MAX_CHANGES = 5_000
+"""If more keys changed between two looks, all known ones are forgotten, to be read when used."""
 MAX_KEY_BYTES = 200
-GATHER_S = 0.05
-"""How long keys that nobody waits for are gathered, to be read by one query."""
 RETRY_AFTER_OUTAGE_S = 0.5
 NO_DIGEST = digest(secrets.token_bytes(32))
 """What the secret of an unknown key is compared with, so that it takes as long."""
@@ -84,7 +84,7 @@ def declared_authentication(route: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _KnownKey:
-    """What the database said of a key; `read_at_s` is monotonic, the others are Unix time.
+    """What the database said of a key; times are Unix time.
 
     Attributes:
         caller: Why there is none, where the settings lack a data rule that holds for the key.
@@ -96,7 +96,32 @@ class _KnownKey:
     previous_until_unix_s: float
     expires_at_unix_s: float
     is_revoked: bool
-    read_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """How far the changes of keys were read; see `migrations.tables.KEY_CHANGES`."""
+
+    version: int = 0
+    deletions: int = 0
+
+    def takes_back(self, before: "_Changes") -> bool:
+        """Whether keys that were read `before` may be gone: deleted, or of another database."""
+        return self.deletions != before.deletions or self.version < before.version
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look at the database found.
+
+    Attributes:
+        keys: Those that were asked for, and those that changed.
+        forgets: All other keys must be read again.
+    """
+
+    changes: _Changes
+    keys: Mapping[str, _KnownKey]
+    forgets: bool
 
 
 class Authenticator:
@@ -122,7 +147,8 @@ class Authenticator:
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._reader: asyncio.Task[None] | None = None
-        self._urgent = asyncio.Event()
+        self._changes: _Changes | None = None
+        self._looked_at_s = float("-inf")
         self._is_down = False
         self._retry_at_s = 0.0
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="keys")
@@ -151,13 +177,13 @@ class Authenticator:
         """
         key_id, secret = _split(credential)
         known = self._known.get(key_id)
-        now = self._monotonic()
-        if known is None or now - known.read_at_s >= self._staleness_s:
+        age_s = self._monotonic() - self._looked_at_s
+        if known is None or age_s >= self._staleness_s:
             known = await self._read_again(key_id, known)
-        elif now - known.read_at_s >= self._staleness_s / 2:
+        elif age_s >= self._staleness_s / 2 and not self._waiting:
             self._request_read(key_id)
         matches = self._matches(known, secret)
-        if known is not None and not matches and self._may_be_outdated(known):
+        if known is not None and not matches and self._may_be_outdated():
             # The key may just have been given a new secret.
             known = await self._read_again(key_id, known)
             matches = self._matches(known, secret)
@@ -187,9 +213,9 @@ class Authenticator:
         is_previous = hmac.compare_digest(given, known.previous_sha256)
         return is_previous and self._clock() < known.previous_until_unix_s
 
-    def _may_be_outdated(self, known: _KnownKey) -> bool:
-        """Bound how often wrong secrets for a known id make the database be asked."""
-        return self._monotonic() - known.read_at_s >= self._staleness_s / 4
+    def _may_be_outdated(self) -> bool:
+        """Bound how often wrong secrets for known ids make the database be asked."""
+        return self._monotonic() - self._looked_at_s >= self._staleness_s / 4
 
     async def _read_again(self, key_id: str, known: _KnownKey | None) -> _KnownKey | None:
         """Ask the database, unless it was just asked in vain; fall back on what is known.
@@ -201,11 +227,11 @@ class Authenticator:
         unknown_since = self._unknown.get(key_id)
         if unknown_since is not None and now - unknown_since < self._staleness_s:
             return None
-        has_grace = known is not None and now - known.read_at_s < self._staleness_s + self._grace_s
+        is_recent = now - self._looked_at_s < self._staleness_s + self._grace_s
+        has_grace = known is not None and is_recent
         read = self._request_read(key_id)
         if self._is_down and has_grace:
             return known  # without waiting for a database that may hang
-        self._urgent.set()
         await asyncio.shield(read)
         if not self._is_down:
             return self._known.get(key_id)
@@ -217,7 +243,7 @@ class Authenticator:
         )
 
     def _request_read(self, key_id: str) -> asyncio.Future[None]:
-        """Have the key read with the next query; the future ends when that has ended."""
+        """Have the key read with the next look; the future ends when that has ended."""
         future = self._waiting.get(key_id)
         if future is None:
             future = asyncio.get_running_loop().create_future()
@@ -230,41 +256,42 @@ class Authenticator:
         return future
 
     async def _read_waiting(self) -> None:
-        """Read the keys that are waited for, a query at a time, until none is."""
+        """Look at the database, once at a time, until no key is waited for."""
         loop = asyncio.get_running_loop()
         while self._waiting:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GATHER_S):
-                    await self._urgent.wait()
-            self._urgent.clear()
             ids = list(self._waiting)[:MAX_IDS_PER_QUERY]
             futures = [self._waiting.pop(key_id) for key_id in ids]
             began_s = self._monotonic()
             try:
                 async with asyncio.timeout(self._read_timeout_s):
-                    found = await loop.run_in_executor(self._threads, self._read_keys, ids, began_s)
+                    look = await loop.run_in_executor(self._threads, self._look, ids, self._changes)
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 self._is_down = True
                 self._retry_at_s = self._monotonic() + RETRY_AFTER_OUTAGE_S
                 logger.warning("keys cannot be read from the database: %s", type(error).__name__)
             else:
                 self._is_down = False
-                self._keep(ids, found, began_s)
+                self._keep(ids, look, began_s)
             finally:
                 for future in futures:
                     future.set_result(None)
 
-    def _read_keys(self, ids: list[str], read_at_s: float) -> dict[str, _KnownKey]:
-        query = (
-            select(KEYS, *(TEAMS.c[name] for name in _CHOICES), TEAMS.c.data_rule.label(_OF_TEAM))
-            .join(TEAMS, TEAMS.c.id == KEYS.c.team_id)
-            .where(KEYS.c.id.in_(ids))
-        )
+    def _look(self, ids: list[str], since: _Changes | None) -> _Look:
+        """Read the keys `ids`, and all others that changed `since`."""
         with self._engine.connect() as connection:
-            rows = [dict(row) for row in connection.execute(query).mappings()]
-        return {row["id"]: _known_key(row, self._caller_of(row), read_at_s) for row in rows}
+            row = connection.execute(select(KEY_CHANGES)).first()
+            changes = _Changes() if row is None else _Changes(row.version, row.deletions)
+            # What is committed from here on has a higher number, so the next look sees it again.
+            rows = connection.execute(_KEYS.where(KEYS.c.id.in_(ids))).mappings().all()
+            forgets = since is not None and changes.takes_back(since)
+            if since is not None and changes.version > since.version:
+                changed = _KEYS.where(KEYS.c.version > since.version).limit(MAX_CHANGES + 1)
+                found = connection.execute(changed).mappings().all()
+                rows, forgets = [*rows, *found], forgets or len(found) > MAX_CHANGES
+        keys = {row["id"]: _known_key(row, self._caller_of(row)) for row in rows}
+        return _Look(changes, keys, forgets)
 
-    def _caller_of(self, row: Mapping[str, Any]) -> Caller | Forbidden:
+    def _caller_of(self, row: RowMapping) -> Caller | Forbidden:
         allowed = row["allowed_models"]
         caller = Caller(
             key_id=row["id"],
@@ -278,15 +305,19 @@ class Authenticator:
         except Forbidden as error:
             return error
 
-    def _keep(self, ids: Iterable[str], found: Mapping[str, _KnownKey], began_s: float) -> None:
+    def _keep(self, ids: Iterable[str], look: _Look, began_s: float) -> None:
+        if look.forgets:
+            self._known.clear()
         for key_id in ids:
-            known = found.get(key_id)
-            if known is None:
+            if key_id not in look.keys:
                 self._known.pop(key_id, None)
                 self._unknown[key_id] = began_s
-            else:
+        asked = set(ids)
+        for key_id, known in look.keys.items():
+            if key_id in asked or key_id in self._known:
                 self._known[key_id] = known
-                self._unknown.pop(key_id, None)
+            self._unknown.pop(key_id, None)
+        self._changes, self._looked_at_s = look.changes, began_s
         _bound(self._known, MAX_KNOWN_KEYS)
         _bound(self._unknown, MAX_UNKNOWN_IDS)
 
@@ -319,7 +350,12 @@ _CHOICES: Final = ("logs_text", "trains_reasoner", "is_judged", "stores_response
 _OF_TEAM: Final = "data_rule_of_team"
 
 
-def _known_key(row: Mapping[str, Any], caller: Caller | Forbidden, read_at_s: float) -> _KnownKey:
+_KEYS: Final = select(
+    KEYS, *(TEAMS.c[name] for name in _CHOICES), TEAMS.c.data_rule.label(_OF_TEAM)
+).join(TEAMS, TEAMS.c.id == KEYS.c.team_id)
+
+
+def _known_key(row: RowMapping, caller: Caller | Forbidden) -> _KnownKey:
     previous_until = row["previous_valid_until"]
     expires_at = row["expires_at"]
     return _KnownKey(
@@ -329,7 +365,6 @@ def _known_key(row: Mapping[str, Any], caller: Caller | Forbidden, read_at_s: fl
         previous_until_unix_s=0.0 if previous_until is None else previous_until.timestamp(),
         expires_at_unix_s=float("inf") if expires_at is None else expires_at.timestamp(),
         is_revoked=row["revoked_at"] is not None,
-        read_at_s=read_at_s,
     )
 
 

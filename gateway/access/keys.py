@@ -30,7 +30,7 @@ FIRST_TEAM = "default"
 MAX_PAGE = 500
 TEAM_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _CHANGEABLE = frozenset({"name", "allowed_models", "profile", "data_rule", "expires_at"})
-KEY_COLUMNS = [c for c in KEYS.c if not c.name.endswith("secret_sha256")]
+KEY_COLUMNS = [c for c in KEYS.c if not c.name.endswith(("secret_sha256", "version"))]
 
 
 @dataclass(frozen=True, slots=True)

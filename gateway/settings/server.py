@@ -315,7 +315,7 @@ class KeySettings(Settings):
         Field(
             gt=0,
             description="Seconds within which a revoked, changed or new key takes effect. A "
-            "shorter time asks the database about each key in use more often.",
+            "shorter time asks the database more often what changed.",
         ),
     ] = 2.0
     read_timeout_s: Annotated[
