@@ -102,8 +102,14 @@ def _digest() -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def prepare(folder: Path, upstream: Upstream, encoder: str, router: Path) -> tuple[Path, str]:
-    """Write the settings, put the router in place and make a key; returns file and key."""
+def prepare(
+    folder: Path, upstream: Upstream, encoder: str, router: Path, extra: str = ""
+) -> tuple[Path, str]:
+    """Write the settings, put the router in place and make a key; returns file and key.
+
+    Args:
+        extra: Settings to add, in TOML.
+    """
     folder.mkdir()
     config = folder / "waypost.toml"
     settings = CONFIG.format(
@@ -115,10 +121,10 @@ def prepare(folder: Path, upstream: Upstream, encoder: str, router: Path) -> tup
         base_url=upstream.base_url,
     )
     for rank, name in enumerate(MODELS):
-        price = 0.05 * 1.5**rank
+        price = 0.05 * 1.5 ** min(rank, 12)
         vision = "true" if rank % 2 else "false"
         settings += MODEL.format(name=name, price=price, output=4 * price, vision=vision)
-    config.write_text(settings)
+    config.write_text(settings + extra)
     _command("router", "import", str(router), "--activate", "--config", str(config))
     _command("teams", "create", TEAM, "--config", str(config))
     made = _command(
@@ -134,10 +140,10 @@ def ports_of(config: Path) -> tuple[int, int]:
 
 
 def start_instance(
-    name: str, folder: Path, upstream: Upstream, encoder: str, router: Path
+    name: str, folder: Path, upstream: Upstream, encoder: str, router: Path, extra: str = ""
 ) -> Instance:
     """Start one gateway in front of `upstream`; the caller stops it."""
-    config, key = prepare(folder, upstream, encoder, router)
+    config, key = prepare(folder, upstream, encoder, router, extra)
     port, admin_port = ports_of(config)
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
     program = start(name, command, folder)

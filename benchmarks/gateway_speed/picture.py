@@ -32,3 +32,28 @@ def draw(figures: Mapping[str, Mapping[str, float]], file: Path) -> None:
     figure.tight_layout()
     figure.savefig(file, dpi=120)
     plt.close(figure)
+
+
+def draw_growth(curves: Mapping[str, Mapping[str, Mapping[str, float]]], file: Path) -> None:
+    """Draw one panel per curve: times the CPU time of its first size, both axes logarithmic."""
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(1, len(curves), figsize=(3 * len(curves), 3), squeeze=False)
+    for axis, (name, cells) in zip(axes[0], curves.items(), strict=True):
+        sizes = [int(size) for size in cells]
+        times = [cell["times"] for cell in cells.values()]
+        low = [cell["times"] - cell["low"] for cell in cells.values()]
+        high = [cell["high"] - cell["times"] for cell in cells.values()]
+        axis.errorbar(sizes, times, [low, high], marker="o", capsize=3, color="#1f6f8b")
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_ylim(min(0.8, *times), max(2.0, max(times) * 1.3))
+        axis.set_xlabel(name)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel("times the CPU time of a usual request")
+    figure.tight_layout()
+    figure.savefig(file, dpi=120)
+    plt.close(figure)

@@ -53,4 +53,4 @@ def write_evaluations(path: Path, models: list[str], n: int, seed: int) -> None:
             for rank, model in enumerate(models):
                 chance = 0.3 + 0.6 * rank / len(models) - 0.1 * ("Python" in text)
                 score = float(rng.random() < chance)
-                table.writerow([number, text, split, model, score, 1e-5 * 1.5**rank])
+                table.writerow([number, text, split, model, score, 1e-5 * 1.5 ** min(rank, 12)])

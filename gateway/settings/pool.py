@@ -186,7 +186,7 @@ class ProviderSettings(Settings):
             "may wait for `queue_timeout_s`; teams take turns. Beyond that another model answers, "
             "or the caller gets status 503.",
         ),
-    ] = 1000
+    ] = 5000
     queue_timeout_s: Annotated[
         float,
         Field(

@@ -91,7 +91,7 @@ class ServerSettings(Settings):
             "taken, the one that has been idle longest is closed for a new one. If none is idle, "
             "the new one gets status 503.",
         ),
-    ] = 4096
+    ] = 5000
     max_connections_per_address: Annotated[
         int | None,
         Field(

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settings.config import ConfigurationError, GatewaySettings, load_settings
+from gateway.settings.pool import ProviderSettings
 
 MODEL = """
 [providers.openai]
@@ -128,3 +129,9 @@ def test_other_dollar_signs_are_no_reason_to_warn(
     model = f'[models.m]\nprovider = "a"\nsystem_prompt = "{written}"\n'
     load(toml, f'[providers.a]\nbase_url = "http://a"\n{model}', TOKEN="x")
     assert caplog.text == ""
+
+
+def test_by_default_a_provider_takes_a_call_for_every_connection(tmp_path: Path) -> None:
+    settings = load_settings(None, {"WAYPOST_DATA_DIR": str(tmp_path)})
+    provider = ProviderSettings(base_url="https://host.example/v1")
+    assert provider.max_concurrency == settings.server.max_connections
