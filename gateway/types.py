@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from budget.ledger.amounts import TOKENS_PER_MTOK
+from gateway.candidate_records import NO_CANDIDATES, CandidateRecord, Candidates
 from router_models.types import Float32
 
 ANSWERED = "answered"
@@ -265,32 +266,6 @@ class Caller:
 
 
 @dataclass(slots=True)
-class CandidateRecord:
-    """One model the decision considered, as logged and as `/v1/route` shows it.
-
-    Not frozen: a turn makes one per model, and making a frozen one takes three times as long.
-
-    Attributes:
-        completion_tokens: Predicted; None where the router predicts USD at once. Not logged.
-        cached_tokens: Of the prompt, that are expected to be in its cache; None where no cache is
-            known to hold the conversation. Not logged.
-        saved_later_usd: By the conversation's next call, if this model is called. Not logged, but
-            counted in `utility`.
-    """
-
-    model: str
-    quality: float | None
-    cost_usd: float | None
-    utility: float | None
-    propensity: float
-    is_eligible: bool
-    verdict: str
-    completion_tokens: float | None = None
-    cached_tokens: float | None = None
-    saved_later_usd: float | None = None
-
-
-@dataclass(slots=True)
 class TurnRecord:
     """One answered (or failed) turn: the row that routing, budgets and training all read.
 
@@ -340,7 +315,7 @@ class TurnRecord:
     encoder_id: str | None = None
     query_embedding: Float32 | None = None
     query_text: str | None = None
-    candidates: tuple[CandidateRecord, ...] = ()
+    candidates: Candidates = NO_CANDIDATES
     propensity: float = 1.0
     route_reason: str = "refused"
     router_version: str | None = None
@@ -369,7 +344,5 @@ class TurnRecord:
     @property
     def expected(self) -> CandidateRecord | None:
         """What the router expected of the model that served; None where it knew nothing."""
-        for candidate in self.candidates:
-            if candidate.model == self.served_model:
-                return None if candidate.quality is None else candidate
-        return None
+        served = self.candidates.find(self.served_model)
+        return None if served is None or served.quality is None else served

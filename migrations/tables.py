@@ -47,6 +47,28 @@ class Json(TypeDecorator[Any]):
         return dialect.type_descriptor(jsonb(none_as_null=True))
 
 
+class Columns(Json):
+    """JSON of alike objects, which are stored by column: ``{"model": ["a"], "verdict": "ok"}``.
+
+    So names of fields are stored once; a single value stands for one that all objects have. A list
+    of objects, as older rows have it, is read as well.
+    """
+
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Return the objects."""
+        del dialect
+        return objects_of(value) if isinstance(value, dict) else value
+
+
+def objects_of(columns: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the objects that are stored by column; the first column is a list."""
+    length = len(next(iter(columns.values()), ()))
+    lists = [each if isinstance(each, list) else [each] * length for each in columns.values()]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware datetime in UTC, also on SQLite, which stores no zone."""
 
@@ -153,7 +175,7 @@ TURNS = Table(
     Column("encoder_id", String),
     Column("query_embedding", LargeBinary),
     Column("query_text", Text),
-    Column("candidates", Json, nullable=False),
+    Column("candidates", Columns, nullable=False),
     Column("propensity", Double, nullable=False),
     Column("route_reason", String, nullable=False),
     Column("router_version", String),

@@ -27,10 +27,11 @@ sys.path.insert(0, str(ROOT))
 from budget.ledger.redis_store import RedisStore  # noqa: E402
 from budget.ledger.settlements import Lease, SettlementRecord, limit_codes  # noqa: E402
 from budget.ledger.types import Granted, Limit, Scope, Window  # noqa: E402
+from gateway.candidate_records import CandidateRecord, Candidates  # noqa: E402
 from gateway.evaluation_log.evaluation_log import EvaluationLog  # noqa: E402
 from gateway.settings.config import EvaluationLogSettings  # noqa: E402
 from gateway.storage.database import create_database_engine, ensure_schema  # noqa: E402
-from gateway.types import CandidateRecord, TurnRecord  # noqa: E402
+from gateway.types import TurnRecord  # noqa: E402
 from tests.fakes.ledgers import hold  # noqa: E402
 from tests.fakes.postgres import running_postgres  # noqa: E402
 from tests.fakes.processes import CHAT, Serving, caller, start  # noqa: E402
@@ -111,7 +112,7 @@ def turn(number: int, *, has_text: bool) -> TurnRecord:
         make_turn(number),
         query_embedding=rng.standard_normal(DIMENSION).astype(np.float32),
         query_text=rng.bytes(TEXT_BYTES // 2).hex() if has_text else None,
-        candidates=candidates,
+        candidates=Candidates.of(candidates),
     )
 
 

@@ -196,7 +196,8 @@ def start_gateway(folder: Path, upstream: Upstream, models: int, curve: Curve) -
     """Start a gateway that has so many models and a router for them all."""
     gateway_under_test.MODELS[:] = [f"model-{number:03}" for number in range(1, models + 1)]
     router = train_router(folder.parent / f"router-{models}", "static")
-    extra = "".join(CHUNKED.format(size=size) for size in curve.sizes)
+    streams = curve.sizes if curve.ask is chunks else ()
+    extra = "".join(CHUNKED.format(size=size) for size in streams)
     instance = start_instance(folder.name, folder, upstream, "static", router, extra)
     wait_for(instance.program, instance.port, "/ready", START_TIMEOUT_S)
     return instance

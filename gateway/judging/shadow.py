@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
+from gateway.candidate_records import Candidates
 from gateway.errors import GatewayError
 from gateway.grading.exchange import Exchange
 from gateway.judging.background import SHADOW, BackgroundCalls, Reply, RowLog
 from gateway.routing.plan import Prediction
 from gateway.settings.judging import ShadowSettings
-from gateway.types import Caller, CandidateRecord, HostedModel, TurnRecord
+from gateway.types import Caller, HostedModel, TurnRecord
 from gateway.wire import NO_OPTIONS, ChatRequest
 from router_models.errors import NoModelAvailable
 
@@ -55,7 +56,7 @@ class ShadowLog:
 
     log: RowLog
     first: TurnRecord
-    candidates: tuple[CandidateRecord, ...]
+    candidates: Candidates
     propensity: float
     router_version: str | None
 
@@ -209,26 +210,21 @@ def second_request(request: ChatRequest, model: str) -> ChatRequest:
     )
 
 
-def _candidates(
-    prediction: Prediction, first: TurnRecord, odds: Mapping[str, float]
-) -> tuple[CandidateRecord, ...]:
-    nothing = (None,) * len(prediction.pool.names)
-    scores = prediction.scores
-    return tuple(
-        CandidateRecord(
-            model=name,
-            quality=quality,
-            cost_usd=cost_usd,
-            utility=None,
-            propensity=odds.get(name, 0.0),
-            is_eligible=name in odds,
-            verdict=SERVED if name == first.served_model else verdict.reason,
-        )
-        for name, verdict, quality, cost_usd in zip(
-            prediction.pool.names,
-            prediction.verdicts,
-            nothing if scores is None else scores.quality,
-            nothing if scores is None else scores.cost_usd,
-            strict=True,
-        )
+def _candidates(prediction: Prediction, first: TurnRecord, odds: Mapping[str, float]) -> Candidates:
+    pool, scores = prediction.pool, prediction.scores
+    nothing = (None,) * len(pool.names)
+    return Candidates(
+        pool.names,
+        nothing if scores is None else scores.quality,
+        nothing if scores is None else scores.cost_usd,
+        nothing,
+        [odds.get(name, 0.0) for name in pool.names],
+        [name in odds for name in pool.names],
+        [
+            SERVED if name == first.served_model else verdict.reason
+            for name, verdict in zip(pool.names, prediction.verdicts, strict=True)
+        ],
+        None,
+        None,
+        None,
     )

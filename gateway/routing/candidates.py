@@ -1,7 +1,8 @@
 """The models a request may be routed to, with what is worked out about them once, not per turn."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final
 
 from gateway.deployments import common_fields, least_of, within
@@ -24,6 +25,8 @@ class CandidatePool:
         fields: Request fields that each of their providers may be sent; None means any.
         prices: What they charge.
         refused: Features that at least one of them lacks.
+        whole: The pool that this is a part of; None where it is none.
+        places: Of its models, in the whole pool.
     """
 
     models: tuple[HostedModel, ...]
@@ -33,6 +36,8 @@ class CandidatePool:
     fields: frozenset[str] | None = field(init=False)
     prices: PoolPrices = field(init=False)
     refused: frozenset[str] = field(init=False)
+    whole: "CandidatePool | None" = field(init=False, repr=False)
+    places: Sequence[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(model.name for model in self.models))
@@ -42,6 +47,24 @@ class CandidatePool:
         object.__setattr__(self, "fields", common_fields(self.models))
         refused = frozenset[str]().union(*(model.lacks.refused for model in self.models))
         object.__setattr__(self, "refused", refused)
+        object.__setattr__(self, "whole", None)
+        object.__setattr__(self, "places", range(len(self.models)))
+
+    def part(self, places: Sequence[int]) -> "CandidatePool":
+        """Return the models at these places, two at least, without working anything out anew.
+
+        `by_name` still has all models, and `shared` is what all of them can take.
+        """
+        pick = itemgetter(*places)
+        part: CandidatePool = object.__new__(CandidatePool)
+        for name in ("by_name", "shared", "fields", "refused"):
+            object.__setattr__(part, name, getattr(self, name))
+        object.__setattr__(part, "models", pick(self.models))
+        object.__setattr__(part, "names", pick(self.names))
+        object.__setattr__(part, "prices", self.prices.part(pick))
+        object.__setattr__(part, "whole", self)
+        object.__setattr__(part, "places", places)
+        return part
 
 
 class CandidatePools:

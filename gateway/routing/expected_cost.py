@@ -1,15 +1,18 @@
 """What answers are expected to cost: tokens of prompt and answer, at the prices of today."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from budget.ledger.amounts import NUSD_PER_USD, TOKENS_PER_MTOK
 from gateway.expected_tokens import expected_tokens
 from gateway.providers.lacks import OUTPUT_LIMITS
 from gateway.types import HostedModel
+from router_models.types import Float64
 
 PER_TOKEN = NUSD_PER_USD * TOKENS_PER_MTOK
 
@@ -80,11 +83,13 @@ class PoolPrices:
         starts: Prompt tokens of a request, in order, above which some model has other prices.
         rates: Of each model: up to the first of `starts`, then above each of them.
         cache_rates: Likewise.
+        arrays: `rates` as arrays of shape ``(3, n_models)``; not of a part of a pool.
     """
 
     starts: tuple[int, ...]
     rates: tuple[tuple[Rates, ...], ...]
     cache_rates: tuple[tuple[CacheRates, ...], ...]
+    arrays: tuple[Float64, ...]
 
     @classmethod
     def of(cls, models: Sequence[HostedModel]) -> "PoolPrices":
@@ -93,10 +98,12 @@ class PoolPrices:
         pairs = list(zip(models, own, strict=True))
         starts = sorted({t.above_prompt_tokens - n for m, n in pairs for t in m.price.tiers})
         lengths = [starts[0] if starts else 0, *(start + 1 for start in starts)]
+        rates = tuple(tuple(_rates(model, own, n) for model, own in pairs) for n in lengths)
         return cls(
             tuple(starts),
-            tuple(tuple(_rates(model, own, n) for model, own in pairs) for n in lengths),
+            rates,
             tuple(tuple(_cache_rates(model, own, n) for model, own in pairs) for n in lengths),
+            tuple(np.array(each, np.float64).reshape(-1, 3).T for each in rates),
         )
 
     def cost_usd(
@@ -113,6 +120,17 @@ class PoolPrices:
                 for tokens, (own, prompt, completion) in zip(completion_tokens, rates, strict=True)
             ]
         )
+
+    def costs_usd(self, prompt_tokens: int, completion_tokens: Float64) -> Float64:
+        """Price a request as `cost_usd` does, for a large pool; unknown counts are not numbers."""
+        own, prompt, completion = self.arrays[bisect_left(self.starts, prompt_tokens)]
+        found: Float64 = own + prompt_tokens * prompt + completion_tokens * completion
+        return found
+
+    def part(self, pick: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> "PoolPrices":
+        """Return the prices of the models that `pick` picks."""
+        rates, cache_rates = map(pick, self.rates), map(pick, self.cache_rates)
+        return PoolPrices(self.starts, tuple(rates), tuple(cache_rates), ())
 
     def cache_costs(self, prompt_tokens: int, warmth: Warmth) -> CacheCosts:
         """Price what is in the caches, and what this call puts there.

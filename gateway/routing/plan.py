@@ -1,15 +1,17 @@
 """What routing makes of a request: a prediction for each model, then the plan whom to call."""
 
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final, NamedTuple
 
 from gateway.budgets.turn_budgets import TurnAllotment
+from gateway.candidate_records import Candidates
 from gateway.routing.caches import Conversation
 from gateway.routing.candidates import CandidatePool
 from gateway.routing.capabilities import Verdict
 from gateway.routing.expected_cost import CacheCosts, bounded
 from gateway.settings.config import ProfileSettings
-from gateway.types import CandidateRecord, HostedModel
+from gateway.types import HostedModel
 from router_models.decide import RouteDecision
 from router_models.types import Float32
 
@@ -48,8 +50,10 @@ class Scores(NamedTuple):
         return tuple([None if cost is None else cost - saved for cost, saved in pairs])
 
 
-def with_caches(scores: Scores, caches: CacheCosts) -> Scores:
+def with_caches(scores: Scores, caches: CacheCosts | None) -> Scores:
     """Take what the providers' caches hold into account; `scores` are those without any."""
+    if caches is None:
+        return scores
     pairs = zip(scores.cost_usd, caches.added_usd, strict=True)
     cost_usd = tuple([None if cost is None else cost + added for cost, added in pairs])
     return scores._replace(cost_usd=cost_usd, caches=caches)
@@ -108,7 +112,7 @@ class Prediction:
         expected = bounded(scores.completion_tokens, tokens)
         cost_usd = self.pool.prices.cost_usd(self.prompt_tokens, expected)
         scores = scores._replace(cost_usd=cost_usd, completion_tokens=expected)
-        return scores if scores.caches is None else with_caches(scores, scores.caches)
+        return with_caches(scores, scores.caches)
 
     def best(self) -> tuple[float | None, float | None]:
         """Return quality and cost of the best model that can answer; None where unpredicted."""
@@ -140,7 +144,7 @@ class RoutePlan:
     """
 
     models: tuple[HostedModel, ...]
-    candidates: tuple[CandidateRecord, ...]
+    candidates: Candidates
     propensity: float
     reason: str
     profile: str | None
@@ -158,20 +162,31 @@ class RoutePlan:
     @property
     def worth_usd(self) -> float:
         """What the best answer is expected to be worth, its utility in money; nothing at least."""
-        utilities = [record.utility or 0.0 for record in self.candidates if record.is_eligible]
-        return max([0.0, *utilities]) * (self.willingness_to_pay_usd or 0.0)
+        eligible = compress(
+            self.candidates.column("utility"), self.candidates.column("is_eligible")
+        )
+        most = max(filter(None, eligible), default=0.0)
+        return max(most, 0.0) * (self.willingness_to_pay_usd or 0.0)
 
 
-def records_of(
+def candidates_of(
     pool: CandidatePool,
     verdicts: tuple[Verdict, ...],
     scores: Scores | None,
     decision: RouteDecision | None,
     chosen: str,
-) -> tuple[CandidateRecord, ...]:
+) -> Candidates:
     """Lay out what is logged of each model of the pool."""
     nothing = (None,) * len(pool.models)
-    columns = (
+    caches = None if scores is None else scores.caches
+    can_answer = [verdict.is_eligible for verdict in verdicts]
+    reasons = [verdict.reason for verdict in verdicts]
+    if scores is not None and None in scores.quality:
+        figures = zip(reasons, scores.quality, can_answer, strict=True)
+        reasons = [
+            NOT_IN_ROUTER if quality is None and can else reason for reason, quality, can in figures
+        ]
+    return Candidates(
         pool.names,
         nothing if scores is None else scores.quality,
         nothing if scores is None else scores.cost_usd,
@@ -179,20 +194,12 @@ def records_of(
         [float(name == chosen) for name in pool.names]
         if decision is None
         else decision.propensities,
-        [verdict.is_eligible for verdict in verdicts],
-        [verdict.reason for verdict in verdicts],
+        can_answer,
+        reasons,
+        None if scores is None else scores.completion_tokens,
+        None if caches is None else caches.cached_tokens,
+        None if caches is None else caches.saved_later_usd,
     )
-    tokens = None if scores is None else scores.completion_tokens
-    records = tuple(map(CandidateRecord, *columns, nothing if tokens is None else tokens))
-    if scores is not None and scores.caches is not None:
-        cached_tokens, _, saved_later_usd = scores.caches
-        for record, cached, saved_usd in zip(records, cached_tokens, saved_later_usd, strict=True):
-            record.cached_tokens, record.saved_later_usd = cached, saved_usd
-    if scores is not None and None in scores.quality:
-        for record in records:
-            if record.quality is None and record.is_eligible:
-                record.verdict = NOT_IN_ROUTER
-    return records
 
 
 def eligible(names: tuple[str, ...], verdicts: tuple[Verdict, ...]) -> tuple[str, ...]:

@@ -38,4 +38,4 @@ def predicted(router: Router, pool: CandidatePool, asked: Asked, *, with_stderr:
         tokens = bounded(tokens, limit)
     cost_usd = pool.prices.cost_usd(request.prompt_tokens, tokens)
     scores = Scores(found.quality, cost_usd, found.familiarity, stderr, tokens)
-    return scores if caches is None else with_caches(scores, caches)
+    return with_caches(scores, caches)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from math import exp, log, nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,6 +17,7 @@ from router_models.artifacts.router import Router
 from router_models.artifacts.sealed_file import EncoderIdentity
 from router_models.day_one.answers import Answers, Learned
 from router_models.day_one.shipped import PoolModel, ShippedPrior, load_prior
+from router_models.types import Float64
 
 DATA: Final = Path(__file__).with_name("data")
 
@@ -89,20 +90,12 @@ def _answers_of(model: str, answers: Sequence[GradedAnswer], dimension: int) -> 
 
 
 def fill_in(scores: Scores, guess: Scores) -> Scores:
-    """Take from `guess`, the prior's, what a router does not know.
-
-    A router learned from other graders than the prior did. So the prior's logits are moved by what
-    the two differ in over the models that both predict.
-    """
-    pairs = [
-        (own, other)
-        for own, other in zip(scores.quality, guess.quality, strict=True)
-        if own is not None and other is not None
-    ]
-    moved = sum(_logit(own) - _logit(other) for own, other in pairs) / max(len(pairs), 1)
+    """Take from `guess`, the prior's, what a router does not know."""
+    own, other = (np.array(each.quality, np.float64) for each in (scores, guess))
+    quality = filled(own, other).tolist()
     tokens = scores.completion_tokens
     return Scores(
-        _first(scores.quality, [_moved(other, moved) for other in guess.quality]),
+        tuple([None if isnan(each) else each for each in quality]),
         _first(scores.cost_usd, guess.cost_usd),
         scores.familiarity,
         scores.quality_stderr and _first(scores.quality_stderr, guess.quality_stderr or ()),
@@ -111,18 +104,26 @@ def fill_in(scores: Scores, guess: Scores) -> Scores:
     )
 
 
+def filled(quality: Float64, guess: Float64) -> Float64:
+    """Take from `guess` the qualities that are not known, which are not numbers.
+
+    A router learned from other graders than the prior did. So the prior's logits are moved by what
+    the two differ in over the models that both predict.
+    """
+    is_known = ~np.isnan(quality)
+    both = is_known & ~np.isnan(guess)
+    moved = (_logit(quality[both]) - _logit(guess[both])).sum() / max(both.sum(), 1)
+    return np.where(is_known, quality, 1.0 / (1.0 + np.exp(-_logit(guess) - moved)))
+
+
 def _first(own: Sequence[float | None], others: Sequence[float | None]) -> tuple[float | None, ...]:
     pairs = zip_longest(own, others)
     return tuple([b if a is None else a for a, b in pairs])
 
 
-def _logit(score: float) -> float:
-    score = min(max(score, LEAST_SCORE), 1.0 - LEAST_SCORE)
-    return log(score / (1.0 - score))
-
-
-def _moved(score: float | None, by: float) -> float | None:
-    return None if score is None else 1.0 / (1.0 + exp(-_logit(score) - by))
+def _logit(score: Float64) -> Float64:
+    score = np.clip(score, LEAST_SCORE, 1.0 - LEAST_SCORE)
+    return np.log(score / (1.0 - score))
 
 
 def as_pool_model(model: HostedModel) -> PoolModel:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gateway.artifacts.active import ActiveRouter
 from gateway.budgets.turn_budgets import TurnAllotment
+from gateway.candidate_records import NO_CANDIDATES
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.providers.fields import asked_fields, is_admitted, refusal
 from gateway.providers.refusals import Refusals
@@ -39,12 +40,14 @@ from gateway.routing.plan import (
     RoutePlan,
     Scores,
     any_known,
+    candidates_of,
     eligible,
     has_decided,
-    records_of,
+    with_caches,
 )
-from gateway.routing.predictions import Asked, predicted
-from gateway.routing.prior import DayOne, fill_in
+from gateway.routing.predictions import Asked
+from gateway.routing.prior import DayOne
+from gateway.routing.shortlist import scored, shortlist
 from gateway.settings.config import ProfileSettings
 from gateway.types import Caller, HostedModel, Place
 from gateway.wire import ChatRequest
@@ -109,6 +112,10 @@ class Routing:
             return self.router.version
         return None if self.prior is None else self.prior.version
 
+    @property
+    def _prior(self) -> Router | None:
+        return None if self.prior is None else self.prior.router(self.models)
+
     async def predict(
         self, request: ChatRequest, caller: Caller, *, with_stderr: bool = False
     ) -> Prediction:
@@ -133,21 +140,27 @@ class Routing:
         )
         text = await self.embedder.embed(request.query, caller.team_id)
         encoder_id, embedding = append_shape(self.embedder.encoder_id, text, request.body)
-        router, scores, reason, canary = None, None, NAMED, None
-        conversation, caches = None, None
+        profile = self.profiles[profile_name]
+        paid = request.options.willingness_to_pay_usd or profile.willingness_to_pay_usd
+        router, scores, reason, canary, conversation = None, None, NAMED, None, None
         if is_routed:
             router = await self._router(request.options.router_version, pool, verdicts)
+            asked = Asked(embedding, request, caller.team_id)
+            with_stderr |= self.exploration.now()[0].reads_stderr
+            pool, verdicts, scores = shortlist(
+                router, self._prior, pool, verdicts, asked, paid, with_stderr=with_stderr
+            )
             if self.caches is not None:
                 conversation = self.caches.find(request, caller.team_id, pool.models)
             if conversation is not None:
                 caches = pool.prices.cache_costs(request.prompt_tokens, conversation.warmth)
-            asked = Asked(embedding, request, caller.team_id, caches)
-            scores, reason = self._score(router, pool, asked, with_stderr=with_stderr)
-            # A caller that names a router gets that one.
+                asked = asked._replace(caches=caches)
+            if scores is None:
+                scores, reason = self._score(router, pool, asked, with_stderr=with_stderr)
+            else:
+                scores, reason = with_caches(scores, asked.caches), ROUTER_MISSING
             if scores is not None and request.options.router_version is None:
                 canary = self._canary(pool, asked, with_stderr=with_stderr)
-        profile = self.profiles[profile_name]
-        paid = request.options.willingness_to_pay_usd or profile.willingness_to_pay_usd
         return Prediction(
             pool=pool,
             verdicts=verdicts,
@@ -200,10 +213,12 @@ class Routing:
             reason = prediction.reason if is_missing else decision.reason
         # Not looked up again: an adapter may have been withdrawn since the pool was read.
         models = tuple(map(pool.by_name.__getitem__, order))
-        records = () if is_named else records_of(pool, verdicts, scores, decision, order[0])
+        candidates = NO_CANDIDATES
+        if not is_named:
+            candidates = candidates_of(pool, verdicts, scores, decision, order[0])
         return RoutePlan(
             models=models if allotment is None else allotment.instruct(models),
-            candidates=records,
+            candidates=candidates,
             propensity=propensity,
             reason=reason,
             profile=None if is_named else prediction.profile_name,
@@ -323,26 +338,20 @@ class Routing:
         """Ask the router for its predictions; without them, say why there are none."""
         if router is None:
             return None, ROUTER_MISSING
-        with_stderr = with_stderr or self.exploration.now()[0].reads_stderr
         try:
-            scores = predicted(router, pool, asked, with_stderr=with_stderr)
-            if self.prior is None or None not in scores.quality:
-                return scores, ROUTER_MISSING
-            # Else a router that knows few of the models would send nearly all turns to them.
-            prior = self.prior.router(self.models)
-            guess = predicted(prior, pool, asked, with_stderr=with_stderr)
-            return fill_in(scores, guess), ROUTER_MISSING
+            known = scored(router, self._prior, pool, asked, with_stderr=with_stderr)
         except Exception:  # noqa: BLE001
             # A router that fails must never fail the request: it is served by the default model.
             _log.exception(
                 "router %s failed; the default model answers this request", router.version
             )
             return None, ROUTER_FAILED
+        return known, ROUTER_MISSING
 
     def _canary(
         self, pool: CandidatePool, asked: Asked, *, with_stderr: bool
     ) -> CanaryScores | None:
-        """Ask the canary too; one that fails decides nothing."""
+        """Ask the canary too; one that fails decides nothing, nor does one if a router is named."""
         if self.canary is None or self.canary.current is None:
             return None
         router, share = self.canary.current

@@ -1,21 +1,22 @@
 """What the router expected against what came: cost, quality, and the best single model instead."""
 
-from dataclasses import dataclass
-
 from budget.ledger.amounts import NUSD_PER_USD
+from gateway.candidate_records import CandidateRecord, Candidates
 from gateway.telemetry.series import VERSION, Counts
-from gateway.types import CandidateRecord, TurnRecord
+from gateway.types import TurnRecord
 
 BUCKETS = 10
 """Of predicted quality, 0 to 1."""
 BUCKET = "bucket"
+ALL_TURNS, SOME_TURNS = 100, 16
+"""The first turns are all read to order models by predicted quality, then each of so many."""
 
 
 class Expectations:
     """Sums by which an operator sees whether the router's predictions can be trusted.
 
     The best single model of a turn is, of the models that could have served it, the one whose
-    predicted quality was highest on average over all routed turns of this process. What it would
+    predicted quality was highest on average over the routed turns of this process. What it would
     have cost is the router's own prediction, as is what the served one is compared at: their
     difference is what routing saved, if the predictions of cost hold, which the observed cost
     beside them shows.
@@ -57,7 +58,9 @@ class Expectations:
             self._predicted_quality,
             self._observed_quality,
         )
-        self._records: dict[str, _Predicted] = {}
+        self._predicted: dict[str, tuple[float, int]] = {}
+        self._best_first: list[str] = []
+        self._turns = 0
 
     def compare_cost(self, turn: TurnRecord) -> None:
         """Add a routed and answered turn, unless the router knew nothing of what served."""
@@ -79,27 +82,30 @@ class Expectations:
         self._predicted_quality.add(labels, min(max(predicted, 0.0), 1.0))
         self._observed_quality.add(labels, observed)
 
-    def _best_single(self, candidates: tuple[CandidateRecord, ...]) -> CandidateRecord | None:
-        """Take note of the turn's predictions and return its best single model."""
-        records = self._records
-        best, highest = None, -1.0
-        for candidate in candidates:
-            quality = candidate.quality
-            if quality is None:
-                continue
-            record = records.get(candidate.model)
-            if record is None:
-                record = records[candidate.model] = _Predicted()
-            record.total += quality
-            record.turns += 1
-            if candidate.is_eligible and record.total > highest * record.turns:
-                best, highest = candidate, record.total / record.turns
-        return best
+    def _best_single(self, candidates: Candidates) -> CandidateRecord | None:
+        """Return the turn's best single model: of those that can serve, the first in their order.
 
+        The order changes ever more slowly, so that all turns until `ALL_TURNS` and a share of the
+        later ones are enough to know it; an average over all models in each turn would not be
+        cheap where there are hundreds.
+        """
+        if self._turns < ALL_TURNS or self._turns % SOME_TURNS == 0:
+            self._take_note(candidates)
+        self._turns += 1
+        models, qualities = candidates.column("model"), candidates.column("quality")
+        can_answer = candidates.column("is_eligible")
+        for model in self._best_first:
+            if model in models:
+                place = models.index(model)
+                if can_answer[place] and qualities[place] is not None:
+                    return candidates[place]
+        return None
 
-@dataclass(slots=True)
-class _Predicted:
-    """The qualities predicted for one model."""
-
-    total: float = 0.0
-    turns: int = 0
+    def _take_note(self, candidates: Candidates) -> None:
+        figures = zip(candidates.column("model"), candidates.column("quality"), strict=True)
+        for model, quality in figures:
+            if quality is not None:
+                total, turns = self._predicted.get(model, (0.0, 0))
+                self._predicted[model] = total + quality, turns + 1
+        means = {model: total / turns for model, (total, turns) in self._predicted.items()}
+        self._best_first = sorted(means, key=means.__getitem__, reverse=True)

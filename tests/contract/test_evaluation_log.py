@@ -10,14 +10,15 @@ import pytest
 from sqlalchemy import Engine, func, select, text
 
 from gateway.access.keys import KeyStore
+from gateway.candidate_records import CandidateRecord
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeRecord
 from gateway.evaluation_log.row_layout import to_row
 from gateway.settings.config import EvaluationLogSettings
 from gateway.storage.database import create_database_engine
 from gateway.storage.rows import SLICE_ROWS, from_payload, insert_rows, to_payload
-from gateway.types import CandidateRecord, TurnRecord, Usage
-from migrations.tables import GRADES, KEYS, TURNS
+from gateway.types import TurnRecord, Usage
+from migrations.tables import GRADES, KEYS, TURNS, objects_of
 from tests.fakes.schemas import closing, with_schema
 from tests.fakes.turns import START_UNIX_S, make_turn, until
 
@@ -263,7 +264,7 @@ def test_a_row_survives_the_spool_unchanged():
     back = from_payload(to_payload(row))
     del row.columns["candidates"]
     candidates = back.columns.pop("candidates")
-    assert tuple(CandidateRecord(**c) for c in candidates) == turn.candidates
+    assert [CandidateRecord(**each) for each in objects_of(candidates)] == list(turn.candidates)
     assert back == row
 
 

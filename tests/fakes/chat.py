@@ -8,6 +8,7 @@ import orjson
 
 from gateway.budgets.prompt_tokens import PromptCounter
 from gateway.budgets.turn_budgets import TurnAllotment
+from gateway.candidate_records import NO_CANDIDATES
 from gateway.chat.service import ChatService
 from gateway.long_work import LongWork
 from gateway.providers.refusals import Refusals
@@ -49,7 +50,7 @@ class Planned:
     def choose(self, prediction: Prediction, allotment: TurnAllotment | None) -> RoutePlan:
         return RoutePlan(
             models=self.models if allotment is None else allotment.instruct(self.models),
-            candidates=(),
+            candidates=NO_CANDIDATES,
             propensity=0.5,
             reason="router",
             profile="balanced",

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine
 
+from gateway.candidate_records import CandidateRecord
 from gateway.evaluation_log.evaluation_log import EvaluationLog
 from gateway.evaluation_log.grades import GradeRecord
 from gateway.settings.config import EvaluationLogSettings
-from gateway.types import CandidateRecord, TurnRecord, Usage
+from gateway.types import TurnRecord, Usage
 from router_models.types import Evaluations
 from tests.fakes.turns import START_UNIX_S, make_turn
 

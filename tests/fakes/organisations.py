@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gateway.access.keys import ensure_first_key
 from gateway.artifacts.store import ArtifactStore
+from gateway.candidate_records import CandidateRecord
 from gateway.commands.train import command as train_command
 from gateway.evaluation_log.grades import GradeRecord
 from gateway.evaluation_log.row_layout import to_row
@@ -23,7 +24,7 @@ from gateway.routing.encoders import load_encoder
 from gateway.settings.config import GatewaySettings, load_settings
 from gateway.startup import prepare
 from gateway.storage.rows import Row, insert_rows
-from gateway.types import CandidateRecord, TurnRecord, Usage
+from gateway.types import TurnRecord, Usage
 from router_models.artifacts.artifact import load
 from router_models.evaluation.frontier import LAMBDAS, Judge, route, routing_gains
 from router_models.types import Encoder, Evaluations, Prediction

@@ -8,15 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from gateway.types import CandidateRecord, TurnRecord, Usage
+from gateway.candidate_records import CandidateRecord, Candidates
+from gateway.types import TurnRecord, Usage
 from tests.fakes.patience import PATIENCE_S
 
 START_UNIX_S = float(int(time.time()) - 86_400)
 """Yesterday, whenever that is: gateways forget what is older than their retention."""
 
 
+CONSIDERED = (
+    CandidateRecord("small", 0.5, 0.001, 0.45, 0.9, is_eligible=True, verdict="ok"),
+    CandidateRecord("large", 0.9, 0.1, -4.1, 0.1, is_eligible=True, verdict="ok"),
+)
+
+
 def make_turn(number: int = 0, **changes: Any) -> TurnRecord:
-    """Return a turn in which everything is filled in; `changes` overrides fields."""
+    """Return a turn in which everything is filled in; `changes` overrides fields.
+
+    Candidates are given as records.
+    """
+    if "candidates" in changes:
+        changes["candidates"] = Candidates.of(changes["candidates"])
     turn = TurnRecord(
         request_id=f"req_{number:06d}",
         decision_id=f"dec_{number:06d}",
@@ -33,10 +45,7 @@ def make_turn(number: int = 0, **changes: Any) -> TurnRecord:
         encoder_id="static-cheap-1",
         query_embedding=np.array([0.5, -1.0, float(number)], np.float32),
         query_text=None,
-        candidates=(
-            CandidateRecord("small", 0.5, 0.001, 0.45, 0.9, is_eligible=True, verdict="ok"),
-            CandidateRecord("large", 0.9, 0.1, -4.1, 0.1, is_eligible=True, verdict="ok"),
-        ),
+        candidates=Candidates.of(CONSIDERED),
         propensity=0.9,
         route_reason="router",
         router_version="r-1",

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.candidate_records import CandidateRecord, Candidates
 from gateway.evaluation_log.grades import GradeRecord
 from gateway.learning.operating import approve, roll_back
 from gateway.routing.canary import read_canary
-from gateway.types import CandidateRecord, TurnRecord
+from gateway.types import TurnRecord
 from router_models.artifacts.artifact import load
 from router_models.errors import ArtifactRejected
 from router_models.types import Evaluations
@@ -70,7 +71,7 @@ def shared_turns(
 
 
 def drawn(odds: Any, model: int) -> dict[str, Any]:
-    records = tuple(
+    records = Candidates.of(
         CandidateRecord(name, 0.5, 0.001, 0.45, float(one), is_eligible=True, verdict="ok")
         for name, one in zip(MODELS, odds, strict=True)
     )

@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from gateway.telemetry.expectations import Expectations
-from gateway.types import CandidateRecord, TurnRecord
+from gateway.candidate_records import CandidateRecord
+from gateway.telemetry.expectations import ALL_TURNS, SOME_TURNS, Expectations
+from gateway.types import TurnRecord
 from tests.fakes.turns import make_turn
 
 
@@ -62,6 +63,20 @@ def test_the_best_single_model_is_best_on_average_and_not_on_this_query():
     )
 
     assert figures(expectations)["best_single_cost_usd"] - before == 20.0
+
+
+def test_after_many_turns_a_share_of_them_still_changes_which_model_is_best():
+    expectations = Expectations()
+    for _ in range(ALL_TURNS):
+        expectations.compare_cost(routed("a", candidate("a", 0.9, 1.0), candidate("b", 0.5, 2.0)))
+    before = figures(expectations)["best_single_cost_usd"]
+    assert before == ALL_TURNS
+
+    for _ in range(ALL_TURNS * SOME_TURNS):
+        expectations.compare_cost(routed("a", candidate("a", 0.1, 1.0), candidate("b", 0.9, 2.0)))
+
+    turns = ALL_TURNS * SOME_TURNS
+    assert turns < figures(expectations)["best_single_cost_usd"] - before < 2 * turns
 
 
 def test_a_model_that_could_not_serve_is_not_the_best_single_one():

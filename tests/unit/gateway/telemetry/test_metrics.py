@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.candidate_records import NO_CANDIDATES
 from gateway.evaluation_log.grades import GradeRecord, KnownAnswer
 from gateway.routing.plan import RoutePlan
 from gateway.telemetry.metrics import MAX_VERSIONS, Metrics
@@ -11,7 +12,7 @@ from tests.fakes.turns import make_turn
 MODEL = HostedModel("m", "p", "m-upstream", ModelPrice(0, 0))
 PLAN = RoutePlan(
     models=(MODEL,),
-    candidates=(),
+    candidates=NO_CANDIDATES,
     propensity=1.0,
     reason="router",
     profile=None,
