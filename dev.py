@@ -6,6 +6,7 @@ python3 dev.py test     set up, run the tests
 python3 dev.py check    set up, run the linters and the tests with coverage: what CI does
 python3 dev.py wheel    build the wheel, get an answer from it in an empty environment: CI does too
 python3 dev.py docs     build the documentation's site into site/; a broken link fails: CI does too
+python3 dev.py speed    count a request's instructions beside what they may be: CI does too
 python3 dev.py lock     lock the newest versions, say what changed, check
 python3 dev.py audit    ask PyPI which locked versions have known vulnerabilities: CI does too
 python3 dev.py release VERSION   build and tag a release: docs/how-to/release.md
@@ -60,7 +61,8 @@ LOCKS: Mapping[str, str] = {
 def main() -> int:
     """Run the command named on the command line."""
     commands = {
-        each.__name__: each for each in (run, demo, test, check, wheel, docs, lock, audit, release)
+        each.__name__: each
+        for each in (run, demo, test, check, wheel, docs, speed, lock, audit, release)
     }
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -198,6 +200,12 @@ def docs(environment: Environment, arguments: list[str]) -> int:
     """Build the documentation's site; a broken link, or a page that no menu names, fails."""
     environment.install("docs")
     return environment.call("python", "-m", "docs.build", *arguments)
+
+
+def speed(environment: Environment, arguments: list[str]) -> int:
+    """Fail where a request takes more instructions than the benchmark's guard.json allows."""
+    environment.install("dev")
+    return environment.call("python", "benchmarks/gateway_speed/guard.py", *arguments)
 
 
 def lock(environment: Environment, arguments: list[str]) -> int:

@@ -10,7 +10,7 @@ from upstreams import FOLDER, MODES, PROXY, START_TIMEOUT_S, Upstream, start_ngi
 
 DIRECT = "direct"
 NGINX = "nginx proxy"
-FLOOR = "plain ASGI + aiohttp"
+FLOOR = "plain ASGI + our client"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The floor of the Python stack: plain ASGI and aiohttp, bytes in, bytes out, nothing else.
+"""The floor of the Python stack: plain ASGI and Waypost's HTTP client, bytes in, bytes out.
 
 Usage: python passthrough.py PORT NAME=BASE_URL... ; /NAME/v1/... goes to BASE_URL/...
 """
@@ -6,10 +6,13 @@ Usage: python passthrough.py PORT NAME=BASE_URL... ; /NAME/v1/... goes to BASE_U
 import sys
 from typing import Any
 
-import aiohttp
 import uvicorn
 
+from gateway.providers.http import HttpClient
+
 KEPT = (b"content-type", b"authorization")
+TIMES = {"connect_timeout_s": 60.0, "timeout_s": 60.0}
+MOST_BYTES = 10_000_000
 
 
 class PassThrough:
@@ -17,21 +20,15 @@ class PassThrough:
 
     def __init__(self, targets: dict[str, str]) -> None:
         self._targets = targets
-        self._session: aiohttp.ClientSession | None = None
+        self._http: HttpClient | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/health":
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"ok"})
             return
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("User-Agent", "Accept"),
-                timeout=aiohttp.ClientTimeout(total=None),
-            )
+        if self._http is None:
+            self._http = HttpClient.open()
         body = b""
         more = True
         while more:
@@ -41,15 +38,21 @@ class PassThrough:
         _, name, path = scope["path"].split("/", 2)
         url = self._targets[name] + path.removeprefix("v1")
         headers = {k.decode(): v.decode() for k, v in scope["headers"] if k in KEPT}
-        async with self._session.post(url, data=body, headers=headers) as answer:
-            head = [(b"content-type", answer.content_type.encode())]
-            if answer.content_length is not None:
-                head.append((b"content-length", b"%d" % answer.content_length))
-            start = {"type": "http.response.start", "status": answer.status, "headers": head}
+        answer = await self._http.request("POST", url, headers=headers, body=body, **TIMES)
+        kind = answer.headers["content-type"]
+        head = [(b"content-type", kind.encode())]
+        start = {"type": "http.response.start", "status": answer.status, "headers": head}
+        if answer.is_json:
+            whole = await answer.read(MOST_BYTES, 60.0)
+            head.append((b"content-length", b"%d" % len(whole)))
             await send(start)
-            async for chunk in answer.content.iter_any():
+            await send({"type": "http.response.body", "body": whole})
+        else:
+            await send(start)
+            while chunk := await answer.next_chunk(60.0):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+        answer.close()
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def start_litellm(
     if not python.exists() or not _runs([str(python), "-c", "import litellm.proxy.proxy_cli"]):
         venv.create(home, with_pip=True, clear=True)
         wanted = f"litellm[proxy]=={LITELLM_VERSION}"
-        _install([str(python), "-m", "pip", "install", "-q", wanted], home)
+        install([str(python), "-m", "pip", "install", "-q", wanted], home)
     config = folder / "litellm.yaml"
     models = "".join(
         LITELLM_MODEL.format(mode=mode, base_url=upstream.base_url)
@@ -83,7 +83,7 @@ def start_portkey(
     if not script.exists():
         wanted = f"@portkey-ai/gateway@{PORTKEY_VERSION}"
         home.mkdir(parents=True, exist_ok=True)
-        _install([npm, "install", "--no-audit", "--no-fund", "--prefix", str(home), wanted], home)
+        install([npm, "install", "--no-audit", "--no-fund", "--prefix", str(home), wanted], home)
     port = free_port()
     program = start("portkey", [node, str(script), f"--port={port}", "--headless"], folder)
     running.append(program)
@@ -107,7 +107,12 @@ def _runs(command: Sequence[str]) -> bool:
     return subprocess.run(command, capture_output=True, env=environ, check=False).returncode == 0
 
 
-def _install(command: Sequence[str], home: Path) -> None:
+def install(command: Sequence[str], home: Path) -> None:
+    """Run a command that installs a peer.
+
+    Raises:
+        CannotMeasure: It fails.
+    """
     print(f"installing into {home} (once) ...", file=sys.stderr, flush=True)
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_TIMEOUT_S)

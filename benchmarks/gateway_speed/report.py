@@ -98,30 +98,30 @@ def goals(results: dict[str, Any]) -> Table:
         (
             "CPU per JSON request, query not seen before",
             _cpu(cells, JSON_32, gateway_under_test.UNCACHED),
-            0.8,
+            0.36,
             "ms",
         ),
         (
             "CPU per JSON request, query seen before",
             _cpu(cells, JSON_32, gateway_under_test.CACHED),
-            0.5,
+            0.26,
             "ms",
         ),
         (
             "CPU per stream of 20 chunks",
             _cpu(cells, STREAM_32, gateway_under_test.UNCACHED),
-            1.2,
+            0.5,
             "ms",
         ),
     ]
     if gateway_under_test.UNCACHED in cells.get(rate, {}):
         added = _added(cells[rate], gateway_under_test.UNCACHED, "p99_ms")
-        measured.append(("p99 added latency at 200 requests/s", added, 5.0, "ms"))
+        measured.append(("p99 added latency at 200 requests/s", added, 2.5, "ms"))
     for kind, start in results["starts"].items():
         if "static" in kind:
-            measured.append((f"ready, {kind}", start["ready_s"], 2.0, "s"))
+            measured.append((f"ready, {kind}", start["ready_s"], 0.6, "s"))
     resident = results["memory_mb"].get(gateway_under_test.UNCACHED)
-    measured.append(("resident memory under load", resident and resident[0], 150.0, "MB"))
+    measured.append(("resident memory under load", resident and resident[0], 100.0, "MB"))
     return [
         [name, f"{value:.2f} {unit}", f"{goal:g} {unit}", "met" if value <= goal else "**missed**"]
         for name, value, goal, unit in measured

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import compiled_peers
 import gateway_under_test
 import gateways
 import peers
@@ -132,6 +133,10 @@ def _measure_in(
     targets += _if_possible(
         peers.LITELLM, lambda: peers.start_litellm(folder, kept, upstreams, running), results
     )
+    for name in compiled_peers.PEERS:
+        for upstream in upstreams.values():
+            begin = partial(compiled_peers.start_peer, name, folder, kept, upstream, running)
+            targets += _if_possible(f"{name} ({upstream.mode})", begin, results)
     targets = [target for target in targets if _is_sound(load, target, results)]
     for number in range(plan.rounds):
         print(f"round {number + 1} of {plan.rounds} ...", file=sys.stderr, flush=True)
@@ -192,7 +197,7 @@ def _is_sound(load: LoadMaker, target: Target, results: Results) -> bool:
         load.check(target)
         load.full_speed(target, 8, 1)
     except CannotMeasure as reason:
-        if target.name not in (peers.LITELLM, peers.PORTKEY):
+        if target.name not in (peers.LITELLM, peers.PORTKEY, *compiled_peers.PEERS):
             raise
         results.note(str(reason).strip()[:300])
         return False

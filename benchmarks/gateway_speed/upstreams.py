@@ -41,6 +41,11 @@ ANSWER = """
     listen 127.0.0.1:{port} backlog=1024;
     root {folder};
     location = /status {{ stub_status; }}
+    location = /health {{ return 200 "ok"; }}
+    location = /v1/models {{
+      default_type application/json;
+      return 200 '{{"object": "list", "data": [{{"id": "answers-1", "object": "model"}}]}}';
+    }}
     location = /v1/chat/completions {{ error_page 405 =200 /{file}; return 405; }}
   }}
 """
