@@ -55,6 +55,13 @@ def has_ended(holder: str) -> bool:
     return int(number) == os.getpid()
 
 
+def holders(engine: Engine) -> list[str]:
+    """Name the processes that hold a lease of the database now."""
+    query = select(LEASES.c.holder).distinct().where(LEASES.c.expires_unix_s > _now(engine.dialect))
+    with engine.connect() as connection:
+        return [name for name in connection.execute(query).scalars() if not has_ended(name)]
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to do what only one process may.

@@ -23,6 +23,7 @@ import pytest
 
 from gateway.commands.calibrate import PACKAGED_PROMPTS
 from tests.fakes.pages import ROOT, blocks
+from tests.fakes.postgres import Postgres
 from tests.fakes.processes import COVERED, start
 from tests.fakes.server import serve
 from tests.fakes.upstream import completion, json_answer
@@ -32,6 +33,7 @@ TYPED = (
     ("manage-keys.md",),
     ("cap-spending.md", "see-what-was-spent.md"),
     ("onboard-a-model.md", "train-a-router.md", "export-the-log.md"),
+    ("back-up-and-move.md",),
 )
 """Pages that are typed, in each group by one reader, who follows one after the other."""
 NOT_TYPED = {
@@ -59,6 +61,8 @@ EXAMPLES = {
     "kmeans-20261122-0123456789ab": re.compile(r"\b(kmeans-\d{8}-[0-9a-f]{12})\b"),
 }
 """What a page shows where the reader puts what a command printed."""
+POSTGRES = "postgresql://waypost:hush@db.example.com/waypost"
+"""What a page shows for an empty database of the reader's."""
 DONE = "the command has ended"
 REFERENCES = {
     prompt["text"]: prompt["verifier"].get("reference", "")
@@ -106,6 +110,7 @@ class Shell:
 
     process: asyncio.subprocess.Process
     ports: dict[str, str]
+    postgres: Postgres
     printed: str = ""
 
     async def type(self, command: str) -> None:
@@ -115,6 +120,8 @@ class Shell:
                 command = command.replace(example, shown.findall(self.printed)[-1])
         for documented, real in self.ports.items():
             command = command.replace(f"127.0.0.1:{documented}", f"127.0.0.1:{real}")
+        if POSTGRES in command:
+            command = command.replace(POSTGRES, self.postgres.new_database())
         if command.split("#")[0].strip() in MAY_FAIL:
             command = f"{command.split('#')[0]} || true"
         assert self.process.stdin is not None
@@ -156,7 +163,7 @@ def is_whole(command: str) -> bool:
 
 
 @pytest.fixture
-async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
+async def shell(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Shell]:
     """A shell of somebody whose gateway runs, in a home of their own."""
     ports = free_ports()
     config = tmp_path / "waypost.toml"
@@ -183,7 +190,7 @@ async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
             )
-            yield Shell(process, ports)
+            yield Shell(process, ports, postgres)
             assert process.stdin is not None
             process.stdin.close()
             await process.wait()

@@ -21,6 +21,7 @@ from gateway.evaluation_log.grades import GradeRecord
 from gateway.evaluation_log.row_layout import to_row
 from gateway.settings.config import EvaluationLogSettings, GatewaySettings
 from gateway.storage.database import create_database_engine
+from gateway.storage.lease import Lease
 from gateway.storage.rows import insert_rows
 from migrations.tables import HEAD_REVISION, TURNS
 from tests.fakes.patience import PATIENCE_S
@@ -94,6 +95,40 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(config, 
     output = waypost("database", "upgrade", fails=True)
 
     assert "postgresql+psycopg://u:***@127.0.0.1:1/d" in output
+    assert "hush" not in output
+
+
+def test_a_database_is_copied_into_an_empty_one(filled, waypost, tmp_path):
+    to = f"sqlite:///{tmp_path / 'copy.db'}"
+
+    assert "would copy 3 rows of turns" in waypost("database", "copy", "--to", to, "--dry-run")
+    assert not (tmp_path / "copy.db").exists()
+    printed = waypost("database", "copy", "--to", to)
+    assert "turns: 3 rows" in printed
+    assert "set `database.url` to the new database" in printed
+    assert "the target is not empty" in waypost("database", "copy", "--to", to, fails=True)
+
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    copied = json.loads(waypost("database", "copy", "--to", other, "--json"))
+    assert (copied["rows"]["turns"], copied["rows"]["grades"]) == (3, 1)
+
+
+def test_a_database_that_a_gateway_uses_is_copied_only_on_request(filled, url, waypost, tmp_path):
+    engine = create_database_engine(url)
+    Lease(engine, "budgets", "elsewhere/7/2026-12-01T10:00:00.0Z").take()
+    engine.dispose()
+    command = ("database", "copy", "--to", f"sqlite:///{tmp_path / 'copy.db'}")
+
+    assert "in use by process 7 on host elsewhere" in waypost(*command, fails=True)
+    assert not (tmp_path / "copy.db").exists()
+    assert "turns: 3 rows" in waypost(*command, "--yes")
+
+
+def test_a_target_that_cannot_be_reached_is_an_error_in_words(filled, waypost):
+    to = "postgresql://u:hush@127.0.0.1:1/d"
+    output = waypost("database", "copy", "--to", to, fails=True)
+
+    assert "the database cannot be copied" in output
     assert "hush" not in output
 
 
