@@ -49,10 +49,11 @@ def copy_all(
     counts: dict[str, int] = {}
     with _snapshot(source) as reading, writing(target) as connection:
         for table in COPIED:
-            counts[table.name] = _copy(table, reading, connection)
+            name = str(table.name)  # of a class of SQLAlchemy's, which JSON does not take
+            counts[name] = _copy(table, reading, connection)
             _count_on(table, connection)
             if tell is not None:
-                tell(table.name, counts[table.name])
+                tell(name, counts[name])
         for name, rows in counts.items():
             arrived = connection.scalar(select(func.count()).select_from(METADATA.tables[name]))
             if arrived != rows:
@@ -95,7 +96,7 @@ def check(source: Engine, target: Engine) -> None:
 def count_all(source: Engine) -> dict[str, int]:
     """Count the rows that would be copied."""
     with source.connect() as connection:
-        return {table.name: _rows_of(table, connection) for table in COPIED}
+        return {str(table.name): _rows_of(table, connection) for table in COPIED}
 
 
 def _is_file_to_come(target: Engine) -> bool:
