@@ -30,9 +30,16 @@ from tests.fakes.upstream import completion, json_answer
 
 HOW_TO = ROOT / "docs" / "how-to"
 TYPED = (
-    ("manage-keys.md",),
+    ("manage-keys.md", "judge-answers.md", "keep-data-where-it-may-go.md"),
     ("cap-spending.md", "see-what-was-spent.md"),
-    ("onboard-a-model.md", "train-a-router.md", "export-the-log.md"),
+    (
+        "onboard-a-model.md",
+        "train-a-router.md",
+        "export-the-log.md",
+        "grade-without-labels.md",
+        "sign-artefacts.md",
+        "learn-by-itself.md",
+    ),
     ("back-up-and-move.md",),
 )
 """Pages that are typed, in each group by one reader, who follows one after the other."""
@@ -40,24 +47,26 @@ NOT_TYPED = {
     "cap-a-conversation.md": "a trained budget policy takes an hour",
     "configure-providers.md": "keys of providers, and a gateway in the foreground",
     "deploy-on-kubernetes.md": "a cluster",
-    "grade-without-labels.md": "turns that checks graded; its one command is typed in another page",
     "import-evaluations.md": "files of other tools: tests/unit/gateway/imports/test_tools.py",
-    "judge-answers.md": "hours of judged traffic",
-    "keep-data-where-it-may-go.md": "providers in two regions",
-    "learn-by-itself.md": "some hundred grades: tests/integration/test_learning_loop.py",
     "release.md": "a public repository and its registry",
     "run-a-coordinator.md": "several machines: tests/integration/deployed_federation",
     "see-cost-and-quality.md": "days of traffic by two routers",
-    "sign-artefacts.md": "two machines: tests/unit/gateway/commands/test_artifacts.py",
     "trace-requests.md": "an OTLP collector: tests/integration/test_tracing.py",
     "tune-a-reasoning-model.md": "a GPU, or hours",
     "use-anthropic-clients.md": "Claude Code",
     "use-codex-and-agents.md": "Codex",
     "use-other-endpoints.md": "no command",
 }
-MAY_FAIL = {"waypost router rollback": "there is no earlier version"}
+MAY_FAIL = {
+    "waypost router rollback": "there is no earlier version",
+    "waypost learn approve": "the learner has proposed nothing",
+    "waypost learn rollback": "there is no earlier version",
+}
 EXAMPLES = {
     "3f9c1c8a7b21": re.compile(r"\bwp-([0-9a-f]{12})-"),
+    "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29": re.compile(
+        r"public key: ([0-9a-f]{64})"
+    ),
     "kmeans-20261122-0123456789ab": re.compile(r"\b(kmeans-\d{8}-[0-9a-f]{12})\b"),
 }
 """What a page shows where the reader puts what a command printed."""
@@ -84,6 +93,10 @@ price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
 encoder = "static"
 [evaluation_log]
 flush_interval_s = 0.01
+[data_rules.europe]
+requires = ["eu"]
+[data_rules.patients]
+requires = ["eu"]
 """
 
 
