@@ -21,7 +21,7 @@ from pathlib import Path
 
 import gateways
 import uvloop
-from answers import json_answer
+from answers import json_answer, stream_events
 from gateway_under_test import Instance, start_instance, train_router
 from growth import Request, block, body, settled_cpu_s
 from processes import CannotMeasure, Program, free_port, wait_for
@@ -170,9 +170,9 @@ def serve_upstream() -> int:
     whole = json_answer()
     answers = {"answers-1": head % (b"application/json", len(whole)) + whole}
     for size in EVENTS_MB:
-        delta = {"index": 0, "delta": {"content": "x" * (size * 10**6)}, "finish_reason": None}
+        delta = {"index": 0, "delta": {"content": "All is well. " * (size * 10**6 // 13)}, "finish_reason": None}
         event = {"id": "c", "object": "chat.completion.chunk", "choices": [delta]}
-        stream = b"data: " + json.dumps(event).encode() + b"\n\ndata: [DONE]\n\n"
+        stream = b"data: " + json.dumps(event).encode() + b"\n\n" + b"".join(stream_events()[-3:])
         answers[f"events-{size}"] = head % (b"text/event-stream", len(stream)) + stream
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
