@@ -170,7 +170,11 @@ def serve_upstream() -> int:
     whole = json_answer()
     answers = {"answers-1": head % (b"application/json", len(whole)) + whole}
     for size in EVENTS_MB:
-        delta = {"index": 0, "delta": {"content": "All is well. " * (size * 10**6 // 13)}, "finish_reason": None}
+        delta = {
+            "index": 0,
+            "delta": {"content": "All is well. " * (size * 10**6 // 13)},
+            "finish_reason": None,
+        }
         event = {"id": "c", "object": "chat.completion.chunk", "choices": [delta]}
         stream = b"data: " + json.dumps(event).encode() + b"\n\n" + b"".join(stream_events()[-3:])
         answers[f"events-{size}"] = head % (b"text/event-stream", len(stream)) + stream

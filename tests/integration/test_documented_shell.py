@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 
 from gateway.commands.calibrate import PACKAGED_PROMPTS
+from tests.fakes.openai_evals_files import SPEC, match, sampling, write
 from tests.fakes.pages import ROOT, blocks
 from tests.fakes.postgres import Postgres
 from tests.fakes.processes import COVERED, start
@@ -40,14 +42,13 @@ TYPED = (
         "sign-artefacts.md",
         "learn-by-itself.md",
     ),
-    ("back-up-and-move.md",),
+    ("back-up-and-move.md", "import-evaluations.md"),
 )
 """Pages that are typed, in each group by one reader, who follows one after the other."""
 NOT_TYPED = {
     "cap-a-conversation.md": "a trained budget policy takes an hour",
     "configure-providers.md": "keys of providers, and a gateway in the foreground",
     "deploy-on-kubernetes.md": "a cluster",
-    "import-evaluations.md": "files of other tools: tests/unit/gateway/imports/test_tools.py",
     "release.md": "a public repository and its registry",
     "run-a-coordinator.md": "several machines: tests/integration/deployed_federation",
     "see-cost-and-quality.md": "days of traffic by two routers",
@@ -72,6 +73,7 @@ EXAMPLES = {
 """What a page shows where the reader puts what a command printed."""
 POSTGRES = "postgresql://waypost:hush@db.example.com/waypost"
 """What a page shows for an empty database of the reader's."""
+EVALUATIONS = ROOT / "tests" / "data" / "evaluation_files"
 DONE = "the command has ended"
 REFERENCES = {
     prompt["text"]: prompt["verifier"].get("reference", "")
@@ -188,6 +190,7 @@ async def shell(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Shell]:
         "WAYPOST_DATA_DIR": str(tmp_path / ".local/share/waypost"),
         **{name: os.environ[name] for name in COVERED if name in os.environ},
     }
+    evaluate_before(tmp_path)
     async with serve(knowing, lifespan="off") as upstream:
         config.write_text(
             f'data_dir = "{environ["WAYPOST_DATA_DIR"]}"\n'
@@ -208,6 +211,29 @@ async def shell(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Shell]:
             process.stdin.close()
             await process.wait()
             await gateway.end(signal.SIGTERM)
+
+
+def evaluate_before(home: Path) -> None:
+    """Leave the files of other tools that a page takes its reader to have."""
+    shutil.copytree(EVALUATIONS / "lm_eval", home / "runs")
+    for model, knows in (("gpt-4o-mini", 3), ("claude-haiku-4-5", 2)):
+        samples = {
+            f"{number}": [
+                sampling(f"How many berths has pier {number}?", model=model),
+                match(correct=number % knows > 0),
+            ]
+            for number in range(60)
+        }
+        (home / "logs" / model).mkdir(parents=True)
+        write(home / "logs" / model, samples, SPEC | {"completion_fns": [model]})
+    models = ["gpt-4-1106-preview", "mistralai/mixtral-8x7b-chat"]
+    (home / "map.toml").write_text(
+        f'[columns]\ntext = "prompt"\ntask = "eval_name"\nmodels = {json.dumps(models)}\n'
+        'score = "{model}"\ncost_usd = "{model}|total_cost"\n'
+    )
+    heads = ["prompt", "eval_name", *models, *(f"{model}|total_cost" for model in models)]
+    rows = (f"Where is pier {number}?,piers,1,0,0.01,0.001" for number in range(5))
+    (home / "routerbench.csv").write_text("\n".join([",".join(heads), *rows]) + "\n")
 
 
 def free_ports() -> dict[str, str]:
