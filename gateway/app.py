@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ from gateway.chat.deployments import Deployments, watched
 from gateway.chat.service import ChatService
 from gateway.chat.turn import new_id
 from gateway.endpoints.access import Access
-from gateway.endpoints.admin import build_admin_app
+from gateway.endpoints.admin import MetricsPage, build_admin_app
 from gateway.endpoints.chat import turn_endpoints
 from gateway.endpoints.errors import install_error_handlers
 from gateway.endpoints.forwarding import Forwarder, forwarded_paths
@@ -274,7 +274,7 @@ def _observe(
 
 async def _open_page(
     metrics: Metrics, workers: WorkerMetrics | None, stack: AsyncExitStack
-) -> Callable[[], Awaitable[bytes]]:
+) -> MetricsPage:
     """Return what a scrape is shown: this process's metrics, or those of all workers."""
     if workers is None:
         return metrics.page
@@ -302,7 +302,7 @@ def _build_admin_app(
     startup: Startup,
     log: EvaluationLog,
     budgets: Budgets,
-    page: Callable[[], Awaitable[bytes]],
+    page: MetricsPage,
 ) -> FastAPI:
     return build_admin_app(
         engine=startup.engine,

@@ -5,10 +5,10 @@ functions, which FastAPI runs in worker threads.
 """
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from pydantic import AwareDatetime, Field, SecretStr
@@ -31,11 +31,20 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_BODY_MEMORY_BYTES = 64 * 1024 * 1024
 """The operators' own: whoever revokes a key shall not depend on what callers leave."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text"
+OPENMETRICS_TYPE = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Models = Annotated[list[Name], Field(max_length=1000)]
 After = Annotated[str | None, Query(max_length=128, description="Last id of the previous page.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+
+
+class MetricsPage(Protocol):
+    """Writes the page that a scrape is shown."""
+
+    async def __call__(self, *, is_open: bool = False) -> bytes:
+        """Write it, in OpenMetrics where `is_open`."""
 
 
 class TeamBody(Body):
@@ -139,7 +148,7 @@ def build_admin_app(
     engine: Engine,
     log: EvaluationLog,
     token: SecretStr,
-    metrics: Callable[[], Awaitable[bytes]],
+    metrics: MetricsPage,
     budgets: BudgetDesk | None = None,
 ) -> FastAPI:
     """Make the admin application.
@@ -188,9 +197,11 @@ def build_admin_app(
         return {"status": "ok"}
 
     @app.get("/metrics", tags=["health"], dependencies=[public])
-    async def show_metrics() -> Response:
-        """Show all metrics; they name neither keys nor teams."""
-        return Response(await metrics(), media_type=METRICS_TYPE)
+    async def show_metrics(request: Request) -> Response:
+        """Show all metrics; they name neither keys nor teams. OpenMetrics has traces beside."""
+        is_open = OPENMETRICS in request.headers.get("accept", "")
+        page = await metrics(is_open=is_open)
+        return Response(page, media_type=OPENMETRICS_TYPE if is_open else METRICS_TYPE)
 
     return app
 

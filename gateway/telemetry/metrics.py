@@ -15,7 +15,7 @@ from gateway.evaluation_log.grades import GradeRecord, KnownAnswer
 from gateway.routing.plan import ROUTER_FAILED, ROUTER_MISSING, RoutePlan
 from gateway.telemetry.expectations import Expectations
 from gateway.telemetry.families import Read
-from gateway.telemetry.series import Counts, Distribution, Reading, render
+from gateway.telemetry.series import END, Counts, Distribution, Reading, render
 from gateway.types import HostedModel, TurnRecord, Usage
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -71,15 +71,20 @@ class CallSeries:
     def add(self, turn: TurnRecord) -> None:
         """Count one turn that reached a model."""
         names = ("chat", turn.provider or "", turn.served_model or "")
-        self.add_call(names, turn.error, turn.latency_s, turn.usage)
+        self.add_call(names, turn.error, turn.latency_s, turn.usage, turn.trace_id)
         if turn.first_byte_s is not None:
-            self._first_chunk.observe(names, turn.first_byte_s)
+            self._first_chunk.observe(names, turn.first_byte_s, turn.trace_id)
 
     def add_call(
-        self, names: tuple[str, str, str], error: str | None, latency_s: float, usage: Usage | None
+        self,
+        names: tuple[str, str, str],
+        error: str | None,
+        latency_s: float,
+        usage: Usage | None,
+        trace_id: str | None = None,
     ) -> None:
         """Count one call of a model, by its operation, provider and model."""
-        self._duration.observe((*names, error or ""), latency_s)
+        self._duration.observe((*names, error or ""), latency_s, trace_id)
         if usage is not None:
             self._tokens.observe((*names, "input"), usage.prompt_tokens)
             self._tokens.observe((*names, "output"), usage.completion_tokens)
@@ -181,7 +186,7 @@ class Metrics:
         paid = (turn.served_model or "", turn.provider or "")
         self._cost.add(paid, turn.cost_nusd / NUSD_PER_USD)
         if turn.gateway_s is not None:
-            self._overhead.observe((), turn.gateway_s)
+            self._overhead.observe((), turn.gateway_s, turn.trace_id)
         if turn.router_version is not None and turn.error is None:
             self._expectations.compare_cost(turn)
 
@@ -218,13 +223,14 @@ class Metrics:
         """Expose at every scrape what `read` then returns."""
         self.registry.register(Reading(read))
 
-    def render(self, worker: str | None = None) -> bytes:
-        """Render all series in Prometheus' text format; `worker` becomes a label of each."""
-        return render(self.registry, worker)
+    def render(self, worker: str | None = None, *, is_open: bool = False) -> bytes:
+        """Render all series, as `series.render` does; `worker` becomes a label of each."""
+        return render(self.registry, worker, is_open=is_open)
 
-    async def page(self) -> bytes:
+    async def page(self, *, is_open: bool = False) -> bytes:
         """Render all series in a thread, so that no request waits for it."""
-        return await asyncio.to_thread(self.render)
+        text = await asyncio.to_thread(self.render, is_open=is_open)
+        return text + END if is_open else text
 
     def _admit(self, version: str) -> None:
         """Make room for another router's series by dropping those of the oldest one."""

@@ -5,13 +5,15 @@ The client library's own counters take a lock for each number: three times as mu
 """
 
 import re
+import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, Exemplar, HistogramMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from gateway.telemetry.families import Read
@@ -20,6 +22,8 @@ Labels = tuple[str, ...]
 VERSION: Final = "version"
 _SAMPLE: Final = re.compile(rb"^([A-Za-z_:][A-Za-z0-9_:]*)(\{)?", re.MULTILINE)
 _FAMILY: Final = re.compile(rb"^(?=# HELP )", re.MULTILINE)
+END: Final = b"# EOF\n"
+"""What OpenMetrics wants at the end of a page."""
 
 
 class Counts(Collector):
@@ -51,7 +55,7 @@ class Counts(Collector):
 
 
 class Distribution(Collector):
-    """A family of histograms.
+    """A family of histograms, each bucket with the trace of the value that came last.
 
     Args:
         bounds: Upper bounds of the buckets, ascending; one without a bound follows.
@@ -67,23 +71,30 @@ class Distribution(Collector):
         self._labels = labels
         self._counts: dict[Labels, list[int]] = {}
         self._sums: dict[Labels, float] = {}
+        self._exemplars: dict[tuple[Labels, int], Exemplar] = {}
         if not labels:
             self._begin(())
 
-    def observe(self, labels: Labels, value: float) -> None:
+    def observe(self, labels: Labels, value: float, trace_id: str | None = None) -> None:
         """Count `value` in the histogram of these values of the labels."""
         counts = self._counts.get(labels) or self._begin(labels)
-        counts[bisect_left(self._bounds, value)] += 1
+        place = bisect_left(self._bounds, value)
+        counts[place] += 1
         self._sums[labels] += value
+        if trace_id is not None:
+            of_trace = Exemplar({"trace_id": trace_id}, value, time.time())
+            self._exemplars[labels, place] = of_trace
 
     def collect(self) -> Iterable[Metric]:
         """Read all histograms."""
         family = HistogramMetricFamily(self._name, self._meaning, labels=self._labels)
         for labels, counts in self._counts.copy().items():
-            buckets, below = [], 0
-            for name, count in zip(self._names, counts, strict=True):
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+            below = 0
+            for place, (name, count) in enumerate(zip(self._names, counts, strict=True)):
                 below += count
-                buckets.append((name, below))
+                last = self._exemplars.get((labels, place))
+                buckets.append((name, below) if last is None else (name, below, last))
             family.add_metric(labels, buckets, self._sums[labels])
         yield family
 
@@ -104,13 +115,17 @@ class Reading(Collector):
         return self._read()
 
 
-def render(registry: CollectorRegistry, worker: str | None = None) -> bytes:
+def render(
+    registry: CollectorRegistry, worker: str | None = None, *, is_open: bool = False
+) -> bytes:
     """Write all series in Prometheus' text format.
 
     Args:
         worker: Put on every series as a label; None leaves it out.
+        is_open: Write OpenMetrics, which has exemplars, without its `END`.
     """
-    text: bytes = generate_latest(registry)
+    text: bytes = (openmetrics.generate_latest if is_open else generate_latest)(registry)
+    text = text.removesuffix(END)
     if worker is None:
         return text
     label = b'worker="' + worker.encode() + b'"'
@@ -122,11 +137,11 @@ def render(registry: CollectorRegistry, worker: str | None = None) -> bytes:
     return _SAMPLE.sub(labelled, text)
 
 
-def write_family(family: Metric) -> bytes:
+def write_family(family: Metric, *, is_open: bool = False) -> bytes:
     """Write one family in the same format."""
     registry = CollectorRegistry()
     registry.register(Reading(lambda: [family]))
-    return render(registry)
+    return render(registry, is_open=is_open)
 
 
 def merge(pages: Iterable[bytes]) -> bytes:

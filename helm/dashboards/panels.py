@@ -291,13 +291,15 @@ def _with_instants(panel: InstantsT, queries: Sequence[Query]) -> InstantsT:
 
 
 def _target(query: Query, letter: str) -> prometheus.Dataquery:
-    return (
+    target = (
         prometheus.Dataquery()
         .expr(query.expr)
         .legend_format(query.legend or "__auto")
         .ref_id(query.ref_id or letter)
         .datasource(SOURCE)
     )
+    # The traces of slow requests, as points that lead to them.
+    return target.exemplar(True) if "histogram_quantile" in query.expr else target  # noqa: FBT003
 
 
 def _axis(label: str, unit: str) -> list[models.DynamicConfigValue]:

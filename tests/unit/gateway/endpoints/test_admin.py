@@ -27,8 +27,8 @@ def log(engine, tmp_path: Path) -> EvaluationLog:
     return EvaluationLog(engine, EvaluationLogSettings(), tmp_path / "spool")
 
 
-async def show() -> bytes:
-    return b"waypost_up 1\n"
+async def show(*, is_open: bool = False) -> bytes:
+    return b"waypost_up 1\n# EOF\n" if is_open else b"waypost_up 1\n"
 
 
 @pytest.fixture
@@ -96,6 +96,16 @@ async def test_a_wrong_token_is_refused_in_openai_shape(stranger, header):
 async def test_strangers_see_health_and_metrics(stranger):
     assert (await stranger.get("/health")).json() == {"status": "ok"}
     assert (await stranger.get("/metrics")).text == "waypost_up 1\n"
+
+
+async def test_a_scraper_that_takes_openmetrics_gets_it(stranger):
+    plain = await stranger.get("/metrics", headers={"accept": "text/plain;version=0.0.4;q=0.5"})
+    accept = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5"
+    opened = await stranger.get("/metrics", headers={"accept": accept})
+
+    assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert opened.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert opened.text.endswith("# EOF\n")
 
 
 async def test_a_team_is_created_shown_changed_and_listed(operator):

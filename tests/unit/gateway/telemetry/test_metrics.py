@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gateway.candidate_records import NO_CANDIDATES
 from gateway.evaluation_log.grades import GradeRecord, KnownAnswer
@@ -50,6 +51,27 @@ def test_counts_a_turn_under_opentelemetry_s_names(metrics: Metrics) -> None:
     assert found["gen_ai_client_token_usage_sum:chat:p:m:output"] == 5
     assert found["waypost_cost_usd_total:m:p"] == 2.0
     assert found["waypost_gateway_overhead_seconds_count"] == 1
+
+
+async def test_openmetrics_names_the_trace_that_came_last_into_each_bucket(
+    metrics: Metrics,
+) -> None:
+    for trace, latency_s in (("1a" * 16, 0.4), ("2b" * 16, 0.41), ("3c" * 16, 700.0)):
+        metrics.answered(make_turn(trace_id=trace, latency_s=latency_s))
+    metrics.answered(make_turn(trace_id=None, latency_s=20.0))
+    page = (await metrics.page(is_open=True)).decode()
+
+    (family,) = (
+        each
+        for each in text_string_to_metric_families(page)
+        if each.name == "gen_ai_client_operation_duration_seconds"
+    )
+    marked = [one.exemplar for one in family.samples if one.exemplar]
+    assert [(one.labels, one.value) for one in marked] == [
+        ({"trace_id": "2b" * 16}, 0.41),
+        ({"trace_id": "3c" * 16}, 700.0),
+    ]
+    assert "trace_id" not in metrics.render().decode()
 
 
 def test_counts_a_failed_turn_without_tokens(metrics: Metrics) -> None:

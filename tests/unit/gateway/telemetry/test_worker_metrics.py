@@ -4,12 +4,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gateway.telemetry import worker_metrics
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.worker_metrics import WorkerMetrics
 from tests.fakes.patience import PATIENCE_S
 from tests.fakes.scrape import Scrape
+from tests.fakes.turns import make_turn
 
 
 @pytest.fixture
@@ -41,6 +43,24 @@ async def test_each_worker_s_page_holds_the_series_of_all(folder):
         assert page.sum("waypost_requests_total", worker="0") == 5
         assert page.sum("waypost_requests_total", worker="1") == 6
         assert page.sum("waypost_worker_up") == 2
+
+
+async def test_the_page_of_all_is_openmetrics_where_that_is_asked_for(folder):
+    workers = [WorkerMetrics(number, 2, folder) for number in range(2)]
+    async with AsyncExitStack() as stack:
+        for number, worker in enumerate(workers):
+            metrics = counting(number + 5)
+            metrics.answered(make_turn(trace_id=f"{number}a" * 16, latency_s=0.4))
+            await stack.enter_async_context(worker.answering(metrics.render))
+        page = (await workers[0].page(is_open=True)).decode()
+
+    families = {family.name: family for family in text_string_to_metric_families(page)}
+    assert sum(one.value for one in families["waypost_requests"].samples) == 11
+    duration = families["gen_ai_client_operation_duration_seconds"].samples
+    traces = {
+        (one.labels["worker"], one.exemplar.labels["trace_id"]) for one in duration if one.exemplar
+    }
+    assert traces == {("0", "0a" * 16), ("1", "1a" * 16)}
 
 
 async def test_a_worker_that_does_not_answer_is_left_out_and_said_to_be_down(folder):
