@@ -1,8 +1,11 @@
 """`waypost judges`: how far the models that grade answers can be trusted."""
 
+from dataclasses import asdict
+from typing import Any
+
 import click
 
-from gateway.commands.options import settings_option
+from gateway.commands.options import json_option, print_json, settings_option
 from gateway.evaluation_log.judged_answers import (
     JudgedAnswer,
     Prompted,
@@ -17,15 +20,31 @@ from router_models.evaluation.judges import LEAST_PAIRS, JudgeQuality
 
 @click.command()
 @settings_option
-def command(settings: GatewaySettings) -> None:
+@json_option
+def command(settings: GatewaySettings, *, as_json: bool) -> None:
     """Hold judges against trusted grades, those of verifiers and callers, of the same answers."""
     with opened(settings) as engine:
         answers = read_judged(engine)
+    if as_json:
+        judges = sorted(measure_judges(answers).items())
+        print_json([_as_values(answers, judge, quality) for judge, quality in judges])
+        return
     if not answers:
         click.echo("No answer was graded by a judge.")
     for judge, quality in sorted(measure_judges(answers).items()):
         for line in _lines(answers, judge, quality):
             click.echo(line)
+
+
+def _as_values(
+    answers: list[JudgedAnswer], judge: Prompted, quality: JudgeQuality
+) -> dict[str, Any]:
+    name, version = judge
+    models = [
+        {"model": model, "answers": count, "quality": None if mean is None else asdict(mean)}
+        for model, (count, mean) in model_means(answers, judge).items()
+    ]
+    return {"judge": name, "prompt": version, **asdict(quality), "models": models}
 
 
 def _lines(answers: list[JudgedAnswer], judge: Prompted, quality: JudgeQuality) -> list[str]:

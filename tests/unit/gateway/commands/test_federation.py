@@ -1,3 +1,4 @@
+import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -187,6 +188,8 @@ def test_what_may_join_a_router_is_asked_for_on_disk(settings_file, sessions):
 
     (session,) = sessions.list_all()
     assert session.grow == "models"
+    (shown,) = json.loads(run(settings_file, "status", "--json").stdout)
+    assert (shown["id"], shown["grow"], shown["state"]) == (session.id, "models", "waiting")
     assert run(settings_file, "train", "--grow", "sites").exit_code == 2
 
 

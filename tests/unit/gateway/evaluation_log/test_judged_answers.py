@@ -1,5 +1,6 @@
 """Judges are measured on the log's answers, and corrected before routers learn from them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,14 @@ async def test_the_command_shows_judges_and_models(truth, tmp_path) -> None:
     assert "60 answers have a trusted grade too; weight 0.88" in shown
     assert "bias +0.200" in shown
     assert "small                       120 answers, mean quality 0.4" in shown
+
+    printed = CliRunner().invoke(cli, ["judges", "--config", str(file), "--json"]).stdout
+    (judge,) = json.loads(printed)
+    assert (judge["judge"], judge["prompt"], judge["pairs"]) == ("arbiter", "rubric-1", 60)
+    assert judge["bias"] == pytest.approx(BIAS, abs=0.01)
+    (small,) = judge["models"]
+    assert (small["model"], small["answers"]) == ("small", 120)
+    assert small["quality"]["low"] < small["quality"]["mean"] < small["quality"]["high"]
 
 
 def test_the_command_says_where_there_is_no_judge(engine, tmp_path) -> None:
