@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-HEAD_REVISION = "0015"
+HEAD_REVISION = "0016"
 """The newest revision in `versions/`, known without importing Alembic."""
 
 
@@ -105,6 +105,7 @@ TEAMS = Table(
     Column("stores_responses", Boolean, nullable=False, server_default=false()),
     Column("data_rule", String),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("deleted_at", UtcDateTime),
 )
 """A tenant: owns keys, and nobody else reads its turns.
 
@@ -117,6 +118,7 @@ Attributes:
     stores_responses: It opted in to keeping its responses (OpenAI's Responses) for a while, so
         that a request can go on from one by its id.
     data_rule: Name of the rule in the settings that its data is held to; NULL where to none.
+    deleted_at: Since then it has no keys, and nobody can be given its id.
 """
 
 KEYS = Table(

@@ -17,12 +17,23 @@ RESPONSES: dict[str, tuple[Table, Any]] = {
     "conversations": (CONVERSATIONS, true()),
 }
 
+TEXTS: dict[str, tuple[Table, Any]] = {
+    "texts of queries": (TURNS, TURNS.c.query_text.is_not(None)),
+    "comments of grades": (GRADES, GRADES.c.comment.is_not(None)),
+}
+
 
 def count_kept(
-    connection: Connection, team_id: str, *, exchanges: bool, responses: bool
+    connection: Connection,
+    team_id: str,
+    *,
+    exchanges: bool = False,
+    responses: bool = False,
+    texts: bool = False,
 ) -> dict[str, int]:
-    """Count by kind what is kept for a reasoner to learn from, and of the Responses API."""
+    """Count by kind what is kept for a reasoner to learn from, of the Responses API, of queries."""
     asked = (EXCHANGES if exchanges else {}) | (RESPONSES if responses else {})
+    asked |= TEXTS if texts else {}
     found = {
         what: connection.execute(
             select(func.count()).select_from(table).where(table.c.team_id == team_id, condition)
@@ -47,3 +58,12 @@ def forget_responses(connection: Connection, team_id: str) -> None:
     """Erase stored responses and conversations."""
     for table, _ in RESPONSES.values():
         connection.execute(delete(table).where(table.c.team_id == team_id))
+
+
+def forget_texts(connection: Connection, team_id: str) -> None:
+    """Erase the texts of queries and the comments of grades; turns and grades themselves stay."""
+    for table, column in ((TURNS, TURNS.c.query_text), (GRADES, GRADES.c.comment)):
+        of_team = table.c.team_id == team_id
+        connection.execute(
+            update(table).where(of_team, column.is_not(None)).values({column.name: None})
+        )

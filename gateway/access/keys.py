@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, RowMapping, Select, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    RowMapping,
+    Select,
+    insert,
+    select,
+    update,
+)
 
 from gateway.access.kept import count_kept, forget_exchanges, forget_responses
 from gateway.errors import Conflict, InvalidRequest, NotFound
@@ -30,6 +38,9 @@ FIRST_TEAM = "default"
 MAX_PAGE = 500
 TEAM_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _CHANGEABLE = frozenset({"name", "allowed_models", "profile", "data_rule", "expires_at"})
+_TEAMS = select(*(column for column in TEAMS.c if column.name != "deleted_at")).where(
+    TEAMS.c.deleted_at.is_(None)
+)
 KEY_COLUMNS = [c for c in KEYS.c if not c.name.endswith(("secret_sha256", "version"))]
 
 
@@ -114,8 +125,10 @@ class KeyStore:
         chosen = (logs_text, trains_reasoner, is_judged, stores_responses)
         team = TeamInfo(team_id, *chosen, self.now(), data_rule or None)
         with writing(self.engine) as connection:
-            if _team(connection, team_id) is not None:
-                raise Conflict(f"team {team_id!r} exists already", param="id")
+            known = connection.execute(select(TEAMS.c.deleted_at).where(TEAMS.c.id == team_id))
+            if (row := known.first()) is not None:
+                state = "exists already" if row.deleted_at is None else "was deleted"
+                raise Conflict(f"team {team_id!r} {state}: take another id", param="id")
             connection.execute(insert(TEAMS).values(asdict(team)))
         return team
 
@@ -184,7 +197,7 @@ class KeyStore:
 
     def teams(self, *, after: str | None = None, limit: int = 100) -> list[TeamInfo]:
         """List teams by id, beginning after the id `after`."""
-        query = _page(select(TEAMS), TEAMS.c.id, after, limit)
+        query = _page(_TEAMS, TEAMS.c.id, after, limit)
         with self.engine.connect() as connection:
             return [TeamInfo(**row) for row in connection.execute(query).mappings()]
 
@@ -358,7 +371,7 @@ def _join(key_id: str, secret: str) -> SecretStr:
 
 def _team(connection: Connection, team_id: str) -> TeamInfo | None:
     row: RowMapping | None = (
-        connection.execute(select(TEAMS).where(TEAMS.c.id == team_id)).mappings().first()
+        connection.execute(_TEAMS.where(TEAMS.c.id == team_id)).mappings().first()
     )
     return None if row is None else TeamInfo(**row)
 

@@ -1,11 +1,13 @@
-"""`waypost teams`: create, list and change teams."""
+"""`waypost teams`: create, list, change and delete teams."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from gateway.access.keys import KeyStore, TeamInfo
+from gateway.access.deleting import count_deleted, delete_team
+from gateway.access.keys import MAX_PAGE, KeyStore, TeamInfo
+from gateway.budgets.definitions import BudgetDefinitions
 from gateway.commands.options import (
     Consent,
     changing,
@@ -63,7 +65,7 @@ def choices_of_team(function: Any) -> Any:
 
 @click.group()
 def command() -> None:
-    """Create and list teams."""
+    """Create, list, change and delete teams."""
 
 
 @command.command()
@@ -103,6 +105,26 @@ def update(
             click.echo("nothing would be erased")
         elif not erased or consent.to(f"erase {deed} of the team {team_id}"):
             click.echo(_line(store.update_team(team_id, data_rule=data_rule, **choices)))
+
+
+@command.command()
+@settings_option
+@click.argument("team_id")
+@destroys
+def delete(settings: GatewaySettings, team_id: str, consent: Consent) -> None:
+    """Delete a team with its keys and budgets, and erase the text that was kept of it.
+
+    Its turns stay in the log, without text. Its id cannot be taken again.
+    """
+    with changing(settings) as engine:
+        budgets = BudgetDefinitions(engine)
+        gone = count_deleted(engine, team_id)
+        gone["budgets"] = len(budgets.budgets(team_id=team_id, limit=MAX_PAGE))
+        said = ", ".join(f"{count} {what}" for what, count in gone.items())
+        if consent.to(f"delete the team {team_id}: {said}"):
+            budgets.delete_of_team(team_id)
+            delete_team(engine, team_id)
+            click.echo(f"deleted the team {team_id}: {said}")
 
 
 @command.command("list")

@@ -16,7 +16,9 @@ from sqlalchemy import Engine
 
 from budget.in_flight import InFlight
 from gateway.access.auth import credential, declares
+from gateway.access.deleting import count_deleted, delete_team
 from gateway.access.keys import MAX_PAGE, KeyStore, NewKey, digest
+from gateway.budgets.definitions import BudgetDefinitions
 from gateway.budgets.operations import BudgetDesk
 from gateway.endpoints.admin_budgets import budget_endpoints
 from gateway.endpoints.admin_log import log_endpoints
@@ -167,10 +169,9 @@ def build_admin_app(
     memory = InFlight(MAX_BODY_MEMORY_BYTES, MAX_BODY_MEMORY_BYTES)
     app.add_middleware(GuardedBody, admin.admit, MAX_BODY_BYTES, memory, LongWork())
     install_error_handlers(app)
-    store = KeyStore(engine)
     guarded = [requires_admin, Depends(refuse_unknown_parameters)]
-    app.include_router(_team_endpoints(store), prefix="/admin", dependencies=guarded)
-    app.include_router(_key_endpoints(store), prefix="/admin", dependencies=guarded)
+    app.include_router(_team_endpoints(engine), prefix="/admin", dependencies=guarded)
+    app.include_router(_key_endpoints(KeyStore(engine)), prefix="/admin", dependencies=guarded)
     app.include_router(log_endpoints(engine), prefix="/admin", dependencies=guarded)
     if budgets is not None:
         app.include_router(budget_endpoints(budgets), prefix="/admin", dependencies=guarded)
@@ -206,7 +207,8 @@ def build_admin_app(
     return app
 
 
-def _team_endpoints(store: KeyStore) -> APIRouter:
+def _team_endpoints(engine: Engine) -> APIRouter:
+    store, budgets = KeyStore(engine), BudgetDefinitions(engine)
     endpoints = APIRouter(tags=["teams"])
 
     @endpoints.post("/teams", status_code=201)
@@ -229,6 +231,16 @@ def _team_endpoints(store: KeyStore) -> APIRouter:
     def update_team(team_id: str, body: TeamChanges) -> dict[str, Any]:
         """Change a team."""
         return asdict(store.update_team(team_id, **body.model_dump()))
+
+    @endpoints.delete("/teams/{team_id}")
+    def delete_this_team(team_id: str, *, dry_run: bool = False) -> dict[str, Any]:
+        """Delete a team with its keys, budgets and texts; counts what goes."""
+        gone = count_deleted(engine, team_id)
+        gone["budgets"] = len(budgets.budgets(team_id=team_id, limit=MAX_PAGE))
+        if not dry_run:
+            budgets.delete_of_team(team_id)
+            delete_team(engine, team_id)
+        return {"id": team_id, "deleted": gone, "is_dry_run": dry_run}
 
     return endpoints
 

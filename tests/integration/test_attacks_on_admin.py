@@ -76,7 +76,7 @@ def add_turn(engine: Engine) -> None:
 
 
 def application(engine: Engine, folder: Path) -> FastAPI:
-    async def show() -> bytes:
+    async def show(*, is_open: bool = False) -> bytes:
         return b""
 
     log = EvaluationLog(engine, EvaluationLogSettings(), folder / "spool")

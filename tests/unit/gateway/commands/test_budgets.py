@@ -25,7 +25,7 @@ from tests.fakes.server import serve
 TOKEN = "the-admin-token-of-this-test"
 
 
-async def show_nothing() -> bytes:
+async def show_nothing(*, is_open: bool = False) -> bytes:
     return b""
 
 

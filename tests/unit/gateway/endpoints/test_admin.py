@@ -79,7 +79,7 @@ async def test_every_other_route_refuses_strangers(app, operator, stranger):
     paths = (await operator.get("/openapi.json")).json()["paths"]
     calls = [(m, p) for p, methods in paths.items() for m in methods if p.startswith("/admin")]
 
-    assert len(calls) == 13
+    assert len(calls) == 14
     for method, path in calls:
         response = await stranger.request(method, path)
         assert response.status_code == 401, (method, path)
@@ -96,6 +96,21 @@ async def test_a_wrong_token_is_refused_in_openai_shape(stranger, header):
 async def test_strangers_see_health_and_metrics(stranger):
     assert (await stranger.get("/health")).json() == {"status": "ok"}
     assert (await stranger.get("/metrics")).text == "waypost_up 1\n"
+
+
+async def test_a_team_is_deleted_with_what_belongs_to_it(operator):
+    await operator.post("/admin/teams", json={"id": "blue"})
+    await operator.post("/admin/keys", json={"team_id": "blue", "name": "k"})
+
+    looked = await operator.delete("/admin/teams/blue", params={"dry_run": "true"})
+    assert looked.json() == {"id": "blue", "deleted": {"keys": 1, "budgets": 0}, "is_dry_run": True}
+    assert (await operator.get("/admin/teams/blue")).status_code == 200
+
+    deleted = await operator.delete("/admin/teams/blue")
+    assert deleted.json()["deleted"] == {"keys": 1, "budgets": 0}
+    assert (await operator.get("/admin/teams/blue")).status_code == 404
+    assert (await operator.delete("/admin/teams/blue")).status_code == 404
+    assert (await operator.post("/admin/teams", json={"id": "blue"})).status_code == 409
 
 
 async def test_a_scraper_that_takes_openmetrics_gets_it(stranger):

@@ -29,7 +29,7 @@ def desk(tmp_path: Path, clock):
     engine.dispose()
 
 
-async def show_nothing() -> bytes:
+async def show_nothing(*, is_open: bool = False) -> bytes:
     return b""
 
 
