@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -24,6 +25,7 @@ SERIES_NAMES = {
     "stream, 200 requests/s": "Stream of 20 chunks sent at once, 200 requests/s, first byte",
     PACED_32: "Stream of 20 chunks, one every 5 ms, 32 connections",
 }
+WIDTH = 120
 Table = list[list[str]]
 
 
@@ -48,11 +50,13 @@ def write(results: dict[str, Any], out: Path) -> None:
 def sections(results: dict[str, Any]) -> Iterator[str]:
     """The text of the results, in Markdown."""
     about = results["about"]
-    yield (
+    yield textwrap.fill(
         f"Measured {about['measured_at']} on {about['machine']}, Python {about['python']}, Waypost "
         f"{about['waypost']}, one worker each; load average {about['load_average_before']:.1f} "
         f"before. Medians of {about['plan']['rounds']} interleaved round(s), "
-        f"{about['plan']['duration_s']:g} s per figure."
+        f"{about['plan']['duration_s']:g} s per figure.",
+        WIDTH,
+        break_on_hyphens=False,
     )
     yield "\n### Against the goals\n"
     yield from _lines(["", "measured", "goal", ""], goals(results))
@@ -66,7 +70,8 @@ def sections(results: dict[str, Any]) -> Iterator[str]:
     heads = ["", "/health, s", "/ready, s", "CPU-s", "MB", "MB of children"]
     yield from _lines(heads, start_rows(results))
     yield "\n### Notes\n"
-    yield from (f"- {note}" for note in results["notes"])
+    for note in results["notes"]:
+        yield textwrap.fill(f"- {note}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 _HEADS = ["", "CPU-ms", "times the floor", "requests/s", "p50, ms", "p99, ms", "added p50", "p99"]
