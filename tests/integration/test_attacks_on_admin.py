@@ -33,6 +33,7 @@ CALLS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("GET", "/admin/teams?after=a&limit=9"): None,
     ("GET", "/admin/teams/blue"): None,
     ("PATCH", "/admin/teams/blue"): {"logs_text": True, "trains_reasoner": False},
+    ("DELETE", "/admin/teams/blue?dry_run=true"): None,
     ("POST", "/admin/keys"): {
         "team_id": "blue",
         "name": "n",
