@@ -36,13 +36,13 @@ class Candidates(Sequence[CandidateRecord]):
 
     Attributes:
         columns: Of each field of `CandidateRecord`, in their order, its values; None where all
-            models have its default.
+            models have its default, as for the fields that are not given.
     """
 
     __slots__ = ("columns",)
 
     def __init__(self, *columns: Sequence[Any] | None) -> None:
-        self.columns = columns
+        self.columns = columns + (None,) * (len(_FIELDS) - len(columns))
 
     @classmethod
     def of(cls, records: Iterable[CandidateRecord]) -> "Candidates":

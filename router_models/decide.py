@@ -5,12 +5,10 @@ to pay (arXiv 2601.22318). Whatever explores here returns the probability with w
 chose, because off-policy estimates divide by it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
 from math import erfc, inf, isfinite, sqrt
-from operator import neg
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,9 +23,6 @@ THOMPSON_DRAWS: Final = 256
 LEAST_SHARE: Final = 1e-3
 """Chance of beating the best below which ``uncertainty`` does not try a model at all: a row of a
 smaller propensity would outweigh all others in off-policy estimates."""
-
-LEAST_SHARE_DEVIATIONS: Final = 3.1
-"""A normal variable exceeds its mean by more with less than `LEAST_SHARE`."""
 
 KINDS: Final = ("off", "epsilon", "thompson", "uncertainty")
 
@@ -122,7 +117,10 @@ def decide(
         raise ValueError(f"willingness to pay is {willingness_to_pay_usd} USD, expected above 0")
     if not len(quality) == len(cost_usd) == len(eligible) == len(models):
         raise ValueError("models, quality, cost and eligibility differ in length")
-    utilities = _utilities(quality, cost_usd, willingness_to_pay_usd)
+    utilities = [
+        None if q is None or c is None or not isfinite(q - c) else q - c / willingness_to_pay_usd
+        for q, c in zip(quality, cost_usd, strict=True)
+    ]
     ranked = _rank(models, cost_usd, utilities, eligible)
     if not ranked:
         raise NoModelAvailable("no model of the pool can take this query")
@@ -145,21 +143,6 @@ def decide(
     )
 
 
-def _utilities(
-    quality: Figures, cost_usd: Figures, willingness_to_pay_usd: float
-) -> list[float | None]:
-    if None not in quality and None not in cost_usd:
-        pairs = cast("Iterator[tuple[float, float]]", zip(quality, cost_usd, strict=True))
-        worth = [q - c / willingness_to_pay_usd for q, c in pairs]
-        # A sum is not finite if one of its terms is not; whatever else it may be, it is no figure.
-        if isfinite(sum(worth)) and isfinite(sum(cast("Sequence[float]", cost_usd))):
-            return cast("list[float | None]", worth)
-    return [
-        None if q is None or c is None or not isfinite(q - c) else q - c / willingness_to_pay_usd
-        for q, c in zip(quality, cost_usd, strict=True)
-    ]
-
-
 def _rank(
     models: Sequence[str],
     cost_usd: Figures,
@@ -167,11 +150,6 @@ def _rank(
     eligible: Sequence[bool],
 ) -> list[int]:
     """Order the eligible models by falling utility, then cost, then name; unpredicted ones last."""
-    if None not in utilities and None not in cost_usd:
-        # What the loop below does, in a third of the time.
-        worth = map(neg, cast("Sequence[float]", utilities))
-        keys = zip(worth, cost_usd, models, range(len(models)), strict=True)
-        return [key[-1] for key in sorted(compress(keys, eligible))]
     known: list[tuple[float, float, str, int]] = []
     unknown: list[tuple[float, str, int]] = []
     rows = zip(models, cost_usd, utilities, eligible, strict=True)
@@ -218,16 +196,10 @@ def _uncertainty_shares(
     Two qualities are taken for independent normal ones. A model nobody predicts is not tried.
     """
     best = ranked[0]
-    spreads = list(map(_spread, stderr))
-    own, widest = spreads[best], max(spreads)
-    hopeless = LEAST_SHARE_DEVIATIONS * sqrt(own * own + widest * widest)
+    own = _spread(stderr[best])
     weights = [1.0]
     for index in ranked[1:]:
-        apart = _regret(utilities, best, index)
-        if apart > hopeless:  # and so are all after it, which lack more
-            weights += [0.0] * (len(ranked) - len(weights))
-            break
-        other = spreads[index]
+        apart, other = _regret(utilities, best, index), _spread(stderr[index])
         spread = sqrt(own * own + other * other)
         chance = 0.5 * erfc(apart / (sqrt(2.0) * spread)) if spread > 0.0 else 0.0
         weights.append(chance if chance >= LEAST_SHARE else 0.0)

@@ -224,7 +224,4 @@ def _candidates(prediction: Prediction, first: TurnRecord, odds: Mapping[str, fl
             SERVED if name == first.served_model else verdict.reason
             for name, verdict in zip(pool.names, prediction.verdicts, strict=True)
         ],
-        None,
-        None,
-        None,
     )

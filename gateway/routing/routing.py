@@ -112,7 +112,6 @@ class Routing:
             return self.router.version
         return None if self.prior is None else self.prior.version
 
-    @property
     def _prior(self) -> Router | None:
         return None if self.prior is None else self.prior.router(self.models)
 
@@ -351,7 +350,7 @@ class Routing:
     def _canary(
         self, pool: CandidatePool, asked: Asked, *, with_stderr: bool
     ) -> CanaryScores | None:
-        """Ask the canary too; one that fails decides nothing, nor does one if a router is named."""
+        """Ask the canary too; one that fails decides nothing."""
         if self.canary is None or self.canary.current is None:
             return None
         router, share = self.canary.current

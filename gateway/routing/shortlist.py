@@ -6,7 +6,7 @@ that is left out has the propensity 0, like one that exploration does not try.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf, isnan
 from typing import Final, NamedTuple
 
@@ -24,7 +24,8 @@ from router_models.types import TOKENS_PER_MTOK, USD, Float32, Float64
 
 MOST_CONSIDERED: Final = 32
 UNKNOWN: Final = -1e9
-
+Prior = Callable[[], Router | None]
+"""Makes the prior's router, where one is needed: that may take a fit."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,18 +34,20 @@ class WholeScores(NamedTuple):
     """What is predicted of all models of a large pool; not a number where nothing is known.
 
     Attributes:
+        familiarity: How close the query is to what the router was trained on, 0 to 1.
         completion_tokens: None where the router predicts USD at once.
     """
 
     quality: Float64
     cost_usd: Float64
+    familiarity: float
     stderr: Float64 | None
     completion_tokens: Float64 | None
 
 
 def shortlist(
     router: Router | None,
-    prior: Router | None,
+    prior: Prior,
     pool: CandidatePool,
     verdicts: tuple[Verdict, ...],
     asked: Asked,
@@ -74,29 +77,29 @@ def shortlist(
     if verdicts.count(OK) < len(verdicts):
         hopes[[not verdict.is_eligible for verdict in verdicts]] = -inf
     places = sorted(np.argpartition(hopes, -MOST_CONSIDERED)[-MOST_CONSIDERED:].tolist())
-    near = router.figures(asked.embedding, asked.team_id).familiarity
     considered = tuple([verdicts[place] for place in places])
-    return pool.part(places), considered, _at(places, whole, near)
+    return pool.part(places), considered, _at(places, whole)
 
 
 def whole_scores(
-    router: Router, prior: Router | None, pool: CandidatePool, asked: Asked, *, with_stderr: bool
+    router: Router, prior: Prior, pool: CandidatePool, asked: Asked, *, with_stderr: bool
 ) -> WholeScores:
     """Predict all models of a pool; those that `router` does not know are predicted by `prior`."""
     own = _scores(router, pool, asked, with_stderr=with_stderr)
-    if prior is None or not np.isnan(own.quality).any():
+    if not np.isnan(own.quality).any() or (other := prior()) is None:
         return own
-    guess = _scores(prior, pool, asked, with_stderr=with_stderr)
+    guess = _scores(other, pool, asked, with_stderr=with_stderr)
     return WholeScores(
         filled(own.quality, guess.quality),
         np.where(np.isnan(own.cost_usd), guess.cost_usd, own.cost_usd),
+        own.familiarity,
         _first(own.stderr, guess.stderr),
         _first(own.completion_tokens, guess.completion_tokens),
     )
 
 
 def scored(
-    router: Router, prior: Router | None, pool: CandidatePool, asked: Asked, *, with_stderr: bool
+    router: Router, prior: Prior, pool: CandidatePool, asked: Asked, *, with_stderr: bool
 ) -> Scores:
     """Predict the models of a pool; those that `router` does not know are predicted by `prior`.
 
@@ -104,20 +107,19 @@ def scored(
     """
     if pool.whole is not None:
         whole = whole_scores(router, prior, pool.whole, asked, with_stderr=with_stderr)
-        near = router.figures(asked.embedding, asked.team_id).familiarity
-        return with_caches(_at(pool.places, whole, near), asked.caches)
+        return with_caches(_at(pool.places, whole), asked.caches)
     scores = predicted(router, pool, asked, with_stderr=with_stderr)
-    if prior is None or None not in scores.quality:
+    if None not in scores.quality or (other := prior()) is None:
         return scores
-    return fill_in(scores, predicted(prior, pool, asked, with_stderr=with_stderr))
+    return fill_in(scores, predicted(other, pool, asked, with_stderr=with_stderr))
 
 
-def _at(places: Sequence[int], whole: WholeScores, familiarity: float) -> Scores:
+def _at(places: Sequence[int], whole: WholeScores) -> Scores:
     stderr, tokens = whole.stderr, whole.completion_tokens
     return Scores(
         _known(whole.quality[places]),
         _known(whole.cost_usd[places]),
-        familiarity,
+        whole.familiarity,
         None if stderr is None else _known(stderr[places]),
         None if tokens is None else _known(tokens[places]),
     )
@@ -135,7 +137,7 @@ def _scores(router: Router, pool: CandidatePool, asked: Asked, *, with_stderr: b
     if router.unit != USD:
         tokens = np.minimum(cost_usd * TOKENS_PER_MTOK, asked_limit(asked.request.body))
         cost_usd = pool.prices.costs_usd(asked.request.prompt_tokens, tokens)
-    return WholeScores(quality, cost_usd, stderr, tokens)
+    return WholeScores(quality, cost_usd, found.familiarity, stderr, tokens)
 
 
 def _in_order(figures: Float32, columns: NDArray[np.intp]) -> Float64:

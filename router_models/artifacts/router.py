@@ -1,8 +1,7 @@
 """A router as it serves: manifest, estimator and guard, asked about one query at a time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +16,7 @@ from router_models.types import TOKENS_PER_MTOK, USD, Estimator, Float32, Unit
 REMEMBERED_PREDICTIONS = 1024
 """About 0.7 MB with 12 models."""
 REMEMBERED_FIGURES = 64
-REMEMBERED_ORDERS = 100
-_Order = Callable[[list[float]], tuple[float | None, ...]]
+REMEMBERED_POOLS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +83,6 @@ class Router:
     _places: dict[tuple[str, ...], NDArray[np.intp]] = field(
         init=False, repr=False, default_factory=dict
     )
-    _orders: dict[tuple[str, ...], _Order] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         columns = {model: index for index, model in enumerate(self.estimator.models)}
@@ -154,8 +151,7 @@ class Router:
         if known is None:
             if len(self._remembered) >= REMEMBERED_PREDICTIONS:
                 self._remembered.clear()
-            figures = self._figures.get((key[0], team_id))
-            quality, cost_usd, familiarity = figures or self.predict(embedding)
+            quality, cost_usd, familiarity = self.predict(embedding)
             is_usd = self.unit == USD
             known = self._remembered[key] = PoolPrediction(
                 self._in_order(quality, models),
@@ -180,14 +176,14 @@ class Router:
         """Return where models stand among its own, -1 where it does not know one."""
         places = self._places.get(models)
         if places is None:
-            if len(self._places) >= REMEMBERED_ORDERS:
+            if len(self._places) >= REMEMBERED_POOLS:
                 self._places.clear()
             found = [self._columns.get(model, -1) for model in models]
             places = self._places[models] = np.array(found, np.intp)
         return places
 
     def quality_stderr(
-        self, embedding: Float32, models: tuple[str, ...]
+        self, embedding: Float32, models: Sequence[str]
     ) -> tuple[float | None, ...] | None:
         """Standard errors of predicted quality for a pool; None where the estimator has none.
 
@@ -197,22 +193,6 @@ class Router:
         stderr = self.estimator.quality_stderr(embedding[np.newaxis])
         return None if stderr is None else self._in_order(stderr[0], models)
 
-    def _in_order(self, figures: Float32, models: tuple[str, ...]) -> tuple[float | None, ...]:
-        order = self._orders.get(models)
-        if order is None:
-            if len(self._orders) >= REMEMBERED_ORDERS:
-                self._orders.clear()
-            order = self._orders[models] = _order([self._columns.get(name) for name in models])
-        return order(figures.tolist())
-
-
-def _order(columns: Sequence[int | None]) -> _Order:
-    """Return what takes these columns out of a list; None where there is none."""
-    known = [column for column in columns if column is not None]
-    if len(known) == len(columns) > 1:
-        return itemgetter(*known)  # a quarter of the time
-
-    def take(values: list[float]) -> tuple[float | None, ...]:
+    def _in_order(self, figures: Float32, models: Sequence[str]) -> tuple[float | None, ...]:
+        values, columns = figures.tolist(), map(self._columns.get, models)
         return tuple([None if column is None else values[column] for column in columns])
-
-    return take

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.routing import shortlist
 from gateway.routing.exploring import Exploring, always
+from gateway.routing.prior import DayOne
 from gateway.routing.shortlist import MOST_CONSIDERED
 from gateway.types import HostedModel, ModelPrice
 from router_models.artifacts.router import Router
@@ -146,3 +147,20 @@ async def test_a_router_that_fails_leaves_the_default_model(routing, monkeypatch
     plan = await planned(it, request())
 
     assert (plan.reason, plan.models[0].name) == ("router_failed", "large")
+
+
+async def test_a_prior_that_fails_leaves_the_default_model(routing, monkeypatch) -> None:
+    it = await routing(*pool(), prior=day_one())
+    monkeypatch.setattr(DayOne, "router", lambda *arguments: 1 / 0)
+    plan = await planned(it, request())
+
+    assert (plan.reason, plan.models[0].name) == ("router_failed", "large")
+
+
+async def test_the_prior_is_not_asked_where_the_router_knows_all_models(
+    routing, monkeypatch
+) -> None:
+    it = await routing(prior=day_one())
+    monkeypatch.setattr(DayOne, "router", lambda *arguments: 1 / 0)
+
+    assert (await planned(it, request())).reason == "router"
