@@ -23,7 +23,7 @@ from sqlalchemy import Engine, RowMapping, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.access.data_rules import HEADER, DataRules
-from gateway.access.keys import KEY_PREFIX, digest
+from gateway.access.keys import KEY_PREFIX, TEAM_CHOICES, digest
 from gateway.errors import DependencyUnavailable, Forbidden, Unauthenticated
 from gateway.settings.config import KeySettings
 from gateway.types import Caller
@@ -298,7 +298,7 @@ class Authenticator:
             team_id=row["team_id"],
             allowed_models=None if allowed is None else frozenset(allowed),
             profile=row["profile"],
-            **{name: row[name] for name in _CHOICES},
+            **{name: row[name] for name in TEAM_CHOICES},
         )
         try:
             return self._rules.hold(caller, (row[_OF_TEAM], row["data_rule"]))
@@ -345,13 +345,11 @@ def _split(credential: bytes | None) -> tuple[str, bytes]:
     return key_id.decode("ascii"), secret
 
 
-_CHOICES: Final = ("logs_text", "trains_reasoner", "is_judged", "stores_responses")
-"""Of a team, which `Caller` has under the same names."""
 _OF_TEAM: Final = "data_rule_of_team"
 
 
 _KEYS: Final = select(
-    KEYS, *(TEAMS.c[name] for name in _CHOICES), TEAMS.c.data_rule.label(_OF_TEAM)
+    KEYS, *(TEAMS.c[name] for name in TEAM_CHOICES), TEAMS.c.data_rule.label(_OF_TEAM)
 ).join(TEAMS, TEAMS.c.id == KEYS.c.team_id)
 
 

@@ -16,11 +16,7 @@ RESPONSES: dict[str, tuple[Table, Any]] = {
     "stored responses": (STORED_RESPONSES, true()),
     "conversations": (CONVERSATIONS, true()),
 }
-
-TEXTS: dict[str, tuple[Table, Any]] = {
-    "texts of queries": (TURNS, TURNS.c.query_text.is_not(None)),
-    "comments of grades": (GRADES, GRADES.c.comment.is_not(None)),
-}
+TEXTS = {"texts of queries": TURNS.c.query_text, "comments of grades": GRADES.c.comment}
 
 
 def count_kept(
@@ -33,7 +29,8 @@ def count_kept(
 ) -> dict[str, int]:
     """Count by kind what is kept for a reasoner to learn from, of the Responses API, of queries."""
     asked = (EXCHANGES if exchanges else {}) | (RESPONSES if responses else {})
-    asked |= TEXTS if texts else {}
+    if texts:
+        asked |= {what: (column.table, column.is_not(None)) for what, column in TEXTS.items()}
     found = {
         what: connection.execute(
             select(func.count()).select_from(table).where(table.c.team_id == team_id, condition)
@@ -62,8 +59,8 @@ def forget_responses(connection: Connection, team_id: str) -> None:
 
 def forget_texts(connection: Connection, team_id: str) -> None:
     """Erase the texts of queries and the comments of grades; turns and grades themselves stay."""
-    for table, column in ((TURNS, TURNS.c.query_text), (GRADES, GRADES.c.comment)):
-        of_team = table.c.team_id == team_id
+    for column in TEXTS.values():
+        of_team = column.table.c.team_id == team_id
         connection.execute(
-            update(table).where(of_team, column.is_not(None)).values({column.name: None})
+            update(column.table).where(of_team, column.is_not(None)).values({column.name: None})
         )

@@ -16,15 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import (
-    Connection,
-    Engine,
-    RowMapping,
-    Select,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, RowMapping, Select, insert, select, update
 
 from gateway.access.kept import count_kept, forget_exchanges, forget_responses
 from gateway.errors import Conflict, InvalidRequest, NotFound
@@ -36,6 +28,8 @@ KEY_PREFIX = "wp"
 SECRET_BYTES = 32
 FIRST_TEAM = "default"
 MAX_PAGE = 500
+TEAM_CHOICES = ("logs_text", "trains_reasoner", "is_judged", "stores_responses")
+"""What a team opts in to."""
 TEAM_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _CHANGEABLE = frozenset({"name", "allowed_models", "profile", "data_rule", "expires_at"})
 _TEAMS = select(*(column for column in TEAMS.c if column.name != "deleted_at")).where(

@@ -198,14 +198,11 @@ class BudgetDefinitions:
             )
         return gone
 
-    def delete_of_team(self, team_id: str) -> int:
-        """Lift all budgets of a team; returns how many there were."""
-        lifted = 0
+    def delete_of_team(self, team_id: str) -> None:
+        """Lift all budgets of a team."""
         while found := self.budgets(team_id=team_id):
             for budget in found:
                 self.delete(budget.id)
-            lifted += len(found)
-        return lifted
 
     def changes(self, since: int, limit: int) -> list[Change]:
         """Return what changed after the revision `since`, oldest first, at most `limit`."""

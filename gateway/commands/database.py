@@ -14,7 +14,7 @@ from gateway.commands.options import (
     yes_option,
 )
 from gateway.settings.config import ConfigurationError, GatewaySettings
-from gateway.storage.copying import check, copy_all, count_all
+from gateway.storage.copying import check, copy_all, count_rows
 from gateway.storage.database import (
     create_database_engine,
     ensure_schema,
@@ -72,7 +72,7 @@ def copy(settings: GatewaySettings, url: str, *, dry_run: bool, yes: bool, as_js
             stack.callback(target.dispose)
             check(source, target)
             if dry_run:
-                copied = count_all(source)
+                copied = dict(count_rows(source))
             else:
                 say_database(settings)
                 using = [describe(holder) for holder in holders(source)]

@@ -1,13 +1,11 @@
 """`waypost teams`: create, list, change and delete teams."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
-from gateway.access.deleting import count_deleted, delete_team
-from gateway.access.keys import MAX_PAGE, KeyStore, TeamInfo
-from gateway.budgets.definitions import BudgetDefinitions
+from gateway.access.keys import KeyStore, TeamInfo
 from gateway.commands.options import (
     Consent,
     changing,
@@ -16,6 +14,7 @@ from gateway.commands.options import (
     print_json,
     settings_option,
 )
+from gateway.deleting import count_deleted, delete_team
 from gateway.settings.config import GatewaySettings
 from gateway.storage.engines import opened
 
@@ -100,10 +99,9 @@ def update(
     with changing(settings) as engine:
         store = KeyStore(engine)
         erased = store.count_erased(team_id, choices)
-        deed = ", ".join(f"{count} {what}" for what, count in erased.items())
         if not erased and consent.is_dry_run:
             click.echo("nothing would be erased")
-        elif not erased or consent.to(f"erase {deed} of the team {team_id}"):
+        elif not erased or consent.to(f"erase {_counts(erased)} of the team {team_id}"):
             click.echo(_line(store.update_team(team_id, data_rule=data_rule, **choices)))
 
 
@@ -117,14 +115,8 @@ def delete(settings: GatewaySettings, team_id: str, consent: Consent) -> None:
     Its turns stay in the log, without text. Its id cannot be taken again.
     """
     with changing(settings) as engine:
-        budgets = BudgetDefinitions(engine)
-        gone = count_deleted(engine, team_id)
-        gone["budgets"] = len(budgets.budgets(team_id=team_id, limit=MAX_PAGE))
-        said = ", ".join(f"{count} {what}" for what, count in gone.items())
-        if consent.to(f"delete the team {team_id}: {said}"):
-            budgets.delete_of_team(team_id)
-            delete_team(engine, team_id)
-            click.echo(f"deleted the team {team_id}: {said}")
+        if consent.to(f"delete the team {team_id}: {_counts(count_deleted(engine, team_id))}"):
+            click.echo(f"deleted the team {team_id}: {_counts(delete_team(engine, team_id))}")
 
 
 @command.command("list")
@@ -146,6 +138,10 @@ def _every_team(store: KeyStore) -> Iterator[TeamInfo]:
     while teams := store.teams(after=after, limit=PAGE):
         yield from teams
         after = teams[-1].id
+
+
+def _counts(counted: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counted.items())
 
 
 def _line(team: TeamInfo) -> str:

@@ -16,10 +16,9 @@ from sqlalchemy import Engine
 
 from budget.in_flight import InFlight
 from gateway.access.auth import credential, declares
-from gateway.access.deleting import count_deleted, delete_team
 from gateway.access.keys import MAX_PAGE, KeyStore, NewKey, digest
-from gateway.budgets.definitions import BudgetDefinitions
 from gateway.budgets.operations import BudgetDesk
+from gateway.deleting import count_deleted, delete_team
 from gateway.endpoints.admin_budgets import budget_endpoints
 from gateway.endpoints.admin_log import log_endpoints
 from gateway.endpoints.bodies import Body
@@ -208,7 +207,7 @@ def build_admin_app(
 
 
 def _team_endpoints(engine: Engine) -> APIRouter:
-    store, budgets = KeyStore(engine), BudgetDefinitions(engine)
+    store = KeyStore(engine)
     endpoints = APIRouter(tags=["teams"])
 
     @endpoints.post("/teams", status_code=201)
@@ -235,12 +234,8 @@ def _team_endpoints(engine: Engine) -> APIRouter:
     @endpoints.delete("/teams/{team_id}")
     def delete_this_team(team_id: str, *, dry_run: bool = False) -> dict[str, Any]:
         """Delete a team with its keys, budgets and texts; counts what goes."""
-        gone = count_deleted(engine, team_id)
-        gone["budgets"] = len(budgets.budgets(team_id=team_id, limit=MAX_PAGE))
-        if not dry_run:
-            budgets.delete_of_team(team_id)
-            delete_team(engine, team_id)
-        return {"id": team_id, "deleted": gone, "is_dry_run": dry_run}
+        do = count_deleted if dry_run else delete_team
+        return {"id": team_id, "deleted": do(engine, team_id), "is_dry_run": dry_run}
 
     return endpoints
 

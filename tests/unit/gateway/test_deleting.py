@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from sqlalchemy import Engine, select
 
 from gateway.access.auth import Authenticator
-from gateway.access.deleting import count_deleted, delete_team
 from gateway.access.keys import FIRST_TEAM, KeyStore, ensure_first_key
 from gateway.cli import cli
+from gateway.deleting import count_deleted, delete_team
 from gateway.errors import Conflict, NotFound, Unauthenticated
 from gateway.evaluation_log.grades import GradeRecord
 from gateway.evaluation_log.row_layout import to_row
@@ -70,6 +70,7 @@ def test_its_keys_and_all_text_go_and_its_turns_and_grades_stay(engine, store) -
         "exchanges": 1,
         "texts of queries": 1,
         "comments of grades": 1,
+        "budgets": 0,
     }
     found = kept(engine)
     assert found["blue"] == (None, None, None, None)
