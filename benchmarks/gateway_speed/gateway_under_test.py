@@ -53,6 +53,12 @@ upstream_name = "answers-1"
 price = {{ input_usd_per_mtok = {price:.3f}, output_usd_per_mtok = {output:.3f} }}
 capabilities = {{ tools = true, vision = {vision}, json_schema = true, context_tokens = 128000 }}
 """
+STREAMED = """[models.{name}]
+provider = "upstream"
+upstream_name = "{name}"
+price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
+"""
+"""Of a model that an upstream of a benchmark's own knows by this name."""
 ADMIN_TOKEN = "benchmark-admin-token-0123456789abcdef"
 
 

@@ -15,7 +15,6 @@ import random
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,10 +22,18 @@ from pathlib import Path
 
 import gateway_under_test
 from answers import json_answer, stream_events
-from gateway_under_test import TEAM, Instance, start_instance, train_router
+from gateway_under_test import (
+    SETTLE_S,
+    STREAMED,
+    TEAM,
+    Instance,
+    start_instance,
+    train_router,
+)
 from picture import draw_growth
-from processes import CannotMeasure, Program, cpu_s, free_port, wait_for
+from processes import CannotMeasure, Program, cpu_s, wait_for
 from queries import queries
+from raw_http import EVENTS, JSON, LONGEST, post, read_answer, serve, whole
 from upstreams import Upstream
 
 from gateway.access.keys import KeyStore
@@ -36,13 +43,7 @@ FOLDER = Path(__file__).parent
 CONNECTIONS = 16
 REQUESTS = 1_000
 """Of a block; of dear requests there are fewer."""
-SETTLE_S = 0.7
 START_TIMEOUT_S = 120.0
-CHUNKED = """[models.chunks-{size}]
-provider = "upstream"
-upstream_name = "chunks-{size}"
-price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ def start_gateway(folder: Path, upstream: Upstream, models: int, curve: Curve) -
     gateway_under_test.MODELS[:] = [f"model-{number:03}" for number in range(1, models + 1)]
     router = train_router(folder.parent / f"router-{models}", "static")
     streams = curve.sizes if curve.ask is chunks else ()
-    extra = "".join(CHUNKED.format(size=size) for size in streams)
+    extra = "".join(STREAMED.format(name=f"chunks-{size}") for size in streams)
     instance = start_instance(folder.name, folder, upstream, "static", router, extra)
     wait_for(instance.program, instance.port, "/ready", START_TIMEOUT_S)
     return instance
@@ -231,56 +232,25 @@ async def send(port: int, requests: list[Request]) -> None:
     left = iter(requests)
 
     async def converse() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=LONGEST)
         for request in left:
-            head = (
-                f"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\n"
-                f"authorization: Bearer {request.key}\r\ncontent-type: application/json\r\n"
-                f"content-length: {len(request.body)}\r\n\r\n"
-            )
-            writer.write(head.encode() + request.body)
-            answer = await reader.readuntil(b"\r\n\r\n")
-            if not answer.startswith(b"HTTP/1.1 200"):
-                raise CannotMeasure(f"the gateway answered {answer + await reader.read(500)!r}")
-            if b"chunked" in answer.lower():
-                await reader.readuntil(b"\r\n0\r\n\r\n")
-            else:
-                length = answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0]
-                await reader.readexactly(int(length))
+            writer.write(post(request.body, request.key))
+            status, _ = await read_answer(reader)
+            if status != "200":
+                raise CannotMeasure(f"the gateway answered {status}")
         writer.close()
 
     await asyncio.gather(*(converse() for _ in range(CONNECTIONS)))
 
 
 def serve_upstream() -> int:
-    """Answer in a thread: with JSON, or with as many chunks as the model's name says."""
-    port, is_up = free_port(), threading.Event()
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
-    whole = json_answer()
+    """Answer with JSON, or with as many chunks as the model's name says."""
     first, *events = stream_events()
-    answers = {"answers-1": head % (b"application/json", len(whole), whole)}
+    answers = {"answers-1": whole(JSON, json_answer())}
     for size in CURVES["chunks"].sizes:
         stream = first + events[0] * (size - 2) + b"".join(events[-3:])
-        answers[f"chunks-{size}"] = head % (b"text/event-stream", len(stream), stream)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            try:
-                asked = await reader.readuntil(b"\r\n\r\n")
-            except asyncio.IncompleteReadError:
-                writer.close()
-                return
-            length = int(asked.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            writer.write(answers[json.loads(await reader.readexactly(length))["model"]])
-
-    async def run() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", port, limit=2**24)
-        is_up.set()
-        await server.serve_forever()
-
-    threading.Thread(target=asyncio.run, args=(run(),), daemon=True).start()
-    is_up.wait()
-    return port
+        answers[f"chunks-{size}"] = whole(EVENTS, stream)
+    return serve(lambda _, asked: answers[asked["model"]])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ install valgrind`).
 """
 
 import argparse
-import asyncio
 import http.client
 import json
 import math
@@ -21,7 +20,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,8 +35,9 @@ from answers import (
     stream_events,
 )
 from gateway_under_test import MODELS, ports_of, prepare, train_router
-from processes import ROOT, CannotMeasure, Program, free_port, start, wait_for
+from processes import ROOT, CannotMeasure, Program, start, wait_for
 from queries import queries
+from raw_http import EVENTS, JSON, serve, whole
 from upstreams import Upstream
 
 REQUESTS = 300
@@ -246,39 +245,16 @@ def total(path: Path) -> int:
 
 def serve_upstream() -> int:
     """Answer every wire in a thread of this process; returns the port."""
-    port, is_up = free_port(), threading.Event()
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
     wires = {
         CHAT: (json_answer(), stream_events()),
         MESSAGES: (message_answer(), message_events()),
         RESPONSES: (response_answer(), response_events()),
     }
-    answers: dict[tuple[str, bool], bytes] = {}
-    for path, (whole, events) in wires.items():
-        streamed = b"".join(events)
-        answers[path, False] = head % (b"application/json", len(whole), whole)
-        answers[path, True] = head % (b"text/event-stream", len(streamed), streamed)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            try:
-                head = await reader.readuntil(b"\r\n\r\n")
-            except asyncio.IncompleteReadError:
-                writer.close()
-                return
-            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-            body = await reader.readexactly(int(length[1])) if length else b"{}"
-            path = head.split(maxsplit=2)[1].decode()
-            writer.write(answers[path, json.loads(body).get("stream") is True])
-
-    async def run() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", port)
-        is_up.set()
-        await server.serve_forever()
-
-    threading.Thread(target=asyncio.run, args=(run(),), daemon=True).start()
-    is_up.wait()
-    return port
+    answers = {
+        path: (whole(JSON, one), whole(EVENTS, b"".join(events)))
+        for path, (one, events) in wires.items()
+    }
+    return serve(lambda path, asked: answers[path][asked.get("stream") is True])
 
 
 if __name__ == "__main__":

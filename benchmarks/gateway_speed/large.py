@@ -14,7 +14,6 @@ import random
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +21,12 @@ from pathlib import Path
 import gateways
 import uvloop
 from answers import json_answer, stream_events
-from gateway_under_test import Instance, start_instance, train_router
+from gateway_under_test import STREAMED, Instance, start_instance, train_router
+from gateways import Target
 from growth import Request, block, body, settled_cpu_s
-from processes import CannotMeasure, Program, free_port, wait_for
+from processes import CannotMeasure, Program, wait_for
 from queries import queries
-from sustained import answer
+from raw_http import EVENTS, JSON, LONGEST, post, read_answer, serve, whole
 from upstreams import Upstream
 
 START_TIMEOUT_S = 120.0
@@ -35,11 +35,6 @@ LARGE_CALLERS = 2
 BODIES_MB = (0, 1, 10)
 EVENTS_MB = (1, 4, 8, 15)
 ROUNDS, STREAMED_MB = 5, 100
-STREAMED = """[models.events-{size}]
-provider = "upstream"
-upstream_name = "events-{size}"
-price = {{ input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0 }}
-"""
 
 
 def main() -> None:
@@ -52,7 +47,7 @@ def main() -> None:
         folder = Path(scratch)
         upstream = Upstream("json", serve_upstream())
         router = train_router(folder / "router", "static")
-        extra = "".join(STREAMED.format(size=size) for size in EVENTS_MB)
+        extra = "".join(STREAMED.format(name=f"events-{size}") for size in EVENTS_MB)
         try:
             instance = start_instance(
                 "gateway", folder / "gateway", upstream, "static", router, extra
@@ -61,8 +56,7 @@ def main() -> None:
             wait_for(instance.program, instance.port, "/ready", START_TIMEOUT_S)
             (floor,) = gateways.start_floor(folder, {"json": upstream}, running)
             beside_bodies(instance, given.seconds)
-            assert floor.program is not None
-            events(instance, floor.program, floor.port)
+            events(instance, floor)
         finally:
             for program in reversed(running):
                 program.stop()
@@ -117,27 +111,24 @@ async def small_beside(instance: Instance, size: int, seconds: float) -> tuple[l
 async def one(instance: Instance, content: bytes) -> None:
     """Send one request on a connection of its own."""
     reader, writer = await asyncio.open_connection("127.0.0.1", instance.port)
-    writer.write(
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer %b\r\n"
-        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-        % (instance.key.encode(), len(content), content)
-    )
-    status, _ = await answer(reader)
+    writer.write(post(content, instance.key))
+    status, _ = await read_answer(reader)
     writer.close()
     if status != "200":
         raise CannotMeasure(f"the gateway answered {status}")
 
 
-def events(instance: Instance, floor: Program, floor_port: int) -> None:
+def events(instance: Instance, floor: Target) -> None:
     """Print the CPU time of streams that are one large event."""
+    assert floor.program is not None
     print("\n| event | gateway, CPU ms | pass-through, CPU ms | times |\n|---|---:|---:|---:|")
     for size in EVENTS_MB:
         own, least, count = [], [], STREAMED_MB // size
         for _ in range(ROUNDS):
             own.append(block(instance, streams(size, instance.key), count) / 1e3)
-            before_s = settled_cpu_s(floor)
-            uvloop.run(through(floor_port, size, count))
-            least.append((settled_cpu_s(floor) - before_s) / count * 1e3)
+            before_s = settled_cpu_s(floor.program)
+            uvloop.run(through(floor, size, count))
+            least.append((settled_cpu_s(floor.program) - before_s) / count * 1e3)
         ours, plain = statistics.median(own), statistics.median(least)
         print(f"| {size} MB | {ours:.1f} | {plain:.1f} | {ours / plain:.1f} |", flush=True)
 
@@ -149,56 +140,26 @@ def streams(size: int, key: str) -> Iterator[Request]:
         yield Request(key, body(messages, f"events-{size}", is_stream=True))
 
 
-async def through(port: int, size: int, count: int) -> None:
+async def through(target: Target, size: int, count: int) -> None:
     """Ask the pass-through for the same streams."""
-    content = body([{"role": "user", "content": "Say much."}], f"events-{size}", is_stream=True)
+    content = next(streams(size, "")).body
     for _ in range(count):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**25)
-        writer.write(
-            b"POST /json/v1/chat/completions HTTP/1.1\r\nhost: gateway\r\n"
-            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-            % (len(content), content)
-        )
-        await answer(reader)
+        reader, writer = await asyncio.open_connection("127.0.0.1", target.port, limit=LONGEST)
+        writer.write(post(content, path=target.path))
+        await read_answer(reader)
         writer.close()
 
 
 def serve_upstream() -> int:
-    """Answer in a thread: at once, or with a stream of one event of so many megabytes."""
-    port, is_up = free_port(), threading.Event()
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
-    whole = json_answer()
-    answers = {"answers-1": head % (b"application/json", len(whole)) + whole}
+    """Answer at once, or with a stream of one event of so many megabytes."""
+    answers = {"answers-1": whole(JSON, json_answer())}
     for size in EVENTS_MB:
-        delta = {
-            "index": 0,
-            "delta": {"content": "All is well. " * (size * 10**6 // 13)},
-            "finish_reason": None,
-        }
+        text = "All is well. " * (size * 10**6 // 13)
+        delta = {"index": 0, "delta": {"content": text}, "finish_reason": None}
         event = {"id": "c", "object": "chat.completion.chunk", "choices": [delta]}
         stream = b"data: " + json.dumps(event).encode() + b"\n\n" + b"".join(stream_events()[-3:])
-        answers[f"events-{size}"] = head % (b"text/event-stream", len(stream)) + stream
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            try:
-                asked = (await reader.readuntil(b"\r\n\r\n")).lower()
-            except (asyncio.IncompleteReadError, ConnectionError):
-                writer.close()
-                return
-            length = int(asked.partition(b"content-length: ")[2].split(b"\r\n")[0])
-            model = json.loads(await reader.readexactly(length))["model"]
-            writer.write(answers[model])
-            await writer.drain()
-
-    async def run() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", port, limit=2**25)
-        is_up.set()
-        await server.serve_forever()
-
-    threading.Thread(target=uvloop.run, args=(run(),), daemon=True).start()
-    is_up.wait()
-    return port
+        answers[f"events-{size}"] = whole(EVENTS, stream)
+    return serve(lambda _, asked: answers[asked["model"]])
 
 
 if __name__ == "__main__":

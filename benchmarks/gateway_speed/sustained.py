@@ -32,6 +32,7 @@ from gateway_under_test import Instance, start_instance, train_router
 from growth import body
 from processes import PAGE_BYTES, cpu_s, free_port, wait_for
 from queries import queries
+from raw_http import ANSWER, EVENTS, JSON, post, read_answer, read_request, whole
 from upstreams import Upstream
 
 FOLDER = Path(__file__).parent
@@ -113,10 +114,10 @@ class Load:
         began_s = time.perf_counter()
         reader, writer = await self._connection()
         sent = body([{"role": "user", "content": text}], is_stream=is_stream)
-        writer.write(self._head(len(sent)) + sent)
+        writer.write(post(sent, self._instance.key))
         try:
             async with asyncio.timeout(PATIENCE_S if leaves_s is None else leaves_s):
-                status, request_id = await answer(reader)
+                status, request_id = await read_answer(reader)
         except TimeoutError:
             writer.close()
             self._count("left" if leaves_s is not None else "late")
@@ -141,23 +142,6 @@ class Load:
                 return reader, writer
         return await asyncio.open_connection("127.0.0.1", self._instance.port)
 
-    def _head(self, length: int) -> bytes:
-        return (
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\n"
-            f"authorization: Bearer {self._instance.key}\r\ncontent-type: application/json\r\n"
-            f"content-length: {length}\r\n\r\n"
-        ).encode()
-
-
-async def answer(reader: asyncio.StreamReader) -> tuple[str, str]:
-    """Read an answer; returns its status and the id of its request."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-    if "transfer-encoding: chunked" in head:
-        await reader.readuntil(b"0\r\n\r\n")
-    else:
-        await reader.readexactly(int(head.partition("content-length: ")[2].split("\r\n")[0]))
-    return head.split()[1], head.partition("x-request-id: ")[2].split("\r\n")[0]
-
 
 def resident_mb(pid: int) -> float:
     """Read how much memory a process has."""
@@ -175,21 +159,18 @@ def lost_rows(folder: Path, answered: list[str]) -> int:
 
 def serve_upstream(port: int) -> None:
     """Answer, one in twenty times with an error; streams come chunk by chunk."""
-    head = b"HTTP/1.1 %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
-    whole, events, rng = json_answer(), stream_events(), random.Random(2)
-    good = head % (b"200 OK", b"application/json", len(whole)) + whole
-    bad = head % (b"500 Internal Server Error", b"application/json", 2) + b"{}"
-    opening = head % (b"200 OK", b"text/event-stream", sum(map(len, events)))
+    events, rng = stream_events(), random.Random(2)
+    good = whole(JSON, json_answer())
+    bad = ANSWER % (b"500 Internal Server Error", JSON, 2) + b"{}"
+    opening = ANSWER % (b"200 OK", EVENTS, sum(map(len, events)))
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                asked = (await reader.readuntil(b"\r\n\r\n")).lower()
-                length = int(asked.partition(b"content-length: ")[2].split(b"\r\n")[0])
-                sent = await reader.readexactly(length)
+                _, asked = await read_request(reader)
                 if rng.random() < FAILING:
                     writer.write(bad)
-                elif b'"stream":true' not in sent.replace(b" ", b""):
+                elif not asked.get("stream"):
                     writer.write(good)
                 else:
                     writer.write(opening)
@@ -201,7 +182,7 @@ def serve_upstream(port: int) -> None:
         writer.close()
 
     async def run() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", port)
+        server = await asyncio.start_server(converse, "127.0.0.1", port)
         await server.serve_forever()
 
     uvloop.run(run())
